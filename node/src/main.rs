@@ -1,0 +1,3 @@
+//! The `networkdb` binary.
+
+fn main() {}
