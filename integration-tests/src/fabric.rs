@@ -1,0 +1,638 @@
+//! The simulated network and its clock: carries datagrams and streams between endpoints, in virtual time.
+//!
+//! It knows nothing of what the bytes mean. It behaves as the production transport does towards a state machine: one
+//! authenticated connection a pair of processes, dialled when first needed, over which datagrams may vanish and streams
+//! keep their order; the true name of the sender comes with everything; a connection over which nothing passes for the
+//! idle time-out is lost, with its streams.
+
+mod connections;
+mod datagrams;
+mod link;
+mod rules;
+mod schedule;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wire::{NodeName, StreamId};
+
+use connections::{Connection, ConnectionId, Dial};
+use link::Position;
+pub use link::{Latency, Link};
+use rules::Rule;
+pub use rules::{Message, MessageKind, RuleId, Verdict};
+use schedule::Schedule;
+use streams::{Stream, StreamEvent};
+
+use crate::trace::{Describe, Trace, TraceEvent};
+
+/// One process at one address: a life. A restarted node is another endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub(crate) u32);
+
+/// An address in the network, at which one process at a time may listen. Links and cuts are between places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(pub(crate) u32);
+
+/// Why something was not delivered, or a connection not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropReason {
+    /// The link lost it.
+    Lost,
+    /// The link is cut.
+    Cut,
+    /// It is larger than the link's datagram limit.
+    TooLarge,
+    /// The link's bandwidth is used up.
+    Congested,
+    /// No process listens at the address, or the one it was for is gone.
+    Nobody,
+    /// The process at the address bears another name.
+    WrongName,
+    /// There is no connection yet; one is being dialled.
+    NotConnected,
+    /// The receiver is paused and its buffer full.
+    BufferFull,
+    /// A rule of the scenario said so.
+    Rule,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DropReason::Lost => "lost",
+            DropReason::Cut => "link cut",
+            DropReason::TooLarge => "larger than the path allows",
+            DropReason::Congested => "link congested",
+            DropReason::Nobody => "nobody there",
+            DropReason::WrongName => "another name answers there",
+            DropReason::NotConnected => "not connected yet",
+            DropReason::BufferFull => "receiver's buffer full",
+            DropReason::Rule => "dropped by a rule",
+        })
+    }
+}
+
+/// What happens to an endpoint next; the driver passes it to the state machine that lives there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// A datagram arrived.
+    Datagram {
+        /// The process that sent it.
+        from: EndpointId,
+        /// Its bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// A peer opened a stream; answer with [`Fabric::accept_stream`] before anything else.
+    StreamOpened {
+        /// The process that opened it.
+        from: EndpointId,
+        /// The fabric's number for it.
+        number: u64,
+    },
+    /// A frame arrived on a stream.
+    Frame {
+        /// The receiver's number of the stream.
+        stream: StreamId,
+        /// Its bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// The stream can take a frame: after opening, or after it had been full.
+    StreamWritable {
+        /// The sender's number of the stream.
+        stream: StreamId,
+    },
+    /// The peer finished its side (`clean`), or the stream broke or did not open.
+    StreamClosed {
+        /// This side's number of the stream.
+        stream: StreamId,
+        /// Whether all that the peer had sent has arrived.
+        clean: bool,
+    },
+    /// Nothing has come over the connection for the idle time-out, or the peer closed it.
+    ConnectionLost {
+        /// The other end.
+        peer: EndpointId,
+    },
+    /// The time set with [`Fabric::set_timer`] has come, possibly long ago.
+    Timer,
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Without a word: the others learn of it by silence.
+    Silent,
+    /// Its connections are closed or reset, which the peers are told one latency later.
+    Reset,
+}
+
+/// Settings of the network as a whole.
+#[derive(Debug, Clone)]
+pub struct FabricConfig {
+    /// Everything random comes from here.
+    pub seed: u64,
+    /// The conditions where none are set for a pair.
+    pub link: Link,
+    /// A connection over which nothing passes for so long is lost.
+    pub idle_timeout: Duration,
+    /// A dial without an answer for so long has failed.
+    pub connect_timeout: Duration,
+    /// How many frames of one stream may be under way or unread, each way.
+    pub frames_in_flight: usize,
+    /// How many bytes of datagrams a paused process can have waiting.
+    pub receive_buffer: usize,
+    /// How many happenings the trace keeps.
+    pub trace_lines: usize,
+    /// How the trace names messages.
+    pub describe: Describe,
+}
+
+impl Default for FabricConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            link: Link::default(),
+            idle_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            frames_in_flight: 8,
+            receive_buffer: 212_992,
+            trace_lines: 400,
+            describe: Describe::default(),
+        }
+    }
+}
+
+/// What an endpoint, or all of them together, have sent and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams handed to the network.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub datagram_bytes: u64,
+    /// Streams opened.
+    pub streams: u64,
+    /// Frames handed to the network.
+    pub frames: u64,
+    /// Their bytes.
+    pub frame_bytes: u64,
+    /// Datagrams that were not delivered, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+    /// Datagrams delivered twice.
+    pub duplicated: u64,
+    /// Datagrams held up.
+    pub reordered: u64,
+    /// Streams that broke or did not open.
+    pub broken_streams: u64,
+}
+
+impl Traffic {
+    /// Datagrams dropped for whatever reason.
+    pub fn dropped_datagrams(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    Running,
+    Paused,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    name: NodeName,
+    place: Place,
+    activity: Activity,
+    /// What arrived during a pause.
+    inbox: VecDeque<Pending>,
+    inbox_bytes: usize,
+    connections: BTreeMap<EndpointId, ConnectionId>,
+    streams: BTreeMap<StreamId, (u64, usize)>,
+    /// The earliest entry in the schedule for its timer, which may be stale, and the time that is really wanted.
+    timer_scheduled: Option<Duration>,
+    timer_wanted: Option<Duration>,
+    traffic: Traffic,
+}
+
+/// An entry of the schedule.
+#[derive(Debug)]
+enum Pending {
+    Datagram { from: EndpointId, to: EndpointId, sent: Duration, bytes: Arc<[u8]> },
+    Stream { number: u64, event: StreamEvent },
+    DialAttempt { from: EndpointId, address: SocketAddr, attempt: u32 },
+    SilenceCheck { connection: ConnectionId, since: Duration },
+    ConnectionLost { at: EndpointId, peer: EndpointId },
+    Timer { at: EndpointId },
+}
+
+/// A datagram that a rule withheld.
+#[derive(Debug, Clone)]
+pub struct HeldDatagram {
+    from: EndpointId,
+    to: EndpointId,
+    bytes: Arc<[u8]>,
+}
+
+impl HeldDatagram {
+    /// The process that sent it.
+    pub fn from(&self) -> EndpointId {
+        self.from
+    }
+
+    /// The process it is for.
+    pub fn to(&self) -> EndpointId {
+        self.to
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Fabric {
+    config: FabricConfig,
+    now: Duration,
+    schedule: Schedule<Pending>,
+    rng: ChaCha8Rng,
+    trace: Trace,
+    addresses: Vec<SocketAddr>,
+    positions: Vec<Position>,
+    places: BTreeMap<SocketAddr, Place>,
+    listeners: BTreeMap<SocketAddr, EndpointId>,
+    endpoints: Vec<Endpoint>,
+    links: BTreeMap<(Place, Place), Link>,
+    cuts: BTreeSet<(Place, Place)>,
+    rules: Vec<Rule>,
+    next_rule: u64,
+    held: Vec<HeldDatagram>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u64,
+    dials: BTreeMap<(EndpointId, SocketAddr), Dial>,
+    streams: BTreeMap<u64, Stream>,
+    next_stream: u64,
+    traffic: Traffic,
+    at_this_instant: u64,
+}
+
+/// More happenings than this without the clock moving are an endless loop between machines.
+const HAPPENINGS_AN_INSTANT: u64 = 20_000_000;
+
+impl Fabric {
+    /// An empty network at time zero.
+    pub fn new(config: FabricConfig) -> Self {
+        Self {
+            now: Duration::ZERO,
+            schedule: Schedule::new(),
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            trace: Trace::new(config.trace_lines, config.describe),
+            config,
+            addresses: Vec::new(),
+            positions: Vec::new(),
+            places: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            endpoints: Vec::new(),
+            links: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            rules: Vec::new(),
+            next_rule: 0,
+            held: Vec::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            dials: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            traffic: Traffic::default(),
+            at_this_instant: 0,
+        }
+    }
+
+    // Getters
+
+    /// Virtual time since the start.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What happened.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What all endpoints sent.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What one process sent.
+    pub fn traffic_of(&self, endpoint: EndpointId) -> &Traffic {
+        &self.endpoints[endpoint.0 as usize].traffic
+    }
+
+    /// The name of a process.
+    pub fn name(&self, endpoint: EndpointId) -> &NodeName {
+        &self.endpoints[endpoint.0 as usize].name
+    }
+
+    /// The place of a process.
+    pub fn place(&self, endpoint: EndpointId) -> Place {
+        self.endpoints[endpoint.0 as usize].place
+    }
+
+    /// The address of a place.
+    pub fn address(&self, place: Place) -> SocketAddr {
+        self.addresses[place.0 as usize]
+    }
+
+    /// When the next thing happens, if anything is scheduled at all.
+    pub fn next_at(&self) -> Option<Duration> {
+        self.schedule.next_at()
+    }
+
+    /// How many entries are scheduled.
+    pub fn scheduled(&self) -> usize {
+        self.schedule.len()
+    }
+
+    // Places and processes
+
+    /// The place at `address`, made if there was none.
+    pub fn place_at(&mut self, address: SocketAddr) -> Place {
+        if let Some(place) = self.places.get(&address) {
+            return *place;
+        }
+        let place = Place(self.addresses.len() as u32);
+        self.addresses.push(address);
+        self.positions.push(Position { x: self.rng.random(), y: self.rng.random() });
+        self.places.insert(address, place);
+        place
+    }
+
+    /// A process by the name of `name` starts listening at `place`.
+    ///
+    /// # Panics
+    /// If another one listens there.
+    pub fn start(&mut self, place: Place, name: &NodeName, life: &str) -> EndpointId {
+        let id = EndpointId(self.endpoints.len() as u32);
+        let before = self.listeners.insert(self.address(place), id);
+        assert!(before.is_none(), "{} is taken by {:?}", self.address(place), before.map(|b| self.name(b)));
+        self.trace.add_endpoint(life.to_owned());
+        self.endpoints.push(Endpoint {
+            name: name.clone(),
+            place,
+            activity: Activity::Running,
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            connections: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            timer_scheduled: None,
+            timer_wanted: None,
+            traffic: Traffic::default(),
+        });
+        self.note(Some(id), format!("starts at {}", self.address(place)));
+        id
+    }
+
+    /// A process ends; nothing is delivered to it any more, and its address is free.
+    pub fn end(&mut self, endpoint: EndpointId, ending: Ending) {
+        self.note(Some(endpoint), format!("ends ({ending:?})"));
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        here.activity = Activity::Ended;
+        here.inbox.clear();
+        here.inbox_bytes = 0;
+        here.timer_wanted = None;
+        let address = self.addresses[here.place.0 as usize];
+        if self.listeners.get(&address) == Some(&endpoint) {
+            self.listeners.remove(&address);
+        }
+        self.dials.retain(|(from, _), _| *from != endpoint);
+        match ending {
+            Ending::Silent => self.refresh_connections_of(endpoint),
+            Ending::Reset => self.break_connections_of(endpoint),
+        }
+    }
+
+    /// The process stands still: what arrives waits, as far as buffers go.
+    pub fn pause(&mut self, endpoint: EndpointId) {
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        if here.activity == Activity::Running {
+            here.activity = Activity::Paused;
+            self.note(Some(endpoint), "pauses".into());
+            self.refresh_connections_of(endpoint);
+        }
+    }
+
+    /// The process goes on: what waited arrives now, overdue timers fire.
+    pub fn resume(&mut self, endpoint: EndpointId) {
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        if here.activity != Activity::Paused {
+            return;
+        }
+        here.activity = Activity::Running;
+        here.inbox_bytes = 0;
+        // What had arrived before the timers ran out is handled before them, as the production driver does.
+        for pending in std::mem::take(&mut here.inbox) {
+            self.schedule.push(self.now, pending);
+        }
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        here.timer_scheduled = None;
+        let wanted = here.timer_wanted;
+        self.note(Some(endpoint), "resumes".into());
+        self.set_timer(endpoint, wanted);
+        self.refresh_connections_of(endpoint);
+    }
+
+    /// Whether the process is running, not paused or ended.
+    pub fn is_running(&self, endpoint: EndpointId) -> bool {
+        self.endpoints[endpoint.0 as usize].activity == Activity::Running
+    }
+
+    /// Wakes the process at `at`, or not at all; replaces what was set before.
+    pub fn set_timer(&mut self, endpoint: EndpointId, at: Option<Duration>) {
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        here.timer_wanted = at;
+        let Some(at) = at else { return };
+        let at = at.max(self.now);
+        // An entry that comes too early is pushed on when it comes: most deadlines move away, few come nearer.
+        if here.timer_scheduled.is_none_or(|scheduled| scheduled > at) {
+            here.timer_scheduled = Some(at);
+            self.schedule.push(at, Pending::Timer { at: endpoint });
+        }
+    }
+
+    // Conditions
+
+    /// The conditions in the direction from one place to another.
+    pub fn link(&self, from: Place, to: Place) -> &Link {
+        self.links.get(&(from, to)).unwrap_or(&self.config.link)
+    }
+
+    /// Sets the conditions for one direction of one pair.
+    pub fn set_link(&mut self, from: Place, to: Place, link: Link) {
+        self.links.insert((from, to), link);
+    }
+
+    /// Sets the conditions of every link, those of single pairs included.
+    pub fn set_all_links(&mut self, link: Link) {
+        self.links.clear();
+        self.config.link = link;
+    }
+
+    /// Cuts one direction of each of the pairs.
+    pub fn cut(&mut self, pairs: impl IntoIterator<Item = (Place, Place)>) {
+        self.cuts.extend(pairs);
+        self.refresh_all_connections();
+    }
+
+    /// Mends one direction of each of the pairs.
+    pub fn mend(&mut self, pairs: impl IntoIterator<Item = (Place, Place)>) {
+        for pair in pairs {
+            self.cuts.remove(&pair);
+        }
+        self.refresh_all_connections();
+    }
+
+    /// Mends every cut.
+    pub fn mend_all(&mut self) {
+        self.cuts.clear();
+        self.refresh_all_connections();
+    }
+
+    /// Whether that direction is cut.
+    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
+    /// Asks `judge` about every message from now on.
+    pub fn add_rule(&mut self, judge: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+        let id = RuleId(self.next_rule);
+        self.next_rule += 1;
+        self.rules.push(Rule { id, judge: Box::new(judge) });
+        id
+    }
+
+    /// Removes a rule. What it withheld stays withheld.
+    pub fn remove_rule(&mut self, id: RuleId) {
+        self.rules.retain(|rule| rule.id != id);
+    }
+
+    /// The datagrams that rules withheld, oldest first. They are no longer the fabric's: put in those that shall arrive.
+    pub fn take_held(&mut self) -> Vec<HeldDatagram> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Delivers a withheld datagram now, in the order of calls, as often as it is called.
+    pub fn deliver(&mut self, held: &HeldDatagram) {
+        let HeldDatagram { from, to, bytes } = held.clone();
+        self.schedule.push(self.now, Pending::Datagram { from, to, sent: self.now, bytes });
+    }
+
+    /// Writes a line into the trace.
+    pub fn note(&mut self, at: Option<EndpointId>, text: String) {
+        self.trace.record(self.now, TraceEvent::Note { at, text: text.into() });
+    }
+
+    // What happens
+
+    /// The next thing that happens at `until` or before, with the endpoint it happens to; `None` when nothing more
+    /// does, and then the clock stands at `until`.
+    ///
+    /// # Panics
+    /// If millions of things happen without the clock moving.
+    pub fn next(&mut self, until: Duration) -> Option<(EndpointId, Happening)> {
+        loop {
+            let Some((at, pending)) = self.schedule.pop_until(until) else {
+                self.now = self.now.max(until);
+                self.at_this_instant = 0;
+                return None;
+            };
+            if at > self.now {
+                self.now = at;
+                self.at_this_instant = 0;
+            }
+            self.at_this_instant += 1;
+            assert!(
+                self.at_this_instant < HAPPENINGS_AN_INSTANT,
+                "an endless loop: {HAPPENINGS_AN_INSTANT} happenings at {:?}",
+                self.now
+            );
+            let happening = match pending {
+                Pending::Datagram { from, to, sent, bytes } => self.deliver_datagram(from, to, sent, bytes),
+                Pending::Stream { number, event } => self.deliver_stream_event(number, event),
+                Pending::DialAttempt { from, address, attempt } => {
+                    self.attempt_dial(from, address, attempt);
+                    None
+                }
+                Pending::SilenceCheck { connection, since } => {
+                    self.check_silence(connection, since);
+                    None
+                }
+                Pending::ConnectionLost { at, peer } => self.deliver_connection_lost(at, peer),
+                Pending::Timer { at } => self.deliver_timer(at),
+            };
+            if happening.is_some() {
+                return happening;
+            }
+        }
+    }
+
+    fn deliver_timer(&mut self, at: EndpointId) -> Option<(EndpointId, Happening)> {
+        let here = &mut self.endpoints[at.0 as usize];
+        // An entry that a nearer deadline has overtaken is stale.
+        if here.timer_scheduled != Some(self.now) {
+            return None;
+        }
+        here.timer_scheduled = None;
+        if here.activity != Activity::Running {
+            return None;
+        }
+        let wanted = here.timer_wanted?;
+        if wanted > self.now {
+            self.set_timer(at, Some(wanted));
+            return None;
+        }
+        here.timer_wanted = None;
+        self.trace.record(self.now, TraceEvent::Timer { at });
+        Some((at, Happening::Timer))
+    }
+
+    /// Asks the rules in their order.
+    fn judge(&mut self, from: EndpointId, to: EndpointId, kind: MessageKind, bytes: &[u8]) -> Verdict {
+        if self.rules.is_empty() {
+            return Verdict::Pass;
+        }
+        let (sender, receiver) = (&self.endpoints[from.0 as usize], &self.endpoints[to.0 as usize]);
+        let message = Message {
+            now: self.now,
+            from: sender.place,
+            sender: &sender.name,
+            to: receiver.place,
+            receiver: &receiver.name,
+            kind,
+            bytes,
+        };
+        for rule in &mut self.rules {
+            let verdict = (rule.judge)(&message);
+            if verdict != Verdict::Pass {
+                return verdict;
+            }
+        }
+        Verdict::Pass
+    }
+
+    fn endpoint(&mut self, id: EndpointId) -> &mut Endpoint {
+        &mut self.endpoints[id.0 as usize]
+    }
+}

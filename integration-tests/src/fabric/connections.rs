@@ -1,0 +1,338 @@
+//! Connections: dialled when first needed, kept while anything passes, lost after silence.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use wire::{Destination, NodeName, StreamId};
+
+use super::link::Link;
+use super::{Activity, DropReason, EndpointId, Fabric, Happening, Pending};
+use crate::trace::TraceEvent;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ConnectionId(u64);
+
+/// What two processes share once one has dialled the other.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The lesser first.
+    pub(super) ends: [EndpointId; 2],
+    pub(super) streams: BTreeSet<u64>,
+    /// Stream events that cannot be delivered while the connection is silent, in order.
+    pub(super) stalled: Vec<Pending>,
+    /// Since when no packet and answer can pass.
+    silent_since: Option<Duration>,
+    /// When each direction's link is free again for stream frames and for datagrams, if its bandwidth is limited.
+    free_for_frames: [Duration; 2],
+    free_for_datagrams: [Duration; 2],
+    last_used: Duration,
+}
+
+impl Connection {
+    pub(super) fn direction(&self, from: EndpointId) -> usize {
+        usize::from(self.ends[0] != from)
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+}
+
+/// A connection being made, and what waits for it.
+#[derive(Debug)]
+pub(super) struct Dial {
+    started: Duration,
+    /// One datagram may wait; the protocols' own retransmission does the rest.
+    kept: Option<(Option<NodeName>, Arc<[u8]>)>,
+    opens: Vec<(Option<NodeName>, StreamId)>,
+}
+
+/// Beyond this many connections a process lets go of idle ones.
+const CONNECTIONS_KEPT_IDLE: usize = 256;
+
+impl Fabric {
+    /// Keeps a datagram until the connection stands, and starts dialling if need be; hands it back if one waits already.
+    pub(super) fn keep_for_dial(
+        &mut self,
+        from: EndpointId,
+        to: &Destination,
+        bytes: Arc<[u8]>,
+    ) -> Option<Arc<[u8]>> {
+        let dial = self.dial(from, to.address);
+        if dial.kept.is_some() {
+            return Some(bytes);
+        }
+        dial.kept = Some((to.name.clone(), bytes));
+        None
+    }
+
+    /// Opens a stream as soon as the connection stands.
+    pub(super) fn open_after_dial(&mut self, from: EndpointId, to: &Destination, stream: StreamId) {
+        self.dial(from, to.address).opens.push((to.name.clone(), stream));
+    }
+
+    fn dial(&mut self, from: EndpointId, address: SocketAddr) -> &mut Dial {
+        if !self.dials.contains_key(&(from, address)) {
+            let round_trip = match self.places.get(&address) {
+                Some(to) => self.round_trip(self.place(from), *to),
+                None => Duration::ZERO,
+            };
+            self.schedule.push(self.now + round_trip, Pending::DialAttempt { from, address, attempt: 0 });
+        }
+        let now = self.now;
+        self.dials.entry((from, address)).or_insert(Dial { started: now, kept: None, opens: Vec::new() })
+    }
+
+    pub(super) fn attempt_dial(&mut self, from: EndpointId, address: SocketAddr, attempt: u32) {
+        let Some(dial) = self.dials.get(&(from, address)) else { return };
+        let started = dial.started;
+        let failure = match self.listeners.get(&address).copied() {
+            None => Some(DropReason::Nobody),
+            Some(to) if self.endpoint(to).activity != Activity::Running => Some(DropReason::Nobody),
+            Some(to) => {
+                let (here, there) = (self.place(from), self.place(to));
+                if self.is_cut(here, there) || self.is_cut(there, here) {
+                    Some(DropReason::Cut)
+                } else if self.loses_flight(here, there) || self.loses_flight(there, here) {
+                    Some(DropReason::Lost)
+                } else {
+                    self.connected(from, to, address);
+                    return;
+                }
+            }
+        };
+        let Some(reason) = failure else { return };
+        let deadline = started + self.config.connect_timeout;
+        if self.now >= deadline {
+            return self.dial_failed(from, address, reason);
+        }
+        // A handshake packet without an answer is sent again after twice the initial round trip estimate, then twice
+        // as late each time.
+        let next = self.now + Duration::from_millis(666) * 2u32.pow(attempt.min(8));
+        self.schedule.push(next.min(deadline), Pending::DialAttempt { from, address, attempt: attempt + 1 });
+    }
+
+    fn loses_flight(&mut self, from: super::Place, to: super::Place) -> bool {
+        let loss = self.link(from, to).loss;
+        loss > 0.0 && self.rng.random_bool(loss.min(1.0))
+    }
+
+    fn dial_failed(&mut self, from: EndpointId, address: SocketAddr, reason: DropReason) {
+        let Some(dial) = self.dials.remove(&(from, address)) else { return };
+        let to = self.listeners.get(&address).copied();
+        self.trace.record(self.now, TraceEvent::DialFailed { from, reason });
+        if let Some((_, bytes)) = dial.kept {
+            self.drop_datagram(from, to, reason, bytes);
+        }
+        for (_, stream) in dial.opens {
+            self.fail_open(from, stream);
+        }
+    }
+
+    fn connected(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr) {
+        let Some(dial) = self.dials.remove(&(from, address)) else { return };
+        self.connect(from, to);
+        let name = self.name(to).clone();
+        let fits = |expected: &Option<NodeName>| expected.as_ref().is_none_or(|expected| *expected == name);
+        for (expected, stream) in dial.opens {
+            if fits(&expected) {
+                self.open_on_connection(from, to, stream, Duration::ZERO);
+            } else {
+                self.fail_open(from, stream);
+            }
+        }
+        if let Some((expected, bytes)) = dial.kept {
+            if fits(&expected) {
+                self.transmit_datagram(from, to, bytes, Duration::ZERO);
+            } else {
+                self.drop_datagram(from, Some(to), DropReason::WrongName, bytes);
+            }
+        }
+    }
+
+    fn connect(&mut self, from: EndpointId, to: EndpointId) {
+        if self.endpoint(from).connections.contains_key(&to) {
+            return;
+        }
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.trace.record(self.now, TraceEvent::Dialled { from, to });
+        self.connections.insert(
+            id,
+            Connection {
+                ends: [from.min(to), from.max(to)],
+                streams: BTreeSet::new(),
+                stalled: Vec::new(),
+                silent_since: None,
+                free_for_frames: [Duration::ZERO; 2],
+                free_for_datagrams: [Duration::ZERO; 2],
+                last_used: self.now,
+            },
+        );
+        self.endpoint(from).connections.insert(to, id);
+        self.endpoint(to).connections.insert(from, id);
+        for end in [from, to] {
+            if self.endpoint(end).connections.len() > CONNECTIONS_KEPT_IDLE {
+                self.let_go_of_idle(end);
+            }
+        }
+        self.refresh(id);
+    }
+
+    fn let_go_of_idle(&mut self, endpoint: EndpointId) {
+        let horizon = self.now.saturating_sub(self.config.idle_timeout);
+        let idle = self.endpoint(endpoint).connections.values().copied().collect::<Vec<_>>();
+        for id in idle {
+            let connection = &self.connections[&id];
+            if connection.streams.is_empty() && connection.last_used < horizon {
+                self.forget_connection(id);
+            }
+        }
+    }
+
+    fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        let [a, b] = connection.ends;
+        self.endpoint(a).connections.remove(&b);
+        self.endpoint(b).connections.remove(&a);
+        Some(connection)
+    }
+
+    pub(super) fn connection_between(&self, a: EndpointId, b: EndpointId) -> Option<ConnectionId> {
+        self.endpoints[a.0 as usize].connections.get(&b).copied()
+    }
+
+    /// When a datagram leaves the link's queue, or `None` if too much is waiting in it.
+    pub(super) fn occupy_for_datagram(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        link: &Link,
+        bytes: usize,
+    ) -> Option<Duration> {
+        let now = self.now;
+        let id = self.connection_between(from, to)?;
+        let connection = self.connections.get_mut(&id)?;
+        connection.last_used = now;
+        if link.bandwidth.is_none() {
+            return Some(now);
+        }
+        let direction = connection.direction(from);
+        let taken = link.occupation(bytes);
+        let start = connection.free_for_datagrams[direction].max(now);
+        if start - now > Duration::from_millis(100) {
+            return None;
+        }
+        connection.free_for_datagrams[direction] = start + taken;
+        // Datagrams go first: frames wait for them.
+        connection.free_for_frames[direction] = connection.free_for_frames[direction].max(now) + taken;
+        Some(start + taken)
+    }
+
+    /// When a frame has left the link's queue.
+    pub(super) fn occupy_for_frame(
+        &mut self,
+        id: ConnectionId,
+        from: EndpointId,
+        link: &Link,
+        bytes: usize,
+    ) -> Duration {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&id) else { return now };
+        connection.last_used = now;
+        if link.bandwidth.is_none() {
+            return now;
+        }
+        let direction = connection.direction(from);
+        let end = connection.free_for_frames[direction].max(now) + link.occupation(bytes);
+        connection.free_for_frames[direction] = end;
+        end
+    }
+
+    pub(super) fn round_trip(&self, a: super::Place, b: super::Place) -> Duration {
+        let (at, bt) = (self.positions[a.0 as usize], self.positions[b.0 as usize]);
+        self.link(a, b).latency.typical(at, bt) + self.link(b, a).latency.typical(bt, at)
+    }
+
+    pub(super) fn refresh_all_connections(&mut self) {
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.refresh(id);
+        }
+    }
+
+    pub(super) fn refresh_connections_of(&mut self, endpoint: EndpointId) {
+        for id in self.endpoint(endpoint).connections.values().copied().collect::<Vec<_>>() {
+            self.refresh(id);
+        }
+    }
+
+    /// Sees whether packets and answers can still pass, starts the idle timer if not, and lets go what had stalled if so.
+    fn refresh(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let [a, b] = connection.ends;
+        let (at, bt) = (self.place(a), self.place(b));
+        let silent = !self.is_running(a) || !self.is_running(b) || self.is_cut(at, bt) || self.is_cut(bt, at);
+        let (now, idle_timeout) = (self.now, self.config.idle_timeout);
+        let round_trip = self.round_trip(at, bt);
+        let connection = self.connections.get_mut(&id).expect("looked up above");
+        match (connection.silent_since, silent) {
+            (None, true) => {
+                connection.silent_since = Some(now);
+                self.schedule.push(now + idle_timeout, Pending::SilenceCheck { connection: id, since: now });
+            }
+            (Some(_), false) => {
+                connection.silent_since = None;
+                for pending in std::mem::take(&mut connection.stalled) {
+                    self.schedule.push(now + round_trip, pending);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn check_silence(&mut self, id: ConnectionId, since: Duration) {
+        if self.connections.get(&id).is_some_and(|connection| connection.silent_since == Some(since)) {
+            self.break_connection(id, Duration::ZERO);
+        }
+    }
+
+    pub(super) fn break_connections_of(&mut self, endpoint: EndpointId) {
+        for (peer, id) in self.endpoint(endpoint).connections.clone() {
+            let delay = self.round_trip(self.place(endpoint), self.place(peer)) / 2;
+            self.break_connection(id, delay);
+        }
+    }
+
+    /// Loses a connection with its streams; both ends learn of it after `delay`.
+    pub(super) fn break_connection(&mut self, id: ConnectionId, delay: Duration) {
+        let Some(connection) = self.forget_connection(id) else { return };
+        for number in connection.streams {
+            self.break_stream(number, delay);
+        }
+        let [a, b] = connection.ends;
+        for (at, peer) in [(a, b), (b, a)] {
+            self.schedule.push(self.now + delay, Pending::ConnectionLost { at, peer });
+        }
+    }
+
+    pub(super) fn deliver_connection_lost(
+        &mut self,
+        at: EndpointId,
+        peer: EndpointId,
+    ) -> Option<(EndpointId, Happening)> {
+        match self.endpoint(at).activity {
+            Activity::Ended => None,
+            Activity::Paused => {
+                self.endpoint(at).inbox.push_back(Pending::ConnectionLost { at, peer });
+                None
+            }
+            Activity::Running => {
+                self.trace.record(self.now, TraceEvent::ConnectionLost { at, peer });
+                Some((at, Happening::ConnectionLost { peer }))
+            }
+        }
+    }
+}

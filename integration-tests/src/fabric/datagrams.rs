@@ -1,0 +1,127 @@
+//! Datagrams: sent once, over a connection, and perhaps received.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use wire::Destination;
+
+use super::link::draw_between;
+use super::{
+    Activity, DropReason, EndpointId, Fabric, Happening, HeldDatagram, MessageKind, Pending, Verdict,
+};
+use crate::trace::TraceEvent;
+
+impl Fabric {
+    /// Sends a datagram, which may vanish in a dozen ways.
+    pub fn send_datagram(&mut self, from: EndpointId, to: &Destination, bytes: Vec<u8>) {
+        let bytes: Arc<[u8]> = bytes.into();
+        for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
+            traffic.datagrams += 1;
+            traffic.datagram_bytes += bytes.len() as u64;
+        }
+        let Some(receiver) = self.listeners.get(&to.address).copied() else {
+            self.drop_datagram(from, None, DropReason::Nobody, bytes);
+            return;
+        };
+        let mut delay = Duration::ZERO;
+        match self.judge(from, receiver, MessageKind::Datagram, &bytes) {
+            Verdict::Pass => {}
+            Verdict::Drop => return self.drop_datagram(from, Some(receiver), DropReason::Rule, bytes),
+            Verdict::Delay(by) => delay = by,
+            Verdict::Hold => {
+                self.held.push(HeldDatagram { from, to: receiver, bytes });
+                return;
+            }
+        }
+        if bytes.len() > self.link(self.place(from), self.place(receiver)).datagram_limit {
+            return self.drop_datagram(from, Some(receiver), DropReason::TooLarge, bytes);
+        }
+        if to.name.as_ref().is_some_and(|name| name != self.name(receiver)) {
+            return self.drop_datagram(from, Some(receiver), DropReason::WrongName, bytes);
+        }
+        if self.endpoints[from.0 as usize].connections.contains_key(&receiver) {
+            self.transmit_datagram(from, receiver, bytes, delay);
+        } else if let Some(bytes) = self.keep_for_dial(from, to, bytes) {
+            self.drop_datagram(from, Some(receiver), DropReason::NotConnected, bytes);
+        }
+    }
+
+    /// Puts a datagram on the link; the connection exists.
+    pub(super) fn transmit_datagram(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        bytes: Arc<[u8]>,
+        delay: Duration,
+    ) {
+        let (here, there) = (self.place(from), self.place(to));
+        if self.is_cut(here, there) {
+            return self.drop_datagram(from, Some(to), DropReason::Cut, bytes);
+        }
+        let link = self.link(here, there).clone();
+        if link.loss > 0.0 && self.rng.random_bool(link.loss.min(1.0)) {
+            return self.drop_datagram(from, Some(to), DropReason::Lost, bytes);
+        }
+        let Some(departure) = self.occupy_for_datagram(from, to, &link, bytes.len()) else {
+            return self.drop_datagram(from, Some(to), DropReason::Congested, bytes);
+        };
+        let copies =
+            if link.duplication > 0.0 && self.rng.random_bool(link.duplication.min(1.0)) { 2 } else { 1 };
+        if copies > 1 {
+            self.traffic.duplicated += 1;
+        }
+        let (here, there) = (self.positions[here.0 as usize], self.positions[there.0 as usize]);
+        for _ in 0..copies {
+            let mut arrival = departure + delay + link.latency.draw(here, there, &mut self.rng);
+            if link.reordering > 0.0 && self.rng.random_bool(link.reordering.min(1.0)) {
+                self.traffic.reordered += 1;
+                arrival += draw_between(Duration::ZERO, link.reordering_delay, &mut self.rng);
+            }
+            self.schedule.push(arrival, Pending::Datagram { from, to, sent: self.now, bytes: bytes.clone() });
+        }
+    }
+
+    pub(super) fn deliver_datagram(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        sent: Duration,
+        bytes: Arc<[u8]>,
+    ) -> Option<(EndpointId, Happening)> {
+        let limit = self.config.receive_buffer;
+        let here = self.endpoint(to);
+        match here.activity {
+            Activity::Ended => {
+                self.drop_datagram(from, Some(to), DropReason::Nobody, bytes);
+                None
+            }
+            Activity::Paused if here.inbox_bytes + bytes.len() > limit => {
+                self.drop_datagram(from, Some(to), DropReason::BufferFull, bytes);
+                None
+            }
+            Activity::Paused => {
+                here.inbox_bytes += bytes.len();
+                here.inbox.push_back(Pending::Datagram { from, to, sent, bytes });
+                None
+            }
+            Activity::Running => {
+                self.trace.record(self.now, TraceEvent::Datagram { from, to, sent, bytes: bytes.clone() });
+                Some((to, Happening::Datagram { from, bytes }))
+            }
+        }
+    }
+
+    pub(super) fn drop_datagram(
+        &mut self,
+        from: EndpointId,
+        to: Option<EndpointId>,
+        reason: DropReason,
+        bytes: Arc<[u8]>,
+    ) {
+        for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
+            *traffic.dropped.entry(reason).or_default() += 1;
+        }
+        self.trace.record(self.now, TraceEvent::DatagramDropped { from, to, reason, bytes });
+    }
+}

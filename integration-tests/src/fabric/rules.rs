@@ -1,0 +1,66 @@
+//! Rules that pick out single messages.
+
+use std::fmt;
+use std::time::Duration;
+
+use wire::NodeName;
+
+use super::Place;
+
+/// What kind of thing is being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// A datagram.
+    Datagram,
+    /// The opening of a stream; it has no bytes.
+    StreamOpening,
+    /// One frame of a stream.
+    Frame,
+}
+
+/// A message that a rule may look at while it is being sent.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// When it is being sent.
+    pub now: Duration,
+    /// From where.
+    pub from: Place,
+    /// The name of the sender.
+    pub sender: &'a NodeName,
+    /// To where.
+    pub to: Place,
+    /// The name of the receiver.
+    pub receiver: &'a NodeName,
+    /// How it travels.
+    pub kind: MessageKind,
+    /// Its bytes as they are on the wire.
+    pub bytes: &'a [u8],
+}
+
+/// What a rule does with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing; the next rule is asked.
+    Pass,
+    /// A datagram vanishes, a stream does not open, or breaks at this frame.
+    Drop,
+    /// It is under way for so much longer. What follows on the same stream waits too.
+    Delay(Duration),
+    /// A datagram is kept until it is released. Streams cannot be held: they pass.
+    Hold,
+}
+
+/// The number under which a rule can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleId(pub(super) u64);
+
+pub(super) struct Rule {
+    pub(super) id: RuleId,
+    pub(super) judge: Box<dyn FnMut(&Message<'_>) -> Verdict>,
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,347 @@
+//! Streams: frames in order, as many under way as there is room for, until finished or broken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use wire::{Destination, StreamId};
+
+use super::connections::ConnectionId;
+use super::{Activity, EndpointId, Fabric, Happening, MessageKind, Pending, Verdict};
+use crate::trace::TraceEvent;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: ConnectionId,
+    /// The opener first.
+    ends: [End; 2],
+}
+
+#[derive(Debug)]
+struct End {
+    endpoint: EndpointId,
+    /// Its number at this end; none before it was accepted.
+    id: Option<StreamId>,
+    /// Frames sent from here that have not been handled at the other end.
+    in_flight: usize,
+    /// It wanted to send and there was no room.
+    waits_for_room: bool,
+    last_arrival: Duration,
+    finished: bool,
+    /// The other end has been told that this one finished.
+    finish_seen: bool,
+}
+
+/// What arrives at one end of a stream, or comes back to it.
+#[derive(Debug)]
+pub(super) enum StreamEvent {
+    Opened,
+    Frame {
+        to: usize,
+        sent: Duration,
+        bytes: Arc<[u8]>,
+    },
+    Finished {
+        to: usize,
+    },
+    Writable {
+        at: usize,
+    },
+    /// For one end only: the other may learn of it at another time.
+    Broken {
+        endpoint: EndpointId,
+        id: StreamId,
+    },
+}
+
+impl Fabric {
+    /// Opens a stream; [`Happening::StreamWritable`] tells when it stands, [`Happening::StreamClosed`] that it failed.
+    pub fn open_stream(&mut self, from: EndpointId, stream: StreamId, to: &Destination) {
+        for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
+            traffic.streams += 1;
+        }
+        let Some(receiver) = self.listeners.get(&to.address).copied() else {
+            return self.open_after_dial(from, to, stream);
+        };
+        let mut delay = Duration::ZERO;
+        match self.judge(from, receiver, MessageKind::StreamOpening, &[]) {
+            Verdict::Pass | Verdict::Hold => {}
+            Verdict::Drop => return self.fail_open(from, stream),
+            Verdict::Delay(by) => delay = by,
+        }
+        if self.connection_between(from, receiver).is_none() {
+            return self.open_after_dial(from, to, stream);
+        }
+        if to.name.as_ref().is_some_and(|name| name != self.name(receiver)) {
+            return self.fail_open(from, stream);
+        }
+        self.open_on_connection(from, receiver, stream, delay);
+    }
+
+    /// Tells the fabric the receiver's own number of a stream that [`Happening::StreamOpened`] announced.
+    pub fn accept_stream(&mut self, number: u64, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let end = &mut stream.ends[1];
+        end.id = Some(id);
+        let endpoint = end.endpoint;
+        self.endpoint(endpoint).streams.insert(id, (number, 1));
+    }
+
+    /// Whether a frame may be sent now. If not, [`Happening::StreamWritable`] tells when; a stream that is over has
+    /// no room ever.
+    pub fn has_room(&mut self, endpoint: EndpointId, stream: StreamId) -> bool {
+        let limit = self.config.frames_in_flight;
+        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else {
+            return false;
+        };
+        let Some(stream) = self.streams.get_mut(&number) else { return false };
+        let end = &mut stream.ends[side];
+        if end.finished {
+            return false;
+        }
+        end.waits_for_room = end.in_flight >= limit;
+        !end.waits_for_room
+    }
+
+    /// Sends a frame; there must be room.
+    pub fn send_frame(&mut self, endpoint: EndpointId, stream: StreamId, bytes: Vec<u8>) {
+        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
+        let bytes: Arc<[u8]> = bytes.into();
+        for traffic in [&mut self.traffic, &mut self.endpoints[endpoint.0 as usize].traffic] {
+            traffic.frames += 1;
+            traffic.frame_bytes += bytes.len() as u64;
+        }
+        let Some(state) = self.streams.get(&number) else { return };
+        let (connection, peer) = (state.connection, state.ends[1 - side].endpoint);
+        let (here, there) = (self.place(endpoint), self.place(peer));
+        let link = self.link(here, there).clone();
+        let breaks = link.stream_breaks > 0.0 && self.rng.random_bool(link.stream_breaks.min(1.0));
+        let mut delay = match self.judge(endpoint, peer, MessageKind::Frame, &bytes) {
+            Verdict::Pass | Verdict::Hold => Duration::ZERO,
+            Verdict::Drop => return self.break_stream(number, Duration::ZERO),
+            Verdict::Delay(by) => by,
+        };
+        if breaks {
+            return self.break_stream(number, Duration::ZERO);
+        }
+        let round_trip = self.round_trip(here, there);
+        delay += link.retransmission_delay(bytes.len(), round_trip, &mut self.rng);
+        let departure = self.occupy_for_frame(connection, endpoint, &link, bytes.len());
+        let (from, to) = (self.positions[here.0 as usize], self.positions[there.0 as usize]);
+        let arrival = departure + delay + link.latency.draw(from, to, &mut self.rng);
+        let sent = self.now;
+        let Some(state) = self.streams.get_mut(&number) else { return };
+        let end = &mut state.ends[side];
+        end.in_flight += 1;
+        end.last_arrival = end.last_arrival.max(arrival);
+        let arrival = end.last_arrival;
+        let event = StreamEvent::Frame { to: 1 - side, sent, bytes };
+        self.schedule.push(arrival, Pending::Stream { number, event });
+    }
+
+    /// Nothing more will be sent on the stream from this side.
+    pub fn finish_stream(&mut self, endpoint: EndpointId, stream: StreamId) {
+        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
+        let Some(state) = self.streams.get(&number) else { return };
+        if state.ends[side].finished {
+            return;
+        }
+        let peer = state.ends[1 - side].endpoint;
+        let latency = self.round_trip(self.place(endpoint), self.place(peer)) / 2;
+        let now = self.now;
+        let Some(state) = self.streams.get_mut(&number) else { return };
+        let end = &mut state.ends[side];
+        end.finished = true;
+        let arrival = end.last_arrival.max(now + latency);
+        end.last_arrival = arrival;
+        let event = StreamEvent::Finished { to: 1 - side };
+        self.schedule.push(arrival, Pending::Stream { number, event });
+    }
+
+    /// Gives the stream up; the other end sees it break one latency later, this end is told nothing.
+    pub fn reset_stream(&mut self, endpoint: EndpointId, stream: StreamId) {
+        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
+        let Some(state) = self.forget_stream(number) else { return };
+        self.traffic.broken_streams += 1;
+        let other = &state.ends[1 - side];
+        let delay = self.round_trip(self.place(endpoint), self.place(other.endpoint)) / 2;
+        if let Some(id) = other.id {
+            let event = StreamEvent::Broken { endpoint: other.endpoint, id };
+            self.schedule.push(self.now + delay, Pending::Stream { number, event });
+        }
+    }
+
+    /// Breaks every stream between two places; both ends are told.
+    pub fn break_streams_between(&mut self, a: super::Place, b: super::Place) -> usize {
+        let between = |fabric: &Fabric, stream: &Stream| {
+            let places = stream.ends.each_ref().map(|end| fabric.place(end.endpoint));
+            places == [a, b] || places == [b, a]
+        };
+        let numbers: Vec<u64> =
+            self.streams.iter().filter(|(_, stream)| between(self, stream)).map(|(n, _)| *n).collect();
+        for number in &numbers {
+            self.break_stream(*number, Duration::ZERO);
+        }
+        numbers.len()
+    }
+
+    /// How many streams are open in the whole network.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(super) fn open_on_connection(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        id: StreamId,
+        delay: Duration,
+    ) {
+        let Some(connection) = self.connection_between(from, to) else { return self.fail_open(from, id) };
+        let number = self.next_stream;
+        self.next_stream += 1;
+        let (here, there) = (self.place(from), self.place(to));
+        let link = self.link(here, there).clone();
+        let round_trip = self.round_trip(here, there);
+        let lost = link.retransmission_delay(1, round_trip, &mut self.rng);
+        let (fp, tp) = (self.positions[here.0 as usize], self.positions[there.0 as usize]);
+        let arrival = self.now + delay + lost + link.latency.draw(fp, tp, &mut self.rng);
+        let end = |endpoint, id, last_arrival| End {
+            endpoint,
+            id,
+            in_flight: 0,
+            waits_for_room: false,
+            last_arrival,
+            finished: false,
+            finish_seen: false,
+        };
+        self.streams.insert(
+            number,
+            Stream { connection, ends: [end(from, Some(id), arrival), end(to, None, Duration::ZERO)] },
+        );
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.streams.insert(number);
+        }
+        self.endpoint(from).streams.insert(id, (number, 0));
+        self.schedule.push(arrival, Pending::Stream { number, event: StreamEvent::Opened });
+        self.schedule.push(self.now, Pending::Stream { number, event: StreamEvent::Writable { at: 0 } });
+    }
+
+    /// Tells the opener, in a moment, that its stream did not open.
+    pub(super) fn fail_open(&mut self, from: EndpointId, id: StreamId) {
+        self.traffic.broken_streams += 1;
+        let event = StreamEvent::Broken { endpoint: from, id };
+        self.schedule.push(self.now, Pending::Stream { number: u64::MAX, event });
+    }
+
+    pub(super) fn break_stream(&mut self, number: u64, delay: Duration) {
+        let Some(stream) = self.forget_stream(number) else { return };
+        self.traffic.broken_streams += 1;
+        for end in stream.ends {
+            if let Some(id) = end.id {
+                let event = StreamEvent::Broken { endpoint: end.endpoint, id };
+                self.schedule.push(self.now + delay, Pending::Stream { number, event });
+            }
+        }
+    }
+
+    fn forget_stream(&mut self, number: u64) -> Option<Stream> {
+        let stream = self.streams.remove(&number)?;
+        if let Some(connection) = self.connections.get_mut(&stream.connection) {
+            connection.streams.remove(&number);
+        }
+        for end in &stream.ends {
+            if let Some(id) = end.id {
+                self.endpoint(end.endpoint).streams.remove(&id);
+            }
+        }
+        Some(stream)
+    }
+
+    pub(super) fn deliver_stream_event(
+        &mut self,
+        number: u64,
+        event: StreamEvent,
+    ) -> Option<(EndpointId, Happening)> {
+        if let StreamEvent::Broken { endpoint, id } = event {
+            return self.deliver_break(number, endpoint, id);
+        }
+        let stream = self.streams.get(&number)?;
+        let connection = self.connections.get_mut(&stream.connection)?;
+        if connection.is_silent() {
+            connection.stalled.push(Pending::Stream { number, event });
+            return None;
+        }
+        let (opener, acceptor) = (stream.ends[0].endpoint, stream.ends[1].endpoint);
+        match event {
+            StreamEvent::Opened => {
+                self.trace.record(self.now, TraceEvent::StreamOpened { number, from: opener, to: acceptor });
+                Some((acceptor, Happening::StreamOpened { from: opener, number }))
+            }
+            StreamEvent::Frame { to, sent, bytes } => {
+                self.frame_arrived(number, to);
+                let ends = [opener, acceptor];
+                let stream = self.streams.get(&number)?.ends[to].id?;
+                let record = TraceEvent::Frame {
+                    number,
+                    from: ends[1 - to],
+                    to: ends[to],
+                    sent,
+                    bytes: bytes.clone(),
+                };
+                self.trace.record(self.now, record);
+                Some((ends[to], Happening::Frame { stream, bytes }))
+            }
+            StreamEvent::Finished { to } => {
+                let state = self.streams.get_mut(&number)?;
+                state.ends[1 - to].finish_seen = true;
+                let endpoint = state.ends[to].endpoint;
+                let stream = state.ends[to].id?;
+                if state.ends.iter().all(|end| end.finish_seen) {
+                    self.forget_stream(number);
+                }
+                self.trace.record(self.now, TraceEvent::StreamFinished { number, to: endpoint });
+                Some((endpoint, Happening::StreamClosed { stream, clean: true }))
+            }
+            StreamEvent::Writable { at } => {
+                let end = &stream.ends[at];
+                Some((end.endpoint, Happening::StreamWritable { stream: end.id? }))
+            }
+            StreamEvent::Broken { .. } => unreachable!("handled above"),
+        }
+    }
+
+    /// Gives the sender its room back, and tells it if it waits for that.
+    fn frame_arrived(&mut self, number: u64, to: usize) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let sender = &mut stream.ends[1 - to];
+        sender.in_flight -= 1;
+        if !std::mem::take(&mut sender.waits_for_room) {
+            return;
+        }
+        let (a, b) = (stream.ends[0].endpoint, stream.ends[1].endpoint);
+        let latency = self.round_trip(self.place(a), self.place(b)) / 2;
+        let event = StreamEvent::Writable { at: 1 - to };
+        self.schedule.push(self.now + latency, Pending::Stream { number, event });
+    }
+
+    fn deliver_break(
+        &mut self,
+        number: u64,
+        endpoint: EndpointId,
+        id: StreamId,
+    ) -> Option<(EndpointId, Happening)> {
+        match self.endpoint(endpoint).activity {
+            Activity::Ended => None,
+            Activity::Paused => {
+                let event = StreamEvent::Broken { endpoint, id };
+                self.endpoint(endpoint).inbox.push_back(Pending::Stream { number, event });
+                None
+            }
+            Activity::Running => {
+                self.trace.record(self.now, TraceEvent::StreamBroken { number, to: endpoint });
+                Some((endpoint, Happening::StreamClosed { stream: id, clean: false }))
+            }
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The fabric under a protocol of its own: a flood, small enough to know by hand what must come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wire::{Destination, NodeName, StreamId};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn milliseconds(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Passes each rumour it has not met on to every peer, and repeats the ones it has to a random peer every 100 ms.
+#[derive(Debug)]
+struct Flooder {
+    rng: ChaCha8Rng,
+    peers: Vec<Destination>,
+    known: BTreeSet<Vec<u8>>,
+    received: Vec<(Duration, EndpointId, Vec<u8>)>,
+    repeat_at: Duration,
+}
+
+struct Flood {
+    fabric: Fabric,
+    nodes: BTreeMap<EndpointId, Flooder>,
+    places: Vec<Place>,
+    ids: Vec<EndpointId>,
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn address(index: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (index / 250) as u8, (index % 250 + 1) as u8], 7946))
+}
+
+fn destination(index: usize) -> Destination {
+    Destination { name: Some(name(&format!("n{index}"))), address: address(index) }
+}
+
+fn endpoints(fabric: &mut Fabric, count: usize) -> (Vec<Place>, Vec<EndpointId>) {
+    let places: Vec<Place> = (0..count).map(|index| fabric.place_at(address(index))).collect();
+    let ids = (0..count)
+        .map(|index| fabric.start(places[index], &name(&format!("n{index}")), &format!("n{index}#1")))
+        .collect();
+    (places, ids)
+}
+
+impl Flood {
+    fn new(count: usize, config: FabricConfig) -> Self {
+        let seed = config.seed;
+        let mut fabric = Fabric::new(config);
+        let (places, ids) = endpoints(&mut fabric, count);
+        let nodes = ids
+            .iter()
+            .enumerate()
+            .map(|(index, id)| {
+                let flooder = Flooder {
+                    rng: ChaCha8Rng::seed_from_u64(seed ^ (index as u64) << 32),
+                    peers: (0..count).filter(|other| *other != index).map(destination).collect(),
+                    known: BTreeSet::new(),
+                    received: Vec::new(),
+                    repeat_at: milliseconds(100),
+                };
+                fabric.set_timer(*id, Some(flooder.repeat_at));
+                (*id, flooder)
+            })
+            .collect();
+        Self { fabric, nodes, places, ids }
+    }
+
+    fn tell(&mut self, index: usize, rumour: &[u8]) {
+        let id = self.ids[index];
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.known.insert(rumour.to_vec());
+        for peer in &node.peers {
+            self.fabric.send_datagram(id, peer, rumour.to_vec());
+        }
+    }
+
+    fn run_until(&mut self, until: Duration) {
+        while let Some((id, happening)) = self.fabric.next(until) {
+            let now = self.fabric.now();
+            let node = self.nodes.get_mut(&id).unwrap();
+            match happening {
+                Happening::Datagram { from, bytes } => {
+                    node.received.push((now, from, bytes.to_vec()));
+                    if node.known.insert(bytes.to_vec()) {
+                        for peer in &node.peers {
+                            self.fabric.send_datagram(id, peer, bytes.to_vec());
+                        }
+                    }
+                }
+                Happening::Timer => {
+                    let peer = &node.peers[node.rng.random_range(0..node.peers.len())];
+                    for rumour in &node.known {
+                        self.fabric.send_datagram(id, peer, rumour.clone());
+                    }
+                    node.repeat_at = now + milliseconds(100);
+                    self.fabric.set_timer(id, Some(node.repeat_at));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn knowers(&self, rumour: &[u8]) -> usize {
+        self.nodes.values().filter(|node| node.known.contains(rumour)).count()
+    }
+}
+
+#[test]
+fn a_rumour_takes_the_latency_of_one_hop() {
+    let mut flood =
+        Flood::new(5, FabricConfig { link: Link::with_latency(milliseconds(7)), ..FabricConfig::default() });
+    // The first datagram waits for the connection: one round trip.
+    flood.tell(0, b"x");
+    flood.run_until(milliseconds(20));
+    assert_eq!(flood.knowers(b"x"), 1);
+    flood.run_until(milliseconds(21));
+    assert_eq!(flood.knowers(b"x"), 5);
+    flood.tell(0, b"y");
+    flood.run_until(milliseconds(28));
+    assert_eq!(flood.knowers(b"y"), 5);
+}
+
+fn rough(seed: u64) -> FabricConfig {
+    let link = Link {
+        latency: Latency::Uniform(milliseconds(1), milliseconds(30)),
+        loss: 0.3,
+        duplication: 0.1,
+        reordering: 0.1,
+        bandwidth: Some(100_000),
+        ..Link::default()
+    };
+    FabricConfig { seed, link, ..FabricConfig::default() }
+}
+
+#[test]
+fn one_seed_gives_one_trace_and_another_seed_another() {
+    let hash = |seed| {
+        let mut flood = Flood::new(20, rough(seed));
+        for rumour in 0..10u8 {
+            flood.tell(usize::from(rumour), &[rumour]);
+        }
+        flood.run_until(SECOND);
+        flood.fabric.pause(flood.ids[3]);
+        flood.fabric.cut([(flood.places[1], flood.places[2])]);
+        flood.run_until(2 * SECOND);
+        flood.fabric.resume(flood.ids[3]);
+        flood.fabric.end(flood.ids[5], Ending::Silent);
+        flood.run_until(3 * SECOND);
+        assert_eq!(flood.knowers(&[3]), 20, "the repetitions overcome the loss");
+        let traffic = flood.fabric.traffic();
+        assert!(traffic.dropped[&DropReason::Lost] > 0 && traffic.duplicated > 0 && traffic.reordered > 0);
+        (flood.fabric.trace().hash(), flood.fabric.trace().count())
+    };
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1).0, hash(2).0);
+}
+
+#[test]
+fn a_one_way_cut_lets_the_other_way_pass_until_mended() {
+    let mut flood = Flood::new(2, FabricConfig::default());
+    flood.tell(0, b"before");
+    flood.run_until(milliseconds(1));
+    let (a, b) = (flood.places[0], flood.places[1]);
+    flood.fabric.cut([(a, b)]);
+    flood.tell(0, b"to b");
+    flood.tell(1, b"to a");
+    flood.run_until(milliseconds(50));
+    assert_eq!(flood.knowers(b"to b"), 1);
+    assert_eq!(flood.knowers(b"to a"), 2);
+    flood.fabric.mend_all();
+    flood.run_until(SECOND);
+    assert_eq!(flood.knowers(b"to b"), 2);
+}
+
+#[test]
+fn what_arrives_during_a_pause_is_handled_at_its_end_as_far_as_the_buffer_goes() {
+    let mut flood = Flood::new(2, FabricConfig { receive_buffer: 2500, ..FabricConfig::default() });
+    flood.tell(0, b"before");
+    flood.run_until(milliseconds(1));
+    flood.nodes.get_mut(&flood.ids[1]).unwrap().received.clear();
+    flood.fabric.pause(flood.ids[1]);
+    for rumour in 0..5u8 {
+        flood.tell(0, &[rumour; 1000]);
+    }
+    flood.run_until(milliseconds(40));
+    assert!(flood.nodes[&flood.ids[1]].received.is_empty());
+    assert_eq!(flood.fabric.traffic().dropped[&DropReason::BufferFull], 3);
+    flood.fabric.resume(flood.ids[1]);
+    flood.run_until(milliseconds(41));
+    let received = &flood.nodes[&flood.ids[1]].received;
+    assert_eq!(
+        received.iter().map(|(at, _, bytes)| (*at, bytes[0])).collect::<Vec<_>>(),
+        [(milliseconds(40), 0), (milliseconds(40), 1)]
+    );
+}
+
+#[test]
+fn an_overdue_timer_fires_when_the_pause_ends() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (_, ids) = endpoints(&mut fabric, 1);
+    fabric.set_timer(ids[0], Some(milliseconds(10)));
+    fabric.pause(ids[0]);
+    assert_eq!(fabric.next(milliseconds(500)), None);
+    fabric.resume(ids[0]);
+    assert_eq!(fabric.next(SECOND), Some((ids[0], Happening::Timer)));
+    assert_eq!(fabric.now(), milliseconds(500));
+}
+
+#[test]
+fn only_the_latest_timer_fires() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (_, ids) = endpoints(&mut fabric, 1);
+    fabric.set_timer(ids[0], Some(milliseconds(10)));
+    fabric.set_timer(ids[0], Some(milliseconds(30)));
+    fabric.set_timer(ids[0], Some(milliseconds(20)));
+    assert_eq!(fabric.next(SECOND), Some((ids[0], Happening::Timer)));
+    assert_eq!(fabric.now(), milliseconds(20));
+    assert_eq!(fabric.next(SECOND), None);
+}
+
+#[test]
+fn rules_pick_out_messages_and_can_withhold_them() {
+    let mut flood = Flood::new(3, FabricConfig::default());
+    flood.tell(0, b"before");
+    flood.run_until(milliseconds(1));
+    let b = flood.places[1];
+    let rule = flood.fabric.add_rule(move |message| match message.bytes {
+        b"late" if message.to == b => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    flood.tell(0, b"late");
+    flood.tell(0, b"at once");
+    flood.run_until(milliseconds(50));
+    assert!(!flood.nodes[&flood.ids[1]].known.contains(&b"late"[..]));
+    assert_eq!(flood.knowers(b"at once"), 3);
+    flood.fabric.remove_rule(rule);
+    let held = flood.fabric.take_held();
+    assert!(held.len() >= 2, "n0 and n2 both tell n1");
+    flood.fabric.deliver(&held[0]);
+    flood.run_until(milliseconds(60));
+    assert_eq!(flood.knowers(b"late"), 3);
+}
+
+#[test]
+fn too_large_datagrams_are_dropped_and_counted() {
+    let mut flood = Flood::new(2, FabricConfig::default());
+    flood.tell(0, &[7; 1162]);
+    flood.tell(0, &[8; 1163]);
+    flood.run_until(milliseconds(10));
+    assert_eq!((flood.knowers(&[7; 1162]), flood.knowers(&[8; 1163])), (2, 1));
+    assert_eq!(flood.fabric.traffic_of(flood.ids[0]).dropped[&DropReason::TooLarge], 1);
+}
+
+/// A stream from n0 to n1 that stands, with its numbers at both ends.
+fn stream(fabric: &mut Fabric, ids: &[EndpointId]) -> (StreamId, StreamId) {
+    let (here, there) = (StreamId(1), StreamId(9));
+    fabric.open_stream(ids[0], here, &destination(1));
+    let mut events = Vec::new();
+    while let Some((id, happening)) = fabric.next(fabric.now() + SECOND) {
+        if let Happening::StreamOpened { from, number } = happening {
+            assert_eq!((id, from), (ids[1], ids[0]));
+            fabric.accept_stream(number, there);
+        } else {
+            events.push((id, happening));
+        }
+    }
+    assert_eq!(events, [(ids[0], Happening::StreamWritable { stream: here })]);
+    (here, there)
+}
+
+#[test]
+fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
+    let mut config = rough(3);
+    config.frames_in_flight = 4;
+    let mut fabric = Fabric::new(config);
+    let (_, ids) = endpoints(&mut fabric, 2);
+    let (here, there) = stream(&mut fabric, &ids);
+    let (mut sent, mut received) = (0u8, Vec::new());
+    let mut most_in_flight = 0;
+    loop {
+        while sent < 100 && fabric.has_room(ids[0], here) {
+            fabric.send_frame(ids[0], here, vec![sent; 2000]);
+            sent += 1;
+        }
+        if sent == 100 {
+            fabric.finish_stream(ids[0], here);
+        }
+        most_in_flight = most_in_flight.max(usize::from(sent) - received.len());
+        match fabric.next(600 * SECOND) {
+            Some((id, Happening::Frame { stream, bytes })) => {
+                assert_eq!((id, stream), (ids[1], there));
+                received.push(bytes[0]);
+            }
+            Some((_, Happening::StreamWritable { .. })) => {}
+            Some((id, Happening::StreamClosed { stream, clean: true })) => {
+                assert_eq!((id, stream), (ids[1], there));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(received, (0..100).collect::<Vec<u8>>());
+    assert_eq!(most_in_flight, 4, "no more frames are under way than there is room for");
+    // 200,000 bytes at 100,000 a second.
+    assert!(fabric.now() > 2 * SECOND, "{:?}", fabric.now());
+}
+
+#[test]
+fn a_stream_across_a_cut_waits_and_goes_on_if_it_is_mended_in_time() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (places, ids) = endpoints(&mut fabric, 2);
+    let (here, there) = stream(&mut fabric, &ids);
+    fabric.cut([(places[1], places[0])]);
+    fabric.send_frame(ids[0], here, b"frame".to_vec());
+    assert_eq!(fabric.next(fabric.now() + 9 * SECOND), None);
+    fabric.mend_all();
+    let happening = fabric.next(fabric.now() + SECOND);
+    assert_eq!(happening, Some((ids[1], Happening::Frame { stream: there, bytes: b"frame"[..].into() })));
+}
+
+#[test]
+fn silence_beyond_the_idle_timeout_loses_the_connection_and_its_streams_at_both_ends() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (places, ids) = endpoints(&mut fabric, 2);
+    let (here, there) = stream(&mut fabric, &ids);
+    fabric.cut([(places[0], places[1])]);
+    let start = fabric.now();
+    let mut happenings = Vec::new();
+    while let Some(happening) = fabric.next(start + 60 * SECOND) {
+        assert_eq!(fabric.now(), start + 10 * SECOND);
+        happenings.push(happening);
+    }
+    assert_eq!(
+        happenings,
+        [
+            (ids[0], Happening::StreamClosed { stream: here, clean: false }),
+            (ids[1], Happening::StreamClosed { stream: there, clean: false }),
+            (ids[0], Happening::ConnectionLost { peer: ids[1] }),
+            (ids[1], Happening::ConnectionLost { peer: ids[0] }),
+        ]
+    );
+    assert_eq!(fabric.open_streams(), 0);
+}
+
+#[test]
+fn a_stream_to_nobody_to_a_cut_off_place_or_to_another_name_does_not_open() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (places, ids) = endpoints(&mut fabric, 3);
+    fabric.end(ids[1], Ending::Silent);
+    fabric.cut([(places[0], places[2])]);
+    fabric.open_stream(ids[0], StreamId(1), &destination(1));
+    fabric.open_stream(ids[0], StreamId(2), &destination(2));
+    let closed = |stream| Some((ids[0], Happening::StreamClosed { stream: StreamId(stream), clean: false }));
+    assert_eq!(fabric.next(60 * SECOND), closed(1));
+    assert_eq!(fabric.next(60 * SECOND), closed(2));
+    assert_eq!(fabric.now(), 3 * SECOND);
+    fabric.mend_all();
+    let elsewhere = Destination { name: Some(name("n7")), address: address(2) };
+    fabric.open_stream(ids[0], StreamId(3), &elsewhere);
+    assert_eq!(fabric.next(60 * SECOND), closed(3));
+    fabric.open_stream(ids[0], StreamId(4), &elsewhere);
+    assert_eq!(fabric.next(60 * SECOND), closed(4), "the connection stands, and still the name is wrong");
+}
+
+#[test]
+fn a_dial_is_repeated_until_somebody_listens() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (_, ids) = endpoints(&mut fabric, 1);
+    fabric.open_stream(ids[0], StreamId(1), &Destination { name: None, address: address(1) });
+    assert_eq!(fabric.next(milliseconds(500)), None);
+    let place = fabric.place_at(address(1));
+    let late = fabric.start(place, &name("n1"), "n1#1");
+    let mut happenings = Vec::new();
+    while let Some(happening) = fabric.next(2 * SECOND) {
+        happenings.push(happening);
+    }
+    assert_eq!(
+        happenings,
+        [
+            (late, Happening::StreamOpened { from: ids[0], number: 0 }),
+            (ids[0], Happening::StreamWritable { stream: StreamId(1) }),
+        ]
+    );
+}
+
+#[test]
+fn the_next_life_at_an_address_gets_nothing_meant_for_the_one_before() {
+    let mut fabric =
+        Fabric::new(FabricConfig { link: Link::with_latency(milliseconds(100)), ..FabricConfig::default() });
+    let (places, ids) = endpoints(&mut fabric, 2);
+    let (here, _) = stream(&mut fabric, &ids);
+    fabric.send_datagram(ids[0], &destination(1), b"for the first life".to_vec());
+    fabric.send_frame(ids[0], here, b"for the first life".to_vec());
+    fabric.end(ids[1], Ending::Reset);
+    fabric.start(places[1], &name("n1"), "n1#2");
+    let mut happenings = Vec::new();
+    while let Some(happening) = fabric.next(60 * SECOND) {
+        happenings.push(happening);
+    }
+    assert_eq!(
+        happenings,
+        [
+            (ids[0], Happening::StreamClosed { stream: here, clean: false }),
+            (ids[0], Happening::ConnectionLost { peer: ids[1] }),
+        ]
+    );
+}
+
+#[test]
+fn a_stream_given_up_breaks_at_the_other_end_only() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (_, ids) = endpoints(&mut fabric, 2);
+    let (here, there) = stream(&mut fabric, &ids);
+    fabric.reset_stream(ids[0], here);
+    assert_eq!(
+        fabric.next(60 * SECOND),
+        Some((ids[1], Happening::StreamClosed { stream: there, clean: false }))
+    );
+    assert_eq!(fabric.next(60 * SECOND), None);
+}
+
+#[test]
+fn latency_by_distance_is_the_same_both_ways_and_within_its_bounds() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let latency = Latency::Distance { base: milliseconds(2), across: milliseconds(40) };
+    for _ in 0..100 {
+        let a = Position { x: rng.random(), y: rng.random() };
+        let b = Position { x: rng.random(), y: rng.random() };
+        let there = latency.draw(a, b, &mut rng);
+        assert_eq!(there, latency.draw(b, a, &mut rng));
+        assert!(there >= milliseconds(2) && there <= milliseconds(42));
+    }
+    let corner = |x, y| Position { x, y };
+    let across = latency.draw(corner(0, 0), corner(u16::MAX, u16::MAX), &mut rng);
+    assert!(across > milliseconds(41), "{across:?}");
+}

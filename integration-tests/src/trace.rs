@@ -1,0 +1,216 @@
+//! What happened, in order: kept for people, and hashed to compare runs.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::fabric::{DropReason, EndpointId};
+
+/// One happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TraceEvent {
+    Datagram { from: EndpointId, to: EndpointId, sent: Duration, bytes: Arc<[u8]> },
+    DatagramDropped { from: EndpointId, to: Option<EndpointId>, reason: DropReason, bytes: Arc<[u8]> },
+    Dialled { from: EndpointId, to: EndpointId },
+    DialFailed { from: EndpointId, reason: DropReason },
+    StreamOpened { number: u64, from: EndpointId, to: EndpointId },
+    Frame { number: u64, from: EndpointId, to: EndpointId, sent: Duration, bytes: Arc<[u8]> },
+    StreamFinished { number: u64, to: EndpointId },
+    StreamBroken { number: u64, to: EndpointId },
+    ConnectionLost { at: EndpointId, peer: EndpointId },
+    Timer { at: EndpointId },
+    Note { at: Option<EndpointId>, text: Box<str> },
+}
+
+/// How the simulator names the bytes of a message for a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Describe {
+    /// Of a datagram.
+    pub datagram: fn(&[u8]) -> String,
+    /// Of a stream frame.
+    pub frame: fn(&[u8]) -> String,
+}
+
+impl Default for Describe {
+    fn default() -> Self {
+        Self { datagram: |_| String::new(), frame: |_| String::new() }
+    }
+}
+
+/// The last happenings of a run, and a hash over all of them.
+pub struct Trace {
+    recent: VecDeque<(Duration, TraceEvent)>,
+    capacity: usize,
+    hash: Xxh3,
+    count: u64,
+    names: Vec<String>,
+    describe: Describe,
+    /// Print every line as it comes.
+    aloud: bool,
+}
+
+impl Trace {
+    /// Keeps the last `capacity` happenings.
+    pub(crate) fn new(capacity: usize, describe: Describe) -> Self {
+        let aloud = std::env::var_os("SIM_TRACE").is_some_and(|value| value == "1");
+        Self {
+            recent: VecDeque::with_capacity(capacity.min(4096)),
+            capacity,
+            hash: Xxh3::new(),
+            count: 0,
+            names: Vec::new(),
+            describe,
+            aloud,
+        }
+    }
+
+    pub(crate) fn add_endpoint(&mut self, name: String) {
+        self.names.push(name);
+    }
+
+    /// Equal for two runs if the same things happened in the same order at the same times with the same bytes.
+    pub fn hash(&self) -> u64 {
+        self.hash.digest()
+    }
+
+    /// How many happenings there have been.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn record(&mut self, now: Duration, event: TraceEvent) {
+        self.count += 1;
+        self.absorb(now, &event);
+        if self.aloud {
+            eprintln!("{}", self.line(now, &event));
+        }
+        if self.capacity == 0 {
+            return;
+        }
+        if self.recent.len() == self.capacity {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, event));
+    }
+
+    fn absorb(&mut self, now: Duration, event: &TraceEvent) {
+        let at = |id: &EndpointId| u64::from(id.0);
+        let words = match event {
+            TraceEvent::Datagram { from, to, sent, bytes } => {
+                [1, at(from), at(to), sent.as_nanos() as u64, xxh3_64(bytes)]
+            }
+            TraceEvent::DatagramDropped { from, to, reason, bytes } => {
+                [2, at(from), to.as_ref().map_or(u64::MAX, at), *reason as u64, xxh3_64(bytes)]
+            }
+            TraceEvent::Dialled { from, to } => [3, at(from), at(to), 0, 0],
+            TraceEvent::DialFailed { from, reason } => [4, at(from), *reason as u64, 0, 0],
+            TraceEvent::StreamOpened { number, from, to } => [5, *number, at(from), at(to), 0],
+            TraceEvent::Frame { number, from, to, sent, bytes } => {
+                [6, *number, at(from) << 32 | at(to), sent.as_nanos() as u64, xxh3_64(bytes)]
+            }
+            TraceEvent::StreamFinished { number, to } => [7, *number, at(to), 0, 0],
+            TraceEvent::StreamBroken { number, to } => [8, *number, at(to), 0, 0],
+            TraceEvent::ConnectionLost { at: here, peer } => [9, at(here), at(peer), 0, 0],
+            TraceEvent::Timer { at: here } => [10, at(here), 0, 0, 0],
+            TraceEvent::Note { at: here, text } => {
+                [11, here.as_ref().map_or(u64::MAX, at), xxh3_64(text.as_bytes()), 0, 0]
+            }
+        };
+        let mut bytes = [0; 48];
+        bytes[..8].copy_from_slice(&(now.as_nanos() as u64).to_le_bytes());
+        for (place, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        self.hash.update(&bytes);
+    }
+
+    /// The last happenings, one a line, oldest first; timers, which say little, are left out.
+    pub fn tail(&self) -> String {
+        let mut text = String::new();
+        let left_out = self.count - self.recent.len() as u64;
+        if left_out > 0 {
+            let _ = writeln!(text, "… {left_out} earlier happenings left out; SIM_TRACE=1 prints all");
+        }
+        for (now, event) in &self.recent {
+            if !matches!(event, TraceEvent::Timer { .. }) {
+                let _ = writeln!(text, "{}", self.line(*now, event));
+            }
+        }
+        text
+    }
+
+    fn name(&self, id: EndpointId) -> &str {
+        self.names.get(id.0 as usize).map_or("?", String::as_str)
+    }
+
+    fn line(&self, now: Duration, event: &TraceEvent) -> String {
+        let time = format!("{:>14.6}", now.as_secs_f64());
+        match event {
+            TraceEvent::Datagram { from, to, sent, bytes } => format!(
+                "{time} {} → {} datagram of {} B{}  {}",
+                self.name(*from),
+                self.name(*to),
+                bytes.len(),
+                under_way(now, *sent),
+                (self.describe.datagram)(bytes)
+            ),
+            TraceEvent::DatagramDropped { from, to, reason, bytes } => format!(
+                "{time} {} ✗ {} datagram of {} B dropped: {reason}  {}",
+                self.name(*from),
+                to.map_or("nobody", |to| self.name(to)),
+                bytes.len(),
+                (self.describe.datagram)(bytes)
+            ),
+            TraceEvent::Dialled { from, to } => {
+                format!("{time} {} ⇄ {} connected", self.name(*from), self.name(*to))
+            }
+            TraceEvent::DialFailed { from, reason } => {
+                format!("{time} {} ✗ no connection: {reason}", self.name(*from))
+            }
+            TraceEvent::StreamOpened { number, from, to } => {
+                format!("{time} {} → {} stream {number} opened", self.name(*from), self.name(*to))
+            }
+            TraceEvent::Frame { number, from, to, sent, bytes } => format!(
+                "{time} {} → {} stream {number} frame of {} B{}  {}",
+                self.name(*from),
+                self.name(*to),
+                bytes.len(),
+                under_way(now, *sent),
+                (self.describe.frame)(bytes)
+            ),
+            TraceEvent::StreamFinished { number, to } => {
+                format!("{time} {} sees the end of stream {number}", self.name(*to))
+            }
+            TraceEvent::StreamBroken { number, to } => {
+                format!("{time} {} sees stream {number} break", self.name(*to))
+            }
+            TraceEvent::ConnectionLost { at, peer } => {
+                format!("{time} {} lost its connection with {}", self.name(*at), self.name(*peer))
+            }
+            TraceEvent::Timer { at } => format!("{time} {} timer", self.name(*at)),
+            TraceEvent::Note { at, text } => match at {
+                Some(at) => format!("{time} {} · {text}", self.name(*at)),
+                None => format!("{time} — {text}"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace")
+            .field("count", &self.count)
+            .field("hash", &self.hash())
+            .finish_non_exhaustive()
+    }
+}
+
+fn under_way(now: Duration, sent: Duration) -> String {
+    match now.saturating_sub(sent) {
+        Duration::ZERO => String::new(),
+        taken => format!(" after {taken:?}"),
+    }
+}
