@@ -1,0 +1,89 @@
+//! Counts in Prometheus' text format (version 0.0.4).
+
+use std::fmt::Write as _;
+
+use tabledb::NetworkStatistics;
+
+/// What is exported.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// For how long the server has been answering, in seconds.
+    pub uptime_seconds: f64,
+    /// The number of members in each state.
+    pub members: Vec<(String, usize)>,
+    /// The joined networks, sorted.
+    pub networks: Vec<(String, NetworkStatistics)>,
+    /// Requests answered so far.
+    pub requests: u64,
+}
+
+type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
+
+const OF_A_NETWORK: [Measure; 5] = [
+    ("networkdb_entries", "Visible entries.", |network| network.entries),
+    ("networkdb_hidden_entries", "Entries of failed or not yet compared owners.", |network| network.hidden),
+    ("networkdb_tombstones", "Deletes still remembered.", |network| network.tombstones),
+    ("networkdb_queue_length", "News waiting to be sent.", |network| network.queue_length),
+    ("networkdb_network_peers", "Nodes on the network, this one included.", |network| network.peers),
+];
+
+impl Metrics {
+    /// The exposition.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out).expect("writing to memory cannot fail");
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        head(out, "networkdb_uptime_seconds", "gauge", "For how long the node has been answering.")?;
+        writeln!(out, "networkdb_uptime_seconds {}", self.uptime_seconds)?;
+        head(out, "networkdb_members", "gauge", "Known members of the cluster by state.")?;
+        for (state, count) in &self.members {
+            writeln!(out, "networkdb_members{{state=\"{}\"}} {count}", escape(state))?;
+        }
+        for (name, help, measure) in OF_A_NETWORK {
+            head(out, name, "gauge", help)?;
+            for (network, statistics) in &self.networks {
+                writeln!(out, "{name}{{network=\"{}\"}} {}", escape(network), measure(statistics))?;
+            }
+        }
+        head(out, "networkdb_http_requests_total", "counter", "HTTP requests answered.")?;
+        writeln!(out, "networkdb_http_requests_total {}", self.requests)
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_is_as_prometheus_wants_it() {
+        let statistics = NetworkStatistics { entries: 3, peers: 2, ..NetworkStatistics::default() };
+        let metrics = Metrics {
+            uptime_seconds: 1.5,
+            members: vec![("alive".into(), 2), ("failed".into(), 1)],
+            networks: vec![("a \"b\"\\\n".into(), statistics)],
+            requests: 7,
+        };
+        let text = metrics.text();
+        for line in [
+            "# TYPE networkdb_members gauge",
+            "networkdb_uptime_seconds 1.5",
+            "networkdb_members{state=\"failed\"} 1",
+            "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
+            "networkdb_http_requests_total 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with('\n'));
+    }
+}

@@ -1,0 +1,91 @@
+//! Query strings, read as the original's diagnostic tools write them.
+
+use percent_encoding::percent_decode;
+
+/// The parameters of one request, decoded to bytes: with `unsafe`, a value need not be UTF-8.
+///
+/// `a+b` and `a%20b` are both "a b"; a name without `=` is present and empty; of a repeated name the first counts; a
+/// pair with a broken `%` escape is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Query {
+    /// Reads the part of a URL after `?`.
+    pub fn parse(query: &str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(name)?, decode(value)?))
+        });
+        Self(pairs.collect())
+    }
+
+    /// Whether the parameter is there at all.
+    pub fn has(&self, name: &str) -> bool {
+        self.bytes(name).is_some()
+    }
+
+    /// The parameter's bytes.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    /// The parameter as text: `Err` if it is there but not UTF-8.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, NotUtf8> {
+        self.bytes(name).map(std::str::from_utf8).transpose().map_err(|_| NotUtf8(name))
+    }
+}
+
+/// A name or key in a query string is not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the parameter {0} is not UTF-8; only a value may hold any bytes")]
+pub struct NotUtf8(pub &'static str);
+
+/// `None` for a `%` that two hexadecimal digits do not follow.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.replace('+', " ").into_bytes();
+    let mut rest = bytes.as_slice();
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        rest = &rest[at + 1..];
+        if !(rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit)) {
+            return None;
+        }
+    }
+    Some(percent_decode(&bytes).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_decoded() {
+        let query = Query::parse("tname=my+table&key=a%2Fb%20c&value=%ff&unsafe&json=pretty");
+        assert_eq!(query.text("tname"), Ok(Some("my table")));
+        assert_eq!(query.text("key"), Ok(Some("a/b c")));
+        assert_eq!(query.bytes("value"), Some(&[0xff][..]));
+        assert_eq!(query.text("value"), Err(NotUtf8("value")));
+        assert!(query.has("unsafe"));
+        assert_eq!(query.text("unsafe"), Ok(Some("")));
+        assert_eq!(query.text("json"), Ok(Some("pretty")));
+        assert_eq!(query.text("nid"), Ok(None));
+    }
+
+    #[test]
+    fn of_a_repeated_name_the_first_counts() {
+        assert_eq!(Query::parse("nid=a&nid=b").text("nid"), Ok(Some("a")));
+    }
+
+    #[test]
+    fn a_pair_with_a_broken_escape_is_left_out_and_the_others_are_kept() {
+        for broken in ["%", "%2", "%zz", "%2g", "a%"] {
+            let query = Query::parse(&format!("key={broken}&nid=n"));
+            assert!(!query.has("key"), "{broken}");
+            assert_eq!(query.text("nid"), Ok(Some("n")));
+        }
+    }
+
+    #[test]
+    fn a_value_may_contain_an_equals_sign() {
+        assert_eq!(Query::parse("value=aGk=&x").text("value"), Ok(Some("aGk=")));
+    }
+}

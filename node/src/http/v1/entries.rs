@@ -1,0 +1,161 @@
+//! Tables and their entries: list, read, write, export, import.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use tabledb::TableDb;
+
+use super::import::import;
+use super::model::{EntryRecord, ImportMode, TableView, Tables};
+use super::refused::Refused;
+use super::stream::json_lines;
+use crate::http::query::Query;
+
+/// No value may be longer than this in a request; the store's own limit is lower.
+const MAX_VALUE_BYTES: usize = 4 << 20;
+
+/// A value must have arrived within this time.
+const VALUE_TIME: Duration = Duration::from_secs(30);
+
+/// The header that names an entry's owner when its value is sent as it is.
+const OWNER_HEADER: &str = "x-networkdb-owner";
+
+/// The routes below `/networks/{network}/tables`.
+pub(super) fn router(db: TableDb) -> Router {
+    Router::new()
+        .route("/networks/{network}/tables", get(list_tables))
+        .route("/networks/{network}/tables/{table}/entries", get(export_table).post(import_table))
+        .route(
+            "/networks/{network}/tables/{table}/entries/{key}",
+            get(show_entry).post(create_entry).put(update_entry).delete(delete_entry),
+        )
+        .with_state(db)
+}
+
+async fn list_tables(
+    State(db): State<TableDb>,
+    Path(network): Path<String>,
+) -> Result<Json<Tables>, Refused> {
+    require_joined(&db, &network)?;
+    let tables = db
+        .tables(&network)
+        .into_iter()
+        .map(|table| {
+            let mut entries = 0;
+            db.walk(&network, &table, |_| {
+                entries += 1;
+                ControlFlow::Continue(())
+            });
+            TableView { table, entries }
+        })
+        .collect();
+    Ok(Json(Tables { tables }))
+}
+
+async fn export_table(
+    State(db): State<TableDb>,
+    Path((network, table)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    require_joined(&db, &network)?;
+    // The list holds pointers to keys and values, not copies; only what is being sent is ever spelled out.
+    Ok(json_lines(move |lines| {
+        db.entries(&network, &table).iter().try_for_each(|entry| lines.line(&EntryRecord::from(entry)))
+    }))
+}
+
+async fn import_table(
+    State(db): State<TableDb>,
+    Path((network, table)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Refused> {
+    require_joined(&db, &network)?;
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let mode = match query.bytes("mode") {
+        None | Some(b"upsert") => ImportMode::Upsert,
+        Some(b"create") => ImportMode::Create,
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            let sentence = format_args!("the mode {other} is unknown; upsert (the default) and create are known");
+            return Err(Refused::new(StatusCode::BAD_REQUEST, sentence));
+        }
+    };
+    Ok(Json(import(&db, &network, &table, mode, body).await?).into_response())
+}
+
+async fn show_entry(
+    State(db): State<TableDb>,
+    Path((network, table, key)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    require_joined(&db, &network)?;
+    let entry = db.get(&network, &table, &key).ok_or_else(|| {
+        let sentence = format_args!("table {table} of network {network} has no entry under the key {key}");
+        Refused::new(StatusCode::NOT_FOUND, sentence)
+    })?;
+    if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {
+        return Ok(Json(EntryRecord::from(&entry)).into_response());
+    }
+    let mut response = entry.value.to_vec().into_response();
+    response.headers_mut().insert(CONTENT_TYPE, "application/octet-stream".parse().expect("it is a media type"));
+    // A node's name has no control characters, but it may have others that a header cannot carry.
+    if let Ok(owner) = entry.owner.as_str().parse() {
+        response.headers_mut().insert(OWNER_HEADER, owner);
+    }
+    Ok(response)
+}
+
+async fn create_entry(
+    State(db): State<TableDb>,
+    Path((network, table, key)): Path<(String, String, String)>,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let value = value_of(body).await?;
+    db.create(&network, &table, &key, value)?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn update_entry(
+    State(db): State<TableDb>,
+    Path((network, table, key)): Path<(String, String, String)>,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let value = value_of(body).await?;
+    db.update(&network, &table, &key, value)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete_entry(
+    State(db): State<TableDb>,
+    Path((network, table, key)): Path<(String, String, String)>,
+) -> Result<StatusCode, Refused> {
+    db.delete(&network, &table, &key)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn require_joined(db: &TableDb, network: &str) -> Result<(), Refused> {
+    db.statistics(network).map(drop).ok_or_else(|| Refused::not_joined(network))
+}
+
+async fn value_of(body: Body) -> Result<Vec<u8>, Refused> {
+    match tokio::time::timeout(VALUE_TIME, axum::body::to_bytes(body, MAX_VALUE_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => {
+            let sentence = format_args!(
+                "the value did not arrive ({error}); at most {MAX_VALUE_BYTES} bytes are read, and the node's own limit is lower"
+            );
+            Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, sentence))
+        }
+        Err(_) => {
+            let sentence = format_args!("the value did not arrive within {} seconds", VALUE_TIME.as_secs());
+            Err(Refused::new(StatusCode::REQUEST_TIMEOUT, sentence))
+        }
+    }
+}

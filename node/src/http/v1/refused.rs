@@ -1,0 +1,69 @@
+//! Refusals: a status and a sentence.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use tabledb::{JoinError, LeaveError, WriteError};
+
+use super::model::Refusal;
+
+/// A request that was not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What kind of refusal it is, to programs.
+    pub status: StatusCode,
+    /// What it is, to people.
+    pub sentence: String,
+}
+
+impl Refused {
+    /// A refusal with these words.
+    pub fn new(status: StatusCode, sentence: impl std::fmt::Display) -> Self {
+        Self { status, sentence: sentence.to_string() }
+    }
+
+    /// The network is not one of this node's.
+    pub fn not_joined(network: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format_args!("network {network} is not joined on this node"))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(Refusal { error: self.sentence })).into_response()
+    }
+}
+
+impl From<WriteError> for Refused {
+    fn from(error: WriteError) -> Self {
+        let status = match &error {
+            WriteError::NotJoined { .. } | WriteError::CannotUpdate { .. } | WriteError::CannotDelete { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
+            WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            WriteError::Length { .. } => StatusCode::BAD_REQUEST,
+            WriteError::NetworkFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<JoinError> for Refused {
+    fn from(error: JoinError) -> Self {
+        let status = match &error {
+            JoinError::AlreadyJoined { .. } => StatusCode::CONFLICT,
+            JoinError::Length { .. } => StatusCode::BAD_REQUEST,
+            JoinError::TooManyNetworks { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<LeaveError> for Refused {
+    fn from(error: LeaveError) -> Self {
+        match &error {
+            LeaveError::NotJoined { .. } => Self::new(StatusCode::NOT_FOUND, error),
+        }
+    }
+}

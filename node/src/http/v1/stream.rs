@@ -1,0 +1,90 @@
+//! Response bodies that are made while they are sent, so that no answer is ever held in memory as a whole.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Bytes, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// A piece is sent when it has reached this size.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// So many pieces may wait for a slow reader; then the writer waits.
+const PIECES: usize = 4;
+
+/// One JSON value a line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// The reader's end: a body of an answer.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// The writer's end: takes lines from a thread that may block.
+pub(super) struct LineWriter {
+    pieces: mpsc::Sender<Bytes>,
+    piece: Vec<u8>,
+}
+
+/// The reader is gone; there is nobody left to write for.
+#[derive(Debug)]
+pub(super) struct ReaderGone;
+
+impl LineWriter {
+    /// Adds `value` as a line, and sends what has gathered if that is enough; waits while the reader is slow.
+    pub(super) fn line(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
+        serde_json::to_writer(&mut self.piece, value).expect("texts, numbers and lists have a JSON form");
+        self.piece.push(b'\n');
+        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends an empty line, which readers of JSON lines pass over: it shows both sides that the other is there.
+    pub(super) fn heartbeat(&mut self) -> Result<(), ReaderGone> {
+        self.piece.push(b'\n');
+        self.flush()
+    }
+
+    /// Sends what has gathered.
+    pub(super) fn flush(&mut self) -> Result<(), ReaderGone> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::take(&mut self.piece);
+        self.pieces.blocking_send(piece.into()).map_err(|_| ReaderGone)
+    }
+
+    /// Whether the reader has gone away.
+    pub(super) fn reader_is_gone(&self) -> bool {
+        self.pieces.is_closed()
+    }
+}
+
+/// An answer of JSON lines that `write` makes on a thread of the runtime's blocking pool. It ends when `write` returns,
+/// and `write` learns at its next line or flush when the reader is gone.
+pub(super) fn json_lines(
+    write: impl FnOnce(&mut LineWriter) -> Result<(), ReaderGone> + Send + 'static,
+) -> Response {
+    let (sender, receiver) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = LineWriter { pieces: sender, piece: Vec::new() };
+        // A reader that is gone is no error: it had enough.
+        let _ = write(&mut writer).and_then(|()| writer.flush());
+    });
+    let headers = [(CONTENT_TYPE, NDJSON), (CACHE_CONTROL, "no-store")];
+    (headers, Body::new(Pieces(receiver))).into_response()
+}

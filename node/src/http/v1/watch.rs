@@ -1,0 +1,102 @@
+//! Following changes as a stream of JSON lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use axum::routing::get;
+use hyper::StatusCode;
+use tabledb::{TableDb, WatchFilter};
+use tokio::sync::{Semaphore, watch};
+
+use super::model::WatchRecord;
+use super::refused::Refused;
+use super::stream::json_lines;
+use crate::http::query::{NotUtf8, Query};
+
+/// At most this many callers follow changes at a time, a thread each.
+pub(super) const MAX_WATCHERS: usize = 64;
+
+/// How soon a watcher notices that its caller is gone or the server ends.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// So many changes at most go out before the caller and the server are looked at again.
+const MOST_TOGETHER: usize = 1000;
+
+/// After so many pauses without a change, an empty line.
+const QUIET_PAUSES: u32 = 50;
+
+#[derive(Clone)]
+struct Watching {
+    db: TableDb,
+    places: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The route of `/watch`; its streams end when `stopping` becomes true.
+pub(super) fn router(db: TableDb, stopping: watch::Receiver<bool>) -> Router {
+    let places = Arc::new(Semaphore::new(MAX_WATCHERS));
+    Router::new().route("/watch", get(follow)).with_state(Watching { db, places, stopping })
+}
+
+async fn follow(
+    State(Watching { db, places, stopping }): State<Watching>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let filter = filter(&Query::parse(query.as_deref().unwrap_or_default()))
+        .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))?;
+    let place = places.try_acquire_owned().map_err(|_| {
+        let sentence = format_args!("{MAX_WATCHERS} callers watch already, as many as may; try again later");
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    })?;
+    Ok(json_lines(move |lines| {
+        let _place = place;
+        let mut watch = db.watch(filter);
+        let mut quiet = 0;
+        while !*stopping.borrow() && !lines.reader_is_gone() {
+            match watch.next_timeout(PAUSE) {
+                Some(event) => {
+                    quiet = 0;
+                    lines.line(&WatchRecord::from(&event))?;
+                    // What is there already goes out together; nothing waits for what may come later.
+                    for event in std::iter::from_fn(|| watch.try_next()).take(MOST_TOGETHER) {
+                        lines.line(&WatchRecord::from(&event))?;
+                    }
+                    lines.flush()?;
+                }
+                None => {
+                    quiet += 1;
+                    if quiet % QUIET_PAUSES == 0 {
+                        lines.heartbeat()?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }))
+}
+
+fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
+    Ok(WatchFilter {
+        network: query.text("network")?.map(str::to_owned),
+        table: query.text("table")?.map(str::to_owned),
+        exclude_own: query.has("exclude_own"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_is_read_from_the_query() {
+        assert_eq!(filter(&Query::parse("")), Ok(WatchFilter::default()));
+        assert_eq!(
+            filter(&Query::parse("network=a%2Fb&table=t&exclude_own")),
+            Ok(WatchFilter { network: Some("a/b".into()), table: Some("t".into()), exclude_own: true })
+        );
+        assert_eq!(filter(&Query::parse("table=%ff")), Err(NotUtf8("table")));
+    }
+}
