@@ -1,1 +1,41 @@
-//! Placeholder.
+//! How bytes travel between the nodes of a cluster: one QUIC endpoint a node, unreliable datagrams and reliable streams
+//! of frames, between peers that have proved who they are.
+//!
+//! The transport knows nothing of what it carries. It decides which connection leads to a peer, dials and accepts,
+//! proves and checks identities, and bounds everything a peer can use up.
+//!
+//! - **Identity.** All nodes of a cluster share a secret. From it each derives the same certificate authority, and mints
+//!   itself a short-lived certificate with its name. Both sides of a connection check the other's.
+//! - **Datagrams** ([`Transport::send_datagram`]) never wait: what cannot go now is dropped, counted and reported.
+//! - **Streams** ([`Transport::open_stream`]) carry frames with a limit and a deadline on each.
+//! - **Arrivals** ([`Incoming`]) are bounded for each peer, with a counter for what was dropped.
+
+mod accept;
+mod arrivals;
+mod certificate;
+mod config;
+mod dial;
+mod endpoint;
+mod frames;
+mod keys;
+mod link;
+mod quiet;
+mod refusal;
+mod routes;
+mod socket;
+mod statistics;
+mod tls;
+
+pub use arrivals::{Arrival, Incoming, Peer};
+pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
+pub use endpoint::{Sent, Transport};
+pub use frames::{FrameError, FrameReceiver, FrameSender};
+pub use keys::{
+    Fingerprint, FingerprintError, KeySet, KeySetError, MAX_SECRETS, SECRET_PREFIX, Secret, SecretError,
+    generate_secret,
+};
+pub use refusal::{BindError, KeysError, Loss, OpenError, PROTOCOL, Refusal, SendError};
+pub use statistics::{ConnectionStatistics, Statistics};
+
+/// Every path carries datagrams of this size, in bytes; larger ones may be refused at any time.
+pub const DATAGRAM_BYTES: usize = 1150;

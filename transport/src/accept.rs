@@ -1,0 +1,162 @@
+//! Peers that dial us: who may begin a handshake, who may stay.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use crate::arrivals::Arrival;
+use crate::certificate::Bearer;
+use crate::endpoint::Shared;
+use crate::refusal::{CloseCode, Refusal, refusal_of};
+use crate::socket::canonical;
+use crate::tls::{self, Verdict};
+
+/// Above this share of [`crate::Limits::handshakes`], a sender has to prove its address before there is any state.
+const RETRY_SHARE: usize = 4;
+
+/// The handshakes that peers have begun and not completed.
+#[derive(Debug, Default)]
+pub(crate) struct HalfOpen {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One of them.
+struct HandshakeGuard<'a> {
+    half_open: &'a Mutex<HalfOpen>,
+    address: IpAddr,
+}
+
+impl Drop for HandshakeGuard<'_> {
+    fn drop(&mut self) {
+        let mut half_open = self.half_open.lock();
+        half_open.total -= 1;
+        if let Some(count) = half_open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                half_open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Admits handshakes until the transport stops.
+pub(crate) async fn accept(shared: Arc<Shared>) {
+    loop {
+        let incoming = tokio::select! {
+            incoming = shared.endpoint.accept() => incoming,
+            () = shared.stop.cancelled() => return,
+        };
+        let Some(incoming) = incoming else { return };
+        admit(&shared, incoming);
+    }
+}
+
+/// Refuses, asks for proof of the address, or begins the handshake. Nothing is kept for those that are refused.
+fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
+    let (limits, counters) = (&shared.config.limits, &shared.counters);
+    let address = canonical(incoming.remote_address()).ip();
+    {
+        let mut half_open = shared.half_open.lock();
+        if half_open.total >= limits.handshakes {
+            counters.handshakes_capped.increment();
+            return incoming.refuse();
+        }
+        if half_open.total >= limits.handshakes / RETRY_SHARE && !incoming.remote_address_validated() {
+            counters.handshakes_retried.increment();
+            drop(incoming.retry());
+            return;
+        }
+        let from_there = half_open.by_address.entry(address).or_default();
+        if *from_there >= limits.handshakes_per_address {
+            counters.handshakes_capped_by_address.increment();
+            return incoming.refuse();
+        }
+        *from_there += 1;
+        half_open.total += 1;
+    }
+    shared.spawn(move |shared| async move {
+        let guard = HandshakeGuard { half_open: &shared.half_open, address };
+        handshake(&shared, incoming).await;
+        drop(guard);
+    });
+}
+
+async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
+    let address = canonical(incoming.remote_address());
+    if shared.is_full() {
+        incoming.refuse();
+        return refuse(shared, address, None, Refusal::NoRoom);
+    }
+    let verdict = Verdict::default();
+    let config = shared.server_config(tls::server_config(&shared.credentials(), &verdict));
+    let connected = async {
+        match incoming.accept_with(Arc::new(config)) {
+            Ok(connecting) => connecting.await,
+            Err(error) => Err(error),
+        }
+    };
+    let connected = tokio::select! {
+        connected = timeout(shared.config.timeouts.dial, connected) => connected,
+        () = shared.stop.cancelled() => return,
+    };
+    let bearer = verdict.take();
+    let connection = match (connected, &bearer) {
+        (Ok(Ok(connection)), _) => connection,
+        (_, Some(Err(refusal))) => return refuse(shared, address, None, refusal.clone()),
+        (Ok(Err(error)), _) => match refusal_of(&error) {
+            Some(refusal) => return refuse(shared, address, None, refusal),
+            None => return shared.counters.handshakes_unfinished.increment(),
+        },
+        (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
+    };
+    let Some(Ok(bearer)) = bearer else {
+        // No handshake completes without a certificate; if one did, it would say nothing.
+        return connection.close(CloseCode::Refused.code(), b"no certificate");
+    };
+    let name = bearer.name.clone();
+    let adopted = check(shared, &bearer).and_then(|()| shared.adopt(connection.clone(), bearer, false));
+    match adopted {
+        Ok(_) => {
+            shared.counters.handshakes_accepted.increment();
+            // An empty stream tells the dialler that it is welcome: until then it may still be refused.
+            if let Ok(Ok(mut welcome)) = timeout(shared.config.timeouts.dial, connection.open_uni()).await {
+                let _ = welcome.finish();
+            }
+        }
+        Err(refusal) => {
+            connection.close(CloseCode::Refused.code(), refusal.told_to_peer().as_bytes());
+            refuse(shared, address, Some(name), refusal);
+        }
+    }
+}
+
+/// Whether a peer that has proved its name is one of ours.
+pub(crate) fn check(shared: &Shared, bearer: &Bearer) -> Result<(), Refusal> {
+    let subject = &shared.subject;
+    if bearer.cluster != subject.cluster {
+        return Err(Refusal::Cluster { theirs: bearer.cluster.clone(), ours: subject.cluster.clone() });
+    }
+    if bearer.life == subject.life() {
+        return Err(Refusal::Myself);
+    }
+    Ok(())
+}
+
+/// Counts a refusal, and says so unless something about this address was said a moment ago.
+pub(crate) fn refuse(
+    shared: &Shared,
+    address: std::net::SocketAddr,
+    name: Option<wire::NodeName>,
+    refusal: Refusal,
+) {
+    shared.count_refusal(&refusal);
+    if refusal != Refusal::Myself && shared.may_mention(address.ip()) {
+        let peer = name.as_ref().map(tracing::field::display);
+        tracing::warn!(%address, peer, reason = %refusal, "no connection with a peer that dialled");
+        shared.arrivals.push_notice(Arrival::Refused { address, name, refusal });
+    }
+}

@@ -1,0 +1,273 @@
+//! What peers sent, waiting for the owner to take it: bounded for each peer, so that a loud one starves no other.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wire::NodeName;
+
+use crate::config::Limits;
+use crate::frames::{FrameReceiver, FrameSender};
+use crate::refusal::{Loss, Refusal};
+use crate::statistics::Counters;
+
+/// A peer that has proved its name, and where its packets come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// The name in its certificate.
+    pub name: NodeName,
+    /// Where its packets come from; a [`wire::Destination`] with this address and name uses the same connection.
+    pub address: SocketAddr,
+    /// Where it says in its certificate that it can be reached.
+    pub advertised: Option<SocketAddr>,
+}
+
+/// Something that came from a peer, or became known about one.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A datagram. It may be a duplicate, late, or the only one of many that came through.
+    Datagram {
+        /// Who sent it.
+        from: Peer,
+        /// What it says; never empty.
+        bytes: Bytes,
+    },
+    /// A peer opened a stream.
+    Stream {
+        /// Who opened it.
+        from: Peer,
+        /// Our direction of it.
+        sender: FrameSender,
+        /// The peer's direction of it.
+        receiver: FrameReceiver,
+    },
+    /// The last connection with a peer ended without our doing. It is a hint to look after the peer, never a verdict.
+    Lost {
+        /// Whom it led to.
+        peer: Peer,
+        /// How it ended.
+        loss: Loss,
+    },
+    /// Somebody who wanted to talk to us was refused, or refuses us. At most one a second for an address.
+    Refused {
+        /// Where it is.
+        address: SocketAddr,
+        /// Its name, if it proved one.
+        name: Option<NodeName>,
+        /// Why it is refused.
+        refusal: Refusal,
+    },
+}
+
+/// The most hints and refusals that wait to be taken; more are dropped and counted.
+const MAX_NOTICES: usize = 1024;
+
+/// The most datagrams taken from one peer before the next one's turn.
+const TURN: usize = 256;
+
+/// The datagrams of one connection that wait to be taken.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    from: Peer,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    datagrams: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(crate) fn new(from: Peer) -> Arc<Self> {
+        Arc::new(Self { from, queue: Mutex::default() })
+    }
+}
+
+/// All that waits to be taken, shared by the connections' tasks and the owner.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    datagram_bytes: AtomicUsize,
+    max_bytes: usize,
+    max_count: usize,
+    max_bytes_total: usize,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Streams and notices. Streams are bounded by the permits they hold.
+    others: VecDeque<Arrival>,
+    notices: usize,
+    /// Inboxes that are not empty, each once, in the order of their turns.
+    inboxes: VecDeque<Arc<Inbox>>,
+    closed: bool,
+}
+
+impl Arrivals {
+    pub(crate) fn new(limits: &Limits, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            datagram_bytes: AtomicUsize::new(0),
+            max_bytes: limits.datagram_receive_bytes,
+            max_count: limits.datagram_receive_count,
+            max_bytes_total: limits.datagram_receive_bytes_total,
+            counters,
+        })
+    }
+
+    pub(crate) fn push_datagram(&self, inbox: &Arc<Inbox>, bytes: Bytes) {
+        if bytes.is_empty() {
+            return self.counters.datagrams_dropped_empty.increment();
+        }
+        let size = bytes.len();
+        let first = {
+            let mut queue = inbox.queue.lock();
+            if queue.datagrams.len() >= self.max_count
+                || queue.bytes + size > self.max_bytes
+                || self.datagram_bytes.load(Ordering::Relaxed) + size > self.max_bytes_total
+            {
+                return self.counters.datagrams_dropped_untaken.increment();
+            }
+            queue.bytes += size;
+            queue.datagrams.push_back(bytes);
+            queue.datagrams.len() == 1
+        };
+        self.datagram_bytes.fetch_add(size, Ordering::Relaxed);
+        self.counters.datagrams_received.increment();
+        self.counters.datagram_bytes_received.add(size as u64);
+        if first {
+            self.waiting.lock().inboxes.push_back(inbox.clone());
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn push_stream(&self, from: Peer, sender: FrameSender, receiver: FrameReceiver) {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return;
+        }
+        self.counters.streams_accepted.increment();
+        waiting.others.push_back(Arrival::Stream { from, sender, receiver });
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn push_notice(&self, notice: Arrival) {
+        let mut waiting = self.waiting.lock();
+        if waiting.notices >= MAX_NOTICES || waiting.closed {
+            return self.counters.notices_dropped.increment();
+        }
+        waiting.notices += 1;
+        waiting.others.push_back(notice);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Nothing comes any more; what is there may still be taken.
+    pub(crate) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Moves up to `limit` arrivals to the end of `batch`. Whether more may come.
+    fn take(&self, batch: &mut Vec<Arrival>, limit: usize) -> bool {
+        let mut waiting = self.waiting.lock();
+        let mut room = limit;
+        while room > 0
+            && let Some(arrival) = waiting.others.pop_front()
+        {
+            if matches!(arrival, Arrival::Lost { .. } | Arrival::Refused { .. }) {
+                waiting.notices -= 1;
+            }
+            batch.push(arrival);
+            room -= 1;
+        }
+        while room > 0
+            && let Some(inbox) = waiting.inboxes.pop_front()
+        {
+            let mut queue = inbox.queue.lock();
+            let count = queue.datagrams.len().min(room).min(TURN);
+            let mut bytes = 0;
+            batch.extend(queue.datagrams.drain(..count).map(|datagram| {
+                bytes += datagram.len();
+                Arrival::Datagram { from: inbox.from.clone(), bytes: datagram }
+            }));
+            queue.bytes -= bytes;
+            room -= count;
+            self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            let more = !queue.datagrams.is_empty();
+            drop(queue);
+            if more {
+                waiting.inboxes.push_back(inbox);
+            }
+        }
+        room < limit || !waiting.closed
+    }
+}
+
+/// Where the owner of a transport takes what arrives. Dropping it drops all that arrives from then on.
+#[derive(Debug)]
+pub struct Incoming {
+    arrivals: Arc<Arrivals>,
+    batch: Vec<Arrival>,
+}
+
+impl Incoming {
+    /// The most arrivals that one call of [`Incoming::next_batch`] adds.
+    pub const MAX_BATCH: usize = 1024;
+
+    pub(crate) fn new(arrivals: Arc<Arrivals>) -> Self {
+        Self { arrivals, batch: Vec::new() }
+    }
+
+    /// The next arrival; `None` once the transport is shut down and all was taken. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        loop {
+            if let Some(arrival) = self.batch.pop() {
+                return Some(arrival);
+            }
+            let mut batch = std::mem::take(&mut self.batch);
+            let more = self.arrivals.take(&mut batch, 1);
+            self.batch = batch;
+            if self.batch.is_empty() {
+                if !more {
+                    return None;
+                }
+                self.arrivals.wake.notified().await;
+            }
+        }
+    }
+
+    /// Waits for at least one arrival and moves all that are there, at most [`Incoming::MAX_BATCH`], to the end of
+    /// `batch`. False once the transport is shut down and all was taken. Cancelling loses nothing.
+    pub async fn next_batch(&mut self, batch: &mut Vec<Arrival>) -> bool {
+        let before = batch.len();
+        loop {
+            let more = self.arrivals.take(batch, Self::MAX_BATCH);
+            if batch.len() > before {
+                return true;
+            }
+            if !more {
+                return false;
+            }
+            self.arrivals.wake.notified().await;
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.arrivals.close();
+        // Streams that nobody will take must not keep their peers waiting.
+        let others = std::mem::take(&mut self.arrivals.waiting.lock().others);
+        drop(others);
+    }
+}

@@ -1,0 +1,403 @@
+//! Who is who: a node's certificate, minted from the primary secret, and what a peer's certificate says.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
+};
+use ring::digest;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
+use rustls::sign::CertifiedKey;
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator};
+use wire::NodeName;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
+use zeroize::Zeroizing;
+
+use crate::config::ClusterName;
+use crate::keys::{Fingerprint, KeySet, Secret};
+use crate::refusal::Refusal;
+
+/// How long a certificate is valid. A node renews its own when half of it is over.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// How far two hosts' clocks may be apart.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+
+const ADDRESS_SCHEME: &str = "networkdb://";
+const AUTHORITY_NAME: &str = "networkdb secret ";
+
+/// One life of a peer's process: every process makes a key pair of its own at its start, and keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Life([u8; 32]);
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Life {
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u8) -> Self {
+        Self([number; 32])
+    }
+
+    /// The life that has the public key `key_info`, in DER.
+    fn of(key_info: &[u8]) -> Self {
+        Self(digest::digest(&digest::SHA256, key_info).as_ref().try_into().expect("SHA-256 gives 32 bytes"))
+    }
+}
+
+/// What a verified certificate says about its bearer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    pub(crate) name: NodeName,
+    pub(crate) cluster: ClusterName,
+    pub(crate) advertised: Option<SocketAddr>,
+    pub(crate) life: Life,
+    /// The secret its certificate was made from.
+    pub(crate) secret: Fingerprint,
+}
+
+/// What the node says about itself, and the key pair it says it with.
+pub(crate) struct Subject {
+    pub(crate) name: NodeName,
+    pub(crate) cluster: ClusterName,
+    pub(crate) advertised: Option<SocketAddr>,
+    key: KeyPair,
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Subject");
+        shown.field("name", &self.name).field("cluster", &self.cluster).field("advertised", &self.advertised);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl Subject {
+    pub(crate) fn new(name: NodeName, cluster: ClusterName, advertised: Option<SocketAddr>) -> Self {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("the system has a source of random numbers");
+        Self { name, cluster, advertised, key }
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        use rcgen::PublicKeyData as _;
+        Life::of(&self.key.subject_public_key_info())
+    }
+}
+
+/// A node's own certificate, and what it accepts from others: all that follows from one key set at one time.
+pub(crate) struct Credentials {
+    pub(crate) keys: KeySet,
+    pub(crate) own: Arc<CertifiedKey>,
+    authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
+    renew_at: UnixTime,
+}
+
+impl Credentials {
+    pub(crate) fn mint(subject: &Subject, keys: KeySet, now: UnixTime) -> Self {
+        let mut authorities = Vec::with_capacity(keys.secrets().len());
+        for secret in keys.secrets() {
+            let authority = Authority::derive(secret);
+            authorities.push((secret.fingerprint(), authority.anchor()));
+        }
+        let own = Authority::derive(keys.primary()).sign(subject, now);
+        let renew_at = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + LIFETIME / 2);
+        Self { keys, own: Arc::new(own), authorities, renew_at }
+    }
+
+    /// Whether the node's own certificate should be minted again. A clock that was set back counts too.
+    pub(crate) fn is_due(&self, now: UnixTime) -> bool {
+        let minted = self.renew_at.as_secs().saturating_sub(LIFETIME.as_secs() / 2);
+        now >= self.renew_at || now.as_secs() + CLOCK_SKEW.as_secs() / 2 < minted
+    }
+
+    pub(crate) fn accepts(&self, secret: Fingerprint) -> bool {
+        self.authorities.iter().any(|(known, _)| *known == secret)
+    }
+
+    /// Checks a peer's certificate: that one of our secrets signed it, when, and what it says.
+    pub(crate) fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        usage: impl ExtendedKeyUsageValidator + Copy,
+        now: UnixTime,
+    ) -> Result<Bearer, Refusal> {
+        let malformed = |what: &str| Refusal::Certificate(what.to_owned());
+        let (_, parsed) =
+            X509Certificate::from_der(certificate).map_err(|_| malformed("it does not decode"))?;
+        let end_entity =
+            EndEntityCert::try_from(certificate).map_err(|error| malformed(&error.to_string()))?;
+        let anchors: Vec<_> = self.authorities.iter().map(|(_, anchor)| anchor.clone()).collect();
+        let check = |time| {
+            let algorithms = webpki::ALL_VERIFICATION_ALGS;
+            let path =
+                end_entity.verify_for_usage(algorithms, &anchors, intermediates, time, usage, None, None)?;
+            let anchor = path.anchor();
+            let found = self.authorities.iter().find(|(_, known)| known == anchor);
+            found.map(|(fingerprint, _)| *fingerprint).ok_or(webpki::Error::UnknownIssuer)
+        };
+        let shifted = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let secret = match check(now) {
+            Err(webpki::Error::CertExpired { .. }) => {
+                check(shifted(now.as_secs().saturating_sub(CLOCK_SKEW.as_secs())))
+            }
+            Err(webpki::Error::CertNotValidYet { .. }) => {
+                check(shifted(now.as_secs() + CLOCK_SKEW.as_secs()))
+            }
+            checked => checked,
+        };
+        let secret = secret.map_err(|error| match error {
+            webpki::Error::CertExpired { not_after, .. } => Refusal::Expired {
+                ago: Duration::from_secs(now.as_secs().saturating_sub(not_after.as_secs())),
+            },
+            webpki::Error::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
+                ahead: Duration::from_secs(not_before.as_secs().saturating_sub(now.as_secs())),
+            },
+            webpki::Error::UnknownIssuer => Refusal::UnknownSecret {
+                theirs: issuer_of(&parsed),
+                ours: self
+                    .keys
+                    .fingerprints()
+                    .iter()
+                    .map(Fingerprint::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            },
+            other => malformed(&other.to_string()),
+        })?;
+        let name = only(parsed.subject().iter_common_name()).ok_or_else(|| malformed("it names no node"))?;
+        let cluster =
+            only(parsed.subject().iter_organization()).ok_or_else(|| malformed("it names no cluster"))?;
+        Ok(Bearer {
+            name: NodeName::new(name).map_err(|error| malformed(&error.to_string()))?,
+            cluster: ClusterName::new(cluster).map_err(|error| malformed(&error.to_string()))?,
+            advertised: advertised_by(&parsed),
+            life: Life::of(parsed.public_key().raw),
+            secret,
+        })
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// The text of an attribute that must stand in a name exactly once.
+fn only<'a>(
+    mut attributes: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+) -> Option<&'a str> {
+    let first = attributes.next()?.as_str().ok()?;
+    attributes.next().is_none().then_some(first)
+}
+
+fn issuer_of(certificate: &X509Certificate<'_>) -> String {
+    let issuer: &X509Name<'_> = certificate.issuer();
+    let name = only(issuer.iter_common_name()).unwrap_or("nobody");
+    let name = name.strip_prefix(AUTHORITY_NAME).unwrap_or(name);
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+fn advertised_by(certificate: &X509Certificate<'_>) -> Option<SocketAddr> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(ADDRESS_SCHEME)?.parse().ok(),
+        _ => None,
+    })
+}
+
+/// The signing key that a secret stands for: whoever has the secret has the key.
+///
+/// ring does not wipe its keys, so an authority is derived where it is needed, and lives as briefly as that.
+struct Authority(Issuer<'static, KeyPair>, CertificateParams);
+
+impl Authority {
+    fn derive(secret: &Secret) -> Self {
+        /// PKCS #8 around the 32 bytes of an Ed25519 private key (RFC 8410, section 7).
+        const PKCS8_ED25519: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+        let mut pkcs8 = Zeroizing::new([0; PKCS8_ED25519.len() + 32]);
+        pkcs8[..PKCS8_ED25519.len()].copy_from_slice(&PKCS8_ED25519);
+        secret.derive(&[b"networkdb certificate authority v1"], &mut pkcs8[PKCS8_ED25519.len()..]);
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(&pkcs8[..]), &PKCS_ED25519)
+            .expect("any 32 bytes are an Ed25519 key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("{AUTHORITY_NAME}{}", secret.fingerprint()));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Self(Issuer::new(params.clone(), key), params)
+    }
+
+    fn anchor(&self) -> TrustAnchor<'static> {
+        let certificate = self.1.self_signed(self.0.key()).expect("an Ed25519 key signs anything");
+        webpki::anchor_from_trusted_cert(certificate.der()).expect("made by us").to_owned()
+    }
+
+    fn sign(&self, subject: &Subject, now: UnixTime) -> CertifiedKey {
+        let at = |seconds: u64| {
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        };
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, subject.name.as_str());
+        params.distinguished_name.push(DnType::OrganizationName, subject.cluster.as_str());
+        if let Some(address) = subject.advertised {
+            let uri = format!("{ADDRESS_SCHEME}{address}").try_into().expect("an address is ASCII");
+            params.subject_alt_names = vec![SanType::URI(uri)];
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = at(now.as_secs());
+        params.not_after = at(now.as_secs() + LIFETIME.as_secs());
+        let certificate = params.signed_by(&subject.key, &self.0).expect("an Ed25519 key signs anything");
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(subject.key.serialize_der()));
+        let key = rustls::crypto::ring::sign::any_eddsa_type(match &key {
+            PrivateKeyDer::Pkcs8(key) => key,
+            _ => unreachable!("made as PKCS #8 in the line before"),
+        });
+        CertifiedKey::new(vec![certificate.der().clone()], key.expect("the node's own Ed25519 key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::generate_secret;
+    use webpki::KeyUsage;
+
+    fn secret() -> Secret {
+        Secret::parse(&generate_secret()).unwrap()
+    }
+
+    fn subject(name: &str) -> Subject {
+        let cluster = ClusterName::new("Zürich – tests").unwrap();
+        Subject::new(NodeName::new(name).unwrap(), cluster, Some("[::1]:7946".parse().unwrap()))
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn a_certificate_says_who_its_bearer_is() {
+        let keys = KeySet::new(secret());
+        // Longer than the 64 characters that X.520 allows a common name.
+        let subject = subject(&"ż".repeat(64));
+        let credentials = Credentials::mint(&subject, keys.clone(), at(NOW));
+        for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+            let bearer = credentials.verify(&credentials.own.cert[0], &[], usage, at(NOW)).unwrap();
+            let expected = Bearer {
+                name: subject.name.clone(),
+                cluster: subject.cluster.clone(),
+                advertised: subject.advertised,
+                life: subject.life(),
+                secret: keys.primary().fingerprint(),
+            };
+            assert_eq!(bearer, expected);
+        }
+    }
+
+    #[test]
+    fn every_secret_of_the_set_is_accepted_and_no_other() {
+        let (old, new) = (secret(), secret());
+        let subject = subject("a");
+        let by_old = Credentials::mint(&subject, KeySet::new(old.clone()), at(NOW));
+        let by_new = Credentials::mint(&subject, KeySet::new(new.clone()), at(NOW));
+        let both = Credentials::mint(&subject, KeySet::new(new.clone()).with(old.clone()).unwrap(), at(NOW));
+        let usage = KeyUsage::client_auth();
+        let bearer = both.verify(&by_old.own.cert[0], &[], usage, at(NOW)).unwrap();
+        assert_eq!(bearer.secret, old.fingerprint());
+        assert_eq!(both.verify(&by_new.own.cert[0], &[], usage, at(NOW)).unwrap().secret, new.fingerprint());
+        assert_eq!(
+            by_new.verify(&by_old.own.cert[0], &[], usage, at(NOW)),
+            Err(Refusal::UnknownSecret {
+                theirs: old.fingerprint().to_string(),
+                ours: new.fingerprint().to_string()
+            })
+        );
+    }
+
+    #[test]
+    fn clocks_may_be_an_hour_apart_and_no_more() {
+        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        let verify =
+            |now| credentials.verify(&credentials.own.cert[0], &[], KeyUsage::server_auth(), at(now));
+        let (skew, lifetime) = (CLOCK_SKEW.as_secs(), LIFETIME.as_secs());
+        assert!(verify(NOW - skew).is_ok());
+        assert!(verify(NOW + lifetime + skew).is_ok());
+        let ahead = Duration::from_secs(skew + 1);
+        assert_eq!(verify(NOW - skew - 1), Err(Refusal::NotYetValid { ahead }));
+        assert_eq!(verify(NOW + lifetime + skew + 1), Err(Refusal::Expired { ago: ahead }));
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_at_half_its_life_and_when_the_clock_was_set_back() {
+        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        assert!(!credentials.is_due(at(NOW)));
+        assert!(!credentials.is_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
+        assert!(credentials.is_due(at(NOW + LIFETIME.as_secs() / 2)));
+        assert!(!credentials.is_due(at(NOW - 60)));
+        assert!(credentials.is_due(at(NOW - CLOCK_SKEW.as_secs())));
+    }
+
+    #[test]
+    fn a_certificate_changed_in_any_byte_is_refused() {
+        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        let original = credentials.own.cert[0].to_vec();
+        for index in 0..original.len() {
+            let mut forged = original.clone();
+            forged[index] ^= 1;
+            let forged = CertificateDer::from(forged);
+            assert!(
+                credentials.verify(&forged, &[], KeyUsage::server_auth(), at(NOW)).is_err(),
+                "byte {index} of {}",
+                original.len()
+            );
+        }
+        for length in 0..original.len() {
+            let short = CertificateDer::from(original[..length].to_vec());
+            assert!(credentials.verify(&short, &[], KeyUsage::server_auth(), at(NOW)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_node_cannot_vouch_for_another() {
+        // A node's certificate is no authority: a chain through it ends nowhere.
+        let keys = KeySet::new(secret());
+        let honest = subject("honest");
+        let credentials = Credentials::mint(&honest, keys, at(NOW));
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "forged");
+        params.distinguished_name.push(DnType::OrganizationName, honest.cluster.as_str());
+        let mut issuer_params = CertificateParams::default();
+        issuer_params.distinguished_name = DistinguishedName::new();
+        issuer_params.distinguished_name.push(DnType::CommonName, "honest");
+        issuer_params.distinguished_name.push(DnType::OrganizationName, honest.cluster.as_str());
+        let issuer = Issuer::new(issuer_params, &honest.key);
+        let forged = params.signed_by(&subject("forged").key, &issuer).unwrap();
+        let chain = [credentials.own.cert[0].clone()];
+        assert!(credentials.verify(forged.der(), &chain, KeyUsage::client_auth(), at(NOW)).is_err());
+    }
+
+    #[test]
+    fn credentials_show_fingerprints_only() {
+        let secret = secret();
+        let text = secret.to_text().to_string();
+        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret), at(NOW));
+        assert!(!format!("{credentials:?}").contains(&text[crate::keys::SECRET_PREFIX.len()..]));
+    }
+}

@@ -1,0 +1,297 @@
+//! One connection with one peer: its datagrams and streams, and how it is used up once another has taken its place.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quinn::{ConnectionError, SendDatagramError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
+
+use crate::arrivals::{Inbox, Peer};
+use crate::endpoint::Shared;
+use crate::frames::{FrameReceiver, FrameSender, StreamCode};
+use crate::keys::Fingerprint;
+use crate::refusal::{CloseCode, SendError};
+use crate::routes::LinkId;
+use crate::statistics::ConnectionStatistics;
+
+/// How long a connection that is being used up stays at least: what the peer sent before it knew must arrive.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long streams may go on over a connection whose secret is no longer accepted.
+const KEYS_DRAIN: Duration = Duration::from_secs(5);
+
+/// How many datagrams are read before other tasks get their turn.
+const DATAGRAMS_A_TURN: usize = 128;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) peer: Peer,
+    pub(crate) secret: Fingerprint,
+    pub(crate) dialled: bool,
+    pub(crate) connection: quinn::Connection,
+    inbox: Arc<Inbox>,
+    in_use: Arc<InUse>,
+    retirement: watch::Sender<Option<Retirement>>,
+    activity: Mutex<(u64, Instant)>,
+}
+
+/// How a connection is used up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retirement {
+    /// Not closed before.
+    linger_until: Instant,
+    /// Closed by then, whatever is still on it.
+    deadline: Instant,
+    /// Whether it is closed as soon as nothing is on it; otherwise the peer does that.
+    ours: bool,
+}
+
+impl Retirement {
+    /// Another connection with the same process took its place. Only one side closes it, the one that dialled, because
+    /// the other may hold it for the one to keep.
+    pub(crate) fn replaced(link: &Link, now: Instant, drain: Duration) -> Self {
+        Self { linger_until: now + LINGER.min(drain), deadline: now + drain, ours: link.dialled }
+    }
+
+    /// Its process is gone.
+    pub(crate) fn stale(now: Instant) -> Self {
+        Self { linger_until: now, deadline: now + LINGER, ours: true }
+    }
+
+    /// Its secret is no longer accepted.
+    pub(crate) fn keys(now: Instant) -> Self {
+        Self { linger_until: now + LINGER, deadline: now + KEYS_DRAIN, ours: true }
+    }
+}
+
+/// How many streams are in use on a connection.
+#[derive(Debug, Default)]
+struct InUse {
+    count: AtomicUsize,
+    idle: Notify,
+}
+
+/// Held by both directions of a stream: keeps its connection open and its permit taken.
+#[derive(Debug)]
+pub(crate) struct StreamGuard {
+    in_use: Arc<InUse>,
+    tracker: TaskTracker,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl StreamGuard {
+    pub(crate) fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        if self.in_use.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.in_use.idle.notify_waiters();
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(
+        id: LinkId,
+        peer: Peer,
+        secret: Fingerprint,
+        dialled: bool,
+        connection: quinn::Connection,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            inbox: Inbox::new(peer.clone()),
+            peer,
+            secret,
+            dialled,
+            connection,
+            in_use: Arc::default(),
+            retirement: watch::Sender::new(None),
+            activity: Mutex::new((0, Instant::now())),
+        })
+    }
+
+    /// Hands a datagram to QUIC, or says why not. Never waits, and never drops an earlier one for it.
+    pub(crate) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramFailure> {
+        let size = bytes.len();
+        // Polled once: this is the one call that leaves what is queued alone if there is no room.
+        match pin!(self.connection.send_datagram_wait(bytes)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Pending => Err(DatagramFailure::Send(SendError::Full)),
+            Poll::Ready(Err(SendDatagramError::ConnectionLost(_))) => Err(DatagramFailure::Ended),
+            Poll::Ready(Err(
+                SendDatagramError::TooLarge
+                | SendDatagramError::Disabled
+                | SendDatagramError::UnsupportedByPeer,
+            )) => {
+                let limit = self.connection.max_datagram_size().unwrap_or(0);
+                Err(DatagramFailure::Send(SendError::TooLarge { size, limit }))
+            }
+        }
+    }
+
+    /// Both directions of a stream as the owner gets them.
+    pub(crate) fn frames(
+        &self,
+        (send, receive): (quinn::SendStream, quinn::RecvStream),
+        shared: &Shared,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> (FrameSender, FrameReceiver) {
+        self.in_use.count.fetch_add(1, Ordering::AcqRel);
+        let guard = Arc::new(StreamGuard {
+            in_use: self.in_use.clone(),
+            tracker: shared.tracker.clone(),
+            _permit: permit,
+        });
+        let settings = shared.frame_settings();
+        (
+            FrameSender::new(send, settings.clone(), guard.clone()),
+            FrameReceiver::new(receive, settings, guard),
+        )
+    }
+
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.connection.close(code.code(), reason.as_bytes());
+    }
+
+    /// Has the connection used up and closed; `None` takes that back.
+    pub(crate) fn set_retirement(&self, retirement: Option<Retirement>) {
+        self.retirement.send_replace(retirement);
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.in_use.count.load(Ordering::Acquire)
+    }
+
+    /// Returns once no stream is in use.
+    pub(crate) async fn streams_over(&self) {
+        loop {
+            let idle = self.in_use.idle.notified();
+            if self.streams() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Whether every datagram given to QUIC has been sent.
+    pub(crate) fn datagrams_gone(&self, buffer: usize) -> bool {
+        // An empty buffer has room for all but the bookkeeping of one datagram.
+        const BOOKKEEPING: usize = 64;
+        self.connection.close_reason().is_some()
+            || self.connection.datagram_send_buffer_space() + BOOKKEEPING >= buffer
+    }
+
+    /// How long nothing but keep-alives went over the connection, as far as the calls of this method could see.
+    pub(crate) fn unused_for(&self, now: Instant) -> Duration {
+        let stats = self.connection.stats();
+        let frames = [&stats.frame_tx, &stats.frame_rx];
+        let seen = frames.iter().map(|frames| frames.datagram + frames.stream).sum();
+        let mut activity = self.activity.lock();
+        if activity.0 != seen || self.streams() > 0 {
+            *activity = (seen, now);
+        }
+        now.saturating_duration_since(activity.1)
+    }
+
+    pub(crate) fn statistics(&self, current: bool) -> ConnectionStatistics {
+        let stats = self.connection.stats();
+        ConnectionStatistics {
+            peer: self.peer.clone(),
+            dialled: self.dialled,
+            current,
+            secret: self.secret,
+            round_trip: stats.path.rtt,
+            congestion_window: stats.path.cwnd,
+            path_mtu: stats.path.current_mtu,
+            datagram_limit: self.connection.max_datagram_size().unwrap_or(0),
+            packets_sent: stats.path.sent_packets,
+            packets_lost: stats.path.lost_packets,
+            congestion_events: stats.path.congestion_events,
+            bytes_sent: stats.udp_tx.bytes,
+            bytes_received: stats.udp_rx.bytes,
+            streams: self.streams(),
+        }
+    }
+
+    /// Returns when the connection may be closed because another one has taken its place.
+    async fn used_up(&self, retirement: Option<Retirement>) {
+        let Some(Retirement { linger_until, deadline, ours }) = retirement else {
+            return std::future::pending().await;
+        };
+        let over = async {
+            sleep_until(linger_until).await;
+            self.streams_over().await;
+            // A stream that arrived just now would be cut: stay a little after the last one too.
+            if !ours {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = over => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
+
+    /// Takes the peer's streams until the connection ends; returns why it did.
+    pub(crate) async fn serve_streams(&self, shared: &Shared) -> ConnectionError {
+        let mut retirements = self.retirement.subscribe();
+        loop {
+            let retirement = *retirements.borrow_and_update();
+            tokio::select! {
+                stream = self.connection.accept_bi() => match stream {
+                    Ok(stream) => self.take_stream(stream, shared),
+                    Err(error) => return error,
+                },
+                _ = retirements.changed() => {}
+                () = self.used_up(retirement) => self.close(CloseCode::Replaced, "another connection took its place"),
+            }
+        }
+    }
+
+    fn take_stream(&self, stream: (quinn::SendStream, quinn::RecvStream), shared: &Shared) {
+        let Ok(permit) = shared.streams.clone().try_acquire_owned() else {
+            let (mut send, mut receive) = stream;
+            let _ = send.reset(StreamCode::Busy.code());
+            let _ = receive.stop(StreamCode::Busy.code());
+            return shared.counters.streams_refused.increment();
+        };
+        let (sender, receiver) = self.frames(stream, shared, Some(permit));
+        shared.arrivals.push_stream(self.peer.clone(), sender, receiver);
+    }
+
+    /// Takes the peer's datagrams until the connection ends.
+    pub(crate) async fn serve_datagrams(&self, shared: &Shared) {
+        loop {
+            for _ in 0..DATAGRAMS_A_TURN {
+                match self.connection.read_datagram().await {
+                    Ok(bytes) => shared.arrivals.push_datagram(&self.inbox, bytes),
+                    Err(_) => return,
+                }
+            }
+            // A peer that always has another datagram ready must not keep the thread.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Why QUIC did not take a datagram.
+pub(crate) enum DatagramFailure {
+    /// The connection has ended.
+    Ended,
+    /// For a reason that the owner of the transport is told.
+    Send(SendError),
+}

@@ -1,0 +1,225 @@
+//! Which connection leads to whom: a pure table, without sockets and clocks.
+//!
+//! One connection is *current* for each life of a peer; others with the same life are *replaced*: nothing new goes over
+//! them, what is on them arrives. Two nodes that dial each other at once end up with two connections, and both sides
+//! keep the one that the node with the smaller (name, life) dialled.
+//!
+//! Only addresses that are proven lead to a peer: packets came from there, or it answered there. What a peer says about
+//! itself is not enough, or a node with a stolen name could draw off what is meant for the first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use wire::{Destination, NodeName};
+
+use crate::certificate::Life;
+
+/// A connection, numbered in the order in which they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// One life of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Who {
+    pub(crate) name: NodeName,
+    pub(crate) life: Life,
+}
+
+/// A connection as the table sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) id: LinkId,
+    pub(crate) who: Who,
+    pub(crate) dialled: bool,
+    /// Where the packets of the peer come from.
+    pub(crate) address: SocketAddr,
+}
+
+/// What a new connection changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Added {
+    /// Connections that were current, or the new one itself, and are to be used up.
+    pub(crate) replaced: Vec<LinkId>,
+    /// Connections whose process is gone, because another one answers at their address now.
+    pub(crate) stale: Vec<LinkId>,
+}
+
+/// What the end of a connection changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// It was not in the table.
+    Unknown,
+    /// It was being used up.
+    Replaced,
+    /// Another connection with the same life is current now.
+    Succeeded(LinkId),
+    /// No connection with this life is left, but a later life of the node answers at the same address.
+    Outlived,
+    /// No connection with the peer is left.
+    Lost,
+}
+
+/// The addresses that are remembered for one life.
+const MAX_ADDRESSES: usize = 8;
+
+#[derive(Debug)]
+struct Lane {
+    /// `None` if all its connections are being retired.
+    current: Option<LinkId>,
+    /// Connections that are being used up, and may become current again, oldest first.
+    replaced: Vec<LinkId>,
+    /// Proven, the latest last.
+    addresses: Vec<SocketAddr>,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    me: Who,
+    routes: HashMap<LinkId, Route>,
+    lanes: BTreeMap<Who, Lane>,
+    /// The latest last.
+    by_address: HashMap<SocketAddr, Vec<(Who, LinkId)>>,
+}
+
+impl Routes {
+    pub(crate) fn new(me: Who) -> Self {
+        Self { me, routes: HashMap::new(), lanes: BTreeMap::new(), by_address: HashMap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// The connection for something new that goes to `to`.
+    pub(crate) fn find(&self, to: &Destination) -> Option<LinkId> {
+        let candidates = self.by_address.get(&to.address)?;
+        let wanted = |who: &Who| to.name.as_ref().is_none_or(|name| *name == who.name);
+        candidates.iter().rev().find(|(who, _)| wanted(who)).map(|(_, id)| *id)
+    }
+
+    /// Whether new things go over this connection.
+    pub(crate) fn is_current(&self, id: LinkId) -> bool {
+        let lane = self.routes.get(&id).and_then(|route| self.lanes.get(&route.who));
+        lane.is_some_and(|lane| lane.current == Some(id))
+    }
+
+    /// Every connection with a node of this name, at this address if one is given, in order.
+    pub(crate) fn of(&self, name: &NodeName, address: Option<SocketAddr>) -> Vec<LinkId> {
+        let mut found: Vec<_> = self
+            .routes
+            .values()
+            .filter(|route| route.who.name == *name && address.is_none_or(|address| route.address == address))
+            .map(|route| route.id)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Takes up a connection whose handshake is complete.
+    pub(crate) fn add(&mut self, route: Route) -> Added {
+        let mut added = Added::default();
+        let Route { id, who, dialled, address } = route.clone();
+        // One process has one socket: whoever else was there is gone. A restarted node must not wait until the idle
+        // time of its earlier life is over.
+        let gone: Vec<Who> = self
+            .routes
+            .values()
+            .filter(|other| other.address == address && other.who != who)
+            .map(|other| other.who.clone())
+            .collect();
+        for other in gone {
+            let routes = &self.routes;
+            let is_there = |id: &LinkId| routes.get(id).is_some_and(|route| route.address == address);
+            if let Some(lane) = self.lanes.get_mut(&other) {
+                added.stale.extend(lane.current.take_if(|current| is_there(current)));
+                added.stale.extend(lane.replaced.extract_if(.., |id| is_there(id)));
+                lane.current = lane.current.or_else(|| lane.replaced.pop());
+                lane.addresses.retain(|known| *known != address);
+            }
+            self.unindex(address, &other);
+            self.index(&other);
+        }
+        added.stale.sort_unstable();
+        added.stale.dedup();
+
+        self.routes.insert(id, route);
+        let lane = self.lanes.entry(who.clone()).or_insert(Lane {
+            current: None,
+            replaced: Vec::new(),
+            addresses: Vec::new(),
+        });
+        lane.addresses.retain(|known| *known != address);
+        let forgotten = (lane.addresses.len() >= MAX_ADDRESSES).then(|| lane.addresses.remove(0));
+        lane.addresses.push(address);
+        let keeps_old = lane.current.and_then(|old| self.routes.get(&old)).is_some_and(|old| {
+            // Of two that the same side dialled the later one counts: whoever dials again has lost the first.
+            old.dialled != dialled && old.dialled == (self.me < who)
+        });
+        if keeps_old {
+            lane.replaced.push(id);
+            added.replaced.push(id);
+        } else if let Some(old) = lane.current.replace(id) {
+            lane.replaced.push(old);
+            added.replaced.push(old);
+        }
+        if let Some(forgotten) = forgotten {
+            self.unindex(forgotten, &who);
+        }
+        self.index(&who);
+        added
+    }
+
+    /// Takes a connection out of use for good: nothing new goes over it, and it never becomes current again.
+    pub(crate) fn retire(&mut self, id: LinkId) -> Removed {
+        let Some(route) = self.routes.get(&id) else { return Removed::Unknown };
+        let who = route.who.clone();
+        let Some(lane) = self.lanes.get_mut(&who) else { return Removed::Unknown };
+        lane.replaced.retain(|other| *other != id);
+        let removed = if lane.current == Some(id) {
+            lane.current = lane.replaced.pop();
+            lane.current.map_or(Removed::Lost, Removed::Succeeded)
+        } else {
+            Removed::Replaced
+        };
+        self.index(&who);
+        removed
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn remove(&mut self, id: LinkId) -> Removed {
+        let removed = self.retire(id);
+        let Some(route) = self.routes.remove(&id) else { return removed };
+        let who = route.who;
+        let empty = self.lanes.get(&who).is_some_and(|lane| lane.current.is_none());
+        if empty && !self.routes.values().any(|other| other.who == who) {
+            self.lanes.remove(&who);
+        }
+        let to = Destination { name: Some(who.name), address: route.address };
+        match removed {
+            Removed::Lost if self.find(&to).is_some() => Removed::Outlived,
+            removed => removed,
+        }
+    }
+
+    /// Makes the addresses of one life lead to its current connection.
+    fn index(&mut self, who: &Who) {
+        let Some(lane) = self.lanes.get(who) else { return };
+        let (current, addresses) = (lane.current, lane.addresses.clone());
+        for address in addresses {
+            self.unindex(address, who);
+            if let Some(current) = current {
+                self.by_address.entry(address).or_default().push((who.clone(), current));
+            }
+        }
+    }
+
+    fn unindex(&mut self, address: SocketAddr, who: &Who) {
+        if let Some(entries) = self.by_address.get_mut(&address) {
+            entries.retain(|(other, _)| other != who);
+            if entries.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}

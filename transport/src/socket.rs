@@ -1,0 +1,106 @@
+//! The UDP socket under the endpoint, and the nothing that takes its place when a node is to vanish.
+
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::refusal::BindError;
+
+/// Binds a UDP socket with buffers as large as the system grants, up to `buffer` bytes each.
+pub(crate) fn bind(address: SocketAddr, buffer: usize) -> Result<UdpSocket, BindError> {
+    open(address, buffer).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => BindError::InUse(address),
+        ErrorKind::AddrNotAvailable => BindError::NotLocal(address),
+        ErrorKind::PermissionDenied => BindError::NotPermitted(address),
+        _ => BindError::Socket { address, error },
+    })
+}
+
+fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All addresses means those of IPv4 too; not every system has them on such a socket.
+        let _ = socket.set_only_v6(false);
+    }
+    // The system's own defaults lose packets under load; what it does not grant it does not grant.
+    let _ = socket.set_recv_buffer_size(buffer);
+    let _ = socket.set_send_buffer_size(buffer);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The form of an address in which it is compared: IPv4 as IPv4 also on a socket that speaks both.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => std::net::SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        },
+        v4 => v4,
+    }
+}
+
+/// A socket that swallows what is sent and never receives: what is left of a node that is to fail like a crash.
+#[derive(Debug)]
+pub(crate) struct Nowhere(pub(crate) SocketAddr);
+
+impl AsyncUdpSocket for Nowhere {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, _transmit: &Transmit<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        _context: &mut Context<'_>,
+        _buffers: &mut [IoSliceMut<'_>],
+        _meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0)
+    }
+}
+
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_in_one_form() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(canonical(address("[::ffff:10.0.0.1]:7946")), address("10.0.0.1:7946"));
+        assert_eq!(canonical(address("10.0.0.1:7946")), address("10.0.0.1:7946"));
+        assert_eq!(canonical(address("[::1]:7946")), address("[::1]:7946"));
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said_clearly() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        let address = first.local_addr().unwrap();
+        assert!(matches!(bind(address, 0), Err(BindError::InUse(found)) if found == address));
+        // An address of the documentation's (RFC 5737) belongs to no host.
+        let foreign = "192.0.2.1:0".parse().unwrap();
+        assert!(matches!(bind(foreign, 0), Err(BindError::NotLocal(found)) if found == foreign));
+    }
+}

@@ -1,0 +1,188 @@
+//! Mutual TLS: both sides show a certificate, both check the other's, and what was found is kept for the connection.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use webpki::KeyUsage;
+
+use crate::certificate::{Bearer, Credentials};
+use crate::refusal::{PROTOCOL, Refusal};
+
+/// What the peer's certificate turned out to be; `None` until it was seen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict(Arc<Mutex<Option<Result<Bearer, Refusal>>>>);
+
+impl Verdict {
+    pub(crate) fn take(&self) -> Option<Result<Bearer, Refusal>> {
+        self.0.lock().take()
+    }
+}
+
+/// The settings for one dial with the credentials of now.
+pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        Verifier { credentials: credentials.clone(), verdict: verdict.clone(), provider: provider.clone() };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring knows TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.own.clone())));
+    config.alpn_protocols = vec![PROTOCOL.into()];
+    // A resumed session would outlive the secret it was made with, and early data can be replayed.
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    // The wire shows nobody who is dialled.
+    config.enable_sni = false;
+    QuicClientConfig::try_from(config).expect("ring has the cipher suite that QUIC begins with")
+}
+
+/// The settings for one accepted handshake with the credentials of now.
+pub(crate) fn server_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        Verifier { credentials: credentials.clone(), verdict: verdict.clone(), provider: provider.clone() };
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring knows TLS 1.3")
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.own.clone())));
+    config.alpn_protocols = vec![PROTOCOL.into()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    QuicServerConfig::try_from(config).expect("ring has the cipher suite that QUIC begins with")
+}
+
+/// What TLS tells a peer that is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Words(String);
+
+/// Checks the certificate of one peer.
+#[derive(Debug)]
+struct Verifier {
+    credentials: Arc<Credentials>,
+    verdict: Verdict,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        usage: KeyUsage,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let found = self.credentials.verify(certificate, intermediates, usage, now);
+        let answer = match &found {
+            Ok(_) => Ok(()),
+            // TLS tells the peer these words, so that both sides can read what is wrong.
+            Err(refusal) => {
+                Err(CertificateError::Other(OtherError(Arc::new(Words(refusal.told_to_peer())))).into())
+            }
+        };
+        *self.verdict.0.lock() = Some(found);
+        answer
+    }
+
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn no_tls12() -> rustls::Error {
+        rustls::Error::General("QUIC has no TLS 1.2".to_owned())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        // Who is expected is compared after the handshake, so that both sides learn the reason.
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verify(end_entity, intermediates, KeyUsage::server_auth(), now)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(Self::no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verify(end_entity, intermediates, KeyUsage::client_auth(), now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(Self::no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,65 @@
+//! Streams of frames: both ways, with a limit and a deadline on each frame.
+
+use bytes::Bytes;
+use transport::{FrameError, OpenError};
+
+use crate::nodes::Node;
+
+#[tokio::test]
+async fn frames_go_both_ways_and_end_cleanly() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, mut receiver, peer) = a.transport.open_stream(&b.seed()).await.unwrap();
+    assert_eq!((peer.name.as_str(), peer.address), ("b", b.address()));
+    let frames: Vec<Bytes> =
+        [0, 1, 5, 2048, 2049, 70_000, 3_000_000].iter().map(|size| vec![*size as u8; *size].into()).collect();
+    let sending = async {
+        for frame in &frames {
+            sender.send(frame.clone()).await.unwrap();
+        }
+        sender.finish().await.unwrap();
+        sender.acknowledged().await.unwrap();
+    };
+    let answering = async {
+        let (from, mut sender, mut receiver) = b.stream().await;
+        assert_eq!(from.name.as_str(), "a");
+        for frame in &frames {
+            assert_eq!(receiver.next().await.unwrap().as_ref(), Some(frame));
+            sender.send(frame.slice(..frame.len().min(10))).await.unwrap();
+        }
+        assert_eq!(receiver.next().await, Ok(None));
+        assert_eq!(receiver.next().await, Ok(None));
+        sender.finish().await.unwrap();
+    };
+    tokio::join!(sending, answering);
+    for frame in &frames {
+        assert_eq!(receiver.next().await.unwrap().unwrap(), frame.slice(..frame.len().min(10)));
+    }
+    assert_eq!(receiver.next().await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_dropped_sender_is_no_clean_end() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
+    sender.send(&b"one"[..]).await.unwrap();
+    let (_, _sender, mut receiver) = b.stream().await;
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "one");
+    drop(sender);
+    let error = receiver.next().await.unwrap_err();
+    assert!(matches!(&error, FrameError::GivenUp(reason) if reason.contains("dropped")), "{error}");
+}
+
+#[tokio::test]
+async fn a_seed_that_does_not_answer_is_named() {
+    let a = Node::start({
+        let mut config = crate::nodes::config("a", &transport::KeySet::development());
+        config.timeouts.dial = std::time::Duration::from_millis(100);
+        config
+    });
+    let gone = Node::development("gone");
+    gone.transport.abort();
+    let error = a.transport.open_stream(&gone.destination()).await.unwrap_err();
+    assert!(matches!(error, OpenError::NoAnswer { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("gone") && text.contains(&gone.address().to_string()), "{text}");
+}
