@@ -18,11 +18,28 @@ pub struct Limits {
     pub networks: usize,
     /// The most entries, tombstones included, in one network. Default 10,000,000.
     pub entries: usize,
+    /// The most changes that wait for one watcher before it has to start over. Default 8,192.
+    pub watch_queue: usize,
+}
+
+impl Limits {
+    /// Whether names and a key are within their bounds. Names may not be empty; an empty key is a key.
+    pub(crate) fn allow_names(&self, network: &str, table: &str, key: &str) -> bool {
+        let name = 1..=self.name_bytes;
+        name.contains(&network.len()) && name.contains(&table.len()) && key.len() <= self.key_bytes
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { name_bytes: 255, key_bytes: 1024, value_bytes: 1 << 20, networks: 4096, entries: 10_000_000 }
+        Self {
+            name_bytes: 255,
+            key_bytes: 1024,
+            value_bytes: 1 << 20,
+            networks: 4096,
+            entries: 10_000_000,
+            watch_queue: 8192,
+        }
     }
 }
 
@@ -35,14 +52,59 @@ pub struct Config {
     pub limits: Limits,
     /// How long a tombstone is kept, over all nodes it visits together. Default 30 minutes, at least 1 second.
     pub reap_time: Duration,
+    /// How often, give or take a quarter, a network is compared with a random member of it though nothing seems to be
+    /// amiss: the safety net. Default 30 seconds, at least 1 second.
+    pub anti_entropy_interval: Duration,
 }
 
 impl Config {
     /// The defaults for the life `node`.
     pub fn new(node: NodeId) -> Self {
-        Self { node, limits: Limits::default(), reap_time: Duration::from_secs(30 * 60) }
+        Self {
+            node,
+            limits: Limits::default(),
+            reap_time: Duration::from_secs(30 * 60),
+            anti_entropy_interval: Duration::from_secs(30),
+        }
+    }
+
+    /// Whether every setting is within its bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |setting, found: String, allowed, ok: bool| match ok {
+            true => Ok(()),
+            false => Err(ConfigError { setting, found, allowed }),
+        };
+        let limits = &self.limits;
+        let day = Duration::from_secs(24 * 3600);
+        let times = Duration::from_secs(1)..=365 * day;
+        check(
+            "reap_time",
+            format!("{:?}", self.reap_time),
+            "1 s to 365 days",
+            times.contains(&self.reap_time),
+        )?;
+        let interval = self.anti_entropy_interval;
+        check(
+            "anti_entropy_interval",
+            format!("{interval:?}"),
+            "1 s to 1 day",
+            (times.start()..=&day).contains(&&interval),
+        )?;
+        let names = limits.name_bytes;
+        check("limits.name_bytes", names.to_string(), "1 to 400", (1..=400).contains(&names))?;
+        let keys = limits.key_bytes;
+        check("limits.key_bytes", keys.to_string(), "1 to 65,536", (1..=65_536).contains(&keys))?;
+        let values = limits.value_bytes;
+        check("limits.value_bytes", values.to_string(), "0 to 3 MiB", values <= MAX_VALUE_BYTES)?;
+        check("limits.networks", limits.networks.to_string(), "1 or more", limits.networks > 0)?;
+        check("limits.entries", limits.entries.to_string(), "1 or more", limits.entries > 0)?;
+        let queue = limits.watch_queue;
+        check("limits.watch_queue", queue.to_string(), "1 to 16,777,216", (1..=1 << 24).contains(&queue))
     }
 }
+
+/// No value may be larger than this, whatever the setting: 3 MiB. It has to fit a frame with its key and version.
+pub const MAX_VALUE_BYTES: usize = 3 << 20;
 
 /// A setting outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

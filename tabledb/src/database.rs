@@ -1,10 +1,19 @@
 //! The thread-safe handle that programs embed.
 
-use std::ops::ControlFlow;
+use std::fmt;
+use std::ops::{ControlFlow, Deref, DerefMut};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
+use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
 use wire::{NodeId, NodeName};
 
-use crate::{Config, ConfigError, Entry, JoinError, LeaveError, Value, Watch, WatchFilter, WriteError};
+use crate::replica::{Replica, View};
+use crate::{
+    Config, ConfigError, Entry, JoinError, LeaveError, Origin, Value, Watch, WatchFilter, WriteError,
+};
 
 /// Counts of one joined network on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,48 +24,135 @@ pub struct NetworkStatistics {
     pub hidden: usize,
     /// Deletes still remembered.
     pub tombstones: usize,
-    /// News waiting to be sent for the first time or again.
+    /// News waiting for its first sending.
     pub queue_length: usize,
-    /// Nodes on the network, this one included.
+    /// Nodes on the network that are alive, this one included.
     pub peers: usize,
-    /// A digest of the visible entries: equal on two nodes if and only if they show the same.
+    /// A digest of the visible entries: equal on two nodes if and only if they show the same versions, but for chance
+    /// (2⁻⁶⁴).
     pub digest: u64,
+    /// Whether the network has been synchronised with another member since it was joined.
+    pub synchronised: bool,
 }
 
-/// Replicated per-network tables; cloning copies a pointer.
-#[derive(Debug, Clone)]
-pub struct TableDb;
+/// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
+///
+/// Reads look into concurrent maps and never wait for the network or for a writer of another key. Writes take one short
+/// lock. No thread, socket or async runtime is involved: on its own it is a local store; a node, or any program that
+/// moves the bytes of [`TableDb::replica`], replicates it.
+///
+/// # Examples
+/// ```
+/// use tabledb::{Config, NodeId, NodeName, TableDb};
+///
+/// let node = NodeId::new(NodeName::new("host-1")?, 1);
+/// let tables = TableDb::new(Config::new(node))?;
+/// tables.join_network("blue")?;
+/// tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
+/// assert_eq!(&*tables.get("blue", "services", "web").unwrap().value, b"10.0.0.7:80");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct TableDb {
+    shared: Arc<Shared>,
+}
 
-#[allow(unused_variables, missing_docs)]
+struct Shared {
+    replica: Mutex<Replica>,
+    views: Arc<DashMap<Arc<str>, Arc<View>>>,
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for TableDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableDb").field("networks", &self.shared.views.len()).finish_non_exhaustive()
+    }
+}
+
+/// The replica behind a database, locked: for driving the replication by hand. Hold it briefly.
+#[derive(Debug)]
+pub struct ReplicaGuard<'a>(MutexGuard<'a, Replica>);
+
+impl Deref for ReplicaGuard<'_> {
+    type Target = Replica;
+    fn deref(&self) -> &Replica {
+        &self.0
+    }
+}
+
+impl DerefMut for ReplicaGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Replica {
+        &mut self.0
+    }
+}
+
 impl TableDb {
+    /// An empty database, starting now.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        todo!()
+        let wall_clock = wall_clock();
+        Self::starting_at(
+            config,
+            Origin { now: monotonic_now(), wall_clock, seed: wall_clock.as_nanos() as u64 },
+        )
     }
+
+    /// An empty database that starts from given times and randomness. Calls that take no time of their own still use
+    /// the machine's clock; a simulation goes through [`Self::replica`].
+    pub fn starting_at(config: Config, origin: Origin) -> Result<Self, ConfigError> {
+        let replica = Replica::new(config, origin)?;
+        let views = replica.views();
+        Ok(Self { shared: Arc::new(Shared { replica: Mutex::new(replica), views, waker: OnceLock::new() }) })
+    }
+
+    /// The replication state machine, locked until the guard is dropped.
+    pub fn replica(&self) -> ReplicaGuard<'_> {
+        ReplicaGuard(self.shared.replica.lock())
+    }
+
+    /// Has `waker` called, without a lock held, after a call on this database gave the replica something to send sooner
+    /// than it had said. Can be set once; later calls have no effect.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.waker.set(Box::new(waker));
+    }
+
+    /// This node's present life.
     pub fn node(&self) -> NodeId {
-        todo!()
+        self.replica().node().clone()
     }
+
+    /// Puts this node on a network. On its own the network is usable at once.
     pub fn join_network(&self, network: &str) -> Result<(), JoinError> {
-        todo!()
+        self.change(|replica, now| replica.join_network(network, now))
     }
+
+    /// Leaves a network. Its tables go as soon as what only this node knew has reached others, two seconds later at the
+    /// latest; from this call on it takes no writes.
     pub fn leave_network(&self, network: &str) -> Result<(), LeaveError> {
-        todo!()
+        self.change(|replica, now| replica.leave_network(network, now))
     }
-    /// Joined networks, sorted.
+
+    /// The networks this node is on, sorted.
     pub fn networks(&self) -> Vec<String> {
-        todo!()
+        self.replica().networks()
     }
-    /// The nodes on `network`, this one included, sorted; empty for a network nobody known is on. Works for networks not joined, too.
+
+    /// The nodes on `network` that are alive, this one included, sorted; also for networks not joined here.
     pub fn network_peers(&self, network: &str) -> Vec<NodeName> {
-        todo!()
+        self.replica().network_peers(network)
     }
-    /// `None` for a network not joined.
+
+    /// Counts of a network; `None` if it is not joined here.
     pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
-        todo!()
+        self.replica().statistics(network)
     }
-    /// Tables of `network` with at least one visible entry, sorted.
+
+    /// The tables of `network` with at least one visible entry, sorted.
     pub fn tables(&self, network: &str) -> Vec<String> {
-        todo!()
+        let tables = self.view(network).map(|view| view.visible_tables()).unwrap_or_default();
+        tables.iter().map(|name| name.to_string()).collect()
     }
+
+    /// Adds an entry; an error if the key is live. O(log n) in the number of this node's entries in the network.
     pub fn create(
         &self,
         network: &str,
@@ -64,9 +160,10 @@ impl TableDb {
         key: &str,
         value: impl Into<Value>,
     ) -> Result<(), WriteError> {
-        let _ = value.into();
-        todo!()
+        self.change(|replica, now| replica.create(network, table, key, value, now))
     }
+
+    /// Replaces an entry, whoever wrote it; an error if the key is not live. This node owns it from then on.
     pub fn update(
         &self,
         network: &str,
@@ -74,26 +171,71 @@ impl TableDb {
         key: &str,
         value: impl Into<Value>,
     ) -> Result<(), WriteError> {
-        let _ = value.into();
-        todo!()
+        self.change(|replica, now| replica.update(network, table, key, value, now))
     }
+
+    /// Deletes an entry, whoever wrote it; an error if the key is not live.
     pub fn delete(&self, network: &str, table: &str, key: &str) -> Result<(), WriteError> {
-        todo!()
+        self.change(|replica, now| replica.delete(network, table, key, now))
     }
+
     /// The visible entry under `key`, if any.
     pub fn get(&self, network: &str, table: &str, key: &str) -> Option<Entry> {
-        todo!()
+        self.shared.views.get(network)?.get(table, key)
     }
-    /// The visible entries of a table, sorted by key; empty for a network not joined.
+
+    /// The visible entries of a table, sorted by key; none for a network not joined.
     pub fn entries(&self, network: &str, table: &str) -> Vec<Entry> {
-        todo!()
+        let table = self.view(network).and_then(|view| view.table(table));
+        let mut entries = table.map(|table| table.entries()).unwrap_or_default();
+        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        entries
     }
-    /// Calls `visit` for each visible entry of a table, in no particular order, without copying the table.
-    pub fn walk(&self, network: &str, table: &str, visit: impl FnMut(&Entry) -> ControlFlow<()>) {
-        todo!()
+
+    /// Calls `visit` for each visible entry of a table, in no particular order, until it breaks. No lock is held
+    /// meanwhile, so `visit` may use the database; it sees the table as it was when the walk began.
+    pub fn walk(&self, network: &str, table: &str, mut visit: impl FnMut(&Entry) -> ControlFlow<()>) {
+        let table = self.view(network).and_then(|view| view.table(table));
+        for entry in table.map(|table| table.entries()).unwrap_or_default() {
+            if visit(&entry).is_break() {
+                return;
+            }
+        }
     }
-    /// Starts following changes: first a create for each existing entry, then each change.
+
+    /// Starts following changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
-        todo!()
+        let mut replica = self.replica();
+        let (sender, changes) = crossbeam_channel::bounded(replica.config().limits.watch_queue);
+        let lagged = Arc::new(AtomicBool::new(false));
+        let snapshot = replica.watch(filter.clone(), sender, &lagged);
+        Watch::new(self.clone(), filter, snapshot, changes, lagged)
     }
+
+    fn view(&self, network: &str) -> Option<Arc<View>> {
+        self.shared.views.get(network).map(|view| view.clone())
+    }
+
+    fn change<T>(&self, call: impl FnOnce(&mut Replica, Instant) -> T) -> T {
+        let (result, wake) = {
+            let mut replica = self.shared.replica.lock();
+            let result = call(&mut replica, monotonic_now());
+            (result, replica.take_wake())
+        };
+        // Not under the lock: a waker is somebody else's code.
+        if wake && let Some(waker) = self.shared.waker.get() {
+            waker();
+        }
+        result
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell around the replica, which is given its time")]
+fn monotonic_now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell around the replica, which is given its time")]
+fn wall_clock() -> std::time::Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

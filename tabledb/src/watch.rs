@@ -1,11 +1,14 @@
 //! Following changes: an atomic snapshot, then every change, in order, bounded.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use wire::NodeName;
 
-use crate::Value;
+use crate::{TableDb, Value};
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,19 +60,55 @@ pub enum WatchEvent {
     Lagged,
 }
 
-/// A subscription. Dropping it ends it.
+/// A subscription: first a create for each entry that is visible, then each change, in order, without a gap between.
+///
+/// At most [`Limits::watch_queue`](crate::Limits::watch_queue) changes wait for it. Beyond that they are dropped, the
+/// watcher is told so once by [`WatchEvent::Lagged`], and a fresh snapshot follows. Dropping it ends the subscription.
 #[derive(Debug)]
-pub struct Watch;
+pub struct Watch {
+    database: TableDb,
+    filter: WatchFilter,
+    /// What is left of the snapshot.
+    snapshot: VecDeque<Change>,
+    changes: Receiver<Change>,
+    lagged: Arc<AtomicBool>,
+}
 
 impl Watch {
+    pub(crate) fn new(
+        database: TableDb,
+        filter: WatchFilter,
+        snapshot: VecDeque<Change>,
+        changes: Receiver<Change>,
+        lagged: Arc<AtomicBool>,
+    ) -> Self {
+        Self { database, filter, snapshot, changes, lagged }
+    }
+
     /// The next event; waits up to `timeout`, and returns `None` when nothing came.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<WatchEvent> {
-        let _ = timeout;
-        todo!()
+        if let Some(event) = self.try_next() {
+            return Some(event);
+        }
+        self.changes.recv_timeout(timeout).ok().map(WatchEvent::Change)
     }
 
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
-        todo!()
+        if let Some(change) = self.snapshot.pop_front() {
+            return Some(WatchEvent::Change(change));
+        }
+        if let Ok(change) = self.changes.try_recv() {
+            return Some(WatchEvent::Change(change));
+        }
+        if !self.lagged.load(Ordering::Acquire) {
+            return None;
+        }
+        // Nothing is sent to a watcher that lags, so between here and there nothing is lost or seen twice.
+        let replica = self.database.replica();
+        while self.changes.try_recv().is_ok() {}
+        self.snapshot = replica.snapshot(&self.filter);
+        self.lagged.store(false, Ordering::Release);
+        Some(WatchEvent::Lagged)
     }
 }

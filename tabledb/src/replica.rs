@@ -1,0 +1,910 @@
+//! The replication state machine: no socket, no clock, no thread, no randomness of its own.
+//!
+//! Bytes, membership's news and time go in; bytes, events and the next deadline come out. `handle_*` is what happens to
+//! it, `poll_*` what it wants, in the manner of quinn-proto. ALGORITHM.md tells the rules and why they hold.
+
+mod bundle;
+mod clock;
+mod common;
+mod comparison;
+mod counters;
+mod inspect;
+mod list_exchange;
+mod list_news;
+mod message;
+mod network;
+mod news;
+mod owners;
+mod ranges;
+mod session;
+mod store;
+mod timing;
+mod transfer;
+mod view;
+mod watchers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use dashmap::DashMap;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
+
+pub use common::{Event, Transmit};
+pub use counters::Counters;
+pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
+pub use ranges::Ranges;
+pub(crate) use view::View;
+
+use crate::{
+    Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, Value, WatchFilter, WriteError,
+};
+use clock::Clock;
+use common::Common;
+use counters::Refusal;
+use list_news::ListNews;
+use message::{Bundle, Datagram, Digest, Frame, List, SessionKind};
+use network::{Arrival, Network, Operation};
+use owners::Owners;
+use ranges::digest_bytes;
+use session::{Outcome, Session};
+use timing::{MAX_ACCEPTED_SESSIONS, MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, STILLNESS};
+use watchers::Watchers;
+
+/// What a replica starts from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The monotonic time of the start.
+    pub now: Instant,
+    /// The wall time of the start, since 1970. Versions are never older than it.
+    pub wall_clock: Duration,
+    /// Where its random choices start from.
+    pub seed: u64,
+}
+
+/// Bytes from a peer, or a call about a stream, that could not be used. Nothing has changed, but for what earlier parts
+/// of the same exchange changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The bytes do not decode.
+    #[error(transparent)]
+    Malformed(#[from] codec::DecodeError),
+    /// The stream is not, or no longer, one of this replica's.
+    #[error("stream {} is not open", .0.0)]
+    UnknownStream(StreamId),
+    /// The exchange cannot go on; give the stream up.
+    #[error("the exchange was given up: {0}")]
+    Exchange(String),
+}
+
+/// A datagram about a life that membership has not told of yet.
+#[derive(Debug)]
+struct Parked {
+    from: NodeName,
+    bytes: Vec<u8>,
+    until: Instant,
+}
+
+/// A stream that a peer has opened and not yet said what for.
+#[derive(Debug)]
+enum Stream {
+    Unopened { peer: NodeName, until: Instant },
+    Session(Box<Session>),
+}
+
+/// The replicated state of one node: what [`TableDb`](crate::TableDb) wraps for threads, and nodes and simulators drive.
+#[derive(Debug)]
+pub struct Replica {
+    common: Common,
+    networks: Vec<Option<Network>>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// When each network wants to be looked at.
+    deadlines: BTreeSet<(Instant, usize)>,
+    planned: Vec<Instant>,
+    /// What readers see, shared with them.
+    views: Arc<DashMap<Arc<str>, Arc<View>>>,
+    streams: BTreeMap<StreamId, Stream>,
+    next_stream: u64,
+    opened: usize,
+    list_news: ListNews,
+    list_peers: VecDeque<NodeName>,
+    lists_compared: BTreeMap<NodeName, (u64, u64, Instant)>,
+    lists_still: (u64, Instant),
+    parked: VecDeque<Parked>,
+    now: Instant,
+}
+
+impl Replica {
+    /// An empty replica, on no network.
+    pub fn new(config: Config, origin: Origin) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let owners = Owners::new(config.node.clone());
+        let common = Common {
+            clock: Clock::new(origin.now, origin.wall_clock),
+            rng: ChaCha8Rng::seed_from_u64(origin.seed),
+            owners,
+            watchers: Watchers::default(),
+            outbox: VecDeque::new(),
+            requests: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            wake: false,
+            config,
+        };
+        Ok(Self {
+            common,
+            networks: Vec::new(),
+            by_name: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            planned: Vec::new(),
+            views: Arc::default(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            opened: 0,
+            list_news: ListNews::default(),
+            list_peers: VecDeque::new(),
+            lists_compared: BTreeMap::new(),
+            lists_still: (0, origin.now),
+            parked: VecDeque::new(),
+            now: origin.now,
+        })
+    }
+
+    // What there is to know.
+
+    /// This node's present life.
+    pub fn node(&self) -> &NodeId {
+        self.common.owners.me()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.common.config
+    }
+
+    /// The networks this node is on, sorted.
+    pub fn networks(&self) -> Vec<String> {
+        let joined = self.networks.iter().flatten().filter(|network| !network.is_leaving());
+        let mut names: Vec<String> = joined.map(|network| network.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The nodes on `network`, this one included, that are alive; sorted. Known for every network of the cluster.
+    pub fn network_peers(&self, network: &str) -> Vec<NodeName> {
+        let mut peers: Vec<NodeName> = self.common.owners.members_of(network).cloned().collect();
+        if self.by_name.contains_key(network) {
+            peers.push(self.node().name.clone());
+        }
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Counts of one network; `None` if it is not joined here.
+    pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
+        let network = self.network(network)?;
+        let (entries, hidden, tombstones) = network.store.counts();
+        Some(NetworkStatistics {
+            entries,
+            hidden,
+            tombstones,
+            queue_length: network.queue_length(),
+            peers: self.network_peers(&network.name).len(),
+            digest: network.store.visible_digest(),
+            synchronised: network.is_synced(),
+        })
+    }
+
+    /// Counts of what happened.
+    pub fn counters(&self) -> Counters {
+        Counters { watchers_lagged: self.common.watchers.lagged(), ..self.common.counters }
+    }
+
+    pub(crate) fn views(&self) -> Arc<DashMap<Arc<str>, Arc<View>>> {
+        self.views.clone()
+    }
+
+    fn network(&self, name: &str) -> Option<&Network> {
+        self.networks[*self.by_name.get(name)?].as_ref()
+    }
+
+    // What happens to it.
+
+    /// Membership says that this life is alive: for the first time, again after a failure, or in place of an earlier
+    /// life, whose entries go.
+    pub fn handle_owner_alive(&mut self, life: &NodeId, now: Instant) {
+        self.now = now;
+        let owners = &mut self.common.owners;
+        match owners.get(life.name.as_str()).map(|owner| (owner.generation, owner.alive)) {
+            Some((generation, _)) if generation > life.generation => return,
+            Some((generation, true)) if generation == life.generation => return,
+            Some((generation, false)) if generation == life.generation => {
+                owners.set_alive(life.name.as_str(), true);
+                for network in self.networks.iter_mut().flatten() {
+                    network.owner_returned(&life.name, &mut self.common, now);
+                }
+                self.want_lists(&life.name);
+            }
+            former => {
+                if former.is_some() {
+                    self.end_owner(life.name.as_str());
+                }
+                if let Some(list) = self.common.owners.admit(life) {
+                    self.handle_list(&list, now);
+                }
+                self.replay_parked(now);
+            }
+        }
+        self.replan_all();
+    }
+
+    /// Membership says that this life has failed: its entries are hidden, and kept.
+    pub fn handle_owner_failed(&mut self, life: &NodeId, now: Instant) {
+        self.now = now;
+        let owners = &mut self.common.owners;
+        if !owners
+            .get(life.name.as_str())
+            .is_some_and(|owner| owner.generation == life.generation && owner.alive)
+        {
+            return;
+        }
+        owners.set_alive(life.name.as_str(), false);
+        for network in self.networks.iter_mut().flatten() {
+            network.owner_failed(life.name.as_str(), &mut self.common);
+        }
+        self.replan_all();
+    }
+
+    /// Membership says that this life has left, or has been forgotten: everything it owned goes.
+    pub fn handle_owner_gone(&mut self, life: &NodeId, now: Instant) {
+        self.now = now;
+        let known = self.common.owners.get(life.name.as_str());
+        if known.is_some_and(|owner| owner.generation == life.generation) {
+            self.end_owner(life.name.as_str());
+            self.replan_all();
+        }
+    }
+
+    /// We have joined a cluster through `peer`: it is told our list, and asked for everybody's.
+    pub fn handle_cluster_joined(&mut self, peer: &NodeName, now: Instant) {
+        self.now = now;
+        self.want_lists(peer);
+        let me = self.node().name.clone();
+        self.list_news.add(me, now);
+    }
+
+    /// A datagram's content from an authenticated peer.
+    pub fn handle_datagram(
+        &mut self,
+        from: &NodeName,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        self.now = now;
+        let datagram = self.decoded(codec::decode::<Datagram<'_>>(bytes))?;
+        match datagram {
+            Datagram::Gossip(bundle) => {
+                if self.handle_bundle(from, &bundle, now) {
+                    self.park(from, bytes, now);
+                }
+            }
+            Datagram::Lists { lists, heads, relay } => {
+                for list in &lists {
+                    if self.handle_list(list, now) && relay {
+                        self.list_news.add(list.owner.name.clone(), now);
+                    }
+                }
+                if heads.iter().any(|head| self.common.owners.is_behind(head)) {
+                    self.want_lists(from);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest that rode along with a peer's probe or acknowledgement; made by [`Self::digest_for`].
+    pub fn handle_digest(&mut self, from: &NodeName, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
+        self.now = now;
+        let digest = self.decoded(codec::decode::<Digest>(bytes))?;
+        let head = message::ListHead {
+            owner: NodeId::new(from.clone(), digest.generation),
+            version: digest.version,
+        };
+        if self.common.owners.is_behind(&head) || self.lists_differ(from, digest.lists, now) {
+            self.want_lists(from);
+        }
+        let theirs: BTreeMap<u64, u64> = digest.fingerprints.into_iter().collect();
+        for at in 0..self.networks.len() {
+            let Some(network) = &mut self.networks[at] else { continue };
+            let Some(&theirs) = theirs.get(&digest_bytes(network.name.as_bytes())) else { continue };
+            if network.members(&self.common).binary_search(from).is_ok() {
+                network.note_fingerprint(from, theirs, &mut self.common, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has opened a stream; the number is for the further calls.
+    pub fn handle_stream_opened(&mut self, from: &NodeName, now: Instant) -> StreamId {
+        self.now = now;
+        let stream = self.new_stream();
+        let until = now + timing::SESSION_PATIENCE;
+        self.streams.insert(stream, Stream::Unopened { peer: from.clone(), until });
+        stream
+    }
+
+    /// The next frame of a stream.
+    pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
+        self.now = now;
+        let mut session = match self.streams.remove(&stream) {
+            None => return Err(MessageError::UnknownStream(stream)),
+            Some(Stream::Unopened { peer, .. }) => {
+                let frame = self.decoded(codec::decode::<Frame<'_>>(bytes))?;
+                let Frame::Open(open) = frame else {
+                    self.common.counters.refuse(Refusal::UnexpectedFrame);
+                    return Err(MessageError::Exchange(
+                        "a stream has to start with what it is for".to_owned(),
+                    ));
+                };
+                let network: Arc<str> = open.network.into();
+                let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
+                let accepted = self.streams.len() - self.opened;
+                if accepted >= MAX_ACCEPTED_SESSIONS {
+                    self.common.counters.refuse(Refusal::Busy);
+                    session.refuse();
+                } else {
+                    self.common.counters.sessions_accepted += 1;
+                    let network = find(&mut self.networks, &self.by_name, open.network);
+                    session.handle_open(&open, network, &mut self.common, now);
+                }
+                self.keep_or_report(session, now);
+                return Ok(());
+            }
+            Some(Stream::Session(session)) => session,
+        };
+        let result = match codec::decode::<Frame<'_>>(bytes) {
+            Ok(frame) => {
+                let network = find(&mut self.networks, &self.by_name, &session.network);
+                session.handle_frame(frame, network, &mut self.common, now)
+            }
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(()) => {
+                self.keep_or_report(session, now);
+                Ok(())
+            }
+            Err(error) => {
+                self.common.counters.refuse(Refusal::UnexpectedFrame);
+                tracing::debug!(peer = session.peer.as_str(), %error, "exchange given up");
+                let error = MessageError::Exchange(error.to_string());
+                self.close(session, now);
+                Err(error)
+            }
+        }
+    }
+
+    /// A stream is over, in both directions, or broke, or could not be opened.
+    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        self.now = now;
+        if let Some(Stream::Session(session)) = self.streams.remove(&stream) {
+            self.close(session, now);
+        }
+    }
+
+    /// Does what is due. Early, late or twice is always legal.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        while let Some(&(deadline, at)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(network) = &mut self.networks[at] {
+                network.handle_timeout(&mut self.common, now);
+                if network.left(now) {
+                    self.finish_leaving(at, now);
+                    continue;
+                }
+                self.plan(at, now);
+            }
+        }
+        let stale: Vec<StreamId> =
+            self.streams.iter().filter(|(_, s)| deadline_of(s) <= now).map(|(&id, _)| id).collect();
+        for stream in stale {
+            self.handle_stream_closed(stream, now);
+        }
+        while self.parked.front().is_some_and(|parked| parked.until <= now) {
+            self.parked.pop_front();
+            self.common.counters.refuse(Refusal::UnknownLife);
+        }
+        self.list_news.flush(&mut self.common, now);
+    }
+
+    // What its owner asks of it.
+
+    /// Puts this node on a network. It is usable at once; [`Event::NetworkReady`] tells when it holds what the others
+    /// hold.
+    pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
+        self.now = now;
+        let limits = &self.common.config.limits;
+        if !(1..=limits.name_bytes).contains(&network.len()) {
+            return Err(JoinError::Length {
+                found: network.len(),
+                allowed: format!("1 to {}", limits.name_bytes),
+            });
+        }
+        if self.by_name.contains_key(network) {
+            return Err(JoinError::AlreadyJoined { network: network.to_owned() });
+        }
+        if self.by_name.len() >= limits.networks {
+            return Err(JoinError::TooManyNetworks { limit: limits.networks });
+        }
+        let name: Arc<str> = network.into();
+        let epoch = self.common.owners.join(name.clone());
+        let network = Network::new(name.clone(), epoch, &mut self.common, now);
+        self.views.insert(name.clone(), network.store.view().clone());
+        let at = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
+        if at == self.networks.len() {
+            self.networks.push(None);
+            self.planned.push(now);
+        }
+        self.networks[at] = Some(network);
+        self.by_name.insert(name, at);
+        self.plan(at, now);
+        self.announce_own_list(now);
+        Ok(())
+    }
+
+    /// Starts leaving a network: no more writes, a final sync with two members, then its tables go and
+    /// [`Event::NetworkLeft`] tells. Bounded to two seconds.
+    pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
+        self.now = now;
+        let not_joined = || LeaveError::NotJoined { network: network.to_owned() };
+        let &at = self.by_name.get(network).ok_or_else(not_joined)?;
+        let leaving =
+            self.networks[at].as_mut().filter(|network| !network.is_leaving()).ok_or_else(not_joined)?;
+        leaving.start_leaving(&mut self.common, now);
+        if leaving.left(now) {
+            self.finish_leaving(at, now);
+        } else {
+            self.plan(at, now);
+        }
+        self.common.wake = true;
+        Ok(())
+    }
+
+    /// Adds an entry; an error if the key is live.
+    pub fn create(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        value: impl Into<Value>,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        self.write(network, table, key, Operation::Create(value.into()), now)
+    }
+
+    /// Replaces an entry, whoever wrote it; an error if the key is not live.
+    pub fn update(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        value: impl Into<Value>,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        self.write(network, table, key, Operation::Update(value.into()), now)
+    }
+
+    /// Deletes an entry, whoever wrote it; an error if the key is not live.
+    pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
+        self.write(network, table, key, Operation::Delete, now)
+    }
+
+    fn write(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        operation: Operation,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        self.now = now;
+        let limits = &self.common.config.limits;
+        let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
+        if !(1..=limits.name_bytes).contains(&table.len()) {
+            return length("table name", table.len(), format!("1 to {}", limits.name_bytes));
+        }
+        if key.len() > limits.key_bytes {
+            return length("key", key.len(), format!("0 to {}", limits.key_bytes));
+        }
+        if let Operation::Create(value) | Operation::Update(value) = &operation
+            && value.len() > limits.value_bytes
+        {
+            return length("value", value.len(), format!("0 to {}", limits.value_bytes));
+        }
+        let Some(&at) = self.by_name.get(network) else {
+            return Err(WriteError::NotJoined { network: network.to_owned() });
+        };
+        let Some(target) = &mut self.networks[at] else {
+            return Err(WriteError::NotJoined { network: network.to_owned() });
+        };
+        target.write(operation, table, key, &mut self.common, now)?;
+        if self.common.wake {
+            self.plan(at, now);
+        }
+        Ok(())
+    }
+
+    /// Takes up a new life under the same name: our entries are written again in it. For when an earlier process has
+    /// borne our generation.
+    pub fn renew(&mut self, generation: u64, now: Instant) {
+        self.now = now;
+        if generation <= self.node().generation {
+            return;
+        }
+        self.common.owners.renew(generation);
+        let me = self.node().clone();
+        for network in self.networks.iter_mut().flatten() {
+            network.renew(me.clone(), &mut self.common, now);
+        }
+        self.announce_own_list(now);
+        self.replan_all();
+    }
+
+    /// Follows changes: what is visible now, and from then on every change into `sender`, without a gap between.
+    pub(crate) fn watch(
+        &mut self,
+        filter: WatchFilter,
+        sender: Sender<Change>,
+        lagged: &Arc<AtomicBool>,
+    ) -> VecDeque<Change> {
+        let snapshot = self.snapshot(&filter);
+        self.common.watchers.add(filter, sender, lagged.clone());
+        snapshot
+    }
+
+    /// What is visible now and passes `filter`, as creates.
+    pub(crate) fn snapshot(&self, filter: &WatchFilter) -> VecDeque<Change> {
+        inspect::snapshot(self.networks.iter().flatten(), filter, &self.node().name)
+    }
+
+    // What it wants.
+
+    /// The next datagram to send or stream to open.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.now = now;
+        if let Some(transmit) = self.common.outbox.pop_front() {
+            return Some(transmit);
+        }
+        while self.opened < MAX_OPENED_SESSIONS {
+            let Some(peer) = self.list_peers.pop_front() else { break };
+            let stream = self.new_stream();
+            let session = Session::open_lists(stream, peer.clone(), &mut self.common, now);
+            return Some(self.opened_session(stream, session, peer));
+        }
+        while let Some(request) = self.common.requests.pop_front() {
+            let stream = StreamId(self.next_stream);
+            let full = self.opened >= MAX_OPENED_SESSIONS;
+            let Some(network) = find(&mut self.networks, &self.by_name, &request.network) else { continue };
+            if full {
+                if request.kind == SessionKind::Full {
+                    network.comparison_failed(&mut self.common, now);
+                }
+                continue;
+            }
+            match request.kind {
+                SessionKind::Full => {
+                    network.syncing.insert(stream);
+                }
+                SessionKind::Pull if network.pulling.is_some() => continue,
+                SessionKind::Pull => network.pulling = Some(stream),
+                SessionKind::Push { .. } if network.pushing.contains_key(&request.peer) => continue,
+                SessionKind::Push { .. } => {
+                    network.pushing.insert(request.peer.clone(), stream);
+                }
+                SessionKind::Lists => continue,
+            }
+            let (peer, kind) = (request.peer, request.kind);
+            let session =
+                Session::open(stream, peer.clone(), kind, request.slots, network, &mut self.common, now);
+            self.next_stream += 1;
+            return Some(self.opened_session(stream, session, peer));
+        }
+        None
+    }
+
+    /// What a stream has to say next; to be asked whenever it can take a frame.
+    pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
+        self.now = now;
+        let mut session = match self.streams.remove(&stream) {
+            None => return FramePoll::Finish,
+            Some(unopened @ Stream::Unopened { .. }) => {
+                self.streams.insert(stream, unopened);
+                return FramePoll::Wait;
+            }
+            Some(Stream::Session(session)) => session,
+        };
+        let network = find(&mut self.networks, &self.by_name, &session.network);
+        let poll = session.poll_frame(network, &mut self.common, now);
+        if poll == FramePoll::Finish {
+            self.close(session, now);
+        } else {
+            self.keep_or_report(session, now);
+        }
+        poll
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.common.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let networks = self.deadlines.first().map(|&(at, _)| at);
+        let streams = self.streams.values().map(deadline_of).min();
+        let parked = self.parked.front().map(|parked| parked.until);
+        [networks, streams, parked, self.list_news.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether a call other than the driver's own has brought a deadline nearer since this was last asked.
+    pub fn take_wake(&mut self) -> bool {
+        std::mem::take(&mut self.common.wake)
+    }
+
+    /// What is to ride along with a probe or acknowledgement to `peer`, in at most `room` bytes: the version of our
+    /// list, and the fingerprints of networks we share that have been still of late. `None` if there is no room.
+    pub fn digest_for(&mut self, peer: &NodeName, room: usize, now: Instant) -> Option<Vec<u8>> {
+        self.now = now;
+        const FIXED: usize = 32;
+        const EACH: usize = 18;
+        let most = room.checked_sub(FIXED)? / EACH;
+        let lists = self.common.owners.lists_digest();
+        let mut fingerprints = Vec::new();
+        for network in self.networks.iter_mut().flatten() {
+            if fingerprints.len() == most {
+                break;
+            }
+            if network.members(&self.common).binary_search(peer).is_ok()
+                && let Some(fingerprint) = network.still_fingerprint(now)
+            {
+                fingerprints.push((digest_bytes(network.name.as_bytes()), fingerprint));
+            }
+        }
+        let digest = Digest {
+            generation: self.node().generation,
+            version: self.common.owners.own_version(),
+            lists,
+            fingerprints,
+        };
+        Some(codec::encode(&digest))
+    }
+
+    // How it works inside.
+
+    /// Applies gossip. True if a life in it is not known to membership yet.
+    fn handle_bundle(&mut self, from: &NodeName, bundle: &Bundle<'_>, now: Instant) -> bool {
+        let Some(&at) = self.by_name.get(bundle.network) else {
+            self.common.counters.refuse(Refusal::NotMember);
+            return false;
+        };
+        let Some(network) = &mut self.networks[at] else { return false };
+        let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.common, now);
+        self.common.counters.news += applied.news;
+        if applied.impostor {
+            self.common.events.push_back(Event::GenerationTaken);
+        }
+        self.plan(at, now);
+        applied.unknown_life
+    }
+
+    fn park(&mut self, from: &NodeName, bytes: &[u8], now: Instant) {
+        if self.parked.len() >= MAX_PARKED {
+            self.parked.pop_front();
+            self.common.counters.refuse(Refusal::UnknownLife);
+        }
+        self.common.counters.parked += 1;
+        self.parked.push_back(Parked { from: from.clone(), bytes: bytes.to_vec(), until: now + PARKED_FOR });
+    }
+
+    fn replay_parked(&mut self, now: Instant) {
+        for parked in std::mem::take(&mut self.parked) {
+            if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&parked.bytes)
+                && self.handle_bundle(&parked.from, &bundle, now)
+            {
+                self.parked.push_back(parked);
+            }
+        }
+    }
+
+    /// Takes a list in. True if it was news.
+    fn handle_list(&mut self, list: &List, now: Instant) -> bool {
+        let Some(former) = self.common.owners.update(list) else { return false };
+        let listed = list.networks.iter().map(|(name, _)| name.as_str());
+        let touched: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
+        for name in touched {
+            let Some(&at) = self.by_name.get(name) else { continue };
+            if let Some(network) = &mut self.networks[at] {
+                network.follow_list(&list.owner, &mut self.common, now);
+                self.plan(at, now);
+            }
+        }
+        true
+    }
+
+    fn end_owner(&mut self, name: &str) {
+        for network in self.networks.iter_mut().flatten() {
+            network.owner_gone(name, &mut self.common);
+        }
+        self.common.owners.remove(name);
+        self.lists_compared.remove(name);
+    }
+
+    fn announce_own_list(&mut self, now: Instant) {
+        let me = self.node().name.clone();
+        self.list_news.add(me, now);
+        self.common.wake = true;
+    }
+
+    fn want_lists(&mut self, peer: &NodeName) {
+        const MOST: usize = 64;
+        let under_way = self.streams.values().any(|stream| match stream {
+            Stream::Session(session) => {
+                session.opened_here && session.kind == SessionKind::Lists && session.peer == *peer
+            }
+            Stream::Unopened { .. } => false,
+        });
+        if !under_way && !self.list_peers.contains(peer) && self.list_peers.len() < MOST {
+            self.list_peers.push_back(peer.clone());
+        }
+    }
+
+    /// Whether a peer's knowledge of the lists differs from ours though ours has been still, and the two have not been
+    /// compared in vain of late.
+    fn lists_differ(&mut self, peer: &NodeName, theirs: u64, now: Instant) -> bool {
+        let mine = self.common.owners.lists_digest();
+        if mine != self.lists_still.0 {
+            self.lists_still = (mine, now);
+        }
+        let still = now.saturating_duration_since(self.lists_still.1) >= STILLNESS;
+        if mine == theirs || !still {
+            return false;
+        }
+        if let Some(&(a, b, at)) = self.lists_compared.get(peer)
+            && (a, b) == (mine, theirs)
+            && now < at + self.common.config.anti_entropy_interval
+        {
+            return false;
+        }
+        self.lists_compared.insert(peer.clone(), (mine, theirs, now));
+        true
+    }
+
+    fn opened_session(&mut self, stream: StreamId, session: Session, to: NodeName) -> Transmit {
+        self.opened += 1;
+        self.common.counters.sessions_opened += 1;
+        self.streams.insert(stream, Stream::Session(Box::new(session)));
+        Transmit::OpenStream { stream, to }
+    }
+
+    /// Puts a session back, after telling its network of its end if it has come to one.
+    fn keep_or_report(&mut self, mut session: Box<Session>, now: Instant) {
+        for list in std::mem::take(&mut session.lists) {
+            self.handle_list(&list, now);
+        }
+        if session.outcome.is_some() {
+            self.report(&mut session, now);
+        }
+        let at = self.by_name.get(&session.network).copied();
+        self.streams.insert(session.id, Stream::Session(session));
+        if let Some(at) = at {
+            self.plan(at, now);
+        }
+    }
+
+    fn close(&mut self, mut session: Box<Session>, now: Instant) {
+        if session.outcome.is_none() {
+            session.outcome = Some(Outcome::Failed);
+        }
+        self.report(&mut session, now);
+        if session.opened_here {
+            self.opened -= 1;
+        }
+    }
+
+    /// Tells the network how a session ended; once.
+    fn report(&mut self, session: &mut Session, now: Instant) {
+        if std::mem::replace(&mut session.reported, true) {
+            return;
+        }
+        let Some(&at) = self.by_name.get(&session.network) else { return };
+        let Some(network) = &mut self.networks[at] else { return };
+        network.receiving.retain(|_, &mut id| id != session.id);
+        network.pushing.retain(|_, &mut id| id != session.id);
+        let completed = session.outcome == Some(Outcome::Completed);
+        match session.kind {
+            SessionKind::Full => {
+                let was_syncing = network.syncing.remove(&session.id);
+                if completed {
+                    network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
+                } else if was_syncing {
+                    network.comparison_failed(&mut self.common, now);
+                }
+            }
+            SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
+            SessionKind::Push { relay: true } if !session.opened_here && session.news > 0 => {
+                network.relay_pushed(session.scope.iter().copied(), &mut self.common, now);
+            }
+            _ => {}
+        }
+        if network.left(now) {
+            self.finish_leaving(at, now);
+        } else {
+            self.plan(at, now);
+        }
+    }
+
+    /// The tables of a network go; everybody is told by the shorter list. No deletes are written for our entries: the
+    /// list ends them, and deletes would only kill more.
+    fn finish_leaving(&mut self, at: usize, now: Instant) {
+        let Some(mut network) = self.networks[at].take() else { return };
+        self.deadlines.remove(&(self.planned[at], at));
+        network.store.clear(&mut self.common.watchers);
+        self.by_name.remove(&network.name);
+        self.views.remove(&network.name);
+        self.common.owners.leave(&network.name);
+        self.common.events.push_back(Event::NetworkLeft(network.name.to_string()));
+        self.announce_own_list(now);
+    }
+
+    fn plan(&mut self, at: usize, now: Instant) {
+        let Some(network) = &self.networks[at] else { return };
+        let next = if network.left(now) { now } else { network.next_deadline() };
+        if self.planned[at] != next || !self.deadlines.contains(&(next, at)) {
+            self.deadlines.remove(&(self.planned[at], at));
+            self.planned[at] = next;
+            self.deadlines.insert((next, at));
+        }
+    }
+
+    fn replan_all(&mut self) {
+        for at in 0..self.networks.len() {
+            self.plan(at, self.now);
+        }
+    }
+
+    fn new_stream(&mut self) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        stream
+    }
+
+    fn decoded<T>(&mut self, result: Result<T, codec::DecodeError>) -> Result<T, MessageError> {
+        result.map_err(|error| {
+            self.common.counters.refuse(Refusal::Malformed);
+            error.into()
+        })
+    }
+}
+
+fn find<'a>(
+    networks: &'a mut [Option<Network>],
+    by_name: &HashMap<Arc<str>, usize>,
+    name: &str,
+) -> Option<&'a mut Network> {
+    networks[*by_name.get(name)?].as_mut()
+}
+
+fn deadline_of(stream: &Stream) -> Instant {
+    match stream {
+        Stream::Unopened { until, .. } => *until,
+        Stream::Session(session) => session.deadline(),
+    }
+}

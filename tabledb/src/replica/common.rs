@@ -1,0 +1,72 @@
+//! What all networks of a replica share.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use wire::{NodeName, StreamId};
+
+use super::clock::Clock;
+use super::counters::Counters;
+use super::message::SessionKind;
+use super::owners::Owners;
+use super::view::Slot;
+use super::watchers::Watchers;
+use crate::Config;
+
+/// Something the replica wants done on the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transmit {
+    /// Send one datagram of at most 1,150 bytes; it may be lost.
+    Datagram {
+        /// To which node.
+        to: NodeName,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Open a bidirectional stream, then move frames with `poll_frame` and `handle_frame`.
+    OpenStream {
+        /// The replica's number for it.
+        stream: StreamId,
+        /// To which node.
+        to: NodeName,
+    },
+}
+
+/// Something that happened which the owner of the replica may be waiting for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A network joined here has been synchronised for the first time, or nobody was there to synchronise with.
+    NetworkReady(String),
+    /// A network has been left: its final syncs are over, its tables are gone here.
+    NetworkLeft(String),
+    /// A peer holds writes in our name and life that we never made: an earlier process bore the same generation. Take a
+    /// higher generation and call [`Replica::renew`](super::Replica::renew).
+    GenerationTaken,
+}
+
+/// A session that a network wants opened.
+#[derive(Debug)]
+pub(crate) struct SessionRequest {
+    pub(crate) kind: SessionKind,
+    pub(crate) network: Arc<str>,
+    pub(crate) peer: NodeName,
+    /// For a pull or push: of which attachments.
+    pub(crate) slots: BTreeSet<Slot>,
+}
+
+/// The parts of a replica that every network needs a hand on.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) owners: Owners,
+    pub(crate) watchers: Watchers,
+    pub(crate) outbox: VecDeque<Transmit>,
+    pub(crate) requests: VecDeque<SessionRequest>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) counters: Counters,
+    /// A deadline came nearer outside of the driver's own calls: it has to be woken.
+    pub(crate) wake: bool,
+}

@@ -1,0 +1,265 @@
+//! The last step of a full sync: finding what one side shows and the other knows to be dead.
+//!
+//! The opener asks for the live digest of spans of numbers, and descends into those that differ, sixteen parts at a
+//! time, until little enough is live in a span to be told exactly. 100,000 live entries with one difference cost some
+//! four round trips and a few hundred numbers.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::bundle::attachment_id;
+use super::common::Common;
+use super::message::{AttachmentId, Frame, Span, SpanState};
+use super::network::{Applied, Network};
+use super::ranges::Ranges;
+use super::session::{Session, SessionError};
+use super::store::Store;
+use super::view::Slot;
+
+/// Spans asked about in one frame.
+const SPANS_PER_ROUND: usize = 512;
+
+/// An answer is cut off after about so many numbers; the opener asks for the rest again.
+const NUMBERS_PER_ANSWER: usize = 8192;
+
+/// Up to so many live numbers a span is told exactly.
+const EXACT_LIVE: usize = 128;
+
+/// A span whose context is torn into more ranges than this is split further instead.
+const EXACT_RANGES: usize = 512;
+
+const PARTS: u64 = 16;
+
+/// Rounds without end are no comparison: more than any honest descent needs.
+const MAX_ROUNDS: usize = 10_000;
+
+/// The opener's side of it.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    /// Spans that are to be asked about.
+    wanted: VecDeque<(Slot, u64, u64)>,
+    /// The spans of the question under way, with the attachments they refer to.
+    asked: Vec<(Slot, u64, u64)>,
+    /// For both sides: what the places in spans stand for.
+    places: Vec<Option<Slot>>,
+    rounds: usize,
+}
+
+impl Session {
+    pub(super) fn start_comparison(&mut self, network: &Network) {
+        self.comparison.wanted = network
+            .store
+            .attachments()
+            .filter(|(slot, held)| !self.declined.contains(slot) && !held.context().is_empty())
+            .map(|(slot, held)| (slot, 1, held.context().highest()))
+            .collect();
+        self.ask_further(network);
+    }
+
+    /// The opener's next question, or its farewell.
+    fn ask_further(&mut self, network: &Network) {
+        let comparison = &mut self.comparison;
+        comparison.asked.clear();
+        comparison.places.clear();
+        comparison.rounds += 1;
+        let mut attachments = Vec::new();
+        let mut spans = Vec::new();
+        while spans.len() < SPANS_PER_ROUND && comparison.rounds < MAX_ROUNDS {
+            let Some((slot, low, high)) = comparison.wanted.pop_front() else { break };
+            let Some(held) = network.store.attachment(slot) else { continue };
+            if comparison.places.last() != Some(&Some(slot)) {
+                comparison.places.push(Some(slot));
+                attachments.push(attachment_id(&held.tag));
+            }
+            let span = Span { attachment: (attachments.len() - 1) as u32, low, high };
+            comparison.asked.push((slot, low, high));
+            spans.push((span, live_digest(&network.store, slot, low, high)));
+        }
+        if spans.is_empty() {
+            self.send(&Frame::Bye);
+        } else {
+            self.send(&Frame::Compare { attachments, spans });
+        }
+    }
+
+    /// The responder's side: tells the state of the spans that differ.
+    pub(super) fn answer_comparison(
+        &mut self,
+        attachments: &[AttachmentId<'_>],
+        spans: &[(Span, u64)],
+        network: &Network,
+    ) {
+        let places = attachments
+            .iter()
+            .map(|id| {
+                let (slot, held) = network.store.of_owner(id.owner)?;
+                (held.tag.epoch == id.epoch && held.tag.owner.generation == id.generation).then_some(slot)
+            })
+            .collect();
+        self.comparison.places = places;
+        let mut states = Vec::new();
+        let mut numbers = 0;
+        let mut looked_at = 0;
+        for &(span, theirs) in spans {
+            if numbers > NUMBERS_PER_ANSWER {
+                break;
+            }
+            looked_at += 1;
+            let Some(slot) = self.place(span) else { continue };
+            if span.low == 0
+                || span.high < span.low
+                || live_digest(&network.store, slot, span.low, span.high) == theirs
+            {
+                continue;
+            }
+            let state =
+                exact(&network.store, slot, span).unwrap_or_else(|| parts(&network.store, slot, span));
+            numbers += match &state {
+                SpanState::Parts(parts) => parts.len(),
+                SpanState::Exact { seen, live, .. } => seen.len() + live.len(),
+            };
+            states.push(state);
+        }
+        self.send(&Frame::Compared { looked_at, states });
+    }
+
+    /// The opener's side: descends, or drops what is dead, and tells what the other is to drop.
+    pub(super) fn handle_compared(
+        &mut self,
+        looked_at: usize,
+        states: &[SpanState],
+        network: &mut Network,
+        common: &mut Common,
+    ) -> Result<(), SessionError> {
+        if looked_at == 0 || looked_at > self.comparison.asked.len() {
+            return Err(SessionError::Unexpected("an answer to other spans than were asked"));
+        }
+        let left_over = self.comparison.asked.split_off(looked_at);
+        let mut told = Vec::new();
+        for state in states {
+            match state {
+                SpanState::Parts(parts) => {
+                    for &(span, theirs) in parts {
+                        let Some(slot) = self.place(span) else { continue };
+                        if span.low == 0 || span.high < span.low {
+                            return Err(SessionError::Ranges);
+                        }
+                        if live_digest(&network.store, slot, span.low, span.high) != theirs {
+                            self.comparison.wanted.push_back((slot, span.low, span.high));
+                        }
+                    }
+                }
+                SpanState::Exact { span, live, .. } => {
+                    let Some(slot) = self.place(*span) else { continue };
+                    let Some(held) = network.store.attachment(slot) else { continue };
+                    let dead_here =
+                        |number: &u64| held.context().contains(*number) && !held.live().contains_key(number);
+                    if live.iter().any(dead_here) {
+                        // Only the numbers in question, so that a span full of live entries does not travel.
+                        let seen = live.iter().filter(|number| dead_here(number)).map(|&n| (n, n)).collect();
+                        told.push(SpanState::Exact { span: *span, seen, live: Vec::new() });
+                    }
+                }
+            }
+        }
+        self.apply_exact(states, network, common)?;
+        if !told.is_empty() {
+            self.send(&Frame::Told(told));
+        }
+        for span in left_over.into_iter().rev() {
+            self.comparison.wanted.push_front(span);
+        }
+        self.ask_further(network);
+        Ok(())
+    }
+
+    /// Drops what the peer has seen and does not hold live: it is dead, our own entries included. An owner that ignored
+    /// the news of its own entries' death would disagree for ever.
+    pub(super) fn apply_exact(
+        &mut self,
+        states: &[SpanState],
+        network: &mut Network,
+        common: &mut Common,
+    ) -> Result<(), SessionError> {
+        for state in states {
+            let SpanState::Exact { span, seen, live } = state else { continue };
+            let Some(slot) = self.place(*span) else { continue };
+            let seen: Vec<(u64, u64)> = join_adjacent(seen);
+            let seen = Ranges::checked(seen).ok_or(SessionError::Ranges)?;
+            let Some(held) = network.store.attachment(slot) else { continue };
+            if span.low == 0 || span.high < span.low {
+                return Err(SessionError::Ranges);
+            }
+            let live: BTreeSet<u64> = live.iter().copied().collect();
+            let dead: Vec<u64> = held
+                .live()
+                .range(span.low..=span.high)
+                .map(|(&number, _)| number)
+                .filter(|number| seen.contains(*number) && !live.contains(number))
+                .collect();
+            for number in dead {
+                let buried = network.store.bury(slot, number, number, &mut common.watchers) as u64;
+                tracing::debug!(
+                    network = &*network.name,
+                    peer = self.peer.as_str(),
+                    number,
+                    "dead with a peer"
+                );
+                common.counters.buried += buried;
+                self.note_applied(Applied { buried, ..Applied::default() }, common);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, span: Span) -> Option<Slot> {
+        self.comparison.places.get(span.attachment as usize).copied().flatten()
+    }
+}
+
+fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {
+    match store.attachment(slot) {
+        None => 0,
+        Some(held) if low == 1 && high >= held.context().highest() => held.live_digest(),
+        Some(held) => held.live_within(low, high).0,
+    }
+}
+
+/// Read in one step: seen and live of different instants would make the living dead.
+fn exact(store: &Store, slot: Slot, span: Span) -> Option<SpanState> {
+    let held = store.attachment(slot)?;
+    let live: Vec<u64> =
+        held.live().range(span.low..=span.high).map(|(&number, _)| number).take(EXACT_LIVE + 1).collect();
+    if live.len() > EXACT_LIVE {
+        return None;
+    }
+    let seen = held.context().within(span.low, span.high);
+    if seen.as_slice().len() > EXACT_RANGES {
+        return None;
+    }
+    Some(SpanState::Exact { span, seen: seen.as_slice().to_vec(), live })
+}
+
+fn parts(store: &Store, slot: Slot, span: Span) -> SpanState {
+    let width = (span.high - span.low) / PARTS + 1;
+    let mut parts = Vec::new();
+    let mut low = span.low;
+    while low <= span.high {
+        let high = span.high.min(low + (width - 1));
+        let part = Span { attachment: span.attachment, low, high };
+        parts.push((part, live_digest(store, slot, low, high)));
+        low = high + 1;
+    }
+    SpanState::Parts(parts)
+}
+
+/// Single numbers, ascending, as ranges.
+fn join_adjacent(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for &(low, high) in ranges {
+        match joined.last_mut() {
+            Some(last) if last.1.checked_add(1) == Some(low) => last.1 = high,
+            _ => joined.push((low, high)),
+        }
+    }
+    joined
+}

@@ -1,0 +1,889 @@
+//! One joined network: its store, its news, and who else is on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use wire::{NodeId, NodeName, StreamId};
+
+use super::bundle::{BundleBuilder, Envelope};
+use super::common::{Common, SessionRequest, Transmit};
+use super::counters::Refusal;
+use super::message::{AttachmentId, Bundle, EventBody, SessionKind};
+use super::news::{Flush, Item, News};
+use super::owners::Gate;
+use super::store::{Dot, Store, Visibility, Write};
+use super::timing::{
+    COMPARISON_PATIENCE, DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, FINAL_SYNCS, FIRST_SYNC_TRIES,
+    HEADS_FAN_OUT, LEAVE_PATIENCE, MISSING_GRACE, RETRY, STILLNESS,
+};
+use super::view::{Body, Slot};
+use crate::{Value, WriteError};
+
+/// A number that is known to exist and has not arrived.
+#[derive(Debug)]
+struct Missing {
+    /// Somebody who has it.
+    holder: NodeName,
+    /// The greatest number heard of.
+    upto: u64,
+    pull_at: Instant,
+}
+
+/// Where a network is in its life on this node.
+#[derive(Debug)]
+enum Phase {
+    /// Not yet synchronised with anybody since it was joined.
+    Joining {
+        failures: u32,
+    },
+    Active,
+    /// Writes are refused; final syncs are under way.
+    Leaving {
+        deadline: Instant,
+        done: usize,
+        started: usize,
+    },
+}
+
+/// A comparison of fingerprints that changed nothing.
+#[derive(Debug)]
+struct Compared {
+    mine: u64,
+    theirs: u64,
+    at: Instant,
+}
+
+/// What a caller wants to do to a key.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    Create(Value),
+    Update(Value),
+    Delete,
+}
+
+/// How a bundle came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Gossip,
+    Sync,
+}
+
+/// What applying a bundle did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Numbers that were news.
+    pub(crate) news: u64,
+    /// Live entries of ours that the sender knew to be dead.
+    pub(crate) buried: u64,
+    /// An owner's life is not known to membership yet.
+    pub(crate) unknown_life: bool,
+    /// Somebody holds numbers in our own name that we never wrote.
+    pub(crate) impostor: bool,
+}
+
+/// The state of one joined network.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) name: Arc<str>,
+    pub(crate) store: Store,
+    own: Slot,
+    phase: Phase,
+    news: News,
+    /// Alive others on it, ascending; `None` after a change.
+    members: Option<Vec<NodeName>>,
+    missing: BTreeMap<Slot, Missing>,
+    /// Attachments that some session is bringing in already.
+    pub(crate) receiving: BTreeMap<Slot, StreamId>,
+    /// Members that a push session is bringing everything new to.
+    pub(crate) pushing: BTreeMap<NodeName, StreamId>,
+    /// A pull is under way.
+    pub(crate) pulling: Option<StreamId>,
+    /// Full sessions under way, opened here.
+    pub(crate) syncing: BTreeSet<StreamId>,
+    awaiting: BTreeSet<Slot>,
+    sync_at: Instant,
+    anti_entropy_at: Instant,
+    still_since: Instant,
+    last_fingerprint: u64,
+    compared: BTreeMap<NodeName, Compared>,
+}
+
+impl Network {
+    pub(crate) fn new(name: Arc<str>, epoch: u64, common: &mut Common, now: Instant) -> Self {
+        let me = common.owners.me().clone();
+        let mut store = Store::new(name.clone(), me.name.clone());
+        let own = store.attach(me, epoch, Visibility::Shown);
+        let mut network = Self {
+            anti_entropy_at: now,
+            name: name.clone(),
+            store,
+            own,
+            phase: Phase::Joining { failures: 0 },
+            news: News::default(),
+            members: None,
+            missing: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            pushing: BTreeMap::new(),
+            pulling: None,
+            syncing: BTreeSet::new(),
+            awaiting: BTreeSet::new(),
+            sync_at: now,
+            still_since: now,
+            last_fingerprint: 0,
+            compared: BTreeMap::new(),
+        };
+        network.plan_anti_entropy(common, now);
+        let others: Vec<NodeId> =
+            common.owners.others().map(|(n, o)| NodeId::new(n.clone(), o.generation)).collect();
+        for other in others {
+            network.follow_list(&other, common, now);
+        }
+        network
+    }
+
+    // What there is to know.
+
+    pub(crate) fn own(&self) -> Slot {
+        self.own
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. })
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        !matches!(self.phase, Phase::Joining { .. })
+    }
+
+    pub(crate) fn queue_length(&self) -> usize {
+        self.news.len()
+    }
+
+    /// Alive others on this network, ascending. O(cluster) after a change, else O(1).
+    pub(crate) fn members(&mut self, common: &Common) -> &[NodeName] {
+        self.members.get_or_insert_with(|| common.owners.members_of(&self.name).cloned().collect())
+    }
+
+    /// Exactly `count` of them, or all there are; each as likely as any other.
+    fn sample_members(&mut self, count: usize, common: &mut Common) -> Vec<NodeName> {
+        self.members(common);
+        let members = self.members.as_deref().unwrap_or_default();
+        members.sample(&mut common.rng, count).cloned().collect()
+    }
+
+    pub(crate) fn members_changed(&mut self) {
+        self.members = None;
+    }
+
+    /// The fingerprint, if it has not changed for a while; sampled whenever it is asked for.
+    pub(crate) fn still_fingerprint(&mut self, now: Instant) -> Option<u64> {
+        let present = self.store.fingerprint();
+        if present != self.last_fingerprint {
+            self.last_fingerprint = present;
+            self.still_since = now;
+        }
+        (now.saturating_duration_since(self.still_since) >= STILLNESS).then_some(present)
+    }
+
+    /// When this network wants to be looked at again.
+    pub(crate) fn next_deadline(&self) -> Instant {
+        let missing = match self.pulling {
+            Some(_) => None,
+            None => self.missing.values().map(|missing| missing.pull_at).min(),
+        };
+        let phase = match &self.phase {
+            Phase::Joining { .. } if self.syncing.is_empty() => Some(self.sync_at),
+            Phase::Leaving { deadline, .. } => Some(*deadline),
+            _ => None,
+        };
+        let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
+        [self.news.next_deadline(), missing, phase, awaiting, self.store.next_expiry()]
+            .into_iter()
+            .flatten()
+            .fold(self.anti_entropy_at, Instant::min)
+    }
+
+    // What the application does.
+
+    pub(crate) fn write(
+        &mut self,
+        operation: Operation,
+        table_name: &str,
+        key: &str,
+        common: &mut Common,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        if self.is_leaving() {
+            return Err(WriteError::NotJoined { network: self.name.to_string() });
+        }
+        let target = || (self.name.to_string(), table_name.to_owned(), key.to_owned());
+        let found = self.store.view().table(table_name);
+        let present = found.as_ref().and_then(|table| {
+            let record = table.records.get(key)?;
+            Some(((record.tag.slot, record.number), record.visible().is_some()))
+        });
+        let exists = present.is_some_and(|(_, visible)| visible);
+        let body = match operation {
+            Operation::Create(_) if exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::AlreadyExists { network, table, key });
+            }
+            Operation::Update(_) if !exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::CannotUpdate { network, table, key });
+            }
+            Operation::Delete if !exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::CannotDelete { network, table, key });
+            }
+            Operation::Create(value) | Operation::Update(value) => Body::Live(value),
+            Operation::Delete => Body::Tombstone { expires: now + common.config.reap_time },
+        };
+        if present.is_none() && self.store.records() >= common.config.limits.entries {
+            return Err(WriteError::NetworkFull {
+                network: self.name.to_string(),
+                limit: common.config.limits.entries,
+            });
+        }
+        let bytes = news_bytes(table_name, key, &body);
+        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        let own = self.store.attachment(self.own).map_or(0, |own| own.context().highest());
+        let dot = (self.own, own + 1);
+        let replaced: Vec<Dot> = present.map(|(dot, _)| dot).into_iter().collect();
+        let time = common.clock.tick(now);
+        let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
+        self.store.apply(write, &mut common.watchers);
+        common.counters.writes += 1;
+        common.wake |= self.news.push(Item { dot, replaced }, true, bytes, now);
+        Ok(())
+    }
+
+    /// Starts leaving: no more writes, final syncs with some members, then [`Self::left`] is true.
+    pub(crate) fn start_leaving(&mut self, common: &mut Common, now: Instant) {
+        let chosen = self.sample_members(FINAL_SYNCS, common);
+        self.phase = Phase::Leaving { deadline: now + LEAVE_PATIENCE, done: 0, started: chosen.len() };
+        for peer in chosen {
+            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+        }
+    }
+
+    /// Whether nothing keeps a network that is being left from going.
+    pub(crate) fn left(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Leaving { deadline, done, started } => done >= started || now >= deadline,
+            _ => false,
+        }
+    }
+
+    /// Rewrites our own entries in a new life of ours, under the same epoch.
+    pub(crate) fn renew(&mut self, me: NodeId, common: &mut Common, now: Instant) {
+        let Some(former) = self.store.attachment(self.own) else { return };
+        let epoch = former.tag.epoch;
+        let own: Vec<_> = former.live().values().cloned().collect();
+        let values: Vec<_> = own
+            .into_iter()
+            .filter_map(|(table, key)| {
+                let value = table.records.get(&key).and_then(|record| record.visible().cloned())?;
+                Some((table, key, value))
+            })
+            .collect();
+        self.drop_attachment(self.own, common);
+        self.own = self.store.attach(me, epoch, Visibility::Shown);
+        for (number, (table, key, value)) in (1..).zip(values) {
+            let bytes = key.len() + value.len();
+            let dot = (self.own, number);
+            let table = self.store.view().table_or_new(&table.name);
+            let time = common.clock.tick(now);
+            let write = Write { dot, time, table: &table, key: &key, body: Body::Live(value), replaced: &[] };
+            self.store.apply(write, &mut common.watchers);
+            self.news.push(Item { dot, replaced: Vec::new() }, true, bytes, now);
+        }
+        common.wake = true;
+    }
+
+    // What membership and the lists say.
+
+    /// Brings the attachment of `owner` in line with its list: ended, taken up, or kept.
+    pub(crate) fn follow_list(&mut self, owner: &NodeId, common: &mut Common, now: Instant) {
+        self.members_changed();
+        let Some(known) = common.owners.get(owner.name.as_str()) else { return };
+        let (version, listed, alive) =
+            (known.list_version, known.networks.get(&self.name).copied(), known.alive);
+        let held = self.store.of_owner(owner.name.as_str()).map(|(slot, held)| (slot, held.tag.epoch));
+        if let Some((slot, epoch)) = held {
+            // A provisional epoch is later than the list; the list says nothing of it yet.
+            if epoch > version || listed == Some(epoch) {
+                return;
+            }
+            self.drop_attachment(slot, common);
+        }
+        if let Some(epoch) = listed {
+            let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
+            self.store.attach(owner.clone(), epoch, visibility);
+            if let Phase::Joining { .. } = self.phase {
+                self.sync_at = self.sync_at.min(now);
+            }
+        }
+    }
+
+    pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common) {
+        self.members_changed();
+        let Some((slot, _)) = self.store.of_owner(owner) else { return };
+        self.awaiting.remove(&slot);
+        self.store.set_visibility(slot, Visibility::OwnerFailed, &mut common.watchers);
+    }
+
+    /// The owner is back: what we remember of it has to be compared before it is shown.
+    pub(crate) fn owner_returned(&mut self, owner: &NodeName, common: &mut Common, now: Instant) {
+        self.members_changed();
+        let Some((slot, attachment)) = self.store.of_owner(owner.as_str()) else { return };
+        if attachment.visibility() != Visibility::OwnerFailed {
+            return;
+        }
+        let until = now + COMPARISON_PATIENCE;
+        self.store.set_visibility(slot, Visibility::AwaitsComparison { until }, &mut common.watchers);
+        self.awaiting.insert(slot);
+        self.sync_at = now + RETRY;
+        self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), common);
+    }
+
+    /// The owner's life is over, or it has left the network.
+    pub(crate) fn owner_gone(&mut self, owner: &str, common: &mut Common) {
+        self.members_changed();
+        self.compared.remove(owner);
+        if let Some((slot, _)) = self.store.of_owner(owner) {
+            self.drop_attachment(slot, common);
+        }
+    }
+
+    fn drop_attachment(&mut self, slot: Slot, common: &mut Common) {
+        self.store.end(slot, &mut common.watchers);
+        self.news.forget(slot);
+        self.missing.remove(&slot);
+        self.receiving.remove(&slot);
+        self.awaiting.remove(&slot);
+    }
+
+    // What peers say.
+
+    /// Lets an attachment that a peer speaks of through the gate: taking it up, or ending the owner's earlier one, in
+    /// the same step as whatever the peer says of it.
+    pub(crate) fn admit(&mut self, id: &AttachmentId<'_>, common: &mut Common) -> Result<Slot, Gate> {
+        let held = self.store.of_owner(id.owner);
+        // The one held, of the very life: the common case, without a look at the lists.
+        if let Some((slot, attachment)) = held
+            && attachment.tag.epoch == id.epoch
+            && attachment.tag.owner.generation == id.generation
+        {
+            return Ok(slot);
+        }
+        let held = held.map(|(slot, attachment)| (slot, attachment.tag.epoch));
+        let epoch = held.map(|(_, epoch)| epoch);
+        match common.owners.gate(&self.name, id.owner, id.generation, id.epoch, epoch) {
+            Gate::Attached | Gate::Provisional => {
+                if let Some((slot, _)) = held {
+                    self.drop_attachment(slot, common);
+                }
+                let Ok(name) = NodeName::new(id.owner) else { return Err(Gate::Refused) };
+                let alive = common.owners.get(id.owner).is_some_and(|owner| owner.alive);
+                let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
+                common.counters.provisional += 1;
+                Ok(self.store.attach(NodeId::new(name, id.generation), id.epoch, visibility))
+            }
+            refused => Err(refused),
+        }
+    }
+
+    /// Applies what a peer told. Gate, context and store change in one step for each number.
+    pub(crate) fn apply(
+        &mut self,
+        bundle: &Bundle<'_>,
+        from: &NodeName,
+        arrival: Arrival,
+        common: &mut Common,
+        now: Instant,
+    ) -> Applied {
+        let mut applied = Applied::default();
+        if !common.clock.believes(bundle.clock, now) {
+            common.counters.refuse(Refusal::FutureTime);
+            return applied;
+        }
+        common.clock.observe(bundle.clock);
+        let mut slots = Vec::with_capacity(bundle.attachments.len());
+        for id in &bundle.attachments {
+            let slot = self.admit(id, common);
+            match slot {
+                Ok(_) => {}
+                Err(Gate::UnknownLife) => applied.unknown_life = true,
+                Err(_) => common.counters.refuse(Refusal::EndedAttachment),
+            }
+            slots.push(slot.ok());
+        }
+        let own_highest = self.store.attachment(self.own).map_or(0, |own| own.context().highest());
+        let relay = arrival == Arrival::Gossip && bundle.relay;
+        for event in &bundle.events {
+            self.apply_event(event, bundle, &slots, own_highest, relay, &mut applied, common, now);
+        }
+        for &(attachment, low, high) in &bundle.dead {
+            let Some(&Some(slot)) = slots.get(attachment as usize) else { continue };
+            if low == 0 || high < low || high >= u64::MAX - 1 {
+                common.counters.refuse(Refusal::Malformed);
+            } else if slot == self.own && high > own_highest {
+                applied.impostor = true;
+            } else {
+                self.apply_dead(slot, low, high, relay, &mut applied, common, now);
+            }
+        }
+        for &(attachment, head) in &bundle.heads {
+            let Some(&Some(slot)) = slots.get(attachment as usize) else { continue };
+            if slot == self.own {
+                applied.impostor |= head > own_highest;
+            } else {
+                self.note_head(slot, head, from, now);
+            }
+        }
+        if applied.news > 0 {
+            for slot in slots.into_iter().flatten() {
+                // Gossip that left a hole tells whom to ask.
+                self.note_head(slot, 0, from, now);
+            }
+        }
+        applied
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    fn apply_event(
+        &mut self,
+        event: &super::message::Event<'_>,
+        bundle: &Bundle<'_>,
+        slots: &[Option<Slot>],
+        own_highest: u64,
+        relay: bool,
+        applied: &mut Applied,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let Some(&Some(slot)) = slots.get(event.attachment as usize) else { return };
+        let Some(&table_name) = bundle.tables.get(event.table as usize) else {
+            return common.counters.refuse(Refusal::Malformed);
+        };
+        if event.number == 0 || event.number >= u64::MAX - 1 || event.age > bundle.clock {
+            return common.counters.refuse(Refusal::Malformed);
+        }
+        if slot == self.own {
+            // What we wrote we know, dead or alive; what we did not write is somebody else's claim in our name.
+            applied.impostor |= event.number > own_highest;
+            return;
+        }
+        let known =
+            |slot| self.store.attachment(slot).is_some_and(|held| held.context().contains(event.number));
+        if known(slot) {
+            return;
+        }
+        let limits = &common.config.limits;
+        let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
+        if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
+            return common.counters.refuse(Refusal::TooLong);
+        }
+        if self.store.records() >= limits.entries {
+            return common.counters.refuse(Refusal::NetworkFull);
+        }
+        let replaced: Vec<Dot> = event
+            .replaced
+            .iter()
+            .filter_map(|&(attachment, number)| {
+                let slot = (*slots.get(attachment as usize)?)?;
+                let claimed =
+                    number == 0 || number >= u64::MAX - 1 || (slot == self.own && number > own_highest);
+                (!claimed).then_some((slot, number))
+            })
+            .collect();
+        let body = match event.body {
+            EventBody::Value(value) => Body::Live(value.into()),
+            // The residual travels with the delete and only shrinks; a bound keeps a peer from making it eternal.
+            EventBody::Deleted { residual_ms } => Body::Tombstone {
+                expires: now + Duration::from_millis(residual_ms).min(common.config.reap_time),
+            },
+        };
+        let bytes = news_bytes(table_name, event.key, &body);
+        let table = self.store.view().table_or_new(table_name);
+        let dot = (slot, event.number);
+        let time = bundle.clock - event.age;
+        let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
+        if self.store.apply(write, &mut common.watchers) {
+            applied.news += 1;
+            if relay {
+                common.wake |= self.news.push(Item { dot, replaced }, false, bytes, now);
+            } else {
+                self.news.touch(slot, now);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    fn apply_dead(
+        &mut self,
+        slot: Slot,
+        low: u64,
+        high: u64,
+        relay: bool,
+        applied: &mut Applied,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let Some(attachment) = self.store.attachment(slot) else { return };
+        let known = attachment.context().within(low, high).count();
+        let news = (high - low + 1) - known;
+        let buried = self.store.bury(slot, low, high, &mut common.watchers) as u64;
+        common.counters.buried += buried;
+        applied.buried += buried;
+        applied.news += news;
+        if news == 0 {
+            return;
+        }
+        self.news.touch(slot, now);
+        if relay && news <= 64 {
+            for number in low..=high.min(low + 64) {
+                let item = Item { dot: (slot, number), replaced: Vec::new() };
+                common.wake |= self.news.push(item, false, 30, now);
+            }
+        }
+    }
+
+    /// Takes note that `holder` has an attachment up to `head`: what is missing is pulled if it does not come soon.
+    fn note_head(&mut self, slot: Slot, head: u64, holder: &NodeName, now: Instant) {
+        let Some(attachment) = self.store.attachment(slot) else { return };
+        let context = attachment.context();
+        if slot == self.own || (head <= context.highest() && !context.has_holes()) {
+            return;
+        }
+        let missing = self.missing.entry(slot).or_insert_with(|| Missing {
+            holder: holder.clone(),
+            upto: 0,
+            pull_at: now + MISSING_GRACE,
+        });
+        missing.upto = missing.upto.max(head);
+    }
+
+    /// A peer's fingerprint rode along with a probe. A difference between two that are still is worth a sync.
+    pub(crate) fn note_fingerprint(
+        &mut self,
+        peer: &NodeName,
+        theirs: u64,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let Some(mine) = self.still_fingerprint(now) else { return };
+        if mine == theirs || !self.syncing.is_empty() {
+            return;
+        }
+        if let Some(compared) = self.compared.get(peer.as_str())
+            && (compared.mine, compared.theirs) == (mine, theirs)
+            && now < compared.at + common.config.anti_entropy_interval
+        {
+            return;
+        }
+        common.counters.fingerprint_syncs += 1;
+        self.compared.insert(peer.clone(), Compared { mine, theirs, at: now });
+        self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), common);
+    }
+
+    // What sessions report.
+
+    /// A full session is over and everything was exchanged. `shown` are attachments that the peer shows.
+    pub(crate) fn compared_with(
+        &mut self,
+        peer: &NodeName,
+        shown: &[Slot],
+        common: &mut Common,
+        now: Instant,
+    ) {
+        common.counters.syncs_completed += 1;
+        for &slot in shown {
+            if self.awaiting.remove(&slot) {
+                self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
+            }
+        }
+        match &mut self.phase {
+            Phase::Joining { .. } => self.ready(common),
+            Phase::Leaving { done, .. } => *done += 1,
+            Phase::Active => {}
+        }
+        // Whatever is missing may have come along.
+        self.forget_arrived();
+        tracing::debug!(network = &*self.name, peer = peer.as_str(), "compared");
+        self.plan_anti_entropy(common, now);
+    }
+
+    /// A full session ended without a result.
+    pub(crate) fn comparison_failed(&mut self, common: &mut Common, now: Instant) {
+        common.counters.syncs_failed += 1;
+        self.sync_at = now + RETRY;
+        match &mut self.phase {
+            Phase::Joining { failures } => {
+                *failures += 1;
+                if *failures == FIRST_SYNC_TRIES {
+                    common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
+                }
+            }
+            Phase::Leaving { done, .. } => *done += 1,
+            Phase::Active => {}
+        }
+    }
+
+    /// A pull is over; what it did not bring is asked of somebody else.
+    pub(crate) fn pulled(&mut self, common: &mut Common, now: Instant) {
+        self.pulling = None;
+        self.forget_arrived();
+        if self.missing.is_empty() {
+            return;
+        }
+        let other = self.sample_members(1, common).pop();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY;
+            if let Some(other) = &other {
+                missing.holder = other.clone();
+            }
+        }
+    }
+
+    /// A push brought news that is to be pushed on once, after a moment in which others may bring it to everyone.
+    pub(crate) fn relay_pushed(
+        &mut self,
+        slots: impl Iterator<Item = Slot>,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let at = now + Duration::from_millis(common.rng.random_range(0..10));
+        for slot in slots {
+            if self.store.attachment(slot).is_some() {
+                self.news.relay_by_stream(slot, at);
+            }
+        }
+    }
+
+    fn forget_arrived(&mut self) {
+        let store = &self.store;
+        self.missing.retain(|&slot, missing| {
+            store.attachment(slot).is_some_and(|held| {
+                let context = held.context();
+                missing.upto > context.highest() || context.has_holes()
+            })
+        });
+    }
+
+    fn ready(&mut self, common: &mut Common) {
+        if let Phase::Joining { failures } = self.phase
+            && failures < FIRST_SYNC_TRIES
+        {
+            common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
+        }
+        self.phase = Phase::Active;
+    }
+
+    // What time brings.
+
+    pub(crate) fn handle_timeout(&mut self, common: &mut Common, now: Instant) {
+        if self.news.flush_due(now) {
+            self.flush(common, now);
+        }
+        let heads = self.news.due_heads(now);
+        if !heads.is_empty() {
+            self.tell_heads(&heads, common);
+        }
+        self.pull_missing(common, now);
+        self.keep_awaiting(common, now);
+        if let Phase::Joining { .. } = self.phase
+            && self.syncing.is_empty()
+            && now >= self.sync_at
+        {
+            self.sync_at = now + RETRY;
+            self.first_sync(common);
+        }
+        if now >= self.anti_entropy_at {
+            self.plan_anti_entropy(common, now);
+            if self.syncing.is_empty() && !self.is_leaving() {
+                common.counters.periodic_syncs += 1;
+                self.sync_with_random(common);
+            }
+        }
+        if self.store.next_expiry().is_some_and(|at| at <= now) {
+            common.counters.reaped += self.store.reap(now) as u64;
+        }
+        self.store.sweep_empty_tables();
+    }
+
+    fn first_sync(&mut self, common: &mut Common) {
+        if self.members(common).is_empty() {
+            // Nobody is known to be here: ready as it is. Should somebody turn up, the first sync is made then.
+            if let Phase::Joining { failures } = &mut self.phase
+                && *failures < FIRST_SYNC_TRIES
+            {
+                *failures = FIRST_SYNC_TRIES;
+                common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
+            }
+            self.sync_at += Duration::from_secs(3600);
+            return;
+        }
+        self.sync_with_random(common);
+    }
+
+    fn sync_with_random(&mut self, common: &mut Common) {
+        if let Some(peer) = self.sample_members(1, common).pop() {
+            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+        }
+    }
+
+    fn flush(&mut self, common: &mut Common, now: Instant) {
+        let members = self.members(common).len();
+        let direct = members <= DIRECT_MEMBERS;
+        let flush = self.news.take();
+        let mut targets = self.sample_members(if direct { members } else { FAN_OUT }, common);
+        // A member that a push is chasing gets all of this on its stream.
+        targets.retain(|peer| !self.pushing.contains_key(peer));
+        match flush {
+            Flush::Backlog(slots) => {
+                common.counters.backlogs += 1;
+                for peer in targets {
+                    self.request(SessionKind::Push { relay: !direct }, peer, slots.clone(), common);
+                }
+            }
+            Flush::Items(items) => self.send_items(items, &targets, !direct, common, now),
+        }
+    }
+
+    fn send_items(
+        &mut self,
+        items: Vec<Item>,
+        targets: &[NodeName],
+        relay: bool,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        if targets.is_empty() {
+            return;
+        }
+        let mut large = BTreeSet::new();
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, common.clock.last());
+            while let Some(item) = items.peek() {
+                if !bundle.add_number(&self.store, item.dot, &item.replaced, now) {
+                    break;
+                }
+                items.next();
+            }
+            if items.peek().is_none() {
+                // Should one of several datagrams get lost, the last tells that there was more.
+                for slot in bundle.attachments().to_vec() {
+                    if !bundle.add_head(&self.store, slot) {
+                        break;
+                    }
+                }
+            }
+            let slots = bundle.attachments().to_vec();
+            let bytes = bundle.finish(&self.store, relay, Envelope::Datagram);
+            if bytes.len() > DATAGRAM_BUDGET {
+                // A single large entry. It goes over streams, at once.
+                large.extend(slots);
+                continue;
+            }
+            common.counters.gossip_sent += targets.len() as u64;
+            for peer in targets {
+                common.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+        if !large.is_empty() {
+            for peer in targets {
+                self.request(SessionKind::Push { relay }, peer.clone(), large.clone(), common);
+            }
+        }
+    }
+
+    fn tell_heads(&mut self, slots: &[Slot], common: &mut Common) {
+        let targets = self.sample_members(HEADS_FAN_OUT, common);
+        if targets.is_empty() {
+            return;
+        }
+        let mut slots = slots.iter().copied().peekable();
+        while slots.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, common.clock.last());
+            while let Some(&slot) = slots.peek() {
+                if !bundle.add_head(&self.store, slot) {
+                    break;
+                }
+                slots.next();
+            }
+            if bundle.is_empty() {
+                break;
+            }
+            let bytes = bundle.finish(&self.store, false, Envelope::Datagram);
+            common.counters.heads_sent += targets.len() as u64;
+            for peer in &targets {
+                common.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+    }
+
+    fn pull_missing(&mut self, common: &mut Common, now: Instant) {
+        if self.pulling.is_some() || self.missing.values().all(|missing| missing.pull_at > now) {
+            return;
+        }
+        self.forget_arrived();
+        let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
+        let holder = due.holder.clone();
+        let coming = &self.receiving;
+        let slots: BTreeSet<Slot> =
+            self.missing.keys().filter(|slot| !coming.contains_key(slot)).copied().collect();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY;
+        }
+        if !slots.is_empty() {
+            common.counters.pulls += 1;
+            self.request(SessionKind::Pull, holder, slots, common);
+        }
+    }
+
+    fn keep_awaiting(&mut self, common: &mut Common, now: Instant) {
+        if self.awaiting.is_empty() || now < self.sync_at {
+            return;
+        }
+        self.sync_at = now + RETRY;
+        for slot in self.awaiting.clone() {
+            let Some(attachment) = self.store.attachment(slot) else {
+                self.awaiting.remove(&slot);
+                continue;
+            };
+            let Visibility::AwaitsComparison { until } = attachment.visibility() else {
+                self.awaiting.remove(&slot);
+                continue;
+            };
+            if now >= until {
+                common.counters.shown_uncompared += 1;
+                self.awaiting.remove(&slot);
+                self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
+            }
+        }
+        if !self.awaiting.is_empty() && self.syncing.is_empty() {
+            self.sync_with_random(common);
+        }
+    }
+
+    fn plan_anti_entropy(&mut self, common: &mut Common, now: Instant) {
+        let interval = common.config.anti_entropy_interval;
+        self.anti_entropy_at = now + interval.mul_f64(common.rng.random_range(0.75..1.25));
+    }
+
+    fn request(&mut self, kind: SessionKind, peer: NodeName, slots: BTreeSet<Slot>, common: &mut Common) {
+        common.requests.push_back(SessionRequest { kind, network: self.name.clone(), peer, slots });
+    }
+}
+
+/// About how many bytes a piece of news takes in a bundle.
+fn news_bytes(table: &str, key: &str, body: &Body) -> usize {
+    let value = if let Body::Live(value) = body { value.len() } else { 8 };
+    24 + table.len() / 4 + key.len() + value
+}

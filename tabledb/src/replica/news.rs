@@ -1,0 +1,161 @@
+//! What a network has to tell: news not yet sent, and the heads of what changed lately.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use super::store::Dot;
+use super::timing::{BACKLOG_BYTES, DATAGRAM_BUDGET, FLUSH_DELAY, HEADS_AFTER};
+use super::view::Slot;
+
+/// A number to tell. What it stands for is looked up when it is sent: superseded news is told as dead, so that nobody
+/// takes it for a hole, and no stale value ever leaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) dot: Dot,
+    pub(crate) replaced: Vec<Dot>,
+}
+
+/// News of one network.
+///
+/// Two queues in front of one threshold: what waits is at most eight datagrams' worth, since beyond that the queues
+/// are emptied and the whole difference goes over streams, where nothing needs a queue.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Our own writes go first: relaying for others must not starve them.
+    local: VecDeque<Item>,
+    relayed: VecDeque<Item>,
+    bytes: usize,
+    flush_at: Option<Instant>,
+    /// There is more than datagrams should carry.
+    backlog: bool,
+    /// Attachments with news since the last push over streams.
+    touched: BTreeSet<Slot>,
+    heads: BTreeMap<Slot, (Instant, usize)>,
+    heads_at: Option<Instant>,
+}
+
+impl News {
+    /// How many items wait.
+    pub(crate) fn len(&self) -> usize {
+        self.local.len() + self.relayed.len()
+    }
+
+    /// Queues one item of about `bytes`. Returns whether the driver has to look at its deadline again.
+    pub(crate) fn push(&mut self, item: Item, local: bool, bytes: usize, now: Instant) -> bool {
+        self.touch(item.dot.0, now);
+        if self.backlog {
+            return false;
+        }
+        self.bytes += bytes;
+        if self.bytes > BACKLOG_BYTES {
+            return self.push_backlog(now);
+        }
+        if local {
+            self.local.push_back(item)
+        } else {
+            self.relayed.push_back(item)
+        }
+        if self.bytes >= DATAGRAM_BUDGET {
+            return self.flush_by(now);
+        }
+        self.flush_by(now + FLUSH_DELAY)
+    }
+
+    /// Everything new goes over streams at once.
+    pub(crate) fn push_backlog(&mut self, now: Instant) -> bool {
+        self.backlog = true;
+        self.local.clear();
+        self.relayed.clear();
+        self.bytes = 0;
+        self.flush_by(now)
+    }
+
+    /// Takes note that an attachment changed: its heads are to be told for a while.
+    pub(crate) fn touch(&mut self, slot: Slot, now: Instant) {
+        let soon = now + HEADS_AFTER[0];
+        self.touched.insert(slot);
+        // In a busy attachment the first deadline stays where it is, or it would never come.
+        let entry = self.heads.entry(slot).or_insert((soon, 0));
+        if entry.1 > 0 {
+            *entry = (soon, 0);
+        }
+        self.heads_at = Some(self.heads_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// Notes that an attachment with news is to be pushed on.
+    pub(crate) fn relay_by_stream(&mut self, slot: Slot, at: Instant) {
+        self.touched.insert(slot);
+        self.backlog = true;
+        self.flush_by(at);
+    }
+
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.heads.remove(&slot);
+        self.touched.remove(&slot);
+        self.local.retain(|item| item.dot.0 != slot);
+        self.relayed.retain(|item| item.dot.0 != slot);
+    }
+
+    /// When there is something to send.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        [self.flush_at, self.heads_at].into_iter().flatten().min()
+    }
+
+    /// Whether the first sending is due.
+    pub(crate) fn flush_due(&self, now: Instant) -> bool {
+        self.flush_at.is_some_and(|at| at <= now)
+    }
+
+    /// What is to be sent now: everything that waits, or the attachments to push.
+    pub(crate) fn take(&mut self) -> Flush {
+        self.flush_at = None;
+        self.bytes = 0;
+        let touched = std::mem::take(&mut self.touched);
+        if std::mem::take(&mut self.backlog) {
+            return Flush::Backlog(touched);
+        }
+        Flush::Items(self.local.drain(..).chain(self.relayed.drain(..)).collect())
+    }
+
+    /// The attachments whose heads are due, in order; each is scheduled for its next time, or done.
+    pub(crate) fn due_heads(&mut self, now: Instant) -> Vec<Slot> {
+        if self.heads_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        self.heads.retain(|&slot, (at, stage)| {
+            if *at > now {
+                return true;
+            }
+            due.push(slot);
+            let told_after = HEADS_AFTER[*stage];
+            *stage += 1;
+            match HEADS_AFTER.get(*stage) {
+                Some(&after) => {
+                    *at = now + (after - told_after);
+                    true
+                }
+                None => false,
+            }
+        });
+        self.heads_at = self.heads.values().map(|&(at, _)| at).min();
+        due
+    }
+
+    fn flush_by(&mut self, at: Instant) -> bool {
+        let earlier = self.flush_at.is_none_or(|planned| at < planned);
+        if earlier {
+            self.flush_at = Some(at);
+        }
+        earlier
+    }
+}
+
+/// What [`News::take`] found.
+#[derive(Debug)]
+pub(crate) enum Flush {
+    /// To be packed into datagrams.
+    Items(Vec<Item>),
+    /// To be pushed over streams: whatever the receivers lack of these.
+    Backlog(BTreeSet<Slot>),
+}

@@ -1,0 +1,269 @@
+//! Who there is, and which networks each is on: the lists, and the gate that every claim has to pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wire::{NodeId, NodeName};
+
+use super::message::{List, ListHead};
+use super::ranges::{digest_bytes, mix};
+
+/// What membership and the owner itself have said about a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) generation: u64,
+    pub(crate) alive: bool,
+    /// 0: no list has arrived yet.
+    pub(crate) list_version: u64,
+    /// Network to epoch.
+    pub(crate) networks: BTreeMap<Arc<str>, u64>,
+}
+
+/// Whether an attachment named by a peer may be spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// As far as the owner's list goes, it exists.
+    Attached,
+    /// Later than the list we hold: believed until the list arrives.
+    Provisional,
+    /// Membership has not told us of this life; it may be about to.
+    UnknownLife,
+    /// It has ended, or never was.
+    Refused,
+}
+
+/// How many lists of lives that membership has not told of yet are kept. They come again if dropped.
+const MAX_EARLY_LISTS: usize = 1024;
+
+/// The owners of everything, each the only author of its list.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    me: NodeId,
+    list_version: u64,
+    networks: BTreeMap<Arc<str>, u64>,
+    others: BTreeMap<NodeName, Owner>,
+    early_lists: BTreeMap<NodeName, List>,
+    /// The digest of all versions, until one changes.
+    digest: Option<u64>,
+}
+
+impl Owners {
+    pub(crate) fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            list_version: 1,
+            networks: BTreeMap::new(),
+            others: BTreeMap::new(),
+            early_lists: BTreeMap::new(),
+            digest: None,
+        }
+    }
+
+    pub(crate) fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// Starts a new life of this node; its list begins anew.
+    pub(crate) fn renew(&mut self, generation: u64) {
+        self.digest = None;
+        self.me.generation = generation;
+        self.list_version += 1;
+    }
+
+    pub(crate) fn own_version(&self) -> u64 {
+        self.list_version
+    }
+
+    /// Puts ourselves on a network; returns the epoch.
+    pub(crate) fn join(&mut self, network: Arc<str>) -> u64 {
+        self.digest = None;
+        self.list_version += 1;
+        self.networks.insert(network, self.list_version);
+        self.list_version
+    }
+
+    /// Takes ourselves off a network.
+    pub(crate) fn leave(&mut self, network: &str) {
+        if self.networks.remove(network).is_some() {
+            self.digest = None;
+            self.list_version += 1;
+        }
+    }
+
+    pub(crate) fn own_list(&self) -> List {
+        list(&self.me, self.list_version, &self.networks)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Owner> {
+        self.others.get(name)
+    }
+
+    pub(crate) fn others(&self) -> impl Iterator<Item = (&NodeName, &Owner)> {
+        self.others.iter()
+    }
+
+    /// Takes up a life that membership says is alive. The caller has ended the attachments of an earlier one. Returns
+    /// its list, if that came first.
+    pub(crate) fn admit(&mut self, life: &NodeId) -> Option<List> {
+        let owner =
+            Owner { generation: life.generation, alive: true, list_version: 0, networks: BTreeMap::new() };
+        self.digest = None;
+        self.others.insert(life.name.clone(), owner);
+        let early = self.early_lists.remove(&life.name)?;
+        (early.owner.generation == life.generation).then_some(early)
+    }
+
+    pub(crate) fn set_alive(&mut self, name: &str, alive: bool) {
+        if let Some(owner) = self.others.get_mut(name) {
+            owner.alive = alive;
+            self.digest = None;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Owner> {
+        self.digest = None;
+        self.others.remove(name)
+    }
+
+    /// Takes a list in if it is news. Returns the networks that were on the former list, or `None` if it is not.
+    pub(crate) fn update(&mut self, list: &List) -> Option<BTreeMap<Arc<str>, u64>> {
+        let Some(owner) = self.others.get_mut(&list.owner.name) else {
+            self.keep_early(list);
+            return None;
+        };
+        if list.owner.generation > owner.generation {
+            self.keep_early(list);
+            return None;
+        }
+        if list.owner.generation < owner.generation || list.version <= owner.list_version {
+            return None;
+        }
+        self.digest = None;
+        owner.list_version = list.version;
+        let networks = list.networks.iter().map(|(name, epoch)| (name.as_str().into(), *epoch)).collect();
+        Some(std::mem::replace(&mut owner.networks, networks))
+    }
+
+    fn keep_early(&mut self, list: &List) {
+        if list.owner.name == self.me.name {
+            return;
+        }
+        let room = self.early_lists.len() < MAX_EARLY_LISTS;
+        match self.early_lists.get_mut(&list.owner.name) {
+            Some(kept) if (list.owner.generation, list.version) > (kept.owner.generation, kept.version) => {
+                *kept = list.clone();
+            }
+            Some(_) => {}
+            None if room => {
+                self.early_lists.insert(list.owner.name.clone(), list.clone());
+            }
+            None => {}
+        }
+    }
+
+    /// The list of `name` as known here, our own included; `None` before the first.
+    pub(crate) fn list_of(&self, name: &str) -> Option<List> {
+        if self.me.name.as_str() == name {
+            return Some(self.own_list());
+        }
+        let (name, owner) = self.others.get_key_value(name)?;
+        let life = NodeId::new(name.clone(), owner.generation);
+        (owner.list_version > 0).then(|| list(&life, owner.list_version, &owner.networks))
+    }
+
+    /// How far every list is known here, our own included.
+    pub(crate) fn list_heads(&self) -> Vec<ListHead> {
+        let others = self.others.iter().map(|(name, owner)| ListHead {
+            owner: NodeId::new(name.clone(), owner.generation),
+            version: owner.list_version,
+        });
+        std::iter::once(ListHead { owner: self.me.clone(), version: self.list_version })
+            .chain(others)
+            .collect()
+    }
+
+    /// A digest of the list versions of all who are alive, our own included. O(cluster) after a change, else O(1).
+    pub(crate) fn lists_digest(&mut self) -> u64 {
+        if let Some(known) = self.digest {
+            return known;
+        }
+        let one = |name: &NodeName, generation, version: u64| {
+            mix(digest_bytes(name.as_str().as_bytes()) ^ mix(generation) ^ mix(version).rotate_left(23))
+        };
+        let alive = self.others.iter().filter(|(_, owner)| owner.alive);
+        let own = one(&self.me.name, self.me.generation, self.list_version);
+        let digest =
+            alive.fold(own, |all, (name, owner)| all ^ one(name, owner.generation, owner.list_version));
+        self.digest = Some(digest);
+        digest
+    }
+
+    /// Whether somebody who knows `head` knows more of that list than we do.
+    pub(crate) fn is_behind(&self, head: &ListHead) -> bool {
+        match self.others.get(&head.owner.name) {
+            // A life that membership has not told of: its list would only be parked.
+            None => false,
+            Some(owner) => head.owner.generation == owner.generation && head.version > owner.list_version,
+        }
+    }
+
+    /// Whether we know more of that list than somebody who knows `head`.
+    pub(crate) fn is_ahead(&self, head: &ListHead) -> bool {
+        if head.owner.name == self.me.name {
+            return (head.owner.generation, head.version) < (self.me.generation, self.list_version);
+        }
+        self.others.get(&head.owner.name).is_some_and(|owner| {
+            owner.list_version > 0
+                && (head.owner.generation, head.version) < (owner.generation, owner.list_version)
+        })
+    }
+
+    /// What is known of the list version of `name`, 0 for nothing.
+    pub(crate) fn list_version_of(&self, name: &str) -> u64 {
+        if self.me.name.as_str() == name {
+            return self.list_version;
+        }
+        self.others.get(name).map_or(0, |owner| owner.list_version)
+    }
+
+    /// The gate. Liveness is not asked: failure only hides, and shutting the failed out would keep out the news of a
+    /// death. `held` is the epoch of the owner's attachment that the network holds, if any.
+    pub(crate) fn gate(
+        &self,
+        network: &str,
+        owner: &str,
+        generation: u64,
+        epoch: u64,
+        held: Option<u64>,
+    ) -> Gate {
+        if owner == self.me.name.as_str() {
+            // In our own name: only our present attachment. The caller tells us if it claims more than we wrote.
+            let present = generation == self.me.generation && self.networks.get(network) == Some(&epoch);
+            return if present { Gate::Attached } else { Gate::Refused };
+        }
+        let Some(known) = self.others.get(owner) else { return Gate::UnknownLife };
+        if generation != known.generation {
+            return if generation > known.generation { Gate::UnknownLife } else { Gate::Refused };
+        }
+        match held {
+            Some(held) if epoch == held => Gate::Attached,
+            Some(held) if epoch < held => Gate::Refused,
+            _ if epoch > known.list_version => Gate::Provisional,
+            _ if known.networks.get(network) == Some(&epoch) => Gate::Attached,
+            _ => Gate::Refused,
+        }
+    }
+
+    /// The alive others that are on `network` by their lists, ascending by name.
+    pub(crate) fn members_of<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a NodeName> + 'a {
+        self.others
+            .iter()
+            .filter(move |(_, owner)| owner.alive && owner.networks.contains_key(network))
+            .map(|(name, _)| name)
+    }
+}
+
+fn list(owner: &NodeId, version: u64, networks: &BTreeMap<Arc<str>, u64>) -> List {
+    let networks = networks.iter().map(|(name, &epoch)| (name.to_string(), epoch)).collect();
+    List { owner: owner.clone(), version, networks }
+}

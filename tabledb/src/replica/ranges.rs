@@ -1,0 +1,277 @@
+//! Sets of sequence numbers as ranges: what has been seen of an attachment.
+
+use serde::{Deserialize, Serialize};
+
+/// A set of numbers from 1 up, kept as disjoint, non-adjacent, ascending ranges.
+///
+/// Writers number their writes without holes, so a set that missed nothing is a single range however many numbers it
+/// holds. Inserting at the end is O(1); elsewhere O(log r) to find the place and O(r) to make room among r ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Inclusive bounds.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Ranges {
+    /// The ranges of untrusted bytes, if they are what a [`Ranges`] may hold: ascending, apart, and above zero.
+    pub(crate) fn checked(ranges: Vec<(u64, u64)>) -> Option<Self> {
+        let mut next = 1;
+        for &(low, high) in &ranges {
+            if low < next || high < low || high >= u64::MAX - 1 {
+                return None;
+            }
+            next = high + 2;
+        }
+        Some(Self { ranges })
+    }
+
+    /// The inclusive ranges, ascending.
+    pub fn as_slice(&self) -> &[(u64, u64)] {
+        &self.ranges
+    }
+
+    /// Whether no number is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The greatest number, 0 for an empty set.
+    pub fn highest(&self) -> u64 {
+        self.ranges.last().map_or(0, |&(_, high)| high)
+    }
+
+    /// How many numbers are in the set.
+    pub fn count(&self) -> u64 {
+        self.ranges.iter().map(|&(low, high)| high - low + 1).sum()
+    }
+
+    /// Whether a number below the greatest is missing.
+    pub fn has_holes(&self) -> bool {
+        match self.ranges.as_slice() {
+            [] => false,
+            [(1, _)] => false,
+            _ => true,
+        }
+    }
+
+    /// Whether `number` is in the set.
+    pub fn contains(&self, number: u64) -> bool {
+        match self.ranges.last() {
+            None => false,
+            Some(&(low, high)) if number >= low => number <= high,
+            Some(_) => {
+                let after = self.ranges.partition_point(|&(low, _)| low <= number);
+                after > 0 && number <= self.ranges[after - 1].1
+            }
+        }
+    }
+
+    /// Adds one number; false if it was there.
+    pub fn insert(&mut self, number: u64) -> bool {
+        if let Some(last) = self.ranges.last_mut()
+            && number == last.1 + 1
+        {
+            last.1 = number;
+            return true;
+        }
+        if self.contains(number) {
+            return false;
+        }
+        self.insert_range(number, number);
+        true
+    }
+
+    /// Adds `low..=high`.
+    pub fn insert_range(&mut self, low: u64, high: u64) {
+        debug_assert!(0 < low && low <= high);
+        // The ranges that touch or overlap [low - 1, high + 1] melt into one.
+        let first = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < low);
+        let past = self.ranges.partition_point(|&(start, _)| start <= high.saturating_add(1));
+        if first == past {
+            self.ranges.insert(first, (low, high));
+        } else {
+            let merged = (low.min(self.ranges[first].0), high.max(self.ranges[past - 1].1));
+            self.ranges[first] = merged;
+            self.ranges.drain(first + 1..past);
+        }
+    }
+
+    /// Takes one number out; false if it was not there.
+    pub fn remove(&mut self, number: u64) -> bool {
+        let after = self.ranges.partition_point(|&(low, _)| low <= number);
+        let Some(at) = after.checked_sub(1) else { return false };
+        let (low, high) = self.ranges[at];
+        if number > high {
+            return false;
+        }
+        match (low == number, high == number) {
+            (true, true) => {
+                self.ranges.remove(at);
+            }
+            (true, false) => self.ranges[at].0 = number + 1,
+            (false, true) => self.ranges[at].1 = number - 1,
+            (false, false) => {
+                self.ranges[at].1 = number - 1;
+                self.ranges.insert(at + 1, (number + 1, high));
+            }
+        }
+        true
+    }
+
+    /// The first range of numbers, at or above `from`, that is in this set and not in `other`.
+    pub fn first_beyond(&self, other: &Ranges, from: u64) -> Option<(u64, u64)> {
+        let mut from = from;
+        let mut mine = self.ranges.partition_point(|&(_, high)| high < from);
+        let mut theirs = other.ranges.partition_point(|&(_, high)| high < from);
+        while let Some(&(low, high)) = self.ranges.get(mine) {
+            from = from.max(low);
+            if from > high {
+                mine += 1;
+                continue;
+            }
+            match other.ranges.get(theirs) {
+                Some(&(_, end)) if end < from => theirs += 1,
+                Some(&(start, end)) if start <= from => from = end + 1,
+                Some(&(start, _)) => return Some((from, high.min(start - 1))),
+                None => return Some((from, high)),
+            }
+        }
+        None
+    }
+
+    /// How many numbers are in this set and not in `other`.
+    pub fn count_beyond(&self, other: &Ranges) -> u64 {
+        let mut count = 0;
+        let mut from = 1;
+        while let Some((low, high)) = self.first_beyond(other, from) {
+            count += high - low + 1;
+            from = high + 1;
+        }
+        count
+    }
+
+    /// Whether every number of this set is in `other`.
+    pub fn is_subset_of(&self, other: &Ranges) -> bool {
+        self.first_beyond(other, 1).is_none()
+    }
+
+    /// The part of the set within `low..=high`.
+    pub fn within(&self, low: u64, high: u64) -> Ranges {
+        let first = self.ranges.partition_point(|&(_, end)| end < low);
+        let ranges = self.ranges[first..]
+            .iter()
+            .take_while(|&&(start, _)| start <= high)
+            .map(|&(start, end)| (start.max(low), end.min(high)))
+            .collect();
+        Ranges { ranges }
+    }
+
+    /// Adds all of `other`.
+    pub fn union(&mut self, other: &Ranges) {
+        for &(low, high) in &other.ranges {
+            self.insert_range(low, high);
+        }
+    }
+
+    /// A digest of the set: equal sets have equal digests, different ones different digests but for chance (2⁻⁶⁴).
+    /// O(r) for r ranges; r is 1 for a set that missed nothing.
+    pub fn digest(&self) -> u64 {
+        self.ranges.iter().fold(0, |digest, &(low, high)| mix(digest ^ mix(low) ^ mix(high).rotate_left(32)))
+    }
+}
+
+/// Scatters the bits of a number (the finalizer of SplitMix64, Steele et al. 2014).
+pub(crate) fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A digest of bytes that is the same on every machine (FNV-1a, scattered): for fingerprints, not for secrets.
+pub(crate) fn digest_bytes(bytes: &[u8]) -> u64 {
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(numbers: &BTreeSet<u64>) -> Ranges {
+        let mut ranges = Ranges::default();
+        for &number in numbers {
+            ranges.insert(number);
+        }
+        ranges
+    }
+
+    fn numbers() -> impl Strategy<Value = BTreeSet<u64>> {
+        proptest::collection::btree_set(1u64..60, 0..50)
+    }
+
+    fn members(ranges: &Ranges) -> BTreeSet<u64> {
+        ranges.as_slice().iter().flat_map(|&(low, high)| low..=high).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set(operations in proptest::collection::vec((0u8..3, 1u64..40, 0u64..6), 0..60)) {
+            let (mut ranges, mut model) = (Ranges::default(), BTreeSet::new());
+            for (operation, number, more) in operations {
+                match operation {
+                    0 => prop_assert_eq!(ranges.insert(number), model.insert(number)),
+                    1 => prop_assert_eq!(ranges.remove(number), model.remove(&number)),
+                    _ => {
+                        ranges.insert_range(number, number + more);
+                        model.extend(number..=number + more);
+                    }
+                }
+                prop_assert_eq!(Ranges::checked(ranges.ranges.clone()), Some(ranges.clone()));
+                prop_assert_eq!(members(&ranges), model.clone());
+                prop_assert_eq!(ranges.count(), model.len() as u64);
+                prop_assert_eq!(ranges.highest(), model.last().copied().unwrap_or(0));
+                for number in 0..50 {
+                    prop_assert_eq!(ranges.contains(number), model.contains(&number));
+                }
+                let holes = model.last().is_some_and(|&last| (model.len() as u64) < last);
+                prop_assert_eq!(ranges.has_holes(), holes);
+            }
+        }
+
+        #[test]
+        fn difference_union_and_part(a in numbers(), b in numbers(), low in 1u64..60, more in 0u64..30) {
+            let (left, right) = (set(&a), set(&b));
+            let mut difference = Ranges::default();
+            let mut from = 1;
+            while let Some((low, high)) = left.first_beyond(&right, from) {
+                difference.insert_range(low, high);
+                from = high + 1;
+            }
+            prop_assert_eq!(members(&difference), a.difference(&b).copied().collect::<BTreeSet<_>>());
+            prop_assert_eq!(left.count_beyond(&right), a.difference(&b).count() as u64);
+            prop_assert_eq!(left.is_subset_of(&right), a.is_subset(&b));
+            let mut union = left.clone();
+            union.union(&right);
+            prop_assert_eq!(members(&union), a.union(&b).copied().collect::<BTreeSet<_>>());
+            let part = left.within(low, low + more);
+            prop_assert_eq!(members(&part), a.range(low..=low + more).copied().collect::<BTreeSet<_>>());
+            prop_assert_eq!(left.digest() == right.digest(), a == b);
+        }
+    }
+
+    #[test]
+    fn ranges_from_outside_are_checked() {
+        assert!(Ranges::checked(vec![(1, 3), (5, 5)]).is_some());
+        assert!(Ranges::checked(vec![(0, 3)]).is_none(), "numbers start at 1");
+        assert!(Ranges::checked(vec![(1, 3), (4, 5)]).is_none(), "adjacent ranges are one");
+        assert!(Ranges::checked(vec![(3, 1)]).is_none(), "upside down");
+        assert!(Ranges::checked(vec![(5, 6), (1, 2)]).is_none(), "descending");
+        assert!(Ranges::checked(vec![(1, u64::MAX)]).is_none(), "no room for a next number");
+    }
+}

@@ -1,0 +1,385 @@
+//! One reliable exchange with one peer: a state machine that takes and gives frames.
+//!
+//! | kind | opener | responder |
+//! |---|---|---|
+//! | full | `Open` | `Equal`, or its `Holdings` |
+//! | | its `Holdings`, `Chunk`…, `ChunksDone` | `Chunk`…, `ChunksDone` |
+//! | | `Compare`, `Told` … `Bye` | `Compared` … `Done` |
+//! | pull | `Open`, `Holdings` of what it lacks of | `Chunk`…, `ChunksDone` |
+//! | push | `Open`, `Holdings` of what it has news of | `Holdings` of the same |
+//! | | `Chunk`…, `ChunksDone` | `Done` |
+//! | lists | `Open`, `ListHeads` | `Lists`…, `WantLists` |
+//! | | `Lists`…, `Bye` | |
+//!
+//! It may be cut at any point without harm: everything is applied number by number, each in one step.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{FramePoll, NodeName, StreamId, codec};
+
+use super::common::{Common, Event};
+use super::counters::Refusal;
+use super::message::{AttachmentId, Frame, Open, SessionKind};
+use super::network::{Arrival, Network};
+use super::owners::Gate;
+use super::ranges::Ranges;
+use super::timing::SESSION_PATIENCE;
+use super::view::Slot;
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Completed,
+    Failed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: StreamId,
+    pub(crate) peer: NodeName,
+    pub(crate) kind: SessionKind,
+    /// Empty for lists.
+    pub(crate) network: Arc<str>,
+    pub(crate) opened_here: bool,
+    pub(super) outbox: VecDeque<Vec<u8>>,
+    /// Of a pull or push: the attachments it is about.
+    pub(super) scope: BTreeSet<Slot>,
+    /// What the peer has, by its own word and by what was sent since.
+    pub(super) peer_has: BTreeMap<Slot, Ranges>,
+    /// Attachments the peer would refuse.
+    pub(super) declined: BTreeSet<Slot>,
+    /// What is still to be gone through, the smallest first.
+    pub(super) queue: VecDeque<Slot>,
+    pub(super) sending: bool,
+    pub(super) sent_all: bool,
+    pub(super) received_all: bool,
+    /// Attachments the peer shows.
+    pub(crate) shown_by_peer: Vec<Slot>,
+    /// Owners of whom the peer knows an older list.
+    pub(super) outdated_lists: BTreeSet<String>,
+    pub(super) refused: Vec<(String, u64, u64)>,
+    pub(super) comparison: super::comparison::Comparison,
+    pub(super) list_exchange: super::list_exchange::ListExchange,
+    /// Numbers learned.
+    pub(crate) news: u64,
+    /// Lists learned, to be taken in by the replica.
+    pub(crate) lists: Vec<super::message::List>,
+    pub(crate) outcome: Option<Outcome>,
+    /// The network has been told of the outcome.
+    pub(crate) reported: bool,
+    progress_at: Instant,
+}
+
+/// The session cannot go on; the stream is to be given up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Malformed(#[from] codec::DecodeError),
+    #[error("{0} does not belong there in the exchange")]
+    Unexpected(&'static str),
+    #[error("ranges are not ascending and apart")]
+    Ranges,
+    #[error("the network has been left here")]
+    NetworkGone,
+}
+
+impl Session {
+    fn new(
+        id: StreamId,
+        peer: NodeName,
+        kind: SessionKind,
+        network: Arc<str>,
+        opened_here: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            kind,
+            network,
+            opened_here,
+            outbox: VecDeque::new(),
+            scope: BTreeSet::new(),
+            peer_has: BTreeMap::new(),
+            declined: BTreeSet::new(),
+            queue: VecDeque::new(),
+            sending: false,
+            sent_all: false,
+            received_all: false,
+            shown_by_peer: Vec::new(),
+            outdated_lists: BTreeSet::new(),
+            refused: Vec::new(),
+            comparison: super::comparison::Comparison::default(),
+            list_exchange: super::list_exchange::ListExchange::default(),
+            news: 0,
+            lists: Vec::new(),
+            outcome: None,
+            reported: false,
+            progress_at: now,
+        }
+    }
+
+    /// Opens a session about a network.
+    pub(crate) fn open(
+        id: StreamId,
+        peer: NodeName,
+        kind: SessionKind,
+        scope: BTreeSet<Slot>,
+        network: &mut Network,
+        common: &mut Common,
+        now: Instant,
+    ) -> Self {
+        let mut session = Self::new(id, peer, kind, network.name.clone(), true, now);
+        let epoch = network.store.attachment(network.own()).map_or(0, |own| own.tag.epoch);
+        let open = Open {
+            kind,
+            network: &network.name,
+            clock: common.clock.last(),
+            generation: common.owners.me().generation,
+            epoch,
+            fingerprint: network.store.fingerprint(),
+        };
+        session.send(&Frame::Open(open));
+        session.scope = scope;
+        if kind != SessionKind::Full {
+            session.send_holdings(network, common);
+        }
+        session
+    }
+
+    /// Opens an exchange of lists.
+    pub(crate) fn open_lists(id: StreamId, peer: NodeName, common: &mut Common, now: Instant) -> Self {
+        let mut session = Self::new(id, peer, SessionKind::Lists, "".into(), true, now);
+        let open = Open {
+            kind: SessionKind::Lists,
+            network: "",
+            clock: common.clock.last(),
+            generation: common.owners.me().generation,
+            epoch: 0,
+            fingerprint: 0,
+        };
+        session.send(&Frame::Open(open));
+        session.send_list_heads(common);
+        session
+    }
+
+    /// Takes part in a session that a peer opened.
+    pub(crate) fn accept(
+        id: StreamId,
+        peer: NodeName,
+        kind: SessionKind,
+        network: Arc<str>,
+        now: Instant,
+    ) -> Self {
+        Self::new(id, peer, kind, network, false, now)
+    }
+
+    /// When it is given up if nothing moves.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.progress_at + SESSION_PATIENCE
+    }
+
+    /// Turns the opener away: there are too many sessions already.
+    pub(crate) fn refuse(&mut self) {
+        self.send(&Frame::Busy);
+        self.end(Outcome::Failed);
+    }
+
+    /// Answers a peer's `Open`.
+    pub(crate) fn handle_open(
+        &mut self,
+        open: &Open<'_>,
+        network: Option<&mut Network>,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        if self.kind == SessionKind::Lists {
+            return;
+        }
+        let Some(network) = network else {
+            common.counters.refuse(Refusal::NotMember);
+            let list = common.owners.own_list();
+            self.send(&Frame::NotMember(list));
+            return self.end(Outcome::Failed);
+        };
+        // The opener is the author of its own attachment, so its word admits it, and nobody else's: a network's tables
+        // go to its members only.
+        let claim =
+            AttachmentId { owner: self.peer.as_str(), generation: open.generation, epoch: open.epoch };
+        if let Err(gate) = network.admit(&claim, common) {
+            common.counters.refuse(if gate == Gate::UnknownLife {
+                Refusal::UnknownLife
+            } else {
+                Refusal::NotMember
+            });
+            self.send(&Frame::Busy);
+            return self.end(Outcome::Failed);
+        }
+        if common.clock.believes(open.clock, now) {
+            common.clock.observe(open.clock);
+        }
+        if self.kind == SessionKind::Full {
+            if open.fingerprint == network.store.fingerprint() {
+                self.send(&Frame::Equal { clock: common.clock.last() });
+                return self.end(Outcome::Completed);
+            }
+            self.send_holdings(network, common);
+        }
+    }
+
+    /// Takes the peer's next frame.
+    pub(crate) fn handle_frame(
+        &mut self,
+        frame: Frame<'_>,
+        network: Option<&mut Network>,
+        common: &mut Common,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        self.progress_at = now;
+        if self.outcome.is_some() {
+            // What crosses our farewell is of no use any more.
+            return Ok(());
+        }
+        if self.kind == SessionKind::Lists {
+            return self.handle_list_frame(frame, common);
+        }
+        let network = network.ok_or(SessionError::NetworkGone)?;
+        let (opener, kind) = (self.opened_here, self.kind);
+        match frame {
+            Frame::Equal { clock } if opener && kind == SessionKind::Full => {
+                if common.clock.believes(clock, now) {
+                    common.clock.observe(clock);
+                }
+                self.end(Outcome::Completed);
+                Ok(())
+            }
+            Frame::Busy if opener => {
+                self.end(Outcome::Failed);
+                Ok(())
+            }
+            Frame::NotMember(list) if opener => {
+                self.lists.push(list);
+                self.end(Outcome::Failed);
+                Ok(())
+            }
+            Frame::Holdings { clock, holdings, last } => {
+                if common.clock.believes(clock, now) {
+                    common.clock.observe(clock);
+                }
+                self.handle_holdings(holdings, last, network, common)
+            }
+            Frame::Decline(attachments) => {
+                for id in attachments {
+                    if let Some((slot, held)) = network.store.of_owner(id.owner)
+                        && held.tag.epoch == id.epoch
+                        && held.tag.owner.generation == id.generation
+                    {
+                        self.declined.insert(slot);
+                    }
+                }
+                Ok(())
+            }
+            Frame::Lists(lists) => {
+                self.lists.extend(lists);
+                Ok(())
+            }
+            Frame::Chunk(bundle) => {
+                if *bundle.network != *self.network {
+                    return Err(SessionError::Unexpected("a chunk of another network"));
+                }
+                let applied = network.apply(&bundle, &self.peer, Arrival::Sync, common, now);
+                self.note_applied(applied, common);
+                Ok(())
+            }
+            Frame::ChunksDone => {
+                self.received_all = true;
+                match (kind, opener) {
+                    (SessionKind::Full, true) if self.sent_all => self.start_comparison(network),
+                    (SessionKind::Full, _) => {}
+                    (SessionKind::Pull, true) => self.end(Outcome::Completed),
+                    (SessionKind::Push { .. }, false) => {
+                        self.send(&Frame::Done);
+                        self.end(Outcome::Completed);
+                    }
+                    _ => return Err(SessionError::Unexpected("the end of chunks")),
+                }
+                Ok(())
+            }
+            Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
+                self.answer_comparison(&attachments, &spans, network);
+                Ok(())
+            }
+            Frame::Compared { looked_at, states } if opener && kind == SessionKind::Full => {
+                self.handle_compared(looked_at as usize, &states, network, common)
+            }
+            Frame::Told(states) if !opener && kind == SessionKind::Full => {
+                self.apply_exact(&states, network, common)
+            }
+            Frame::Bye if !opener && kind == SessionKind::Full => {
+                self.send(&Frame::Done);
+                self.end(Outcome::Completed);
+                Ok(())
+            }
+            Frame::Done if opener => {
+                self.end(Outcome::Completed);
+                Ok(())
+            }
+            _ => Err(SessionError::Unexpected("that frame")),
+        }
+    }
+
+    /// What is to be sent next.
+    pub(crate) fn poll_frame(
+        &mut self,
+        network: Option<&mut Network>,
+        common: &mut Common,
+        now: Instant,
+    ) -> FramePoll {
+        if let Some(frame) = self.outbox.pop_front() {
+            self.progress_at = now;
+            return FramePoll::Frame(frame);
+        }
+        if self.outcome.is_some() {
+            return FramePoll::Finish;
+        }
+        let Some(network) = network else { return FramePoll::Wait };
+        if !self.sending || self.sent_all {
+            return FramePoll::Wait;
+        }
+        self.progress_at = now;
+        if let Some(chunk) = self.next_chunk(network, common, now) {
+            return FramePoll::Frame(chunk);
+        }
+        self.sent_all = true;
+        // From here on new writes are on their own again.
+        network.pushing.retain(|_, &mut id| id != self.id);
+        if self.kind == SessionKind::Pull {
+            self.send(&Frame::ChunksDone);
+            self.end(Outcome::Completed);
+        } else {
+            self.send(&Frame::ChunksDone);
+            if self.kind == SessionKind::Full && self.opened_here && self.received_all {
+                self.start_comparison(network);
+            }
+        }
+        self.outbox.pop_front().map_or(FramePoll::Wait, FramePoll::Frame)
+    }
+
+    pub(super) fn note_applied(&mut self, applied: super::network::Applied, common: &mut Common) {
+        self.news += applied.news + applied.buried;
+        common.counters.news += applied.news;
+        if applied.impostor {
+            common.events.push_back(Event::GenerationTaken);
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: &Frame<'_>) {
+        self.outbox.push_back(codec::encode(frame));
+    }
+
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+}

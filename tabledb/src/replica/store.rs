@@ -1,0 +1,433 @@
+//! The store of one network: records under keys, and what has been seen of each attachment.
+//!
+//! Everything here happens under the replica's lock, in one step with the change of the context it belongs to. The
+//! invariant (ALGORITHM.md): a number in an attachment's context is in the store, or superseded, for ever.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{NodeId, NodeName};
+
+use super::ranges::{Ranges, digest_bytes, mix};
+use super::view::{Body, Record, Slot, Table, Tag, View};
+use super::watchers::Watchers;
+use crate::{Change, ChangeKind, Entry, Value};
+
+/// One write: the attachment it was made in, and its number there.
+pub(crate) type Dot = (Slot, u64);
+
+/// Where a number's record lies.
+pub(crate) type Place = (Arc<Table>, Arc<str>);
+
+/// Why an attachment's entries are or are not visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    Shown,
+    /// The owner has failed: hidden, kept.
+    OwnerFailed,
+    /// The owner is back, but up to half of what we remember of it may be stale: hidden until it has been compared with
+    /// somebody who knows, or for so long.
+    AwaitsComparison {
+        until: Instant,
+    },
+}
+
+/// What is known of one owner's writes in one epoch on this network.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) tag: Arc<Tag>,
+    visibility: Visibility,
+    context: Ranges,
+    live: BTreeMap<u64, Place>,
+    buried: BTreeMap<u64, Place>,
+    live_digest: u64,
+}
+
+impl Attachment {
+    pub(crate) fn context(&self) -> &Ranges {
+        &self.context
+    }
+
+    pub(crate) fn live(&self) -> &BTreeMap<u64, Place> {
+        &self.live
+    }
+
+    pub(crate) fn buried(&self) -> &BTreeMap<u64, Place> {
+        &self.buried
+    }
+
+    pub(crate) fn live_digest(&self) -> u64 {
+        self.live_digest
+    }
+
+    pub(crate) fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
+    /// The digest and count of the live numbers within `low..=high`.
+    pub(crate) fn live_within(&self, low: u64, high: u64) -> (u64, usize) {
+        self.live
+            .range(low..=high)
+            .fold((0, 0), |(digest, count), (&number, _)| (digest ^ mix(number), count + 1))
+    }
+
+    fn identity_digest(&self) -> u64 {
+        let owner = &self.tag.owner;
+        mix(digest_bytes(owner.name.as_str().as_bytes())
+            ^ mix(owner.generation)
+            ^ mix(self.tag.epoch).rotate_left(17))
+    }
+}
+
+/// A write on its way into the store.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    pub(crate) dot: Dot,
+    pub(crate) time: u64,
+    pub(crate) table: &'a Arc<Table>,
+    pub(crate) key: &'a str,
+    pub(crate) body: Body,
+    /// What the writer's store held under the key.
+    pub(crate) replaced: &'a [Dot],
+}
+
+/// The writer's side of a network's tables.
+#[derive(Debug)]
+pub(crate) struct Store {
+    view: Arc<View>,
+    me: NodeName,
+    attachments: BTreeMap<Slot, Attachment>,
+    by_owner: BTreeMap<NodeName, Slot>,
+    next_slot: u32,
+    records: usize,
+    expiries: BinaryHeap<Reverse<(Instant, Slot, u64)>>,
+    /// The fingerprint, until something changes.
+    fingerprint: Option<u64>,
+    /// A record was removed since tables were last looked at for emptiness.
+    removed_records: bool,
+}
+
+impl Store {
+    pub(crate) fn new(name: Arc<str>, me: NodeName) -> Self {
+        Self {
+            view: Arc::new(View::new(name)),
+            me,
+            attachments: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            next_slot: 0,
+            records: 0,
+            expiries: BinaryHeap::new(),
+            fingerprint: None,
+            removed_records: false,
+        }
+    }
+
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Records held, tombstones and hidden ones included.
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    pub(crate) fn attachment(&self, slot: Slot) -> Option<&Attachment> {
+        self.attachments.get(&slot)
+    }
+
+    pub(crate) fn attachments(&self) -> impl Iterator<Item = (Slot, &Attachment)> {
+        self.attachments.iter().map(|(&slot, attachment)| (slot, attachment))
+    }
+
+    pub(crate) fn of_owner(&self, owner: &str) -> Option<(Slot, &Attachment)> {
+        let slot = *self.by_owner.get(owner)?;
+        Some((slot, &self.attachments[&slot]))
+    }
+
+    /// Takes up an attachment that nothing is known of yet. The owner's former one must have been ended.
+    pub(crate) fn attach(&mut self, owner: NodeId, epoch: u64, visibility: Visibility) -> Slot {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        let former = self.by_owner.insert(owner.name.clone(), slot);
+        debug_assert!(former.is_none(), "an owner has one attachment at a time");
+        let tag = Arc::new(Tag::new(slot, owner, epoch, visibility == Visibility::Shown));
+        let attachment = Attachment {
+            tag,
+            visibility,
+            context: Ranges::default(),
+            live: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            live_digest: 0,
+        };
+        self.attachments.insert(slot, attachment);
+        self.fingerprint = None;
+        slot
+    }
+
+    /// Ends an attachment: its records and its context go together.
+    pub(crate) fn end(&mut self, slot: Slot, watchers: &mut Watchers) {
+        let Some(attachment) = self.attachments.remove(&slot) else { return };
+        self.by_owner.remove(&attachment.tag.owner.name);
+        self.fingerprint = None;
+        for (table, key) in attachment.live.into_values().chain(attachment.buried.into_values()) {
+            if let Some((_, record)) = table.records.remove(&key) {
+                self.records -= 1;
+                self.removed_records = true;
+                self.report(watchers, &table, &key, Some(&record), None);
+            }
+        }
+    }
+
+    /// Ends everything, for a network that is left.
+    pub(crate) fn clear(&mut self, watchers: &mut Watchers) {
+        for slot in self.attachments.keys().copied().collect::<Vec<_>>() {
+            self.end(slot, watchers);
+        }
+        self.view.clear();
+    }
+
+    /// Shows or hides an attachment's entries; the watchers see them come or go.
+    pub(crate) fn set_visibility(&mut self, slot: Slot, visibility: Visibility, watchers: &mut Watchers) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        attachment.visibility = visibility;
+        let (was, is) = (attachment.tag.is_shown(), visibility == Visibility::Shown);
+        if was == is {
+            return;
+        }
+        self.fingerprint = None;
+        attachment.tag.set_shown(is);
+        let attachment = &self.attachments[&slot];
+        if !watchers.wants(&self.view.name) {
+            return;
+        }
+        let kind = if is { ChangeKind::Create } else { ChangeKind::Delete };
+        for (table, key) in attachment.live.values() {
+            let Some(record) = table.records.get(key) else { continue };
+            let Body::Live(value) = &record.body else { continue };
+            let value = value.clone();
+            drop(record);
+            let (value, previous) = if is { (Some(value), None) } else { (None, Some(value)) };
+            let owner = attachment.tag.owner.name.clone();
+            let former = previous.is_some().then(|| owner.clone());
+            watchers.send(self.change(kind, table, key, value, previous, owner), former.as_ref(), &self.me);
+        }
+    }
+
+    /// Lets a write in, unless its number is known already. False if it was.
+    ///
+    /// What it replaced is superseded here too, wherever it is; then the greater version stays under the key.
+    pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
+        let (slot, number) = write.dot;
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return false };
+        if !attachment.context.insert(number) {
+            return false;
+        }
+        let tag = attachment.tag.clone();
+        self.fingerprint = None;
+        let mut replaces_present = false;
+        for &(slot, number) in write.replaced {
+            let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
+            let place = attachment.live.get(&number).or_else(|| attachment.buried.get(&number));
+            if place.is_some_and(|(table, key)| Arc::ptr_eq(table, write.table) && **key == *write.key) {
+                // Overwritten below, in one step: a watcher sees an update, not a gap.
+                replaces_present = true;
+            } else {
+                attachment.context.insert(number);
+                self.drop_live(slot, number, watchers);
+            }
+        }
+        let incoming = Record { time: write.time, number, tag, body: write.body };
+        match write.table.records.get_mut(write.key) {
+            Some(mut present) => {
+                if !replaces_present && incoming.version() < present.version() {
+                    return true;
+                }
+                let key = present.key().clone();
+                let former = std::mem::replace(&mut *present, incoming.clone());
+                drop(present);
+                self.unlink(&former);
+                self.link(&incoming, write.table, &key);
+                self.report(watchers, write.table, &key, Some(&former), Some(&incoming));
+            }
+            None => {
+                let key: Arc<str> = write.key.into();
+                self.records += 1;
+                self.link(&incoming, write.table, &key);
+                if watchers.wants(&self.view.name) {
+                    self.report(watchers, write.table, &key, None, Some(&incoming));
+                }
+                write.table.records.insert(key, incoming);
+            }
+        }
+        true
+    }
+
+    /// Takes note that all numbers of `low..=high` are dead with a peer that has seen them. Returns how many live
+    /// entries that took from us. Tombstones stay: they only say more of the same.
+    pub(crate) fn bury(&mut self, slot: Slot, low: u64, high: u64, watchers: &mut Watchers) -> usize {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return 0 };
+        attachment.context.insert_range(low, high);
+        self.fingerprint = None;
+        let victims: Vec<u64> = attachment.live.range(low..=high).map(|(&number, _)| number).collect();
+        for &number in &victims {
+            self.drop_live(slot, number, watchers);
+        }
+        victims.len()
+    }
+
+    /// Forgets tombstones whose time has come. Their numbers stay in the context: dead for ever.
+    pub(crate) fn reap(&mut self, now: Instant) -> usize {
+        let mut reaped = 0;
+        while let Some(&Reverse((expires, slot, number))) = self.expiries.peek() {
+            if expires > now {
+                break;
+            }
+            self.expiries.pop();
+            let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
+            // Superseded since, or the attachment is another: the heap is only a reminder.
+            let Some((table, key)) = attachment.buried.remove(&number) else { continue };
+            table.records.remove(&key);
+            self.records -= 1;
+            self.removed_records = true;
+            reaped += 1;
+        }
+        reaped
+    }
+
+    /// Forgets tables without records. Not done as they empty: a write that replaces a table's last record would
+    /// otherwise go into a table nobody reads.
+    pub(crate) fn sweep_empty_tables(&mut self) {
+        if std::mem::take(&mut self.removed_records) {
+            self.view.drop_empty_tables();
+        }
+    }
+
+    /// When the next tombstone may be due.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.peek().map(|Reverse((expires, ..))| *expires)
+    }
+
+    /// A digest of everything shown: who is attached, what has been seen of each, and what of that is live. Equal on
+    /// two members that agree. O(attachments) after a change, else O(1).
+    pub(crate) fn fingerprint(&mut self) -> u64 {
+        if let Some(known) = self.fingerprint {
+            return known;
+        }
+        let fingerprint =
+            self.attachments.values().filter(|a| a.visibility == Visibility::Shown).fold(0, |all, a| {
+                all ^ mix(a.identity_digest() ^ a.context.digest().rotate_left(7) ^ mix(a.live_digest))
+            });
+        self.fingerprint = Some(fingerprint);
+        fingerprint
+    }
+
+    /// A digest of the visible entries alone, for people who compare nodes.
+    pub(crate) fn visible_digest(&self) -> u64 {
+        self.attachments
+            .values()
+            .filter(|a| a.visibility == Visibility::Shown && !a.live.is_empty())
+            .fold(0, |all, a| all ^ mix(a.identity_digest() ^ mix(a.live_digest)))
+    }
+
+    /// (visible entries, hidden entries, tombstones)
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        self.attachments.values().fold((0, 0, 0), |(shown, hidden, buried), a| match a.visibility {
+            Visibility::Shown => (shown + a.live.len(), hidden, buried + a.buried.len()),
+            _ => (shown, hidden + a.live.len(), buried + a.buried.len()),
+        })
+    }
+
+    /// Every visible entry with its table, ordered: what a watcher starts from.
+    pub(crate) fn snapshot(&self, table: Option<&str>) -> Vec<(Arc<Table>, Vec<Entry>)> {
+        let wanted = self.view.tables().into_iter().filter(|t| table.is_none_or(|name| *t.name == *name));
+        wanted
+            .map(|table| {
+                let mut entries = table.entries();
+                entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+                (table, entries)
+            })
+            .collect()
+    }
+
+    fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        let Some((table, key)) = attachment.live.remove(&number) else { return };
+        attachment.live_digest ^= mix(number);
+        if let Some((_, record)) = table.records.remove(&key) {
+            self.records -= 1;
+            self.removed_records = true;
+            self.report(watchers, &table, &key, Some(&record), None);
+        }
+    }
+
+    /// Takes a record that has been overwritten out of its attachment's index.
+    fn unlink(&mut self, record: &Record) {
+        // The record of an ended attachment went with it, so its attachment is held.
+        let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
+        match record.body {
+            Body::Live(_) => {
+                attachment.live.remove(&record.number);
+                attachment.live_digest ^= mix(record.number);
+            }
+            Body::Tombstone { .. } => {
+                attachment.buried.remove(&record.number);
+            }
+        }
+    }
+
+    fn link(&mut self, record: &Record, table: &Arc<Table>, key: &Arc<str>) {
+        let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
+        let place = (table.clone(), key.clone());
+        match record.body {
+            Body::Live(_) => {
+                attachment.live.insert(record.number, place);
+                attachment.live_digest ^= mix(record.number);
+            }
+            Body::Tombstone { expires } => {
+                attachment.buried.insert(record.number, place);
+                self.expiries.push(Reverse((expires, record.tag.slot, record.number)));
+            }
+        }
+    }
+
+    /// Tells the watchers, if what a reader sees has changed. The kind comes from that alone, never from what the
+    /// writer called its operation: a watcher can be a driver that deletes real things.
+    fn report(
+        &self,
+        watchers: &mut Watchers,
+        table: &Table,
+        key: &Arc<str>,
+        before: Option<&Record>,
+        after: Option<&Record>,
+    ) {
+        if !watchers.wants(&self.view.name) {
+            return;
+        }
+        let old = before.and_then(|record| record.visible());
+        let new = after.and_then(|record| record.visible());
+        let (kind, record) = match (old, new) {
+            (None, None) => return,
+            (None, Some(_)) => (ChangeKind::Create, after),
+            (Some(_), Some(_)) => (ChangeKind::Update, after),
+            (Some(_), None) => (ChangeKind::Delete, before),
+        };
+        let Some(owner) = record.map(|record| record.tag.owner.name.clone()) else { return };
+        let former = before.map(|record| &record.tag.owner.name);
+        watchers.send(self.change(kind, table, key, new.cloned(), old.cloned(), owner), former, &self.me);
+    }
+
+    fn change(
+        &self,
+        kind: ChangeKind,
+        table: &Table,
+        key: &Arc<str>,
+        value: Option<Value>,
+        previous: Option<Value>,
+        owner: NodeName,
+    ) -> Change {
+        let network = self.view.name.clone();
+        Change { kind, network, table: table.name.clone(), key: key.clone(), value, previous, owner }
+    }
+}

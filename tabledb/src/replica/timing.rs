@@ -1,0 +1,72 @@
+//! The protocol's times and sizes, each with its reason. Chosen for a LAN; a WAN only makes the graces short, which
+//! costs a needless pull now and then, never correctness.
+
+use std::time::Duration;
+
+/// What a datagram may be filled with, in bytes: QUIC guarantees 1,162 on any path.
+pub(crate) const DATAGRAM_BUDGET: usize = 1150;
+
+/// How long a first piece of news waits for company in its datagram.
+pub(crate) const FLUSH_DELAY: Duration = Duration::from_millis(2);
+
+/// More news than this, in bytes, goes over streams instead: eight datagrams.
+pub(crate) const BACKLOG_BYTES: usize = 8 * DATAGRAM_BUDGET;
+
+/// Up to so many other members a writer reaches all of them itself, and nobody relays.
+pub(crate) const DIRECT_MEMBERS: usize = 8;
+
+/// To so many random members news is sent, by its writer and by everyone to whom it is news, in larger networks. After
+/// one such wave a member has missed it with a probability of about e⁻⁴; the heads find those.
+pub(crate) const FAN_OUT: usize = 4;
+
+/// To so many random members heads are told.
+pub(crate) const HEADS_FAN_OUT: usize = 3;
+
+/// When, after an attachment's last change, its heads are told again. Then there is silence.
+pub(crate) const HEADS_AFTER: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// How long a number may be missing before it is pulled: it may be on its way.
+pub(crate) const MISSING_GRACE: Duration = Duration::from_millis(20);
+
+/// How long after a pull that did not help, or a sync that failed, the next is tried.
+pub(crate) const RETRY: Duration = Duration::from_millis(250);
+
+/// When news of a list is told again after the first time.
+pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
+
+/// Fingerprints count as different only when one's own has not changed for so long: in a busy network they practically
+/// never agree.
+pub(crate) const STILLNESS: Duration = Duration::from_secs(1);
+
+/// How long a returned owner's entries wait to be compared before they are shown as they are.
+pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a session may make no progress.
+pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long leaving a network may take.
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// With so many members the final sync is done.
+pub(crate) const FINAL_SYNCS: usize = 2;
+
+/// How many members are tried for the first sync before the network counts as ready all the same.
+pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
+
+/// How many sessions this node opens at a time; further ones wait for their next timer.
+pub(crate) const MAX_OPENED_SESSIONS: usize = 16;
+
+/// How many sessions peers may open at a time; further ones are told to come back.
+pub(crate) const MAX_ACCEPTED_SESSIONS: usize = 128;
+
+/// How many datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
+pub(crate) const MAX_PARKED: usize = 256;
+
+/// How long they are kept.
+pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);

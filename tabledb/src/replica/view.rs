@@ -1,0 +1,162 @@
+//! What readers share with the one writer of a network: the tables themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use parking_lot::RwLock;
+use wire::NodeId;
+
+use crate::{Entry, Value};
+
+/// Numbers the attachments a network of this replica has ever held; never reused, so that nothing late can be
+/// mistaken for something present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(pub(crate) u32);
+
+/// Who an attachment is of. Every record of the attachment points here: showing or hiding all of them is one store.
+#[derive(Debug)]
+pub(crate) struct Tag {
+    pub(crate) slot: Slot,
+    pub(crate) owner: NodeId,
+    pub(crate) epoch: u64,
+    shown: AtomicBool,
+}
+
+impl Tag {
+    pub(crate) fn new(slot: Slot, owner: NodeId, epoch: u64, shown: bool) -> Self {
+        Self { slot, owner, epoch, shown: AtomicBool::new(shown) }
+    }
+
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_shown(&self, shown: bool) {
+        self.shown.store(shown, Ordering::Release);
+    }
+}
+
+/// What a record holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Live(Value),
+    /// The original keeps the value in its tombstones; nobody reads it there, and it is most of the memory.
+    Tombstone {
+        expires: Instant,
+    },
+}
+
+/// The newest version of a key, or the memory of its deletion.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) time: u64,
+    pub(crate) number: u64,
+    pub(crate) tag: Arc<Tag>,
+    pub(crate) body: Body,
+}
+
+/// The order of versions, the same on every node: a later Lamport time wins, and no two versions are equal.
+pub(crate) type Version<'a> = (u64, &'a NodeId, u64, u64);
+
+impl Record {
+    pub(crate) fn version(&self) -> Version<'_> {
+        (self.time, &self.tag.owner, self.tag.epoch, self.number)
+    }
+
+    /// The value, if a reader may see it.
+    pub(crate) fn visible(&self) -> Option<&Value> {
+        match &self.body {
+            Body::Live(value) if self.tag.is_shown() => Some(value),
+            _ => None,
+        }
+    }
+
+    fn entry(&self, key: &Arc<str>) -> Option<Entry> {
+        let value = self.visible()?.clone();
+        Some(Entry { key: key.clone(), value, owner: self.tag.owner.name.clone() })
+    }
+}
+
+/// One table of a network.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: Arc<str>,
+    pub(crate) records: DashMap<Arc<str>, Record>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, key: &str) -> Option<Entry> {
+        let record = self.records.get(key)?;
+        record.entry(record.key())
+    }
+
+    /// The visible entries, in no particular order. Copies pointers, so that no lock is held while they are used.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.records.iter().filter_map(|record| record.entry(record.key())).collect()
+    }
+
+    fn has_visible(&self) -> bool {
+        self.records.iter().any(|record| record.visible().is_some())
+    }
+}
+
+/// The tables of one network, for readers.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) name: Arc<str>,
+    tables: RwLock<BTreeMap<Arc<str>, Arc<Table>>>,
+}
+
+impl View {
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Self { name, tables: RwLock::default() }
+    }
+
+    pub(crate) fn table(&self, table: &str) -> Option<Arc<Table>> {
+        self.tables.read().get(table).cloned()
+    }
+
+    pub(crate) fn get(&self, table: &str, key: &str) -> Option<Entry> {
+        // The read lock is held across one lookup: cheaper than two writes to the table's reference count, which every
+        // reader on every core would share.
+        self.tables.read().get(table)?.get(key)
+    }
+
+    /// All tables, by name.
+    pub(crate) fn tables(&self) -> Vec<Arc<Table>> {
+        self.tables.read().values().cloned().collect()
+    }
+
+    /// The names of tables with at least one visible entry, sorted.
+    pub(crate) fn visible_tables(&self) -> Vec<Arc<str>> {
+        self.tables()
+            .into_iter()
+            .filter(|table| table.has_visible())
+            .map(|table| table.name.clone())
+            .collect()
+    }
+
+    /// For the writer alone: the table of that name, made if there is none.
+    pub(crate) fn table_or_new(&self, table: &str) -> Arc<Table> {
+        if let Some(found) = self.table(table) {
+            return found;
+        }
+        let name: Arc<str> = table.into();
+        let new = Arc::new(Table { name: name.clone(), records: DashMap::new() });
+        self.tables.write().insert(name, new.clone());
+        new
+    }
+
+    /// For the writer alone: forgets tables without records.
+    pub(crate) fn drop_empty_tables(&self) {
+        self.tables.write().retain(|_, table| !table.records.is_empty());
+    }
+
+    /// For the writer alone: forgets everything, so that a reader who still holds the view sees it empty.
+    pub(crate) fn clear(&self) {
+        self.tables.write().clear();
+    }
+}
