@@ -1,0 +1,352 @@
+//! News that waits to be sent, and sent again, a limited number of times.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use wire::NodeName;
+
+use crate::message::PacketBuilder;
+
+/// Who the news is about. Our own refutation or good-bye goes first: a suspicion is running, or this process is
+/// about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    Ourselves,
+    Others,
+}
+
+/// One piece of news that left in some datagram, to be given back if the datagram could not be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Charge {
+    subject: NodeName,
+    id: u64,
+    message: Arc<[u8]>,
+    urgency: Urgency,
+    times: u32,
+}
+
+#[derive(Debug)]
+struct News {
+    message: Arc<[u8]>,
+    id: u64,
+    urgency: Urgency,
+    times: u32,
+    fresh: bool,
+    /// Whether it began here, so that it is this node's task to tell everybody.
+    origin: bool,
+}
+
+/// The queue: at most one piece of news about each node, the least sent first, the newest first among equals.
+#[derive(Debug)]
+pub(crate) struct Broadcasts {
+    by_subject: BTreeMap<NodeName, News>,
+    order: BTreeSet<(Urgency, u32, Reverse<u64>, NodeName)>,
+    fresh: BTreeSet<(u64, NodeName)>,
+    /// Never reset: a number used twice has dropped news in other systems.
+    next_id: u64,
+    most: usize,
+}
+
+/// Messages that do not fit are looked past only so far: what is left of a packet is not worth a search.
+const MOST_LOOKED_PAST: usize = 16;
+
+impl Broadcasts {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { by_subject: BTreeMap::new(), order: BTreeSet::new(), fresh: BTreeSet::new(), next_id: 0, most }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_subject.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_subject.is_empty()
+    }
+
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Queues news in place of older news about the same node. False if there was no room and something, the most
+    /// sent, was dropped.
+    pub(crate) fn push(
+        &mut self,
+        subject: NodeName,
+        message: Vec<u8>,
+        urgency: Urgency,
+        origin: bool,
+    ) -> bool {
+        self.remove(subject.as_str());
+        let id = self.next_id;
+        self.next_id += 1;
+        self.put(subject, News { message: message.into(), id, urgency, times: 0, fresh: true, origin });
+        if self.by_subject.len() <= self.most {
+            return true;
+        }
+        if let Some((.., subject)) = self.order.last().cloned() {
+            self.remove(subject.as_str());
+        }
+        false
+    }
+
+    fn put(&mut self, subject: NodeName, news: News) {
+        self.order.insert((news.urgency, news.times, Reverse(news.id), subject.clone()));
+        if news.fresh {
+            self.fresh.insert((news.id, subject.clone()));
+        }
+        self.by_subject.insert(subject, news);
+    }
+
+    pub(crate) fn remove(&mut self, subject: &str) {
+        if let Some((subject, news)) = self.by_subject.remove_entry(subject) {
+            self.fresh.remove(&(news.id, subject.clone()));
+            self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject));
+        }
+    }
+
+    /// Fills a packet with the news that was sent least, charging each piece once; what reached `limit` goes.
+    pub(crate) fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) -> Vec<Charge> {
+        let mut chosen = Vec::new();
+        let mut looked_past = 0;
+        for (.., subject) in &self.order {
+            let Some(news) = self.by_subject.get(subject) else { continue };
+            if packet.add(news.message.clone()) {
+                chosen.push(subject.clone());
+            } else {
+                looked_past += 1;
+                if looked_past == MOST_LOOKED_PAST || packet.room() < 16 {
+                    break;
+                }
+            }
+        }
+        chosen.into_iter().filter_map(|subject| self.charge(&subject, 1, limit)).collect()
+    }
+
+    /// Up to `most` packets with the news that was sent least, no piece in two of them.
+    pub(crate) fn fill_packets(
+        &mut self,
+        most: usize,
+        budget: usize,
+        limit: u32,
+    ) -> Vec<(PacketBuilder, Vec<Charge>)> {
+        let mut packets = vec![(PacketBuilder::new(budget), Vec::new())];
+        for (.., subject) in &self.order {
+            let (Some(news), Some((packet, chosen))) = (self.by_subject.get(subject), packets.last_mut())
+            else {
+                continue;
+            };
+            if packet.add(news.message.clone()) {
+                chosen.push(subject.clone());
+                continue;
+            }
+            if packets.len() == most {
+                break;
+            }
+            let mut packet = PacketBuilder::new(budget);
+            packet.add(news.message.clone());
+            packets.push((packet, vec![subject.clone()]));
+        }
+        let mut charge = |subject: NodeName| self.charge(&subject, 1, limit);
+        packets
+            .into_iter()
+            .map(|(packet, chosen)| (packet, chosen.into_iter().filter_map(&mut charge).collect::<Vec<_>>()))
+            .filter(|(_, charges)| !charges.is_empty())
+            .collect()
+    }
+
+    /// Fills a packet with news that was never sent, that began here or elsewhere, charging each piece `times`.
+    pub(crate) fn fill_fresh(
+        &mut self,
+        packet: &mut PacketBuilder,
+        origin: bool,
+        times: u32,
+        limit: u32,
+    ) -> Vec<Charge> {
+        let mut chosen = Vec::new();
+        for (_, subject) in &self.fresh {
+            let Some(news) = self.by_subject.get(subject) else { continue };
+            if news.origin == origin {
+                if !packet.add(news.message.clone()) {
+                    break;
+                }
+                chosen.push(subject.clone());
+            }
+        }
+        chosen.into_iter().filter_map(|subject| self.charge(&subject, times, limit)).collect()
+    }
+
+    /// Leaves what is fresh to the ticks.
+    pub(crate) fn forget_freshness(&mut self) {
+        for (_, subject) in std::mem::take(&mut self.fresh) {
+            if let Some(news) = self.by_subject.get_mut(&subject) {
+                news.fresh = false;
+            }
+        }
+    }
+
+    fn charge(&mut self, subject: &NodeName, times: u32, limit: u32) -> Option<Charge> {
+        let (subject, mut news) = self.by_subject.remove_entry(subject.as_str())?;
+        self.fresh.remove(&(news.id, subject.clone()));
+        self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject.clone()));
+        news.times += times;
+        news.fresh = false;
+        let charge = Charge {
+            subject: subject.clone(),
+            id: news.id,
+            message: news.message.clone(),
+            urgency: news.urgency,
+            times: news.times,
+        };
+        if news.times < limit {
+            self.put(subject, news);
+        }
+        Some(charge)
+    }
+
+    /// Takes back the charge for news that could not be sent, unless there is newer news about the same node.
+    pub(crate) fn refund(&mut self, charge: Charge) {
+        match self.by_subject.remove_entry(charge.subject.as_str()) {
+            Some((subject, mut news)) => {
+                self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject.clone()));
+                if news.id == charge.id {
+                    news.times = news.times.saturating_sub(1);
+                }
+                self.put(subject, news);
+            }
+            None if self.by_subject.len() < self.most => {
+                let Charge { subject, id, message, urgency, times } = charge;
+                let times = times.saturating_sub(1);
+                self.put(subject, News { message, id, urgency, times, fresh: false, origin: false });
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::split_packet;
+    use crate::tests::name;
+
+    fn queue(count: usize) -> Broadcasts {
+        let mut queue = Broadcasts::new(100);
+        for number in 0..count {
+            assert!(queue.push(name(&format!("n{number}")), vec![number as u8; 40], Urgency::Others, true));
+        }
+        queue
+    }
+
+    fn fill(queue: &mut Broadcasts, budget: usize, limit: u32) -> (Vec<u8>, Vec<Charge>) {
+        let mut packet = PacketBuilder::new(budget);
+        let charges = queue.fill(&mut packet, limit);
+        let bytes = packet.finish();
+        let firsts =
+            split_packet(&bytes).expect("own packet").iter().map(|message| message[0]).collect::<Vec<u8>>();
+        (firsts, charges)
+    }
+
+    #[test]
+    fn the_least_sent_goes_first_and_nothing_is_sent_more_often_than_the_limit() {
+        let mut queue = queue(5);
+        let mut sent = [0; 5];
+        for _ in 0..20 {
+            // Room for two messages.
+            for number in fill(&mut queue, 100, 4).0 {
+                sent[usize::from(number)] += 1;
+            }
+        }
+        assert_eq!(sent, [4; 5]);
+        assert!(queue.is_empty() && queue.order.is_empty() && queue.fresh.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_charged() {
+        let mut queue = queue(1);
+        queue.push(name("big"), vec![9; 500], Urgency::Others, true);
+        for _ in 0..3 {
+            assert_eq!(fill(&mut queue, 100, 3).0, [0]);
+        }
+        assert_eq!(fill(&mut queue, 100, 3).0, [0; 0]);
+        assert_eq!(fill(&mut queue, 1000, 3).0, [9], "it waited for room");
+    }
+
+    #[test]
+    fn news_about_ourselves_goes_first_however_often_it_was_sent() {
+        let mut queue = queue(2);
+        queue.push(name("me"), vec![7; 40], Urgency::Ourselves, true);
+        assert_eq!(fill(&mut queue, 50, 3).0, [7]);
+        assert_eq!(fill(&mut queue, 50, 3).0, [7]);
+        assert_eq!(fill(&mut queue, 50, 3).0, [7]);
+        assert_eq!(fill(&mut queue, 50, 3).0, [1], "then the newest");
+    }
+
+    #[test]
+    fn newer_news_replaces_older_about_the_same_node_and_starts_from_zero() {
+        let mut queue = queue(1);
+        fill(&mut queue, 100, 3);
+        fill(&mut queue, 100, 3);
+        queue.push(name("n0"), vec![8; 40], Urgency::Others, true);
+        assert_eq!(queue.len(), 1);
+        for _ in 0..3 {
+            assert_eq!(fill(&mut queue, 100, 3).0, [8]);
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_refund_gives_back_a_sending_also_of_news_that_had_gone_but_not_of_superseded_news() {
+        let mut queue = queue(1);
+        fill(&mut queue, 100, 2);
+        let (_, charges) = fill(&mut queue, 100, 2);
+        assert!(queue.is_empty());
+        charges.into_iter().for_each(|charge| queue.refund(charge));
+        assert_eq!(fill(&mut queue, 100, 2).0, [0]);
+        assert!(queue.is_empty());
+
+        queue.push(name("n0"), vec![1; 40], Urgency::Others, true);
+        let (_, charges) = fill(&mut queue, 100, 2);
+        queue.push(name("n0"), vec![2; 40], Urgency::Others, true);
+        charges.into_iter().for_each(|charge| queue.refund(charge));
+        assert_eq!(fill(&mut queue, 100, 2).0, [2]);
+        assert_eq!(fill(&mut queue, 100, 2).0, [2]);
+        assert!(queue.is_empty(), "the newer news was sent as often as allowed, no more");
+    }
+
+    #[test]
+    fn packets_for_one_member_carry_no_piece_twice() {
+        let mut queue = queue(5);
+        let packets = queue.fill_packets(2, 100, 9);
+        let packets = packets.into_iter().map(|(packet, _)| packet.finish()).collect::<Vec<_>>();
+        let firsts = |bytes: &[u8]| {
+            split_packet(bytes).expect("own packet").iter().map(|message| message[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(packets.iter().map(|bytes| firsts(bytes)).collect::<Vec<_>>(), [[4, 3], [2, 1]]);
+        assert_eq!(fill(&mut queue, 50, 9).0, [0], "the one that was not sent yet");
+        assert_eq!(queue.fill_packets(9, 1000, 9).len(), 1);
+    }
+
+    #[test]
+    fn beyond_its_cap_the_most_sent_is_dropped() {
+        let mut queue = Broadcasts::new(2);
+        assert!(queue.push(name("a"), vec![1; 40], Urgency::Others, true));
+        fill(&mut queue, 1000, 9);
+        assert!(queue.push(name("b"), vec![2; 40], Urgency::Others, true));
+        assert!(!queue.push(name("c"), vec![3; 40], Urgency::Others, true));
+        assert_eq!(fill(&mut queue, 1000, 9).0, [3, 2]);
+    }
+
+    #[test]
+    fn fresh_news_is_taken_once_by_where_it_began() {
+        let mut queue = queue(2);
+        queue.push(name("relayed"), vec![5; 40], Urgency::Others, false);
+        let mut packet = PacketBuilder::new(1000);
+        assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 2);
+        assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 0);
+        assert!(queue.has_fresh());
+        queue.forget_freshness();
+        assert_eq!(queue.fill_fresh(&mut packet, false, 1, 9).len(), 0);
+        assert_eq!(queue.len(), 3, "what is no longer fresh is still queued");
+    }
+}

@@ -1,0 +1,523 @@
+//! What is believed of the claims about other members.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use wire::codec;
+use wire::{Destination, NodeId, NodeName};
+
+use crate::broadcast::Urgency;
+use crate::event::Event;
+use crate::member::{MAX_INCARNATION, Member, NodeRecord, Standing, State};
+use crate::message::{Message, NameInUse};
+use crate::roster::Entry;
+use crate::suspicion::Suspicion;
+use crate::timers::Timer;
+
+use super::Membership;
+
+/// How a claim came here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// Who sent it, as the transport vouches.
+    pub(super) from: &'a NodeName,
+    /// From where.
+    pub(super) source: SocketAddr,
+    /// Whether it is a line of a member list, rather than news.
+    pub(super) list: bool,
+    /// Whether what is new in it is to be passed on. Not what a newcomer learns from those who knew it long before.
+    pub(super) relay: bool,
+    /// Whether it is this node's task to tell everybody, and not only to pass it on.
+    pub(super) announce: bool,
+}
+
+/// What became of a claim that a node is alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was news, and is believed.
+    Accepted,
+    /// It was known.
+    Known,
+    /// Something else is held of the same life, or of a later one that is alive.
+    Stale(Message),
+    /// The life is not later than one known of this name, which is gone.
+    Outdated(u64),
+    /// The present holder of the name is being probed.
+    Pending,
+    /// The present holder of the name lives.
+    Taken(NameInUse),
+    /// There is no room.
+    Full,
+    /// It makes no sense.
+    Invalid,
+}
+
+impl Verdict {
+    /// What the sender of the claim should know.
+    pub(super) fn answer(self, replies: &mut Vec<Message>) {
+        match self {
+            Verdict::Stale(held) => replies.push(held),
+            Verdict::Outdated(generation) => replies.push(Message::Outdated { generation }),
+            Verdict::Taken(in_use) => replies.push(Message::NameInUse(in_use)),
+            Verdict::Accepted | Verdict::Known | Verdict::Pending | Verdict::Full | Verdict::Invalid => {}
+        }
+    }
+}
+
+impl Membership {
+    /// A claim that a node is alive, as the record says.
+    pub(super) fn consider_alive(
+        &mut self,
+        record: NodeRecord,
+        incarnation: u64,
+        origin: Origin<'_>,
+        now: Instant,
+    ) -> Verdict {
+        if let Err(error) = record.check().map_err(|error| error.to_string()).and_then(|()| {
+            (incarnation <= MAX_INCARNATION).then_some(()).ok_or_else(|| "absurd incarnation".to_owned())
+        }) {
+            tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim refused");
+            self.statistics.invalid += 1;
+            return Verdict::Invalid;
+        }
+        if self.leaving.is_some() {
+            return Verdict::Known;
+        }
+        if record.id.name == *self.me.name() {
+            return self.consider_own_record(record, incarnation, origin, now);
+        }
+        let first_hand = record.id.name == *origin.from;
+        let claimed = Standing::new(record.id.generation, incarnation, State::Alive);
+        let Some(entry) = self.roster.get(record.id.name.as_str()) else {
+            return self.consider_unknown(record, claimed, origin, now);
+        };
+        let held = &entry.member;
+        let standing = held.standing();
+        let moved = held.record.address != record.address;
+        if first_hand && moved && held.state.is_active() {
+            let same_life = record.id.generation == standing.generation;
+            // Of two addresses of one life the later incarnation's counts; an earlier one is an old message.
+            if !(same_life && incarnation < standing.incarnation) {
+                return self.check_holder(record, incarnation, now);
+            }
+        }
+        if first_hand {
+            self.touch(&record.id, now);
+        }
+        if claimed > standing {
+            return self.accept_alive(record, incarnation, origin, now);
+        }
+        self.stale_alive(record, incarnation, first_hand, now)
+    }
+
+    /// A claim about a name that is not among the members; perhaps it once was.
+    fn consider_unknown(
+        &mut self,
+        record: NodeRecord,
+        claimed: Standing,
+        origin: Origin<'_>,
+        now: Instant,
+    ) -> Verdict {
+        if let Some(remembered) = self.memory.get(record.id.name.as_str())
+            && remembered >= claimed
+        {
+            self.statistics.stale += 1;
+            let generation = remembered.generation;
+            if record.id.generation < generation || remembered.state() == State::Left {
+                return Verdict::Outdated(generation);
+            }
+            // The same life, once held failed: it proves that it lives by refuting that.
+            return Verdict::Stale(Message::Failed {
+                id: record.id,
+                incarnation: remembered.incarnation,
+                accuser: self.me.name().clone(),
+            });
+        }
+        self.accept_alive(record, claimed.incarnation, origin, now)
+    }
+
+    /// A claim that does not supersede what is held.
+    fn stale_alive(
+        &mut self,
+        record: NodeRecord,
+        incarnation: u64,
+        first_hand: bool,
+        now: Instant,
+    ) -> Verdict {
+        let name = record.id.name.clone();
+        let Some(entry) = self.roster.get(name.as_str()) else { return Verdict::Known };
+        let held = &entry.member;
+        if record.id.generation == held.record.id.generation && incarnation == held.incarnation {
+            // A suspicion overtook the record of its incarnation.
+            if entry.record_incarnation < incarnation && held.state != State::Left {
+                let changed = held.record != record;
+                let announced = entry.announced;
+                self.roster.change(name.as_str(), |entry| {
+                    entry.member.record = record.clone();
+                    entry.record_incarnation = incarnation;
+                });
+                if changed && announced {
+                    self.events.push_back(Event::Updated(record));
+                }
+                return Verdict::Known;
+            }
+            if held.state == State::Alive {
+                return Verdict::Known;
+            }
+        }
+        self.statistics.stale += 1;
+        if record.id.generation < held.record.id.generation {
+            // An earlier life. If its own node says so, a clock was set back: it must go beyond what is known.
+            return match first_hand {
+                true => Verdict::Outdated(held.record.id.generation),
+                false => Verdict::Known,
+            };
+        }
+        let answer = Message::claim(held, self.me.name());
+        match (first_hand, held.state) {
+            (true, State::Left) => Verdict::Outdated(held.record.id.generation),
+            // It must learn what is held against it, or it would never refute it and stay dead for us.
+            (true, _) => Verdict::Stale(answer),
+            (false, State::Failed) => {
+                self.notify(&name, now);
+                Verdict::Known
+            }
+            // Nobody refutes a good-bye: whoever has not heard of it shall.
+            (false, State::Left) => Verdict::Stale(answer),
+            (false, State::Alive | State::Suspect) => Verdict::Known,
+        }
+    }
+
+    /// Believes a claim that supersedes everything held about the name.
+    pub(super) fn accept_alive(
+        &mut self,
+        record: NodeRecord,
+        incarnation: u64,
+        origin: Origin<'_>,
+        now: Instant,
+    ) -> Verdict {
+        let name = record.id.name.clone();
+        let first_hand = name == *origin.from;
+        let before = self.roster.get(name.as_str()).map(|entry| (entry.member.clone(), entry.announced));
+        if before.is_none() && !self.make_room(now) {
+            self.statistics.members_refused += 1;
+            return Verdict::Full;
+        }
+        let me = &self.me.record.id;
+        let event = match &before {
+            None => {
+                tracing::info!(node = %me, member = %record.id, address = %record.address, "member joined");
+                Some(Event::Joined(record.clone()))
+            }
+            Some((old, announced)) if old.record.id != record.id => {
+                tracing::info!(node = %me, member = %record.id, earlier = %old.record.id, "member restarted");
+                match *announced && old.state != State::Left {
+                    true => Some(Event::Replaced { old: old.record.id.clone(), new: record.clone() }),
+                    false => Some(Event::Joined(record.clone())),
+                }
+            }
+            Some((old, announced)) => match old.state {
+                State::Failed => {
+                    tracing::info!(node = %me, member = %record.id, incarnation, "failed member returned");
+                    match announced {
+                        true => Some(Event::Returned(record.clone())),
+                        false => Some(Event::Joined(record.clone())),
+                    }
+                }
+                State::Suspect => {
+                    tracing::debug!(node = %me, member = %record.id, incarnation, "suspected member objected");
+                    self.events.push_back(Event::Refuted(record.id.clone()));
+                    (old.record != record).then(|| Event::Updated(record.clone()))
+                }
+                State::Alive | State::Left => (old.record != record).then(|| Event::Updated(record.clone())),
+            },
+        };
+        self.events.extend(event);
+        let old = before.map(|(member, _)| member);
+        let same_life = old.as_ref().is_some_and(|old| old.record.id == record.id);
+        let was_active = old.as_ref().is_some_and(|old| old.state.is_active());
+        let last_seen = match (first_hand, same_life) {
+            (true, _) => Some(now),
+            (false, true) => old.as_ref().and_then(|old| old.last_seen),
+            (false, false) => None,
+        };
+        let since = match &old {
+            Some(old) if same_life && old.state == State::Alive => old.since,
+            _ => now,
+        };
+        let state = State::Alive;
+        let mut entry = Entry::new(Member { record, incarnation, state, since, last_seen });
+        entry.announced = true;
+        let news = Message::claim(&entry.member, self.me.name());
+        self.roster.insert(entry);
+        self.memory.remove(name.as_str());
+        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.changed_at = now;
+        if !was_active {
+            self.ring.insert(name.clone(), self.roster.active().len(), &mut self.rng);
+        }
+        self.tell(&name, &news, origin);
+        Verdict::Accepted
+    }
+
+    /// Whether there is room for one more member, perhaps after forgetting the one that would be forgotten next.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.roster.len() + 1 < self.config.max_members {
+            return true;
+        }
+        match self.roster.next_departed().cloned() {
+            Some((_, name)) => {
+                self.forget(&name, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A claim that a node did not answer.
+    pub(super) fn consider_suspect(
+        &mut self,
+        id: &NodeId,
+        incarnation: u64,
+        accuser: &NodeName,
+        origin: Origin<'_>,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        if id.name == *self.me.name() {
+            return self.consider_own_state(id, incarnation, State::Suspect, now, replies);
+        }
+        let Some(entry) = self.believable(id, incarnation) else { return };
+        if entry.member.state.is_active() && incarnation >= entry.member.incarnation {
+            self.suspect(&id.name, incarnation, accuser, origin, now);
+        } else {
+            self.stale_accusation(id, origin, replies);
+        }
+    }
+
+    /// Begins or confirms a suspicion of an active member.
+    pub(super) fn suspect(
+        &mut self,
+        name: &NodeName,
+        incarnation: u64,
+        accuser: &NodeName,
+        origin: Origin<'_>,
+        now: Instant,
+    ) {
+        let members = self.alive_count();
+        let config = &self.config;
+        let Some((started, confirmed, deadline)) = self.roster.change(name.as_str(), |entry| {
+            let running = entry.suspicion.as_mut().filter(|_| entry.member.incarnation == incarnation);
+            let (started, confirmed) = match running {
+                Some(suspicion) => (false, suspicion.confirm(accuser)),
+                None => {
+                    entry.suspicion = Some(Suspicion::new(config, members, accuser.clone(), now));
+                    if entry.member.state != State::Suspect {
+                        entry.member.since = now;
+                    }
+                    entry.member.state = State::Suspect;
+                    entry.member.incarnation = incarnation;
+                    (true, false)
+                }
+            };
+            (started, confirmed, entry.suspicion.as_ref().map(Suspicion::deadline))
+        }) else {
+            return;
+        };
+        if let Some(deadline) = deadline {
+            self.timers.set(Timer::Suspicion(name.clone()), deadline);
+        }
+        let Some(id) = self.roster.get(name.as_str()).map(|entry| entry.member.record.id.clone()) else {
+            return;
+        };
+        if started {
+            tracing::info!(node = %self.me.record.id, member = %id, incarnation, %accuser, "member suspected");
+            self.statistics.suspicions += 1;
+            self.events.push_back(Event::Suspected(id.clone()));
+            self.notify(name, now);
+        } else if confirmed {
+            tracing::debug!(node = %self.me.record.id, member = %id, incarnation, %accuser, "suspicion confirmed");
+            self.statistics.confirmations += 1;
+        }
+        if started || confirmed {
+            // Every independent accuser is news of its own: it shortens the suspicion elsewhere too.
+            let news = Message::Suspect { id, incarnation, accuser: accuser.clone() };
+            self.tell(name, &news, origin);
+        }
+    }
+
+    /// The suspect has not objected in time.
+    pub(super) fn suspicion_over(&mut self, name: &NodeName, now: Instant) {
+        let Some(entry) = self.roster.get(name.as_str()) else { return };
+        if entry.member.state != State::Suspect {
+            return;
+        }
+        let incarnation = entry.member.incarnation;
+        self.statistics.failures_declared += 1;
+        let me = self.me.name().clone();
+        let origin =
+            Origin { from: &me, source: self.me.record.address, list: false, relay: true, announce: true };
+        self.depart(name, incarnation, State::Failed, &me, Duration::ZERO, origin, now);
+        // If it lives after all, it should not have to wait until somebody tells it.
+        self.notify(name, now);
+    }
+
+    /// A claim that a node has failed.
+    pub(super) fn consider_failed(
+        &mut self,
+        id: &NodeId,
+        incarnation: u64,
+        accuser: &NodeName,
+        origin: Origin<'_>,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        if id.name == *self.me.name() {
+            return self.consider_own_state(id, incarnation, State::Failed, now, replies);
+        }
+        let Some(entry) = self.believable(id, incarnation) else {
+            return self.remember(id, incarnation, State::Failed, now);
+        };
+        if !entry.member.state.is_active() || incarnation < entry.member.incarnation {
+            return self.stale_accusation(id, origin, replies);
+        }
+        if origin.list {
+            // Two sides of a healed partition hold each other's members failed. Believing a list would let the error
+            // spread to those who know better; a suspicion gives the node the time to object.
+            return self.suspect(&id.name, incarnation, accuser, origin, now);
+        }
+        self.depart(&id.name, incarnation, State::Failed, accuser, Duration::ZERO, origin, now);
+    }
+
+    /// A claim that a node has said good-bye.
+    pub(super) fn consider_left(
+        &mut self,
+        id: &NodeId,
+        incarnation: u64,
+        origin: Origin<'_>,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        if id.name == *self.me.name() {
+            return self.consider_own_state(id, incarnation, State::Left, now, replies);
+        }
+        let Some(entry) = self.believable(id, incarnation) else {
+            return self.remember(id, incarnation, State::Left, now);
+        };
+        if entry.member.state != State::Left {
+            let accuser = id.name.clone();
+            self.depart(&id.name, incarnation, State::Left, &accuser, Duration::ZERO, origin, now);
+        }
+    }
+
+    /// The member a claim without a record is about, if this very life of it is held and the numbers make sense.
+    fn believable(&mut self, id: &NodeId, incarnation: u64) -> Option<&Entry> {
+        if incarnation > MAX_INCARNATION || self.leaving.is_some() {
+            self.statistics.invalid += u64::from(self.leaving.is_none());
+            return None;
+        }
+        let entry = self.roster.get(id.name.as_str())?;
+        if entry.member.record.id.generation != id.generation {
+            self.statistics.stale += 1;
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// No member is made of a claim that somebody is gone, but it is remembered: an older claim that it is alive may
+    /// still be under way.
+    fn remember(&mut self, id: &NodeId, incarnation: u64, state: State, now: Instant) {
+        let sensible = incarnation <= MAX_INCARNATION && id.generation <= crate::member::MAX_GENERATION;
+        if sensible && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
+            let standing = Standing::new(id.generation, incarnation, state);
+            self.memory.keep(&id.name, standing, now + self.config.memory_retention);
+        }
+    }
+
+    /// An accusation against somebody who left is answered with that; others are simply late.
+    fn stale_accusation(&mut self, id: &NodeId, origin: Origin<'_>, replies: &mut Vec<Message>) {
+        let Some(entry) = self.roster.get(id.name.as_str()) else { return };
+        self.statistics.stale += 1;
+        if entry.member.state == State::Left && !origin.list {
+            replies.push(Message::claim(&entry.member, self.me.name()));
+        }
+    }
+
+    /// A member has failed or left.
+    #[expect(clippy::too_many_arguments, reason = "each says something else about the same departure")]
+    pub(super) fn depart(
+        &mut self,
+        name: &NodeName,
+        incarnation: u64,
+        state: State,
+        accuser: &NodeName,
+        departed_for: Duration,
+        origin: Origin<'_>,
+        now: Instant,
+    ) {
+        let forget_at = now + self.config.departed_retention.saturating_sub(departed_for);
+        let Some((member, announced)) = self.roster.change(name.as_str(), |entry| {
+            entry.member.state = state;
+            entry.member.incarnation = entry.member.incarnation.max(incarnation);
+            entry.member.since = now;
+            entry.suspicion = None;
+            entry.forget_at = Some(forget_at);
+            (entry.member.clone(), entry.announced)
+        }) else {
+            return;
+        };
+        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.changed_at = now;
+        let id = member.record.id.clone();
+        tracing::info!(node = %self.me.record.id, member = %id, incarnation, %accuser, "member {state}");
+        if announced {
+            self.events.push_back(match state {
+                State::Left => Event::Left(id),
+                _ => Event::Failed(id),
+            });
+        }
+        let news = Message::claim(&member, accuser);
+        self.tell(name, &news, origin);
+    }
+
+    /// Queues news about a member.
+    fn tell(&mut self, name: &NodeName, news: &Message, origin: Origin<'_>) {
+        if !origin.relay {
+            // What is queued about it is older than this.
+            self.broadcasts.remove(name.as_str());
+            return;
+        }
+        let message = codec::encode(news);
+        if !self.broadcasts.push(name.clone(), message, Urgency::Others, origin.announce) {
+            self.statistics.broadcasts_dropped += 1;
+        }
+    }
+
+    /// Tells a node what is held against it, so that it can refute it; not more often than once an interval, or two
+    /// nodes that hold each other dead would never stop.
+    pub(super) fn notify(&mut self, name: &NodeName, now: Instant) {
+        let interval = self.config.notice_interval;
+        let Some(entry) = self.roster.get(name.as_str()) else { return };
+        if entry.notified_at.is_some_and(|at| now < at + interval) {
+            return;
+        }
+        if self.notices.len() >= self.config.max_notices {
+            self.statistics.notices_dropped += 1;
+            return;
+        }
+        let message = codec::encode(&Message::claim(&entry.member, self.me.name()));
+        let to = Destination { name: Some(name.clone()), address: entry.member.record.address };
+        self.notices.push_back((to, message));
+        self.statistics.notices += 1;
+        self.roster.note(name.as_str(), |entry| entry.notified_at = Some(now));
+    }
+
+    /// This life was heard from directly.
+    pub(super) fn touch(&mut self, id: &NodeId, now: Instant) {
+        self.roster.note(id.name.as_str(), |entry| {
+            if entry.member.record.id.generation == id.generation {
+                entry.member.last_seen = Some(now);
+            }
+        });
+    }
+}

@@ -1,0 +1,572 @@
+//! Streams: the reliable path of probes, and the comparison of member lists in bounded frames.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use wire::codec;
+use wire::{Destination, FramePoll, NodeName, StreamId};
+
+use crate::event::{SeedFailure, Transmit};
+use crate::member::State;
+use crate::message::{Frame, Hello, MessageError, Occasion, Refusal};
+use crate::timers::Timer;
+
+use super::Membership;
+use super::claims::{Origin, Verdict};
+use super::list::Cursor;
+
+/// One stream and how far it has come.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// Who is at the other end; not known until it answers if a seed was called.
+    peer: Option<NodeName>,
+    address: SocketAddr,
+    role: Role,
+    inbound: bool,
+    started: Instant,
+    /// Frames to be sent, before anything of the list.
+    outgoing: VecDeque<Vec<u8>>,
+    list: Option<Cursor>,
+    /// Whether nothing follows after `outgoing` and `list`.
+    last: bool,
+    /// Whether the peer has said all it has to say.
+    heard_all: bool,
+    /// How many lines the peer's list has had.
+    lines: usize,
+    /// Whether what is new in the peer's list is to be passed on.
+    relay: bool,
+}
+
+/// What the stream is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Role {
+    /// We sent a packet and await the answer.
+    PacketSent,
+    /// We asked to compare lists and await the welcome.
+    Calling { occasion: Occasion, seed: Option<SocketAddr>, compared: Option<(u64, u64)> },
+    /// We were welcomed, and await the rest of the list.
+    Welcomed { seed: Option<SocketAddr>, id: wire::NodeId },
+    /// A peer opened it and has said nothing yet.
+    Opened,
+    /// A peer's packet was answered.
+    PacketAnswered,
+    /// A peer was welcomed, and we await the rest of its list.
+    Hosting,
+    /// A peer was refused.
+    Refusing,
+}
+
+impl Membership {
+    // ---- Opening
+
+    fn open_stream(
+        &mut self,
+        to: Destination,
+        role: Role,
+        relay: bool,
+        first: Frame,
+        now: Instant,
+    ) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let exchange = Exchange {
+            peer: to.name.clone(),
+            address: to.address,
+            role,
+            inbound: false,
+            started: now,
+            outgoing: VecDeque::from([codec::encode(&first)]),
+            list: None,
+            last: false,
+            heard_all: false,
+            lines: 0,
+            relay,
+        };
+        self.exchanges.insert(stream, exchange);
+        self.timers.set(Timer::Exchange(stream), now + self.config.exchange_timeout);
+        self.urgent.push_back(Transmit::OpenStream { stream, to });
+        stream
+    }
+
+    /// Sends a packet over a stream.
+    pub(super) fn open_packet(
+        &mut self,
+        name: NodeName,
+        address: SocketAddr,
+        packet: Vec<u8>,
+        now: Instant,
+    ) -> StreamId {
+        let to = Destination { name: Some(name), address };
+        let stream = self.open_stream(to, Role::PacketSent, false, Frame::Packet(packet), now);
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.last = true;
+        }
+        stream
+    }
+
+    /// Calls a node to compare member lists.
+    pub(super) fn call(
+        &mut self,
+        to: Destination,
+        occasion: Occasion,
+        seed: Option<SocketAddr>,
+        compared: Option<(u64, u64)>,
+        now: Instant,
+    ) -> StreamId {
+        // What a newcomer learns, those who tell it have long known: it passes nothing of that on.
+        let relay = occasion != Occasion::Join || self.roster.active().len() > 0;
+        let hello = Frame::Hello(self.hello(occasion, to.name.as_ref()));
+        self.statistics.syncs += 1;
+        let stream = self.open_stream(to, Role::Calling { occasion, seed, compared }, relay, hello, now);
+        if occasion == Occasion::Join
+            && let Some(exchange) = self.exchanges.get_mut(&stream)
+        {
+            exchange.list = Some(Cursor::Start);
+        }
+        stream
+    }
+
+    fn hello(&self, occasion: Occasion, to: Option<&NodeName>) -> Hello {
+        let held = to.and_then(|name| self.roster.get(name.as_str())).map(|entry| &entry.member);
+        let held = held.filter(|member| member.state != State::Alive);
+        Hello {
+            occasion,
+            record: self.me.record.clone(),
+            incarnation: self.me.incarnation,
+            digest: self.digest(),
+            against: held.map(|member| (member.state, member.record.id.clone(), member.incarnation)),
+        }
+    }
+
+    pub(super) fn accept_stream(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        if self.inbound_streams >= self.config.max_inbound_streams {
+            self.statistics.streams_refused += 1;
+            self.urgent.push_back(Transmit::CloseStream { stream });
+            return stream;
+        }
+        self.inbound_streams += 1;
+        let exchange = Exchange {
+            peer: Some(from.clone()),
+            address: source,
+            role: Role::Opened,
+            inbound: true,
+            started: now,
+            outgoing: VecDeque::new(),
+            list: None,
+            last: false,
+            heard_all: false,
+            lines: 0,
+            relay: true,
+        };
+        self.exchanges.insert(stream, exchange);
+        self.timers.set(Timer::Exchange(stream), now + self.config.exchange_timeout);
+        stream
+    }
+
+    pub(super) fn stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
+        match &exchange.peer {
+            None => exchange.peer = Some(peer.clone()),
+            Some(wanted) if wanted == peer => {}
+            Some(_) => {
+                // Somebody else lives there now.
+                self.statistics.wrong_name += 1;
+                return self.break_off(stream, SeedFailure::Unreachable, now);
+            }
+        }
+        self.progress(stream, now);
+    }
+
+    // ---- Frames in
+
+    pub(super) fn process_frame(
+        &mut self,
+        stream: StreamId,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        let Some(exchange) = self.exchanges.get(&stream) else { return Ok(()) };
+        let Some(peer) = exchange.peer.clone() else {
+            self.break_off(stream, SeedFailure::Misunderstood, now);
+            return Err(MessageError::UnknownPeer);
+        };
+        let source = exchange.address;
+        let result = match codec::decode::<Frame>(bytes) {
+            Ok(frame) => self.act_on_frame(stream, &peer, source, frame, now),
+            Err(error) => Err(self.malformed(error)),
+        };
+        match &result {
+            Ok(()) => {
+                self.progress(stream, now);
+                self.finish_if_done(stream, now);
+            }
+            Err(_) => self.break_off(stream, SeedFailure::Misunderstood, now),
+        }
+        result
+    }
+
+    fn act_on_frame(
+        &mut self,
+        stream: StreamId,
+        peer: &NodeName,
+        source: SocketAddr,
+        frame: Frame,
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
+        let wanted = match (&exchange.role, frame) {
+            (Role::Opened, Frame::Packet(packet)) => {
+                return self.answer_packet(stream, peer, source, &packet, now);
+            }
+            (Role::PacketSent, Frame::Packet(packet)) => {
+                exchange.heard_all = true;
+                let mut replies = Vec::new();
+                let result = self.process_packet(peer, source, &packet, now, &mut replies);
+                if !replies.is_empty() {
+                    self.send_replies(peer, source, replies);
+                }
+                return result;
+            }
+            (Role::Opened, Frame::Hello(hello)) => {
+                return self.answer_hello(stream, peer, source, hello, now);
+            }
+            (Role::Calling { .. }, Frame::Welcome { hello, equal }) => {
+                return self.welcomed(stream, peer, source, hello, equal, now);
+            }
+            (Role::Calling { .. }, Frame::Refused(refusal)) => {
+                self.refused(stream, refusal, now);
+                return Ok(());
+            }
+            (Role::Welcomed { .. } | Role::Hosting, Frame::Members(lines)) if !exchange.heard_all => {
+                exchange.lines += lines.len();
+                let most = 2 * self.config.max_members;
+                if exchange.lines > most {
+                    self.statistics.malformed += 1;
+                    return Err(MessageError::ListTooLong { peer: peer.clone(), most });
+                }
+                let relay = exchange.relay;
+                let origin = Origin { from: peer, source, list: true, relay, announce: false };
+                for line in lines {
+                    self.merge(line, origin, now);
+                }
+                return Ok(());
+            }
+            (Role::Welcomed { .. } | Role::Hosting, Frame::End) if !exchange.heard_all => {
+                exchange.heard_all = true;
+                return Ok(());
+            }
+            // The rest of the list of a peer that was refused before it had sent it.
+            (Role::Refusing, Frame::Members(_)) => return Ok(()),
+            (Role::Refusing, Frame::End) => {
+                exchange.heard_all = true;
+                return Ok(());
+            }
+            (role, frame) => {
+                let wanted = match role {
+                    Role::PacketSent => "the answer to a packet",
+                    Role::Calling { .. } => "a welcome or a refusal",
+                    Role::Opened => "a packet or a greeting",
+                    Role::Welcomed { .. } | Role::Hosting => "members or their end, once",
+                    Role::PacketAnswered | Role::Refusing => "nothing",
+                };
+                (wanted, frame.name())
+            }
+        };
+        self.statistics.malformed += 1;
+        Err(MessageError::Unexpected { peer: peer.clone(), found: wanted.1, wanted: wanted.0 })
+    }
+
+    fn answer_packet(
+        &mut self,
+        stream: StreamId,
+        peer: &NodeName,
+        source: SocketAddr,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        let mut replies = Vec::new();
+        let result = self.process_packet(peer, source, packet, now, &mut replies);
+        let packet = self.packet_of(replies);
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.role = Role::PacketAnswered;
+            exchange.outgoing.push_back(codec::encode(&Frame::Packet(packet)));
+            exchange.last = true;
+            exchange.heard_all = true;
+        }
+        result
+    }
+
+    fn wrong_name(&mut self, claimed: &NodeName, peer: &NodeName) -> MessageError {
+        self.statistics.wrong_name += 1;
+        MessageError::WrongName { claimed: claimed.clone(), authenticated: peer.clone() }
+    }
+
+    fn answer_hello(
+        &mut self,
+        stream: StreamId,
+        peer: &NodeName,
+        source: SocketAddr,
+        hello: Hello,
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        if hello.record.id.name != *peer {
+            return Err(self.wrong_name(&hello.record.id.name, peer));
+        }
+        let Hello { occasion, record, incarnation, digest, against } = hello;
+        // What we know before the caller is one of us decides whether its list is news to others.
+        let relay = self.roster.active().len() > 0;
+        let mut held_against = None;
+        let refusal = match () {
+            () if self.leaving.is_some() => Some(Refusal::Leaving),
+            () if record.id.name == *self.me.name() => Some(self.refuse_own_name(record, now)),
+            () => {
+                let origin = Origin { from: peer, source, list: false, relay: true, announce: true };
+                match self.consider_alive(record, incarnation, origin, now) {
+                    Verdict::Accepted | Verdict::Known => None,
+                    Verdict::Stale(held) => {
+                        held_against = held.standing();
+                        None
+                    }
+                    Verdict::Outdated(generation) => Some(Refusal::Outdated(generation)),
+                    Verdict::Pending => {
+                        let wait = self.health.scale(self.config.probe_interval);
+                        Some(Refusal::Pending(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)))
+                    }
+                    Verdict::Taken(in_use) => Some(Refusal::NameInUse(in_use)),
+                    Verdict::Full => Some(Refusal::Full),
+                    Verdict::Invalid => Some(Refusal::Invalid),
+                }
+            }
+        };
+        self.object(peer, against, now);
+        let mut hello = self.hello(occasion, Some(peer));
+        hello.against = held_against.or(hello.against);
+        let equal = occasion != Occasion::Join && digest == hello.digest;
+        let welcome = Frame::Welcome { hello, equal };
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
+        if let Some(refusal) = refusal {
+            exchange.role = Role::Refusing;
+            exchange.outgoing.push_back(codec::encode(&Frame::Refused(refusal)));
+            exchange.last = true;
+            // Only a joining node sends its list without being asked to.
+            exchange.heard_all = occasion != Occasion::Join;
+            return Ok(());
+        }
+        exchange.role = Role::Hosting;
+        exchange.relay = relay;
+        exchange.outgoing.push_back(codec::encode(&welcome));
+        if equal {
+            self.statistics.syncs_equal += 1;
+            exchange.outgoing.push_back(codec::encode(&Frame::End));
+            exchange.last = true;
+        } else {
+            exchange.list = Some(Cursor::Start);
+        }
+        Ok(())
+    }
+
+    /// A node of our own name calls us: it is us, or it must take another name.
+    fn refuse_own_name(&mut self, record: crate::NodeRecord, now: Instant) -> Refusal {
+        if record.id == self.me.record.id && record.address == self.me.record.address {
+            return Refusal::Yourself;
+        }
+        let in_use = self.held_by_us(record.id, record.address);
+        self.report_conflict(in_use.clone(), now);
+        Refusal::NameInUse(in_use)
+    }
+
+    /// Refutes what the peer holds against this node, before it is told how this node stands.
+    fn object(&mut self, peer: &NodeName, against: Option<(State, wire::NodeId, u64)>, now: Instant) {
+        if let Some((state, id, incarnation)) = against
+            && id.name == *self.me.name()
+            && *peer != id.name
+        {
+            self.consider_own_state(&id, incarnation, state, now, &mut Vec::new());
+        }
+    }
+
+    fn welcomed(
+        &mut self,
+        stream: StreamId,
+        peer: &NodeName,
+        source: SocketAddr,
+        hello: Hello,
+        equal: bool,
+        now: Instant,
+    ) -> Result<(), MessageError> {
+        let Hello { record, incarnation, against, .. } = hello;
+        if record.id.name != *peer {
+            return Err(self.wrong_name(&record.id.name, peer));
+        }
+        let id = record.id.clone();
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
+        let relay = exchange.relay;
+        let seed = match &exchange.role {
+            Role::Calling { seed, .. } => *seed,
+            _ => None,
+        };
+        exchange.role = Role::Welcomed { seed, id };
+        if equal {
+            exchange.outgoing.push_back(codec::encode(&Frame::End));
+            exchange.last = true;
+        } else if exchange.list.is_none() && !exchange.last {
+            exchange.list = Some(Cursor::Start);
+        }
+        let origin = Origin { from: peer, source, list: false, relay, announce: false };
+        self.consider_alive(record, incarnation, origin, now);
+        self.object(peer, against, now);
+        Ok(())
+    }
+
+    fn refused(&mut self, stream: StreamId, refusal: Refusal, now: Instant) {
+        let failure = match refusal {
+            Refusal::Pending(millis) => {
+                if let Some(seed) = self.seed_of(stream) {
+                    self.seed_pending(seed, millis, now);
+                }
+                SeedFailure::Pending
+            }
+            Refusal::NameInUse(in_use) => {
+                let holder = in_use.holder_address;
+                self.told_of_conflict(in_use, now);
+                SeedFailure::NameInUse { holder }
+            }
+            Refusal::Outdated(generation) => {
+                self.outdated(generation, now);
+                SeedFailure::Outdated
+            }
+            Refusal::Yourself => SeedFailure::Ourselves,
+            Refusal::Full => SeedFailure::Full,
+            Refusal::Leaving => SeedFailure::Leaving,
+            Refusal::Invalid => SeedFailure::Invalid,
+        };
+        self.break_off(stream, failure, now);
+    }
+
+    fn seed_of(&self, stream: StreamId) -> Option<SocketAddr> {
+        match &self.exchanges.get(&stream)?.role {
+            Role::Calling { seed, .. } | Role::Welcomed { seed, .. } => *seed,
+            _ => None,
+        }
+    }
+
+    // ---- Frames out
+
+    pub(super) fn next_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return FramePoll::Finish };
+        if let Some(frame) = exchange.outgoing.pop_front() {
+            self.sent(stream, now);
+            return FramePoll::Frame(frame);
+        }
+        if let Some(cursor) = exchange.list.take() {
+            let (frame, next) = self.list_frame(cursor, now);
+            if let Some(exchange) = self.exchanges.get_mut(&stream) {
+                exchange.last = next.is_none();
+                exchange.list = next;
+            }
+            self.sent(stream, now);
+            return FramePoll::Frame(codec::encode(&frame));
+        }
+        match exchange.last {
+            true => FramePoll::Finish,
+            false => FramePoll::Wait,
+        }
+    }
+
+    fn sent(&mut self, stream: StreamId, now: Instant) {
+        self.progress(stream, now);
+        self.finish_if_done(stream, now);
+        if self.broadcasts.has_fresh() {
+            // The end of a join is news. Polling must not make datagrams, so a timer does.
+            self.timers.set(Timer::Flush, now);
+        }
+    }
+
+    // ---- Ends
+
+    /// Each step gets a fresh deadline, but all of them together no more than the limit.
+    fn progress(&mut self, stream: StreamId, now: Instant) {
+        let Some(exchange) = self.exchanges.get(&stream) else { return };
+        let limit = exchange.started + self.config.exchange_limit;
+        self.timers.set(Timer::Exchange(stream), limit.min(now + self.config.exchange_timeout));
+    }
+
+    fn finish_if_done(&mut self, stream: StreamId, now: Instant) {
+        let Some(exchange) = self.exchanges.get(&stream) else { return };
+        let said_all = exchange.last && exchange.outgoing.is_empty() && exchange.list.is_none();
+        if !said_all || !exchange.heard_all {
+            return;
+        }
+        let Some(exchange) = self.take_exchange(stream) else { return };
+        if let Role::Welcomed { seed, id } = exchange.role
+            && let Some(seed) = seed
+        {
+            self.seed_answered(seed, id, now);
+        }
+    }
+
+    fn take_exchange(&mut self, stream: StreamId) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(&stream)?;
+        self.timers.cancel(&Timer::Exchange(stream));
+        self.inbound_streams -= usize::from(exchange.inbound);
+        Some(exchange)
+    }
+
+    /// Ends an exchange that failed; the stream is not told.
+    fn fail(&mut self, stream: StreamId, failure: SeedFailure, now: Instant) {
+        let Some(exchange) = self.take_exchange(stream) else { return };
+        match exchange.role {
+            Role::Calling { seed, compared, .. } => {
+                if let Some(pair) = compared {
+                    // It was not compared after all.
+                    self.compared.remove(&pair);
+                }
+                if let Some(seed) = seed {
+                    self.seed_failed(seed, stream, failure, now);
+                }
+            }
+            Role::Welcomed { seed: Some(seed), .. } => self.seed_failed(seed, stream, failure, now),
+            _ => {}
+        }
+    }
+
+    fn break_off(&mut self, stream: StreamId, failure: SeedFailure, now: Instant) {
+        if self.exchanges.contains_key(&stream) {
+            self.urgent.push_back(Transmit::CloseStream { stream });
+            self.fail(stream, failure, now);
+        }
+    }
+
+    pub(super) fn stream_closed(&mut self, stream: StreamId, now: Instant) {
+        self.fail(stream, SeedFailure::Unreachable, now);
+    }
+
+    pub(super) fn exchange_timed_out(&mut self, stream: StreamId, now: Instant) {
+        self.statistics.streams_timed_out += 1;
+        self.break_off(stream, SeedFailure::TimedOut, now);
+    }
+
+    /// Gives up a stream whose answer is no longer needed.
+    pub(super) fn drop_stream(&mut self, stream: StreamId) {
+        if self.take_exchange(stream).is_some() {
+            self.urgent.push_back(Transmit::CloseStream { stream });
+        }
+    }
+
+    pub(super) fn drop_all_streams(&mut self) {
+        while let Some(stream) = self.exchanges.keys().next().copied() {
+            self.drop_stream(stream);
+        }
+    }
+
+    /// Whether lists are being compared with this node.
+    pub(super) fn is_calling(&self, name: &NodeName) -> bool {
+        self.exchanges.values().any(|exchange| {
+            exchange.peer.as_ref() == Some(name)
+                && matches!(exchange.role, Role::Calling { .. } | Role::Welcomed { .. })
+        })
+    }
+}

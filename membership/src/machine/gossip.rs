@@ -1,0 +1,115 @@
+//! Spreading news: at once when it is fresh, then again at each tick until it was sent often enough.
+
+use std::time::Instant;
+
+use wire::{Destination, NodeName};
+
+use crate::broadcast::Charge;
+use crate::event::Purpose;
+use crate::message::PacketBuilder;
+use crate::timers::Timer;
+
+use super::Membership;
+
+/// The most datagrams of fresh news a node is sent at once; the ticks carry the rest.
+const MOST_FRESH_PACKETS: usize = 16;
+/// The most notices sent at once.
+const MOST_NOTICES: usize = 64;
+
+impl Membership {
+    /// How often a piece of news is sent in a cluster of this size.
+    pub(super) fn retransmit_limit(&self) -> u32 {
+        // The smallest k with 10^k >= n + 1, in integers: the same on every machine.
+        let mut power = 1u128;
+        let mut digits = 0;
+        while power < self.alive_count() as u128 + 1 {
+            power *= 10;
+            digits += 1;
+        }
+        self.config.retransmit_multiplier * digits.max(1)
+    }
+
+    /// Sends what is fresh, unless that was done just now; then a timer does.
+    pub(super) fn flush(&mut self, now: Instant) {
+        let nobody = self.roster.active().len() == 0;
+        if !self.broadcasts.is_empty() && !nobody && !self.timers.is_set(&Timer::Gossip) && !self.has_left() {
+            self.timers.set(Timer::Gossip, now + self.config.gossip_interval);
+        }
+        // With nobody to tell it to, news waits: it would count as sent, and reach no one.
+        let fresh = self.broadcasts.has_fresh() && !nobody;
+        if !fresh && self.notices.is_empty() {
+            return;
+        }
+        if let Some(at) = self.flushed_at.map(|at| at + self.config.gossip_delay)
+            && now < at
+        {
+            self.timers.set(Timer::Flush, at);
+            return;
+        }
+        self.flushed_at = Some(now);
+        self.timers.cancel(&Timer::Flush);
+        for _ in 0..MOST_NOTICES {
+            let Some((to, message)) = self.notices.pop_front() else { break };
+            let mut packet = PacketBuilder::new(self.config.datagram_budget);
+            packet.add(message.into());
+            self.send_datagram(to, packet.finish(), Purpose::Gossip, Vec::new());
+        }
+        if fresh {
+            self.send_fresh();
+        }
+        if !self.notices.is_empty() {
+            self.timers.set(Timer::Flush, now + self.config.gossip_delay);
+        }
+    }
+
+    fn send_fresh(&mut self) {
+        let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
+        let all_or_some = match everybody {
+            true => self.roster.active().names().to_vec(),
+            false => self.roster.active().sample(self.config.broadcast_fanout, &[], &mut self.rng),
+        };
+        self.send_fresh_to(true, &all_or_some);
+        let some = self.roster.active().sample(self.config.gossip_fanout, &[], &mut self.rng);
+        self.send_fresh_to(false, &some);
+        self.broadcasts.forget_freshness();
+    }
+
+    /// Sends the fresh news that began here, or elsewhere, to these members.
+    fn send_fresh_to(&mut self, origin: bool, members: &[NodeName]) {
+        // Telling everybody costs no more than one tick, or nothing would be left to repeat to those it missed.
+        let times = u32::try_from(members.len().min(self.config.gossip_fanout)).unwrap_or(u32::MAX);
+        let limit = self.retransmit_limit();
+        for _ in 0..MOST_FRESH_PACKETS {
+            let mut packet = PacketBuilder::new(self.config.datagram_budget);
+            let charges = self.broadcasts.fill_fresh(&mut packet, origin, times, limit);
+            if charges.is_empty() {
+                break;
+            }
+            let bytes = packet.finish();
+            for member in members {
+                self.send_news(member, bytes.clone(), charges.clone());
+            }
+        }
+    }
+
+    /// Sends queued news to some random members, a few datagrams each.
+    pub(super) fn gossip_tick(&mut self, now: Instant) {
+        let members = self.roster.active().sample(self.config.gossip_fanout, &[], &mut self.rng);
+        let limit = self.retransmit_limit();
+        for member in &members {
+            let (most, budget) = (self.config.gossip_packets, self.config.datagram_budget);
+            for (packet, charges) in self.broadcasts.fill_packets(most, budget, limit) {
+                self.send_news(member, packet.finish(), charges);
+            }
+        }
+        if !self.broadcasts.is_empty() && !members.is_empty() {
+            self.timers.set(Timer::Gossip, now + self.config.gossip_interval);
+        }
+    }
+
+    fn send_news(&mut self, member: &NodeName, bytes: Vec<u8>, charges: Vec<Charge>) {
+        let Some(entry) = self.roster.get(member.as_str()) else { return };
+        let to = Destination { name: Some(member.clone()), address: entry.member.record.address };
+        self.send_datagram(to, bytes, Purpose::Gossip, charges);
+    }
+}

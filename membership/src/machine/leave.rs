@@ -1,0 +1,134 @@
+//! Saying good-bye: told to all or many at once, repeated to those who have not acknowledged it, bounded in time.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use wire::{Destination, NodeName};
+
+use crate::event::{Event, Purpose};
+use crate::member::State;
+use crate::timers::Timer;
+
+use super::Membership;
+
+/// A good-bye under way.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    started: Instant,
+    /// Who has not acknowledged it yet, by the number it was asked under.
+    asked: BTreeMap<u64, NodeName>,
+    /// How many acknowledgements are still wanted.
+    wanted: usize,
+    /// Whether the reliable path was tried too.
+    by_stream: bool,
+    completed: bool,
+}
+
+impl Membership {
+    /// Whether nothing remains to be done.
+    pub(super) fn has_left(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.completed)
+    }
+
+    pub(super) fn start_leaving(&mut self, now: Instant) {
+        if self.leaving.is_some() {
+            return;
+        }
+        tracing::info!(node = %self.me.record.id, "leaving");
+        self.me.state = State::Left;
+        self.me.since = now;
+        self.timers.clear();
+        self.drop_all_streams();
+        self.probes.clear();
+        self.probing.clear();
+        self.relays.clear();
+        self.checks.clear();
+        for seed in self.seeds.keys().copied().collect::<Vec<_>>() {
+            self.seeds.remove(&seed);
+        }
+        // The good-bye replaces whatever this node was about to say about itself.
+        self.announce();
+        let members = match self.roster.active().len() <= self.config.broadcast_to_all {
+            true => self.roster.active().names().to_vec(),
+            false => self.roster.active().sample(self.config.broadcast_fanout * 2, &[], &mut self.rng),
+        };
+        let mut asked = BTreeMap::new();
+        for member in members {
+            asked.insert(self.take_sequence(), member);
+        }
+        let wanted = self.config.leave_acks.min(asked.len());
+        self.leaving = Some(Leaving { started: now, asked, wanted, by_stream: false, completed: false });
+        if wanted == 0 {
+            return self.finish_leaving();
+        }
+        self.timers.set(Timer::LeaveEnd, now + self.config.leave_timeout);
+        self.repeat_good_bye(now);
+    }
+
+    /// Asks all who have not acknowledged: a ping in the same datagram is answered only after the good-bye was read.
+    pub(super) fn repeat_good_bye(&mut self, now: Instant) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if leaving.completed {
+            return;
+        }
+        let asked =
+            leaving.asked.iter().map(|(sequence, name)| (*sequence, name.clone())).collect::<Vec<_>>();
+        let late = now >= leaving.started + self.config.leave_timeout / 4;
+        let by_stream = late && !std::mem::replace(&mut leaving.by_stream, late);
+        self.timers.set(Timer::LeaveRepeat, now + self.config.gossip_interval);
+        for (place, (sequence, name)) in asked.into_iter().enumerate() {
+            let Some(entry) = self.roster.get(name.as_str()) else { continue };
+            let address = entry.member.record.address;
+            let mut messages = vec![self.own_claim()];
+            let target = entry.member.record.id.clone();
+            messages.extend(self.probe_messages(&target, sequence));
+            if by_stream && place < self.config.leave_acks {
+                let packet = self.packet_of(messages);
+                self.open_packet(name, address, packet, now);
+            } else {
+                let to = Destination { name: Some(name), address };
+                self.send_messages(to, messages, Purpose::Probe);
+            }
+        }
+    }
+
+    /// Whether this was the answer to a good-bye.
+    pub(super) fn good_bye_acknowledged(&mut self, from: &NodeName, sequence: u64) -> bool {
+        let Some(leaving) = &mut self.leaving else { return false };
+        if leaving.asked.get(&sequence) != Some(from) {
+            return false;
+        }
+        leaving.asked.remove(&sequence);
+        leaving.wanted = leaving.wanted.saturating_sub(1);
+        if leaving.wanted == 0 && !leaving.completed {
+            self.finish_leaving();
+        }
+        true
+    }
+
+    pub(super) fn finish_leaving(&mut self) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if std::mem::replace(&mut leaving.completed, true) {
+            return;
+        }
+        self.timers.clear();
+        self.drop_all_streams();
+        self.events.push_back(Event::LeaveCompleted);
+    }
+
+    /// Joining again after having left takes a later life: the present one has left for ever.
+    pub(super) fn return_from_leaving(&mut self, now: Instant) {
+        self.leaving = None;
+        self.timers.clear();
+        self.me.state = State::Alive;
+        self.me.last_seen = Some(now);
+        self.take_later_life(self.me.record.id.generation, now);
+        self.start_timers(now);
+        for name in self.roster.active().names() {
+            let suspicion = self.roster.get(name.as_str()).and_then(|entry| entry.suspicion.as_ref());
+            if let Some(suspicion) = suspicion {
+                self.timers.set(Timer::Suspicion(name.clone()), suspicion.deadline());
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Packets: what to do with the messages in them, and how messages become datagrams.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::codec::{self, DecodeError};
+use wire::{Destination, NodeId, NodeName};
+
+use crate::broadcast::Charge;
+use crate::event::{Purpose, Transmit};
+use crate::message::{Message, MessageError, PacketBuilder, split_packet};
+
+use super::Membership;
+use super::claims::Origin;
+
+/// How many datagrams are remembered in case they turn out not to have been sent.
+const MOST_CHARGED: usize = 256;
+
+impl Membership {
+    /// Acts on every message of a packet. What is to be answered to the sender is added to `replies`.
+    pub(super) fn process_packet(
+        &mut self,
+        from: &NodeName,
+        source: SocketAddr,
+        bytes: &[u8],
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) -> Result<(), MessageError> {
+        self.statistics.packets += 1;
+        let mut result = Ok(());
+        let messages = split_packet(bytes).map_err(|error| self.malformed(error))?;
+        for message in messages {
+            match codec::decode::<Message>(message) {
+                Ok(message) => {
+                    self.statistics.messages += 1;
+                    self.process_message(from, source, message, now, replies);
+                }
+                Err(error) => result = Err(self.malformed(error)),
+            }
+        }
+        result
+    }
+
+    pub(super) fn malformed(&mut self, error: DecodeError) -> MessageError {
+        self.statistics.malformed += 1;
+        MessageError::Malformed(error)
+    }
+
+    fn process_message(
+        &mut self,
+        from: &NodeName,
+        source: SocketAddr,
+        message: Message,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        if from == self.me.name() {
+            return self.process_own_name(source, message, now, replies);
+        }
+        let origin = Origin { from, source, list: false, relay: true, announce: false };
+        match message {
+            Message::Ping { sequence, target, generation, incarnation } => {
+                let sender = NodeId::new(from.clone(), generation);
+                self.answer_ping(&sender, incarnation, sequence, &target, now, replies);
+            }
+            Message::PingRequest { sequence, target, address } => {
+                self.relay_ping(from, source, sequence, target, address, now);
+            }
+            Message::Ack { sequence, id, incarnation, digest } => {
+                self.process_ack(from, source, sequence, &id, incarnation, digest, now, replies);
+            }
+            Message::Nack { sequence } => self.process_nack(from, sequence),
+            Message::Alive { record, incarnation } => {
+                let verdict = self.consider_alive(record, incarnation, origin, now);
+                verdict.answer(replies);
+            }
+            Message::Suspect { id, incarnation, accuser } => {
+                self.consider_suspect(&id, incarnation, &accuser, origin, now, replies);
+            }
+            Message::Failed { id, incarnation, accuser } => {
+                self.consider_failed(&id, incarnation, &accuser, origin, now, replies);
+            }
+            Message::Left { id, incarnation } => {
+                self.consider_left(&id, incarnation, origin, now, replies);
+            }
+            Message::Introduce => replies.push(self.own_claim()),
+            Message::Outdated { generation } => self.outdated(generation, now),
+            Message::NameInUse(in_use) => self.told_of_conflict(in_use, now),
+        }
+    }
+
+    /// What this node says about itself.
+    pub(super) fn own_claim(&self) -> Message {
+        Message::claim(&self.me, self.me.name())
+    }
+
+    pub(super) fn send_replies(&mut self, from: &NodeName, source: SocketAddr, replies: Vec<Message>) {
+        let purpose = match replies.iter().any(|message| matches!(message, Message::Ack { .. })) {
+            true => Purpose::Ack,
+            false => Purpose::Gossip,
+        };
+        let to = Destination { name: Some(from.clone()), address: source };
+        self.send_messages(to, replies, purpose);
+    }
+
+    /// Sends messages to one node, in as many datagrams as they need, filled up with queued news.
+    pub(super) fn send_messages(&mut self, to: Destination, messages: Vec<Message>, purpose: Purpose) {
+        let mut packet = PacketBuilder::new(self.probe_budget());
+        for message in messages {
+            let message = Arc::<[u8]>::from(codec::encode(&message));
+            if !packet.add(message.clone()) {
+                let full = std::mem::replace(&mut packet, PacketBuilder::new(self.probe_budget()));
+                self.send_datagram(to.clone(), full.finish(), purpose, Vec::new());
+                // Every single message fits an empty packet: the settings are checked for it.
+                packet.add(message);
+            }
+        }
+        let limit = self.retransmit_limit();
+        let charges = self.broadcasts.fill(&mut packet, limit);
+        self.send_datagram(to, packet.finish(), purpose, charges);
+    }
+
+    /// The same as the bytes of one packet, for a stream.
+    pub(super) fn packet_of(&mut self, messages: Vec<Message>) -> Vec<u8> {
+        let mut packet = PacketBuilder::new(self.config.frame_budget);
+        for message in messages {
+            packet.add(codec::encode(&message).into());
+        }
+        let limit = self.retransmit_limit();
+        self.broadcasts.fill(&mut packet, limit);
+        packet.finish()
+    }
+
+    fn probe_budget(&self) -> usize {
+        self.config.datagram_budget - self.config.piggyback_reserve
+    }
+
+    pub(super) fn send_datagram(
+        &mut self,
+        to: Destination,
+        bytes: Vec<u8>,
+        purpose: Purpose,
+        charges: Vec<Charge>,
+    ) {
+        if self.urgent.len() + self.ordinary.len() >= self.config.max_transmits {
+            self.statistics.transmits_dropped += 1;
+            charges.into_iter().for_each(|charge| self.broadcasts.refund(charge));
+            return;
+        }
+        let id = self.next_transmit;
+        self.next_transmit += 1;
+        if !charges.is_empty() {
+            self.charged.insert(id, charges);
+            if self.charged.len() > MOST_CHARGED {
+                self.charged.pop_first();
+            }
+        }
+        let queue = match purpose {
+            Purpose::Gossip => &mut self.ordinary,
+            Purpose::Probe | Purpose::Ack => &mut self.urgent,
+        };
+        queue.push_back(Transmit::Datagram { id, to, bytes, purpose });
+    }
+}

@@ -1,0 +1,332 @@
+//! The failure detector: direct probes, then through others and over the reliable path at once, then suspicion.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use wire::{Destination, NodeId, NodeName, StreamId};
+
+use crate::event::Purpose;
+use crate::member::State;
+use crate::message::Message;
+use crate::timers::Timer;
+
+use super::Membership;
+use super::claims::Origin;
+
+/// Why a node is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It was its turn, or the connection to it broke.
+    Detection,
+    /// Another node claims its name from elsewhere.
+    NameCheck,
+}
+
+/// A probe under way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// The life probed: the answer of another life is no answer.
+    target: NodeId,
+    address: SocketAddr,
+    reason: Reason,
+    helpers: BTreeSet<NodeName>,
+    nacks: BTreeSet<NodeName>,
+    stream: Option<StreamId>,
+}
+
+/// A probe made for another node.
+#[derive(Debug)]
+pub(super) struct Relay {
+    origin: NodeName,
+    origin_address: SocketAddr,
+    origin_sequence: u64,
+    target: NodeId,
+}
+
+impl Membership {
+    pub(super) fn take_sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        sequence
+    }
+
+    /// It is time for the next member of the ring.
+    pub(super) fn probe_next(&mut self, now: Instant) {
+        self.timers.set(Timer::Probe, now + self.health.scale(self.config.probe_interval));
+        if self.leaving.is_some() {
+            return;
+        }
+        // A member that is being probed for another reason does not cost others their turn.
+        for _ in 0..=self.probing.len() {
+            let Some(name) = self.ring.next(&self.roster, &mut self.rng) else { return };
+            if !self.probing.contains_key(&name) {
+                self.probe_member(&name, now);
+                return;
+            }
+        }
+    }
+
+    /// The connection to a node broke. That it was closed proves nothing, but it is a reason to look.
+    pub(super) fn probe_hinted(&mut self, name: &NodeName, now: Instant) {
+        if self.leaving.is_some() || !self.roster.is_active(name.as_str()) || self.probing.contains_key(name)
+        {
+            return;
+        }
+        if self.probing.len() >= self.config.max_hinted_probes {
+            self.statistics.hints_dropped += 1;
+            return;
+        }
+        self.probe_member(name, now);
+    }
+
+    fn probe_member(&mut self, name: &NodeName, now: Instant) {
+        let Some(entry) = self.roster.get(name.as_str()) else { return };
+        let (target, address) = (entry.member.record.id.clone(), entry.member.record.address);
+        let sequence = self.start_probe(target, address, Reason::Detection, now);
+        self.probing.insert(name.clone(), sequence);
+    }
+
+    pub(super) fn start_probe(
+        &mut self,
+        target: NodeId,
+        address: SocketAddr,
+        reason: Reason,
+        now: Instant,
+    ) -> u64 {
+        let sequence = self.take_sequence();
+        tracing::debug!(node = %self.me.record.id, %target, %address, sequence, ?reason, "probing");
+        self.statistics.probes += 1;
+        let messages = self.probe_messages(&target, sequence);
+        let to = Destination { name: Some(target.name.clone()), address };
+        self.timers.set(Timer::ProbeFallback(sequence), now + self.health.scale(self.config.probe_timeout));
+        self.timers.set(Timer::ProbeDeadline(sequence), now + self.health.scale(self.config.probe_interval));
+        let (helpers, nacks) = Default::default();
+        self.probes.insert(sequence, Probe { target, address, reason, helpers, nacks, stream: None });
+        self.send_messages(to, messages, Purpose::Probe);
+        sequence
+    }
+
+    /// A ping, and what is held against its target: it should be the first to know that it is suspected
+    /// (Dadgar et al. 2018, section IV-C).
+    pub(super) fn probe_messages(&self, target: &NodeId, sequence: u64) -> Vec<Message> {
+        let mut messages = vec![Message::Ping {
+            sequence,
+            target: target.clone(),
+            generation: self.me.record.id.generation,
+            incarnation: self.me.incarnation,
+        }];
+        if let Some(entry) = self.roster.get(target.name.as_str())
+            && entry.member.state != State::Alive
+        {
+            messages.push(Message::claim(&entry.member, self.me.name()));
+        }
+        messages
+    }
+
+    /// The direct answer is late: ask others to try, and try over a stream, which survives a path that loses datagrams.
+    pub(super) fn probe_fallback(&mut self, sequence: u64, now: Instant) {
+        let Some(probe) = self.probes.get(&sequence) else { return };
+        let (target, address) = (probe.target.clone(), probe.address);
+        self.statistics.probe_fallbacks += 1;
+        let helpers =
+            self.roster.active().sample(self.config.indirect_probes, &[&target.name], &mut self.rng);
+        let request = Message::PingRequest { sequence, target: target.clone(), address };
+        for helper in &helpers {
+            let Some(entry) = self.roster.get(helper.as_str()) else { continue };
+            let to = Destination { name: Some(helper.clone()), address: entry.member.record.address };
+            self.send_messages(to, vec![request.clone()], Purpose::Probe);
+        }
+        let messages = self.probe_messages(&target, sequence);
+        let packet = self.packet_of(messages);
+        let stream = self.open_packet(target.name, address, packet, now);
+        if let Some(probe) = self.probes.get_mut(&sequence) {
+            probe.helpers = helpers.into_iter().collect();
+            probe.stream = Some(stream);
+        }
+    }
+
+    /// Nobody has heard of the target in time.
+    pub(super) fn probe_unanswered(&mut self, sequence: u64, now: Instant) {
+        let Some(probe) = self.end_probe(sequence) else { return };
+        if probe.reason == Reason::NameCheck {
+            return self.holder_silent(&probe.target.name, now);
+        }
+        self.statistics.probes_failed += 1;
+        // Helpers that are silent too speak against this node rather than the target.
+        self.health.worse(probe.helpers.len().saturating_sub(probe.nacks.len()));
+        let name = &probe.target.name;
+        let Some(entry) = self.roster.get(name.as_str()) else { return };
+        if entry.member.record.id != probe.target || !entry.member.state.is_active() {
+            return;
+        }
+        let incarnation = entry.member.incarnation;
+        let me = self.me.name().clone();
+        let source = self.me.record.address;
+        let origin = Origin { from: &me, source, list: false, relay: true, announce: true };
+        self.suspect(name, incarnation, &me, origin, now);
+    }
+
+    /// Takes a probe out, with its timers and its stream.
+    pub(super) fn end_probe(&mut self, sequence: u64) -> Option<Probe> {
+        let probe = self.probes.remove(&sequence)?;
+        self.timers.cancel(&Timer::ProbeFallback(sequence));
+        self.timers.cancel(&Timer::ProbeDeadline(sequence));
+        if self.probing.get(&probe.target.name) == Some(&sequence) {
+            self.probing.remove(&probe.target.name);
+        }
+        if let Some(stream) = probe.stream {
+            self.drop_stream(stream);
+        }
+        Some(probe)
+    }
+
+    /// A ping: answer it, and see whether the sender is known as it is.
+    pub(super) fn answer_ping(
+        &mut self,
+        sender: &NodeId,
+        incarnation: u64,
+        sequence: u64,
+        target: &NodeId,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        let me = &self.me.record.id;
+        if target.name != me.name {
+            self.statistics.misdirected += 1;
+            return;
+        }
+        if target.generation == me.generation {
+            let (id, incarnation, digest) = (me.clone(), self.me.incarnation, Some(self.digest()));
+            replies.push(Message::Ack { sequence, id, incarnation, digest });
+        } else {
+            // An earlier life was meant. It is gone, and this is who is here now.
+            replies.push(self.own_claim());
+        }
+        if self.leaving.is_some() {
+            return;
+        }
+        self.touch(sender, now);
+        let Some(entry) = self.roster.get(sender.name.as_str()) else {
+            return replies.push(Message::Introduce);
+        };
+        let held = &entry.member;
+        if held.record.id != *sender || held.incarnation < incarnation {
+            replies.push(Message::Introduce);
+        } else if held.state != State::Alive || held.incarnation > incarnation {
+            replies.push(Message::claim(held, self.me.name()));
+        }
+    }
+
+    /// An answer to a probe of our own, of another node, or to our good-bye.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message, and where it came from")]
+    pub(super) fn process_ack(
+        &mut self,
+        from: &NodeName,
+        source: SocketAddr,
+        sequence: u64,
+        id: &NodeId,
+        incarnation: u64,
+        digest: Option<u64>,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
+        let direct = *from == id.name;
+        if direct {
+            self.touch(id, now);
+        }
+        if let Some(relay) = self.relays.get(&sequence)
+            && relay.target == *id
+            && direct
+        {
+            let to = Destination { name: Some(relay.origin.clone()), address: relay.origin_address };
+            let origin_sequence = relay.origin_sequence;
+            self.end_relay(sequence);
+            let passed_on =
+                Message::Ack { sequence: origin_sequence, id: id.clone(), incarnation, digest: None };
+            self.send_messages(to, vec![passed_on], Purpose::Ack);
+            return;
+        }
+        if self.good_bye_acknowledged(from, sequence) {
+            return;
+        }
+        let Some(probe) = self.probes.get(&sequence) else {
+            self.statistics.late_answers += 1;
+            return;
+        };
+        if probe.target != *id || !(direct || probe.helpers.contains(from)) {
+            self.statistics.late_answers += 1;
+            return;
+        }
+        let reason = probe.reason;
+        if reason == Reason::NameCheck {
+            // Should two nodes share even the generation, only the address tells who answered.
+            if direct && source != probe.address {
+                return;
+            }
+            self.end_probe(sequence);
+            return self.holder_answered(&id.name, now);
+        }
+        self.end_probe(sequence);
+        self.health.better();
+        if direct {
+            if self.roster.get(id.name.as_str()).is_some_and(|entry| entry.member.incarnation < incarnation) {
+                replies.push(Message::Introduce);
+            }
+            if let Some(digest) = digest {
+                self.compare_digest(from, digest, now);
+            }
+        }
+    }
+
+    pub(super) fn process_nack(&mut self, from: &NodeName, sequence: u64) {
+        match self.probes.get_mut(&sequence) {
+            Some(probe) if probe.helpers.contains(from) => drop(probe.nacks.insert(from.clone())),
+            _ => self.statistics.late_answers += 1,
+        }
+    }
+
+    /// Pings a node for another one.
+    pub(super) fn relay_ping(
+        &mut self,
+        from: &NodeName,
+        source: SocketAddr,
+        sequence: u64,
+        target: NodeId,
+        address: SocketAddr,
+        now: Instant,
+    ) {
+        if self.leaving.is_some() || target.name == *self.me.name() {
+            self.statistics.misdirected += 1;
+            return;
+        }
+        if self.relays.len() >= self.config.max_relayed_probes {
+            self.statistics.relayed_probes_dropped += 1;
+            return;
+        }
+        self.statistics.relayed_probes += 1;
+        let own_sequence = self.take_sequence();
+        let messages = self.probe_messages(&target, own_sequence);
+        let to = Destination { name: Some(target.name.clone()), address };
+        // The "not yet" must arrive before the asker's verdict, which falls half an interval after it asked.
+        let wait = self.config.probe_interval.saturating_sub(self.config.probe_timeout).mul_f64(0.6);
+        self.timers.set(Timer::RelayNack(own_sequence), now + wait);
+        self.timers.set(Timer::RelayEnd(own_sequence), now + self.config.probe_interval * 2);
+        let relay = Relay { origin: from.clone(), origin_address: source, origin_sequence: sequence, target };
+        self.relays.insert(own_sequence, relay);
+        self.send_messages(to, messages, Purpose::Probe);
+    }
+
+    pub(super) fn relay_nack(&mut self, sequence: u64) {
+        let Some(relay) = self.relays.get(&sequence) else { return };
+        let to = Destination { name: Some(relay.origin.clone()), address: relay.origin_address };
+        let nack = Message::Nack { sequence: relay.origin_sequence };
+        self.send_messages(to, vec![nack], Purpose::Ack);
+    }
+
+    fn end_relay(&mut self, sequence: u64) {
+        self.relays.remove(&sequence);
+        self.timers.cancel(&Timer::RelayNack(sequence));
+        self.timers.cancel(&Timer::RelayEnd(sequence));
+    }
+}

@@ -1,0 +1,179 @@
+//! Seeds: where to find the cluster, and to find it again.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use wire::{Destination, NodeId, NodeName, StreamId};
+
+use crate::event::{Event, SeedFailure};
+use crate::member::State;
+use crate::message::Occasion;
+use crate::timers::Timer;
+
+use super::Membership;
+
+/// An address given to `join`.
+#[derive(Debug)]
+pub(super) struct Seed {
+    /// The call under way.
+    stream: Option<StreamId>,
+    /// When it counts as failed; `None` while it is not being tried.
+    until: Option<Instant>,
+    /// The next pause between two tries.
+    pause: Duration,
+    /// Whether its failure has been told since it is being tried.
+    told: bool,
+    /// Who answered there last.
+    name: Option<NodeName>,
+}
+
+impl Membership {
+    pub(super) fn replace_seeds(&mut self, addresses: &[SocketAddr], now: Instant) {
+        if self.leaving.is_some() {
+            self.return_from_leaving(now);
+        }
+        let wanted = addresses.iter().copied().take(self.config.max_seeds).collect::<BTreeSet<_>>();
+        for gone in self.seeds.keys().copied().filter(|address| !wanted.contains(address)).collect::<Vec<_>>()
+        {
+            self.timers.cancel(&Timer::SeedRetry(gone));
+            self.seeds.remove(&gone);
+        }
+        for address in wanted {
+            let pause = self.config.join_retry;
+            let seed = self.seeds.entry(address).or_insert(Seed {
+                stream: None,
+                until: None,
+                pause,
+                told: false,
+                name: None,
+            });
+            seed.until = None;
+            seed.told = false;
+            seed.pause = pause;
+            self.try_seed(address, now);
+        }
+    }
+
+    /// Begins to try a seed.
+    fn try_seed(&mut self, address: SocketAddr, now: Instant) {
+        let until = now + self.config.join_timeout;
+        if address == self.me.record.address {
+            let reason = SeedFailure::Ourselves;
+            self.events.push_back(Event::SeedFailed { address, reason, retrying: false });
+            return;
+        }
+        if let Some(seed) = self.seeds.get_mut(&address) {
+            seed.until = Some(until);
+            seed.told = false;
+            seed.pause = self.config.join_retry;
+        }
+        self.call_seed(address, now);
+    }
+
+    pub(super) fn call_seed(&mut self, address: SocketAddr, now: Instant) {
+        self.timers.cancel(&Timer::SeedRetry(address));
+        let Some(seed) = self.seeds.get(&address) else { return };
+        if seed.stream.is_some_and(|stream| self.exchanges.contains_key(&stream)) || self.leaving.is_some() {
+            return;
+        }
+        tracing::debug!(node = %self.me.record.id, %address, "calling a seed");
+        let to = Destination { name: None, address };
+        let stream = self.call(to, Occasion::Join, Some(address), None, now);
+        if let Some(seed) = self.seeds.get_mut(&address) {
+            seed.stream = Some(stream);
+        }
+    }
+
+    pub(super) fn seed_answered(&mut self, address: SocketAddr, id: NodeId, _now: Instant) {
+        // Those that the seed has not told yet hear it from us.
+        self.announce();
+        let Some(seed) = self.seeds.get_mut(&address) else { return };
+        seed.stream = None;
+        seed.until = None;
+        seed.name = Some(id.name.clone());
+        tracing::info!(node = %self.me.record.id, seed = %id, %address, members = self.alive_count(), "joined");
+        self.events.push_back(Event::SeedAnswered { address, id });
+    }
+
+    /// The seed has to probe another node first.
+    pub(super) fn seed_pending(&mut self, address: SocketAddr, millis: u32, now: Instant) {
+        if let Some(seed) = self.seeds.get_mut(&address) {
+            let wait = Duration::from_millis(millis.into()).min(self.config.join_timeout);
+            seed.stream = None;
+            self.timers.set(Timer::SeedRetry(address), now + wait);
+        }
+    }
+
+    pub(super) fn seed_failed(
+        &mut self,
+        address: SocketAddr,
+        stream: StreamId,
+        reason: SeedFailure,
+        now: Instant,
+    ) {
+        let Some(seed) = self.seeds.get_mut(&address) else { return };
+        if seed.stream != Some(stream) {
+            // An older call, or one that is to be repeated at a time already set.
+            return;
+        }
+        seed.stream = None;
+        let Some(until) = seed.until else { return };
+        if reason == SeedFailure::Ourselves {
+            seed.until = None;
+            self.events.push_back(Event::SeedFailed { address, reason, retrying: false });
+            return;
+        }
+        let pause = match reason {
+            // The later life it asked for has been taken.
+            SeedFailure::Outdated => Duration::from_millis(1),
+            _ => seed.pause,
+        };
+        seed.pause = (seed.pause * 2).min(self.config.join_retry_max);
+        let retry_at = now + pause;
+        let alone = self.roster.active().len() == 0;
+        // A node that is alone has nothing better to do than to go on.
+        let over = retry_at >= until;
+        let retrying = alone || !over;
+        if over {
+            seed.until = alone.then_some(until + self.config.join_timeout);
+        }
+        let tell = over || !std::mem::replace(&mut seed.told, true);
+        if retrying {
+            self.timers.set(Timer::SeedRetry(address), retry_at);
+        }
+        if tell && reason != SeedFailure::Outdated {
+            tracing::info!(node = %self.me.record.id, seed = %address, %reason, retrying, "seed failed");
+            self.events.push_back(Event::SeedFailed { address, reason, retrying });
+        }
+    }
+
+    /// If no seed is a member, this may be an island: call them again.
+    pub(super) fn rejoin(&mut self, now: Instant) {
+        self.timers.set(Timer::Rejoin, now + self.config.rejoin_interval);
+        if self.seeds.is_empty() || self.leaving.is_some() || self.has_member_seed() {
+            return;
+        }
+        self.events.push_back(Event::SeedsMissing);
+        let idle = self.seeds.iter().filter(|(_, seed)| seed.until.is_none()).map(|(address, _)| *address);
+        for address in idle.collect::<Vec<_>>() {
+            if address != self.me.record.address {
+                self.try_seed(address, now);
+            }
+        }
+    }
+
+    fn has_member_seed(&self) -> bool {
+        let by_name = self
+            .seeds
+            .values()
+            .filter_map(|seed| seed.name.as_ref())
+            .any(|name| self.roster.is_active(name.as_str()));
+        by_name
+            || self.roster.after(None).any(|entry| {
+                entry.member.state != State::Failed
+                    && entry.member.state.is_active()
+                    && self.seeds.contains_key(&entry.member.record.address)
+            })
+    }
+}

@@ -1,0 +1,226 @@
+//! The other members, and everything that must follow when one of them changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Instant;
+
+use wire::NodeName;
+
+use crate::member::Member;
+use crate::member::State;
+use crate::sample_set::SampleSet;
+use crate::suspicion::Suspicion;
+
+/// A member with what only this node needs to know about it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) member: Member,
+    /// The incarnation that issued the record. It lags behind while a suspicion of a newer one is all that was heard.
+    pub(crate) record_incarnation: u64,
+    pub(crate) suspicion: Option<Suspicion>,
+    /// Whether the owner of this machine has been told that it joined.
+    pub(crate) announced: bool,
+    /// When it is forgotten, once it has departed.
+    pub(crate) forget_at: Option<Instant>,
+    /// When it was last told what is held against it.
+    pub(crate) notified_at: Option<Instant>,
+}
+
+impl Entry {
+    pub(crate) fn new(member: Member) -> Self {
+        let record_incarnation = member.incarnation;
+        Self {
+            member,
+            record_incarnation,
+            suspicion: None,
+            announced: false,
+            forget_at: None,
+            notified_at: None,
+        }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        if !self.member.state.is_active() {
+            return 0;
+        }
+        fingerprint(&self.member.record.id, self.member.incarnation)
+    }
+}
+
+/// All other members by name.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: BTreeMap<NodeName, Entry>,
+    active: SampleSet,
+    failed: SampleSet,
+    /// The departed, in the order in which they will be forgotten.
+    departed: BTreeSet<(Instant, NodeName)>,
+    digest: u64,
+}
+
+impl Roster {
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub(crate) fn is_active(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.member.state.is_active())
+    }
+
+    pub(crate) fn active(&self) -> &SampleSet {
+        &self.active
+    }
+
+    pub(crate) fn failed(&self) -> &SampleSet {
+        &self.failed
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The members whose names follow `after`, in order.
+    pub(crate) fn after(&self, after: Option<&NodeName>) -> impl Iterator<Item = &Entry> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range::<NodeName, _>((from, Bound::Unbounded)).map(|(_, entry)| entry)
+    }
+
+    /// The members whose names are before `name`, in order.
+    pub(crate) fn before(&self, name: &NodeName) -> impl Iterator<Item = &Entry> {
+        self.entries.range::<NodeName, _>(..name).map(|(_, entry)| entry)
+    }
+
+    /// A fingerprint of the active members, their lives and incarnations; independent of the order of events.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The departed member that will be forgotten next, and when.
+    pub(crate) fn next_departed(&self) -> Option<&(Instant, NodeName)> {
+        self.departed.first()
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let name = entry.member.name().clone();
+        self.remove(name.as_str());
+        self.index(&name, &entry);
+        self.entries.insert(name, entry);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Entry> {
+        let (name, entry) = self.entries.remove_entry(name)?;
+        self.unindex(&name, &entry);
+        Some(entry)
+    }
+
+    /// Changes a member and everything that follows from it.
+    pub(crate) fn change<R>(&mut self, name: &str, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let (name, mut entry) = self.entries.remove_entry(name)?;
+        self.unindex(&name, &entry);
+        let result = change(&mut entry);
+        self.index(&name, &entry);
+        self.entries.insert(name, entry);
+        Some(result)
+    }
+
+    /// Changes only what nothing else follows from.
+    pub(crate) fn note(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            change(entry);
+        }
+    }
+
+    fn index(&mut self, name: &NodeName, entry: &Entry) {
+        self.digest = self.digest.wrapping_add(entry.fingerprint());
+        match entry.member.state {
+            State::Alive | State::Suspect => self.active.insert(name),
+            State::Failed => self.failed.insert(name),
+            State::Left => {}
+        }
+        if let Some(at) = entry.forget_at {
+            self.departed.insert((at, name.clone()));
+        }
+    }
+
+    fn unindex(&mut self, name: &NodeName, entry: &Entry) {
+        self.digest = self.digest.wrapping_sub(entry.fingerprint());
+        match entry.member.state {
+            State::Alive | State::Suspect => self.active.remove(name.as_str()),
+            State::Failed => self.failed.remove(name.as_str()),
+            State::Left => {}
+        }
+        if let Some(at) = entry.forget_at {
+            self.departed.remove(&(at, name.clone()));
+        }
+    }
+}
+
+/// What one active member adds to the fingerprint of a member list (FNV-1a, then mixed, since they are added up).
+///
+/// Written out because it must be the same in every version of the program; the standard library's hasher need not be.
+pub(crate) fn fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
+    let numbers = id.generation.to_le_bytes().into_iter().chain(incarnation.to_le_bytes());
+    let mut hash = id.name.as_str().bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{member, start};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    proptest! {
+        #[test]
+        fn the_indices_follow_every_change(
+            changes in proptest::collection::vec((0usize..8, 0u64..3, 0usize..5), 0..60)
+        ) {
+            let mut roster = Roster::default();
+            for (number, incarnation, state) in changes {
+                let name = format!("n{number}");
+                let departed = start() + Duration::from_secs(incarnation);
+                let set = |entry: &mut Entry, state: State| {
+                    entry.member.state = state;
+                    entry.member.incarnation = incarnation;
+                    entry.forget_at = (!state.is_active()).then_some(departed);
+                };
+                let states = [State::Alive, State::Suspect, State::Failed, State::Left];
+                match states.get(state) {
+                    None => drop(roster.remove(&name)),
+                    Some(state) if roster.get(&name).is_some() => {
+                        roster.change(&name, |entry| set(entry, *state));
+                    }
+                    Some(state) => {
+                        let mut entry = Entry::new(member(&name, 1));
+                        set(&mut entry, *state);
+                        roster.insert(entry);
+                    }
+                }
+            }
+            let members = roster.after(None).map(|entry| entry.member.clone()).collect::<Vec<_>>();
+            let names = |wanted: fn(State) -> bool| {
+                let wanted = members.iter().filter(|member| wanted(member.state));
+                wanted.map(|member| member.name().clone()).collect::<BTreeSet<_>>()
+            };
+            let set = |set: &SampleSet| set.names().iter().cloned().collect::<BTreeSet<_>>();
+            prop_assert_eq!(set(roster.active()), names(State::is_active));
+            prop_assert_eq!(set(roster.failed()), names(|state| state == State::Failed));
+            let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
+            prop_assert_eq!(departed, names(|state| !state.is_active()));
+            let digest = members.iter().filter(|member| member.state.is_active()).fold(0u64, |sum, member| {
+                sum.wrapping_add(fingerprint(&member.record.id, member.incarnation))
+            });
+            prop_assert_eq!(roster.digest(), digest);
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_same_in_every_version() {
+        assert_eq!(fingerprint(&member("a", 1).record.id, 0), 0x27136c26ccf0f27c);
+    }
+}
