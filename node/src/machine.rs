@@ -1,34 +1,51 @@
 //! The composition of membership and tables into one state machine that owns no socket, clock or thread.
 //!
 //! The driver feeds it with tokio and QUIC; the simulator feeds the very same code with a heap of timed events.
+//! Membership's events become the tables' input here, the tables' digests ride on membership's probes, and one deadline
+//! drives both.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rand_chacha::ChaCha8Rng;
-use tabledb::TableDb;
+use membership::{Membership, Purpose};
+use tabledb::{JoinError, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, FramePoll, NodeName, StreamId};
+
+/// The most a datagram has, in bytes: what every QUIC path is sure to carry, less a little.
+pub const DATAGRAM_BUDGET: usize = 1150;
+
+/// The first byte of a datagram, and of the first frame of a stream: whom it is for.
+const FOR_MEMBERSHIP: u8 = 0;
+const FOR_TABLES: u8 = 1;
 
 /// Something the node wants done on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeTransmit {
     /// Send one datagram; it may be lost.
     Datagram {
+        /// To be given to [`NodeMachine::handle_unsent`] if it is known here already that it cannot be sent.
+        id: Option<u64>,
         /// Where to.
         to: Destination,
-        /// At most the datagram budget (1,150 bytes by default).
+        /// At most [`DATAGRAM_BUDGET`].
         bytes: Vec<u8>,
     },
-    /// Open a bidirectional stream, then move frames with `poll_frame` and `handle_frame`.
+    /// Open a bidirectional stream, say who answered with [`NodeMachine::handle_stream_connected`], then move frames.
     OpenStream {
         /// The machine's own number for it.
         stream: StreamId,
         /// Where to.
         to: Destination,
     },
+    /// Break off the stream in both directions. Nothing more needs to be said about it.
+    CloseStream {
+        /// Which one.
+        stream: StreamId,
+    },
 }
 
-/// Something the owner of the node may want to know. To be extended.
+/// Something the owner of the node may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeEvent {
     /// What membership reported.
@@ -40,34 +57,85 @@ pub enum NodeEvent {
 }
 
 /// What arrived could not be used; it was dropped and counted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
-    /// The bytes did not decode, or came on a stream that is unknown.
-    #[error("{0}")]
-    Malformed(String),
+    /// The bytes do not say whom they are for.
+    #[error("{0} bytes are neither for membership nor for tables")]
+    Unaddressed(usize),
+    /// Membership did not understand it.
+    #[error(transparent)]
+    Membership(#[from] membership::MessageError),
+    /// The tables did not understand it.
+    #[error(transparent)]
+    Tables(#[from] tabledb::MessageError),
+    /// The stream is not, or no longer, open.
+    #[error("stream {} is not open", .0.0)]
+    UnknownStream(StreamId),
+}
+
+/// Whose a stream is.
+#[derive(Debug)]
+enum Stream {
+    /// The peer has not said yet.
+    Unknown { from: NodeName, source: SocketAddr },
+    Membership { inner: StreamId, announce: bool },
+    Tables { inner: StreamId, announce: bool },
+}
+
+/// How far a graceful leave has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// The final syncs of the networks are under way.
+    Networks,
+    /// Membership says good-bye.
+    Cluster,
 }
 
 /// One node without its sockets.
 #[derive(Debug)]
-pub struct NodeMachine;
+pub struct NodeMachine {
+    membership: Membership,
+    tables: TableDb,
+    streams: BTreeMap<StreamId, Stream>,
+    of_membership: BTreeMap<StreamId, StreamId>,
+    next_stream: u64,
+    leaving: Leaving,
+    events: VecDeque<NodeEvent>,
+}
 
-#[allow(missing_docs, unused_variables)]
 impl NodeMachine {
-    /// Composes the two machines. Writes are made on `tables` (thread-safe; the caller gives the time through
-    /// `tables.replica()`), after which the driver polls.
-    pub fn new(membership: membership::Membership, tables: TableDb, now: Instant, rng: ChaCha8Rng) -> Self {
-        todo!()
+    /// Composes the two machines, of which both bear the same life.
+    ///
+    /// Writes are made on `tables`, whose owner has the machine polled afterwards.
+    pub fn new(membership: Membership, tables: TableDb) -> Self {
+        debug_assert_eq!(membership.me().record.id, tables.node());
+        Self {
+            membership,
+            tables,
+            streams: BTreeMap::new(),
+            of_membership: BTreeMap::new(),
+            next_stream: 0,
+            leaving: Leaving::No,
+            events: VecDeque::new(),
+        }
     }
 
-    // Getters
-    pub fn membership(&self) -> &membership::Membership {
-        todo!()
+    // What there is to know.
+
+    /// The membership.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
+
+    /// The tables.
     pub fn tables(&self) -> &TableDb {
-        todo!()
+        &self.tables
     }
 
-    // What happens to it
+    // What happens to it.
+
+    /// A datagram arrived. `from` is the name the transport vouches for, `source` where it came from.
     pub fn handle_datagram(
         &mut self,
         from: &NodeName,
@@ -75,57 +143,309 @@ impl NodeMachine {
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), MachineError> {
-        todo!()
+        let result = self.dispatch_datagram(from, source, bytes, now);
+        self.settle(now);
+        result
     }
-    /// An inbound stream; the number is the machine's.
-    pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
-        todo!()
+
+    fn dispatch_datagram(
+        &mut self,
+        from: &NodeName,
+        source: SocketAddr,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), MachineError> {
+        match bytes {
+            [FOR_TABLES, news @ ..] => Ok(self.tables.replica().handle_datagram(from, news, now)?),
+            [FOR_MEMBERSHIP, low, high, rest @ ..] => {
+                let length = usize::from(u16::from_le_bytes([*low, *high]));
+                let (message, digest) = rest.split_at_checked(length).ok_or(MachineError::Unaddressed(bytes.len()))?;
+                self.membership.handle_datagram(from, source, message, now)?;
+                if !digest.is_empty() {
+                    // What membership has just learned comes first: the digest may speak of it.
+                    self.pass_membership_events(now);
+                    self.tables.replica().handle_digest(from, digest, now)?;
+                }
+                Ok(())
+            }
+            _ => Err(MachineError::Unaddressed(bytes.len())),
+        }
     }
+
+    /// A datagram polled lately could not be sent, as is known here and now.
+    pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
+        self.membership.handle_unsent(datagram, now);
+    }
+
+    /// A peer opened a stream; the number is the machine's.
+    pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, _now: Instant) -> StreamId {
+        self.add_stream(Stream::Unknown { from: from.clone(), source })
+    }
+
+    /// A stream this machine asked for is open, and `peer` answered.
+    pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
+        if let Some(&Stream::Membership { inner, .. }) = self.streams.get(&stream) {
+            self.membership.handle_stream_connected(inner, peer, now);
+            self.settle(now);
+        }
+    }
+
+    /// The next frame of a stream. After an error the stream is to be given up.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
-        todo!()
+        let result = self.dispatch_frame(stream, bytes, now);
+        self.settle(now);
+        result
     }
-    /// The peer finished its side cleanly (`clean`), or the stream broke or could not be opened.
-    pub fn handle_stream_closed(&mut self, stream: StreamId, clean: bool, now: Instant) {
-        todo!()
+
+    fn dispatch_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
+        let known = self.streams.get_mut(&stream).ok_or(MachineError::UnknownStream(stream))?;
+        let bytes = match known {
+            Stream::Unknown { from, source } => match bytes {
+                [FOR_MEMBERSHIP, first @ ..] => {
+                    let inner = self.membership.handle_stream_opened(from, *source, now);
+                    *known = Stream::Membership { inner, announce: false };
+                    self.of_membership.insert(inner, stream);
+                    first
+                }
+                [FOR_TABLES, first @ ..] => {
+                    let inner = self.tables.replica().handle_stream_opened(from, now);
+                    *known = Stream::Tables { inner, announce: false };
+                    first
+                }
+                _ => return Err(MachineError::Unaddressed(bytes.len())),
+            },
+            _ => bytes,
+        };
+        match *known {
+            Stream::Membership { inner, .. } => Ok(self.membership.handle_frame(inner, bytes, now)?),
+            Stream::Tables { inner, .. } => Ok(self.tables.replica().handle_frame(inner, bytes, now)?),
+            Stream::Unknown { .. } => Ok(()),
+        }
     }
-    /// A hint to the failure detector, never a verdict.
+
+    /// A stream is over in both directions, or broke, or could not be opened.
+    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        match self.streams.remove(&stream) {
+            Some(Stream::Membership { inner, .. }) => {
+                self.of_membership.remove(&inner);
+                self.membership.handle_stream_closed(inner, now);
+            }
+            Some(Stream::Tables { inner, .. }) => self.tables.replica().handle_stream_closed(inner, now),
+            Some(Stream::Unknown { .. }) | None => {}
+        }
+        self.settle(now);
+    }
+
+    /// The connection with a node broke: a hint to the failure detector, never a verdict.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
-        todo!()
+        self.membership.handle_connection_lost(peer, now);
+        self.settle(now);
     }
-    /// Early, late or twice is always legal.
+
+    /// Does what is due. Early, late or twice is always legal. What has arrived is to be handled first.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        if self.membership.poll_timeout().is_some_and(|due| due <= now) {
+            self.membership.handle_timeout(now);
+        }
+        {
+            let mut replica = self.tables.replica();
+            if replica.poll_timeout().is_some_and(|due| due <= now) {
+                replica.handle_timeout(now);
+            }
+        }
+        self.settle(now);
     }
 
-    // What its owner asks of it
+    // What its owner asks of it.
+
+    /// Joins through these addresses, which replace all earlier ones. An event tells the outcome for each.
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
-        todo!()
-    }
-    pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), tabledb::JoinError> {
-        todo!()
-    }
-    pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), tabledb::LeaveError> {
-        todo!()
-    }
-    /// Final syncs, then the farewell; `NodeEvent::Membership(LeaveCompleted)` tells when it is over.
-    pub fn leave(&mut self, now: Instant) {
-        todo!()
+        self.membership.join(seeds, now);
+        self.settle(now);
     }
 
-    // What it wants
+    /// Joins a network; [`NodeEvent::NetworkReady`] tells when it holds what the others hold.
+    pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
+        let joined = self.tables.replica().join_network(network, now);
+        self.settle(now);
+        joined
+    }
+
+    /// Leaves a network; [`NodeEvent::NetworkLeft`] tells when.
+    pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
+        let left = self.tables.replica().leave_network(network, now);
+        self.settle(now);
+        left
+    }
+
+    /// Leaves the cluster: final syncs of all networks, then the farewell.
+    /// [`membership::Event::LeaveCompleted`] tells when it is over.
+    pub fn leave(&mut self, now: Instant) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Networks;
+            for network in self.tables.networks() {
+                let _ = self.tables.replica().leave_network(&network, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    // What it wants.
+
+    /// The next thing to do on the network.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<NodeTransmit> {
-        todo!()
+        while let Some(transmit) = self.membership.poll_transmit() {
+            match transmit {
+                membership::Transmit::Datagram { id, to, bytes, purpose } => {
+                    let bytes = self.with_digest(&to, &bytes, purpose, now);
+                    return Some(NodeTransmit::Datagram { id: Some(id), to, bytes });
+                }
+                membership::Transmit::OpenStream { stream: inner, to } => {
+                    let stream = self.add_stream(Stream::Membership { inner, announce: true });
+                    self.of_membership.insert(inner, stream);
+                    return Some(NodeTransmit::OpenStream { stream, to });
+                }
+                membership::Transmit::CloseStream { stream: inner } => {
+                    if let Some(stream) = self.of_membership.remove(&inner) {
+                        self.streams.remove(&stream);
+                        return Some(NodeTransmit::CloseStream { stream });
+                    }
+                }
+            }
+        }
+        loop {
+            let transmit = self.tables.replica().poll_transmit(now)?;
+            match transmit {
+                tabledb::Transmit::Datagram { to, bytes } => {
+                    let Some(to) = self.destination(&to) else { continue };
+                    let mut datagram = Vec::with_capacity(bytes.len() + 1);
+                    datagram.push(FOR_TABLES);
+                    datagram.extend_from_slice(&bytes);
+                    return Some(NodeTransmit::Datagram { id: None, to, bytes: datagram });
+                }
+                tabledb::Transmit::OpenStream { stream: inner, to } => match self.destination(&to) {
+                    Some(to) => {
+                        let stream = self.add_stream(Stream::Tables { inner, announce: true });
+                        return Some(NodeTransmit::OpenStream { stream, to });
+                    }
+                    None => self.tables.replica().handle_stream_closed(inner, now),
+                },
+            }
+        }
     }
-    /// Called whenever the stream can take a frame: after opening, after each handled frame, after each sent frame.
+
+    /// What a stream has to say next; to be asked whenever it can take a frame: when it is open, after a frame was
+    /// handled, and after a frame was sent.
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
-        todo!()
+        let (poll, kind, announce) = match self.streams.get_mut(&stream) {
+            None => return FramePoll::Finish,
+            Some(Stream::Unknown { .. }) => return FramePoll::Wait,
+            Some(Stream::Membership { inner, announce }) => {
+                (self.membership.poll_frame(*inner, now), FOR_MEMBERSHIP, announce)
+            }
+            Some(Stream::Tables { inner, announce }) => {
+                (self.tables.replica().poll_frame(*inner, now), FOR_TABLES, announce)
+            }
+        };
+        let poll = match poll {
+            FramePoll::Frame(frame) if std::mem::take(announce) => {
+                let mut first = Vec::with_capacity(frame.len() + 1);
+                first.push(kind);
+                first.extend_from_slice(&frame);
+                FramePoll::Frame(first)
+            }
+            other => other,
+        };
+        self.settle(now);
+        poll
     }
+
+    /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
-        todo!()
+        self.events.pop_front()
     }
+
+    /// When [`Self::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        [self.membership.poll_timeout(), self.tables.replica().poll_timeout()].into_iter().flatten().min()
     }
-    /// Longest time any deadline may lie ahead; a driver may sleep at most this long.
-    pub const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+    // How the two are kept in step.
+
+    /// Passes on what each has to tell the other.
+    fn settle(&mut self, now: Instant) {
+        self.pass_membership_events(now);
+        loop {
+            let event = self.tables.replica().poll_event();
+            match event {
+                None => break,
+                Some(tabledb::Event::NetworkReady(network)) => self.events.push_back(NodeEvent::NetworkReady(network)),
+                Some(tabledb::Event::NetworkLeft(network)) => self.events.push_back(NodeEvent::NetworkLeft(network)),
+                Some(tabledb::Event::GenerationTaken) => {
+                    let generation = self.tables.node().generation;
+                    let life = self.membership.renew(generation, now);
+                    self.tables.replica().renew(life.generation, now);
+                    self.pass_membership_events(now);
+                }
+            }
+        }
+        if self.leaving == Leaving::Networks && self.tables.replica().is_off_all_networks() {
+            self.leaving = Leaving::Cluster;
+            self.membership.leave(now);
+            self.pass_membership_events(now);
+        }
+    }
+
+    fn pass_membership_events(&mut self, now: Instant) {
+        while let Some(event) = self.membership.poll_event() {
+            self.inform_tables(&event, self.tables.replica(), now);
+            self.events.push_back(NodeEvent::Membership(event));
+        }
+    }
+
+    fn inform_tables(&self, event: &membership::Event, mut replica: ReplicaGuard<'_>, now: Instant) {
+        use membership::Event;
+        match event {
+            Event::Joined(record) | Event::Returned(record) => replica.handle_owner_alive(&record.id, now),
+            Event::Replaced { new, .. } => replica.handle_owner_alive(&new.id, now),
+            Event::Failed(life) => replica.handle_owner_failed(life, now),
+            Event::Left(life) | Event::Forgotten(life) => replica.handle_owner_gone(life, now),
+            Event::SeedAnswered { id, .. } => replica.handle_cluster_joined(&id.name, now),
+            Event::GenerationRaised(life) => replica.renew(life.generation, now),
+            Event::Updated(_)
+            | Event::Suspected(_)
+            | Event::Refuted(_)
+            | Event::SeedFailed { .. }
+            | Event::SeedsMissing
+            | Event::NameConflict(_)
+            | Event::LeaveCompleted => {}
+        }
+    }
+
+    /// A probe or its answer has room for the tables' digest: whoever is behind learns of it within a probe interval.
+    fn with_digest(&mut self, to: &Destination, message: &[u8], purpose: Purpose, now: Instant) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(message.len() + 64);
+        bytes.push(FOR_MEMBERSHIP);
+        bytes.extend_from_slice(&(message.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(message);
+        if let (Purpose::Probe | Purpose::Ack, Some(peer)) = (purpose, &to.name) {
+            let room = DATAGRAM_BUDGET.saturating_sub(bytes.len());
+            if let Some(digest) = self.tables.replica().digest_for(peer, room, now) {
+                bytes.extend_from_slice(&digest);
+            }
+        }
+        bytes
+    }
+
+    fn destination(&self, peer: &NodeName) -> Option<Destination> {
+        let member = self.membership.member(peer.as_str())?;
+        Some(Destination { name: Some(peer.clone()), address: member.record.address })
+    }
+
+    fn add_stream(&mut self, stream: Stream) -> StreamId {
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        self.streams.insert(id, stream);
+        id
+    }
 }

@@ -174,6 +174,11 @@ impl Replica {
         names
     }
 
+    /// Whether this node is on no network, not even one that it is leaving.
+    pub fn is_off_all_networks(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
     /// The nodes on `network`, this one included, that are alive; sorted. Known for every network of the cluster.
     pub fn network_peers(&self, network: &str) -> Vec<NodeName> {
         let mut peers: Vec<NodeName> = self.common.owners.members_of(network).cloned().collect();

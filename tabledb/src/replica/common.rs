@@ -17,7 +17,7 @@ use crate::Config;
 /// Something the replica wants done on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
-    /// Send one datagram of at most 1,150 bytes; it may be lost.
+    /// Send one datagram of at most 1,140 bytes; it may be lost.
     Datagram {
         /// To which node.
         to: NodeName,
