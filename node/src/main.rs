@@ -1,3 +1,5 @@
 //! The `networkdb` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    node::cli::main()
+}

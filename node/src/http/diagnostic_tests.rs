@@ -55,9 +55,7 @@ fn unknown_paths_point_to_help() {
     for path in ["/", "/nosuch", "/help/", "/Ready"] {
         assert_eq!(
             parse(path),
-            Err(format!(
-                "not implemented\nUsage: URL path: {path} no method implemented check /help\n"
-            ))
+            Err(format!("not implemented\nUsage: URL path: {path} no method implemented check /help\n"))
         );
     }
 }
@@ -93,7 +91,10 @@ fn members_are_separated_by_commas() {
 
 #[test]
 fn a_failed_join_is_told_in_the_originals_frame() {
-    assert_eq!(text_of(&joined(Err("nobody answered"))), "FAIL\nError: /join error in the DB join nobody answered");
+    assert_eq!(
+        text_of(&joined(Err("nobody answered"))),
+        "FAIL\nError: /join error in the DB join nobody answered"
+    );
     assert_eq!(text_of(&joined::<&str>(Ok(2))), "OK");
 }
 
@@ -125,7 +126,10 @@ fn an_entry_is_created_shown_updated_and_deleted() {
         ask(&db, "/createentry?tname=tab&nid=net&key=k1&value=aGVsbG8="),
         "FAIL\nError: cannot create entry in table tab with network id net and key k1, already exists"
     );
-    assert_eq!(ask(&db, "/getentry?tname=tab&nid=net&key=k1"), "OK\n0) k:`k1` -> v:`aGVsbG8=` owner:`node-1`\n");
+    assert_eq!(
+        ask(&db, "/getentry?tname=tab&nid=net&key=k1"),
+        "OK\n0) k:`k1` -> v:`aGVsbG8=` owner:`node-1`\n"
+    );
     assert_eq!(ask(&db, "/updateentry?unsafe&tname=tab&nid=net&key=k1&value=bye"), "OK");
     assert_eq!(
         ask(&db, "/getentry?unsafe&tname=tab&nid=net&key=k1"),

@@ -37,8 +37,7 @@ struct Endpoints {
 pub(super) fn router(node: Node, stopping: Receiver<bool>) -> Router {
     let started = Instant::now();
     let mirrors = Mirrors::new(node.tables().clone());
-    let endpoints =
-        Arc::new(Endpoints { node: node.clone(), mirrors, started, requests: AtomicU64::new(0) });
+    let endpoints = Arc::new(Endpoints { node: node.clone(), mirrors, started, requests: AtomicU64::new(0) });
     Router::new()
         .route("/metrics", get(metrics))
         // Whatever is not known is answered too, and any method is as good as GET: so does the original.
@@ -93,7 +92,8 @@ impl Endpoints {
                 return off_the_runtime(move || diagnostic::watch_table(&self.mirrors, &table)).await;
             }
             Call::WatchedTableEntries(table) => {
-                return off_the_runtime(move || diagnostic::watched_table_entries(&self.mirrors, &table)).await;
+                return off_the_runtime(move || diagnostic::watched_table_entries(&self.mirrors, &table))
+                    .await;
             }
         };
         reply.render(spelling)

@@ -24,7 +24,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     /// As many tables as allowed are followed.
-    #[error("{MAX_TABLES} tables are watched already, as many as may be; use /v1/watch, which ends with its caller")]
+    #[error(
+        "{MAX_TABLES} tables are watched already, as many as may be; use /v1/watch, which ends with its caller"
+    )]
     TooMany,
     /// The system gave no thread.
     #[error("the system gave no thread to watch the table with: {0}")]

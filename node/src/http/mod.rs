@@ -4,6 +4,7 @@ pub mod diagnostic;
 mod endpoints;
 pub mod metrics;
 pub mod mirror;
+pub(crate) mod pieces;
 pub mod query;
 pub mod reply;
 mod server;

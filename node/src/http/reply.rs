@@ -159,12 +159,7 @@ impl Details {
     }
 }
 
-fn write_entry(
-    out: &mut Vec<u8>,
-    index: usize,
-    entry: &Entry,
-    values: ValueSpelling,
-) -> std::io::Result<()> {
+fn write_entry(out: &mut Vec<u8>, index: usize, entry: &Entry, values: ValueSpelling) -> std::io::Result<()> {
     write!(out, "{index}) k:`{}` -> v:`", entry.key)?;
     match values {
         ValueSpelling::Base64 => write!(out, "{}", to_base64(&entry.value))?,
@@ -423,7 +418,8 @@ mod tests {
 
     #[test]
     fn pretty_json_is_indented_by_two_spaces() {
-        let reply = Reply::ok(Details::Peers(vec![Peer { name: "a".into(), ip: Some([10, 0, 0, 1].into()) }]));
+        let reply =
+            Reply::ok(Details::Peers(vec![Peer { name: "a".into(), ip: Some([10, 0, 0, 1].into()) }]));
         assert_eq!(
             String::from_utf8(reply.render(Spelling::PrettyJson)).unwrap(),
             "{\n  \"message\": \"OK\",\n  \"details\": {\n    \"size\": 1,\n    \"entries\": [\n      {\n        \

@@ -33,7 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody else has the port.
-    #[error("the HTTP address {0} is in use by another program; choose another one with --http, or port 0 for any that is free")]
+    #[error(
+        "the HTTP address {0} is in use by another program; choose another one with --http, or port 0 for any that is free"
+    )]
     InUse(SocketAddr),
     /// The address is none of this host's, or something else is wrong with it.
     #[error("cannot listen for HTTP on {0}: {1}; choose an address of this host with --http")]
@@ -55,8 +57,7 @@ impl HttpServer {
             io::ErrorKind::AddrInUse => ListenError::InUse(address),
             _ => ListenError::Unusable(address, error),
         })?;
-        let local_address =
-            listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
+        let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
         let (stopping, stopped) = watch::channel(false);
         let router = endpoints::router(node, stopped.clone());
         let serving = tokio::spawn(serve(listener, router, stopped));

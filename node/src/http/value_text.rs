@@ -82,9 +82,9 @@ mod tests {
             ("ab c", 2),     // a plus sign that the query turned into a blank
             ("=abc", 0),
             ("a===", 1),
-            ("ab=", 3),      // the second one is missing at the end
-            ("ab=c", 2),     // the second one is something else
-            ("ab==cd", 4),   // more after the end
+            ("ab=", 3),    // the second one is missing at the end
+            ("ab=c", 2),   // the second one is something else
+            ("ab==cd", 4), // more after the end
             ("abc=d", 4),
             ("żab=", 0),
         ] {

@@ -78,10 +78,20 @@ async fn join(
     State(Cluster { node, .. }): State<Cluster>,
     request: Result<Json<JoinRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<JoinOutcome>, Refused> {
-    let Json(JoinRequest { seeds }) = request
-        .map_err(|error| Refused::new(error.status(), format_args!("{}; wanted is {{\"seeds\":[\"host:port\"]}} as application/json", error.body_text())))?;
+    let Json(JoinRequest { seeds }) = request.map_err(|error| {
+        Refused::new(
+            error.status(),
+            format_args!(
+                "{}; wanted is {{\"seeds\":[\"host:port\"]}} as application/json",
+                error.body_text()
+            ),
+        )
+    })?;
     if seeds.is_empty() {
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "there are no seeds in the request; name at least one"));
+        return Err(Refused::new(
+            StatusCode::BAD_REQUEST,
+            "there are no seeds in the request; name at least one",
+        ));
     }
     let answered = node
         .join(&seeds)
@@ -152,7 +162,10 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn a_member_is_shown_with_its_ages() {
-        let (now, name) = (Instant::now() + Duration::from_secs(60), |name| NodeName::new(name).unwrap());
+        fn name(name: &str) -> NodeName {
+            NodeName::new(name).unwrap()
+        }
+        let now = Instant::now() + Duration::from_secs(60);
         let member = Member {
             record: NodeRecord {
                 id: NodeId::new(name("n2"), 7),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
+use serde::Deserialize;
 use tabledb::TableDb;
 
 use super::import::import;
@@ -32,11 +33,23 @@ pub(super) fn router(db: TableDb) -> Router {
     Router::new()
         .route("/networks/{network}/tables", get(list_tables))
         .route("/networks/{network}/tables/{table}/entries", get(export_table).post(import_table))
-        .route(
-            "/networks/{network}/tables/{table}/entries/{key}",
-            get(show_entry).post(create_entry).put(update_entry).delete(delete_entry),
-        )
+        .route("/networks/{network}/tables/{table}/entries/{key}", one_entry())
+        // An empty key is a key, but an empty part of a path is none.
+        .route("/networks/{network}/tables/{table}/entries/", one_entry())
         .with_state(db)
+}
+
+fn one_entry() -> MethodRouter<TableDb> {
+    get(show_entry).post(create_entry).put(update_entry).delete(delete_entry)
+}
+
+/// Which entry a path names.
+#[derive(Deserialize)]
+struct Place {
+    network: String,
+    table: String,
+    #[serde(default)]
+    key: String,
 }
 
 async fn list_tables(
@@ -83,7 +96,8 @@ async fn import_table(
         Some(b"create") => ImportMode::Create,
         Some(other) => {
             let other = String::from_utf8_lossy(other);
-            let sentence = format_args!("the mode {other} is unknown; upsert (the default) and create are known");
+            let sentence =
+                format_args!("the mode {other} is unknown; upsert (the default) and create are known");
             return Err(Refused::new(StatusCode::BAD_REQUEST, sentence));
         }
     };
@@ -92,7 +106,7 @@ async fn import_table(
 
 async fn show_entry(
     State(db): State<TableDb>,
-    Path((network, table, key)): Path<(String, String, String)>,
+    Path(Place { network, table, key }): Path<Place>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
@@ -104,7 +118,9 @@ async fn show_entry(
         return Ok(Json(EntryRecord::from(&entry)).into_response());
     }
     let mut response = entry.value.to_vec().into_response();
-    response.headers_mut().insert(CONTENT_TYPE, "application/octet-stream".parse().expect("it is a media type"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, "application/octet-stream".parse().expect("it is a media type"));
     // A node's name has no control characters, but it may have others that a header cannot carry.
     if let Ok(owner) = entry.owner.as_str().parse() {
         response.headers_mut().insert(OWNER_HEADER, owner);
@@ -114,7 +130,7 @@ async fn show_entry(
 
 async fn create_entry(
     State(db): State<TableDb>,
-    Path((network, table, key)): Path<(String, String, String)>,
+    Path(Place { network, table, key }): Path<Place>,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let value = value_of(body).await?;
@@ -124,7 +140,7 @@ async fn create_entry(
 
 async fn update_entry(
     State(db): State<TableDb>,
-    Path((network, table, key)): Path<(String, String, String)>,
+    Path(Place { network, table, key }): Path<Place>,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let value = value_of(body).await?;
@@ -134,7 +150,7 @@ async fn update_entry(
 
 async fn delete_entry(
     State(db): State<TableDb>,
-    Path((network, table, key)): Path<(String, String, String)>,
+    Path(Place { network, table, key }): Path<Place>,
 ) -> Result<StatusCode, Refused> {
     db.delete(&network, &table, &key)?;
     Ok(StatusCode::NO_CONTENT)

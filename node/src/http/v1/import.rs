@@ -106,7 +106,13 @@ impl Import<'_> {
 
     fn stopped(&self, status: StatusCode, why: &str) -> Refused {
         let written = self.outcome.created + self.outcome.updated;
-        Refused::new(status, format_args!("the import stopped after line {}: {why}; {written} entries were written", self.line))
+        Refused::new(
+            status,
+            format_args!(
+                "the import stopped after line {}: {why}; {written} entries were written",
+                self.line
+            ),
+        )
     }
 }
 
@@ -207,7 +213,8 @@ mod tests {
     async fn bad_lines_are_told_with_their_number_and_the_others_are_taken() {
         let db = db();
         let outcome =
-            run(&db, ImportMode::Upsert, "{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"b\"}\n").await;
+            run(&db, ImportMode::Upsert, "{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"b\"}\n")
+                .await;
         assert_eq!((outcome.created, outcome.failed), (1, 2));
         assert!(outcome.errors[0].starts_with("line 2: "), "{outcome:?}");
         assert_eq!(outcome.errors[1], "line 3: there is neither a value nor a value_base64");

@@ -303,7 +303,10 @@ mod tests {
 
     #[test]
     fn an_entry_is_text_or_base64_and_comes_back_as_it_was() {
-        assert_eq!(json(&EntryRecord::from(&entry("żółw".as_bytes()))), r#"{"key":"k","value":"żółw","owner":"n1"}"#);
+        assert_eq!(
+            json(&EntryRecord::from(&entry("żółw".as_bytes()))),
+            r#"{"key":"k","value":"żółw","owner":"n1"}"#
+        );
         assert_eq!(
             json(&EntryRecord::from(&entry(&[0xff, 0]))),
             r#"{"key":"k","value_base64":"/wA=","owner":"n1"}"#
@@ -347,9 +350,11 @@ mod tests {
             WatchRecord::from(&WatchEvent::Change(change.clone()))
         );
         let deleted = Change { kind: ChangeKind::Delete, value: None, ..change };
-        assert!(json(&WatchRecord::from(&WatchEvent::Change(deleted))).starts_with(
-            r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64""#
-        ));
+        assert!(
+            json(&WatchRecord::from(&WatchEvent::Change(deleted))).starts_with(
+                r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64""#
+            )
+        );
         assert_eq!(json(&WatchRecord::from(&WatchEvent::Lagged)), r#"{"event":"lagged"}"#);
         let lagged = serde_json::from_str::<WatchRecord>(r#"{"event":"lagged"}"#).unwrap();
         assert_eq!(lagged.change, None);

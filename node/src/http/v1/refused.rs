@@ -37,9 +37,9 @@ impl IntoResponse for Refused {
 impl From<WriteError> for Refused {
     fn from(error: WriteError) -> Self {
         let status = match &error {
-            WriteError::NotJoined { .. } | WriteError::CannotUpdate { .. } | WriteError::CannotDelete { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            WriteError::NotJoined { .. }
+            | WriteError::CannotUpdate { .. }
+            | WriteError::CannotDelete { .. } => StatusCode::NOT_FOUND,
             WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
             WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,
             WriteError::Length { .. } => StatusCode::BAD_REQUEST,

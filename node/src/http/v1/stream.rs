@@ -1,15 +1,15 @@
 //! Response bodies that are made while they are sent, so that no answer is ever held in memory as a whole.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use hyper::body::{Bytes, Frame};
+use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use tokio::sync::mpsc;
+
+use crate::http::pieces::Pieces;
 
 /// A piece is sent when it has reached this size.
 const PIECE_BYTES: usize = 64 << 10;
@@ -20,24 +20,9 @@ const PIECES: usize = 4;
 /// One JSON value a line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
-/// The reader's end: a body of an answer.
-struct Pieces(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
-
 /// The writer's end: takes lines from a thread that may block.
 pub(super) struct LineWriter {
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
     piece: Vec<u8>,
 }
 
@@ -65,7 +50,7 @@ impl LineWriter {
             return Ok(());
         }
         let piece = std::mem::take(&mut self.piece);
-        self.pieces.blocking_send(piece.into()).map_err(|_| ReaderGone)
+        self.pieces.blocking_send(Ok(piece.into())).map_err(|_| ReaderGone)
     }
 
     /// Whether the reader has gone away.

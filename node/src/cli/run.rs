@@ -1,0 +1,169 @@
+//! `networkdb run`: one node until it is told to end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use wire::NodeName;
+
+use super::failure::Failure;
+use super::logging;
+use crate::config::{RunOptions, Settings};
+use crate::config_values::LogFormat;
+use crate::http::HttpServer;
+use crate::{Node, NodeConfig};
+
+/// The pause after the first try to join that failed; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries to join.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// HTTP calls under way get this long to finish when the node ends.
+const HTTP_LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// Runs a node, or with `check` only shows what it would run with.
+pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure> {
+    let host_name = gethostname::gethostname().to_string_lossy().into_owned();
+    let mut settings = Settings::resolve(options, &host_name).map_err(Failure::unusable)?;
+    if check {
+        super::output::print(&settings.to_toml())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(ip) = settings.advertised_ip().map_err(Failure::unusable)? {
+        settings.advertise = Some((ip, settings.bind.port()).into());
+    }
+    logging::start(&settings.log_level, settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unusable(format_args!("the system refused what a node needs: {error}")))?;
+    let outcome = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::listen()?;
+    let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
+    let http = match settings.http {
+        None => None,
+        Some(address) => match HttpServer::start(node.clone(), address).await {
+            Ok(server) => Some(server),
+            Err(error) => {
+                node.shutdown(settings.leave_time).await;
+                return Err(Failure::unusable(error));
+            }
+        },
+    };
+    announce(&settings, &node, http.as_ref());
+    let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
+    stop.told().await;
+    joining.abort();
+    tracing::info!("leaving the cluster; a second signal ends the node at once");
+    let leaving = async {
+        let web = async {
+            if let Some(server) = http {
+                server.shutdown(HTTP_LEAVE_TIME).await;
+            }
+        };
+        tokio::join!(node.shutdown(settings.leave_time), web)
+    };
+    tokio::select! {
+        _ = leaving => Ok(ExitCode::SUCCESS),
+        number = stop.told() => {
+            node.abort();
+            // As the shell tells a process that a signal ended.
+            Ok(ExitCode::from(128 + number))
+        }
+    }
+}
+
+fn node_config(settings: &Settings) -> NodeConfig {
+    NodeConfig {
+        name: settings.name.clone(),
+        cluster: settings.cluster.as_str().to_owned(),
+        bind: settings.bind,
+        advertise: settings.advertise,
+        seeds: settings.seeds.clone(),
+        networks: settings.networks.clone(),
+        labels: settings.labels.clone(),
+        reap_time: settings.reap_time,
+    }
+}
+
+/// Tells people, or programs, who runs here and where it can be asked.
+fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
+    let (name, cluster): (NodeName, _) = (node.id().name, &settings.cluster);
+    let address = node.advertised_address();
+    let seeds = match settings.seeds.as_slice() {
+        [] => "none (waits for others to join)".to_owned(),
+        seeds => seeds.join(", "),
+    };
+    let url = http.map_or("off".to_owned(), |http| format!("http://{}/help", http.local_address()));
+    match settings.log_format {
+        LogFormat::Json => {
+            tracing::info!(%name, %cluster, %address, bind = %settings.bind, seeds, diagnostics = url, "node started");
+        }
+        LogFormat::Text => {
+            let line =
+                format!("node {name} of cluster {cluster} at {address}; seeds: {seeds}; diagnostics: {url}");
+            // A node does its work whether or not somebody reads this.
+            let _ = super::output::print(&format!("networkdb {}: {line}\n", env!("CARGO_PKG_VERSION")));
+        }
+    }
+    if settings.keys.is_development() {
+        tracing::warn!(
+            "no secret: this node uses the development secret that everybody knows, and talks to this host only; make one \
+             with `networkdb keygen --out secret` and give it with --secret-file secret"
+        );
+    }
+}
+
+/// Joins through the seeds, and tries again until it has worked once; after that the node sees to it.
+async fn keep_joining(node: Node, seeds: Vec<String>) {
+    if seeds.is_empty() {
+        return;
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match node.join(&seeds).await {
+            Ok(answered) => {
+                tracing::info!(
+                    answered,
+                    seeds = seeds.len(),
+                    members = node.members().len(),
+                    "joined the cluster"
+                );
+                return;
+            }
+            Err(error) => tracing::warn!("{error}; trying again in {} s", pause.as_secs()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The signals that end a node.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::unusable(format_args!("cannot listen for signals: {error}")))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one and gives its number.
+    async fn told(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Which of the sources of a setting counts, and what is refused.
+
+use std::io::Write as _;
+
+use clap::Parser;
+use tempfile::NamedTempFile;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+fn options(flags: &[&str]) -> RunOptions {
+    Command::try_parse_from([&["run"], flags].concat()).unwrap().options
+}
+
+fn resolve(flags: &[&str]) -> Result<Settings, String> {
+    Settings::resolve(options(flags), "host").map_err(|error| error.to_string())
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+#[test]
+fn without_anything_said_a_node_talks_to_its_own_host_only() {
+    let settings = resolve(&[]).unwrap();
+    assert_eq!(settings.name.as_str(), "host");
+    assert_eq!(settings.cluster.as_str(), "default");
+    assert_eq!(settings.bind, "127.0.0.1:7946".parse().unwrap());
+    assert_eq!(settings.http, Some("127.0.0.1:2000".parse().unwrap()));
+    assert!(settings.keys.is_development());
+    assert_eq!(settings.reap_time, Duration::from_secs(1800));
+    assert_eq!(settings.preset, Preset::Lan);
+}
+
+#[test]
+fn with_a_secret_it_listens_on_all_addresses() {
+    let secret = file(&transport::generate_secret());
+    let settings = resolve(&["--secret-file", path(&secret)]).unwrap();
+    assert_eq!(settings.bind, "0.0.0.0:7946".parse().unwrap());
+    assert!(!settings.keys.is_development());
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let file = file(
+        "name = \"from-file\"\nseeds = [\"a\"]\nhttp = \"127.0.0.1:3000\"\npreset = \"wan\"\n[labels]\nzone = \"a\"\n",
+    );
+    let settings =
+        resolve(&["--config", path(&file), "--name", "from-flag", "--seed", "b", "--seed", "c,d"]).unwrap();
+    assert_eq!(settings.name.as_str(), "from-flag");
+    assert_eq!(settings.seeds, ["b", "c", "d"]);
+    assert_eq!(settings.http, Some("127.0.0.1:3000".parse().unwrap()));
+    assert_eq!(settings.preset, Preset::Wan);
+    assert_eq!(settings.labels["zone"], "a");
+    assert_eq!(settings.log_level, "info");
+}
+
+#[test]
+fn other_hosts_are_let_in_with_a_secret_only() {
+    let error = resolve(&["--bind", "0.0.0.0"]).unwrap_err();
+    assert!(
+        error.contains("0.0.0.0:7946 is not a loopback address") && error.contains("networkdb keygen"),
+        "{error}"
+    );
+    assert!(resolve(&["--bind", "127.0.0.2"]).is_ok());
+    assert!(resolve(&["--bind", "::1"]).is_ok());
+}
+
+#[test]
+fn files_that_are_missing_or_wrong_are_named() {
+    let error = resolve(&["--secret-file", "/nowhere/secret"]).unwrap_err();
+    assert!(error.starts_with("cannot read the secret file /nowhere/secret: "), "{error}");
+    let error = resolve(&["--config", "/nowhere/config"]).unwrap_err();
+    assert!(error.starts_with("cannot read the configuration file /nowhere/config: "), "{error}");
+    let wrong = file("swordfish\n");
+    let error = resolve(&["--secret-file", path(&wrong)]).unwrap_err();
+    assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+    let wrong = file("bind = 1\n");
+    let error = resolve(&["--config", path(&wrong)]).unwrap_err();
+    assert!(error.starts_with(&format!("configuration file {}: line 1: ", path(&wrong))), "{error}");
+}
+
+#[test]
+fn the_secret_file_is_looked_for_beside_the_configuration_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), &*transport::generate_secret()).unwrap();
+    let config = folder.path().join("node.toml");
+    std::fs::write(&config, "secret-file = \"secret\"\n").unwrap();
+    assert!(resolve(&["--config", config.to_str().unwrap()]).is_ok());
+}
+
+#[test]
+fn an_advertised_address_without_port_gets_the_bound_port() {
+    let settings = resolve(&["--bind", "127.0.0.1:9", "--advertise", "127.0.0.2"]).unwrap();
+    assert_eq!(settings.advertise, Some("127.0.0.2:9".parse().unwrap()));
+    let error = resolve(&["--advertise", "0.0.0.0"]).unwrap_err();
+    assert!(error.contains("an address that other nodes can reach"), "{error}");
+}
+
+#[test]
+fn what_to_advertise_is_found_out_only_when_listening_on_all_addresses() {
+    let settings = resolve(&["--bind", "127.0.0.1"]).unwrap();
+    assert_eq!(settings.advertised_ip().unwrap(), None);
+    let secret = file(&transport::generate_secret());
+    let settings = resolve(&["--secret-file", path(&secret), "--seed", "host.invalid,127.0.0.5:1"]).unwrap();
+    assert_eq!(settings.advertised_ip().unwrap(), Some("127.0.0.1".parse().unwrap()));
+}
+
+#[test]
+fn empty_lists_are_empty() {
+    let settings = resolve(&["--seed", "", "--network", ""]).unwrap();
+    assert!(settings.seeds.is_empty() && settings.networks.is_empty());
+    assert!(resolve(&["--network", "a,,b"]).is_err());
+}
+
+#[test]
+fn a_host_name_that_is_no_node_name_asks_for_one() {
+    let error = Settings::resolve(options(&[]), "").unwrap_err().to_string();
+    assert!(error.contains("--name"), "{error}");
+}
+
+#[test]
+fn the_printed_settings_are_a_file_that_says_the_same() {
+    let flags =
+        ["--name", "n\"1", "--seed", "a,b", "--label", "zone=a", "--http", "off", "--advertise", "127.0.0.9"];
+    let settings = resolve(&flags).unwrap();
+    let again = file(&settings.to_toml());
+    assert_eq!(resolve(&["--config", path(&again)]).unwrap().to_toml(), settings.to_toml());
+}

@@ -1,0 +1,201 @@
+//! How single settings are written.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// The port on which nodes talk to each other unless another is given.
+pub const DEFAULT_PORT: u16 = 7946;
+
+/// The port of the HTTP endpoints unless another is given.
+pub const DEFAULT_HTTP_PORT: u16 = 2000;
+
+/// An IP address, with or without a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ListenAddress {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl ListenAddress {
+    /// The whole address; `default` is its port if it was given none.
+    pub fn with_port(self, default: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port.unwrap_or(default))
+    }
+}
+
+/// A text that is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an IP address; right would be 127.0.0.1, 10.0.0.1:7946, ::1 or [::1]:7946")]
+pub struct AddressError(String);
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = bare.parse() {
+            return Ok(Self { ip, port: None });
+        }
+        let address = text.parse::<SocketAddr>().map_err(|_| AddressError(text.to_owned()))?;
+        Ok(Self { ip: address.ip(), port: Some(address.port()) })
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+/// Where to answer HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum HttpAddress {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(ListenAddress),
+}
+
+impl FromStr for HttpAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
+impl TryFrom<String> for HttpAddress {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+/// How to write log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As it is written in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Which kind of network lies between the nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// A local network: failures are noticed within seconds.
+    #[default]
+    Lan,
+    /// Far apart: more patience.
+    Wan,
+    /// All on one host: hardly any patience.
+    Loopback,
+}
+
+impl Preset {
+    /// As it is written in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Wan => "wan",
+            Self::Loopback => "loopback",
+        }
+    }
+
+    /// The intervals of membership that fit.
+    pub fn membership(self) -> membership::Config {
+        match self {
+            Self::Lan => membership::Config::lan(),
+            Self::Wan => membership::Config::wan(),
+            Self::Loopback => membership::Config::loopback(),
+        }
+    }
+}
+
+/// Reads `key=value`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not a label; right would be zone=a")),
+    }
+}
+
+/// Checks what is to be logged.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{text:?} says not what to log; right would be error, warn, info, debug, trace, off, or info,transport=debug"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_and_without_port() {
+        for (text, whole) in [
+            ("127.0.0.1", "127.0.0.1:7946"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.0.0.1:0", "10.0.0.1:0"),
+            ("::1", "[::1]:7946"),
+            ("[::1]", "[::1]:7946"),
+            ("[::1]:2", "[::1]:2"),
+        ] {
+            let address = text.parse::<ListenAddress>().unwrap();
+            assert_eq!(address.with_port(DEFAULT_PORT), whole.parse::<SocketAddr>().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_with_examples() {
+        for text in ["", "localhost", "127.0.0.1:", "127.0.0.1:99999", "[::1", "1.2.3"] {
+            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")) && error.contains("right would be"), "{error}");
+        }
+    }
+
+    #[test]
+    fn http_can_be_off() {
+        assert_eq!("off".parse(), Ok(HttpAddress::Off));
+        assert_eq!("::1".parse(), Ok(HttpAddress::At("::1".parse().unwrap())));
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(label("zone=a"), Ok(("zone".into(), "a".into())));
+        assert_eq!(label("note=a=b"), Ok(("note".into(), "a=b".into())));
+        assert_eq!(label("empty="), Ok(("empty".into(), String::new())));
+        assert!(label("zone").is_err() && label("=a").is_err() && label("").is_err());
+    }
+
+    #[test]
+    fn log_filters() {
+        assert!(log_filter("info").is_ok() && log_filter("info,transport=debug").is_ok());
+        assert!(log_filter("").is_err());
+        assert!(log_filter("transport=loud").is_err());
+    }
+}
