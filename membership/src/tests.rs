@@ -1,5 +1,8 @@
 //! What the tests of this crate share.
 
+mod network;
+mod scenarios;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::OnceLock;

@@ -1,0 +1,578 @@
+//! A simulated network for the tests of this crate: virtual time, real bytes, seeded latency, loss and cuts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wire::{FramePoll, NodeName, StreamId};
+
+use super::{address, record, start};
+use crate::{Config, Event, Membership, NodeRecord, State, Transmit};
+
+/// One process and what it told its owner.
+pub(crate) struct Process {
+    pub(crate) record: NodeRecord,
+    machine: Option<Membership>,
+    /// Distinguishes the processes that ran in this place.
+    run: u64,
+    pub(crate) events: Vec<(Instant, Event)>,
+    paused_until: Option<Instant>,
+    inbox: VecDeque<Happening>,
+}
+
+/// One end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct End {
+    place: usize,
+    run: u64,
+    stream: StreamId,
+}
+
+struct Line {
+    other: Option<End>,
+    /// When the last thing sent from here arrives: streams keep their order.
+    arrives: Instant,
+    finished: bool,
+    other_finished: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Wake { run: u64 },
+    Datagram { from: usize, wanted: Option<NodeName>, bytes: Vec<u8> },
+    Open { from: End, wanted: Option<NodeName> },
+    Connected { stream: StreamId, run: u64, peer: NodeName },
+    Frame { stream: StreamId, run: u64, bytes: Vec<u8> },
+    Finished { stream: StreamId, run: u64 },
+    Broken { stream: StreamId, run: u64 },
+    Resume,
+}
+
+pub(crate) struct Network {
+    pub(crate) now: Instant,
+    rng: ChaCha8Rng,
+    queue: BTreeMap<(Instant, u64), (usize, Happening)>,
+    next: u64,
+    pub(crate) processes: Vec<Process>,
+    lines: BTreeMap<End, Line>,
+    pub(crate) config: Config,
+    pub(crate) latency: (Duration, Duration),
+    /// The share of datagrams that get lost.
+    pub(crate) loss: f64,
+    /// Whether no stream can be opened.
+    pub(crate) streams_fail: bool,
+    cut: BTreeSet<(usize, usize)>,
+    seed: u64,
+    /// What happened, so that a run that met nothing cannot count as a proof.
+    pub(crate) datagrams: u64,
+    pub(crate) datagrams_lost: u64,
+    pub(crate) streams_opened: u64,
+    pub(crate) frames: u64,
+    pub(crate) largest_frame: usize,
+    pub(crate) largest_datagram: usize,
+    /// A fingerprint of everything that was sent, to whom and when.
+    pub(crate) trace: u64,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64, config: Config) -> Self {
+        Self {
+            now: start(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            queue: BTreeMap::new(),
+            next: 0,
+            processes: Vec::new(),
+            lines: BTreeMap::new(),
+            config,
+            latency: (Duration::from_micros(200), Duration::from_millis(2)),
+            loss: 0.0,
+            streams_fail: false,
+            cut: BTreeSet::new(),
+            seed,
+            datagrams: 0,
+            datagrams_lost: 0,
+            streams_opened: 0,
+            frames: 0,
+            largest_frame: 0,
+            largest_datagram: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    /// A network of `count` nodes n0, n1 … of generation 1, each of which joins through n0.
+    pub(crate) fn joined(seed: u64, config: Config, count: usize) -> Self {
+        let mut network = Self::new(seed, config);
+        for place in 0..count {
+            network.start(&format!("n{place}"), 1);
+        }
+        for place in 1..count {
+            network.join(place, &[0]);
+        }
+        network.until("all have joined", Duration::from_secs(5), |network| network.all_know_all());
+        network
+    }
+
+    // ---- Processes
+
+    /// Starts a process in a new place.
+    pub(crate) fn start(&mut self, name: &str, generation: u64) -> usize {
+        let place = self.processes.len();
+        self.start_at(name, generation, address(place as u16 + 1))
+    }
+
+    pub(crate) fn start_at(&mut self, name: &str, generation: u64, at: SocketAddr) -> usize {
+        let place = self.processes.len();
+        self.processes.push(Process {
+            record: record(name, generation, at),
+            machine: None,
+            run: 0,
+            events: Vec::new(),
+            paused_until: None,
+            inbox: VecDeque::new(),
+        });
+        self.restart(place, generation);
+        place
+    }
+
+    /// Starts a process anew where one ran, with nothing remembered.
+    pub(crate) fn restart(&mut self, place: usize, generation: u64) {
+        self.crash(place);
+        let process = &mut self.processes[place];
+        process.run += 1;
+        process.record.id.generation = generation;
+        let seed = self.seed ^ ((place as u64) << 32) ^ (process.run << 48);
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        process.machine = Some(
+            Membership::new(self.config.clone(), process.record.clone(), self.now, rng)
+                .expect("valid settings"),
+        );
+        self.drive(place);
+    }
+
+    /// Ends a process without a word.
+    pub(crate) fn crash(&mut self, place: usize) {
+        self.processes[place].machine = None;
+        self.processes[place].paused_until = None;
+        self.processes[place].inbox.clear();
+        let ends = self.lines.keys().filter(|end| end.place == place).copied().collect::<Vec<_>>();
+        for end in ends {
+            self.break_line(end);
+        }
+    }
+
+    /// Stops a process for a while; what is sent to it waits.
+    pub(crate) fn pause(&mut self, place: usize, time: Duration) {
+        let until = self.now + time;
+        self.processes[place].paused_until = Some(until);
+        self.schedule(until, place, Happening::Resume);
+    }
+
+    pub(crate) fn machine(&self, place: usize) -> &Membership {
+        self.processes[place].machine.as_ref().expect("the process runs")
+    }
+
+    pub(crate) fn runs(&self, place: usize) -> bool {
+        self.processes[place].machine.is_some()
+    }
+
+    /// Calls a method of a machine, and does what it wants then.
+    pub(crate) fn call<R>(&mut self, place: usize, call: impl FnOnce(&mut Membership, Instant) -> R) -> R {
+        let now = self.now;
+        let machine = self.processes[place].machine.as_mut().expect("the process runs");
+        let result = call(machine, now);
+        self.drive(place);
+        result
+    }
+
+    pub(crate) fn join(&mut self, place: usize, seeds: &[usize]) {
+        let seeds = seeds.iter().map(|seed| self.processes[*seed].record.address).collect::<Vec<_>>();
+        self.call(place, |machine, now| machine.join(&seeds, now));
+    }
+
+    // ---- Links
+
+    /// Cuts every link between the two groups, or only from the first to the second.
+    pub(crate) fn cut(&mut self, some: &[usize], others: &[usize], both_ways: bool) {
+        for one in some {
+            for other in others {
+                self.cut.insert((*one, *other));
+                if both_ways {
+                    self.cut.insert((*other, *one));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    // ---- What the nodes believe
+
+    pub(crate) fn state(&self, place: usize, of: &str) -> Option<State> {
+        self.machine(place).member(of).map(|member| member.state)
+    }
+
+    /// Whether every running process knows exactly the running ones, in their present lives, as alive.
+    pub(crate) fn all_know_all(&self) -> bool {
+        let running = self.processes.iter().filter_map(|process| process.machine.as_ref());
+        let running = running.filter(|machine| !machine.is_leaving()).collect::<Vec<_>>();
+        let truth = running.iter().map(|machine| machine.me().record.id.clone()).collect::<BTreeSet<_>>();
+        running.iter().all(|machine| {
+            let known = machine.members().filter(|member| member.state == State::Alive);
+            machine.alive_count() == truth.len()
+                && known.map(|member| member.record.id.clone()).collect::<BTreeSet<_>>() == truth
+        })
+    }
+
+    /// All events that some process was told, with its place.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (usize, &Event)> {
+        self.processes
+            .iter()
+            .enumerate()
+            .flat_map(|(place, process)| process.events.iter().map(move |(_, event)| (place, event)))
+    }
+
+    pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events().filter(|(_, event)| wanted(event)).count()
+    }
+
+    pub(crate) fn forget_events(&mut self) {
+        self.processes.iter_mut().for_each(|process| process.events.clear());
+    }
+
+    // ---- Time
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Runs until the condition holds, and returns how long that took.
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&Network) -> bool,
+    ) -> Duration {
+        let begin = self.now;
+        while !holds(self) {
+            if !self.step(begin + limit) {
+                let beliefs = (0..self.processes.len())
+                    .filter(|place| self.runs(*place))
+                    .map(|place| {
+                        let members =
+                            self.machine(place).members().map(|member| (&member.record.id, member.state));
+                        format!("\n  {}: {:?}", self.processes[place].record.id, members.collect::<Vec<_>>())
+                    })
+                    .collect::<String>();
+                panic!("not within {limit:?} (seed {}): {what}{beliefs}", self.seed);
+            }
+        }
+        self.now.duration_since(begin)
+    }
+
+    /// Lets the next thing happen, if it is due by `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let Some((at, _)) = self.queue.keys().next().copied() else { return false };
+        if at > end {
+            return false;
+        }
+        let (_, (place, happening)) = self.queue.pop_first().expect("just seen");
+        self.now = self.now.max(at);
+        self.happen(place, happening);
+        true
+    }
+
+    fn schedule(&mut self, at: Instant, place: usize, happening: Happening) {
+        self.queue.insert((at, self.next), (place, happening));
+        self.next += 1;
+    }
+
+    fn delay(&mut self) -> Duration {
+        let (least, most) = self.latency;
+        least + (most - least).mul_f64(self.rng.random::<f64>())
+    }
+
+    fn happen(&mut self, place: usize, happening: Happening) {
+        let now = self.now;
+        if self.processes[place].paused_until.is_some_and(|until| now < until) {
+            self.processes[place].inbox.push_back(happening);
+            return;
+        }
+        let run = self.processes[place].run;
+        let Some(machine) = self.processes[place].machine.as_mut() else {
+            return self.nobody_there(happening);
+        };
+        match happening {
+            Happening::Wake { run: woken } => {
+                if woken != run {
+                    return;
+                }
+                machine.handle_timeout(now);
+                if self.rng.random_bool(0.05) {
+                    machine.handle_timeout(now);
+                }
+            }
+            Happening::Datagram { from, wanted, bytes } => {
+                if wanted.is_some_and(|wanted| wanted != *machine.me().name()) {
+                    return;
+                }
+                let sender = &self.processes[from];
+                let (name, source) = (sender.record.id.name.clone(), sender.record.address);
+                let machine = self.processes[place].machine.as_mut().expect("just seen");
+                machine.handle_datagram(&name, source, &bytes, now).expect("our own bytes decode");
+            }
+            Happening::Open { from, wanted } => {
+                if wanted.is_some_and(|wanted| wanted != *machine.me().name()) {
+                    return self.broken_later(from);
+                }
+                let peer = machine.me().name().clone();
+                let sender = &self.processes[from.place];
+                let (name, source) = (sender.record.id.name.clone(), sender.record.address);
+                let machine = self.processes[place].machine.as_mut().expect("just seen");
+                let stream = machine.handle_stream_opened(&name, source, now);
+                let here = End { place, run, stream };
+                let delay = self.delay();
+                // Nothing said here arrives before the news that the stream is open.
+                let line = |other| {
+                    let arrives = now + delay;
+                    Line { other: Some(other), arrives, finished: false, other_finished: false }
+                };
+                self.lines.insert(here, line(from));
+                self.lines.insert(from, line(here));
+                self.streams_opened += 1;
+                let connected = Happening::Connected { stream: from.stream, run: from.run, peer };
+                self.schedule(now + delay, from.place, connected);
+            }
+            Happening::Connected { stream, run: opened, peer } => {
+                if opened != run || !self.lines.contains_key(&End { place, run, stream }) {
+                    return;
+                }
+                machine.handle_stream_connected(stream, &peer, now);
+            }
+            Happening::Frame { stream, run: opened, bytes } => {
+                if opened != run {
+                    return;
+                }
+                machine.handle_frame(stream, &bytes, now).expect("our own frames are in order");
+            }
+            Happening::Finished { stream, run: opened } => {
+                if opened != run {
+                    return;
+                }
+                let end = End { place, run, stream };
+                if let Some(line) = self.lines.get_mut(&end) {
+                    line.other_finished = true;
+                    if line.finished {
+                        self.lines.remove(&end);
+                        self.call(place, |machine, now| machine.handle_stream_closed(stream, now));
+                        return;
+                    }
+                }
+            }
+            Happening::Broken { stream, run: opened } => {
+                if opened != run {
+                    return;
+                }
+                self.lines.remove(&End { place, run, stream });
+                machine.handle_stream_closed(stream, now);
+            }
+            Happening::Resume => {
+                // The worst order: its timers run before it reads what has arrived.
+                machine.handle_timeout(now);
+                self.processes[place].paused_until = None;
+                self.drive(place);
+                while let Some(waiting) = self.processes[place].inbox.pop_front() {
+                    self.happen(place, waiting);
+                }
+            }
+        }
+        self.drive(place);
+    }
+
+    fn nobody_there(&mut self, happening: Happening) {
+        if let Happening::Open { from, .. } = happening {
+            self.broken_later(from);
+        }
+    }
+
+    fn broken_later(&mut self, end: End) {
+        let at = self.now + Duration::from_millis(100);
+        self.schedule(at, end.place, Happening::Broken { stream: end.stream, run: end.run });
+    }
+
+    fn break_line(&mut self, end: End) {
+        if let Some(line) = self.lines.remove(&end)
+            && let Some(other) = line.other
+        {
+            self.lines.remove(&other);
+            self.broken_later(other);
+        }
+    }
+
+    // ---- What a machine wants
+
+    fn drive(&mut self, place: usize) {
+        let now = self.now;
+        let run = self.processes[place].run;
+        loop {
+            let mut idle = true;
+            while let Some(transmit) =
+                self.processes[place].machine.as_mut().and_then(|machine| machine.poll_transmit())
+            {
+                idle = false;
+                self.transmit(place, transmit);
+            }
+            let from = End { place, run, stream: StreamId(0) };
+            let to = End { place, run, stream: StreamId(u64::MAX) };
+            let ends = self.lines.range(from..=to).map(|(end, _)| *end).collect::<Vec<_>>();
+            for end in ends {
+                // An outbound stream takes frames only once it is open; here that is when its line exists.
+                while self.frame(end) {
+                    idle = false;
+                }
+            }
+            let process = &mut self.processes[place];
+            let Some(machine) = process.machine.as_mut() else { return };
+            while let Some(event) = machine.poll_event() {
+                process.events.push((now, event));
+            }
+            if idle {
+                break;
+            }
+        }
+        let Some(machine) = self.processes[place].machine.as_ref() else { return };
+        if let Some(at) = machine.poll_timeout() {
+            // A driver is late by some little time.
+            let late = Duration::from_micros(self.rng.random_range(0..500));
+            self.schedule(at.max(now) + late, place, Happening::Wake { run });
+        }
+    }
+
+    fn note(&mut self, place: usize, to: usize, bytes: &[u8]) {
+        let time = self.now.duration_since(start()).as_nanos() as u64;
+        let numbers = [place as u64, to as u64, time].map(u64::to_le_bytes).concat();
+        for byte in numbers.iter().chain(bytes) {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn place_of(&self, address: SocketAddr, name: Option<&NodeName>) -> Option<usize> {
+        let here = |process: &Process| process.record.address == address;
+        let named =
+            |process: &Process| here(process) && name.is_none_or(|name| *name == process.record.id.name);
+        let processes = &self.processes;
+        let running = processes.iter().position(|process| named(process) && process.machine.is_some());
+        running.or_else(|| processes.iter().position(here))
+    }
+
+    fn transmit(&mut self, place: usize, transmit: Transmit) {
+        match transmit {
+            Transmit::Datagram { to, bytes, purpose, .. } => {
+                let reserve = match purpose {
+                    crate::Purpose::Gossip => 0,
+                    crate::Purpose::Probe | crate::Purpose::Ack => self.config.piggyback_reserve,
+                };
+                assert!(
+                    bytes.len() <= self.config.datagram_budget - reserve,
+                    "{} bytes for {purpose:?}",
+                    bytes.len()
+                );
+                self.datagrams += 1;
+                self.largest_datagram = self.largest_datagram.max(bytes.len());
+                let Some(target) = self.place_of(to.address, to.name.as_ref()) else { return };
+                self.note(place, target, &bytes);
+                let lost = self.loss > 0.0 && self.rng.random_bool(self.loss);
+                if lost || self.cut.contains(&(place, target)) {
+                    self.datagrams_lost += 1;
+                    return;
+                }
+                let delay = self.delay();
+                let datagram = Happening::Datagram { from: place, wanted: to.name, bytes };
+                self.schedule(self.now + delay, target, datagram);
+            }
+            Transmit::OpenStream { stream, to } => {
+                let end = End { place, run: self.processes[place].run, stream };
+                let target = self.place_of(to.address, to.name.as_ref());
+                let reachable = target.filter(|target| {
+                    !self.cut.contains(&(place, *target)) && !self.cut.contains(&(*target, place))
+                });
+                match reachable {
+                    Some(target) if !self.streams_fail => {
+                        let delay = self.delay();
+                        self.schedule(
+                            self.now + delay,
+                            target,
+                            Happening::Open { from: end, wanted: to.name },
+                        );
+                    }
+                    _ => self.broken_later(end),
+                }
+            }
+            Transmit::CloseStream { stream } => {
+                let end = End { place, run: self.processes[place].run, stream };
+                if let Some(line) = self.lines.remove(&end)
+                    && let Some(other) = line.other
+                {
+                    let at = line.arrives.max(self.now) + Duration::from_micros(1);
+                    let broken = Happening::Broken { stream: other.stream, run: other.run };
+                    self.schedule(at, other.place, broken);
+                }
+            }
+        }
+    }
+
+    /// Takes one frame from a machine; false if it has none at present.
+    fn frame(&mut self, end: End) -> bool {
+        let now = self.now;
+        let Some(line) = self.lines.get(&end) else { return false };
+        let (Some(other), false) = (line.other, line.finished) else { return false };
+        if self.cut.contains(&(end.place, other.place)) || self.cut.contains(&(other.place, end.place)) {
+            self.lines.remove(&end);
+            self.lines.remove(&other);
+            self.broken_later(end);
+            self.broken_later(other);
+            return false;
+        }
+        let Some(machine) = self.processes[end.place].machine.as_mut() else { return false };
+        let poll = machine.poll_frame(end.stream, now);
+        let delay = self.delay();
+        let Some(line) = self.lines.get_mut(&end) else { return false };
+        let at = line.arrives.max(now + delay) + Duration::from_nanos(1);
+        match poll {
+            FramePoll::Frame(bytes) => {
+                line.arrives = at;
+                self.frames += 1;
+                self.largest_frame = self.largest_frame.max(bytes.len());
+                self.note(end.place, other.place, &bytes);
+                self.schedule(
+                    at,
+                    other.place,
+                    Happening::Frame { stream: other.stream, run: other.run, bytes },
+                );
+                true
+            }
+            FramePoll::Finish => {
+                line.arrives = at;
+                line.finished = true;
+                let closed = line.other_finished;
+                self.schedule(at, other.place, Happening::Finished { stream: other.stream, run: other.run });
+                if closed {
+                    self.lines.remove(&end);
+                    let stream = end.stream;
+                    self.processes[end.place]
+                        .machine
+                        .as_mut()
+                        .expect("just seen")
+                        .handle_stream_closed(stream, now);
+                }
+                true
+            }
+            FramePoll::Wait => false,
+        }
+    }
+}

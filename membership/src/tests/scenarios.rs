@@ -1,0 +1,401 @@
+//! Stories of whole clusters, told on the simulated network.
+
+use std::time::Duration;
+
+use super::network::Network;
+use crate::{Config, Event, State};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+fn failures(network: &Network) -> usize {
+    network.count(|event| matches!(event, Event::Failed(_)))
+}
+
+#[test]
+fn nodes_join_through_one_seed_and_soon_know_each_other() {
+    for count in [2, 3, 10, 25, 50] {
+        let mut network = Network::new(count as u64, Config::lan());
+        for place in 0..count {
+            network.start(&format!("n{place}"), 1);
+        }
+        for place in 1..count {
+            network.join(place, &[0]);
+        }
+        let took = network.until("all know all", SECOND, |network| network.all_know_all());
+        network.run(SECOND);
+        let answered = network.count(|event| matches!(event, Event::SeedAnswered { .. }));
+        assert_eq!(answered, count - 1, "one answer for each who joined");
+        let joined = network.count(|event| matches!(event, Event::Joined(_)));
+        assert_eq!(joined, count * (count - 1), "each is told of each other once");
+        println!("{count} nodes know each other after {took:?}");
+    }
+}
+
+#[test]
+fn a_newcomer_is_known_everywhere_within_some_tens_of_milliseconds() {
+    let mut network = Network::joined(1, Config::lan(), 25);
+    network.latency = (Duration::from_micros(1), Duration::from_micros(50));
+    network.run(SECOND * 3);
+    let newcomer = network.start("newcomer", 1);
+    network.join(newcomer, &[7]);
+    let took = network.until("all know the newcomer", SECOND, |network| network.all_know_all());
+    assert!(took < MILLI * 30, "{took:?}");
+}
+
+#[test]
+fn a_crash_is_known_everywhere_within_ten_seconds() {
+    for (seed, count) in [(1, 2), (2, 3), (3, 4), (4, 5), (5, 10), (6, 25), (7, 50)] {
+        let mut network = Network::joined(seed, Config::lan(), count);
+        network.run(SECOND * 3);
+        network.crash(count - 1);
+        let gone = format!("n{}", count - 1);
+        let took = network.until("all know of the crash", SECOND * 10, |network| {
+            (0..count - 1).all(|place| network.state(place, &gone) == Some(State::Failed))
+        });
+        assert_eq!(failures(&network), count - 1, "nobody else failed");
+        println!("a crash among {count} was known everywhere after {took:?}");
+    }
+}
+
+#[test]
+fn loss_and_short_pauses_fail_nobody() {
+    for seed in 0..4 {
+        let mut network = Network::joined(seed, Config::lan(), 12);
+        network.loss = 0.1;
+        for round in 0..20 {
+            network.pause((round * 5 + seed as usize) % 12, MILLI * 1500);
+            network.run(SECOND * 6);
+        }
+        assert!(network.datagrams_lost > 500, "the loss took place: {}", network.datagrams_lost);
+        assert_eq!(failures(&network), 0, "seed {seed}");
+        network.loss = 0.0;
+        network.until("all know all", SECOND * 15, |network| network.all_know_all());
+    }
+}
+
+#[test]
+fn a_process_that_stood_still_accuses_nobody_and_returns() {
+    for seed in 0..4 {
+        let mut network = Network::joined(seed, Config::lan(), 8);
+        network.run(SECOND * 2);
+        network.forget_events();
+        network.pause(3, SECOND * 60);
+        network.run(SECOND * 59);
+        let others = (0..8).filter(|place| *place != 3).collect::<Vec<_>>();
+        assert!(others.iter().all(|place| network.state(*place, "n3") == Some(State::Failed)));
+        network.until("it is back", SECOND * 10, |network| network.all_know_all());
+        let accused = network.events().filter(|(_, event)| match event {
+            Event::Failed(id) => id.name.as_str() != "n3",
+            _ => false,
+        });
+        assert_eq!(accused.count(), 0, "seed {seed}");
+        assert!(network.machine(3).statistics().stalls > 0);
+        let returned = network.count(|event| matches!(event, Event::Returned(_)));
+        assert_eq!(returned, 7, "the same life returned, once for each of the others");
+    }
+}
+
+#[test]
+fn a_partition_heals_by_itself() {
+    for seed in 0..3 {
+        let mut network = Network::joined(seed, Config::lan(), 10);
+        network.run(SECOND * 2);
+        network.cut(&[0, 1, 2, 3], &[4, 5, 6, 7, 8, 9], true);
+        network.until("both sides have given each other up", SECOND * 40, |network| {
+            network.machine(0).alive_count() == 4 && network.machine(9).alive_count() == 6
+        });
+        network.run(SECOND * 30);
+        assert!((0..4).all(|place| network.machine(place).alive_count() == 4));
+        network.forget_events();
+        network.heal();
+        let took = network.until("one cluster again", SECOND * 15, |network| network.all_know_all());
+        network.run(SECOND * 10);
+        assert_eq!(failures(&network), 0, "healing made nobody fail");
+        let joined = network.count(|event| matches!(event, Event::Joined(_) | Event::Replaced { .. }));
+        assert_eq!(joined, 0, "they are the same lives");
+        println!("the partition was healed after {took:?}");
+    }
+}
+
+#[test]
+fn a_one_way_cut_fails_nobody() {
+    let mut network = Network::joined(5, Config::lan(), 8);
+    network.cut(&[1], &[2], false);
+    network.run(SECOND * 60);
+    assert!(network.datagrams_lost > 0);
+    assert_eq!(failures(&network), 0, "the others vouch for both");
+}
+
+#[test]
+fn leaving_is_known_at_once_and_the_name_is_free_at_once() {
+    for (seed, count) in [(1, 2), (2, 3), (3, 12), (4, 40)] {
+        let mut network = Network::joined(seed, Config::lan(), count);
+        network.run(SECOND * 2);
+        network.forget_events();
+        let leaver = count - 1;
+        let name = format!("n{leaver}");
+        network.call(leaver, |machine, now| machine.leave(now));
+        let took = network.until("the good-bye is known", SECOND, |network| {
+            (0..leaver).all(|place| network.state(place, &name) == Some(State::Left))
+                && network.processes[leaver].events.iter().any(|(_, event)| *event == Event::LeaveCompleted)
+        });
+        network.restart(leaver, 2);
+        network.join(leaver, &[0]);
+        let back = network.until("the name is in use again", SECOND, |network| network.all_know_all());
+        network.run(SECOND * 20);
+        assert!(network.all_know_all(), "and stays so");
+        assert_eq!(failures(&network), 0);
+        let left = network.count(|event| matches!(event, Event::Left(_)));
+        let joined = network.count(|event| {
+            matches!(event, Event::Joined(record) if record.id.generation == 2 && record.id.name.as_str() == name)
+        });
+        assert_eq!((left, joined), (count - 1, count - 1));
+        println!("{count} nodes: the good-bye took {took:?}, the return {back:?}");
+    }
+}
+
+#[test]
+fn joining_again_after_leaving_takes_a_later_life() {
+    let mut network = Network::joined(3, Config::lan(), 4);
+    network.call(2, |machine, now| machine.leave(now));
+    network.run(SECOND);
+    network.join(2, &[0]);
+    network.until("it is back", SECOND, |network| network.all_know_all());
+    assert_eq!(network.machine(2).me().record.id.generation, 2);
+    assert_eq!(network.count(|event| matches!(event, Event::GenerationRaised(_))), 1);
+}
+
+#[test]
+fn a_restart_is_a_new_life_and_nobody_waits_for_the_old() {
+    for seed in 0..5 {
+        let mut network = Network::joined(seed, Config::lan(), 6);
+        network.run(SECOND * 2);
+        network.forget_events();
+        network.restart(4, 2);
+        network.join(4, &[1]);
+        let took = network.until("the new life is known", SECOND, |network| network.all_know_all());
+        network.run(SECOND * 30);
+        assert!(network.all_know_all());
+        assert_eq!(failures(&network), 0);
+        let replaced = network.count(|event| matches!(event, Event::Replaced { .. }));
+        assert_eq!(replaced, 5, "each of the others, once");
+        println!("the restart was known after {took:?}");
+    }
+}
+
+#[test]
+fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
+    for seed in 0..5 {
+        let mut network = Network::new(seed, Config::lan());
+        for place in 0..5 {
+            network.start(&format!("n{place}"), 1000);
+        }
+        for place in 1..5 {
+            network.join(place, &[0]);
+        }
+        network.run(SECOND * 3);
+        // At once, or after it was given up.
+        let wait = SECOND * if seed % 2 == 0 { 0 } else { 20 };
+        network.crash(3);
+        network.run(wait);
+        network.restart(3, 7);
+        network.join(3, &[0]);
+        network.until("it is a member", SECOND * 5, |network| network.all_know_all());
+        assert_eq!(network.machine(3).me().record.id.generation, 1001);
+        let raised = network.count(|event| matches!(event, Event::GenerationRaised(_)));
+        assert_eq!(raised, 1, "it was told once");
+    }
+}
+
+#[test]
+fn a_whole_cluster_that_restarts_at_once_is_whole_again() {
+    let mut network = Network::joined(4, Config::lan(), 12);
+    network.run(SECOND * 5);
+    for place in 0..12 {
+        network.restart(place, 2);
+    }
+    for place in 0..12 {
+        network.join(place, &[0, 1, 2]);
+    }
+    let took = network.until("all are back", SECOND * 5, |network| network.all_know_all());
+    println!("twelve restarted nodes know each other after {took:?}");
+    network.run(SECOND * 20);
+    assert!(network.all_know_all());
+}
+
+#[test]
+fn seeds_that_all_restart_are_found_again_and_then_there_are_no_more_joins() {
+    let mut network = Network::new(9, Config::lan());
+    for place in 0..6 {
+        network.start(&format!("n{place}"), 1);
+    }
+    for place in 0..6 {
+        network.join(place, &[0, 1, 2]);
+    }
+    network.until("all know all", SECOND * 5, |network| network.all_know_all());
+    (0..3).for_each(|seed| network.crash(seed));
+    network.until("the seeds have failed", SECOND * 60, |network| {
+        (3..6).all(|place| network.machine(place).alive_count() == 3)
+    });
+    // As new lives that know nobody, each side of a split seeing one of them.
+    network.cut(&[0, 3], &[1, 4, 2, 5], true);
+    (0..3).for_each(|seed| network.restart(seed, 2));
+    network.run(SECOND * 20);
+    network.heal();
+    let took = network.until("one cluster", SECOND * 60, |network| network.all_know_all());
+    println!("one cluster after {took:?}");
+    let syncs =
+        |network: &Network| (0..6).map(|place| network.machine(place).statistics().syncs).sum::<u64>();
+    network.run(SECOND * 120);
+    let before = syncs(&network);
+    network.forget_events();
+    network.run(SECOND * 300);
+    assert_eq!(syncs(&network) - before, 60, "one comparison a node every 30 s, and nothing else");
+    assert!(network.events().next().is_none(), "and nothing to tell");
+}
+
+#[test]
+fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
+    for (seed, generation) in [(1, 2), (2, 1), (3, 0)] {
+        let mut network = Network::joined(seed, Config::lan(), 5);
+        network.run(SECOND * 2);
+        network.forget_events();
+        let twin = network.start("n3", generation);
+        network.join(twin, &[0]);
+        network.run(SECOND * 12);
+        for place in 0..5 {
+            let held = network.machine(place).member("n3").expect("known");
+            assert_eq!(
+                (held.record.id.generation, held.state),
+                (1, State::Alive),
+                "the first is not disturbed"
+            );
+            assert_eq!(held.record.address, network.processes[3].record.address);
+        }
+        assert_eq!(network.machine(twin).alive_count(), 1, "the second has not got in");
+        let addresses = (network.processes[3].record.address, network.processes[twin].record.address);
+        for place in [3, twin] {
+            let told = network.processes[place].events.iter().filter_map(|(_, event)| match event {
+                Event::NameConflict(conflict) => Some((conflict.holder, conflict.claimant)),
+                _ => None,
+            });
+            let told = told.collect::<Vec<_>>();
+            assert!(!told.is_empty() && told.iter().all(|told| *told == addresses), "{told:?}");
+            assert!(told.len() <= 2, "not more often than every ten seconds");
+        }
+        let other = |event: &Event| {
+            matches!(event, Event::Failed(_) | Event::Replaced { .. } | Event::Joined(_) | Event::Left(_))
+        };
+        assert_eq!(network.count(other), 0);
+        // The first ends: the second gets in by itself.
+        network.crash(3);
+        network.until("the second is a member", SECOND * 30, |network| network.all_know_all());
+    }
+}
+
+#[test]
+fn a_node_that_moved_takes_its_place_after_the_old_address_was_silent() {
+    let mut network = Network::joined(2, Config::lan(), 5);
+    network.run(SECOND * 2);
+    network.crash(3);
+    let moved = network.start("n3", 2);
+    network.join(moved, &[0]);
+    let took = network.until("it is known at its new address", SECOND * 5, |network| network.all_know_all());
+    assert!(took >= MILLI * 500, "the old address was given time to answer: {took:?}");
+}
+
+#[test]
+fn a_node_at_the_address_of_a_dead_one_harms_nobody() {
+    let mut network = Network::joined(2, Config::lan(), 5);
+    network.run(SECOND * 2);
+    network.crash(3);
+    let at = network.processes[3].record.address;
+    let other = network.start_at("other", 1, at);
+    network.join(other, &[0]);
+    network.until("it is known, and the dead one is given up", SECOND * 15, |network| network.all_know_all());
+    assert_eq!(network.state(0, "n3"), Some(State::Failed));
+}
+
+#[test]
+fn with_all_datagrams_lost_nobody_fails_and_news_still_spreads() {
+    let mut network = Network::joined(6, Config::lan(), 6);
+    network.run(SECOND * 2);
+    network.loss = 1.0;
+    network.run(SECOND * 30);
+    assert_eq!(failures(&network), 0);
+    network.crash(5);
+    network.until("the crash is known", SECOND * 60, |network| {
+        (0..5).all(|place| network.state(place, "n5") == Some(State::Failed))
+    });
+    let newcomer = network.start("newcomer", 1);
+    network.join(newcomer, &[0]);
+    let took = network.until("the newcomer is known", SECOND * 20, |network| network.all_know_all());
+    println!("without datagrams a newcomer is known after {took:?}");
+    assert_eq!(failures(&network), 5, "only the one that crashed");
+}
+
+#[test]
+fn without_streams_nobody_fails_and_crashes_are_noticed() {
+    let mut network = Network::joined(6, Config::lan(), 6);
+    network.run(SECOND * 2);
+    network.streams_fail = true;
+    network.loss = 0.05;
+    network.run(SECOND * 60);
+    assert_eq!(failures(&network), 0);
+    network.crash(5);
+    network.until("the crash is known", SECOND * 12, |network| {
+        (0..5).all(|place| network.state(place, "n5") == Some(State::Failed))
+    });
+    network.restart(5, 2);
+    network.streams_fail = false;
+    network.join(5, &[0]);
+    network.until("all are back", SECOND * 5, |network| network.all_know_all());
+}
+
+#[test]
+fn a_seed_that_starts_late_is_found() {
+    let mut network = Network::new(3, Config::lan());
+    for place in 0..3 {
+        network.start(&format!("n{place}"), 1);
+    }
+    network.crash(0);
+    network.join(1, &[0]);
+    network.join(2, &[0]);
+    network.run(SECOND * 25);
+    let failed = network.count(|event| matches!(event, Event::SeedFailed { retrying: true, .. }));
+    assert!((4..=8).contains(&failed), "told now and then: {failed}");
+    network.restart(0, 1);
+    network.until("all know all", SECOND * 6, |network| network.all_know_all());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let story = |seed| {
+        let mut network = Network::joined(seed, Config::lan(), 12);
+        network.loss = 0.1;
+        network.run(SECOND * 10);
+        network.crash(4);
+        network.pause(5, SECOND * 4);
+        network.run(SECOND * 20);
+        network.restart(4, 2);
+        network.join(4, &[1]);
+        network.run(SECOND * 20);
+        assert!(network.datagrams_lost > 100 && network.frames > 100);
+        network.trace
+    };
+    assert_eq!(story(1), story(1));
+    assert_ne!(story(1), story(2));
+}
+
+#[test]
+fn an_idle_cluster_sends_only_probes_and_their_answers() {
+    let mut network = Network::joined(8, Config::lan(), 10);
+    network.run(SECOND * 30);
+    let (datagrams, frames) = (network.datagrams, network.frames);
+    network.run(SECOND * 60);
+    let (datagrams, frames) = (network.datagrams - datagrams, network.frames - frames);
+    // Ten nodes send a probe and an answer each second, and compare lists twice in 60 s: two greetings, two ends.
+    assert!((1180..=1220).contains(&datagrams), "{datagrams} datagrams");
+    assert!((70..=90).contains(&frames), "{frames} frames");
+}
