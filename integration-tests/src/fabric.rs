@@ -105,16 +105,23 @@ pub enum Happening {
         /// Its bytes.
         bytes: Arc<[u8]>,
     },
-    /// The stream can take a frame: after opening, or after it had been full.
+    /// A stream opened here stands, and can take frames.
+    StreamConnected {
+        /// The opener's number of the stream.
+        stream: StreamId,
+        /// The process that answers.
+        peer: EndpointId,
+    },
+    /// The stream can take a frame again after it had been full.
     StreamWritable {
         /// The sender's number of the stream.
         stream: StreamId,
     },
-    /// The peer finished its side (`clean`), or the stream broke or did not open.
+    /// Both sides have finished and all has arrived (`clean`), or the stream broke or did not open.
     StreamClosed {
         /// This side's number of the stream.
         stream: StreamId,
-        /// Whether all that the peer had sent has arrived.
+        /// Whether it ended as it should.
         clean: bool,
     },
     /// Nothing has come over the connection for the idle time-out, or the peer closed it.
@@ -477,6 +484,11 @@ impl Fabric {
     /// The conditions in the direction from one place to another.
     pub fn link(&self, from: Place, to: Place) -> &Link {
         self.links.get(&(from, to)).unwrap_or(&self.config.link)
+    }
+
+    /// The conditions where none are set for a pair.
+    pub fn default_link(&self) -> &Link {
+        &self.config.link
     }
 
     /// Sets the conditions for one direction of one pair.

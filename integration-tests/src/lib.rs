@@ -1,9 +1,14 @@
 //! Everything that needs more than one node.
 //!
 //! The simulator drives the production state machines on virtual time: [`fabric`] is the network, a heap of timed
-//! events that carries real bytes and loses, delays, cuts and breaks them on request, all from one seed.
+//! events that carries real bytes and loses, delays, cuts and breaks them on request, all from one seed. [`cluster`] is the driver and the
+//! vocabulary of scenarios, [`check`] what must hold in every run.
 
+pub mod check;
+pub mod cluster;
+pub mod convergence;
 pub mod fabric;
+pub mod history;
 mod trace;
 
 pub use trace::{Describe, Trace};

@@ -146,7 +146,8 @@ impl Fabric {
         }
         if let Some((expected, bytes)) = dial.kept {
             if fits(&expected) {
-                self.transmit_datagram(from, to, bytes, Duration::ZERO);
+                // A datagram that waited for the connection is the network's: nobody is told of its fate.
+                let _ = self.transmit_datagram(from, to, bytes, Duration::ZERO);
             } else {
                 self.drop_datagram(from, Some(to), DropReason::WrongName, bytes);
             }

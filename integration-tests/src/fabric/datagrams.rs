@@ -14,7 +14,16 @@ use crate::trace::TraceEvent;
 
 impl Fabric {
     /// Sends a datagram, which may vanish in a dozen ways.
-    pub fn send_datagram(&mut self, from: EndpointId, to: &Destination, bytes: Vec<u8>) {
+    ///
+    /// # Errors
+    /// If the sender's own transport knows already that it does not leave: too large, no connection yet and another
+    /// datagram waiting for it, or the link's queue full.
+    pub fn send_datagram(
+        &mut self,
+        from: EndpointId,
+        to: &Destination,
+        bytes: Vec<u8>,
+    ) -> Result<(), DropReason> {
         let bytes: Arc<[u8]> = bytes.into();
         for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
             traffic.datagrams += 1;
@@ -22,29 +31,35 @@ impl Fabric {
         }
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
             self.drop_datagram(from, None, DropReason::Nobody, bytes);
-            return;
+            return Ok(());
         };
         let mut delay = Duration::ZERO;
         match self.judge(from, receiver, MessageKind::Datagram, &bytes) {
             Verdict::Pass => {}
-            Verdict::Drop => return self.drop_datagram(from, Some(receiver), DropReason::Rule, bytes),
+            Verdict::Drop => {
+                self.drop_datagram(from, Some(receiver), DropReason::Rule, bytes);
+                return Ok(());
+            }
             Verdict::Delay(by) => delay = by,
             Verdict::Hold => {
                 self.held.push(HeldDatagram { from, to: receiver, bytes });
-                return;
+                return Ok(());
             }
         }
         if bytes.len() > self.link(self.place(from), self.place(receiver)).datagram_limit {
-            return self.drop_datagram(from, Some(receiver), DropReason::TooLarge, bytes);
+            self.drop_datagram(from, Some(receiver), DropReason::TooLarge, bytes);
+            return Err(DropReason::TooLarge);
         }
         if to.name.as_ref().is_some_and(|name| name != self.name(receiver)) {
-            return self.drop_datagram(from, Some(receiver), DropReason::WrongName, bytes);
+            self.drop_datagram(from, Some(receiver), DropReason::WrongName, bytes);
+            return Ok(());
         }
         if self.endpoints[from.0 as usize].connections.contains_key(&receiver) {
-            self.transmit_datagram(from, receiver, bytes, delay);
-        } else if let Some(bytes) = self.keep_for_dial(from, to, bytes) {
-            self.drop_datagram(from, Some(receiver), DropReason::NotConnected, bytes);
+            return self.transmit_datagram(from, receiver, bytes, delay);
         }
+        let Some(bytes) = self.keep_for_dial(from, to, bytes) else { return Ok(()) };
+        self.drop_datagram(from, Some(receiver), DropReason::NotConnected, bytes);
+        Err(DropReason::NotConnected)
     }
 
     /// Puts a datagram on the link; the connection exists.
@@ -54,17 +69,20 @@ impl Fabric {
         to: EndpointId,
         bytes: Arc<[u8]>,
         delay: Duration,
-    ) {
+    ) -> Result<(), DropReason> {
         let (here, there) = (self.place(from), self.place(to));
         if self.is_cut(here, there) {
-            return self.drop_datagram(from, Some(to), DropReason::Cut, bytes);
+            self.drop_datagram(from, Some(to), DropReason::Cut, bytes);
+            return Ok(());
         }
         let link = self.link(here, there).clone();
         if link.loss > 0.0 && self.rng.random_bool(link.loss.min(1.0)) {
-            return self.drop_datagram(from, Some(to), DropReason::Lost, bytes);
+            self.drop_datagram(from, Some(to), DropReason::Lost, bytes);
+            return Ok(());
         }
         let Some(departure) = self.occupy_for_datagram(from, to, &link, bytes.len()) else {
-            return self.drop_datagram(from, Some(to), DropReason::Congested, bytes);
+            self.drop_datagram(from, Some(to), DropReason::Congested, bytes);
+            return Err(DropReason::Congested);
         };
         let copies =
             if link.duplication > 0.0 && self.rng.random_bool(link.duplication.min(1.0)) { 2 } else { 1 };
@@ -80,6 +98,7 @@ impl Fabric {
             }
             self.schedule.push(arrival, Pending::Datagram { from, to, sent: self.now, bytes: bytes.clone() });
         }
+        Ok(())
     }
 
     pub(super) fn deliver_datagram(

@@ -28,7 +28,7 @@ struct End {
     waits_for_room: bool,
     last_arrival: Duration,
     finished: bool,
-    /// The other end has been told that this one finished.
+    /// That it finished has arrived at the other end.
     finish_seen: bool,
 }
 
@@ -36,6 +36,7 @@ struct End {
 #[derive(Debug)]
 pub(super) enum StreamEvent {
     Opened,
+    Connected,
     Frame {
         to: usize,
         sent: Duration,
@@ -43,6 +44,11 @@ pub(super) enum StreamEvent {
     },
     Finished {
         to: usize,
+    },
+    /// Both sides have finished, as one end knows.
+    Over {
+        endpoint: EndpointId,
+        id: StreamId,
     },
     Writable {
         at: usize,
@@ -55,7 +61,7 @@ pub(super) enum StreamEvent {
 }
 
 impl Fabric {
-    /// Opens a stream; [`Happening::StreamWritable`] tells when it stands, [`Happening::StreamClosed`] that it failed.
+    /// Opens a stream; [`Happening::StreamConnected`] tells when it stands, [`Happening::StreamClosed`] that it failed.
     pub fn open_stream(&mut self, from: EndpointId, stream: StreamId, to: &Destination) {
         for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
             traffic.streams += 1;
@@ -156,6 +162,10 @@ impl Fabric {
         end.last_arrival = arrival;
         let event = StreamEvent::Finished { to: 1 - side };
         self.schedule.push(arrival, Pending::Stream { number, event });
+        if state.ends[1 - side].finish_seen {
+            let event = StreamEvent::Over { endpoint, id: stream };
+            self.schedule.push(now, Pending::Stream { number, event });
+        }
     }
 
     /// Gives the stream up; the other end sees it break one latency later, this end is told nothing.
@@ -224,7 +234,7 @@ impl Fabric {
         }
         self.endpoint(from).streams.insert(id, (number, 0));
         self.schedule.push(arrival, Pending::Stream { number, event: StreamEvent::Opened });
-        self.schedule.push(self.now, Pending::Stream { number, event: StreamEvent::Writable { at: 0 } });
+        self.schedule.push(self.now, Pending::Stream { number, event: StreamEvent::Connected });
     }
 
     /// Tells the opener, in a moment, that its stream did not open.
@@ -263,8 +273,10 @@ impl Fabric {
         number: u64,
         event: StreamEvent,
     ) -> Option<(EndpointId, Happening)> {
-        if let StreamEvent::Broken { endpoint, id } = event {
-            return self.deliver_break(number, endpoint, id);
+        match event {
+            StreamEvent::Broken { endpoint, id } => return self.deliver_end(number, endpoint, id, false),
+            StreamEvent::Over { endpoint, id } => return self.deliver_end(number, endpoint, id, true),
+            _ => {}
         }
         let stream = self.streams.get(&number)?;
         let connection = self.connections.get_mut(&stream.connection)?;
@@ -277,6 +289,10 @@ impl Fabric {
             StreamEvent::Opened => {
                 self.trace.record(self.now, TraceEvent::StreamOpened { number, from: opener, to: acceptor });
                 Some((acceptor, Happening::StreamOpened { from: opener, number }))
+            }
+            StreamEvent::Connected => {
+                let stream = stream.ends[0].id?;
+                Some((opener, Happening::StreamConnected { stream, peer: acceptor }))
             }
             StreamEvent::Frame { to, sent, bytes } => {
                 self.frame_arrived(number, to);
@@ -295,19 +311,22 @@ impl Fabric {
             StreamEvent::Finished { to } => {
                 let state = self.streams.get_mut(&number)?;
                 state.ends[1 - to].finish_seen = true;
-                let endpoint = state.ends[to].endpoint;
-                let stream = state.ends[to].id?;
-                if state.ends.iter().all(|end| end.finish_seen) {
+                let (endpoint, id, over) =
+                    (state.ends[to].endpoint, state.ends[to].id?, state.ends[to].finished);
+                self.trace.record(self.now, TraceEvent::StreamFinished { number, to: endpoint });
+                if !over {
+                    return None;
+                }
+                if self.streams[&number].ends.iter().all(|end| end.finish_seen) {
                     self.forget_stream(number);
                 }
-                self.trace.record(self.now, TraceEvent::StreamFinished { number, to: endpoint });
-                Some((endpoint, Happening::StreamClosed { stream, clean: true }))
+                Some((endpoint, Happening::StreamClosed { stream: id, clean: true }))
             }
             StreamEvent::Writable { at } => {
                 let end = &stream.ends[at];
                 Some((end.endpoint, Happening::StreamWritable { stream: end.id? }))
             }
-            StreamEvent::Broken { .. } => unreachable!("handled above"),
+            StreamEvent::Broken { .. } | StreamEvent::Over { .. } => unreachable!("handled above"),
         }
     }
 
@@ -325,22 +344,29 @@ impl Fabric {
         self.schedule.push(self.now + latency, Pending::Stream { number, event });
     }
 
-    fn deliver_break(
+    /// What an end learns of by itself, even when nothing passes.
+    fn deliver_end(
         &mut self,
         number: u64,
         endpoint: EndpointId,
         id: StreamId,
+        clean: bool,
     ) -> Option<(EndpointId, Happening)> {
         match self.endpoint(endpoint).activity {
             Activity::Ended => None,
             Activity::Paused => {
-                let event = StreamEvent::Broken { endpoint, id };
+                let event = match clean {
+                    true => StreamEvent::Over { endpoint, id },
+                    false => StreamEvent::Broken { endpoint, id },
+                };
                 self.endpoint(endpoint).inbox.push_back(Pending::Stream { number, event });
                 None
             }
             Activity::Running => {
-                self.trace.record(self.now, TraceEvent::StreamBroken { number, to: endpoint });
-                Some((endpoint, Happening::StreamClosed { stream: id, clean: false }))
+                if !clean {
+                    self.trace.record(self.now, TraceEvent::StreamBroken { number, to: endpoint });
+                }
+                Some((endpoint, Happening::StreamClosed { stream: id, clean }))
             }
         }
     }

@@ -1,0 +1,119 @@
+//! Runs random histories, seed after seed, until one breaks a promise.
+
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use integration_tests::history::{Met, Plan, run};
+
+/// Runs random histories of operations and faults on simulated clusters, and checks every promise in each.
+#[derive(Debug, Parser)]
+#[command(name = "soak")]
+struct Arguments {
+    /// How many histories.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// How many nodes, drawn for each history from a range such as 2..7.
+    #[arg(long, default_value = "2..7", value_parser = range)]
+    nodes: RangeInclusive<usize>,
+    /// How many operations and faults, drawn for each history.
+    #[arg(long, default_value = "30..150", value_parser = range)]
+    steps: RangeInclusive<usize>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Go on after a failure, and list the failing seeds at the end.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let number = |text: &str| {
+        text.parse::<usize>().map_err(|_| format!("{text:?} is not a number; write a range such as 2..7"))
+    };
+    let (low, high) = match text.split_once("..") {
+        Some((low, high)) => (number(low)?, number(high.trim_start_matches('='))?),
+        None => (number(text)?, number(text)?),
+    };
+    if low < 2 || high < low {
+        return Err(format!("{text} is no range from 2 upwards; write for instance 2..7"));
+    }
+    Ok(low..=high)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (nodes, steps) = (&arguments.nodes, &arguments.steps);
+    let plan = Plan {
+        nodes: nodes.clone(),
+        steps: steps.clone(),
+        replay: format!(
+            "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {{seed}} \
+             --nodes {}..{} --steps {}..{}",
+            nodes.start(),
+            nodes.end(),
+            steps.start(),
+            steps.end()
+        ),
+    };
+    let bar = ProgressBar::new(arguments.seeds);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {per_sec}, {eta} left")
+            .expect("a valid template"),
+    );
+    let met = Mutex::new(Met::default());
+    let failed = Mutex::new(Vec::new());
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= arguments.seeds {
+                        break;
+                    }
+                    let seed = arguments.from + index;
+                    // What failed has told its story on the way out; nothing of it is used afterwards.
+                    match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
+                        Ok(history) => met.lock().expect("never held over a panic").add(&history),
+                        Err(_) => {
+                            failed.lock().expect("never held over a panic").push(seed);
+                            stop.fetch_or(!arguments.keep_going, Ordering::Relaxed);
+                        }
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    report(
+        arguments.seeds,
+        &met.into_inner().expect("all threads have ended"),
+        failed.into_inner().unwrap_or_default(),
+    )
+}
+
+fn report(seeds: u64, met: &Met, mut failed: Vec<u64>) -> ExitCode {
+    println!("{met}");
+    if !failed.is_empty() {
+        failed.sort_unstable();
+        println!("\na promise was broken with the seeds {failed:?}");
+        return ExitCode::FAILURE;
+    }
+    let never = met.never();
+    if !never.is_empty() {
+        println!(
+            "\n{seeds} histories without a violation, but no proof, for these never happened: {}",
+            never.join(", ")
+        );
+        return ExitCode::FAILURE;
+    }
+    println!("\n{seeds} histories without a violation");
+    ExitCode::SUCCESS
+}

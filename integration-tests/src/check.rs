@@ -1,0 +1,19 @@
+//! What must hold in every run, checked while it goes on and at its end.
+//!
+//! The [`Ledger`] knows every write that was ever made, wherever; no node does. Against it are checked what each node's
+//! watcher is told ([`Follower`], after every call into the node's machine), what each node holds ([`Watchdog`], at
+//! short intervals), and what all of them show once everything is quiet ([`verdict`]).
+
+mod follower;
+mod ledger;
+mod state;
+pub mod verdict;
+mod watchdog;
+
+pub use follower::Follower;
+pub(crate) use follower::spot;
+pub(crate) use ledger::Origin;
+pub use ledger::{Ledger, WriteId, Wrote};
+pub use state::{Dot, HeldEntry, NetworkState, Version};
+pub(crate) use watchdog::Look;
+pub use watchdog::Watchdog;

@@ -1,0 +1,141 @@
+//! A watcher that applies what it is told to an empty map, and complains of what does not fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tabledb::{Change, ChangeKind, TableDb, Watch, WatchEvent, WatchFilter};
+use wire::NodeName;
+
+/// Network, table, key.
+pub(crate) type Spot = (Arc<str>, Arc<str>, Arc<str>);
+
+/// Everything a watcher was told, put together.
+#[derive(Debug)]
+pub struct Follower {
+    watch: Watch,
+    shown: BTreeMap<Spot, (Arc<[u8]>, NodeName)>,
+    told: u64,
+    lagged: u64,
+}
+
+impl Follower {
+    /// Follows everything on a node.
+    pub(crate) fn new(tables: &TableDb) -> Self {
+        Self { watch: tables.watch(WatchFilter::default()), shown: BTreeMap::new(), told: 0, lagged: 0 }
+    }
+
+    /// How many changes it was told.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// How often it fell behind and started anew.
+    pub fn lagged(&self) -> u64 {
+        self.lagged
+    }
+
+    /// Takes in everything it has been told since the last call, and returns it.
+    pub(crate) fn drain(&mut self) -> Result<Vec<Change>, String> {
+        let mut changes = Vec::new();
+        while let Some(event) = self.watch.try_next() {
+            match event {
+                WatchEvent::Lagged => {
+                    self.lagged += 1;
+                    self.shown.clear();
+                }
+                WatchEvent::Change(change) => {
+                    self.told += 1;
+                    self.apply(&change)?;
+                    changes.push(change);
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Whether each of the changed entries is what a reader sees now.
+    pub(crate) fn compare(&self, tables: &TableDb, changes: &[Change]) -> Result<(), String> {
+        let spots: BTreeSet<Spot> = changes.iter().map(spot).collect();
+        for spot in spots {
+            let (network, table, key) = &spot;
+            let read = tables.get(network, table, key).map(|entry| (entry.value, entry.owner));
+            let told = self.shown.get(&spot).cloned();
+            if read != told {
+                return Err(format!(
+                    "the watcher was told {} of {network}/{table}/{key}, and a reader finds {}",
+                    text(told.as_ref()),
+                    text(read.as_ref())
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything that was told is what readers see, and nothing else is.
+    pub(crate) fn compare_all(&self, tables: &TableDb) -> Result<(), String> {
+        let mut read = BTreeMap::new();
+        for network in tables.networks() {
+            let network: Arc<str> = network.into();
+            for table in tables.tables(&network) {
+                let entries = tables.entries(&network, &table);
+                let table: Arc<str> = table.into();
+                for entry in entries {
+                    read.insert((network.clone(), table.clone(), entry.key), (entry.value, entry.owner));
+                }
+            }
+        }
+        if read == self.shown {
+            return Ok(());
+        }
+        let spots: BTreeSet<&Spot> = read.keys().chain(self.shown.keys()).collect();
+        let spot = spots.into_iter().find(|spot| read.get(*spot) != self.shown.get(*spot));
+        let Some(spot) = spot else { return Ok(()) };
+        Err(format!(
+            "the watcher was told {} of {}/{}/{}, and a reader finds {}",
+            text(self.shown.get(spot)),
+            spot.0,
+            spot.1,
+            spot.2,
+            text(read.get(spot))
+        ))
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), String> {
+        let spot = spot(change);
+        let before = self.shown.get(&spot);
+        let fits = match change.kind {
+            ChangeKind::Create => before.is_none() && change.previous.is_none() && change.value.is_some(),
+            ChangeKind::Update => {
+                change.value.is_some()
+                    && change.previous.is_some()
+                    && before.map(|(value, _)| value) == change.previous.as_ref()
+            }
+            ChangeKind::Delete => {
+                change.value.is_none()
+                    && change.previous.is_some()
+                    && before.map(|(value, _)| value) == change.previous.as_ref()
+            }
+        };
+        if !fits {
+            return Err(format!("the watcher had {} and was told {change:?}", text(before)));
+        }
+        match &change.value {
+            Some(value) => self.shown.insert(spot, (value.clone(), change.owner.clone())),
+            None => self.shown.remove(&spot),
+        };
+        Ok(())
+    }
+}
+
+pub(crate) fn spot(change: &Change) -> Spot {
+    (change.network.clone(), change.table.clone(), change.key.clone())
+}
+
+fn text(shown: Option<&(Arc<[u8]>, NodeName)>) -> String {
+    match shown {
+        None => "nothing".into(),
+        Some((value, owner)) => {
+            format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
+        }
+    }
+}

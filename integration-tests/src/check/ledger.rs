@@ -1,0 +1,170 @@
+//! Every write there has been, as only an all-seeing observer knows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::NodeId;
+
+use super::follower::Spot;
+use super::state::{Dot, HeldEntry, Version};
+use crate::cluster::Key;
+
+/// The number of a write in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteId(usize);
+
+/// One write.
+#[derive(Debug, Clone)]
+pub struct Wrote {
+    /// When, in virtual time.
+    pub at: Duration,
+    /// Where.
+    pub spot: (Arc<str>, Arc<str>, Arc<str>),
+    /// Its version.
+    pub version: Version,
+    /// What was written; `None` for a delete.
+    pub value: Option<Arc<[u8]>>,
+    /// What the writer's store held before.
+    pub replaced: Option<WriteId>,
+}
+
+/// All writes, and which attachments have ended.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    writes: Vec<Wrote>,
+    by_dot: BTreeMap<(Arc<str>, Dot), WriteId>,
+    by_spot: BTreeMap<Spot, Vec<WriteId>>,
+    replacing: BTreeMap<WriteId, Vec<WriteId>>,
+    ended_lives: BTreeSet<NodeId>,
+    /// Writes of the life in the network that are older than this number ended with an attachment.
+    left: BTreeMap<(NodeId, Arc<str>), usize>,
+    ties: u64,
+}
+
+/// Which write a value that somebody sees comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Write(WriteId),
+    /// Several writes had this value.
+    Ambiguous,
+    Nobody,
+}
+
+impl Ledger {
+    /// Takes down a write: what the writer held before and after it.
+    pub(crate) fn wrote(
+        &mut self,
+        at: Duration,
+        key: Key<'_>,
+        before: Option<&HeldEntry>,
+        after: &HeldEntry,
+    ) {
+        let spot: Spot = (key.network.into(), key.table.into(), key.key.into());
+        let id = WriteId(self.writes.len());
+        let replaced =
+            before.and_then(|before| self.by_dot.get(&(spot.0.clone(), before.version.dot.clone())).copied());
+        let others = self.by_spot.entry(spot.clone()).or_default();
+        if others.iter().any(|other| self.writes[other.0].version.time == after.version.time) {
+            self.ties += 1;
+        }
+        others.push(id);
+        if let Some(replaced) = replaced {
+            self.replacing.entry(replaced).or_default().push(id);
+        }
+        self.by_dot.insert((spot.0.clone(), after.version.dot.clone()), id);
+        self.writes.push(Wrote {
+            at,
+            spot,
+            version: after.version.clone(),
+            value: after.value.clone(),
+            replaced,
+        });
+    }
+
+    pub(crate) fn joined(&mut self, life: &NodeId, network: &str) {
+        self.left.insert((life.clone(), network.into()), self.writes.len());
+    }
+
+    pub(crate) fn left(&mut self, life: &NodeId, network: &str) {
+        self.left.insert((life.clone(), network.into()), self.writes.len());
+    }
+
+    pub(crate) fn life_ended(&mut self, life: &NodeId) {
+        self.ended_lives.insert(life.clone());
+    }
+
+    /// How many writes there have been.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether nothing was ever written.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// How many writes had the Lamport time of another one to the same key.
+    pub fn ties(&self) -> u64 {
+        self.ties
+    }
+
+    pub(crate) fn get(&self, id: WriteId) -> &Wrote {
+        &self.writes[id.0]
+    }
+
+    pub(crate) fn by_dot(&self, network: &str, dot: &Dot) -> Option<WriteId> {
+        self.by_dot.get(&(network.into(), dot.clone())).copied()
+    }
+
+    pub(crate) fn spots(&self) -> impl Iterator<Item = (&Spot, &[WriteId])> {
+        self.by_spot.iter().map(|(spot, writes)| (spot, writes.as_slice()))
+    }
+
+    pub(crate) fn origin(&self, spot: &Spot, value: &[u8]) -> Origin {
+        let mut writes = self.by_spot.get(spot).into_iter().flatten();
+        let mut matching = writes.by_ref().filter(|id| self.get(**id).value.as_deref() == Some(value));
+        match (matching.next(), matching.next()) {
+            (None, _) => Origin::Nobody,
+            (Some(id), None) => Origin::Write(*id),
+            (Some(_), Some(_)) => Origin::Ambiguous,
+        }
+    }
+
+    /// Whether a write to the same key with a greater version exists, known to whomever.
+    pub(crate) fn is_superseded(&self, id: WriteId) -> bool {
+        self.greater(id).next().is_some()
+    }
+
+    /// The writes to the same key with greater versions.
+    pub(crate) fn greater(&self, id: WriteId) -> impl Iterator<Item = WriteId> {
+        let write = self.get(id);
+        let others = self.by_spot.get(&write.spot).into_iter().flatten().copied();
+        others.filter(move |other| self.get(*other).version > write.version)
+    }
+
+    /// The writes whose writers held this one when they wrote.
+    pub(crate) fn replacing(&self, id: WriteId) -> &[WriteId] {
+        self.replacing.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether `later` was written by somebody who held `earlier`, or something that had replaced it.
+    pub(crate) fn descends(&self, later: WriteId, earlier: WriteId) -> bool {
+        let mut at = Some(later);
+        while let Some(id) = at {
+            if id == earlier {
+                return true;
+            }
+            at = self.get(id).replaced;
+        }
+        false
+    }
+
+    /// Whether the attachment in which it was written has ended.
+    pub(crate) fn is_over(&self, id: WriteId) -> bool {
+        let write = self.get(id);
+        let owner = &write.version.dot.owner;
+        self.ended_lives.contains(owner)
+            || self.left.get(&(owner.clone(), write.spot.0.clone())).is_some_and(|mark| id.0 < *mark)
+    }
+}

@@ -1,0 +1,145 @@
+//! What must be so once writes have stopped, links are mended and some seconds have passed.
+
+use std::time::Duration;
+
+use super::ledger::WriteId;
+use crate::cluster::{Cluster, Peer};
+
+impl Cluster {
+    /// Checks every promise that can be judged when all is quiet.
+    ///
+    /// # Panics
+    /// With what was found, if one is broken.
+    #[track_caller]
+    pub fn assert_promises(&mut self) {
+        self.inspect_all();
+        for peer in self.running() {
+            let life = self.life(peer);
+            let told = life.follower.as_ref().map_or(Ok(()), |follower| follower.compare_all(&life.tables));
+            if let Err(what) = told {
+                self.violation(peer, what);
+            }
+        }
+        for network in self.networks() {
+            self.assert_convergence(&network);
+            self.assert_no_lost_write(&network);
+        }
+    }
+
+    /// Every network that a running node has joined.
+    pub fn networks(&self) -> Vec<String> {
+        let mut networks: Vec<String> =
+            self.running().iter().flat_map(|peer| self.life(*peer).joined.iter().cloned()).collect();
+        networks.sort();
+        networks.dedup();
+        networks
+    }
+
+    #[track_caller]
+    fn assert_convergence(&mut self, network: &str) {
+        let members = self.members_of(network);
+        let Some((first, others)) = members.split_first() else { return };
+        let reference = self.visible(*first, network);
+        let digest = |cluster: &Cluster, peer: Peer| {
+            cluster.life(peer).tables.statistics(network).map(|statistics| statistics.digest)
+        };
+        for other in others {
+            if self.visible(*other, network) != reference {
+                let difference = self.difference(network, *first, *other);
+                self.violation(*other, format!("network {network} has not converged: {difference}"));
+            }
+            if digest(self, *other) != digest(self, *first) {
+                let first = self.name(*first).clone();
+                self.violation(
+                    *other,
+                    format!("shows what {first} shows of {network}, under another digest"),
+                );
+            }
+        }
+    }
+
+    /// What is shown under each key is what may be, given everything that was ever written.
+    #[track_caller]
+    fn assert_no_lost_write(&mut self, network: &str) {
+        let members = self.members_of(network);
+        let Some(&first) = members.first() else { return };
+        let visible = self.visible(first, network);
+        let mut verdicts = Vec::new();
+        for (spot, writes) in self.ledger.spots().filter(|(spot, _)| *spot.0 == *network) {
+            let shown = visible.get(&(spot.1.to_string(), spot.2.to_string()));
+            let verdict = match shown {
+                None => writes.iter().find(|id| self.must_be_shown(**id)).map(|id| {
+                    format!("{:?} is lost: nothing greater was ever written", self.ledger.get(*id))
+                }),
+                Some((value, owner)) => {
+                    let owns = |id: &&WriteId| {
+                        let write = self.ledger.get(**id);
+                        write.value.as_deref() == Some(value.as_slice())
+                            && write.version.dot.owner.name.as_str() == owner
+                    };
+                    let candidates: Vec<WriteId> = writes.iter().filter(owns).copied().collect();
+                    match candidates.first() {
+                        None => Some(format!("{shown:?} is shown, which nobody wrote")),
+                        Some(_) if candidates.iter().any(|id| self.may_be_shown(*id)) => None,
+                        Some(id) => Some(format!(
+                            "{:?} is shown, and {:?} is greater",
+                            self.ledger.get(*id),
+                            self.ledger.greater(*id).map(|id| self.ledger.get(id)).collect::<Vec<_>>()
+                        )),
+                    }
+                }
+            };
+            if let Some(verdict) = verdict {
+                verdicts.push(format!("{}/{}/{}: {verdict}", spot.0, spot.1, spot.2));
+            }
+        }
+        if let Some(verdict) = verdicts.into_iter().next() {
+            self.violation(first, verdict);
+        }
+    }
+
+    /// A live value that nothing superseded.
+    fn must_be_shown(&self, id: WriteId) -> bool {
+        self.ledger.get(id).value.is_some() && !self.ledger.is_over(id) && !self.ledger.is_superseded(id)
+    }
+
+    /// A value is shown rightly if all that is greater ended with its owner, or was a delete that did not know of the
+    /// value and whose tombstone may have been reaped before the two met.
+    fn may_be_shown(&self, id: WriteId) -> bool {
+        !self.ledger.is_over(id)
+            && self.ledger.greater(id).all(|greater| {
+                let write = self.ledger.get(greater);
+                self.ledger.is_over(greater)
+                    || (write.value.is_none()
+                        && !self.ledger.descends(greater, id)
+                        && self.now() >= write.at + self.settings.reap_time)
+            })
+    }
+
+    /// Lets the cluster be for `time`, and checks that it says no more than `budget` allows a node and second.
+    #[track_caller]
+    pub fn assert_idle(&mut self, time: Duration, budget: IdleBudget) {
+        let before = self.fabric().traffic().clone();
+        self.run_for(time);
+        let after = self.fabric().traffic();
+        let share = |count: u64| count as f64 / time.as_secs_f64() / self.running().len() as f64;
+        let (datagrams, streams) =
+            (share(after.datagrams - before.datagrams), share(after.streams - before.streams));
+        assert!(
+            datagrams <= budget.datagrams && streams <= budget.streams,
+            "an idle node sends {datagrams:.2} datagrams and opens {streams:.3} streams a second; \
+             {} and {} are allowed",
+            budget.datagrams,
+            budget.streams
+        );
+    }
+}
+
+/// What an idle node may send a second.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleBudget {
+    /// Datagrams: a probe and an answer each second, and a little for what is asked of it by others.
+    pub datagrams: f64,
+    /// Streams: anti-entropy of members and of each network, every thirty seconds.
+    pub streams: f64,
+}

@@ -1,0 +1,203 @@
+//! What only the insides of the nodes can show, compared with the ledger and with what was there a moment ago.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::NodeId;
+
+use super::ledger::{Ledger, WriteId};
+use super::state::{Dot, NetworkState};
+use crate::cluster::Peer;
+
+type Contexts = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
+
+/// Remembers what was seen at the last look.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    contexts: BTreeMap<(Peer, Arc<str>), Contexts>,
+    /// The longest residual any node held of a tombstone at the last look at which one was held. Times only shrink:
+    /// what is under way has been read from a node.
+    residuals: BTreeMap<(Arc<str>, Dot), Duration>,
+    /// What each node has seen die, by its watcher.
+    dead: BTreeMap<Peer, BTreeSet<WriteId>>,
+    looks: u64,
+    tombstones_reaped: BTreeSet<(Arc<str>, Dot)>,
+}
+
+/// What one node holds of one network, and what is known besides.
+pub(crate) struct Look<'a> {
+    pub(crate) network: &'a Arc<str>,
+    pub(crate) state: &'a NetworkState,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) now: Duration,
+    pub(crate) reap_time: Duration,
+}
+
+/// Durations travel in milliseconds, rounded up.
+const ROUNDING: Duration = Duration::from_millis(2);
+
+impl Watchdog {
+    /// How often the insides of a node were looked at.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    /// How many tombstones have been reaped somewhere.
+    pub fn reaped(&self) -> usize {
+        self.tombstones_reaped.len()
+    }
+
+    /// A new process remembers nothing of what the old one saw.
+    pub(crate) fn forget_life(&mut self, peer: Peer) {
+        self.contexts.retain(|(of, _), _| *of != peer);
+        self.dead.remove(&peer);
+    }
+
+    /// A node that leaves a network forgets what it saw there.
+    pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
+        self.contexts.retain(|(of, name), _| *of != peer || **name != *network);
+        if let Some(dead) = self.dead.get_mut(&peer) {
+            dead.retain(|id| *ledger.get(*id).spot.0 != *network);
+        }
+    }
+
+    pub(crate) fn saw_die(&mut self, peer: Peer, id: WriteId) {
+        self.dead.entry(peer).or_default().insert(id);
+    }
+
+    pub(crate) fn has_seen_die(&self, peer: Peer, id: WriteId) -> bool {
+        self.dead.get(&peer).is_some_and(|dead| dead.contains(&id))
+    }
+
+    /// A node that has forgotten an owner remembers nothing of what it wrote.
+    pub(crate) fn forget_owner(&mut self, peer: Peer, owner: &NodeId, ledger: &Ledger) {
+        if let Some(dead) = self.dead.get_mut(&peer) {
+            dead.retain(|id| ledger.get(*id).version.dot.owner != *owner);
+        }
+    }
+
+    /// Checks one node's state of one network. `residuals` collects the tombstones of all nodes at this look.
+    pub(crate) fn look(
+        &mut self,
+        peer: Peer,
+        look: &Look<'_>,
+        residuals: &mut BTreeMap<(Arc<str>, Dot), Duration>,
+    ) -> Result<(), String> {
+        self.looks += 1;
+        self.check_entries(look, residuals)?;
+        self.check_deaths(look)?;
+        self.check_growth(peer, look)
+    }
+
+    /// Each entry has been seen, was written by somebody, and nothing that its node has seen was written over it.
+    fn check_entries(
+        &self,
+        look: &Look<'_>,
+        residuals: &mut BTreeMap<(Arc<str>, Dot), Duration>,
+    ) -> Result<(), String> {
+        let Look { network, state, ledger, .. } = *look;
+        for ((table, key), entry) in &state.entries {
+            let dot = &entry.version.dot;
+            if !state.has_seen(dot) {
+                return Err(format!(
+                    "holds {dot} under {network}/{table}/{key}, which its context does not contain"
+                ));
+            }
+            let Some(id) = ledger.by_dot(network, dot) else {
+                return Err(format!("holds {dot} under {network}/{table}/{key}, which nobody wrote"));
+            };
+            let write = ledger.get(id);
+            if write.value != entry.value
+                || write.version != entry.version
+                || (&*write.spot.1, &*write.spot.2) != (table.as_str(), key.as_str())
+            {
+                return Err(format!(
+                    "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
+                ));
+            }
+            if entry.value.is_some() {
+                let killer =
+                    ledger.replacing(id).iter().find(|w| state.has_seen(&ledger.get(**w).version.dot));
+                if let Some(killer) = killer {
+                    let killer = &ledger.get(*killer).version.dot;
+                    return Err(format!(
+                        "holds {dot} under {network}/{table}/{key} though it has seen {killer}, which replaced it"
+                    ));
+                }
+            }
+            if let Some(residual) = entry.residual {
+                let place = (network.clone(), dot.clone());
+                if let Some(longest) = self.residuals.get(&place)
+                    && residual > *longest + ROUNDING
+                {
+                    return Err(format!(
+                        "the residual of tombstone {dot} has grown from {longest:?} to {residual:?}"
+                    ));
+                }
+                let longest = residuals.entry(place).or_default();
+                *longest = residual.max(*longest);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is seen and not held must have been superseded, or be a tombstone whose time was up.
+    fn check_deaths(&mut self, look: &Look<'_>) -> Result<(), String> {
+        let Look { network, state, ledger, now, reap_time } = *look;
+        let held: BTreeSet<&Dot> = state.entries.values().map(|entry| &entry.version.dot).collect();
+        for ((owner, epoch), ranges) in &state.contexts {
+            for number in ranges.iter().flat_map(|(low, high)| *low..=*high) {
+                let dot = Dot { owner: owner.clone(), epoch: *epoch, number };
+                if held.contains(&dot) {
+                    continue;
+                }
+                let Some(id) = ledger.by_dot(network, &dot) else {
+                    return Err(format!("has seen {dot} of {network}, which nobody wrote"));
+                };
+                if ledger.is_superseded(id) {
+                    continue;
+                }
+                let write = ledger.get(id);
+                if write.value.is_some() {
+                    return Err(format!(
+                        "has recorded {dot} of {network}/{}/{} as dead, and nothing supersedes it",
+                        write.spot.1, write.spot.2
+                    ));
+                }
+                if now + ROUNDING < write.at + reap_time {
+                    return Err(format!(
+                        "has reaped tombstone {dot} {:?} after the delete; {reap_time:?} is right",
+                        now - write.at
+                    ));
+                }
+                self.tombstones_reaped.insert((network.clone(), dot));
+            }
+        }
+        Ok(())
+    }
+
+    /// Contexts only grow while an attachment lasts.
+    fn check_growth(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
+        let Look { network, state, .. } = *look;
+        let before =
+            self.contexts.insert((peer, network.clone()), state.contexts.clone()).unwrap_or_default();
+        for (attachment, ranges) in before {
+            let Some(now) = state.contexts.get(&attachment) else { continue };
+            let covered = |(low, high): &(u64, u64)| now.iter().any(|(from, to)| from <= low && high <= to);
+            if !ranges.iter().all(covered) {
+                return Err(format!(
+                    "its context of {}@{} in {network} shrank from {ranges:?} to {now:?}",
+                    attachment.0, attachment.1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All nodes have been looked at.
+    pub(crate) fn looked(&mut self, residuals: BTreeMap<(Arc<str>, Dot), Duration>) {
+        // A tombstone that nobody runs with at this look may still be with a paused node: keep the last bound.
+        self.residuals.extend(residuals);
+    }
+}

@@ -1,0 +1,379 @@
+//! A cluster of production state machines on a simulated network, and the words in which scenarios speak of it.
+//!
+//! A scenario starts peers, does things to them, and says what must be seen within which (virtual) time. Everything
+//! random comes from one seed; when an assertion fails, the cluster prints the seed, the command that runs the same
+//! again, and what happened last.
+
+mod checking;
+mod driving;
+mod faults;
+mod reporting;
+mod tables;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use membership::{Membership, NodeRecord};
+use node::{NodeEvent, NodeMachine};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tabledb::{Origin, TableDb};
+use wire::{NodeId, NodeName};
+
+use crate::check::{Follower, Ledger, Watchdog};
+use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Place, Traffic};
+pub use tables::{Key, Visible};
+
+/// One second of virtual time; `5 * SECOND` reads well.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// One millisecond of virtual time.
+pub const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Which of the cluster's nodes; it stays the same over restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer(pub(crate) usize);
+
+/// Settings of a whole cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The network; its seed is that of everything.
+    pub fabric: FabricConfig,
+    /// Of every node.
+    pub membership: membership::Config,
+    /// Of every node.
+    pub reap_time: Duration,
+    /// Whether every node has a watcher, whose events are checked against the tables one by one.
+    pub watched: bool,
+    /// How often the insides of all nodes are checked, in virtual time; `None` for at the end only.
+    pub inspection: Option<Duration>,
+    /// How a person runs the same again; without it, the test's own name is used.
+    pub replay: Option<String>,
+}
+
+impl Settings {
+    /// A perfect network, the LAN preset, everything watched, from `seed`, or from `SIM_SEED` if that is set.
+    pub fn seeded(seed: u64) -> Self {
+        let seed = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
+        Self {
+            fabric: FabricConfig { seed, ..FabricConfig::default() },
+            membership: membership::Config::lan(),
+            reap_time: Duration::from_secs(30 * 60),
+            watched: true,
+            inspection: Some(Duration::from_millis(250)),
+            replay: None,
+        }
+    }
+}
+
+/// One process of a node.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) endpoint: EndpointId,
+    /// The life as its tables last told it.
+    pub(crate) id: NodeId,
+    pub(crate) machine: NodeMachine,
+    pub(crate) tables: TableDb,
+    pub(crate) follower: Option<Follower>,
+    pub(crate) events: Vec<(Duration, NodeEvent)>,
+    /// Networks this process was told to join and not told to leave.
+    pub(crate) joined: BTreeSet<String>,
+    /// Networks whose first sync is over.
+    pub(crate) ready: BTreeSet<String>,
+    /// It was told to leave the cluster.
+    pub(crate) leaving: bool,
+    pub(crate) refused_datagrams: u64,
+    pub(crate) refused_frames: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) name: NodeName,
+    pub(crate) place: Place,
+    pub(crate) life: Option<Life>,
+    /// How many processes it has had.
+    pub(crate) lives: u64,
+    pub(crate) last_generation: u64,
+    /// By how much its wall clock is off, in microseconds.
+    pub(crate) clock_offset: i64,
+}
+
+/// The simulated cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(crate) settings: Settings,
+    pub(crate) fabric: Fabric,
+    base: Instant,
+    pub(crate) slots: Vec<Slot>,
+    owners: BTreeMap<EndpointId, Peer>,
+    pub(crate) ledger: Ledger,
+    pub(crate) watchdog: Watchdog,
+    next_inspection: Duration,
+    deliveries: Deliveries,
+}
+
+/// What has been delivered to machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deliveries {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Stream frames.
+    pub frames: u64,
+}
+
+/// The wall time at which every simulation starts, in microseconds since 1970: some day in 2026.
+const WALL_AT_START: u64 = 1_790_000_000_000_000;
+
+impl Cluster {
+    /// A network without nodes.
+    pub fn new(settings: Settings) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "only a starting point: differences alone matter")]
+        let base = Instant::now();
+        Self {
+            fabric: Fabric::new(settings.fabric.clone()),
+            next_inspection: settings.inspection.unwrap_or(Duration::MAX),
+            settings,
+            base,
+            slots: Vec::new(),
+            owners: BTreeMap::new(),
+            ledger: Ledger::default(),
+            watchdog: Watchdog::default(),
+            deliveries: Deliveries::default(),
+        }
+    }
+
+    // Getters
+
+    /// Virtual time since the start.
+    pub fn now(&self) -> Duration {
+        self.fabric.now()
+    }
+
+    /// The same as the machines see it.
+    pub(crate) fn instant(&self) -> Instant {
+        self.base + self.fabric.now()
+    }
+
+    /// The wall time of a node, in microseconds since 1970.
+    pub fn wall(&self, peer: Peer) -> u64 {
+        (WALL_AT_START + self.fabric.now().as_micros() as u64)
+            .saturating_add_signed(self.slots[peer.0].clock_offset)
+    }
+
+    /// The network under the nodes.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// The network under the nodes, to put rules on it or change its links.
+    pub fn fabric_mut(&mut self) -> &mut Fabric {
+        &mut self.fabric
+    }
+
+    /// A hash over everything that has happened.
+    pub fn trace_hash(&self) -> u64 {
+        self.fabric.trace().hash()
+    }
+
+    /// What has been delivered to all nodes.
+    pub fn deliveries(&self) -> Deliveries {
+        self.deliveries
+    }
+
+    /// What a node's present process has sent.
+    pub fn traffic(&self, peer: Peer) -> &Traffic {
+        self.fabric.traffic_of(self.life(peer).endpoint)
+    }
+
+    /// Every node there ever was.
+    pub fn peers(&self) -> Vec<Peer> {
+        (0..self.slots.len()).map(Peer).collect()
+    }
+
+    /// The nodes that have a process, paused ones included.
+    pub fn running(&self) -> Vec<Peer> {
+        self.peers().into_iter().filter(|peer| self.is_running(*peer)).collect()
+    }
+
+    /// Whether the node has a process.
+    pub fn is_running(&self, peer: Peer) -> bool {
+        self.slots[peer.0].life.is_some()
+    }
+
+    /// Whether this life is that of a running process.
+    pub fn is_alive(&self, id: &NodeId) -> bool {
+        self.slots.iter().any(|slot| slot.life.as_ref().is_some_and(|life| life.id == *id))
+    }
+
+    /// Whether the node was told to leave the cluster and its process has not ended yet.
+    pub fn is_leaving(&self, peer: Peer) -> bool {
+        self.life(peer).leaving
+    }
+
+    /// Whether the node's process stands still.
+    pub fn is_paused(&self, peer: Peer) -> bool {
+        !self.fabric.is_running(self.life(peer).endpoint)
+    }
+
+    /// The networks that the node was told to join and not to leave, sorted.
+    pub fn networks_of(&self, peer: Peer) -> Vec<String> {
+        self.life(peer).joined.iter().cloned().collect()
+    }
+
+    /// The node's name.
+    pub fn name(&self, peer: Peer) -> &NodeName {
+        &self.slots[peer.0].name
+    }
+
+    /// The node's place in the network.
+    pub fn place(&self, peer: Peer) -> Place {
+        self.slots[peer.0].place
+    }
+
+    /// The node's address.
+    pub fn address(&self, peer: Peer) -> SocketAddr {
+        self.fabric.address(self.place(peer))
+    }
+
+    /// The present life of a running node, as its tables know it.
+    pub fn id(&self, peer: Peer) -> NodeId {
+        self.life(peer).tables.node()
+    }
+
+    /// The machine of a running node, to look at.
+    pub fn machine(&self, peer: Peer) -> &NodeMachine {
+        &self.life(peer).machine
+    }
+
+    /// What the node's present process has reported, with the times.
+    pub fn events(&self, peer: Peer) -> &[(Duration, NodeEvent)] {
+        &self.life(peer).events
+    }
+
+    /// What its watcher has seen.
+    ///
+    /// # Panics
+    /// If nodes are not watched.
+    pub fn follower(&self, peer: Peer) -> &Follower {
+        self.life(peer).follower.as_ref().expect("the nodes of this cluster are not watched")
+    }
+
+    #[track_caller]
+    pub(crate) fn life(&self, peer: Peer) -> &Life {
+        let slot = &self.slots[peer.0];
+        slot.life.as_ref().unwrap_or_else(|| panic!("{} is not running", slot.name))
+    }
+
+    #[track_caller]
+    pub(crate) fn life_mut(&mut self, peer: Peer) -> &mut Life {
+        let slot = &mut self.slots[peer.0];
+        slot.life.as_mut().unwrap_or_else(|| panic!("{} is not running", slot.name))
+    }
+
+    // Starting
+
+    /// Starts nodes of these names; all but the first are told of the first.
+    pub fn start<const N: usize>(&mut self, names: [&str; N]) -> [Peer; N] {
+        let peers = names.map(|name| self.add(name));
+        for peer in peers {
+            self.begin_life(peer, &peers[..1]);
+        }
+        peers
+    }
+
+    /// Starts `count` nodes n1, n2 … of which all but the first are told of the first.
+    pub fn start_many(&mut self, count: usize) -> Vec<Peer> {
+        let first = self.slots.len();
+        let peers: Vec<Peer> = (1..=count).map(|number| self.add(&format!("n{}", first + number))).collect();
+        for &peer in &peers {
+            self.begin_life(peer, &peers[..1]);
+        }
+        peers
+    }
+
+    /// Starts a node that is told of `seeds`.
+    pub fn start_with_seeds(&mut self, name: &str, seeds: &[Peer]) -> Peer {
+        let peer = self.add(name);
+        self.begin_life(peer, seeds);
+        peer
+    }
+
+    /// Makes room for a node, at an address of its own, without starting it.
+    pub fn add(&mut self, name: &str) -> Peer {
+        let number = self.slots.len() as u32 + 1;
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number);
+        self.add_at(name, SocketAddr::new(IpAddr::V4(ip), 7946))
+    }
+
+    /// Makes room for a node at the address of another, which must have ended before this one starts.
+    pub fn add_at(&mut self, name: &str, address: SocketAddr) -> Peer {
+        let name = NodeName::new(name).expect("names in scenarios are valid");
+        let place = self.fabric.place_at(address);
+        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock_offset: 0 });
+        Peer(self.slots.len() - 1)
+    }
+
+    /// Starts a process for a node that has none, and tells it of `seeds`, itself left out.
+    pub fn begin_life(&mut self, peer: Peer, seeds: &[Peer]) {
+        assert!(!self.is_running(peer), "{} is running", self.name(peer));
+        let generation = self.wall(peer);
+        self.begin_life_as(peer, generation, seeds);
+    }
+
+    /// The same with a generation of the scenario's choice.
+    pub fn begin_life_as(&mut self, peer: Peer, generation: u64, seeds: &[Peer]) {
+        let now = self.instant();
+        let wall_clock = Duration::from_micros(self.wall(peer));
+        let name = self.name(peer).clone();
+        let id = NodeId::new(name.clone(), generation);
+        let record = NodeRecord { id: id.clone(), address: self.address(peer), labels: BTreeMap::new() };
+        let slot = &mut self.slots[peer.0];
+        slot.lives += 1;
+        slot.last_generation = generation;
+        let rng = |purpose| {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.settings.fabric.seed);
+            rng.set_stream((peer.0 as u64) << 32 | self.slots[peer.0].lives << 4 | purpose);
+            rng
+        };
+        let membership = Membership::new(self.settings.membership.clone(), record, now, rng(1))
+            .expect("the settings of scenarios are valid");
+        let mut config = tabledb::Config::new(id.clone());
+        config.reap_time = self.settings.reap_time;
+        let origin = Origin { now, wall_clock, seed: rng(2).next_u64() };
+        let tables = TableDb::starting_at(config, origin).expect("the settings of scenarios are valid");
+        let follower = self.settings.watched.then(|| Follower::new(&tables));
+        let machine = NodeMachine::new(membership, tables.clone());
+        let lives = self.slots[peer.0].lives;
+        let endpoint = self.fabric.start(self.place(peer), &name, &format!("{name}#{lives}"));
+        self.owners.insert(endpoint, peer);
+        self.slots[peer.0].life = Some(Life {
+            endpoint,
+            id,
+            machine,
+            tables,
+            follower,
+            events: Vec::new(),
+            joined: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            leaving: false,
+            refused_datagrams: 0,
+            refused_frames: 0,
+        });
+        self.watchdog.forget_life(peer);
+        let seeds: Vec<SocketAddr> =
+            seeds.iter().filter(|seed| **seed != peer).map(|seed| self.address(*seed)).collect();
+        self.drive(peer, |machine, now| {
+            if !seeds.is_empty() {
+                machine.join(&seeds, now);
+            }
+        });
+    }
+
+    fn end_life(&mut self, peer: Peer, ending: Ending) {
+        let Some(life) = self.slots[peer.0].life.take() else { return };
+        self.ledger.life_ended(&life.tables.node());
+        self.fabric.end(life.endpoint, ending);
+        self.owners.remove(&life.endpoint);
+    }
+}

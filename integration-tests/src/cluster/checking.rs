@@ -1,0 +1,140 @@
+//! The checks that run along.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use membership::State;
+use tabledb::Change;
+
+use super::{Cluster, Key, Peer};
+use crate::check::{Look, NetworkState, Origin, WriteId, spot};
+
+impl Cluster {
+    /// Hands the watcher of a node what it was told, and checks it.
+    pub(super) fn follow(&mut self, peer: Peer) {
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+        let Some(follower) = life.follower.as_mut() else { return };
+        let result = follower.drain().and_then(|changes| {
+            follower.compare(&life.tables, &changes)?;
+            Ok(changes)
+        });
+        let result = result.and_then(|changes| {
+            for change in &changes {
+                self.check_change(peer, change)?;
+            }
+            Ok(())
+        });
+        if let Err(what) = result {
+            self.violation(peer, what);
+        }
+    }
+
+    fn check_change(&mut self, peer: Peer, change: &Change) -> Result<(), String> {
+        let spot = spot(change);
+        let path = format!("{}/{}/{}", spot.0, spot.1, spot.2);
+        if let Some(previous) = &change.previous
+            && let Origin::Write(id) = self.ledger.origin(&spot, previous)
+        {
+            if change.value.is_some() {
+                self.watchdog.saw_die(peer, id);
+            } else if self.holds_owner_for_alive(peer, id) && self.is_member(peer, &spot.0) {
+                if !self.ledger.is_superseded(id) && !self.ledger.is_over(id) {
+                    return Err(format!("{path} = {previous:?} vanished, though nothing superseded it"));
+                }
+                if self.ledger.is_superseded(id) {
+                    self.watchdog.saw_die(peer, id);
+                }
+            }
+        }
+        let Some(value) = &change.value else { return Ok(()) };
+        match self.ledger.origin(&spot, value) {
+            Origin::Nobody => Err(format!("{path} = {value:?} is shown, which nobody wrote")),
+            Origin::Write(id) if self.watchdog.has_seen_die(peer, id) => Err(format!(
+                "{path} = {:?} is back from the dead",
+                String::from_utf8_lossy(&value[..value.len().min(40)])
+            )),
+            Origin::Write(id) => {
+                // Whoever shows a write has applied it, with what it replaced.
+                if let Some(replaced) = self.ledger.get(id).replaced {
+                    self.watchdog.saw_die(peer, replaced);
+                }
+                Ok(())
+            }
+            Origin::Ambiguous => Ok(()),
+        }
+    }
+
+    /// Whether, in the eyes of `peer`, the writer is alive: then what it wrote is not merely hidden.
+    fn holds_owner_for_alive(&self, peer: Peer, id: WriteId) -> bool {
+        let owner = &self.ledger.get(id).version.dot.owner;
+        let life = self.life(peer);
+        if life.tables.node() == *owner {
+            return true;
+        }
+        let member = life.machine.membership().member(owner.name.as_str());
+        member.is_some_and(|member| {
+            member.record.id == *owner && matches!(member.state, State::Alive | State::Suspect)
+        })
+    }
+
+    fn is_member(&self, peer: Peer, network: &str) -> bool {
+        let life = self.life(peer);
+        life.joined.contains(network) && !life.leaving
+    }
+
+    /// Notices when a node has taken a later life by itself: it rewrites its entries as that.
+    pub(super) fn notice_renewal(&mut self, peer: Peer) {
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+        let id = life.tables.node();
+        if id == life.id {
+            return;
+        }
+        let former = std::mem::replace(&mut life.id, id.clone());
+        let networks: Vec<String> = life.joined.iter().cloned().collect();
+        self.say(peer, format!("is {id} from now on"));
+        self.ledger.life_ended(&former);
+        for network in networks {
+            let Some(state) = self.inspect(peer, &network) else { continue };
+            for ((table, key), entry) in state.entries {
+                if entry.version.dot.owner == id {
+                    let key = Key::new(&network, &table, &key);
+                    self.ledger.wrote(self.fabric.now(), key, None, &entry);
+                }
+            }
+        }
+    }
+
+    /// Looks into every running node.
+    pub(crate) fn inspect_all(&mut self) {
+        if let Some(interval) = self.settings.inspection {
+            self.next_inspection = self.now() + interval;
+        }
+        let (now, instant) = (self.fabric.now(), self.instant());
+        let mut residuals = BTreeMap::new();
+        for peer in self.running() {
+            let life = self.life(peer);
+            let states: Vec<(Arc<str>, NetworkState)> = life
+                .joined
+                .iter()
+                .filter_map(|network| {
+                    let state = NetworkState::of(&life.tables, network, instant)?;
+                    Some((Arc::from(network.as_str()), state))
+                })
+                .collect();
+            for (network, state) in states {
+                let look = Look {
+                    network: &network,
+                    state: &state,
+                    ledger: &self.ledger,
+                    now,
+                    reap_time: self.settings.reap_time,
+                };
+                let result = self.watchdog.look(peer, &look, &mut residuals);
+                if let Err(what) = result {
+                    self.violation(peer, what);
+                }
+            }
+        }
+        self.watchdog.looked(residuals);
+    }
+}

@@ -1,0 +1,165 @@
+//! The driver: what the fabric says happens goes into the machines, and what they want done goes to the fabric.
+
+use std::time::{Duration, Instant};
+
+use node::{NodeEvent, NodeMachine, NodeTransmit};
+use wire::{FramePoll, StreamId};
+
+use super::{Cluster, Peer};
+use crate::fabric::{Ending, EndpointId, Happening};
+
+/// A machine that wants this many things done after one call is in an endless loop.
+const WISHES_A_CALL: usize = 1_000_000;
+
+impl Cluster {
+    /// Lets the next thing happen, if there is one until then. Returns false, and stands at `until`, if not.
+    pub(crate) fn step(&mut self, until: Duration) -> bool {
+        if self.next_inspection <= until && self.fabric.next_at().is_none_or(|at| at > self.next_inspection) {
+            // Between two happenings nothing changes, so the insides may be looked at a little late.
+            self.inspect_all();
+        }
+        let Some((endpoint, happening)) = self.fabric.next(until) else { return false };
+        let Some(peer) = self.owners.get(&endpoint).copied() else { return true };
+        self.happen(peer, happening);
+        true
+    }
+
+    fn happen(&mut self, peer: Peer, happening: Happening) {
+        match happening {
+            Happening::Datagram { from, bytes } => {
+                self.deliveries.datagrams += 1;
+                let (name, address) = self.sender(from);
+                let result =
+                    self.drive(peer, |machine, now| machine.handle_datagram(&name, address, &bytes, now));
+                if let Err(error) = result {
+                    self.life_mut(peer).refused_datagrams += 1;
+                    self.violation(peer, format!("an honest datagram from {name} was refused: {error}"));
+                }
+            }
+            Happening::StreamOpened { from, number } => {
+                let (name, address) = self.sender(from);
+                let now = self.instant();
+                let stream = self.life_mut(peer).machine.handle_stream_opened(&name, address, now);
+                self.fabric.accept_stream(number, stream);
+                self.after_call(peer, Some(stream));
+            }
+            Happening::Frame { stream, bytes } => {
+                self.deliveries.frames += 1;
+                let now = self.instant();
+                let life = self.life_mut(peer);
+                let (endpoint, result) = (life.endpoint, life.machine.handle_frame(stream, &bytes, now));
+                if let Err(error) = result {
+                    // What production does: the exchange is given up.
+                    self.life_mut(peer).refused_frames += 1;
+                    self.fabric.note(Some(endpoint), format!("refuses a frame of {stream:?}: {error}"));
+                    self.life_mut(peer).machine.handle_stream_closed(stream, now);
+                    self.fabric.reset_stream(endpoint, stream);
+                }
+                self.after_call(peer, Some(stream));
+            }
+            Happening::StreamConnected { stream, peer: other } => {
+                let name = self.fabric.name(other).clone();
+                let now = self.instant();
+                self.life_mut(peer).machine.handle_stream_connected(stream, &name, now);
+                self.after_call(peer, Some(stream));
+            }
+            Happening::StreamWritable { stream } => self.after_call(peer, Some(stream)),
+            Happening::StreamClosed { stream, .. } => {
+                self.drive(peer, |machine, now| machine.handle_stream_closed(stream, now));
+            }
+            Happening::ConnectionLost { peer: other } => {
+                let name = self.fabric.name(other).clone();
+                self.drive(peer, |machine, now| machine.handle_connection_lost(&name, now));
+            }
+            Happening::Timer => self.drive(peer, |machine, now| machine.handle_timeout(now)),
+        }
+    }
+
+    fn sender(&self, from: EndpointId) -> (wire::NodeName, std::net::SocketAddr) {
+        (self.fabric.name(from).clone(), self.fabric.address(self.fabric.place(from)))
+    }
+
+    /// Calls into a machine, and does what it then wants.
+    pub(crate) fn drive<R>(&mut self, peer: Peer, call: impl FnOnce(&mut NodeMachine, Instant) -> R) -> R {
+        let now = self.instant();
+        let result = call(&mut self.life_mut(peer).machine, now);
+        self.after_call(peer, None);
+        result
+    }
+
+    fn after_call(&mut self, peer: Peer, touched: Option<StreamId>) {
+        let now = self.instant();
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+        let endpoint = life.endpoint;
+        let mut wishes = 0;
+        let mut touched = touched;
+        loop {
+            let mut quiet = true;
+            if let Some(stream) = touched.take() {
+                while self.fabric.has_room(endpoint, stream) {
+                    match life.machine.poll_frame(stream, now) {
+                        FramePoll::Frame(bytes) => {
+                            quiet = false;
+                            self.fabric.send_frame(endpoint, stream, bytes);
+                        }
+                        FramePoll::Wait => break,
+                        FramePoll::Finish => self.fabric.finish_stream(endpoint, stream),
+                    }
+                }
+            }
+            while let Some(transmit) = life.machine.poll_transmit(now) {
+                quiet = false;
+                wishes += 1;
+                match transmit {
+                    NodeTransmit::Datagram { id, to, bytes } => {
+                        let sent = self.fabric.send_datagram(endpoint, &to, bytes);
+                        if let (Err(_), Some(id)) = (sent, id) {
+                            life.machine.handle_unsent(id, now);
+                        }
+                    }
+                    NodeTransmit::OpenStream { stream, to } => self.fabric.open_stream(endpoint, stream, &to),
+                    NodeTransmit::CloseStream { stream } => self.fabric.reset_stream(endpoint, stream),
+                }
+            }
+            while let Some(event) = life.machine.poll_event() {
+                quiet = false;
+                wishes += 1;
+                self.fabric.note(Some(endpoint), format!("{event:?}"));
+                match &event {
+                    NodeEvent::NetworkReady(network) => {
+                        life.ready.insert(network.clone());
+                    }
+                    NodeEvent::Membership(membership::Event::Forgotten(owner)) => {
+                        self.watchdog.forget_owner(peer, owner, &self.ledger);
+                    }
+                    _ => {}
+                }
+                life.events.push((self.fabric.now(), event));
+            }
+            assert!(
+                wishes < WISHES_A_CALL,
+                "{} wants {wishes} things done after one call",
+                self.slots[peer.0].name
+            );
+            if quiet {
+                break;
+            }
+        }
+        let deadline = life.machine.poll_timeout();
+        let deadline = deadline.map(|at| at.saturating_duration_since(self.base));
+        self.fabric.set_timer(endpoint, deadline);
+        self.notice_renewal(peer);
+        self.follow(peer);
+        self.end_if_left(peer);
+    }
+
+    /// A process that has said its farewell ends.
+    fn end_if_left(&mut self, peer: Peer) {
+        let Some(life) = self.slots[peer.0].life.as_ref() else { return };
+        let completed =
+            |event: &NodeEvent| matches!(event, NodeEvent::Membership(membership::Event::LeaveCompleted));
+        if life.leaving && life.events.iter().any(|(_, event)| completed(event)) {
+            self.end_life(peer, Ending::Reset);
+        }
+    }
+}

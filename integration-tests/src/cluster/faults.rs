@@ -1,0 +1,119 @@
+//! What can befall a cluster.
+
+use super::{Cluster, Peer};
+use crate::fabric::{Ending, HeldDatagram, Link, Message, Place, RuleId, Verdict};
+
+impl Cluster {
+    /// The process is gone without a word; the others learn of it by silence.
+    pub fn crash(&mut self, peer: Peer) {
+        self.end_life(peer, Ending::Silent);
+    }
+
+    /// The process is gone, and its host tells whoever was connected with it.
+    pub fn kill(&mut self, peer: Peer) {
+        self.end_life(peer, Ending::Reset);
+    }
+
+    /// A node that has ended starts again as a new life.
+    pub fn restart(&mut self, peer: Peer, seeds: &[Peer]) {
+        self.begin_life(peer, seeds);
+    }
+
+    /// The node leaves the cluster gracefully; its process ends when it has.
+    pub fn leave(&mut self, peer: Peer) {
+        self.say(peer, "leaves the cluster".into());
+        let id = self.id(peer);
+        self.life_mut(peer).leaving = true;
+        self.ledger.life_ended(&id);
+        self.drive(peer, |machine, now| machine.leave(now));
+    }
+
+    /// The process stands still.
+    pub fn pause(&mut self, peer: Peer) {
+        let endpoint = self.life(peer).endpoint;
+        self.fabric.pause(endpoint);
+    }
+
+    /// The process goes on.
+    pub fn resume(&mut self, peer: Peer) {
+        let endpoint = self.life(peer).endpoint;
+        self.fabric.resume(endpoint);
+    }
+
+    /// Sets a node's wall clock this many microseconds ahead or back, for its next life.
+    pub fn set_clock_offset(&mut self, peer: Peer, microseconds: i64) {
+        self.slots[peer.0].clock_offset = microseconds;
+    }
+
+    /// Nothing passes between nodes of different sides any more; within each, everything does.
+    pub fn partition(&mut self, sides: &[&[Peer]]) {
+        let mut pairs = Vec::new();
+        for (index, side) in sides.iter().enumerate() {
+            for other in sides.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, side)| side) {
+                for from in *side {
+                    pairs.extend(other.iter().map(|to| (self.place(*from), self.place(*to))));
+                }
+            }
+        }
+        let names: Vec<Vec<_>> =
+            sides.iter().map(|side| side.iter().map(|peer| self.name(*peer).clone()).collect()).collect();
+        self.fabric.note(None, format!("partition {names:?}"));
+        self.fabric.cut(pairs);
+    }
+
+    /// Nothing passes between two nodes, either way.
+    pub fn cut(&mut self, a: Peer, b: Peer) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Nothing passes from one node to the other.
+    pub fn cut_one_way(&mut self, from: Peer, to: Peer) {
+        self.fabric.note(None, format!("cut {} → {}", self.name(from), self.name(to)));
+        self.fabric.cut([(self.place(from), self.place(to))]);
+    }
+
+    /// Everything passes again between two nodes.
+    pub fn mend(&mut self, a: Peer, b: Peer) {
+        self.fabric.note(None, format!("mend {} – {}", self.name(a), self.name(b)));
+        let (a, b) = (self.place(a), self.place(b));
+        self.fabric.mend([(a, b), (b, a)]);
+    }
+
+    /// Every cut is mended.
+    pub fn heal(&mut self) {
+        self.fabric.note(None, "heal".into());
+        self.fabric.mend_all();
+    }
+
+    /// Sets the conditions of every link.
+    pub fn set_links(&mut self, link: Link) {
+        self.fabric.set_all_links(link);
+    }
+
+    /// Asks `judge` about every message from now on.
+    pub fn rule(&mut self, judge: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+        self.fabric.add_rule(judge)
+    }
+
+    /// Removes a rule.
+    pub fn remove_rule(&mut self, rule: RuleId) {
+        self.fabric.remove_rule(rule);
+    }
+
+    /// The datagrams that rules withheld, oldest first.
+    pub fn take_held(&mut self) -> Vec<HeldDatagram> {
+        self.fabric.take_held()
+    }
+
+    /// Delivers a withheld datagram now; it may be called several times for one.
+    pub fn deliver(&mut self, held: &HeldDatagram) {
+        self.fabric.deliver(held);
+    }
+
+    /// Breaks every stream between two nodes; returns how many there were.
+    pub fn break_streams(&mut self, a: Peer, b: Peer) -> usize {
+        let (a, b): (Place, Place) = (self.place(a), self.place(b));
+        self.fabric.break_streams_between(a, b)
+    }
+}

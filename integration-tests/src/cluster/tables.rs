@@ -1,0 +1,234 @@
+//! Reading and writing tables on nodes of the cluster, and joining and leaving networks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tabledb::{JoinError, LeaveError, WriteError};
+
+use super::{Cluster, Peer};
+use crate::check::{HeldEntry, NetworkState};
+
+/// Where an entry is: network, table, key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key<'a> {
+    /// The network.
+    pub network: &'a str,
+    /// The table.
+    pub table: &'a str,
+    /// The key.
+    pub key: &'a str,
+}
+
+impl<'a> Key<'a> {
+    /// `key` in `table` of `network`.
+    pub const fn new(network: &'a str, table: &'a str, key: &'a str) -> Self {
+        Self { network, table, key }
+    }
+}
+
+impl std::fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.network, self.table, self.key)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operation<'a> {
+    Create(&'a [u8]),
+    Update(&'a [u8]),
+    Delete,
+}
+
+/// What is visible of a network: (table, key) to (value, owner).
+pub type Visible = BTreeMap<(String, String), (Vec<u8>, String)>;
+
+impl Cluster {
+    /// Joins a network on each of the nodes.
+    pub fn join_network(&mut self, peers: impl IntoIterator<Item = Peer>, network: &str) {
+        for peer in peers {
+            if let Err(error) = self.try_join_network(peer, network) {
+                panic!("{} could not join {network}: {error}", self.name(peer));
+            }
+        }
+    }
+
+    /// Joins a network on one node.
+    pub fn try_join_network(&mut self, peer: Peer, network: &str) -> Result<(), JoinError> {
+        self.say(peer, format!("joins network {network}"));
+        self.drive(peer, |machine, now| machine.join_network(network, now))?;
+        let life = self.life_mut(peer);
+        life.joined.insert(network.to_owned());
+        let id = life.tables.node();
+        self.ledger.joined(&id, network);
+        Ok(())
+    }
+
+    /// Starts leaving a network on each of the nodes.
+    pub fn leave_network(&mut self, peers: impl IntoIterator<Item = Peer>, network: &str) {
+        for peer in peers {
+            if let Err(error) = self.try_leave_network(peer, network) {
+                panic!("{} could not leave {network}: {error}", self.name(peer));
+            }
+        }
+    }
+
+    /// Starts leaving a network on one node.
+    pub fn try_leave_network(&mut self, peer: Peer, network: &str) -> Result<(), LeaveError> {
+        self.say(peer, format!("leaves network {network}"));
+        // From here on its entries may vanish on this node.
+        let was_joined = self.life_mut(peer).joined.remove(network);
+        if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
+            if was_joined {
+                self.life_mut(peer).joined.insert(network.to_owned());
+            }
+            return Err(error);
+        }
+        let life = self.life_mut(peer);
+        life.ready.remove(network);
+        let id = life.tables.node();
+        self.ledger.left(&id, network);
+        self.watchdog.forget_network(peer, network, &self.ledger);
+        Ok(())
+    }
+
+    /// Whether the node has joined the network and its first sync is over.
+    pub fn is_ready(&self, peer: Peer, network: &str) -> bool {
+        self.life(peer).ready.contains(network)
+    }
+
+    /// The running nodes that were told to join the network and not to leave it.
+    pub fn members_of(&self, network: &str) -> Vec<Peer> {
+        let mut running = self.running();
+        running.retain(|peer| self.life(*peer).joined.contains(network) && !self.life(*peer).leaving);
+        running
+    }
+
+    /// Creates an entry on a node; panics if it is refused.
+    #[track_caller]
+    pub fn create(&mut self, peer: Peer, key: Key<'_>, value: impl AsRef<[u8]>) {
+        let result = self.write(peer, key, Operation::Create(value.as_ref()));
+        self.must(peer, "create", key, result);
+    }
+
+    /// Updates an entry on a node; panics if it is refused.
+    #[track_caller]
+    pub fn update(&mut self, peer: Peer, key: Key<'_>, value: impl AsRef<[u8]>) {
+        let result = self.write(peer, key, Operation::Update(value.as_ref()));
+        self.must(peer, "update", key, result);
+    }
+
+    /// Deletes an entry on a node; panics if it is refused.
+    #[track_caller]
+    pub fn delete(&mut self, peer: Peer, key: Key<'_>) {
+        let result = self.write(peer, key, Operation::Delete);
+        self.must(peer, "delete", key, result);
+    }
+
+    /// Creates an entry on a node.
+    pub fn try_create(
+        &mut self,
+        peer: Peer,
+        key: Key<'_>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), WriteError> {
+        self.write(peer, key, Operation::Create(value.as_ref()))
+    }
+
+    /// Updates an entry on a node.
+    pub fn try_update(
+        &mut self,
+        peer: Peer,
+        key: Key<'_>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), WriteError> {
+        self.write(peer, key, Operation::Update(value.as_ref()))
+    }
+
+    /// Deletes an entry on a node.
+    pub fn try_delete(&mut self, peer: Peer, key: Key<'_>) -> Result<(), WriteError> {
+        self.write(peer, key, Operation::Delete)
+    }
+
+    #[track_caller]
+    fn must(&self, peer: Peer, what: &str, key: Key<'_>, result: Result<(), WriteError>) {
+        if let Err(error) = result {
+            panic!("{} could not {what} {key}: {error}", self.name(peer));
+        }
+    }
+
+    fn write(&mut self, peer: Peer, key: Key<'_>, operation: Operation<'_>) -> Result<(), WriteError> {
+        let now = self.instant();
+        let Key { network, table, key: name } = key;
+        let before = self.held(peer, key);
+        let life = self.life(peer);
+        let (tables, joined) = (life.tables.clone(), life.joined.contains(network));
+        match operation {
+            Operation::Create(value) => tables.replica().create(network, table, name, value, now)?,
+            Operation::Update(value) => tables.replica().update(network, table, name, value, now)?,
+            Operation::Delete => tables.replica().delete(network, table, name, now)?,
+        }
+        assert!(joined, "{} let in a write to {network}, which it has left", self.name(peer));
+        let after = self.held(peer, key);
+        let text = match operation {
+            Operation::Create(value) => format!("creates {key} = {}", brief(value)),
+            Operation::Update(value) => format!("updates {key} = {}", brief(value)),
+            Operation::Delete => format!("deletes {key}"),
+        };
+        self.say(peer, text);
+        if let Some(after) = after {
+            self.ledger.wrote(self.fabric.now(), key, before.as_ref(), &after);
+        }
+        self.drive(peer, |_, _| ());
+        Ok(())
+    }
+
+    /// Everything a node holds of a network, visible or not; `None` if it has not joined it.
+    pub fn inspect(&self, peer: Peer, network: &str) -> Option<NetworkState> {
+        NetworkState::of(&self.life(peer).tables, network, self.instant())
+    }
+
+    /// What a node holds under a key, visible or not.
+    pub fn held(&self, peer: Peer, key: Key<'_>) -> Option<HeldEntry> {
+        let place = (key.table.to_owned(), key.key.to_owned());
+        self.inspect(peer, key.network)?.entries.remove(&place)
+    }
+
+    /// The visible value under a key.
+    pub fn value(&self, peer: Peer, key: Key<'_>) -> Option<Arc<[u8]>> {
+        self.life(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value)
+    }
+
+    /// Whether a node shows this value under the key.
+    pub fn shows(&self, peer: Peer, key: Key<'_>, value: impl AsRef<[u8]>) -> bool {
+        self.value(peer, key).as_deref() == Some(value.as_ref())
+    }
+
+    /// Everything that is visible of a network on a node.
+    pub fn visible(&self, peer: Peer, network: &str) -> Visible {
+        let tables = &self.life(peer).tables;
+        let mut visible = Visible::new();
+        for table in tables.tables(network) {
+            for entry in tables.entries(network, &table) {
+                let shown = (entry.value.to_vec(), entry.owner.to_string());
+                visible.insert((table.clone(), entry.key.to_string()), shown);
+            }
+        }
+        visible
+    }
+
+    /// Writes a line into the trace.
+    pub fn note(&mut self, text: &str) {
+        self.fabric.note(None, text.to_owned());
+    }
+
+    /// Writes a line about a node into the trace.
+    pub fn say(&mut self, peer: Peer, text: String) {
+        let endpoint = self.slots[peer.0].life.as_ref().map(|life| life.endpoint);
+        self.fabric.note(endpoint, text);
+    }
+}
+
+fn brief(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&value[..value.len().min(40)]);
+    if value.len() > 40 { format!("{text:?}… ({} B)", value.len()) } else { format!("{text:?}") }
+}

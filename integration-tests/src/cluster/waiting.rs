@@ -1,0 +1,177 @@
+//! Letting virtual time pass, and saying what must be so.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use membership::State;
+
+use super::{Cluster, Key, MILLISECOND, Peer};
+
+impl Cluster {
+    /// Lets so much time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let until = self.now() + duration;
+        while self.step(until) {}
+    }
+
+    /// Lets time pass until `condition` holds, looked at every millisecond in which anything happened. Returns how long it took.
+    ///
+    /// # Panics
+    /// If it does not hold `within` that time; `what` then says what was waited for.
+    #[track_caller]
+    pub fn run_until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut condition: impl FnMut(&Cluster) -> bool,
+    ) -> Duration {
+        match self.try_run_until(within, &mut condition) {
+            Some(taken) => taken,
+            None => panic!("after {within:?} still not so: {what}"),
+        }
+    }
+
+    /// The same, with `None` if it does not come to hold.
+    pub fn try_run_until(
+        &mut self,
+        within: Duration,
+        mut condition: impl FnMut(&Cluster) -> bool,
+    ) -> Option<Duration> {
+        let start = self.now();
+        let deadline = start + within;
+        loop {
+            if condition(self) {
+                return Some(self.now() - start);
+            }
+            if self.now() >= deadline {
+                return None;
+            }
+            let next = self.fabric.next_at().unwrap_or(deadline).max(self.now());
+            // At the end of the millisecond in which something happens next.
+            let millisecond = (next - start).as_millis() as u32 + 1;
+            let tick = (start + MILLISECOND * millisecond).min(deadline);
+            while self.step(tick) {}
+        }
+    }
+
+    /// Whether a node holds exactly these others, and itself, for alive.
+    pub fn agrees_on_members(&self, peer: Peer, members: &[Peer]) -> bool {
+        let wanted: BTreeSet<_> = members
+            .iter()
+            .filter(|member| self.is_running(**member))
+            .map(|member| self.id(*member))
+            .collect();
+        let held: BTreeSet<_> = self.alive_members(peer).into_iter().collect();
+        held == wanted
+    }
+
+    /// The lives that a node holds for alive (and not even suspects), itself included.
+    pub fn alive_members(&self, peer: Peer) -> Vec<wire::NodeId> {
+        let membership = self.life(peer).machine.membership();
+        membership
+            .members()
+            .filter(|member| member.state == State::Alive)
+            .map(|member| member.record.id.clone())
+            .collect()
+    }
+
+    /// How a node sees another, by name; `None` if it does not know it.
+    pub fn state_of(&self, observer: Peer, subject: Peer) -> Option<State> {
+        let name = self.name(subject);
+        self.life(observer).machine.membership().member(name.as_str()).map(|member| member.state)
+    }
+
+    /// Waits until all of them hold exactly each other for alive.
+    #[track_caller]
+    pub fn await_members(&mut self, peers: &[Peer], within: Duration) -> Duration {
+        self.run_until("all agree on the members", within, |cluster| {
+            peers.iter().all(|peer| cluster.agrees_on_members(*peer, peers))
+        })
+    }
+
+    /// Waits until each of them shows this value under the key.
+    #[track_caller]
+    pub fn await_shown(&mut self, peers: &[Peer], key: Key<'_>, value: &str, within: Duration) -> Duration {
+        self.run_until(&format!("{} show {key} = {value}", self.names(peers)), within, |cluster| {
+            peers.iter().all(|peer| cluster.shows(*peer, key, value))
+        })
+    }
+
+    /// Waits until none of them shows anything under the key.
+    #[track_caller]
+    pub fn await_absent(&mut self, peers: &[Peer], key: Key<'_>, within: Duration) -> Duration {
+        self.run_until(&format!("{} show nothing under {key}", self.names(peers)), within, |cluster| {
+            peers.iter().all(|peer| cluster.value(*peer, key).is_none())
+        })
+    }
+
+    /// Waits until all members of a network show the same.
+    #[track_caller]
+    pub fn await_agreement(&mut self, network: &str, within: Duration) -> Duration {
+        let result = self.try_run_until(within, |cluster| cluster.disagreement(network).is_none());
+        match result {
+            Some(taken) => taken,
+            None => {
+                let difference = self.disagreement(network).unwrap_or_default();
+                panic!("after {within:?} the members of {network} do not agree: {difference}");
+            }
+        }
+    }
+
+    /// The first difference between what members of a network show, in words.
+    pub fn disagreement(&self, network: &str) -> Option<String> {
+        let members = self.members_of(network);
+        let (first, others) = members.split_first()?;
+        // Digests tell the common case quickly; that they do not lie is checked at the end of each history.
+        let digest =
+            |peer: Peer| self.life(peer).tables.statistics(network).map(|statistics| statistics.digest);
+        let reference = digest(*first);
+        let other = others.iter().find(|other| digest(**other) != reference)?;
+        Some(self.difference(network, *first, *other))
+    }
+
+    pub(crate) fn difference(&self, network: &str, a: Peer, b: Peer) -> String {
+        let (left, right) = (self.visible(a, network), self.visible(b, network));
+        let text = |shown: Option<&(Vec<u8>, String)>| match shown {
+            None => "nothing".to_owned(),
+            Some((value, owner)) => {
+                format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
+            }
+        };
+        let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
+        let mut differing = keys.into_iter().filter(|key| left.get(*key) != right.get(*key));
+        let Some(key) = differing.next() else {
+            return format!("{} and {} show the same entries but other digests", self.name(a), self.name(b));
+        };
+        format!(
+            "{}/{}: {} on {}, {} on {}, and {} more keys",
+            key.0,
+            key.1,
+            text(left.get(key)),
+            self.name(a),
+            text(right.get(key)),
+            self.name(b),
+            differing.count()
+        )
+    }
+
+    /// Waits until the running nodes agree on who is there, and each has had its first sync of every network it joined.
+    #[track_caller]
+    pub fn settle(&mut self) -> Duration {
+        let peers = self.running();
+        self.run_until("the cluster has settled", Duration::from_secs(120), |cluster| {
+            peers.iter().all(|peer| {
+                let life = cluster.life(*peer);
+                life.joined.iter().all(|network| {
+                    life.ready.contains(network)
+                        && life.tables.network_peers(network).len() == cluster.members_of(network).len()
+                }) && cluster.agrees_on_members(*peer, &peers)
+            })
+        })
+    }
+
+    fn names(&self, peers: &[Peer]) -> String {
+        let names: Vec<&str> = peers.iter().map(|peer| self.name(*peer).as_str()).collect();
+        names.join(", ")
+    }
+}

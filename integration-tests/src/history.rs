@@ -1,0 +1,229 @@
+//! Random histories: operations and faults drawn from a seed, then quiet, then every check.
+
+mod faults;
+mod met;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settings};
+use crate::fabric::{FabricConfig, Latency, Link};
+pub use met::Met;
+
+/// What random histories are made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many nodes; drawn from this range for each seed.
+    pub nodes: RangeInclusive<usize>,
+    /// How many operations and faults.
+    pub steps: RangeInclusive<usize>,
+    /// How a person runs a seed again.
+    pub replay: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { nodes: 2..=7, steps: 30..=150, replay: String::new() }
+    }
+}
+
+/// How long a tombstone is kept in random histories: short, so that partitions can be longer.
+const REAP_TIME: Duration = Duration::from_secs(40);
+/// How long it may take, once all links are mended, until the running nodes hold exactly each other for alive.
+const MEMBERS_WITHIN: Duration = Duration::from_secs(180);
+/// How long it may take from then on until they show the same.
+const AGREEMENT_WITHIN: Duration = Duration::from_secs(10);
+
+const NETWORKS: [&str; 2] = ["blue", "green"];
+const TABLES: [&str; 2] = ["services", "hosts"];
+const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
+
+struct History {
+    cluster: Cluster,
+    rng: ChaCha8Rng,
+    peers: Vec<Peer>,
+    /// Values are unique, so that each tells which write it comes from.
+    writes: u64,
+    met: Met,
+}
+
+/// Runs the history of one seed.
+///
+/// # Panics
+/// If a promise is broken: the cluster then prints the story.
+pub fn run(seed: u64, plan: &Plan) -> Met {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(u64::MAX);
+    let count = rng.random_range(plan.nodes.clone());
+    let steps = rng.random_range(plan.steps.clone());
+    let fabric =
+        FabricConfig { seed, link: some_link(&mut rng), trace_lines: 600, ..FabricConfig::default() };
+    let settings = Settings {
+        fabric,
+        membership: membership::Config::lan(),
+        reap_time: REAP_TIME,
+        watched: true,
+        inspection: Some(500 * MILLISECOND),
+        replay: Some(plan.replay.replace("{seed}", &seed.to_string())),
+    };
+    let mut cluster = Cluster::new(settings);
+    let peers = cluster.start_many(count);
+    let mut history = History { cluster, rng, peers, writes: 0, met: Met::default() };
+    history.begin();
+    for _ in 0..steps {
+        history.step();
+    }
+    history.end();
+    history.met
+}
+
+/// Conditions as they may be on a network that somebody still wants to use.
+fn some_link(rng: &mut ChaCha8Rng) -> Link {
+    let latency = match rng.random_range(0..4) {
+        0 => Latency::Fixed(Duration::ZERO),
+        1 => Latency::Fixed(Duration::from_millis(rng.random_range(1..40))),
+        2 => Latency::Uniform(Duration::ZERO, Duration::from_millis(rng.random_range(1..80))),
+        _ => Latency::Distance {
+            base: Duration::from_millis(1),
+            across: Duration::from_millis(rng.random_range(1..60)),
+        },
+    };
+    Link {
+        latency,
+        loss: if rng.random_bool(0.5) { f64::from(rng.random_range(0..=40)) / 100.0 } else { 0.0 },
+        duplication: if rng.random_bool(0.3) { 0.1 } else { 0.0 },
+        reordering: if rng.random_bool(0.3) { 0.2 } else { 0.0 },
+        reordering_delay: Duration::from_millis(200),
+        bandwidth: rng.random_bool(0.2).then(|| rng.random_range(50_000..2_000_000)),
+        datagram_limit: if rng.random_bool(0.1) { rng.random_range(400..1150) } else { 1162 },
+        stream_breaks: if rng.random_bool(0.3) { 0.05 } else { 0.0 },
+    }
+}
+
+impl History {
+    fn begin(&mut self) {
+        for peer in self.peers.clone() {
+            for network in NETWORKS {
+                if self.rng.random_bool(0.7) {
+                    self.cluster.join_network([peer], network);
+                }
+            }
+        }
+        // Often a history begins before the nodes have found each other.
+        if self.rng.random_bool(0.5) {
+            self.cluster.run_for(5 * SECOND);
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..60 => self.write(),
+            60..68 => self.join_or_leave_network(),
+            68..70 => self.burst(),
+            _ => self.fault(),
+        }
+        let pause = match self.rng.random_range(0..10) {
+            0..3 => 0,
+            3..7 => self.rng.random_range(0..50),
+            7..9 => self.rng.random_range(0..1_000),
+            _ => self.rng.random_range(0..8_000),
+        };
+        self.cluster.run_for(Duration::from_millis(pause));
+    }
+
+    fn some_running(&mut self) -> Option<Peer> {
+        let mut running = self.cluster.running();
+        running.retain(|peer| !self.cluster.is_leaving(*peer) && !self.cluster.is_paused(*peer));
+        running.choose(&mut self.rng).copied()
+    }
+
+    fn write(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        let joined = self.cluster.networks_of(peer);
+        let Some(network) = joined.choose(&mut self.rng) else { return };
+        let table = TABLES[self.rng.random_range(0..TABLES.len())];
+        let key = Key::new(network, table, KEYS[self.rng.random_range(0..KEYS.len())]);
+        self.write_at(peer, key);
+    }
+
+    fn write_at(&mut self, peer: Peer, key: Key<'_>) {
+        self.writes += 1;
+        let mut value = format!("{} {}", self.cluster.name(peer), self.writes).into_bytes();
+        if self.rng.random_bool(0.02) {
+            // Larger than any datagram.
+            value.resize(self.rng.random_range(1_200..20_000), b'.');
+        }
+        let result = if self.cluster.value(peer, key).is_none() {
+            self.cluster.try_create(peer, key, &value)
+        } else if self.rng.random_bool(0.55) {
+            self.cluster.try_update(peer, key, &value)
+        } else {
+            self.cluster.try_delete(peer, key)
+        };
+        match result {
+            Ok(()) => self.met.writes += 1,
+            // A node about to leave the network refuses; anything else is a fault.
+            Err(tabledb::WriteError::NotJoined { .. }) => {}
+            Err(error) => panic!("{} refused a write to {key}: {error}", self.cluster.name(peer)),
+        }
+    }
+
+    /// More at once than datagrams can carry, under keys of its own.
+    fn burst(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        let joined = self.cluster.networks_of(peer);
+        let Some(network) = joined.choose(&mut self.rng) else { return };
+        for _ in 0..self.rng.random_range(20..300) {
+            let number = self.rng.random_range(0..400);
+            self.write_at(peer, Key::new(network, "burst", &format!("b{number}")));
+        }
+        self.met.bursts += 1;
+    }
+
+    fn join_or_leave_network(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        let network = NETWORKS[self.rng.random_range(0..NETWORKS.len())];
+        if self.cluster.networks_of(peer).iter().any(|joined| joined == network) {
+            if self.rng.random_bool(0.5) && self.cluster.try_leave_network(peer, network).is_ok() {
+                self.met.network_leaves += 1;
+            }
+        } else if self.cluster.try_join_network(peer, network).is_ok() {
+            // Refused while it is still being left.
+            self.met.network_joins += 1;
+        }
+    }
+
+    /// Mends everything, waits for agreement, and checks.
+    fn end(&mut self) {
+        self.cluster.heal();
+        for peer in self.cluster.running() {
+            self.cluster.resume(peer);
+        }
+        let latency = self.cluster.fabric().default_link().latency;
+        self.cluster.set_links(Link { latency, ..Link::default() });
+        if self.cluster.running().is_empty() {
+            self.restart_some();
+        }
+        self.cluster.note("quiet from here on");
+        // Those that are leaving end by themselves.
+        self.cluster.run_until("those that leave have left", 30 * SECOND, |cluster| {
+            cluster.running().iter().all(|peer| !cluster.is_leaving(*peer))
+        });
+        let running = self.cluster.running();
+        let members = self.cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, |cluster| {
+            running.iter().all(|peer| cluster.agrees_on_members(*peer, &running))
+        });
+        self.met.longest_members = self.met.longest_members.max(members);
+        for network in self.cluster.networks() {
+            let agreement = self.cluster.await_agreement(&network, AGREEMENT_WITHIN);
+            self.met.longest_agreement = self.met.longest_agreement.max(agreement);
+        }
+        self.cluster.run_for(5 * SECOND);
+        self.cluster.assert_promises();
+        self.met.count(&self.cluster);
+    }
+}

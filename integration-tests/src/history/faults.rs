@@ -1,0 +1,119 @@
+//! The faults of random histories.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::{History, NETWORKS, REAP_TIME, some_link};
+
+impl History {
+    pub(super) fn fault(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..12 => self.crash(),
+            12..36 => self.restart_some(),
+            36..46 => self.pause(),
+            46..56 => self.resume_all(),
+            56..60 => self.leave(),
+            60..70 => self.partition(),
+            70..74 => self.cut_one_way(),
+            74..84 => self.cluster.heal(),
+            84..92 => {
+                let link = some_link(&mut self.rng);
+                self.cluster.note(&format!("links become {link:?}"));
+                self.cluster.set_links(link);
+            }
+            92..97 => self.break_streams(),
+            _ => self.long_partition(),
+        }
+    }
+
+    fn crash(&mut self) {
+        // One stays, or there is nobody left to remember anything.
+        if self.cluster.running().len() < 2 {
+            return;
+        }
+        let Some(peer) = self.some_running() else { return };
+        if self.rng.random_bool(0.5) {
+            self.cluster.crash(peer)
+        } else {
+            self.cluster.kill(peer)
+        }
+        self.met.crashes += 1;
+    }
+
+    pub(super) fn restart_some(&mut self) {
+        let mut ended = self.peers.clone();
+        ended.retain(|peer| !self.cluster.is_running(*peer));
+        let Some(&peer) = ended.choose(&mut self.rng) else { return };
+        let seeds = self.peers.clone();
+        self.cluster.restart(peer, &seeds);
+        self.met.restarts += 1;
+        for network in NETWORKS {
+            if self.rng.random_bool(0.7) {
+                self.cluster.join_network([peer], network);
+            }
+        }
+    }
+
+    fn pause(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        self.cluster.pause(peer);
+        self.met.pauses += 1;
+    }
+
+    fn resume_all(&mut self) {
+        for peer in self.cluster.running() {
+            self.cluster.resume(peer);
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.cluster.running().len() < 2 {
+            return;
+        }
+        let Some(peer) = self.some_running() else { return };
+        self.cluster.resume(peer);
+        self.cluster.leave(peer);
+        self.met.leaves += 1;
+    }
+
+    fn partition(&mut self) {
+        let mut peers = self.peers.clone();
+        peers.shuffle(&mut self.rng);
+        let at = self.rng.random_range(1..peers.len());
+        let (left, right) = peers.split_at(at);
+        self.cluster.partition(&[left, right]);
+        self.met.partitions += 1;
+    }
+
+    fn cut_one_way(&mut self) {
+        let mut peers = self.peers.clone();
+        peers.shuffle(&mut self.rng);
+        self.cluster.cut_one_way(peers[0], peers[1]);
+        self.met.one_way_cuts += 1;
+    }
+
+    fn break_streams(&mut self) {
+        for (index, &a) in self.peers.iter().enumerate() {
+            for &b in &self.peers[index + 1..] {
+                self.cluster.break_streams(a, b);
+            }
+        }
+    }
+
+    /// Longer than tombstones are kept; both sides go on writing.
+    fn long_partition(&mut self) {
+        self.partition();
+        self.met.long_partitions += 1;
+        for _ in 0..self.rng.random_range(2..8) {
+            self.write();
+        }
+        let beyond = Duration::from_millis(self.rng.random_range(0..20_000));
+        self.cluster.run_for(REAP_TIME + beyond);
+        for _ in 0..self.rng.random_range(0..4) {
+            self.write();
+        }
+        self.cluster.heal();
+    }
+}

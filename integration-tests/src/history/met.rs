@@ -1,0 +1,134 @@
+//! What random histories met. A run in which something of it never happened has not tried it.
+
+use std::fmt;
+use std::time::Duration;
+
+use membership::Event;
+use node::NodeEvent;
+
+use crate::cluster::Cluster;
+use crate::fabric::DropReason;
+
+/// Counts over one or many histories.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is what its name says, and is printed in words")]
+pub struct Met {
+    pub happenings: u64,
+    pub writes: u64,
+    pub bursts: u64,
+    pub ties: u64,
+    pub network_joins: u64,
+    pub network_leaves: u64,
+    pub leaves: u64,
+    pub crashes: u64,
+    pub restarts: u64,
+    pub pauses: u64,
+    pub partitions: u64,
+    pub long_partitions: u64,
+    pub one_way_cuts: u64,
+    pub broken_streams: u64,
+    pub lost_datagrams: u64,
+    pub too_large_datagrams: u64,
+    pub duplicated_datagrams: u64,
+    pub reordered_datagrams: u64,
+    pub suspicions: u64,
+    pub failures: u64,
+    pub false_failures: u64,
+    pub returns: u64,
+    pub replacements: u64,
+    pub reaped_tombstones: u64,
+    pub longest_members: Duration,
+    pub longest_agreement: Duration,
+}
+
+impl Met {
+    /// Adds what one cluster saw up to its end.
+    pub(super) fn count(&mut self, cluster: &Cluster) {
+        let traffic = cluster.fabric().traffic();
+        let dropped = |reason| traffic.dropped.get(&reason).copied().unwrap_or(0);
+        self.lost_datagrams += dropped(DropReason::Lost);
+        self.too_large_datagrams += dropped(DropReason::TooLarge);
+        self.duplicated_datagrams += traffic.duplicated;
+        self.reordered_datagrams += traffic.reordered;
+        self.broken_streams += traffic.broken_streams;
+        self.ties += cluster.ledger.ties();
+        self.reaped_tombstones += cluster.watchdog.reaped() as u64;
+        self.happenings += cluster.fabric().trace().count();
+        for peer in cluster.running() {
+            for (_, event) in cluster.events(peer) {
+                let NodeEvent::Membership(event) = event else { continue };
+                match event {
+                    Event::Suspected(_) => self.suspicions += 1,
+                    Event::Failed(id) => {
+                        self.failures += 1;
+                        self.false_failures += u64::from(cluster.is_alive(id));
+                    }
+                    Event::Returned(_) => self.returns += 1,
+                    Event::Replaced { .. } => self.replacements += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Adds the counts of another history.
+    pub fn add(&mut self, other: &Met) {
+        for ((_, mine), (_, theirs)) in self.counts_mut().into_iter().zip(other.counts()) {
+            *mine += theirs;
+        }
+        self.longest_members = self.longest_members.max(other.longest_members);
+        self.longest_agreement = self.longest_agreement.max(other.longest_agreement);
+    }
+
+    /// What never happened.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.clone().counts_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn counts_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("happenings", &mut self.happenings),
+            ("writes", &mut self.writes),
+            ("bursts of writes", &mut self.bursts),
+            ("equal Lamport times", &mut self.ties),
+            ("networks joined later", &mut self.network_joins),
+            ("networks left", &mut self.network_leaves),
+            ("graceful leaves", &mut self.leaves),
+            ("crashes", &mut self.crashes),
+            ("restarts", &mut self.restarts),
+            ("pauses", &mut self.pauses),
+            ("partitions", &mut self.partitions),
+            ("partitions beyond the reap time", &mut self.long_partitions),
+            ("one-way cuts", &mut self.one_way_cuts),
+            ("broken streams", &mut self.broken_streams),
+            ("lost datagrams", &mut self.lost_datagrams),
+            ("too large datagrams", &mut self.too_large_datagrams),
+            ("duplicated datagrams", &mut self.duplicated_datagrams),
+            ("reordered datagrams", &mut self.reordered_datagrams),
+            ("suspicions", &mut self.suspicions),
+            ("failures noticed", &mut self.failures),
+            ("failures noticed of running nodes", &mut self.false_failures),
+            ("returns of failed nodes", &mut self.returns),
+            ("lives replaced by later ones", &mut self.replacements),
+            ("tombstones reaped", &mut self.reaped_tombstones),
+        ]
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.counts() {
+            writeln!(f, "{count:>12}  {name}")?;
+        }
+        writeln!(f, "{:>12}  longest until the nodes agreed on who is there", text(self.longest_members))?;
+        write!(f, "{:>12}  longest from then until they showed the same", text(self.longest_agreement))
+    }
+}
+
+fn text(duration: Duration) -> String {
+    format!("{:.3} s", duration.as_secs_f64())
+}
