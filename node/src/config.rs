@@ -17,64 +17,82 @@ use crate::config_values::{
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunOptions {
     /// A TOML file with settings named like the flags; flags and environment go before it
-    #[arg(long, env = "NETWORKDB_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// This node's name, unique in its cluster [default: the host's name]
-    #[arg(long, env = "NETWORKDB_NAME")]
+    #[arg(long, env = "NETWORKDB_NAME", hide_env_values = true)]
     pub name: Option<NodeName>,
     /// The cluster's name: nodes of different clusters refuse each other [default: default]
-    #[arg(long, env = "NETWORKDB_CLUSTER", value_name = "NAME")]
+    #[arg(long, env = "NETWORKDB_CLUSTER", hide_env_values = true, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
     /// Where to listen for other nodes [default: 0.0.0.0:7946 with a secret, 127.0.0.1:7946 without]
-    #[arg(long, env = "NETWORKDB_BIND", value_name = "ADDRESS[:PORT]")]
+    #[arg(long, env = "NETWORKDB_BIND", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub bind: Option<ListenAddress>,
     /// Where other nodes reach this one [default: the bound address, or that of the interface facing the seeds]
-    #[arg(long, env = "NETWORKDB_ADVERTISE", value_name = "ADDRESS[:PORT]")]
+    #[arg(long, env = "NETWORKDB_ADVERTISE", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub advertise: Option<ListenAddress>,
     /// Where to answer HTTP, or "off" [default: 127.0.0.1:2000]
-    #[arg(long, env = "NETWORKDB_HTTP", value_name = "ADDRESS[:PORT]")]
+    #[arg(long, env = "NETWORKDB_HTTP", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub http: Option<HttpAddress>,
     /// Nodes to join through; may be repeated, or separated by commas
-    #[arg(long = "seed", env = "NETWORKDB_SEEDS", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    #[arg(
+        long = "seed",
+        env = "NETWORKDB_SEEDS",
+        hide_env_values = true,
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
     pub seeds: Option<Vec<String>>,
     /// Networks to join at start; may be repeated, or separated by commas
-    #[arg(long = "network", env = "NETWORKDB_NETWORKS", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "network",
+        env = "NETWORKDB_NETWORKS",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub networks: Option<Vec<String>>,
     /// The file with the cluster's secret, made with `networkdb keygen`
-    #[arg(long, env = "NETWORKDB_SECRET_FILE", value_name = "FILE")]
+    #[arg(long, env = "NETWORKDB_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// A label that other nodes see; may be repeated, or separated by commas
     #[arg(
         long = "label",
-        env = "NETWORKDB_LABELS",
+        env = "NETWORKDB_LABELS", hide_env_values = true,
         value_name = "KEY=VALUE",
         value_delimiter = ',',
         value_parser = label
     )]
     pub labels: Option<Vec<(String, String)>>,
     /// What to log: error, warn, info, debug or trace, also by part, such as info,transport=debug [default: info]
-    #[arg(long, env = "NETWORKDB_LOG_LEVEL", value_name = "LEVEL", value_parser = log_filter)]
+    #[arg(long, env = "NETWORKDB_LOG_LEVEL", hide_env_values = true, value_name = "LEVEL", value_parser = log_filter)]
     pub log_level: Option<String>,
-    /// How to log [default: text]
-    #[arg(long, env = "NETWORKDB_LOG_FORMAT", value_name = "FORMAT")]
+    /// How to log: text or json [default: text]
+    #[arg(
+        long,
+        hide_possible_values = true,
+        env = "NETWORKDB_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
     pub log_format: Option<LogFormat>,
-    /// Which kind of network lies between the nodes; the same on all of them [default: lan]
-    #[arg(long, env = "NETWORKDB_PRESET")]
+    /// What lies between the nodes: lan, wan or loopback; the same on all of them [default: lan]
+    #[arg(long, hide_possible_values = true, env = "NETWORKDB_PRESET", hide_env_values = true)]
     pub preset: Option<Preset>,
     /// How long deletes are remembered [default: 30m]
-    #[arg(long, env = "NETWORKDB_REAP_TIME", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "NETWORKDB_REAP_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub reap_time: Option<Duration>,
     /// How long leaving may take when the node is told to end [default: 5s]
-    #[arg(long, env = "NETWORKDB_LEAVE_TIME", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "NETWORKDB_LEAVE_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub leave_time: Option<Duration>,
     /// The largest value, in bytes [default: 1048576]
-    #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", value_name = "N")]
+    #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", hide_env_values = true, value_name = "N")]
     pub max_value_bytes: Option<usize>,
     /// The most entries of a network, remembered deletes included [default: 10000000]
-    #[arg(long, env = "NETWORKDB_MAX_ENTRIES", value_name = "N")]
+    #[arg(long, env = "NETWORKDB_MAX_ENTRIES", hide_env_values = true, value_name = "N")]
     pub max_entries: Option<usize>,
     /// The most networks this node may be on [default: 4096]
-    #[arg(long, env = "NETWORKDB_MAX_NETWORKS", value_name = "N")]
+    #[arg(long, env = "NETWORKDB_MAX_NETWORKS", hide_env_values = true, value_name = "N")]
     pub max_networks: Option<usize>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) use output::table as output_table;
 
 /// Replicated tables for service discovery and other runtime state of a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "networkdb", version, about, arg_required_else_help = true)]
+#[command(name = "networkdb", version, arg_required_else_help = true)]
 #[command(
     after_help = "Try it: networkdb demo\n\nStatus: 0 done, 1 refused by the node or not in agreement, 2 wrong call or nobody to ask"
 )]
@@ -82,6 +82,7 @@ struct ClientOptions {
     #[arg(
         long,
         env = "NETWORKDB_API",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:2000",
         global = true
@@ -230,8 +231,8 @@ struct ImportCommand {
     table: String,
     /// Lines such as {"key":"k","value":"v"} or {"key":"k","value_base64":"dg=="}; without, the standard input
     file: Option<PathBuf>,
-    /// What to do about a key that is there already
-    #[arg(long, value_enum, default_value_t = ImportMode::Upsert)]
+    /// What to do about a key that is there already: upsert gives it the new value, create reports it
+    #[arg(long, value_enum, default_value_t = ImportMode::Upsert, hide_possible_values = true)]
     mode: ImportMode,
 }
 

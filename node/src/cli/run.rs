@@ -79,16 +79,17 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Without the seeds: they are joined by [`keep_joining`], which tells how that goes.
 fn node_config(settings: &Settings) -> NodeConfig {
     NodeConfig {
-        name: settings.name.clone(),
-        cluster: settings.cluster.as_str().to_owned(),
-        bind: settings.bind,
+        cluster: settings.cluster.clone(),
         advertise: settings.advertise,
-        seeds: settings.seeds.clone(),
         networks: settings.networks.clone(),
         labels: settings.labels.clone(),
+        membership: settings.preset.membership(),
+        limits: settings.limits.clone(),
         reap_time: settings.reap_time,
+        ..NodeConfig::new(settings.name.clone(), settings.bind, settings.keys.clone())
     }
 }
 

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tabledb::NetworkStatistics;
+use transport::KeySet;
 use wire::NodeName;
 
 use crate::cli::failure::Failure;
-use crate::config_values::{DEFAULT_HTTP_PORT, Preset};
+use crate::config_values::DEFAULT_HTTP_PORT;
 use crate::http::HttpServer;
 use crate::{Node, NodeConfig};
 
@@ -166,16 +167,12 @@ fn difference(actor: &Actor, expected: &BTreeMap<String, String>) -> Option<Stri
 }
 
 async fn start_node(name: &str, seeds: Vec<String>) -> Result<Node, Failure> {
-    let _ = Preset::Loopback;
+    let name = NodeName::new(name).map_err(Failure::unusable)?;
+    let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = NodeConfig {
-        name: NodeName::new(name).map_err(Failure::unusable)?,
-        cluster: "demo".to_owned(),
-        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        advertise: None,
         seeds,
-        networks: Vec::new(),
-        labels: BTreeMap::new(),
-        reap_time: Duration::from_secs(30 * 60),
+        membership: membership::Config::loopback(),
+        ..NodeConfig::new(name, bind, KeySet::development())
     };
     Node::start(config).await.map_err(Failure::unusable)
 }

@@ -6,6 +6,8 @@ mod import;
 pub mod model;
 mod refused;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::time::Instant;

@@ -1,0 +1,184 @@
+//! The binary as people and scripts call it: what it prints, and with which status it ends.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn networkdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
+    command.args(arguments);
+    // Only what a test says counts, not what its surroundings say.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NETWORKDB_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn ends(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("it prints UTF-8");
+    (status.code().expect("it ends by itself"), text(stdout), text(stderr))
+}
+
+#[track_caller]
+fn assert_refused(arguments: &[&str], sentences: &[&str]) {
+    let (status, stdout, stderr) = ends(&mut networkdb(arguments));
+    assert_eq!(status, 2, "{arguments:?}: {stderr}");
+    assert_eq!(stdout, "", "{arguments:?}");
+    for sentence in sentences {
+        assert!(stderr.contains(sentence), "{arguments:?}: {sentence:?} is not in {stderr:?}");
+    }
+    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
+}
+
+#[test]
+fn a_wrong_call_ends_with_status_2_and_says_what_is_right() {
+    assert_refused(&["nosuch"], &["nosuch", "--help"]);
+    assert_refused(
+        &["run", "--bind", "localhost"],
+        &["\"localhost\" is not an IP address; right would be 127.0.0.1"],
+    );
+    assert_refused(&["run", "--label", "zone"], &["\"zone\" is not a label; right would be zone=a"]);
+    assert_refused(&["run", "--preset", "lam"], &["lam", "lan, wan, loopback"]);
+    assert_refused(&["run", "--name", ""], &["a node name is empty"]);
+    assert_refused(&["run", "--reap-time", "soon"], &["soon", "--reap-time"]);
+    assert_refused(&["run", "--log-level", "transport=loud"], &["right would be error, warn"]);
+    assert_refused(&["peers", "--api", "https://127.0.0.1"], &["right would be http://127.0.0.1:2000"]);
+    assert_refused(&["demo", "--nodes", "1"], &["2..=9"]);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for arguments in [&["--help"][..], &["--version"], &["run", "--help"], &["entry", "create", "--help"]] {
+        let (status, stdout, stderr) = ends(&mut networkdb(arguments));
+        assert_eq!((status, stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(!stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_missing_or_wrong_file_is_named_in_one_sentence() {
+    assert_refused(
+        &["run", "--secret-file", "/nowhere/secret"],
+        &["networkdb: cannot read the secret file /nowhere/secret: "],
+    );
+    assert_refused(&["demo", "--file", "/nowhere/services"], &["networkdb: cannot read /nowhere/services: "]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("node.toml");
+    std::fs::write(&config, "name = \"a\"\nsedes = []\n").unwrap();
+    let config = config.to_str().unwrap();
+    assert_refused(
+        &["run", "--config", config],
+        &[&format!("configuration file {config}: line 2: unknown field `sedes`")],
+    );
+    let (_, _, stderr) = ends(&mut networkdb(&["run", "--config", config]));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_wrong_secret_is_refused_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "swordfish\n").unwrap();
+    let path = secret.to_str().unwrap();
+    assert_refused(&["run", "--secret-file", path], &[path, "networkdb keygen"]);
+    let (_, _, stderr) = ends(&mut networkdb(&["run", "--secret-file", path]));
+    assert!(!stderr.contains("swordfish"), "{stderr}");
+}
+
+#[test]
+fn other_hosts_need_a_secret() {
+    assert_refused(
+        &["run", "--bind", "0.0.0.0"],
+        &["0.0.0.0:7946 is not a loopback address", "networkdb keygen --out secret", "--secret-file"],
+    );
+}
+
+#[test]
+fn keygen_prints_a_secret_that_run_accepts() {
+    let (status, stdout, stderr) = ends(&mut networkdb(&["keygen"]));
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(stdout.lines().count(), 1);
+    assert!(stdout.starts_with(transport::SECRET_PREFIX));
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, stdout).unwrap();
+    let (status, settings, _) =
+        ends(&mut networkdb(&["run", "--check", "--secret-file", secret.to_str().unwrap()]));
+    assert_eq!(status, 0);
+    assert!(settings.contains("bind = \"0.0.0.0:7946\""), "{settings}");
+}
+
+#[test]
+fn keygen_writes_a_file_for_its_owner_only_and_never_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let path_text = path.to_str().unwrap();
+    let (status, stdout, stderr) = ends(&mut networkdb(&["keygen", "--out", path_text]));
+    assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
+    let before = std::fs::read_to_string(&path).unwrap();
+    assert!(!stderr.contains(before.trim()), "the secret is on the terminal");
+    assert_eq!(mode(&path), 0o600);
+    assert_refused(&["keygen", "--out", path_text], &[path_text, "exists already"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn flags_go_before_the_environment_and_that_before_the_file_and_that_before_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("node.toml");
+    std::fs::write(
+        &config,
+        "name = \"file\"\ncluster = \"file\"\npreset = \"wan\"\nseeds = [\"file\"]\nlabels = { from = \"file\" }\n",
+    )
+    .unwrap();
+    let mut command = networkdb(&["run", "--check", "--name", "flag"]);
+    command
+        .env("NETWORKDB_CONFIG", &config)
+        .env("NETWORKDB_NAME", "environment")
+        .env("NETWORKDB_CLUSTER", "environment")
+        .env("NETWORKDB_SEEDS", "environment-1,environment-2")
+        .env("NETWORKDB_LABELS", "from=environment");
+    let (status, settings, stderr) = ends(&mut command);
+    assert_eq!(status, 0, "{stderr}");
+    for line in [
+        "name = \"flag\"",
+        "cluster = \"environment\"",
+        "seeds = [\"environment-1\", \"environment-2\"]",
+        "preset = \"wan\"",
+        "log-level = \"info\"",
+    ] {
+        assert!(settings.lines().any(|found| found == line), "{line} is not in\n{settings}");
+    }
+    assert!(
+        settings.contains("from\" = \"environment\"") || settings.contains("from = \"environment\""),
+        "{settings}"
+    );
+}
+
+#[test]
+fn a_wrong_environment_variable_is_refused_like_a_flag() {
+    let (status, _, stderr) = ends(networkdb(&["run", "--check"]).env("NETWORKDB_BIND", "localhost"));
+    assert_eq!(status, 2);
+    assert!(stderr.contains("\"localhost\" is not an IP address"), "{stderr}");
+}
+
+#[test]
+fn with_nobody_to_ask_a_client_ends_with_status_2() {
+    // A port that was free a moment ago and that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let api = format!("http://127.0.0.1:{port}");
+    assert_refused(
+        &["peers", "--api", &api],
+        &[&format!("networkdb: no node answers at {api} ("), "`networkdb run`"],
+    );
+    let (status, _, stderr) = ends(networkdb(&["peers"]).env("NETWORKDB_API", &api));
+    assert_eq!(status, 2);
+    assert!(stderr.contains(&api), "{stderr}");
+}
