@@ -2,87 +2,386 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tabledb::TableDb;
+use membership::{Member, NodeRecord, RecordError, SeedFailure};
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tabledb::{Origin, TableDb};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use transport::{ClusterName, KeySet, Transport};
 use wire::{NodeId, NodeName};
+
+use crate::clock::{monotonic_now, wall_clock};
+use crate::driver::{Driver, Shared};
+use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
+use crate::seeds::{ResolveError, resolve};
 
 /// What a node needs to start.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
 pub struct NodeConfig {
+    /// What the node is called; unique among the living nodes of the cluster.
     pub name: NodeName,
-    /// Nodes of different clusters refuse each other. Default "default".
-    pub cluster: String,
+    /// Nodes of different clusters refuse each other.
+    pub cluster: ClusterName,
     /// Where to listen; port 0 lets the system choose.
     pub bind: SocketAddr,
-    /// What others are told; default the bound address.
+    /// What others are told; by default the bound address.
     pub advertise: Option<SocketAddr>,
-    /// host, host:port, address, address:port; without a port the node's own gossip port. Resolved again at each try.
+    /// The secrets of the cluster. The development secret is accepted on loopback addresses only.
+    pub keys: KeySet,
+    /// Host or address, with or without a port; without one the node's own. Joined in the background, again and again
+    /// as long as none of them is a member; names are resolved anew each time.
     pub seeds: Vec<String>,
+    /// Networks to be on from the start.
     pub networks: Vec<String>,
+    /// What the operator says about the node.
     pub labels: BTreeMap<String, String>,
-    // plus: keys: transport::KeySet, membership: membership::Config, limits: tabledb::Limits, transport limits
+    /// Timers and bounds of membership.
+    pub membership: membership::Config,
+    /// Bounds of the tables.
+    pub limits: tabledb::Limits,
+    /// How long a delete is remembered by tombstones.
     pub reap_time: Duration,
+    /// How often a network is compared though nothing seems amiss.
+    pub anti_entropy_interval: Duration,
+    /// What peers may use up.
+    pub transport: transport::Limits,
+}
+
+impl NodeConfig {
+    /// A node called `name` that listens on `bind`, with everything else at its default: alone, on no network.
+    pub fn new(name: NodeName, bind: SocketAddr, keys: KeySet) -> Self {
+        let tables = tabledb::Config::new(NodeId::new(name.clone(), 1));
+        Self {
+            name,
+            cluster: ClusterName::default(),
+            bind,
+            advertise: None,
+            keys,
+            seeds: Vec::new(),
+            networks: Vec::new(),
+            labels: BTreeMap::new(),
+            membership: membership::Config::lan(),
+            limits: tables.limits,
+            reap_time: tables.reap_time,
+            anti_entropy_interval: tables.anti_entropy_interval,
+            transport: transport::Limits::default(),
+        }
+    }
 }
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// To be split up.
-    #[error("{0}")]
-    Other(String),
+    /// The endpoint could not be made.
+    #[error(transparent)]
+    Bind(#[from] transport::BindError),
+    /// A wildcard address cannot be told to others.
+    #[error(
+        "{0} means every address of this host, so others must be told which to use; add --advertise ADDRESS"
+    )]
+    NoAdvertise(SocketAddr),
+    /// The labels or the name cannot be told to others.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A setting of membership makes no sense.
+    #[error(transparent)]
+    Membership(#[from] membership::ConfigError),
+    /// A setting of the tables makes no sense.
+    #[error(transparent)]
+    Tables(#[from] tabledb::ConfigError),
+    /// A network to be joined at the start cannot be.
+    #[error(transparent)]
+    Network(#[from] tabledb::JoinError),
 }
 
-/// Why joining a cluster failed.
+/// Why joining a cluster failed. The node goes on trying all the same, unless its name is in use.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinClusterError {
-    /// To be split up: unresolved names, no seed answered (with a reason each), name conflict.
-    #[error("{0}")]
-    Other(String),
+    /// No seed was given.
+    #[error("no seed was given; name at least one node of the cluster, such as 10.0.0.1:7946")]
+    NoSeeds,
+    /// None could be made an address of.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// Another living node has this node's name.
+    #[error(
+        "the name {name} is in use by a living node at {holder}, so this node at {own} is refused; start it under another name"
+    )]
+    NameInUse {
+        /// The name.
+        name: NodeName,
+        /// Where the other node is.
+        holder: SocketAddr,
+        /// Where this node is.
+        own: SocketAddr,
+    },
+    /// None answered.
+    #[error("none of the seeds answered: {}", list(.0))]
+    NoAnswer(Vec<(SocketAddr, Option<SeedFailure>)>),
+    /// The node has been stopped.
+    #[error("this node has been stopped")]
+    Stopped,
 }
 
-/// A running node. Cloning copies a pointer.
-#[derive(Debug, Clone)]
-pub struct Node;
+fn list(seeds: &[(SocketAddr, Option<SeedFailure>)]) -> String {
+    let each = seeds.iter().map(|(address, reason)| match reason {
+        Some(reason) => format!("{address}: {reason}"),
+        None => format!("{address}: no answer in time"),
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
 
-#[allow(missing_docs, unused_variables)]
+/// A running node. Cloning copies a pointer; when the last copy is dropped the node stops at once, as by
+/// [`Node::abort`].
+#[derive(Debug, Clone)]
+pub struct Node {
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    advertised: SocketAddr,
+    driver: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop_now();
+    }
+}
+
+impl Running {
+    fn stop_now(&self) {
+        self.shared.transport.abort();
+        if let Some(driver) = self.driver.lock().take() {
+            driver.abort();
+        }
+    }
+}
+
+/// How long a join of a cluster waits for answers.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a join or leave of a network waits for the tables to be exchanged. They are exchanged all the same later.
+const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+
 impl Node {
+    /// Starts a node on the present tokio runtime. Its seeds are joined in the background.
+    ///
+    /// # Errors
+    /// If it cannot listen, or a setting makes no sense; nothing is left running then.
     pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
-        todo!()
+        let (now, wall) = (monotonic_now(), wall_clock());
+        // The wall time in microseconds is greater than that of any earlier life, unless the clock was set back; then
+        // the others tell.
+        let id = NodeId::new(config.name.clone(), wall.as_micros() as u64);
+        if config.advertise.is_none() && config.bind.ip().is_unspecified() && !config.keys.is_development() {
+            return Err(StartError::NoAdvertise(config.bind));
+        }
+        let tables_config = tabledb::Config {
+            node: id.clone(),
+            limits: config.limits,
+            reap_time: config.reap_time,
+            anti_entropy_interval: config.anti_entropy_interval,
+        };
+        let seed = seed(&id);
+        let tables = TableDb::starting_at(tables_config, Origin { now, wall_clock: wall, seed })?;
+        let membership_config = membership::Config {
+            datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD,
+            ..config.membership
+        };
+        membership_config.validate()?;
+        let (transport, incoming) = Transport::bind(transport::Config {
+            cluster: config.cluster,
+            advertise: config.advertise,
+            limits: config.transport,
+            ..transport::Config::new(config.name, config.bind, config.keys)
+        })?;
+        let local = transport.local_address();
+        let mut advertised = config.advertise.unwrap_or(local);
+        if advertised.port() == 0 {
+            advertised.set_port(local.port());
+        }
+        let record = NodeRecord { id, address: advertised, labels: config.labels };
+        record.check()?;
+        let rng = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
+        let membership = membership::Membership::new(membership_config, record, now, rng)?;
+        let mut machine = NodeMachine::new(membership, tables.clone());
+        for network in &config.networks {
+            machine.join_network(network, now)?;
+        }
+        let shared = Shared::new(machine, tables, transport, local.port());
+        let waker = shared.wake.clone();
+        shared.tables.set_waker(move || waker.notify_one());
+        let driver = tokio::spawn(Driver::new(shared.clone(), incoming).run());
+        if !config.seeds.is_empty() {
+            shared.set_seeds(config.seeds);
+        }
+        let running = Running { shared, advertised, driver: Mutex::new(Some(driver)) };
+        Ok(Node { running: Arc::new(running) })
     }
-    /// This node's current life.
+
+    /// This node's present life.
     pub fn id(&self) -> NodeId {
-        todo!()
+        self.shared().machine.lock().membership().me().record.id.clone()
     }
+
+    /// Where others reach this node.
     pub fn advertised_address(&self) -> SocketAddr {
-        todo!()
+        self.running.advertised
     }
+
+    /// Where this node listens.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared().transport.local_address()
+    }
+
+    /// The tables: reads, writes and watches go there.
     pub fn tables(&self) -> &TableDb {
-        todo!()
+        &self.shared().tables
     }
-    /// Every member that is known, in order of name, this node included.
-    pub fn members(&self) -> Vec<membership::Member> {
-        todo!()
+
+    /// The transport: its statistics and connections.
+    pub fn transport(&self) -> &Transport {
+        &self.shared().transport
     }
-    /// Replaces the seeds and joins through them; returns how many answered, at least one.
+
+    /// Every node that is known, in order of name, this one included.
+    pub fn members(&self) -> Vec<Member> {
+        self.shared().machine.lock().membership().members().cloned().collect()
+    }
+
+    /// Counts of membership.
+    pub fn membership_statistics(&self) -> membership::Statistics {
+        self.shared().machine.lock().membership().statistics()
+    }
+
+    /// Replaces the seeds and joins through them. Returns how many answered, this node itself not counted, once all
+    /// have or five seconds have passed. Seeds that did not answer go on being tried.
+    ///
+    /// # Errors
+    /// If none answered, or this node's name is in use by another.
     pub async fn join(&self, seeds: &[String]) -> Result<usize, JoinClusterError> {
-        todo!()
+        if seeds.is_empty() {
+            return Err(JoinClusterError::NoSeeds);
+        }
+        let shared = self.shared();
+        let deadline = Instant::now() + JOIN_PATIENCE;
+        shared.remember_seeds(seeds.to_vec());
+        let addresses = resolve(seeds, shared.default_port).await?;
+        let mut outcomes = shared.expect_seeds(&addresses);
+        shared.machine.lock().join(&addresses, monotonic_now());
+        shared.wake.notify_one();
+        let mut waiting: BTreeMap<SocketAddr, Option<SeedFailure>> =
+            addresses.iter().map(|&a| (a, None)).collect();
+        let mut answered = 0;
+        let mut ourselves = 0;
+        while waiting.values().any(Option::is_none) {
+            let Ok(outcome) = timeout_at(deadline, outcomes.recv()).await else { break };
+            let (address, outcome) = outcome.ok_or(JoinClusterError::Stopped)?;
+            match outcome {
+                Ok(()) => {
+                    answered += 1;
+                    waiting.remove(&address);
+                }
+                Err(SeedFailure::Ourselves) => {
+                    ourselves += 1;
+                    waiting.remove(&address);
+                }
+                Err(SeedFailure::NameInUse { holder }) => {
+                    let own = self.running.advertised;
+                    return Err(JoinClusterError::NameInUse { name: self.id().name, holder, own });
+                }
+                Err(reason) => {
+                    waiting.entry(address).and_modify(|seen| *seen = Some(reason));
+                }
+            }
+        }
+        match answered {
+            0 if ourselves == 0 || !waiting.is_empty() => {
+                Err(JoinClusterError::NoAnswer(waiting.into_iter().collect()))
+            }
+            _ => Ok(answered),
+        }
     }
-    /// Joins a network, and returns once it was synchronised with another member of it, or none is reachable.
+
+    /// Joins a network, and returns once its tables have been exchanged with another member, or nobody reachable is on
+    /// it, or thirty seconds have passed.
+    ///
+    /// # Errors
+    /// If it is joined already, or its name or number is beyond the limits.
     pub async fn join_network(&self, network: &str) -> Result<(), tabledb::JoinError> {
-        todo!()
+        let shared = self.shared();
+        let ready = {
+            let mut machine = shared.machine.lock();
+            machine.join_network(network, monotonic_now())?;
+            shared.waiters.lock().ready(network)
+        };
+        shared.wake.notify_one();
+        wait(ready).await;
+        Ok(())
     }
-    /// Leaves a network after a final sync, bounded in time.
+
+    /// Leaves a network, and returns once what only this node knew has reached others, some seconds later at the
+    /// latest.
+    ///
+    /// # Errors
+    /// If it is not joined.
     pub async fn leave_network(&self, network: &str) -> Result<(), tabledb::LeaveError> {
-        todo!()
+        let shared = self.shared();
+        let left = {
+            let mut machine = shared.machine.lock();
+            let left = shared.waiters.lock().left(network);
+            machine.leave_network(network, monotonic_now())?;
+            left
+        };
+        shared.wake.notify_one();
+        wait(left).await;
+        Ok(())
     }
-    /// Leaves the cluster gracefully and stops, within `limit`.
+
+    /// Leaves the cluster gracefully and stops, within `limit`. Always completes; a second call returns at once.
     pub async fn shutdown(&self, limit: Duration) {
-        todo!()
+        let deadline = Instant::now() + limit;
+        let shared = self.shared();
+        let left = shared.waiters.lock().cluster_left();
+        shared.machine.lock().leave(monotonic_now());
+        shared.wake.notify_one();
+        // A third of the time is kept for the farewell to get out.
+        let _ = timeout_at(deadline - limit / 3, left).await;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        shared.transport.shutdown(remaining).await;
+        let driver = self.running.driver.lock().take();
+        if let Some(driver) = driver {
+            driver.abort();
+            let _ = driver.await;
+        }
     }
+
     /// Stops at once without a word, as a crash would.
     pub fn abort(&self) {
-        todo!()
+        self.running.stop_now();
     }
+
+    fn shared(&self) -> &Shared {
+        &self.running.shared
+    }
+}
+
+async fn wait(event: oneshot::Receiver<()>) {
+    let _ = timeout_at(Instant::now() + SYNC_PATIENCE, event).await;
+}
+
+/// Different for every life, so that nodes started together do not make the same random choices.
+fn seed(id: &NodeId) -> u64 {
+    let name =
+        id.name.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    name.rotate_left(17) ^ id.generation
 }

@@ -5,9 +5,13 @@ pub mod config;
 mod config_file;
 pub mod config_values;
 pub mod demo;
+mod clock;
+mod driver;
 mod handle;
 pub mod http;
 mod machine;
+mod seeds;
 
 pub use handle::{JoinClusterError, Node, NodeConfig, StartError};
-pub use machine::{MachineError, NodeEvent, NodeMachine, NodeTransmit};
+pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
+pub use seeds::ResolveError;

@@ -77,9 +77,18 @@ pub enum MachineError {
 #[derive(Debug)]
 enum Stream {
     /// The peer has not said yet.
-    Unknown { from: NodeName, source: SocketAddr },
-    Membership { inner: StreamId, announce: bool },
-    Tables { inner: StreamId, announce: bool },
+    Unknown {
+        from: NodeName,
+        source: SocketAddr,
+    },
+    Membership {
+        inner: StreamId,
+        announce: bool,
+    },
+    Tables {
+        inner: StreamId,
+        announce: bool,
+    },
 }
 
 /// How far a graceful leave has got.
@@ -105,6 +114,9 @@ pub struct NodeMachine {
 }
 
 impl NodeMachine {
+    /// What the composition adds to a datagram of membership, in bytes.
+    pub const MEMBERSHIP_OVERHEAD: usize = 3;
+
     /// Composes the two machines, of which both bear the same life.
     ///
     /// Writes are made on `tables`, whose owner has the machine polled afterwards.
@@ -159,7 +171,8 @@ impl NodeMachine {
             [FOR_TABLES, news @ ..] => Ok(self.tables.replica().handle_datagram(from, news, now)?),
             [FOR_MEMBERSHIP, low, high, rest @ ..] => {
                 let length = usize::from(u16::from_le_bytes([*low, *high]));
-                let (message, digest) = rest.split_at_checked(length).ok_or(MachineError::Unaddressed(bytes.len()))?;
+                let (message, digest) =
+                    rest.split_at_checked(length).ok_or(MachineError::Unaddressed(bytes.len()))?;
                 self.membership.handle_datagram(from, source, message, now)?;
                 if !digest.is_empty() {
                     // What membership has just learned comes first: the digest may speak of it.
@@ -379,8 +392,12 @@ impl NodeMachine {
             let event = self.tables.replica().poll_event();
             match event {
                 None => break,
-                Some(tabledb::Event::NetworkReady(network)) => self.events.push_back(NodeEvent::NetworkReady(network)),
-                Some(tabledb::Event::NetworkLeft(network)) => self.events.push_back(NodeEvent::NetworkLeft(network)),
+                Some(tabledb::Event::NetworkReady(network)) => {
+                    self.events.push_back(NodeEvent::NetworkReady(network))
+                }
+                Some(tabledb::Event::NetworkLeft(network)) => {
+                    self.events.push_back(NodeEvent::NetworkLeft(network))
+                }
                 Some(tabledb::Event::GenerationTaken) => {
                     let generation = self.tables.node().generation;
                     let life = self.membership.renew(generation, now);

@@ -1,0 +1,358 @@
+//! The driver: moves bytes between the machine and the transport, and calls the machine when time has come.
+//!
+//! One task feeds the machine with what arrived, then with time, then carries out what it wants. Each stream has a task
+//! that moves its frames, owned by the first. The machine's lock is held for one call at a time and never across an await.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use membership::{ConflictRole, Event, SeedFailure};
+use parking_lot::Mutex;
+use tabledb::TableDb;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use transport::{Arrival, FrameReceiver, FrameSender, Incoming, Transport};
+use wire::{Destination, FramePoll, NodeName, StreamId};
+
+use crate::clock::monotonic_now;
+use crate::machine::{NodeEvent, NodeMachine, NodeTransmit};
+use crate::seeds::resolve;
+
+/// How soon names of seeds that could not be resolved are looked up again.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the driver, the streams and the node's handle share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) machine: Mutex<NodeMachine>,
+    pub(crate) tables: TableDb,
+    pub(crate) transport: Transport,
+    /// The port of a seed that names none: this node's own.
+    pub(crate) default_port: u16,
+    /// There is something to poll, or a deadline has come nearer.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) waiters: Mutex<Waiters>,
+    seeds: Mutex<Vec<String>>,
+    /// The seeds have to be resolved and joined.
+    join_seeds: Notify,
+}
+
+/// Outcomes of seeds, as they become known.
+type SeedOutcomes = mpsc::UnboundedSender<(SocketAddr, Result<(), SeedFailure>)>;
+
+/// Who waits for an event.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    ready: HashMap<String, Vec<oneshot::Sender<()>>>,
+    left: HashMap<String, Vec<oneshot::Sender<()>>>,
+    cluster_left: Vec<oneshot::Sender<()>>,
+    seeds: Vec<SeedOutcomes>,
+}
+
+impl Waiters {
+    pub(crate) fn ready(&mut self, network: &str) -> oneshot::Receiver<()> {
+        add(self.ready.entry(network.to_owned()).or_default())
+    }
+
+    pub(crate) fn left(&mut self, network: &str) -> oneshot::Receiver<()> {
+        add(self.left.entry(network.to_owned()).or_default())
+    }
+
+    pub(crate) fn cluster_left(&mut self) -> oneshot::Receiver<()> {
+        add(&mut self.cluster_left)
+    }
+
+    fn seed_outcome(&mut self, address: SocketAddr, outcome: Result<(), SeedFailure>) {
+        self.seeds.retain(|waiter| waiter.send((address, outcome.clone())).is_ok());
+    }
+}
+
+fn add(waiters: &mut Vec<oneshot::Sender<()>>) -> oneshot::Receiver<()> {
+    waiters.retain(|waiter| !waiter.is_closed());
+    let (sender, receiver) = oneshot::channel();
+    waiters.push(sender);
+    receiver
+}
+
+fn tell(waiters: impl IntoIterator<Item = oneshot::Sender<()>>) {
+    for waiter in waiters {
+        let _ = waiter.send(());
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        machine: NodeMachine,
+        tables: TableDb,
+        transport: Transport,
+        default_port: u16,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            machine: Mutex::new(machine),
+            tables,
+            transport,
+            default_port,
+            wake: Arc::default(),
+            waiters: Mutex::default(),
+            seeds: Mutex::default(),
+            join_seeds: Notify::new(),
+        })
+    }
+
+    /// Takes over new seeds and has them joined in the background.
+    pub(crate) fn set_seeds(&self, seeds: Vec<String>) {
+        self.remember_seeds(seeds);
+        self.join_seeds.notify_one();
+    }
+
+    /// Takes over new seeds, for when none of them is a member some day.
+    pub(crate) fn remember_seeds(&self, seeds: Vec<String>) {
+        *self.seeds.lock() = seeds;
+    }
+
+    /// Where outcomes of seeds are reported from now on.
+    pub(crate) fn expect_seeds(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> mpsc::UnboundedReceiver<(SocketAddr, Result<(), SeedFailure>)> {
+        tracing::debug!(?addresses, "joining");
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.waiters.lock().seeds.push(sender);
+        receiver
+    }
+}
+
+/// The task that drives a node.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    streams: JoinSet<StreamId>,
+    handles: BTreeMap<StreamId, AbortHandle>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, incoming: Incoming) -> Self {
+        Self { shared, incoming, streams: JoinSet::new(), handles: BTreeMap::new() }
+    }
+
+    /// Drives the node until the transport is shut down. Dropping the future stops everything it owns.
+    pub(crate) async fn run(mut self) {
+        let shared = self.shared.clone();
+        let seeds = join_seeds(&shared);
+        tokio::pin!(seeds);
+        let mut arrivals = Vec::new();
+        loop {
+            let deadline = self.carry_out();
+            tokio::select! {
+                // What has arrived comes before what is due: an answer that came in time must not count as late.
+                biased;
+                more = self.incoming.next_batch(&mut arrivals) => {
+                    if !more {
+                        return;
+                    }
+                    self.take_in(&mut arrivals);
+                    self.handle_timeout();
+                }
+                Some(ended) = self.streams.join_next() => {
+                    if let Ok(stream) = ended {
+                        self.handles.remove(&stream);
+                    }
+                }
+                () = self.shared.wake.notified() => {}
+                () = sleep_until(deadline) => self.handle_timeout(),
+                () = &mut seeds => {}
+            }
+        }
+    }
+
+    fn handle_timeout(&self) {
+        let now = monotonic_now();
+        let mut machine = self.shared.machine.lock();
+        if machine.poll_timeout().is_some_and(|due| due <= now) {
+            machine.handle_timeout(now);
+        }
+    }
+
+    /// Gives what has arrived to the machine.
+    fn take_in(&mut self, arrivals: &mut Vec<Arrival>) {
+        let now = monotonic_now();
+        let mut opened = Vec::new();
+        {
+            let mut machine = self.shared.machine.lock();
+            for arrival in arrivals.drain(..) {
+                match arrival {
+                    Arrival::Datagram { from, bytes } => {
+                        // Dropped and counted where it was not understood; nothing is owed to its sender.
+                        if let Err(error) = machine.handle_datagram(&from.name, from.address, &bytes, now) {
+                            tracing::debug!(peer = %from.name, %error, "datagram dropped");
+                        }
+                    }
+                    Arrival::Stream { from, sender, receiver } => {
+                        let stream = machine.handle_stream_opened(&from.name, from.address, now);
+                        opened.push((stream, sender, receiver));
+                    }
+                    Arrival::Lost { peer, .. } => machine.handle_connection_lost(&peer.name, now),
+                    Arrival::Refused { address, name, refusal } => {
+                        tracing::warn!(%address, name = name.as_ref().map(NodeName::as_str), "{refusal}");
+                    }
+                }
+            }
+        }
+        for (stream, sender, receiver) in opened {
+            self.spawn(stream, move |shared| move_frames(shared, stream, sender, receiver));
+        }
+    }
+
+    /// Does what the machine wants. Returns when it wants to be called again.
+    fn carry_out(&mut self) -> Instant {
+        loop {
+            let now = monotonic_now();
+            let transmit = {
+                let mut machine = self.shared.machine.lock();
+                while let Some(event) = machine.poll_event() {
+                    self.report(event);
+                }
+                match machine.poll_transmit(now) {
+                    Some(transmit) => transmit,
+                    None => {
+                        let far = now + Duration::from_secs(3600);
+                        return machine.poll_timeout().unwrap_or(far).into();
+                    }
+                }
+            };
+            match transmit {
+                NodeTransmit::Datagram { id, to, bytes } => {
+                    let sent = self.shared.transport.send_datagram(&to, Bytes::from(bytes));
+                    if let (Err(error), Some(id)) = (&sent, id) {
+                        tracing::trace!(%error, "datagram not sent");
+                        self.shared.machine.lock().handle_unsent(id, now);
+                    }
+                }
+                NodeTransmit::OpenStream { stream, to } => {
+                    self.spawn(stream, move |shared| open_stream(shared, stream, to));
+                }
+                NodeTransmit::CloseStream { stream } => {
+                    if let Some(handle) = self.handles.remove(&stream) {
+                        handle.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    fn spawn<F>(&mut self, stream: StreamId, task: impl FnOnce(Arc<Shared>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let work = task(self.shared.clone());
+        let handle = self.streams.spawn(async move {
+            work.await;
+            stream
+        });
+        self.handles.insert(stream, handle);
+    }
+
+    fn report(&self, event: NodeEvent) {
+        let mut waiters = self.shared.waiters.lock();
+        match event {
+            NodeEvent::NetworkReady(network) => tell(waiters.ready.remove(&network).unwrap_or_default()),
+            NodeEvent::NetworkLeft(network) => tell(waiters.left.remove(&network).unwrap_or_default()),
+            NodeEvent::Membership(Event::LeaveCompleted) => tell(waiters.cluster_left.drain(..)),
+            NodeEvent::Membership(Event::SeedAnswered { address, .. }) => {
+                waiters.seed_outcome(address, Ok(()))
+            }
+            NodeEvent::Membership(Event::SeedFailed { address, reason, retrying }) => {
+                if reason != SeedFailure::Ourselves {
+                    let then = if retrying { "; trying again" } else { "" };
+                    tracing::warn!(seed = %address, "seed did not take us in: {reason}{then}");
+                }
+                waiters.seed_outcome(address, Err(reason));
+            }
+            NodeEvent::Membership(Event::SeedsMissing) => self.shared.join_seeds.notify_one(),
+            NodeEvent::Membership(Event::NameConflict(conflict)) => {
+                if conflict.role == ConflictRole::Claimant {
+                    let refused = SeedFailure::NameInUse { holder: conflict.holder };
+                    waiters.seed_outcome(conflict.holder, Err(refused));
+                }
+                tracing::error!("{conflict}");
+            }
+            NodeEvent::Membership(_) => {}
+        }
+    }
+}
+
+/// Resolves and joins the seeds whenever that is asked for. Never ends.
+async fn join_seeds(shared: &Shared) {
+    loop {
+        shared.join_seeds.notified().await;
+        let seeds = shared.seeds.lock().clone();
+        match resolve(&seeds, shared.default_port).await {
+            Ok(addresses) => {
+                shared.machine.lock().join(&addresses, monotonic_now());
+                shared.wake.notify_one();
+            }
+            Err(error) => {
+                tracing::warn!("{error}; trying again in {} s", RESOLVE_AGAIN.as_secs());
+                tokio::time::sleep(RESOLVE_AGAIN).await;
+                shared.join_seeds.notify_one();
+            }
+        }
+    }
+}
+
+async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
+    match shared.transport.open_stream(&to).await {
+        Ok((sender, receiver, peer)) => {
+            shared.machine.lock().handle_stream_connected(stream, &peer.name, monotonic_now());
+            move_frames(shared, stream, sender, receiver).await;
+        }
+        Err(error) => {
+            tracing::debug!(address = %to.address, %error, "stream not opened");
+            shared.machine.lock().handle_stream_closed(stream, monotonic_now());
+            shared.wake.notify_one();
+        }
+    }
+}
+
+/// The stream ended before the exchange did.
+struct Broken;
+
+/// Moves the frames of one stream, reading while writing: two sides that both only wrote would wait for each other.
+async fn move_frames(
+    shared: Arc<Shared>,
+    stream: StreamId,
+    mut sender: FrameSender,
+    mut receiver: FrameReceiver,
+) {
+    let handled = Notify::new();
+    let writing = async {
+        loop {
+            let poll = shared.machine.lock().poll_frame(stream, monotonic_now());
+            match poll {
+                FramePoll::Frame(frame) => sender.send(frame).await.map_err(|_| Broken)?,
+                FramePoll::Wait => handled.notified().await,
+                FramePoll::Finish => return sender.finish().await.map_err(|_| Broken),
+            }
+        }
+    };
+    let reading = async {
+        while let Some(frame) = receiver.next().await.map_err(|_| Broken)? {
+            let result = shared.machine.lock().handle_frame(stream, &frame, monotonic_now());
+            if let Err(error) = result {
+                tracing::debug!(%error, "stream given up");
+                return Err(Broken);
+            }
+            handled.notify_one();
+            shared.wake.notify_one();
+        }
+        Ok(())
+    };
+    let _ = tokio::try_join!(writing, reading);
+    shared.machine.lock().handle_stream_closed(stream, monotonic_now());
+    shared.wake.notify_one();
+}
