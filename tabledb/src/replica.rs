@@ -55,6 +55,9 @@ use session::{Outcome, Session};
 use timing::{MAX_ACCEPTED_SESSIONS, MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, STILLNESS};
 use watchers::Watchers;
 
+#[cfg(test)]
+mod tests;
+
 /// What a replica starts from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
@@ -578,6 +581,11 @@ impl Replica {
     /// What is visible now and passes `filter`, as creates.
     pub(crate) fn snapshot(&self, filter: &WatchFilter) -> VecDeque<Change> {
         inspect::snapshot(self.networks.iter().flatten(), filter, &self.node().name)
+    }
+
+    /// How many watchers follow.
+    pub fn watcher_count(&self) -> usize {
+        self.common.watchers.count()
     }
 
     // What it wants.

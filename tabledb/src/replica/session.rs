@@ -252,6 +252,8 @@ impl Session {
                 if common.clock.believes(clock, now) {
                     common.clock.observe(clock);
                 }
+                // An owner shows its own.
+                self.shown_by_peer.extend(network.store.of_owner(self.peer.as_str()).map(|(slot, _)| slot));
                 self.end(Outcome::Completed);
                 Ok(())
             }

@@ -196,7 +196,6 @@ impl Store {
         if was == is {
             return;
         }
-        self.fingerprint = None;
         attachment.tag.set_shown(is);
         let attachment = &self.attachments[&slot];
         if !watchers.wants(&self.view.name) {
@@ -309,16 +308,16 @@ impl Store {
         self.expiries.peek().map(|Reverse((expires, ..))| *expires)
     }
 
-    /// A digest of everything shown: who is attached, what has been seen of each, and what of that is live. Equal on
-    /// two members that agree. O(attachments) after a change, else O(1).
+    /// A digest of everything held: who is attached, what has been seen of each, and what of that is live. Equal on two
+    /// members that agree. What is hidden counts: a failed owner's news must not be lost because it is not shown.
+    /// O(attachments) after a change, else O(1).
     pub(crate) fn fingerprint(&mut self) -> u64 {
         if let Some(known) = self.fingerprint {
             return known;
         }
-        let fingerprint =
-            self.attachments.values().filter(|a| a.visibility == Visibility::Shown).fold(0, |all, a| {
-                all ^ mix(a.identity_digest() ^ a.context.digest().rotate_left(7) ^ mix(a.live_digest))
-            });
+        let fingerprint = self.attachments.values().fold(0, |all, held| {
+            all ^ mix(held.identity_digest() ^ held.context.digest().rotate_left(7) ^ mix(held.live_digest))
+        });
         self.fingerprint = Some(fingerprint);
         fingerprint
     }

@@ -42,6 +42,11 @@ impl Watchers {
         self.watchers.push(Watcher { filter, sender, lagged });
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.watchers.iter().filter(|watcher| Arc::strong_count(&watcher.lagged) > 1).count()
+    }
+
     /// How often one fell behind.
     pub(crate) fn lagged(&self) -> u64 {
         self.lagged

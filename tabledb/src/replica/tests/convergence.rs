@@ -1,0 +1,160 @@
+//! The quick ways by which news spreads, one at a time.
+
+use super::*;
+
+#[test]
+fn a_write_reaches_everyone_by_datagrams_alone() {
+    let mut cluster = Cluster::joined(4);
+    let frames = cluster.frames;
+    cluster.create(1, "k", "v");
+    cluster.run(Duration::from_millis(5));
+    for at in 0..4 {
+        assert_eq!(cluster.get(at, "k").as_deref(), Some("v"), "n{at}");
+    }
+    assert_eq!(cluster.frames, frames, "no stream was needed");
+}
+
+#[test]
+fn an_update_and_a_delete_by_another_node_win() {
+    let mut cluster = Cluster::joined(3);
+    cluster.create(0, "k", "a");
+    cluster.settle();
+    cluster.update(1, "k", "b");
+    cluster.settle();
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("b"));
+    cluster.delete(2, "k");
+    cluster.settle();
+    assert_eq!(cluster.get(0, "k"), None);
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().tombstones, 1);
+    cluster.assert_agreement();
+}
+
+#[test]
+fn lost_datagrams_are_pulled_when_heads_come_through() {
+    let mut cluster = Cluster::joined(3);
+    cluster.lose_datagrams = true;
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(10));
+    assert_eq!(cluster.get(1, "k"), None, "the datagram was lost");
+    cluster.lose_datagrams = false;
+    cluster.settle();
+    cluster.assert_agreement();
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
+    assert!(cluster.replicas[1].counters().pulls > 0);
+}
+
+#[test]
+fn a_backlog_goes_over_streams_and_arrives_once() {
+    let mut cluster = Cluster::joined(4);
+    let before = (cluster.bytes, cluster.datagrams);
+    for n in 0..2000 {
+        cluster.create(0, &format!("key-{n:05}"), &"x".repeat(100));
+    }
+    cluster.run(Duration::from_millis(20));
+    cluster.assert_agreement();
+    assert_eq!(cluster.shown(3).len(), 2000);
+    let payload = 2000 * 110;
+    let sent = cluster.bytes - before.0;
+    assert!(sent < 3 * payload * 13 / 10, "{sent} bytes for {payload} to three");
+    assert!(cluster.datagrams - before.1 < 30, "{} datagrams", cluster.datagrams - before.1);
+}
+
+#[test]
+fn a_large_value_travels_at_once() {
+    let mut cluster = Cluster::joined(3);
+    let value = "v".repeat(1 << 20);
+    cluster.create(0, "k", &value);
+    cluster.run(Duration::from_millis(10));
+    assert_eq!(cluster.get(2, "k"), Some(value));
+}
+
+#[test]
+fn a_newcomer_gets_everything_and_says_so() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    for n in 0..500 {
+        cluster.create(n % 2, &format!("key-{n}"), "value");
+    }
+    cluster.settle();
+    cluster.join(2);
+    cluster.run(Duration::from_millis(10));
+    assert_eq!(cluster.shown(2).len(), 500);
+    assert!(cluster.events[2].contains(&Event::NetworkReady(NET.to_owned())));
+    cluster.assert_agreement();
+}
+
+#[test]
+fn leaving_ends_the_leavers_entries_everywhere_and_saves_what_it_alone_relayed() {
+    let mut cluster = Cluster::joined(4);
+    cluster.create(0, "of-leaver", "x");
+    cluster.settle();
+    // n1's write reaches n0 alone, then n1 fails: n0 is the only one who can pass it on.
+    cluster.part(1, 2);
+    cluster.part(1, 3);
+    cluster.create(1, "of-failed", "y");
+    cluster.run(Duration::from_millis(5));
+    for at in [0, 2, 3] {
+        cluster.failed(at, 1);
+        cluster.part(1, at);
+    }
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.settle();
+    assert!(cluster.replicas[0].statistics(NET).is_none());
+    for at in [2, 3] {
+        let inspected = cluster.replicas[at].inspect(NET, cluster.now).unwrap();
+        assert!(!inspected.entries.contains_key(&(TABLE.to_owned(), "of-leaver".to_owned())), "n{at}");
+        assert!(inspected.entries.contains_key(&(TABLE.to_owned(), "of-failed".to_owned())), "n{at}");
+    }
+}
+
+#[test]
+fn an_idle_cluster_is_silent() {
+    let mut cluster = Cluster::joined(5);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_secs(10));
+    let before = (cluster.datagrams, cluster.frames);
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.datagrams, before.0);
+    let periodic = 5 * 4;
+    assert!(cluster.frames - before.1 <= periodic, "only anti-entropy: {} frames", cluster.frames - before.1);
+}
+
+#[test]
+fn equal_members_compare_by_one_fingerprint() {
+    let mut cluster = Cluster::joined(2);
+    for n in 0..1000 {
+        cluster.create(0, &format!("key-{n}"), "value");
+    }
+    cluster.run(Duration::from_secs(10));
+    let before = cluster.bytes;
+    cluster.run(Duration::from_secs(100));
+    let syncs: u64 = cluster.replicas.iter().map(|replica| replica.counters().periodic_syncs).sum();
+    assert!(syncs >= 4, "{syncs}");
+    assert!(cluster.bytes - before < 1000, "{} bytes", cluster.bytes - before);
+}
+
+#[test]
+fn one_dead_entry_among_many_is_found_by_descent() {
+    let mut cluster = Cluster::joined(3);
+    for n in 0..20_000 {
+        cluster.create(0, &format!("key-{n:05}"), "value");
+    }
+    cluster.settle();
+    cluster.part(2, 0);
+    cluster.part(2, 1);
+    cluster.delete(1, "key-12345");
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.shown(2).len(), 20_000);
+    // The tombstone goes, and with it the quick way.
+    cluster.run(Duration::from_secs(40 * 60));
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().tombstones, 0);
+    cluster.heal();
+    let before = cluster.bytes;
+    cluster.probe_for(Duration::from_secs(4));
+    cluster.assert_agreement();
+    assert_eq!(cluster.get(2, "key-12345"), None);
+    assert!(cluster.bytes - before < 20_000, "{} bytes for one difference in 20,000", cluster.bytes - before);
+}

@@ -1,0 +1,269 @@
+//! The stories that systems of this kind got wrong, told on the replicas alone.
+
+use super::*;
+
+/// A delete overtakes its create.
+#[test]
+fn delete_overtakes_create() {
+    let mut cluster = Cluster::joined(3);
+    // No heads of earlier changes are to come between.
+    cluster.run(Duration::from_secs(10));
+    cluster.held = Some(Vec::new());
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(5));
+    cluster.delete(0, "k");
+    cluster.run(Duration::from_millis(5));
+    let held = cluster.held.take().unwrap();
+    let of = |to: usize| held.iter().filter(move |(from, t, _)| (*from, *t) == (0, to)).map(|(_, _, bytes)| bytes.clone());
+    let to_1: Vec<_> = of(1).collect();
+    assert_eq!(to_1.len(), 2, "a create and a delete");
+    // n2 gets only the create; n1 the delete first, then the create.
+    let to_2: Vec<_> = of(2).collect();
+    cluster.deliver(0, 2, &to_2[0]);
+    cluster.deliver(0, 1, &to_1[1]);
+    assert_eq!(cluster.get(1, "k"), None);
+    cluster.deliver(0, 1, &to_1[0]);
+    assert_eq!(cluster.get(1, "k"), None, "the late create is known to be dead");
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+    let residual = |cluster: &Cluster, at: usize| {
+        let inspected = cluster.replicas[at].inspect(NET, cluster.now).unwrap();
+        inspected.entries[&(TABLE.to_owned(), "k".to_owned())].residual.unwrap()
+    };
+    let at_first = residual(&cluster, 1);
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.get(2, "k"), None, "heads told n2 of the delete");
+    assert!(residual(&cluster, 1) <= at_first.saturating_sub(Duration::from_secs(2)));
+    assert!(residual(&cluster, 2) <= at_first, "a residual never grows");
+}
+
+/// A quick leave, rejoin and create, with the messages about them reordered.
+#[test]
+fn leave_and_rejoin_reordered() {
+    let mut cluster = Cluster::joined(2);
+    let now = cluster.now;
+    cluster.held = Some(Vec::new());
+    cluster.part(0, 1);
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_secs(3));
+    cluster.join(0);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_secs(3));
+    cluster.heal();
+    let held = cluster.held.take().unwrap();
+    let to_1: Vec<_> = held.into_iter().filter(|(from, to, _)| (*from, *to) == (0, 1)).map(|(_, _, b)| b).collect();
+    assert!(to_1.len() >= 3, "{}", to_1.len());
+    for bytes in to_1.iter().rev() {
+        cluster.deliver(0, 1, bytes);
+    }
+    for bytes in &to_1 {
+        cluster.deliver(0, 1, bytes);
+    }
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
+}
+
+/// Two writers, one key, one Lamport time.
+#[test]
+fn concurrent_writers_have_one_winner() {
+    for (a, b) in [(0, 1), (1, 0)] {
+        let mut cluster = Cluster::joined(4);
+        cluster.held = Some(Vec::new());
+        cluster.create(a, "k", &format!("by-{a}"));
+        cluster.create(b, "k", &format!("by-{b}"));
+        cluster.run(Duration::from_millis(5));
+        let held = cluster.held.take().unwrap();
+        let time = |cluster: &Cluster, at: usize| {
+            cluster.replicas[at].inspect(NET, cluster.now).unwrap().entries.values().next().unwrap().time
+        };
+        assert_eq!(time(&cluster, 0), time(&cluster, 1), "a tie");
+        for (from, to, bytes) in held.iter().filter(|(_, to, _)| *to == 2) {
+            cluster.deliver(*from, *to, bytes);
+        }
+        for (from, to, bytes) in held.iter().rev().filter(|(_, to, _)| *to != 2) {
+            cluster.deliver(*from, *to, bytes);
+        }
+        cluster.assert_agreement();
+        assert_eq!(cluster.get(3, "k").as_deref(), Some("by-1"), "the greater name wins");
+    }
+}
+
+/// Table traffic is cut for longer than the reap time, while membership sees nothing.
+#[test]
+fn cut_off_beyond_the_reap_time() {
+    let mut cluster = Cluster::joined(3);
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.part(2, 0);
+    cluster.part(2, 1);
+    cluster.delete(0, "k");
+    cluster.run(Duration::from_secs(31 * 60));
+    assert_eq!(cluster.replicas[0].counters().reaped, 1);
+    assert_eq!(cluster.replicas[1].counters().reaped, 1);
+    cluster.heal();
+    cluster.probe_for(Duration::from_secs(3));
+    for at in 0..3 {
+        assert_eq!(cluster.get(at, "k"), None, "n{at}");
+    }
+}
+
+/// The list that says an owner is on the network is lost; its write is not.
+#[test]
+fn lost_attachment() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(1);
+    cluster.join(2);
+    cluster.settle();
+    cluster.held = Some(Vec::new());
+    cluster.join(0);
+    cluster.run(Duration::from_secs(1));
+    for (from, to, bytes) in cluster.held.take().unwrap() {
+        if (from, to) != (0, 1) {
+            cluster.deliver(from, to, &bytes);
+        }
+    }
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(10));
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "taken up provisionally");
+    assert!(cluster.replicas[1].counters().provisional > 0);
+    cluster.probe_for(Duration::from_secs(2));
+    assert_eq!(cluster.replicas[1].network_peers(NET).len(), 3, "and the list was asked for");
+}
+
+/// A node fails in the eyes of one, changes things, and returns.
+#[test]
+fn fail_change_return() {
+    let mut cluster = Cluster::joined(3);
+    cluster.create(0, "k1", "old");
+    cluster.create(0, "k2", "old");
+    cluster.settle();
+    cluster.part(0, 1);
+    cluster.failed(1, 0);
+    assert_eq!(cluster.shown(1).len(), 0, "hidden");
+    assert_eq!(cluster.replicas[1].statistics(NET).unwrap().hidden, 2);
+    // Not even n2 tells n1 of it.
+    cluster.part(1, 2);
+    cluster.delete(0, "k1");
+    cluster.update(0, "k2", "new");
+    cluster.settle();
+    cluster.heal();
+    cluster.alive(1, 0);
+    assert_eq!(cluster.shown(1).len(), 0, "nothing is shown before it has been compared");
+    cluster.run(Duration::from_millis(5));
+    assert_eq!(cluster.shown(1), BTreeMap::from([("k2".to_owned(), "new".to_owned())]));
+    assert_eq!(cluster.replicas[1].counters().shown_uncompared, 0);
+}
+
+/// A restarted node is a new life: the earlier one's entries go, its late messages do nothing.
+#[test]
+fn a_new_life_replaces_the_earlier_one() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(0, "old", "x");
+    cluster.held = Some(Vec::new());
+    cluster.create(0, "late", "x");
+    cluster.run(Duration::from_millis(10));
+    let late = cluster.held.take().unwrap();
+    let config = Config::new(NodeId::new(name(0), 2));
+    let origin = Origin { now: cluster.now, wall_clock: Duration::from_secs(1_000_100), seed: 9 };
+    cluster.replicas[0] = Replica::new(config, origin).unwrap();
+    cluster.alive(0, 1);
+    cluster.alive(1, 0);
+    assert_eq!(cluster.shown(1).len(), 0);
+    for (_, to, bytes) in late.iter().filter(|(from, ..)| *from == 0) {
+        cluster.deliver(0, *to, bytes);
+    }
+    assert_eq!(cluster.shown(1).len(), 0, "the dead write no more");
+    assert!(cluster.replicas[1].counters().refused_ended > 0);
+    cluster.join(0);
+    cluster.create(0, "new", "y");
+    cluster.probe_for(Duration::from_secs(2));
+    assert_eq!(cluster.shown(1), BTreeMap::from([("new".to_owned(), "y".to_owned())]));
+    cluster.assert_agreement();
+}
+
+/// A process that took the generation of an earlier one hears of writes it never made, and takes a later generation.
+#[test]
+fn a_generation_used_twice_is_noticed() {
+    let mut cluster = Cluster::joined(2);
+    for n in 0..5 {
+        cluster.create(0, &format!("old-{n}"), "x");
+    }
+    cluster.settle();
+    let config = Config::new(NodeId::new(name(0), 1));
+    let origin = Origin { now: cluster.now, wall_clock: Duration::from_secs(1_000_000), seed: 9 };
+    cluster.replicas[0] = Replica::new(config, origin).unwrap();
+    cluster.alive(0, 1);
+    let now = cluster.now;
+    cluster.replicas[0].handle_cluster_joined(&name(1), now);
+    cluster.join(0);
+    cluster.create(0, "new", "y");
+    cluster.settle();
+    assert!(cluster.events[0].contains(&Event::GenerationTaken));
+    let now = cluster.now;
+    cluster.replicas[0].renew(2, now);
+    cluster.alive(1, 0);
+    cluster.probe_for(Duration::from_secs(2));
+    assert_eq!(cluster.shown(1), BTreeMap::from([("new".to_owned(), "y".to_owned())]));
+    cluster.assert_agreement();
+}
+
+/// A news of an owner that membership does not know yet waits for membership.
+#[test]
+fn news_of_an_unknown_life_waits() {
+    let mut cluster = Cluster::joined(2);
+    let life = cluster.replicas[0].node().clone();
+    let now = cluster.now;
+    cluster.replicas[1].handle_owner_gone(&life, now);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(5));
+    assert_eq!(cluster.get(1, "k"), None);
+    assert!(cluster.replicas[1].counters().parked > 0);
+    cluster.alive(1, 0);
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
+}
+
+/// The overwriter leaves at once, and the overwritten value arrives late: it does not come back.
+#[test]
+fn an_overwritten_value_stays_dead_when_the_overwriter_leaves() {
+    let mut cluster = Cluster::joined(3);
+    cluster.held = Some(Vec::new());
+    cluster.create(0, "k", "old");
+    cluster.run(Duration::from_millis(5));
+    let creates = cluster.held.take().unwrap();
+    // Only n1 hears of it, and overwrites it.
+    for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 1) {
+        cluster.deliver(*from, *to, bytes);
+    }
+    cluster.part(2, 0);
+    cluster.update(1, "k", "new");
+    cluster.run(Duration::from_millis(5));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("new"));
+    let now = cluster.now;
+    cluster.replicas[1].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_millis(100));
+    assert_eq!(cluster.get(2, "k"), None);
+    cluster.heal();
+    for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 2) {
+        cluster.deliver(*from, *to, bytes);
+    }
+    assert_eq!(cluster.get(2, "k"), None, "the number of the old value came with the new one");
+    cluster.probe_for(Duration::from_secs(3));
+    assert_eq!(cluster.get(0, "k"), None);
+    cluster.assert_agreement();
+}
+
+/// One clock far ahead must not freeze a key for ever.
+#[test]
+fn times_far_in_the_future_are_not_believed() {
+    let mut cluster = Cluster::joined(2);
+    let config = Config::new(NodeId::new(name(0), 2));
+    let origin = Origin { now: cluster.now, wall_clock: Duration::from_secs(9_000_000), seed: 9 };
+    cluster.replicas[0] = Replica::new(config, origin).unwrap();
+    cluster.alive(0, 1);
+    cluster.alive(1, 0);
+    cluster.join(0);
+    cluster.create(0, "k", "from the future");
+    cluster.settle();
+    assert_eq!(cluster.get(1, "k"), None);
+    assert!(cluster.replicas[1].counters().refused_future > 0);
+    cluster.create(1, "k", "now");
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("now"));
+}

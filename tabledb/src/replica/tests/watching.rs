@@ -1,0 +1,125 @@
+//! What watchers see.
+
+use std::collections::BTreeMap;
+
+use wire::{NodeId, NodeName};
+
+use crate::{ChangeKind, Config, TableDb, WatchEvent, WatchFilter};
+
+fn database(queue: usize) -> TableDb {
+    let mut config = Config::new(NodeId::new(NodeName::new("me").unwrap(), 1));
+    config.limits.watch_queue = queue;
+    let database = TableDb::new(config).unwrap();
+    database.join_network("net").unwrap();
+    database
+}
+
+type Key = (String, String, String);
+
+/// Applies what a watcher sees to a map, checking that each change fits.
+fn apply(map: &mut BTreeMap<Key, Vec<u8>>, event: WatchEvent) {
+    let WatchEvent::Change(change) = event else {
+        return map.clear();
+    };
+    let key = (change.network.to_string(), change.table.to_string(), change.key.to_string());
+    let before = map.get(&key).cloned();
+    assert_eq!(change.previous.as_deref().map(<[u8]>::to_vec), before, "the previous value of {key:?}");
+    match change.kind {
+        ChangeKind::Create => assert!(before.is_none() && change.value.is_some()),
+        ChangeKind::Update => assert!(before.is_some() && change.value.is_some()),
+        ChangeKind::Delete => assert!(before.is_some() && change.value.is_none()),
+    }
+    match change.value {
+        Some(value) => map.insert(key, value.to_vec()),
+        None => map.remove(&key),
+    };
+}
+
+#[test]
+fn a_watch_starts_with_what_is_there_and_goes_on_without_a_gap() {
+    let database = database(100);
+    database.create("net", "t", "a", *b"1").unwrap();
+    let mut watch = database.watch(WatchFilter::default());
+    database.create("net", "t", "b", *b"2").unwrap();
+    database.update("net", "t", "a", *b"3").unwrap();
+    database.delete("net", "t", "b").unwrap();
+    let mut map = BTreeMap::new();
+    let mut seen = 0;
+    while let Some(event) = watch.try_next() {
+        apply(&mut map, event);
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+    assert_eq!(map.into_values().collect::<Vec<_>>(), [b"3".to_vec()]);
+}
+
+#[test]
+fn filters_choose_network_table_and_owner() {
+    let database = database(100);
+    database.join_network("other").unwrap();
+    let watch = |network: Option<&str>, table: Option<&str>, exclude_own| {
+        database.watch(WatchFilter {
+            network: network.map(str::to_owned),
+            table: table.map(str::to_owned),
+            exclude_own,
+        })
+    };
+    let mut all = watch(None, None, false);
+    let mut net = watch(Some("net"), None, false);
+    let mut table = watch(None, Some("t"), false);
+    let mut both = watch(Some("other"), Some("t"), false);
+    let mut others = watch(None, None, true);
+    for (network, name) in [("net", "t"), ("net", "u"), ("other", "t"), ("other", "u")] {
+        database.create(network, name, "k", *b"v").unwrap();
+    }
+    let mut count = |watch: &mut crate::Watch| std::iter::from_fn(|| watch.try_next()).count();
+    assert_eq!(
+        [&mut all, &mut net, &mut table, &mut both, &mut others].map(&mut count),
+        [4, 2, 2, 1, 0]
+    );
+}
+
+#[test]
+fn a_watcher_that_falls_behind_is_told_and_starts_over() {
+    let database = database(4);
+    let mut watch = database.watch(WatchFilter::default());
+    for n in 0..10 {
+        database.create("net", "t", &format!("k{n}"), *b"v").unwrap();
+    }
+    let mut map = BTreeMap::new();
+    let mut lagged = 0;
+    while let Some(event) = watch.try_next() {
+        lagged += usize::from(event == WatchEvent::Lagged);
+        apply(&mut map, event);
+    }
+    assert_eq!((lagged, map.len()), (1, 10));
+    database.delete("net", "t", "k3").unwrap();
+    apply(&mut map, watch.try_next().unwrap());
+    assert_eq!(map.len(), 9, "and goes on");
+    assert_eq!(database.replica().counters().watchers_lagged, 1);
+}
+
+#[test]
+fn leaving_a_network_deletes_what_was_seen_of_it() {
+    let database = database(100);
+    let mut watch = database.watch(WatchFilter::default());
+    database.create("net", "t", "k", *b"").unwrap();
+    database.leave_network("net").unwrap();
+    let mut map = BTreeMap::new();
+    apply(&mut map, watch.try_next().unwrap());
+    assert_eq!(map.len(), 1, "an empty value is a value");
+    apply(&mut map, watch.try_next().unwrap());
+    assert_eq!((map.len(), watch.try_next()), (0, None));
+    assert!(database.entries("net", "t").is_empty());
+}
+
+#[test]
+fn dropped_watches_are_forgotten() {
+    let database = database(100);
+    for _ in 0..1000 {
+        drop(database.watch(WatchFilter::default()));
+    }
+    let watch = database.watch(WatchFilter::default());
+    assert_eq!(database.replica().watcher_count(), 1);
+    drop(watch);
+}
