@@ -1,7 +1,7 @@
 //! Peers that dial us: who may begin a handshake, who may stay.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -87,7 +87,7 @@ fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
 
 async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let address = canonical(incoming.remote_address());
-    if shared.is_full() {
+    if shared.is_full(address) {
         incoming.refuse();
         return refuse(shared, address, None, Refusal::NoRoom);
     }
@@ -147,14 +147,9 @@ pub(crate) fn check(shared: &Shared, bearer: &Bearer) -> Result<(), Refusal> {
 }
 
 /// Counts a refusal, and says so unless something about this address was said a moment ago.
-pub(crate) fn refuse(
-    shared: &Shared,
-    address: std::net::SocketAddr,
-    name: Option<wire::NodeName>,
-    refusal: Refusal,
-) {
+pub(crate) fn refuse(shared: &Shared, address: SocketAddr, name: Option<wire::NodeName>, refusal: Refusal) {
     shared.count_refusal(&refusal);
-    if refusal != Refusal::Myself && shared.may_mention(address.ip()) {
+    if refusal != Refusal::Myself && shared.may_mention(SocketAddr::new(address.ip(), 0)) {
         let peer = name.as_ref().map(tracing::field::display);
         tracing::warn!(%address, peer, reason = %refusal, "no connection with a peer that dialled");
         shared.arrivals.push_notice(Arrival::Refused { address, name, refusal });

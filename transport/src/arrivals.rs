@@ -56,7 +56,7 @@ pub enum Arrival {
     Refused {
         /// Where it is.
         address: SocketAddr,
-        /// Its name, if it proved one.
+        /// Its name, if it proved one, or the one that was looked for there.
         name: Option<NodeName>,
         /// Why it is refused.
         refusal: Refusal,

@@ -154,6 +154,8 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Connections, dialled and accepted. Beyond it none is accepted. Default 4,096.
     pub connections: usize,
+    /// Connections with peers at one IP address, dialled and accepted. Beyond it none is accepted. Default 1,024.
+    pub connections_per_address: usize,
     /// Connections above this number are closed once they are unused for [`Timeouts::unused`]. Default 128.
     pub warm_connections: usize,
     /// Handshakes that peers have begun and not completed. Default 512.
@@ -188,6 +190,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_address: 1024,
             warm_connections: 128,
             handshakes: 512,
             handshakes_per_address: 128,

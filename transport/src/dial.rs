@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::Destination;
 
 use crate::accept::check;
+use crate::arrivals::Arrival;
 use crate::endpoint::{Sent, Shared};
 use crate::link::Link;
 use crate::refusal::{CloseCode, Loss, OpenError, Refusal, SendError, refusal_of};
@@ -213,8 +214,13 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
         Err(OpenError::Refused { refusal, .. }) => {
             counters.dials_refused.increment();
             shared.count_refusal(refusal);
-            if *refusal != Refusal::Myself && shared.may_mention(to.address.ip()) {
+            if *refusal != Refusal::Myself && shared.may_mention(to.address) {
                 tracing::warn!(to = %describe(to), reason = %refusal, "a dialled peer and this node refuse each other");
+                shared.arrivals.push_notice(Arrival::Refused {
+                    address: to.address,
+                    name: to.name.clone(),
+                    refusal: refusal.clone(),
+                });
             }
         }
         Err(error) => {

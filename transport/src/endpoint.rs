@@ -1,7 +1,7 @@
 //! The endpoint of a node: what its owner holds, and what all its tasks share.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use wire::{Destination, NodeName};
 use crate::accept::{HalfOpen, accept};
 use crate::arrivals::{Arrival, Arrivals, Incoming, Peer};
 use crate::certificate::{Bearer, Credentials, Subject};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::dial::{self, Dials, describe};
 use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
 use crate::keys::KeySet;
@@ -93,6 +93,13 @@ pub(crate) struct Table {
     routes: Routes,
     links: HashMap<LinkId, Arc<Link>>,
     pub(crate) dials: Dials,
+}
+
+impl Table {
+    fn is_full(&self, limits: &Limits, address: SocketAddr) -> bool {
+        self.routes.len() >= limits.connections
+            || self.routes.from(address.ip()) >= limits.connections_per_address
+    }
 }
 
 impl Transport {
@@ -388,11 +395,12 @@ impl Shared {
         config
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.table.read().routes.len() >= self.config.limits.connections
+    /// Whether there may not be another connection with a peer at this address.
+    pub(crate) fn is_full(&self, address: SocketAddr) -> bool {
+        self.table.read().is_full(&self.config.limits, address)
     }
 
-    pub(crate) fn may_mention(&self, address: IpAddr) -> bool {
+    pub(crate) fn may_mention(&self, address: SocketAddr) -> bool {
         self.quiet.lock().allows(address, Instant::now())
     }
 
@@ -420,7 +428,7 @@ impl Shared {
         let now = Instant::now();
 
         let mut table = self.table.write();
-        if self.is_stopping() || table.routes.len() >= self.config.limits.connections {
+        if self.is_stopping() || table.is_full(&self.config.limits, address) {
             return Err(Refusal::NoRoom);
         }
         let added = table.routes.add(Route { id, who, dialled, address });

@@ -250,6 +250,12 @@ impl Drop for FrameSender {
 /// The receiving direction of a stream.
 #[derive(Debug)]
 pub struct FrameReceiver {
+    /// Apart, because arrivals wait in rows, and most of them are small.
+    inner: Box<Receiving>,
+}
+
+#[derive(Debug)]
+struct Receiving {
     stream: quinn::RecvStream,
     settings: FrameSettings,
     assembly: Assembly,
@@ -261,13 +267,14 @@ pub struct FrameReceiver {
 impl FrameReceiver {
     pub(crate) fn new(stream: quinn::RecvStream, settings: FrameSettings, guard: Arc<StreamGuard>) -> Self {
         let assembly = Assembly::new(settings.limit);
-        Self { stream, settings, assembly, deadline: None, ended: false, _guard: guard }
+        let inner = Receiving { stream, settings, assembly, deadline: None, ended: false, _guard: guard };
+        Self { inner: Box::new(inner) }
     }
 
     /// How long each frame may take from now on, counted from the first call of [`FrameReceiver::next`] for it.
     pub fn set_timeout(&mut self, timeout: Duration) {
-        self.settings.timeout = timeout;
-        self.deadline = None;
+        self.inner.settings.timeout = timeout;
+        self.inner.deadline = None;
     }
 
     /// The next frame; `None` if the peer finished the stream after the last one.
@@ -275,6 +282,12 @@ impl FrameReceiver {
     /// Memory never exceeds twice what has arrived of the frame plus 64 KiB, whatever length is declared. Cancelling
     /// loses nothing and does not prolong the frame's deadline. Any error ends the stream.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.inner.next().await
+    }
+}
+
+impl Receiving {
+    async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         if self.ended {
             return Ok(None);
         }
@@ -324,7 +337,7 @@ impl FrameReceiver {
     }
 }
 
-impl Drop for FrameReceiver {
+impl Drop for Receiving {
     fn drop(&mut self) {
         // Harmless if the stream has ended; otherwise the peer learns why nobody reads any more.
         let _ = self.stream.stop(StreamCode::Abandoned.code());
@@ -435,3 +448,7 @@ impl StreamGuard {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

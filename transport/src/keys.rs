@@ -91,7 +91,7 @@ impl Secret {
         // Sized at once: a text that grows leaves pieces of the secret behind in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(SECRET_PREFIX.len() + ENCODED_CHARACTERS));
         text.push_str(SECRET_PREFIX);
-        URL_SAFE_NO_PAD.encode_string(&*whole, &mut text);
+        URL_SAFE_NO_PAD.encode_string(whole.as_slice(), &mut text);
         text
     }
 

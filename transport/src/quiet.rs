@@ -1,7 +1,7 @@
 //! Keeps logs readable while somebody knocks a thousand times a second.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,12 +15,12 @@ const MAX_ADDRESSES: usize = 1024;
 /// Decides what is worth saying about whom.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
-    last: HashMap<IpAddr, Instant>,
+    last: HashMap<SocketAddr, Instant>,
 }
 
 impl Quiet {
     /// Whether something may be said about `address` now.
-    pub(crate) fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, address: SocketAddr, now: Instant) -> bool {
         if self.last.len() >= MAX_ADDRESSES {
             self.last.retain(|_, last| now.saturating_duration_since(*last) < INTERVAL);
         }
@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test]
     async fn one_address_is_mentioned_once_a_second() {
         let mut quiet = Quiet::default();
-        let [one, two] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
+        let [one, two] = ["10.0.0.1:7", "10.0.0.2:7"].map(|address| address.parse().unwrap());
         let start = Instant::now();
         assert!(quiet.allows(one, start));
         assert!(!quiet.allows(one, start + INTERVAL / 2));
@@ -59,9 +59,11 @@ mod tests {
     async fn many_addresses_do_not_take_more_and_more_memory() {
         let mut quiet = Quiet::default();
         let start = Instant::now();
-        let allowed = (0..5000u32).filter(|n| quiet.allows(IpAddr::V4((*n).into()), start)).count();
+        let allowed = (0..5000u32)
+            .filter(|n| quiet.allows(SocketAddr::new(std::net::Ipv4Addr::from(*n).into(), 7), start))
+            .count();
         assert_eq!(allowed, MAX_ADDRESSES);
-        assert!(quiet.allows(IpAddr::V4(4000.into()), start + INTERVAL));
+        assert!(quiet.allows("0.0.15.160:7".parse().unwrap(), start + INTERVAL));
         assert!(quiet.last.len() <= MAX_ADDRESSES);
     }
 }

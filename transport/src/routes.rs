@@ -8,7 +8,7 @@
 //! itself is not enough, or a node with a stolen name could draw off what is meant for the first.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use wire::{Destination, NodeName};
 
@@ -59,6 +59,9 @@ pub(crate) enum Removed {
     Lost,
 }
 
+/// The connections of one life that wait to be used up; a peer that keeps dialling gets no more than this.
+const MAX_REPLACED: usize = 4;
+
 /// The addresses that are remembered for one life.
 const MAX_ADDRESSES: usize = 8;
 
@@ -72,11 +75,22 @@ struct Lane {
     addresses: Vec<SocketAddr>,
 }
 
+impl Lane {
+    /// Takes the connection that is to be used again: of those that the node with the smaller identity dialled the
+    /// latest, or else the latest. The other side decides alike.
+    fn best_replaced(&mut self, routes: &HashMap<LinkId, Route>, we_are_smaller: bool) -> Option<LinkId> {
+        let preferred = |id: &LinkId| routes.get(id).is_some_and(|route| route.dialled == we_are_smaller);
+        let place = self.replaced.iter().rposition(preferred).or(self.replaced.len().checked_sub(1))?;
+        Some(self.replaced.remove(place))
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Routes {
     me: Who,
     routes: HashMap<LinkId, Route>,
+    by_ip: HashMap<IpAddr, usize>,
     lanes: BTreeMap<Who, Lane>,
     /// The latest last.
     by_address: HashMap<SocketAddr, Vec<(Who, LinkId)>>,
@@ -84,11 +98,22 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(me: Who) -> Self {
-        Self { me, routes: HashMap::new(), lanes: BTreeMap::new(), by_address: HashMap::new() }
+        Self {
+            me,
+            routes: HashMap::new(),
+            by_ip: HashMap::new(),
+            lanes: BTreeMap::new(),
+            by_address: HashMap::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.routes.len()
+    }
+
+    /// How many connections there are with peers at this IP address, whatever their ports.
+    pub(crate) fn from(&self, address: IpAddr) -> usize {
+        self.by_ip.get(&address).copied().unwrap_or(0)
     }
 
     /// The connection for something new that goes to `to`.
@@ -134,7 +159,7 @@ impl Routes {
             if let Some(lane) = self.lanes.get_mut(&other) {
                 added.stale.extend(lane.current.take_if(|current| is_there(current)));
                 added.stale.extend(lane.replaced.extract_if(.., |id| is_there(id)));
-                lane.current = lane.current.or_else(|| lane.replaced.pop());
+                lane.current = lane.current.or_else(|| lane.best_replaced(routes, self.me < other));
                 lane.addresses.retain(|known| *known != address);
             }
             self.unindex(address, &other);
@@ -143,6 +168,7 @@ impl Routes {
         added.stale.sort_unstable();
         added.stale.dedup();
 
+        *self.by_ip.entry(address.ip()).or_default() += 1;
         self.routes.insert(id, route);
         let lane = self.lanes.entry(who.clone()).or_insert(Lane {
             current: None,
@@ -163,6 +189,9 @@ impl Routes {
             lane.replaced.push(old);
             added.replaced.push(old);
         }
+        if lane.replaced.len() > MAX_REPLACED {
+            added.stale.push(lane.replaced.remove(0));
+        }
         if let Some(forgotten) = forgotten {
             self.unindex(forgotten, &who);
         }
@@ -177,7 +206,7 @@ impl Routes {
         let Some(lane) = self.lanes.get_mut(&who) else { return Removed::Unknown };
         lane.replaced.retain(|other| *other != id);
         let removed = if lane.current == Some(id) {
-            lane.current = lane.replaced.pop();
+            lane.current = lane.best_replaced(&self.routes, self.me < who);
             lane.current.map_or(Removed::Lost, Removed::Succeeded)
         } else {
             Removed::Replaced
@@ -190,6 +219,11 @@ impl Routes {
     pub(crate) fn remove(&mut self, id: LinkId) -> Removed {
         let removed = self.retire(id);
         let Some(route) = self.routes.remove(&id) else { return removed };
+        let ip = route.address.ip();
+        match self.by_ip.get_mut(&ip) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.by_ip.remove(&ip)),
+        }
         let who = route.who;
         let empty = self.lanes.get(&who).is_some_and(|lane| lane.current.is_none());
         if empty && !self.routes.values().any(|other| other.who == who) {
@@ -223,3 +257,7 @@ impl Routes {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Mutual TLS: both sides show a certificate, both check the other's, and what was found is kept for the connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -27,12 +27,14 @@ impl Verdict {
     }
 }
 
+/// The cryptography of all handshakes.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+
 /// The settings for one dial with the credentials of now.
 pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        Verifier { credentials: credentials.clone(), verdict: verdict.clone(), provider: provider.clone() };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let verifier = Verifier { credentials: credentials.clone(), verdict: verdict.clone() };
+    let mut config = rustls::ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring knows TLS 1.3")
         .dangerous()
@@ -49,10 +51,8 @@ pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -
 
 /// The settings for one accepted handshake with the credentials of now.
 pub(crate) fn server_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicServerConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        Verifier { credentials: credentials.clone(), verdict: verdict.clone(), provider: provider.clone() };
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let verifier = Verifier { credentials: credentials.clone(), verdict: verdict.clone() };
+    let mut config = rustls::ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring knows TLS 1.3")
         .with_client_cert_verifier(Arc::new(verifier))
@@ -74,7 +74,6 @@ struct Words(String);
 struct Verifier {
     credentials: Arc<Credentials>,
     verdict: Verdict,
-    provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
@@ -103,7 +102,7 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
+        let algorithms = &PROVIDER.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
@@ -145,7 +144,7 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -183,6 +182,6 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }
