@@ -32,8 +32,8 @@ pub struct DemoOptions {
     pub log_level: Option<String>,
 }
 
-/// How long the nodes may take to leave at the end.
-const LEAVE_TIME: Duration = Duration::from_secs(3);
+/// How long each node may take to leave at the end.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the demonstration.
 pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {

@@ -12,6 +12,11 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const QUIET: Style = Style::new().dimmed();
 
+const BAR_STYLE: Style = AnsiColor::Cyan.on_default();
+
+/// How long a bar is.
+const BAR: usize = 30;
+
 /// The column in which times end.
 const WIDTH: usize = 78;
 
@@ -54,6 +59,14 @@ impl Screen {
         self.line(format_args!("   {GOOD}✓{GOOD:#} {}", columns(&what.to_string(), &time(took))));
     }
 
+    /// All came to show the same, after `took`.
+    pub(super) fn agreed(&self, what: impl Display, digest: u64, took: Duration) {
+        // The first half tells two tables apart well enough for the eye; the whole digest comes at the end.
+        let right = format!("{QUIET}{:08x}{QUIET:#}  {:>7}", digest >> 32, time(took));
+        let invisible = format!("{QUIET}{QUIET:#}").len();
+        self.line(format_args!("   {GOOD}✓{GOOD:#} {}", columns_with(&what.to_string(), &right, invisible)));
+    }
+
     /// Something came true.
     pub(super) fn good(&self, what: impl Display) {
         self.line(format_args!("   {GOOD}✓{GOOD:#} {what}"));
@@ -69,7 +82,7 @@ impl Screen {
         let target =
             if self.terminal { ProgressDrawTarget::stdout_with_hz(30) } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
-        let style = ProgressStyle::with_template("     {prefix}  {bar:36.cyan/dim}  {pos:>5}/{len}  {msg}")
+        let style = ProgressStyle::with_template("     {prefix}  {bar:30.cyan/dim}  {pos:>5}/{len}  {msg}")
             .expect("the template is well-formed")
             .progress_chars("━━─");
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
@@ -80,10 +93,10 @@ impl Screen {
                 let bar = bars.add(ProgressBar::new(goal_length).with_style(style.clone()));
                 bar.set_prefix(format!("{name:width$}"));
                 bar.tick();
-                Row { name: format!("{name:width$}"), bar, arrived: None }
+                Row { name: format!("{name:width$}"), bar, count: 0, arrived: None }
             })
             .collect();
-        Progress { rows, goal, terminal: self.terminal }
+        Progress { rows, bars, goal, terminal: self.terminal }
     }
 }
 
@@ -91,6 +104,7 @@ impl Screen {
 #[derive(Debug)]
 pub(super) struct Progress {
     rows: Vec<Row>,
+    bars: MultiProgress,
     goal: usize,
     terminal: bool,
 }
@@ -99,13 +113,15 @@ pub(super) struct Progress {
 struct Row {
     name: String,
     bar: ProgressBar,
+    count: usize,
     arrived: Option<Duration>,
 }
 
 impl Progress {
     /// The row's node has `count` after `elapsed`.
     pub(super) fn set(&mut self, row: usize, count: usize, elapsed: Duration) {
-        let Row { bar, arrived, .. } = &mut self.rows[row];
+        let Row { bar, count: shown, arrived, .. } = &mut self.rows[row];
+        *shown = count;
         bar.set_position(u64::try_from(count).unwrap_or(u64::MAX));
         if count == self.goal && arrived.is_none() {
             *arrived = Some(elapsed);
@@ -113,13 +129,23 @@ impl Progress {
         }
     }
 
-    /// Leaves the final state on the screen; where bars cannot move, it is written now.
+    /// Takes the bars away and leaves a line for each in their place.
     pub(super) fn finish(self, screen: &Screen) {
-        for Row { name, bar, arrived } in self.rows {
-            let count = bar.position();
-            bar.abandon();
-            if !self.terminal {
-                let when = arrived.map_or("never".to_owned(), time);
+        for row in &self.rows {
+            row.bar.finish_and_clear();
+        }
+        // A terminal that cannot clear its lines keeps the bars, which is no harm.
+        let _ = self.bars.clear();
+        for Row { name, bar: _, count, arrived } in self.rows {
+            let when = arrived.map_or("never".to_owned(), time);
+            if self.terminal && arrived.is_some() {
+                let bar = "━".repeat(BAR);
+                let line = columns(&format!("{name}  {bar}  {count} of {}", self.goal), &when);
+                screen.line(format_args!(
+                    "     {}",
+                    line.replace(&bar, &format!("{BAR_STYLE}{bar}{BAR_STYLE:#}"))
+                ));
+            } else {
                 screen.line(format_args!(
                     "     {}",
                     columns(&format!("{name}  {count} of {}", self.goal), &when)
@@ -131,8 +157,14 @@ impl Progress {
 
 /// `left`, and `right` flush with the right edge.
 fn columns(left: &str, right: &str) -> String {
-    let room = (WIDTH - 5).saturating_sub(left.chars().count());
-    format!("{left}{right:>room$}", room = room.max(right.chars().count() + 2))
+    columns_with(left, right, 0)
+}
+
+/// The same, where `invisible` characters of `right` only change colours.
+fn columns_with(left: &str, right: &str, invisible: usize) -> String {
+    let right_width = right.chars().count() - invisible;
+    let gap = (WIDTH - 5).saturating_sub(left.chars().count() + right_width).max(2);
+    format!("{left}{:gap$}{right}", "")
 }
 
 /// A duration with about three digits.

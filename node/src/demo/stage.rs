@@ -76,19 +76,13 @@ impl Stage {
         Ok(())
     }
 
-    /// All nodes that run leave, side by side.
+    /// The running nodes leave, one after the other, so that each has others to say good-bye to.
     pub(super) async fn end(self, limit: Duration) {
-        let ends = self.actors.into_iter().filter(|actor| actor.up).map(|actor| {
-            tokio::spawn(async move {
-                actor.node.shutdown(limit).await;
-                if let Some(http) = actor.http {
-                    http.shutdown(HTTP_LEAVE_TIME).await;
-                }
-            })
-        });
-        for end in ends.collect::<Vec<_>>() {
-            // A node that panicked while ending has ended.
-            let _ = end.await;
+        for actor in self.actors.into_iter().filter(|actor| actor.up) {
+            actor.node.shutdown(limit).await;
+            if let Some(http) = actor.http {
+                http.shutdown(HTTP_LEAVE_TIME).await;
+            }
         }
     }
 

@@ -82,14 +82,17 @@ impl<'a> Story<'a> {
             self.create(0, key, value)?;
         }
         let written = watch.elapsed();
-        let took = watch
-            .until(|elapsed| {
-                for (row, actor) in self.stage.actors.iter().skip(1).enumerate() {
-                    progress.set(row, actor.statistics().map_or(0, |statistics| statistics.entries), elapsed);
-                }
-                self.stage.agree(total)
-            })
-            .await;
+        let mut look = |elapsed| {
+            let mut arrived = 0;
+            for (row, actor) in self.stage.actors.iter().skip(1).enumerate() {
+                let count = actor.statistics().map_or(0, |statistics| statistics.entries);
+                progress.set(row, count, elapsed);
+                arrived += usize::from(count == total);
+            }
+            arrived == others.len()
+        };
+        watch.until(&mut look).await;
+        let took = watch.until(|_| self.stage.agree(total)).await;
         progress.finish(self.screen);
         self.screen.quiet(format_args!("the {total} writes took {writer} {}", super::screen::time(written)));
         self.agreed(took, "every node shows all of them")
@@ -114,7 +117,7 @@ impl<'a> Story<'a> {
     ) -> Result<(), String> {
         let names = (self.stage.actors[first].name.clone(), self.stage.actors[second].name.clone());
         let title = format!(
-            "{} updates {} of them; {} updates {}, and deletes {}",
+            "{} updates {} of them, {} updates {} others and deletes {}",
             names.0,
             updated.len(),
             names.1,
@@ -256,7 +259,7 @@ impl<'a> Story<'a> {
             return Err(format!("after {} s this is not true: {what}; {why}", PATIENCE.as_secs()));
         };
         let digest = self.stage.attached().next().map_or(0, |(_, statistics)| statistics.digest);
-        self.screen.done(format_args!("{what}  [digest {:08x}]", digest >> 32), took);
+        self.screen.agreed(what, digest, took);
         Ok(())
     }
 
