@@ -24,6 +24,13 @@ pub(crate) struct HalfOpen {
     by_address: HashMap<IpAddr, usize>,
 }
 
+#[cfg(test)]
+impl HalfOpen {
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+}
+
 /// One of them.
 struct HandshakeGuard<'a> {
     half_open: &'a Mutex<HalfOpen>,

@@ -168,6 +168,12 @@ impl Transport {
         &self.owner.0
     }
 
+    /// How many handshakes of peers are not complete.
+    #[cfg(test)]
+    pub(crate) fn half_open(&self) -> usize {
+        self.shared().half_open.lock().total()
+    }
+
     /// Where the socket is bound, with the port that the system chose if it was to choose.
     pub fn local_address(&self) -> SocketAddr {
         self.shared().local
@@ -659,7 +665,7 @@ impl ForgottenKeys {
     clippy::disallowed_methods,
     reason = "certificates are valid by the wall clock, and this is the shell"
 )]
-fn wall_clock() -> UnixTime {
+pub(crate) fn wall_clock() -> UnixTime {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     UnixTime::since_unix_epoch(now)
 }

@@ -26,6 +26,9 @@ mod socket;
 mod statistics;
 mod tls;
 
+#[cfg(test)]
+mod hostile_tests;
+
 pub use arrivals::{Arrival, Incoming, Peer};
 pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
 pub use endpoint::{Sent, Transport};

@@ -174,7 +174,8 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> Option<Refusal> {
             code if ALERTS.contains(&code) && close.reason.is_empty() => {
                 Some(Refusal::ByPeer(close.error_code.to_string()))
             }
-            _ => Some(Refusal::ByPeer(readable(&close.reason))),
+            code if ALERTS.contains(&code) => Some(Refusal::ByPeer(readable(&close.reason))),
+            _ => None,
         },
         ConnectionError::ApplicationClosed(close)
             if CloseCode::of(close.error_code) == Some(CloseCode::Refused) =>

@@ -33,6 +33,11 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 
 /// The settings for one dial with the credentials of now.
 pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicClientConfig {
+    QuicClientConfig::try_from(client_tls(credentials, verdict))
+        .expect("ring has the suite that QUIC begins with")
+}
+
+pub(crate) fn client_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> rustls::ClientConfig {
     let verifier = Verifier { credentials: credentials.clone(), verdict: verdict.clone() };
     let mut config = rustls::ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -46,11 +51,16 @@ pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -
     config.enable_early_data = false;
     // The wire shows nobody who is dialled.
     config.enable_sni = false;
-    QuicClientConfig::try_from(config).expect("ring has the cipher suite that QUIC begins with")
+    config
 }
 
 /// The settings for one accepted handshake with the credentials of now.
 pub(crate) fn server_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicServerConfig {
+    QuicServerConfig::try_from(server_tls(credentials, verdict))
+        .expect("ring has the suite that QUIC begins with")
+}
+
+pub(crate) fn server_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> rustls::ServerConfig {
     let verifier = Verifier { credentials: credentials.clone(), verdict: verdict.clone() };
     let mut config = rustls::ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -61,7 +71,7 @@ pub(crate) fn server_config(credentials: &Arc<Credentials>, verdict: &Verdict) -
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    QuicServerConfig::try_from(config).expect("ring has the cipher suite that QUIC begins with")
+    config
 }
 
 /// What TLS tells a peer that is refused.

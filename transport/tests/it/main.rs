@@ -2,5 +2,7 @@
 
 mod connections;
 mod datagrams;
+mod identity;
+mod keys;
 mod nodes;
 mod streams;

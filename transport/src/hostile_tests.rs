@@ -1,0 +1,361 @@
+//! Peers that do not keep to what a node would do: made of bare quinn, with or without the cluster's secret.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime as _, UdpPoller};
+use tokio::time::{Instant, timeout};
+use wire::{Destination, NodeName};
+
+use crate::certificate::{Credentials, Subject};
+use crate::tls::{self, Verdict};
+use crate::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn config(text: &str) -> Config {
+    Config::new(name(text), "127.0.0.1:0".parse().unwrap(), KeySet::development())
+}
+
+fn bind(config: Config) -> (Transport, Incoming) {
+    Transport::bind(config).unwrap()
+}
+
+/// A client of bare quinn.
+struct Hostile {
+    endpoint: quinn::Endpoint,
+    credentials: Arc<Credentials>,
+}
+
+/// A socket that sends and never hears the answer.
+#[derive(Debug)]
+struct Deaf(Arc<dyn AsyncUdpSocket>);
+
+impl AsyncUdpSocket for Deaf {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.0.clone().create_io_poller()
+    }
+    fn try_send(&self, transmit: &Transmit<'_>) -> std::io::Result<()> {
+        self.0.try_send(transmit)
+    }
+    fn poll_recv(
+        &self,
+        _context: &mut Context<'_>,
+        _buffers: &mut [IoSliceMut<'_>],
+        _meta: &mut [RecvMeta],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Pending
+    }
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Hostile {
+    /// With the cluster's secret.
+    fn insider(text: &str) -> Self {
+        Self::new(text, KeySet::development(), |socket| socket)
+    }
+
+    fn deaf() -> Self {
+        Self::new("deaf", KeySet::development(), |socket| Arc::new(Deaf(socket)))
+    }
+
+    fn new(
+        text: &str,
+        keys: KeySet,
+        socket: impl Fn(Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket>,
+    ) -> Self {
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let bound = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        bound.set_nonblocking(true).unwrap();
+        let bound = socket(runtime.wrap_udp_socket(bound).unwrap());
+        let config = quinn::EndpointConfig::default();
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, bound, runtime).unwrap();
+        let subject = Subject::new(name(text), ClusterName::default(), None);
+        let credentials = Arc::new(Credentials::mint(&subject, keys, crate::endpoint::wall_clock()));
+        Self { endpoint, credentials }
+    }
+
+    fn dial(&self, to: SocketAddr, protocol: &str) -> quinn::Connecting {
+        let mut tls = tls::client_tls(&self.credentials, &Verdict::default());
+        tls.alpn_protocols = vec![protocol.into()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        self.endpoint.connect_with(quinn::ClientConfig::new(Arc::new(crypto)), to, "x").unwrap()
+    }
+
+    async fn connect(&self, to: &Transport) -> quinn::Connection {
+        self.dial(to.local_address(), PROTOCOL).await.unwrap()
+    }
+}
+
+async fn stream(incoming: &mut Incoming) -> (FrameSender, FrameReceiver) {
+    loop {
+        match timeout(PATIENCE, incoming.next()).await.expect("no stream arrived").unwrap() {
+            Arrival::Stream { sender, receiver, .. } => return (sender, receiver),
+            _ => {}
+        }
+    }
+}
+
+async fn counted(transport: &Transport, wanted: impl Fn(&Statistics) -> bool) -> Statistics {
+    let start = Instant::now();
+    loop {
+        let statistics = transport.statistics();
+        if wanted(&statistics) {
+            return statistics;
+        }
+        assert!(start.elapsed() < PATIENCE, "{statistics:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_version_is_refused_readably_when_it_dials() {
+    let (transport, mut incoming) = bind(config("a"));
+    let error = Hostile::insider("old").dial(transport.local_address(), "networkdb/0").await.unwrap_err();
+    assert_eq!(crate::refusal::refusal_of(&error), Some(Refusal::Protocol), "{error}");
+    let Arrival::Refused { refusal, .. } = timeout(PATIENCE, incoming.next()).await.unwrap().unwrap() else {
+        panic!()
+    };
+    assert_eq!(refusal, Refusal::Protocol);
+    assert_eq!(transport.statistics().refused_protocol, 1);
+}
+
+#[tokio::test]
+async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
+    let (transport, _incoming) = bind(config("a"));
+    let subject = Subject::new(name("future"), ClusterName::default(), None);
+    let keys = KeySet::development();
+    let credentials = Arc::new(Credentials::mint(&subject, keys, crate::endpoint::wall_clock()));
+    let mut tls = tls::server_tls(&credentials, &Verdict::default());
+    tls.alpn_protocols = vec!["networkdb/99".into()];
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    let server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let server = quinn::Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let to = Destination { name: None, address: server.local_addr().unwrap() };
+    let accepting = async { server.accept().await.unwrap().await.unwrap_err() };
+    let (error, _) = tokio::join!(transport.open_stream(&to), accepting);
+    let error = error.unwrap_err();
+    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Protocol, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_declared_length_beyond_the_limit_ends_the_stream_and_costs_nothing() {
+    let (transport, mut incoming) = bind(config("a"));
+    let connection = Hostile::insider("liar").connect(&transport).await;
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+    let (_sender, mut receiver) = stream(&mut incoming).await;
+    let limit = wire::codec::MAX_MESSAGE_BYTES;
+    assert_eq!(receiver.next().await, Err(FrameError::TooLarge { size: u32::MAX as usize, limit }));
+    // The peer learns that it need not go on.
+    assert_eq!(send.stopped().await.unwrap(), Some(quinn::VarInt::from_u32(2)));
+    assert_eq!(transport.statistics().frames_too_large, 1);
+}
+
+#[tokio::test]
+async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
+    let (transport, mut incoming) = bind(config("a"));
+    let connection = Hostile::insider("slow").connect(&transport).await;
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    let dripping = tokio::spawn(async move {
+        for byte in [3, 0, 0, 0, b'a', b'b', b'c', 3, 0, 0, 0, b'd'] {
+            send.write_all(&[byte]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        send
+    });
+    let (_sender, mut receiver) = stream(&mut incoming).await;
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "abc");
+    let after = Duration::from_millis(200);
+    receiver.set_timeout(after);
+    // A caller that asks again and again does not make the frame's time any longer.
+    let start = Instant::now();
+    let error = loop {
+        match timeout(Duration::from_millis(10), receiver.next()).await {
+            Ok(frame) => break frame.unwrap_err(),
+            Err(_) => assert!(start.elapsed() < PATIENCE),
+        }
+    };
+    assert_eq!(error, FrameError::TimedOut { after });
+    let send = dripping.await.unwrap();
+    assert_eq!(send.stopped().await.unwrap(), Some(quinn::VarInt::from_u32(3)));
+    assert_eq!(transport.statistics().frames_timed_out, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_inside_a_frame_is_no_clean_end() {
+    let (transport, mut incoming) = bind(config("a"));
+    let connection = Hostile::insider("short").connect(&transport).await;
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[5, 0, 0, 0, b'a']).await.unwrap();
+    send.finish().unwrap();
+    let (_sender, mut receiver) = stream(&mut incoming).await;
+    assert_eq!(receiver.next().await, Err(FrameError::Truncated { missing: 4 }));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_does_not_hold_its_sender_for_ever() {
+    let (transport, mut incoming) = bind(config("a"));
+    let connection = Hostile::insider("idle").connect(&transport).await;
+    let (mut send, receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[0, 0, 0, 0]).await.unwrap();
+    let (mut sender, mut receiver) = stream(&mut incoming).await;
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "");
+    let after = Duration::from_millis(100);
+    sender.set_timeout(after);
+    let frame = Bytes::from(vec![0; 1 << 20]);
+    let error = loop {
+        if let Err(error) = sender.send(frame.clone()).await {
+            break error;
+        }
+    };
+    assert_eq!(error, FrameError::TimedOut { after });
+    assert_eq!(sender.send(frame).await, Err(FrameError::Over));
+    drop(receive);
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limits_wait_or_are_refused() {
+    let mut config = config("a");
+    config.limits.streams_per_connection = 4;
+    config.limits.streams = 6;
+    let (transport, mut incoming) = bind(config);
+    let hostile = [Hostile::insider("x"), Hostile::insider("y")];
+    let mut held = Vec::new();
+    let mut connections = Vec::new();
+    for hostile in &hostile {
+        let connection = hostile.connect(&transport).await;
+        for _ in 0..4 {
+            let (mut send, receive) = connection.open_bi().await.unwrap();
+            send.write_all(b"x").await.unwrap();
+            held.push((send, receive));
+        }
+        // QUIC itself lets a peer open no more.
+        assert!(timeout(Duration::from_millis(50), connection.open_bi()).await.is_err());
+        connections.push(connection);
+    }
+    let statistics = counted(&transport, |statistics| statistics.streams_refused == 2).await;
+    assert_eq!(statistics.streams_accepted, 6);
+    // Once streams are over there is room again.
+    for _ in 0..6 {
+        drop(stream(&mut incoming).await);
+    }
+    held.clear();
+    let (mut send, _receive) = timeout(PATIENCE, connections[0].open_bi()).await.unwrap().unwrap();
+    send.write_all(&[1, 0, 0, 0, b'x']).await.unwrap();
+    assert_eq!(stream(&mut incoming).await.1.next().await.unwrap().unwrap(), "x");
+}
+
+#[tokio::test]
+async fn handshakes_that_never_finish_are_bounded_for_each_address() {
+    let mut config = config("a");
+    config.limits.handshakes_per_address = 5;
+    config.timeouts.dial = Duration::from_millis(1500);
+    let (transport, _incoming) = bind(config);
+    let deaf = Hostile::deaf();
+    let dials: Vec<_> = (0..50).map(|_| deaf.dial(transport.local_address(), PROTOCOL)).collect();
+    counted(&transport, |statistics| statistics.handshakes_capped_by_address >= 45).await;
+    assert_eq!(transport.half_open(), 5);
+    // From another address there is still a way in.
+    let mut elsewhere = super::hostile_tests::config("b");
+    elsewhere.bind = "127.0.0.2:0".parse().unwrap();
+    let (other, _other_incoming) = bind(elsewhere);
+    let to = Destination { name: Some(name("a")), address: transport.local_address() };
+    other.open_stream(&to).await.map(drop).unwrap();
+    drop(dials);
+    deaf.endpoint.close(0u32.into(), b"");
+    counted(&transport, |statistics| statistics.handshakes_unfinished >= 5).await;
+    assert_eq!(transport.half_open(), 0);
+}
+
+#[tokio::test]
+async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
+    let mut config = config("a");
+    config.limits.handshakes = 8;
+    let (transport, _incoming) = bind(config);
+    let deaf = Hostile::deaf();
+    let _dials: Vec<_> = (0..50).map(|_| deaf.dial(transport.local_address(), PROTOCOL)).collect();
+    counted(&transport, |statistics| statistics.handshakes_retried >= 48).await;
+    assert_eq!(transport.half_open(), 2);
+    // Who hears the answer gets in.
+    let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
+    let to = Destination { name: Some(name("a")), address: transport.local_address() };
+    other.open_stream(&to).await.map(drop).unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_refused_readably() {
+    let mut config = config("a");
+    config.limits.connections = 2;
+    let (transport, mut incoming) = bind(config);
+    let to = Destination { name: None, address: transport.local_address() };
+    let nodes = ["b", "c", "d"].map(|text| bind(super::hostile_tests::config(text)));
+    for (node, _) in &nodes[..2] {
+        node.open_stream(&to).await.map(drop).unwrap();
+    }
+    let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Refused { refusal: Refusal::NoRoom, .. }), "{error}");
+    let refusal = loop {
+        match timeout(PATIENCE, incoming.next()).await.unwrap().unwrap() {
+            Arrival::Refused { refusal, .. } => break refusal,
+            _ => {}
+        }
+    };
+    assert_eq!(refusal, Refusal::NoRoom);
+    // The two that were there first are not disturbed.
+    assert_eq!(transport.connections().len(), 2);
+}
+
+#[tokio::test]
+async fn garbage_is_passed_over() {
+    let (transport, mut incoming) = bind(config("a"));
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut byte = 0u8;
+    for length in 0..1400 {
+        let garbage: Vec<u8> = std::iter::repeat_with(|| {
+            byte = byte.wrapping_mul(29).wrapping_add(length as u8 | 1);
+            byte
+        })
+        .take(length)
+        .collect();
+        socket.send_to(&garbage, transport.local_address()).await.unwrap();
+    }
+    let (other, _other_incoming) = bind(config("b"));
+    let to = Destination { name: Some(name("a")), address: transport.local_address() };
+    let (mut sender, _receiver, _) = other.open_stream(&to).await.unwrap();
+    sender.send(&b"hello"[..]).await.unwrap();
+    assert_eq!(stream(&mut incoming).await.1.next().await.unwrap().unwrap(), "hello");
+    assert_eq!(transport.connections().len(), 1);
+}
+
+#[tokio::test]
+async fn a_loud_peer_does_not_keep_a_quiet_one_from_being_heard() {
+    let mut config = config("a");
+    config.limits.datagram_receive_count = 100;
+    let (transport, mut incoming) = bind(config);
+    let (loud, quiet) = (Hostile::insider("loud"), Hostile::insider("quiet"));
+    let (loud, quiet) = (loud.connect(&transport).await, quiet.connect(&transport).await);
+    for _ in 0..1000 {
+        loud.send_datagram_wait(Bytes::from_static(b"LOUD")).await.unwrap();
+    }
+    counted(&transport, |statistics| statistics.datagrams_dropped_untaken > 0).await;
+    quiet.send_datagram(Bytes::from_static(b"quiet")).unwrap();
+    counted(&transport, |statistics| statistics.datagrams_received == 101).await;
+    let mut batch = Vec::new();
+    assert!(incoming.next_batch(&mut batch).await);
+    let from_quiet =
+        |arrival: &Arrival| matches!(arrival, Arrival::Datagram { bytes, .. } if bytes == "quiet");
+    assert!(batch.iter().any(from_quiet));
+}
