@@ -208,7 +208,10 @@ async fn show_table(
     let answer =
         client.api.ask(Method::GET, &path(&["networks", &network, "tables", &name, "entries"]), None).await?;
     let mut entries = Vec::new();
-    let take = |line: &[u8]| Ok(entries.push(read_line::<EntryRecord>(line)?));
+    let take = |line: &[u8]| {
+        entries.push(read_line::<EntryRecord>(line)?);
+        Ok(())
+    };
     client.api.read_lines(answer, take, || Ok(())).await?;
     if client.json {
         print_json(&serde_json::json!({ "entries": entries }))?;
@@ -233,24 +236,17 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
     parameters.extend(exclude_own.then(|| "exclude_own".to_owned()));
     let path = format!("/v1/watch?{}", parameters.join("&"));
     let answer = client.api.ask(Method::GET, &path, None).await?;
-    let mut stdout = anstream::stdout();
-    let (mut lines, mut flushed) = (std::io::BufWriter::new(&mut stdout), anstream::stdout());
-    client
-        .api
-        .read_lines(
-            answer,
-            |line| {
-                if client.json {
-                    lines.write_all(line)?;
-                    lines.write_all(b"\n")?;
-                } else {
-                    lines.write_all(watch_line(&read_line(line)?).as_bytes())?;
-                }
-                Ok(lines.flush()?)
-            },
-            || Ok(flushed.flush()?),
-        )
-        .await?;
+    let out = std::cell::RefCell::new(std::io::BufWriter::new(std::io::stdout()));
+    let take = |line: &[u8]| {
+        let mut out = out.borrow_mut();
+        if client.json {
+            out.write_all(line)?;
+            return Ok(out.write_all(b"\n")?);
+        }
+        Ok(out.write_all(watch_line(&read_line(line)?).as_bytes())?)
+    };
+    // What came together goes out together, and at once.
+    client.api.read_lines(answer, take, || Ok(out.borrow_mut().flush()?)).await?;
     Err(Failure::unusable(format_args!("the node at {} ended the stream; it is shutting down", client.api)))
 }
 

@@ -1,0 +1,235 @@
+//! Nodes as processes: how they start, what they say, how they end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn networkdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NETWORKDB_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A running node, killed if the test ends before it does.
+struct Process {
+    child: Child,
+    banner: String,
+    errors: Receiver<String>,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let arguments = [&["run", "--http", "127.0.0.1:0", "--preset", "loopback"], arguments].concat();
+        let mut child = networkdb(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut banner = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut banner).unwrap();
+        let (sender, errors) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, banner, errors }
+    }
+
+    fn http(&self) -> SocketAddr {
+        let (_, rest) = self.banner.split_once("diagnostics: http://").expect("the banner tells the URL");
+        rest.trim().trim_end_matches("/help").parse().unwrap()
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    #[track_caller]
+    fn await_error(&self, wanted: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            match self.errors.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(wanted) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => panic!("{wanted:?} is not in {seen:#?}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "a deadline of a test")]
+    fn await_end(&mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().expect("it ends by itself, not by the signal");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn await_true(what: &str, mut look: impl FnMut() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if look() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("after {PATIENCE:?} this is not true: {what}");
+}
+
+/// An address of this host's loopback that nobody used a moment ago, for a node that others must know in advance.
+fn free_address() -> String {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_node_says_who_it_is_warns_of_the_development_secret_and_leaves_when_told() {
+    for signal in ["TERM", "INT"] {
+        let mut node = Process::start(&["--name", "alone", "--bind", "127.0.0.1:0", "--network", "net"]);
+        assert!(node.banner.contains("node alone of cluster default at 127.0.0.1:"), "{}", node.banner);
+        assert!(node.banner.contains("seeds: none"), "{}", node.banner);
+        node.await_error("networkdb keygen");
+        assert_eq!(node.get("/ready"), "OK\nOK");
+        assert!(node.get("/networkstats?nid=net").starts_with("OK\nentries: 0"));
+        node.signal(signal);
+        assert_eq!(node.await_end(), 0, "SIG{signal}");
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_end_is_gone_from_the_others_and_its_entries_too() {
+    let first = Process::start(&["--name", "first", "--bind", "127.0.0.1:0", "--network", "net"]);
+    let address = first.banner.split(" at ").nth(1).unwrap().split(';').next().unwrap();
+    let mut second =
+        Process::start(&["--name", "second", "--bind", "127.0.0.1:0", "--network", "net", "--seed", address]);
+    second.await_error("joined the cluster");
+    await_true("both know each other", || first.get("/clusterpeers").contains("total entries: 2"));
+    assert_eq!(second.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v"), "OK");
+    await_true("the entry is there", || first.get("/gettable?nid=net&tname=t").contains("total entries: 1"));
+    second.signal("TERM");
+    assert_eq!(second.await_end(), 0);
+    await_true("the entry is gone", || first.get("/gettable?nid=net&tname=t").contains("total entries: 0"));
+    assert!(first.get("/clusterpeers").contains("total entries: 1"));
+}
+
+#[test]
+fn a_seed_that_does_not_answer_is_told_and_tried_again_until_it_does() {
+    let seed = free_address();
+    let node = Process::start(&["--name", "eager", "--bind", "127.0.0.1:0", "--seed", &seed]);
+    let line = node.await_error("none of the seeds answered");
+    assert!(line.contains(&seed) && line.contains("trying again in 1 s"), "{line}");
+    assert_eq!(node.get("/ready"), "OK\nOK");
+    let _seed = Process::start(&["--name", "seed", "--bind", &seed]);
+    node.await_error("joined the cluster");
+    assert!(node.get("/clusterpeers").contains("total entries: 2"));
+}
+
+#[test]
+fn a_seed_that_does_not_resolve_is_told() {
+    let node = Process::start(&["--name", "lost", "--bind", "127.0.0.1:0", "--seed", "no-such-host.invalid"]);
+    let line = node.await_error("no-such-host.invalid");
+    assert!(line.contains("trying again in 1 s"), "{line}");
+    assert_eq!(node.get("/ready"), "OK\nOK");
+}
+
+#[track_caller]
+fn assert_refused(arguments: &[&str], sentence: &str) {
+    let Output { status, stderr, .. } = networkdb(arguments).output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("networkdb: ") && last.contains(sentence), "{arguments:?}: {stderr}");
+    assert!(
+        !stderr.contains("panicked") && !stderr.contains("os error") || last.contains("(os error"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_told_with_status_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_refused(
+        &["run", "--bind", "127.0.0.1:0", "--http", &address],
+        &format!("the HTTP address {address} is in use"),
+    );
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_refused(&["run", "--bind", &address, "--http", "off"], &address);
+}
+
+#[test]
+fn an_address_of_another_host_is_told_with_status_2() {
+    assert_refused(&["run", "--bind", "127.0.0.1:0", "--http", "203.0.113.1:2000"], "203.0.113.1:2000");
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, &*transport::generate_secret()).unwrap();
+    let secret = secret.to_str().unwrap();
+    assert_refused(
+        &["run", "--secret-file", secret, "--bind", "203.0.113.1", "--http", "off"],
+        "203.0.113.1:7946",
+    );
+}
+
+#[test]
+fn logs_can_be_json_for_programs() {
+    let arguments = ["--name", "json", "--bind", "127.0.0.1:0", "--log-format", "json"];
+    let mut command = networkdb(&[&["run", "--http", "127.0.0.1:0"], &arguments[..]].concat());
+    let mut node = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut lines = BufReader::new(node.stderr.take().unwrap());
+    let started = loop {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the log ended");
+        let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if entry["message"] == "node started" {
+            break entry;
+        }
+    };
+    node.kill().unwrap();
+    let output = node.wait_with_output().unwrap();
+    assert_eq!(started["name"], "json");
+    assert!(started["diagnostics"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn the_demonstration_ends_with_status_0_because_everything_agreed() {
+    let Output { status, stdout, stderr } =
+        networkdb(&["demo", "--once", "--nodes", "2"]).env("NO_COLOR", "1").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(0), "{stdout}{stderr}");
+    assert_eq!(stderr, "");
+    assert!(stdout.contains("✓ everything agreed"), "{stdout}");
+    assert!(!stdout.contains('\u{1b}'), "{stdout}");
+}
