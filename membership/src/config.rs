@@ -173,7 +173,7 @@ impl Config {
             gossip_fanout: 3,
             gossip_packets: 4,
             gossip_delay: millis(5),
-            broadcast_to_all: 32,
+            broadcast_to_all: 64,
             broadcast_fanout: 8,
             retransmit_multiplier: 4,
             max_broadcasts: 16_384,

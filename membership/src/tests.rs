@@ -1,5 +1,6 @@
 //! What the tests of this crate share.
 
+mod chaos;
 mod network;
 mod scenarios;
 

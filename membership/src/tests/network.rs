@@ -17,6 +17,8 @@ pub(crate) struct Process {
     machine: Option<Membership>,
     /// Distinguishes the processes that ran in this place.
     run: u64,
+    /// When it will be woken next.
+    wake: Option<Instant>,
     pub(crate) events: Vec<(Instant, Event)>,
     paused_until: Option<Instant>,
     inbox: VecDeque<Happening>,
@@ -40,7 +42,7 @@ struct Line {
 
 #[derive(Debug, Clone)]
 enum Happening {
-    Wake { run: u64 },
+    Wake { run: u64, at: Instant },
     Datagram { from: usize, wanted: Option<NodeName>, bytes: Vec<u8> },
     Open { from: End, wanted: Option<NodeName> },
     Connected { stream: StreamId, run: u64, peer: NodeName },
@@ -128,6 +130,7 @@ impl Network {
             record: record(name, generation, at),
             machine: None,
             run: 0,
+            wake: None,
             events: Vec::new(),
             paused_until: None,
             inbox: VecDeque::new(),
@@ -141,6 +144,7 @@ impl Network {
         self.crash(place);
         let process = &mut self.processes[place];
         process.run += 1;
+        process.wake = None;
         process.record.id.generation = generation;
         let seed = self.seed ^ ((place as u64) << 32) ^ (process.run << 48);
         let rng = ChaCha8Rng::seed_from_u64(seed);
@@ -308,10 +312,12 @@ impl Network {
             return self.nobody_there(happening);
         };
         match happening {
-            Happening::Wake { run: woken } => {
-                if woken != run {
+            Happening::Wake { run: woken, at } => {
+                if woken != run || self.processes[place].wake != Some(at) {
                     return;
                 }
+                self.processes[place].wake = None;
+                let machine = self.processes[place].machine.as_mut().expect("just seen");
                 machine.handle_timeout(now);
                 if self.rng.random_bool(0.05) {
                     machine.handle_timeout(now);
@@ -446,10 +452,15 @@ impl Network {
             }
         }
         let Some(machine) = self.processes[place].machine.as_ref() else { return };
-        if let Some(at) = machine.poll_timeout() {
+        // What was due at an earlier time and is not any more wakes it early, which is legal.
+        if let Some(at) = machine.poll_timeout()
+            && self.processes[place].wake.is_none_or(|wake| at < wake)
+        {
             // A driver is late by some little time.
             let late = Duration::from_micros(self.rng.random_range(0..500));
-            self.schedule(at.max(now) + late, place, Happening::Wake { run });
+            let at = at.max(now) + late;
+            self.processes[place].wake = Some(at);
+            self.schedule(at, place, Happening::Wake { run, at });
         }
     }
 
