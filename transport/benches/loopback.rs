@@ -200,7 +200,11 @@ fn datagrams(criterion: &mut Criterion) {
                     let (client, payload) = (client.clone(), payload.clone());
                     let sending = tokio::spawn(async move {
                         loop {
-                            client.send_datagram_wait(payload.clone()).await.unwrap();
+                            if client.datagram_send_buffer_space() < DATAGRAM_BYTES {
+                                tokio::task::yield_now().await;
+                            } else {
+                                client.send_datagram(payload.clone()).unwrap();
+                            }
                         }
                     });
                     for _ in 0..DATAGRAMS {

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use crate::arrivals::Arrival;
 use crate::certificate::Bearer;
-use crate::endpoint::Shared;
 use crate::refusal::{CloseCode, Refusal, refusal_of};
+use crate::shared::Shared;
 use crate::socket::canonical;
 use crate::tls::{self, Verdict};
 

@@ -271,6 +271,15 @@ impl Authority {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates are valid by the wall clock, and this is the shell"
+)]
+pub(crate) fn wall_clock() -> UnixTime {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixTime::since_unix_epoch(now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,9 +10,10 @@ use wire::Destination;
 
 use crate::accept::check;
 use crate::arrivals::Arrival;
-use crate::endpoint::{Sent, Shared};
+use crate::endpoint::Sent;
 use crate::link::Link;
 use crate::refusal::{CloseCode, Loss, OpenError, Refusal, SendError, refusal_of};
+use crate::shared::Shared;
 use crate::tls::{self, Verdict};
 
 type Outcome = Option<Result<Arc<Link>, OpenError>>;

@@ -83,7 +83,7 @@ impl Hostile {
         let config = quinn::EndpointConfig::default();
         let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, bound, runtime).unwrap();
         let subject = Subject::new(name(text), ClusterName::default(), None);
-        let credentials = Arc::new(Credentials::mint(&subject, keys, crate::endpoint::wall_clock()));
+        let credentials = Arc::new(Credentials::mint(&subject, keys, crate::certificate::wall_clock()));
         Self { endpoint, credentials }
     }
 
@@ -101,9 +101,9 @@ impl Hostile {
 
 async fn stream(incoming: &mut Incoming) -> (FrameSender, FrameReceiver) {
     loop {
-        match timeout(PATIENCE, incoming.next()).await.expect("no stream arrived").unwrap() {
-            Arrival::Stream { sender, receiver, .. } => return (sender, receiver),
-            _ => {}
+        let arrival = timeout(PATIENCE, incoming.next()).await.expect("no stream arrived");
+        if let Arrival::Stream { sender, receiver, .. } = arrival.unwrap() {
+            return (sender, receiver);
         }
     }
 }
@@ -137,7 +137,7 @@ async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
     let (transport, _incoming) = bind(config("a"));
     let subject = Subject::new(name("future"), ClusterName::default(), None);
     let keys = KeySet::development();
-    let credentials = Arc::new(Credentials::mint(&subject, keys, crate::endpoint::wall_clock()));
+    let credentials = Arc::new(Credentials::mint(&subject, keys, crate::certificate::wall_clock()));
     let mut tls = tls::server_tls(&credentials, &Verdict::default());
     tls.alpn_protocols = vec!["networkdb/99".into()];
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
@@ -308,9 +308,9 @@ async fn connections_beyond_the_limit_are_refused_readably() {
     let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: Refusal::NoRoom, .. }), "{error}");
     let refusal = loop {
-        match timeout(PATIENCE, incoming.next()).await.unwrap().unwrap() {
-            Arrival::Refused { refusal, .. } => break refusal,
-            _ => {}
+        let arrival = timeout(PATIENCE, incoming.next()).await.expect("no refusal arrived");
+        if let Arrival::Refused { refusal, .. } = arrival.unwrap() {
+            break refusal;
         }
     };
     assert_eq!(refusal, Refusal::NoRoom);

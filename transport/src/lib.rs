@@ -19,12 +19,15 @@ mod endpoint;
 mod frames;
 mod keys;
 mod link;
+mod quic;
 mod quiet;
 mod refusal;
 mod routes;
+mod shared;
 mod socket;
 mod statistics;
 mod tls;
+mod upkeep;
 
 #[cfg(test)]
 mod hostile_tests;

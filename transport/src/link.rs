@@ -15,11 +15,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::arrivals::{Inbox, Peer};
-use crate::endpoint::Shared;
 use crate::frames::{FrameReceiver, FrameSender, StreamCode};
 use crate::keys::Fingerprint;
 use crate::refusal::{CloseCode, SendError};
 use crate::routes::LinkId;
+use crate::shared::Shared;
 use crate::statistics::ConnectionStatistics;
 
 /// How long a connection that is being used up stays at least: what the peer sent before it knew must arrive.

@@ -1,9 +1,9 @@
 //! Which connections there are: one for a pair, none for the dead, a new one for a new life.
 
 use bytes::Bytes;
-use transport::{Arrival, Loss};
+use transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
 
-use crate::nodes::{Node, PATIENCE, until};
+use crate::nodes::{Node, PATIENCE, config, name, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_dial_each_other_at_once_keep_the_same_connection() {
@@ -39,7 +39,7 @@ async fn dial_each_other() -> bool {
 async fn a_restarted_peer_is_found_at_once() {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
-    let mut config = crate::nodes::config("b", &transport::KeySet::development());
+    let mut config = config("b", &KeySet::development());
     config.bind = b.address();
     b.transport.abort();
     let mut b = Node::restart(config).await;
@@ -63,4 +63,149 @@ async fn a_shutdown_is_told_and_a_crash_is_not() {
     // Of the crash nothing is known yet.
     assert_eq!(a.transport.connections().iter().map(|c| c.peer.name.as_str()).collect::<Vec<_>>(), ["c"]);
     assert!(b.incoming.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_what_was_given_to_it_first() {
+    let (mut a, mut b) = (Node::development("a"), Node::development("b"));
+    a.reach(&mut b, "x").await;
+    let (mut sender, _receiver, _) = a.transport.open_stream(&b.destination()).await.unwrap();
+    let frame = Bytes::from(vec![7; 1 << 20]);
+    sender.send(frame.clone()).await.unwrap();
+    sender.finish().await.unwrap();
+    drop((sender, _receiver));
+    for _ in 0..50 {
+        a.transport.send_datagram(&b.destination(), Bytes::from_static(b"goodbye")).unwrap();
+    }
+    let reading = async {
+        let (_, _sender, mut receiver) = b.stream().await;
+        assert_eq!(receiver.next().await, Ok(Some(frame)));
+        assert_eq!(receiver.next().await, Ok(None));
+    };
+    tokio::join!(a.transport.shutdown(PATIENCE), reading);
+    // With the ones that "reach" left behind, if it had to repeat itself.
+    b.counted(|statistics| statistics.datagrams_received > 50).await;
+    assert_eq!(a.transport.send_datagram(&b.destination(), Bytes::new()), Err(SendError::ShutDown));
+    assert!(matches!(a.transport.open_stream(&b.destination()).await, Err(OpenError::ShutDown)));
+    assert!(a.incoming.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_shutdown_is_over_in_time_whatever_peers_do() {
+    let (mut a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, _receiver, _) = a.transport.open_stream(&b.destination()).await.unwrap();
+    sender.send(&b"and now nothing"[..]).await.unwrap();
+    let (_, _answer, mut receiver) = b.stream().await;
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "and now nothing");
+    let gone = Node::development("gone");
+    a.transport.open_stream(&gone.destination()).await.map(drop).unwrap();
+    gone.transport.abort();
+    let (start, limit) = (tokio::time::Instant::now(), std::time::Duration::from_millis(600));
+    a.transport.shutdown(limit).await;
+    assert!(start.elapsed() < limit + limit / 2, "{:?}", start.elapsed());
+    // Half of the time is for streams that are in use.
+    assert!(start.elapsed() >= limit / 2);
+    assert_eq!(receiver.next().await, Err(FrameError::Lost(Loss::ShuttingDown)));
+    assert!(a.incoming.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_port_is_free_after_an_end_of_any_kind() {
+    for end in ["abort", "shutdown", "drop"] {
+        let (a, mut b) = (Node::development("a"), Node::development("b"));
+        a.reach(&mut b, "x").await;
+        let address = a.address();
+        match end {
+            "abort" => a.transport.abort(),
+            "shutdown" => a.transport.shutdown(PATIENCE).await,
+            _ => drop(a),
+        }
+        until(end, || std::net::UdpSocket::bind(address).ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_a_replaced_connection_arrives() {
+    // Pairs that dial each other at once, until it has happened that there were two connections.
+    for _ in 0..50 {
+        let (mut a, mut b) = (Node::development("a"), Node::development("b"));
+        let (to_a, to_b) = (a.destination(), b.destination());
+        let (from_a, from_b) = tokio::join!(a.transport.open_stream(&to_b), b.transport.open_stream(&to_a));
+        let (mut from_a, mut from_b) = (from_a.unwrap(), from_b.unwrap());
+        if [&a, &b].iter().any(|node| node.transport.statistics().dials_started == 0) {
+            continue;
+        }
+        a.counted(|statistics| statistics.connections_replaced == 1).await;
+        // Both streams go on, also the one on the connection that is being used up.
+        for _ in 0..2 {
+            from_a.0.send(&b"from a"[..]).await.unwrap();
+            from_b.0.send(&b"from b"[..]).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        }
+        let ((_, _, mut at_b), (_, _, mut at_a)) = (b.stream().await, a.stream().await);
+        for _ in 0..2 {
+            assert_eq!(at_b.next().await.unwrap().unwrap(), "from a");
+            assert_eq!(at_a.next().await.unwrap().unwrap(), "from b");
+        }
+        return;
+    }
+    panic!("they never dialled each other at once");
+}
+
+#[tokio::test]
+async fn an_unused_connection_is_closed_and_that_is_no_failure() {
+    let unused = |text| {
+        let mut config = config(text, &KeySet::development());
+        config.limits.warm_connections = 1;
+        config.timeouts.unused = std::time::Duration::from_millis(100);
+        Node::start(config)
+    };
+    let (a, mut b, mut c) = (unused("a"), Node::development("b"), Node::development("c"));
+    a.reach(&mut b, "x").await;
+    a.reach(&mut c, "x").await;
+    a.counted(|statistics| statistics.connections_unused == 1).await;
+    until("one to be left", || (a.transport.connections().len() == 1).then_some(())).await;
+    for node in [&mut b, &mut c] {
+        node.transport.abort();
+        while let Some(arrival) = node.incoming.next().await {
+            assert!(!matches!(arrival, Arrival::Lost { .. }), "{arrival:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_noticed_after_the_idle_time() {
+    let mut impatient = config("a", &KeySet::development());
+    impatient.timeouts.idle = std::time::Duration::from_millis(600);
+    impatient.timeouts.keep_alive = std::time::Duration::from_millis(100);
+    let (mut a, mut b, mut c) = (Node::start(impatient), Node::development("b"), Node::development("c"));
+    a.reach(&mut b, "x").await;
+    a.reach(&mut c, "x").await;
+    b.transport.abort();
+    let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
+    assert_eq!((peer.name, loss), (name("b"), Loss::TimedOut));
+    // The living one was kept alive, although nobody said anything to it.
+    assert_eq!(a.transport.connections().iter().map(|c| c.peer.name.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused() {
+    let mut impossible = config("a", &KeySet::development());
+    impossible.timeouts.keep_alive = impossible.timeouts.idle;
+    let text = Transport::bind(impossible).map(drop).unwrap_err().to_string();
+    assert!(text.contains("keep-alive") && text.contains("10s"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_connection_is_told() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    a.reach(&mut b, "x").await;
+    let [ref connection] = a.transport.connections()[..] else { panic!() };
+    assert_eq!((&connection.peer.name, connection.dialled, connection.current), (&name("b"), true, true));
+    assert!(
+        !connection.round_trip.is_zero() && connection.congestion_window > 0 && connection.bytes_sent > 0
+    );
+    assert!(connection.path_mtu >= 1200 && connection.datagram_limit >= transport::DATAGRAM_BYTES);
+    let counters: Vec<_> = a.transport.statistics().iter().filter(|(_, count)| *count > 0).collect();
+    assert!(counters.contains(&("dials_succeeded", 1)), "{counters:?}");
 }

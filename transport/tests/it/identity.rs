@@ -162,6 +162,8 @@ async fn nodes_on_ipv6_and_on_all_addresses_find_each_other() {
     all.transport.send_datagram(&back, Bytes::from_static(b"y")).unwrap();
     assert_eq!(four.datagram().await.1, "y");
     assert_eq!(all.transport.statistics().dials_started, 0);
+    let mut another = at("another", "127.0.0.1:0");
+    all.reach(&mut another, "z").await;
     let error = four.transport.open_stream(&b.destination()).await.unwrap_err();
     assert!(matches!(error, OpenError::Address { .. }), "{error}");
 }

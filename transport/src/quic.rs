@@ -1,0 +1,87 @@
+//! How QUIC is set up: limits, times, and the answer to packets of connections that are not known.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use crate::certificate::Credentials;
+use crate::config::Config;
+use crate::refusal::BindError;
+use crate::tls::{self, Verdict};
+
+/// How often packets of unknown connections are answered, at most. Each answer is shorter than its cause.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What handshakes that were not admitted yet may hold, each and in all, in bytes. They are admitted or refused as soon
+/// as they arrive.
+const UNADMITTED_BYTES: (u64, u64) = (16 << 10, 4 << 20);
+
+pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindError> {
+    let (limits, timeouts) = (&config.limits, &config.timeouts);
+    let idle = IdleTimeout::try_from(timeouts.idle).map_err(|_| {
+        BindError::Setting(format!("an idle time-out of {:?} is longer than QUIC allows", timeouts.idle))
+    })?;
+    if timeouts.keep_alive >= timeouts.idle {
+        return Err(BindError::Setting(format!(
+            "connections would be lost before they are kept alive: the keep-alive interval is {:?}, the idle time-out \
+             {:?}; make the first well below the second",
+            timeouts.keep_alive, timeouts.idle
+        )));
+    }
+    let mut quic = TransportConfig::default();
+    quic.max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(timeouts.keep_alive))
+        .initial_rtt(timeouts.initial_rtt)
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection))
+        // The one of the welcome.
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32(limits.stream_window))
+        .receive_window(VarInt::from_u32(limits.connection_window))
+        .send_window(u64::from(limits.connection_window))
+        .datagram_receive_buffer_size(Some(limits.datagram_receive_bytes))
+        .datagram_send_buffer_size(limits.datagram_send_bytes);
+    Ok(quic)
+}
+
+pub(crate) fn server_config(
+    credentials: &Arc<Credentials>,
+    quic: Arc<TransportConfig>,
+) -> quinn::ServerConfig {
+    let crypto = tls::server_config(credentials, &Verdict::default());
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    server.transport_config(quic);
+    server.migration(false);
+    server
+        .max_incoming(1024)
+        .incoming_buffer_size(UNADMITTED_BYTES.0)
+        .incoming_buffer_size_total(UNADMITTED_BYTES.1);
+    server
+}
+
+/// The settings of the endpoint: how it answers packets of connections that it does not know (stateless reset, RFC 9000,
+/// section 10.3).
+///
+/// The keys are the same for every life of the node at its address, so that a restarted node can tell its peers at once
+/// that it has forgotten their connections. No other node has the same, or it could be made to end connections that are
+/// not its own.
+pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointConfig {
+    let (name, address) = (config.name.as_str(), address.to_string());
+    let length = (name.len() as u64).to_le_bytes();
+    let derive = |purpose: &[u8], key: &mut [u8]| {
+        config.keys.primary().derive(&[purpose, &length, name.as_bytes(), address.as_bytes()], key);
+    };
+    let mut resets = zeroize::Zeroizing::new([0; 32]);
+    derive(b"networkdb stateless reset v1", &mut *resets);
+    let mut ids = [0; 8];
+    derive(b"networkdb connection ids v1", &mut ids);
+    let ids = u64::from_le_bytes(ids);
+
+    let mut endpoint = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*resets)));
+    // Packets for a connection of an earlier life look like ours, and anything else does not even get a reset.
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    endpoint.min_reset_interval(RESET_INTERVAL);
+    endpoint
+}

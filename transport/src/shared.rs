@@ -1,0 +1,366 @@
+//! What all tasks of an endpoint share: who it is, who can be reached how, and what is counted.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quinn::TransportConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::Destination;
+
+use crate::accept::{HalfOpen, refuse};
+use crate::arrivals::{Arrival, Arrivals, Peer};
+use crate::certificate::{Bearer, Credentials, Subject, wall_clock};
+use crate::config::{Config, Limits};
+use crate::dial::{self, Dials, describe};
+use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
+use crate::keys::KeySet;
+use crate::link::{DatagramFailure, Link, Retirement};
+use crate::quic;
+use crate::quiet::Quiet;
+use crate::refusal::{BindError, Loss, OpenError, Refusal, SendError, is_orderly, refusal_of};
+use crate::routes::{LinkId, Removed, Route, Routes, Who};
+use crate::socket::{self, Nowhere, canonical};
+use crate::statistics::Counters;
+
+/// What all tasks of an endpoint share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) subject: Subject,
+    pub(crate) local: SocketAddr,
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) runtime: Handle,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) counters: Arc<Counters>,
+    /// Permits for streams that peers open.
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) half_open: Mutex<HalfOpen>,
+    pub(crate) table: RwLock<Table>,
+    pub(crate) dial_ended: Notify,
+    credentials: RwLock<Arc<Credentials>>,
+    quic: Arc<TransportConfig>,
+    server: quinn::ServerConfig,
+    quiet: Mutex<Quiet>,
+    links_made: AtomicU64,
+    /// Nothing new begins any more.
+    stopping: AtomicBool,
+}
+
+/// Who can be reached how. Its lock is held for look-ups and changes only, never across a call of QUIC that may wait.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) routes: Routes,
+    pub(crate) links: HashMap<LinkId, Arc<Link>>,
+    pub(crate) dials: Dials,
+}
+
+impl Table {
+    fn is_full(&self, limits: &Limits, address: SocketAddr) -> bool {
+        self.routes.len() >= limits.connections
+            || self.routes.from(address.ip()) >= limits.connections_per_address
+    }
+}
+
+impl Shared {
+    /// Binds the socket, and has no tasks yet.
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, BindError> {
+        let bind = config.bind;
+        let quic = Arc::new(quic::transport_config(&config)?);
+        let failed = |error| BindError::Socket { address: bind, error };
+        let socket = socket::bind(bind, config.limits.socket_buffer_bytes)?;
+        let local = canonical(socket.local_addr().map_err(failed)?);
+        let advertised = config.advertise.or_else(|| (!local.ip().is_unspecified()).then_some(local));
+        let subject = Subject::new(config.name.clone(), config.cluster.clone(), advertised);
+        let credentials = Arc::new(Credentials::mint(&subject, config.keys.clone(), wall_clock()));
+        let counters = Arc::<Counters>::default();
+        counters.certificates_minted.increment();
+        let server = quic::server_config(&credentials, quic.clone());
+        let endpoint = quinn::Endpoint::new(
+            quic::endpoint_config(&config, advertised.unwrap_or(local)),
+            Some(server.clone()),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(failed)?;
+        let routes = Routes::new(Who { name: subject.name.clone(), life: subject.life() });
+        Ok(Arc::new(Self {
+            arrivals: Arrivals::new(&config.limits, counters.clone()),
+            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            config,
+            subject,
+            local,
+            endpoint,
+            runtime: Handle::current(),
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            counters,
+            half_open: Mutex::default(),
+            table: RwLock::new(Table { routes, links: HashMap::new(), dials: Dials::default() }),
+            dial_ended: Notify::new(),
+            credentials: RwLock::new(credentials),
+            quic,
+            server,
+            quiet: Mutex::default(),
+            links_made: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on nothing is sent, opened or taken up.
+    pub(crate) fn begin_nothing_new(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends all tasks, and the arrivals.
+    pub(crate) fn stop(&self) {
+        self.begin_nothing_new();
+        self.stop.cancel();
+        self.tracker.close();
+        self.arrivals.close();
+    }
+
+    /// Takes the socket away from under all connections, so that nothing is sent any more and the port is free.
+    pub(crate) fn vanish(&self) {
+        let nowhere = Arc::new(Nowhere(self.local));
+        // The endpoint keeps its last socket for packets that are still on their way: after the second time that is
+        // nowhere too.
+        for _ in 0..2 {
+            let _ = self.endpoint.rebind_abstract(nowhere.clone());
+        }
+    }
+
+    /// Starts a task that ends when the transport stops, from wherever this is called.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn_on(task(self.clone()), &self.runtime);
+    }
+
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.read().clone()
+    }
+
+    pub(crate) fn replace_credentials(&self, keys: KeySet) {
+        let mut current = self.credentials.write();
+        let now = wall_clock();
+        if current.keys == keys && !current.is_due(now) {
+            return;
+        }
+        let minted = Arc::new(Credentials::mint(&self.subject, keys, now));
+        self.counters.certificates_minted.increment();
+        *current = minted.clone();
+        drop(current);
+
+        let mut table = self.table.write();
+        let unaccepted: Vec<_> =
+            table.links.values().filter(|link| !minted.accepts(link.secret)).cloned().collect();
+        for link in unaccepted {
+            self.counters.connections_retired_by_keys.increment();
+            if let Removed::Succeeded(id) = table.routes.retire(link.id)
+                && let Some(successor) = table.links.get(&id)
+            {
+                successor.set_retirement(None);
+            }
+            link.set_retirement(Some(Retirement::keys(Instant::now())));
+        }
+    }
+
+    pub(crate) fn frame_settings(&self) -> FrameSettings {
+        FrameSettings {
+            limit: self.config.limits.frame_bytes,
+            timeout: self.config.timeouts.frame,
+            counters: self.counters.clone(),
+        }
+    }
+
+    pub(crate) fn client_config(&self, crypto: QuicClientConfig) -> quinn::ClientConfig {
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.quic.clone());
+        config
+    }
+
+    pub(crate) fn server_config(&self, crypto: QuicServerConfig) -> quinn::ServerConfig {
+        let mut config = self.server.clone();
+        config.crypto = Arc::new(crypto);
+        config
+    }
+
+    /// Whether there may not be another connection with a peer at this address.
+    pub(crate) fn is_full(&self, address: SocketAddr) -> bool {
+        self.table.read().is_full(&self.config.limits, address)
+    }
+
+    pub(crate) fn may_mention(&self, address: SocketAddr) -> bool {
+        self.quiet.lock().allows(address, Instant::now())
+    }
+
+    pub(crate) fn find(&self, to: &Destination) -> Option<Arc<Link>> {
+        let table = self.table.read();
+        table.links.get(&table.routes.find(to)?).cloned()
+    }
+
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.table.read().links.values().cloned().collect()
+    }
+
+    /// Takes up a connection whose two sides have accepted each other.
+    pub(crate) fn adopt(
+        self: &Arc<Self>,
+        connection: quinn::Connection,
+        bearer: Bearer,
+        dialled: bool,
+    ) -> Result<Arc<Link>, Refusal> {
+        let address = canonical(connection.remote_address());
+        let who = Who { name: bearer.name.clone(), life: bearer.life };
+        let peer = Peer { name: bearer.name, address, advertised: bearer.advertised };
+        let id = LinkId(self.links_made.fetch_add(1, Ordering::Relaxed));
+        let link = Link::new(id, peer, bearer.secret, dialled, connection);
+        let now = Instant::now();
+
+        let mut table = self.table.write();
+        if self.is_stopping() || table.is_full(&self.config.limits, address) {
+            return Err(Refusal::NoRoom);
+        }
+        let added = table.routes.add(Route { id, who, dialled, address });
+        table.links.insert(id, link.clone());
+        for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
+            self.counters.connections_replaced.increment();
+            replaced.set_retirement(Some(Retirement::replaced(replaced, now, self.config.timeouts.drain)));
+        }
+        for stale in added.stale.iter().filter_map(|id| table.links.get(id)) {
+            stale.set_retirement(Some(Retirement::stale(now)));
+        }
+        let Table { routes, links, dials } = &mut *table;
+        // A connection that is being used up from the start takes nothing new.
+        let waiting = match routes.is_current(id) {
+            true => dials.satisfy(&link, |to| routes.find(to) == Some(id)),
+            false => Vec::new(),
+        };
+        let best = routes
+            .find(&Destination { name: Some(link.peer.name.clone()), address })
+            .and_then(|id| links.get(&id).cloned())
+            .unwrap_or_else(|| link.clone());
+        drop(table);
+
+        let served = link.clone();
+        self.spawn(|shared| async move { served.serve_datagrams(&shared).await });
+        self.spawn(|shared| async move {
+            link.serve_streams(&shared).await;
+            shared.ended(&link);
+        });
+        for bytes in waiting {
+            self.send_kept(&best, bytes);
+        }
+        Ok(best)
+    }
+
+    /// Sends a datagram that waited for its dial.
+    pub(crate) fn send_kept(&self, link: &Link, bytes: Bytes) {
+        let size = bytes.len();
+        match link.send_datagram(bytes) {
+            Ok(()) => {
+                self.counters.datagrams_sent.increment();
+                self.counters.datagram_bytes_sent.add(size as u64);
+            }
+            Err(DatagramFailure::Send(error)) => self.count_unsent(&error),
+            Err(DatagramFailure::Ended) => self.counters.datagrams_dropped_unreachable.increment(),
+        }
+    }
+
+    pub(crate) async fn open_stream(
+        self: &Arc<Self>,
+        to: &Destination,
+    ) -> Result<(FrameSender, FrameReceiver, Peer), OpenError> {
+        let to = &Destination { name: to.name.clone(), address: canonical(to.address) };
+        let after = self.config.timeouts.dial;
+        let deadline = Instant::now() + after;
+        loop {
+            if self.is_stopping() {
+                return Err(OpenError::ShutDown);
+            }
+            let link = dial::connect(self, to, deadline).await?;
+            match timeout_at(deadline, link.connection.open_bi()).await {
+                Ok(Ok(stream)) => {
+                    let (sender, receiver) = link.frames(stream, self, None);
+                    return Ok((sender, receiver, link.peer.clone()));
+                }
+                // It had ended without the table knowing: the next look finds another one, or dials.
+                Ok(Err(_)) if Instant::now() < deadline => self.ended(&link),
+                Ok(Err(error)) => return Err(OpenError::Lost { to: describe(to), loss: Loss::of(&error) }),
+                Err(_) => return Err(OpenError::Busy { to: describe(to), after }),
+            }
+        }
+    }
+
+    /// Forgets a connection that has ended. Called by whoever notices first; later calls change nothing.
+    pub(crate) fn ended(&self, link: &Link) {
+        let mut table = self.table.write();
+        let removed = table.routes.remove(link.id);
+        table.links.remove(&link.id);
+        if let Removed::Succeeded(id) = removed
+            && let Some(successor) = table.links.get(&id)
+        {
+            successor.set_retirement(None);
+        }
+        drop(table);
+        let Some(error) = link.connection.close_reason() else { return };
+        if removed == Removed::Unknown || error == quinn::ConnectionError::LocallyClosed || is_orderly(&error)
+        {
+            return;
+        }
+        self.counters.connections_lost.increment();
+        if let Some(refusal) = refusal_of(&error)
+            && matches!(refusal, Refusal::ByPeer(_))
+        {
+            // The peer finished the handshake and then found that it does not want us.
+            return refuse(self, link.peer.address, Some(link.peer.name.clone()), refusal);
+        }
+        let loss = Loss::of(&error);
+        tracing::debug!(peer = %link.peer.name, address = %link.peer.address, %loss, "a connection ended");
+        if removed == Removed::Lost && !self.is_stopping() {
+            self.arrivals.push_notice(Arrival::Lost { peer: link.peer.clone(), loss });
+        }
+    }
+
+    pub(crate) fn count_unsent(&self, error: &SendError) {
+        match error {
+            SendError::NotReady => self.counters.datagrams_dropped_not_ready.increment(),
+            SendError::Unreachable => self.counters.datagrams_dropped_unreachable.increment(),
+            SendError::Full => self.counters.datagrams_dropped_full.increment(),
+            SendError::TooLarge { .. } => self.counters.datagrams_dropped_too_large.increment(),
+            SendError::ShutDown => {}
+        }
+    }
+
+    pub(crate) fn count_refusal(&self, refusal: &Refusal) {
+        let counters = &self.counters;
+        match refusal {
+            Refusal::UnknownSecret { .. } => counters.refused_unknown_secret.increment(),
+            Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::Certificate(_) => {
+                counters.refused_certificate.increment();
+            }
+            Refusal::Cluster { .. } => counters.refused_cluster.increment(),
+            Refusal::Name { .. } => counters.refused_name.increment(),
+            Refusal::Myself => counters.refused_myself.increment(),
+            Refusal::Protocol => counters.refused_protocol.increment(),
+            Refusal::NoRoom => counters.refused_no_room.increment(),
+            Refusal::ByPeer(_) => counters.refused_by_peer.increment(),
+        }
+    }
+}

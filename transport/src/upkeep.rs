@@ -1,0 +1,47 @@
+//! What has to be looked after from time to time: certificates, failed dials, connections that nobody uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::certificate::wall_clock;
+use crate::refusal::CloseCode;
+use crate::shared::Shared;
+
+/// How often certificates, failed dials and unused connections are looked after.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// Renews the certificate, forgets failed dials, and closes what nobody uses, until the transport stops.
+pub(crate) async fn upkeep(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => {}
+            () = shared.stop.cancelled() => return,
+        }
+        let now = Instant::now();
+        shared.table.write().dials.purge(now);
+        let credentials = shared.credentials();
+        if credentials.is_due(wall_clock()) {
+            shared.replace_credentials(credentials.keys.clone());
+        }
+        close_unused(&shared, now);
+    }
+}
+
+fn close_unused(shared: &Shared, now: Instant) {
+    let links = shared.links();
+    let surplus = links.len().saturating_sub(shared.config.limits.warm_connections);
+    if surplus == 0 {
+        return;
+    }
+    let mut unused: Vec<_> = links.iter().map(|link| (link.unused_for(now), link)).collect();
+    unused.sort_unstable_by_key(|(time, link)| (std::cmp::Reverse(*time), link.id));
+    for (time, link) in unused.into_iter().take(surplus) {
+        if time < shared.config.timeouts.unused {
+            break;
+        }
+        shared.counters.connections_unused.increment();
+        link.close(CloseCode::Unused, "nobody used the connection");
+    }
+}
