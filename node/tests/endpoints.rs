@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use node::http::HttpServer;
+use node::http::{HttpListener, HttpServer};
 use node::{Node, NodeConfig};
 use transport::KeySet;
 use wire::NodeName;
@@ -25,7 +25,7 @@ impl Host {
             ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
         };
         let node = Node::start(config).await.unwrap();
-        let http = HttpServer::start(node.clone(), loopback).await.unwrap();
+        let http = HttpListener::bind(loopback).await.unwrap().serve(node.clone());
         Self { node, http }
     }
 
@@ -179,7 +179,13 @@ async fn metrics_and_v1_show_the_node() {
     let host = Host::start("shown").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     let metrics = host.get("/metrics").await;
-    for line in ["networkdb_members{state=\"alive\"} 1", "networkdb_entries{network=\"net\"} 0"] {
+    for line in [
+        "networkdb_members{state=\"alive\"} 1",
+        "networkdb_entries{network=\"net\"} 0",
+        "networkdb_replication_writes_total 0",
+        "networkdb_membership_suspicions_total 0",
+        "networkdb_transport_frames_too_large_total 0",
+    ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
     let node: serde_json::Value = serde_json::from_str(&host.get("/v1/node").await).unwrap();

@@ -392,6 +392,7 @@ mod tests {
             tombstones: 1,
             queue_length: 0,
             peers: 3,
+            synchronised: true,
             digest: digest.into(),
         }
     }

@@ -1,5 +1,7 @@
 //! `networkdb run`: one node until it is told to end.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use super::failure::Failure;
 use super::logging;
 use crate::config::{RunOptions, Settings};
 use crate::config_values::LogFormat;
-use crate::http::HttpServer;
+use crate::http::{HttpListener, HttpServer};
 use crate::{Node, NodeConfig};
 
 /// The pause after the first try to join that failed; it doubles.
@@ -45,17 +47,13 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
 
 async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
-    let http = match settings.http {
+    // The HTTP port comes first: a node that cannot be asked does not join for a moment only to leave again.
+    let listener = match settings.http {
         None => None,
-        Some(address) => match HttpServer::start(node.clone(), address).await {
-            Ok(server) => Some(server),
-            Err(error) => {
-                node.shutdown(settings.leave_time).await;
-                return Err(Failure::unusable(error));
-            }
-        },
+        Some(address) => Some(HttpListener::bind(address).await.map_err(Failure::unusable)?),
     };
+    let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
+    let http = listener.map(|listener| listener.serve(node.clone()));
     announce(&settings, &node, http.as_ref());
     let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     stop.told().await;
@@ -113,12 +111,22 @@ fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
             let _ = super::output::print(&format!("networkdb {}: {line}\n", env!("CARGO_PKG_VERSION")));
         }
     }
+    if let Some(path) = settings.secret_file.as_deref().filter(|path| others_can_read(path)) {
+        let path = path.display();
+        tracing::warn!(
+            "other users of this host can read the secret in {path}; keep it to yourself with chmod 600 {path}"
+        );
+    }
     if settings.keys.is_development() {
         tracing::warn!(
             "no secret: this node uses the development secret that everybody knows, and talks to this host only; make one \
              with `networkdb keygen --out secret` and give it with --secret-file secret"
         );
     }
+}
+
+fn others_can_read(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
 /// Joins through the seeds, and tries again until it has worked once; after that the node sees to it.

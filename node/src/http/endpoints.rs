@@ -16,7 +16,7 @@ use membership::Member;
 use tokio::sync::watch::Receiver;
 
 use super::diagnostic::{self, Call, TableCall};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, membership_counts, replication_counts};
 use super::mirror::Mirrors;
 use super::query::Query;
 use super::reply::{Peer, Reply, Spelling};
@@ -125,11 +125,18 @@ impl Endpoints {
         }
         let db = self.node.tables();
         let networks = db.networks().into_iter();
+        // By itself: the replica stays locked to the end of the statement.
+        let replication = replication_counts(&db.replica().counters());
         Metrics {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             members,
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
             requests: self.requests.load(Ordering::Relaxed),
+            parts: vec![
+                ("transport", self.node.transport().statistics().iter().collect()),
+                ("membership", membership_counts(&self.node.membership_statistics())),
+                ("replication", replication),
+            ],
         }
     }
 }

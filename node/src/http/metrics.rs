@@ -4,6 +4,16 @@ use std::fmt::Write as _;
 
 use tabledb::NetworkStatistics;
 
+/// Pairs of a field's name and its value.
+macro_rules! named {
+    ($counts:expr; $($name:ident),* $(,)?) => {
+        vec![$((stringify!($name), $counts.$name)),*]
+    };
+}
+
+/// What happened so often since the node started, by name.
+pub type Counts = Vec<(&'static str, u64)>;
+
 /// What is exported.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -15,6 +25,30 @@ pub struct Metrics {
     pub networks: Vec<(String, NetworkStatistics)>,
     /// Requests answered so far.
     pub requests: u64,
+    /// Counts of a part of the node, by the part's name.
+    pub parts: Vec<(&'static str, Counts)>,
+}
+
+/// What membership counts.
+pub fn membership_counts(counts: &membership::Statistics) -> Counts {
+    named!(
+        counts;
+        probes, probe_fallbacks, probes_failed, late_answers, suspicions, confirmations, failures_declared,
+        refutations, stalls, generations_raised, name_conflicts, members_refused, notices_dropped,
+        broadcasts_dropped, transmits_dropped, transmits_unsent, repairs, syncs, syncs_equal, streams_refused,
+        streams_timed_out, packets, messages, malformed, wrong_name, misdirected, stale, invalid,
+    )
+}
+
+/// What replication counts.
+pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
+    named!(
+        counts;
+        writes, news, gossip_sent, heads_sent, backlogs, sessions_opened, sessions_accepted, pulls,
+        syncs_completed, syncs_failed, fingerprint_syncs, periodic_syncs, periodic_finds, buried, reaped,
+        provisional, shown_uncompared, parked, watchers_lagged, refused_malformed, refused_not_member,
+        refused_unknown_life, refused_ended, refused_future, refused_too_long,
+    )
 }
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
@@ -49,7 +83,15 @@ impl Metrics {
             }
         }
         head(out, "networkdb_http_requests_total", "counter", "HTTP requests answered.")?;
-        writeln!(out, "networkdb_http_requests_total {}", self.requests)
+        writeln!(out, "networkdb_http_requests_total {}", self.requests)?;
+        for (part, counts) in &self.parts {
+            for (what, count) in counts {
+                let name = format!("networkdb_{part}_{what}_total");
+                head(out, &name, "counter", &format!("Of {part}: {}.", what.replace('_', " ")))?;
+                writeln!(out, "{name} {count}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +115,7 @@ mod tests {
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
             networks: vec![("a \"b\"\\\n".into(), statistics)],
             requests: 7,
+            parts: vec![("transport", vec![("frames_sent", 9)])],
         };
         let text = metrics.text();
         for line in [
@@ -81,6 +124,8 @@ mod tests {
             "networkdb_members{state=\"failed\"} 1",
             "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
             "networkdb_http_requests_total 7",
+            "# TYPE networkdb_transport_frames_sent_total counter",
+            "networkdb_transport_frames_sent_total 9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -11,4 +11,4 @@ mod server;
 pub mod v1;
 pub mod value_text;
 
-pub use server::{HttpServer, ListenError};
+pub use server::{HttpListener, HttpServer, ListenError};

@@ -42,6 +42,33 @@ pub enum ListenError {
     Unusable(SocketAddr, io::Error),
 }
 
+/// A port that was taken, so that nobody else gets it; nothing is answered yet.
+#[derive(Debug)]
+pub struct HttpListener {
+    listener: TcpListener,
+    local_address: SocketAddr,
+}
+
+impl HttpListener {
+    /// Takes `address`; with port 0 the system chooses one.
+    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse(address),
+            _ => ListenError::Unusable(address, error),
+        })?;
+        let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
+        Ok(Self { listener, local_address })
+    }
+
+    /// Serves the endpoints of `node` from now on.
+    pub fn serve(self, node: Node) -> HttpServer {
+        let (stopping, stopped) = watch::channel(false);
+        let router = endpoints::router(node, stopped.clone());
+        let serving = tokio::spawn(serve(self.listener, router, stopped));
+        HttpServer { local_address: self.local_address, stopping, serving }
+    }
+}
+
 /// A running server. Dropping it ends it at once.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -51,19 +78,6 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves the endpoints of `node` on `address`; with port 0 the system chooses one.
-    pub async fn start(node: Node, address: SocketAddr) -> Result<Self, ListenError> {
-        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse(address),
-            _ => ListenError::Unusable(address, error),
-        })?;
-        let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
-        let (stopping, stopped) = watch::channel(false);
-        let router = endpoints::router(node, stopped.clone());
-        let serving = tokio::spawn(serve(listener, router, stopped));
-        Ok(Self { local_address, stopping, serving })
-    }
-
     /// Where it listens.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address

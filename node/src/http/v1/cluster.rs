@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use hyper::StatusCode;
@@ -13,7 +13,7 @@ use wire::NodeName;
 use super::model::{
     Agreement, JoinOutcome, JoinRequest, MemberView, Members, NetworkView, Networks, NodeView, Peers,
 };
-use super::refused::Refused;
+use super::refused::{Names, Refused};
 use crate::http::query::Query;
 use crate::{JoinClusterError, Node};
 
@@ -106,19 +106,22 @@ async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Json<Netw
 
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Path(network): Path<String>,
+    Names(network): Names<String>,
 ) -> Result<Json<NetworkView>, Refused> {
     network_view(node.tables(), &network).map(Json).ok_or_else(|| Refused::not_joined(&network))
 }
 
-async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Path(network): Path<String>) -> Json<Peers> {
+async fn list_peers(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+) -> Json<Peers> {
     let peers = node.tables().network_peers(&network);
     Json(Peers { peers: peers.iter().map(NodeName::to_string).collect() })
 }
 
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Path(network): Path<String>,
+    Names(network): Names<String>,
 ) -> Result<StatusCode, Refused> {
     node.join_network(&network).await?;
     Ok(StatusCode::CREATED)
@@ -126,7 +129,7 @@ async fn join_network(
 
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Path(network): Path<String>,
+    Names(network): Names<String>,
 ) -> Result<StatusCode, Refused> {
     node.leave_network(&network).await?;
     Ok(StatusCode::NO_CONTENT)

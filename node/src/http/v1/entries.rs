@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
@@ -15,7 +15,7 @@ use tabledb::TableDb;
 
 use super::import::import;
 use super::model::{EntryRecord, ImportMode, TableView, Tables};
-use super::refused::Refused;
+use super::refused::{Names, Refused};
 use super::stream::json_lines;
 use crate::http::query::Query;
 
@@ -54,7 +54,7 @@ struct Place {
 
 async fn list_tables(
     State(db): State<TableDb>,
-    Path(network): Path<String>,
+    Names(network): Names<String>,
 ) -> Result<Json<Tables>, Refused> {
     require_joined(&db, &network)?;
     let tables = db
@@ -74,7 +74,7 @@ async fn list_tables(
 
 async fn export_table(
     State(db): State<TableDb>,
-    Path((network, table)): Path<(String, String)>,
+    Names((network, table)): Names<(String, String)>,
 ) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
     // The list holds pointers to keys and values, not copies; only what is being sent is ever spelled out.
@@ -85,7 +85,7 @@ async fn export_table(
 
 async fn import_table(
     State(db): State<TableDb>,
-    Path((network, table)): Path<(String, String)>,
+    Names((network, table)): Names<(String, String)>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Refused> {
@@ -106,7 +106,7 @@ async fn import_table(
 
 async fn show_entry(
     State(db): State<TableDb>,
-    Path(Place { network, table, key }): Path<Place>,
+    Names(Place { network, table, key }): Names<Place>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
@@ -130,7 +130,7 @@ async fn show_entry(
 
 async fn create_entry(
     State(db): State<TableDb>,
-    Path(Place { network, table, key }): Path<Place>,
+    Names(Place { network, table, key }): Names<Place>,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let value = value_of(body).await?;
@@ -140,7 +140,7 @@ async fn create_entry(
 
 async fn update_entry(
     State(db): State<TableDb>,
-    Path(Place { network, table, key }): Path<Place>,
+    Names(Place { network, table, key }): Names<Place>,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     let value = value_of(body).await?;
@@ -150,7 +150,7 @@ async fn update_entry(
 
 async fn delete_entry(
     State(db): State<TableDb>,
-    Path(Place { network, table, key }): Path<Place>,
+    Names(Place { network, table, key }): Names<Place>,
 ) -> Result<StatusCode, Refused> {
     db.delete(&network, &table, &key)?;
     Ok(StatusCode::NO_CONTENT)

@@ -89,6 +89,8 @@ pub struct NetworkView {
     pub queue_length: usize,
     /// Nodes on the network, this one included.
     pub peers: usize,
+    /// Whether the tables have been exchanged with another member since the network was joined.
+    pub synchronised: bool,
     /// Sixteen hexadecimal digits: equal on two nodes if and only if they show the same entries.
     pub digest: String,
 }
@@ -103,6 +105,7 @@ impl NetworkView {
             tombstones: statistics.tombstones,
             queue_length: statistics.queue_length,
             peers: statistics.peers,
+            synchronised: statistics.synchronised,
             digest: format!("{:016x}", statistics.digest),
         }
     }

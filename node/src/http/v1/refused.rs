@@ -1,8 +1,11 @@
 //! Refusals: a status and a sentence.
 
 use axum::Json;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
+use hyper::http::request::Parts;
+use serde::de::DeserializeOwned;
 use tabledb::{JoinError, LeaveError, WriteError};
 
 use super::model::Refusal;
@@ -31,6 +34,23 @@ impl Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         (self.status, Json(Refusal { error: self.sentence })).into_response()
+    }
+}
+
+/// The names in a path, refused in our own words if they make no sense.
+pub(super) struct Names<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Self(names)),
+            Err(error) => Err(Refused::new(
+                error.status(),
+                format_args!("a name in the path makes no sense: {}", error.body_text()),
+            )),
+        }
     }
 }
 

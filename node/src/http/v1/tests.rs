@@ -210,4 +210,7 @@ async fn what_is_not_there_points_to_what_is() {
     let (status, sentence) = server.ask(Method::PATCH, "/networks/net/tables", "").await;
     assert_eq!(status, 405);
     assert!(sentence.contains("/networks/net/tables does not know PATCH"), "{sentence}");
+    let (status, sentence) = server.ask(Method::GET, "/networks/net/tables/t/entries/%ff", "").await;
+    assert_eq!(status, 400);
+    assert!(sentence.starts_with("{\"error\":\"a name in the path makes no sense"), "{sentence}");
 }
