@@ -138,9 +138,10 @@ impl Arrivals {
             }
             queue.bytes += size;
             queue.datagrams.push_back(bytes);
+            // Before the lock is released: the owner may take it, and subtract it, at once.
+            self.datagram_bytes.fetch_add(size, Ordering::Relaxed);
             queue.datagrams.len() == 1
         };
-        self.datagram_bytes.fetch_add(size, Ordering::Relaxed);
         self.counters.datagrams_received.increment();
         self.counters.datagram_bytes_received.add(size as u64);
         if first {

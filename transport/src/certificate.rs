@@ -117,6 +117,18 @@ impl Credentials {
         now >= self.renew_at || now.as_secs() + CLOCK_SKEW.as_secs() / 2 < minted
     }
 
+    /// Whether a certificate made from this secret is still as good as when it was verified.
+    pub(crate) fn check(&self, secret: Fingerprint) -> Result<(), Refusal> {
+        if self.accepts(secret) {
+            return Ok(());
+        }
+        Err(Refusal::UnknownSecret { theirs: secret.to_string(), ours: self.fingerprints() })
+    }
+
+    fn fingerprints(&self) -> String {
+        self.keys.fingerprints().iter().map(Fingerprint::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     pub(crate) fn accepts(&self, secret: Fingerprint) -> bool {
         self.authorities.iter().any(|(known, _)| *known == secret)
     }
@@ -160,16 +172,9 @@ impl Credentials {
             webpki::Error::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
                 ahead: Duration::from_secs(not_before.as_secs().saturating_sub(now.as_secs())),
             },
-            webpki::Error::UnknownIssuer => Refusal::UnknownSecret {
-                theirs: issuer_of(&parsed),
-                ours: self
-                    .keys
-                    .fingerprints()
-                    .iter()
-                    .map(Fingerprint::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            },
+            webpki::Error::UnknownIssuer => {
+                Refusal::UnknownSecret { theirs: issuer_of(&parsed), ours: self.fingerprints() }
+            }
             other => malformed(&other.to_string()),
         })?;
         let name = only(parsed.subject().iter_common_name()).ok_or_else(|| malformed("it names no node"))?;

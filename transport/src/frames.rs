@@ -1,6 +1,5 @@
 //! Frames on a stream: four bytes of length, little-endian, then that many bytes.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -432,20 +431,6 @@ impl Assembly {
         }
         let frame = self.frame.take().expect("completed above");
         Ok(Some(frame.bytes.into()))
-    }
-}
-
-/// Keeps `guard` until the peer has all of a finished stream.
-impl StreamGuard {
-    fn hold_until<F>(self: Arc<Self>, acknowledged: F)
-    where
-        F: Future + Send + 'static,
-    {
-        let tracker = self.tracker();
-        tracker.spawn(async move {
-            acknowledged.await;
-            drop(self);
-        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection with one peer: its datagrams and streams, and how it is used up once another has taken its place.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::{ConnectionError, SendDatagramError};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -86,12 +87,22 @@ struct InUse {
 pub(crate) struct StreamGuard {
     in_use: Arc<InUse>,
     tracker: TaskTracker,
+    runtime: Handle,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl StreamGuard {
-    pub(crate) fn tracker(&self) -> TaskTracker {
-        self.tracker.clone()
+    /// Keeps the stream in use until the peer has all of it. Works on any thread: a stream may be dropped anywhere.
+    pub(crate) fn hold_until<F>(self: Arc<Self>, acknowledged: F)
+    where
+        F: Future + Send + 'static,
+    {
+        let (tracker, runtime) = (self.tracker.clone(), self.runtime.clone());
+        let holding = async move {
+            acknowledged.await;
+            drop(self);
+        };
+        tracker.spawn_on(holding, &runtime);
     }
 }
 
@@ -154,6 +165,7 @@ impl Link {
         let guard = Arc::new(StreamGuard {
             in_use: self.in_use.clone(),
             tracker: shared.tracker.clone(),
+            runtime: shared.runtime.clone(),
             _permit: permit,
         });
         let settings = shared.frame_settings();

@@ -228,7 +228,7 @@ impl Shared {
     ) -> Result<Arc<Link>, Refusal> {
         let address = canonical(connection.remote_address());
         let who = Who { name: bearer.name.clone(), life: bearer.life };
-        let peer = Peer { name: bearer.name, address, advertised: bearer.advertised };
+        let peer = Peer { name: bearer.name.clone(), address, advertised: bearer.advertised };
         let id = LinkId(self.links_made.fetch_add(1, Ordering::Relaxed));
         let link = Link::new(id, peer, bearer.secret, dialled, connection);
         let now = Instant::now();
@@ -237,6 +237,8 @@ impl Shared {
         if self.is_stopping() || table.is_full(&self.config.limits, address) {
             return Err(Refusal::NoRoom);
         }
+        // The key set may have changed during the handshake; from here on a change finds the connection in the table.
+        self.credentials().check(bearer.secret)?;
         let added = table.routes.add(Route { id, who, dialled, address });
         table.links.insert(id, link.clone());
         for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
