@@ -110,7 +110,7 @@ impl Broadcasts {
         let mut chosen = Vec::new();
         let mut looked_past = 0;
         for (.., subject) in &self.order {
-            let Some(news) = self.by_subject.get(subject) else { continue };
+            let Some(news) = self.by_subject.get(subject).filter(|news| news.times < limit) else { continue };
             if packet.add(news.message.clone()) {
                 chosen.push(subject.clone());
             } else {
@@ -120,7 +120,8 @@ impl Broadcasts {
                 }
             }
         }
-        chosen.into_iter().filter_map(|subject| self.charge(&subject, 1, limit)).collect()
+        // What is fresh stays so: that one node was told in passing must not keep it from the others.
+        chosen.into_iter().filter_map(|subject| self.charge(&subject, 1, limit, true)).collect()
     }
 
     /// Up to `most` packets with the news that was sent least, no piece in two of them.
@@ -147,7 +148,7 @@ impl Broadcasts {
             packet.add(news.message.clone());
             packets.push((packet, vec![subject.clone()]));
         }
-        let mut charge = |subject: NodeName| self.charge(&subject, 1, limit);
+        let mut charge = |subject: NodeName| self.charge(&subject, 1, limit, false);
         packets
             .into_iter()
             .map(|(packet, chosen)| (packet, chosen.into_iter().filter_map(&mut charge).collect::<Vec<_>>()))
@@ -173,24 +174,27 @@ impl Broadcasts {
                 chosen.push(subject.clone());
             }
         }
-        chosen.into_iter().filter_map(|subject| self.charge(&subject, times, limit)).collect()
+        chosen.into_iter().filter_map(|subject| self.charge(&subject, times, limit, false)).collect()
     }
 
-    /// Leaves what is fresh to the ticks.
-    pub(crate) fn forget_freshness(&mut self) {
+    /// Leaves what is fresh to the ticks, except what was told in passing often enough.
+    pub(crate) fn forget_freshness(&mut self, limit: u32) {
         for (_, subject) in std::mem::take(&mut self.fresh) {
             if let Some(news) = self.by_subject.get_mut(&subject) {
                 news.fresh = false;
+                if news.times >= limit {
+                    self.remove(subject.as_str());
+                }
             }
         }
     }
 
-    fn charge(&mut self, subject: &NodeName, times: u32, limit: u32) -> Option<Charge> {
+    fn charge(&mut self, subject: &NodeName, times: u32, limit: u32, stays_fresh: bool) -> Option<Charge> {
         let (subject, mut news) = self.by_subject.remove_entry(subject.as_str())?;
         self.fresh.remove(&(news.id, subject.clone()));
         self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject.clone()));
         news.times += times;
-        news.fresh = false;
+        news.fresh &= stays_fresh;
         let charge = Charge {
             subject: subject.clone(),
             id: news.id,
@@ -198,7 +202,7 @@ impl Broadcasts {
             urgency: news.urgency,
             times: news.times,
         };
-        if news.times < limit {
+        if news.times < limit || news.fresh {
             self.put(subject, news);
         }
         Some(charge)
@@ -239,6 +243,7 @@ mod tests {
     }
 
     fn fill(queue: &mut Broadcasts, budget: usize, limit: u32) -> (Vec<u8>, Vec<Charge>) {
+        queue.forget_freshness(limit);
         let mut packet = PacketBuilder::new(budget);
         let charges = queue.fill(&mut packet, limit);
         let bytes = packet.finish();
@@ -338,6 +343,20 @@ mod tests {
     }
 
     #[test]
+    fn news_told_in_passing_stays_fresh_but_is_not_told_in_passing_more_often_than_the_limit() {
+        let mut queue = queue(1);
+        let mut packet = PacketBuilder::new(1000);
+        let times = (0..9).map(|_| queue.fill(&mut packet, 4).len()).sum::<usize>();
+        assert_eq!((times, queue.has_fresh()), (4, true));
+        let mut given_up = self::queue(1);
+        assert_eq!((0..9).map(|_| given_up.fill(&mut packet, 4).len()).sum::<usize>(), 4);
+        given_up.forget_freshness(4);
+        assert!(given_up.is_empty(), "nothing is left that would never be sent");
+        assert_eq!(queue.fill_fresh(&mut packet, true, 3, 4).len(), 1);
+        assert!(queue.is_empty() && !queue.has_fresh());
+    }
+
+    #[test]
     fn fresh_news_is_taken_once_by_where_it_began() {
         let mut queue = queue(2);
         queue.push(name("relayed"), vec![5; 40], Urgency::Others, false);
@@ -345,7 +364,7 @@ mod tests {
         assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 2);
         assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 0);
         assert!(queue.has_fresh());
-        queue.forget_freshness();
+        queue.forget_freshness(9);
         assert_eq!(queue.fill_fresh(&mut packet, false, 1, 9).len(), 0);
         assert_eq!(queue.len(), 3, "what is no longer fresh is still queued");
     }

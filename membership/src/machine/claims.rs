@@ -288,7 +288,15 @@ impl Membership {
             return self.consider_own_state(id, incarnation, State::Suspect, now, replies);
         }
         let Some(entry) = self.believable(id, incarnation) else { return };
-        if entry.member.state.is_active() && incarnation >= entry.member.incarnation {
+        let (state, held) = (entry.member.state, entry.member.incarnation);
+        if state.is_active() && incarnation >= held {
+            self.suspect(&id.name, incarnation, accuser, origin, now);
+        } else if state == State::Failed && incarnation > held {
+            // It has refuted our verdict since, and was suspected again: so it is a member. Its record of that
+            // incarnation is not known, and must not be told to others as if it were.
+            let (record, known) = (entry.member.record.clone(), entry.record_incarnation);
+            self.accept_alive(record, incarnation, Origin { relay: false, ..origin }, now);
+            self.roster.note(id.name.as_str(), |entry| entry.record_incarnation = known);
             self.suspect(&id.name, incarnation, accuser, origin, now);
         } else {
             self.stale_accusation(id, origin, replies);
@@ -378,7 +386,14 @@ impl Membership {
         let Some(entry) = self.believable(id, incarnation) else {
             return self.remember(id, incarnation, State::Failed, now);
         };
-        if !entry.member.state.is_active() || incarnation < entry.member.incarnation {
+        let (state, held) = (entry.member.state, entry.member.incarnation);
+        if state == State::Failed && incarnation > held {
+            // Only a still higher incarnation refutes this.
+            self.roster.change(id.name.as_str(), |entry| entry.member.incarnation = incarnation);
+            let news = Message::Failed { id: id.clone(), incarnation, accuser: accuser.clone() };
+            return self.tell(&id.name, &news, origin);
+        }
+        if !state.is_active() || incarnation < held {
             return self.stale_accusation(id, origin, replies);
         }
         if origin.list {

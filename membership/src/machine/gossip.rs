@@ -71,7 +71,8 @@ impl Membership {
         self.send_fresh_to(true, &all_or_some);
         let some = self.roster.active().sample(self.config.gossip_fanout, &[], &mut self.rng);
         self.send_fresh_to(false, &some);
-        self.broadcasts.forget_freshness();
+        let limit = self.retransmit_limit();
+        self.broadcasts.forget_freshness(limit);
     }
 
     /// Sends the fresh news that began here, or elsewhere, to these members.

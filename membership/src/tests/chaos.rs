@@ -47,10 +47,9 @@ fn misfortunes(seed: u64) -> [u32; 7] {
     network.heal();
     network.loss = 0.0;
     network.run(SECOND * 20);
-    for place in 0..count {
+    for (place, generation) in generations.into_iter().enumerate() {
         if !network.runs(place) {
-            generations[place] += 5;
-            network.restart(place, generations[place]);
+            network.restart(place, generation + 5);
         }
         network.join(place, &seeds);
     }
