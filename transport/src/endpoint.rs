@@ -150,7 +150,7 @@ impl Transport {
     }
 
     /// Closes the connections with nodes called `name`, at this address if one is given. They are told `reason`, which
-    /// they see as [`Loss::ClosedByPeer`]. They may connect again.
+    /// they see as [`crate::Loss::ClosedByPeer`]. They may connect again.
     pub fn disconnect(&self, name: &NodeName, address: Option<SocketAddr>, reason: &str) {
         let shared = self.shared();
         let table = shared.table.read();

@@ -5,10 +5,36 @@
 //! proves and checks identities, and bounds everything a peer can use up.
 //!
 //! - **Identity.** All nodes of a cluster share a secret. From it each derives the same certificate authority, and mints
-//!   itself a short-lived certificate with its name. Both sides of a connection check the other's.
+//!   itself a short-lived certificate with its name. Both sides of a connection check the other's. Whoever has a secret
+//!   can take any name: secrets keep strangers out, not members apart.
+//! - **Connections.** One for each pair of processes; when two dial each other at once, both keep the same one. Only an
+//!   address that packets came from, or that answered, leads to a peer, so a stolen name draws nothing off the first.
+//!   A restarted node is recognised by its new key pair, and tells peers that it has forgotten their connections.
 //! - **Datagrams** ([`Transport::send_datagram`]) never wait: what cannot go now is dropped, counted and reported.
 //! - **Streams** ([`Transport::open_stream`]) carry frames with a limit and a deadline on each.
 //! - **Arrivals** ([`Incoming`]) are bounded for each peer, with a counter for what was dropped.
+//! - **Strangers** who begin a handshake see the certificate of the node, as in any TLS: its name, its cluster, its
+//!   address and the fingerprint of its secret. They get nothing else.
+//!
+//! ```
+//! use transport::{Arrival, Config, KeySet, Transport};
+//! use wire::{Destination, NodeName};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = |name: &str| -> Result<Config, wire::NodeNameError> {
+//!     Ok(Config::new(NodeName::new(name)?, "127.0.0.1:0".parse().unwrap(), KeySet::development()))
+//! };
+//! let (anna, _) = Transport::bind(config("anna")?)?;
+//! let (bert, mut arrivals) = Transport::bind(config("bert")?)?;
+//!
+//! let to = Destination { name: Some(NodeName::new("bert")?), address: bert.local_address() };
+//! anna.send_datagram(&to, "hello".into())?;
+//! let Some(Arrival::Datagram { from, bytes }) = arrivals.next().await else { panic!() };
+//! assert_eq!((from.name.as_str(), &bytes[..]), ("anna", &b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
 mod accept;
 mod arrivals;

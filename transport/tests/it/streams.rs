@@ -63,3 +63,53 @@ async fn a_seed_that_does_not_answer_is_named() {
     let text = error.to_string();
     assert!(text.contains("gone") && text.contains(&gone.address().to_string()), "{text}");
 }
+
+#[tokio::test]
+async fn a_stream_may_be_dropped_on_a_thread_that_knows_nothing_of_tokio() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
+    sender.send(&b"all of it"[..]).await.unwrap();
+    sender.finish().await.unwrap();
+    std::thread::spawn(move || drop((sender, receiver))).join().unwrap();
+    let (_, _sender, mut receiver) = b.stream().await;
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "all of it");
+    assert_eq!(receiver.next().await, Ok(None));
+    crate::nodes::until("nothing to be in use", || (a.transport.connections()[0].streams == 0).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_frame_above_the_limit_is_refused_before_it_is_sent_and_the_stream_goes_on() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
+    let limit = wire::codec::MAX_MESSAGE_BYTES;
+    assert_eq!(sender.send(vec![0; limit + 1]).await, Err(FrameError::TooLarge { size: limit + 1, limit }));
+    let sending = async {
+        sender.send(vec![1; limit]).await.unwrap();
+    };
+    let reading = async {
+        let (_, _sender, mut receiver) = b.stream().await;
+        assert_eq!(receiver.next().await.unwrap().unwrap().len(), limit);
+    };
+    tokio::join!(sending, reading);
+}
+
+#[tokio::test]
+async fn a_frame_whose_sending_is_cancelled_still_goes_out_whole() {
+    let (a, mut b) = (Node::development("a"), Node::development("b"));
+    let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
+    // More than the peer's window: the sending stops in the middle until somebody reads.
+    let large = Bytes::from((0..4_000_000u32).map(|n| n as u8).collect::<Vec<_>>());
+    let cancelled =
+        tokio::time::timeout(std::time::Duration::from_millis(100), sender.send(large.clone())).await;
+    assert!(cancelled.is_err());
+    let sending = async {
+        sender.send(&b"next"[..]).await.unwrap();
+    };
+    let reading = async {
+        let (_, _sender, mut receiver) = b.stream().await;
+        assert_eq!(receiver.next().await.unwrap(), Some(large));
+        assert_eq!(receiver.next().await.unwrap().unwrap(), "next");
+    };
+    tokio::join!(sending, reading);
+}
