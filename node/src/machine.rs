@@ -398,8 +398,10 @@ impl NodeMachine {
                 Some(tabledb::Event::NetworkLeft(network)) => {
                     self.events.push_back(NodeEvent::NetworkLeft(network))
                 }
-                Some(tabledb::Event::GenerationTaken) => {
-                    let generation = self.tables.node().generation;
+                // Told again of what has been seen to already.
+                Some(tabledb::Event::GenerationTaken { generation })
+                    if generation != self.membership.me().record.id.generation => {}
+                Some(tabledb::Event::GenerationTaken { generation }) => {
                     let life = self.membership.renew(generation, now);
                     self.tables.replica().renew(life.generation, now);
                     self.pass_membership_events(now);

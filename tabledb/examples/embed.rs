@@ -10,11 +10,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
 
     // Somebody follows what changes, from another thread: first what is there, then each change.
-    let mut watch = tables.watch(WatchFilter { table: Some("services".to_owned()), ..WatchFilter::default() });
+    let mut watch =
+        tables.watch(WatchFilter { table: Some("services".to_owned()), ..WatchFilter::default() });
     let follower = std::thread::spawn(move || {
         while let Some(WatchEvent::Change(change)) = watch.next_timeout(Duration::from_secs(1)) {
-            let text = |value: Option<_>| value.map(|v: tabledb::Value| String::from_utf8_lossy(&v).into_owned());
-            println!("{:?} {}: {:?} -> {:?}", change.kind, change.key, text(change.previous), text(change.value));
+            let text =
+                |value: Option<_>| value.map(|v: tabledb::Value| String::from_utf8_lossy(&v).into_owned());
+            println!(
+                "{:?} {}: {:?} -> {:?}",
+                change.kind,
+                change.key,
+                text(change.previous),
+                text(change.value)
+            );
             if change.kind == ChangeKind::Delete {
                 break;
             }

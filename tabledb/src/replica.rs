@@ -14,6 +14,7 @@ mod list_news;
 mod message;
 mod network;
 mod news;
+mod numbers;
 mod owners;
 mod ranges;
 mod session;
@@ -596,8 +597,9 @@ impl Replica {
         if let Some(transmit) = self.common.outbox.pop_front() {
             return Some(transmit);
         }
-        while self.opened < MAX_OPENED_SESSIONS {
-            let Some(peer) = self.list_peers.pop_front() else { break };
+        if self.opened < MAX_OPENED_SESSIONS
+            && let Some(peer) = self.list_peers.pop_front()
+        {
             let stream = self.new_stream();
             let session = Session::open_lists(stream, peer.clone(), &mut self.common, now);
             return Some(self.opened_session(stream, session, peer));
@@ -614,7 +616,7 @@ impl Replica {
             }
             match request.kind {
                 SessionKind::Full => {
-                    network.syncing.insert(stream);
+                    network.syncing.insert(stream, request.peer.clone());
                 }
                 SessionKind::Pull if network.pulling.is_some() => continue,
                 SessionKind::Pull => network.pulling = Some(stream),
@@ -712,7 +714,7 @@ impl Replica {
         let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.common, now);
         self.common.counters.news += applied.news;
         if applied.impostor {
-            self.common.events.push_back(Event::GenerationTaken);
+            self.common.report_taken_generation();
         }
         self.plan(at, now);
         applied.unknown_life
@@ -844,7 +846,7 @@ impl Replica {
         let completed = session.outcome == Some(Outcome::Completed);
         match session.kind {
             SessionKind::Full => {
-                let was_syncing = network.syncing.remove(&session.id);
+                let was_syncing = network.syncing.remove(&session.id).is_some();
                 if completed {
                     network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
                 } else if was_syncing {

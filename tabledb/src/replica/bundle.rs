@@ -64,7 +64,7 @@ impl BundleBuilder {
     /// Adds one number as what it is now. False if it does not fit; then nothing was added.
     pub(crate) fn add_number(&mut self, store: &Store, dot: Dot, replaced: &[Dot], now: Instant) -> bool {
         let Some(attachment) = store.attachment(dot.0) else { return true };
-        match attachment.live().get(&dot.1).or_else(|| attachment.buried().get(&dot.1)) {
+        match attachment.live().get(dot.1).or_else(|| attachment.buried().get(dot.1)) {
             Some(place) => self.add_record(store, dot, place, replaced, now),
             None => {
                 self.add_dead(store, dot.0, dot.1, dot.1)

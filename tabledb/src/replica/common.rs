@@ -41,8 +41,12 @@ pub enum Event {
     /// A network has been left: its final syncs are over, its tables are gone here.
     NetworkLeft(String),
     /// A peer holds writes in our name and life that we never made: an earlier process bore the same generation. Take a
-    /// higher generation and call [`Replica::renew`](super::Replica::renew).
-    GenerationTaken,
+    /// higher one and call [`Replica::renew`](super::Replica::renew). May be told several times; of no account once
+    /// our generation is another.
+    GenerationTaken {
+        /// The generation in question.
+        generation: u64,
+    },
 }
 
 /// A session that a network wants opened.
@@ -69,4 +73,15 @@ pub(crate) struct Common {
     pub(crate) counters: Counters,
     /// A deadline came nearer outside of the driver's own calls: it has to be woken.
     pub(crate) wake: bool,
+}
+
+impl Common {
+    /// Somebody holds writes in our name that we never made.
+    pub(crate) fn report_taken_generation(&mut self) {
+        let taken = Event::GenerationTaken { generation: self.owners.me().generation };
+        // One chunk can show it many times.
+        if self.events.back() != Some(&taken) {
+            self.events.push_back(taken);
+        }
+    }
 }

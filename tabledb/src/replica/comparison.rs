@@ -152,7 +152,7 @@ impl Session {
                     let Some(slot) = self.place(*span) else { continue };
                     let Some(held) = network.store.attachment(slot) else { continue };
                     let dead_here =
-                        |number: &u64| held.context().contains(*number) && !held.live().contains_key(number);
+                        |number: &u64| held.context().contains(*number) && !held.live().contains(*number);
                     if live.iter().any(dead_here) {
                         // Only the numbers in question, so that a span full of live entries does not travel.
                         let seen = live.iter().filter(|number| dead_here(number)).map(|&n| (n, n)).collect();
@@ -192,8 +192,8 @@ impl Session {
             let live: BTreeSet<u64> = live.iter().copied().collect();
             let dead: Vec<u64> = held
                 .live()
-                .range(span.low..=span.high)
-                .map(|(&number, _)| number)
+                .range(span.low, span.high)
+                .map(|(number, _)| number)
                 .filter(|number| seen.contains(*number) && !live.contains(number))
                 .collect();
             for number in dead {
@@ -228,7 +228,7 @@ fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {
 fn exact(store: &Store, slot: Slot, span: Span) -> Option<SpanState> {
     let held = store.attachment(slot)?;
     let live: Vec<u64> =
-        held.live().range(span.low..=span.high).map(|(&number, _)| number).take(EXACT_LIVE + 1).collect();
+        held.live().range(span.low, span.high).map(|(number, _)| number).take(EXACT_LIVE + 1).collect();
     if live.len() > EXACT_LIVE {
         return None;
     }

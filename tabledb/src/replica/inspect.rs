@@ -90,7 +90,7 @@ impl Replica {
                 owner: held.tag.owner.clone(),
                 epoch: held.tag.epoch,
                 context: held.context().clone(),
-                live: held.live().keys().copied().collect(),
+                live: held.live().iter().map(|(number, _)| number).collect(),
                 shown,
             };
             (held.tag.owner.name.clone(), attachment)

@@ -102,7 +102,7 @@ pub(crate) struct Network {
     /// A pull is under way.
     pub(crate) pulling: Option<StreamId>,
     /// Full sessions under way, opened here.
-    pub(crate) syncing: BTreeSet<StreamId>,
+    pub(crate) syncing: BTreeMap<StreamId, NodeName>,
     awaiting: BTreeSet<Slot>,
     sync_at: Instant,
     anti_entropy_at: Instant,
@@ -128,7 +128,7 @@ impl Network {
             receiving: BTreeMap::new(),
             pushing: BTreeMap::new(),
             pulling: None,
-            syncing: BTreeSet::new(),
+            syncing: BTreeMap::new(),
             awaiting: BTreeSet::new(),
             sync_at: now,
             still_since: now,
@@ -240,7 +240,7 @@ impl Network {
                 return Err(WriteError::CannotDelete { network, table, key });
             }
             Operation::Create(value) | Operation::Update(value) => Body::Live(value),
-            Operation::Delete => Body::Tombstone { expires: now + common.config.reap_time },
+            Operation::Delete => Body::Tombstone { expires: Box::new(now + common.config.reap_time) },
         };
         if present.is_none() && self.store.records() >= common.config.limits.entries {
             return Err(WriteError::NetworkFull {
@@ -282,7 +282,7 @@ impl Network {
     pub(crate) fn renew(&mut self, me: NodeId, common: &mut Common, now: Instant) {
         let Some(former) = self.store.attachment(self.own) else { return };
         let epoch = former.tag.epoch;
-        let own: Vec<_> = former.live().values().cloned().collect();
+        let own: Vec<_> = former.live().iter().map(|(_, place)| place.clone()).collect();
         let values: Vec<_> = own
             .into_iter()
             .filter_map(|(table, key)| {
@@ -504,9 +504,10 @@ impl Network {
         let body = match event.body {
             EventBody::Value(value) => Body::Live(value.into()),
             // The residual travels with the delete and only shrinks; a bound keeps a peer from making it eternal.
-            EventBody::Deleted { residual_ms } => Body::Tombstone {
-                expires: now + Duration::from_millis(residual_ms).min(common.config.reap_time),
-            },
+            EventBody::Deleted { residual_ms } => {
+                let residual = Duration::from_millis(residual_ms).min(common.config.reap_time);
+                Body::Tombstone { expires: Box::new(now + residual) }
+            }
         };
         let bytes = news_bytes(table_name, event.key, &body);
         let table = self.store.view().table_or_new(table_name);

@@ -47,11 +47,7 @@ impl Ranges {
 
     /// Whether a number below the greatest is missing.
     pub fn has_holes(&self) -> bool {
-        match self.ranges.as_slice() {
-            [] => false,
-            [(1, _)] => false,
-            _ => true,
-        }
+        !matches!(self.ranges.as_slice(), [] | [(1, _)])
     }
 
     /// Whether `number` is in the set.

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use wire::{FramePoll, NodeName, StreamId, codec};
 
-use super::common::{Common, Event};
+use super::common::Common;
 use super::counters::Refusal;
 use super::message::{AttachmentId, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
@@ -221,6 +221,12 @@ impl Session {
             common.clock.observe(open.clock);
         }
         if self.kind == SessionKind::Full {
+            // Both have opened one at the same time: one is enough, and both choose the same.
+            if common.owners.me().name < self.peer && network.syncing.values().any(|peer| *peer == self.peer)
+            {
+                self.send(&Frame::Busy);
+                return self.end(Outcome::Failed);
+            }
             if open.fingerprint == network.store.fingerprint() {
                 self.send(&Frame::Equal { clock: common.clock.last() });
                 return self.end(Outcome::Completed);
@@ -373,7 +379,7 @@ impl Session {
         self.news += applied.news + applied.buried;
         common.counters.news += applied.news;
         if applied.impostor {
-            common.events.push_back(Event::GenerationTaken);
+            common.report_taken_generation();
         }
     }
 

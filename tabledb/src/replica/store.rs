@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use wire::{NodeId, NodeName};
 
+use super::numbers::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix};
 use super::view::{Body, Record, Slot, Table, Tag, View};
 use super::watchers::Watchers;
@@ -40,8 +41,8 @@ pub(crate) struct Attachment {
     pub(crate) tag: Arc<Tag>,
     visibility: Visibility,
     context: Ranges,
-    live: BTreeMap<u64, Place>,
-    buried: BTreeMap<u64, Place>,
+    live: NumberIndex,
+    buried: NumberIndex,
     live_digest: u64,
 }
 
@@ -50,11 +51,11 @@ impl Attachment {
         &self.context
     }
 
-    pub(crate) fn live(&self) -> &BTreeMap<u64, Place> {
+    pub(crate) fn live(&self) -> &NumberIndex {
         &self.live
     }
 
-    pub(crate) fn buried(&self) -> &BTreeMap<u64, Place> {
+    pub(crate) fn buried(&self) -> &NumberIndex {
         &self.buried
     }
 
@@ -69,8 +70,8 @@ impl Attachment {
     /// The digest and count of the live numbers within `low..=high`.
     pub(crate) fn live_within(&self, low: u64, high: u64) -> (u64, usize) {
         self.live
-            .range(low..=high)
-            .fold((0, 0), |(digest, count), (&number, _)| (digest ^ mix(number), count + 1))
+            .range(low, high)
+            .fold((0, 0), |(digest, count), (number, _)| (digest ^ mix(number), count + 1))
     }
 
     fn identity_digest(&self) -> u64 {
@@ -157,8 +158,8 @@ impl Store {
             tag,
             visibility,
             context: Ranges::default(),
-            live: BTreeMap::new(),
-            buried: BTreeMap::new(),
+            live: NumberIndex::default(),
+            buried: NumberIndex::default(),
             live_digest: 0,
         };
         self.attachments.insert(slot, attachment);
@@ -171,7 +172,7 @@ impl Store {
         let Some(attachment) = self.attachments.remove(&slot) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
         self.fingerprint = None;
-        for (table, key) in attachment.live.into_values().chain(attachment.buried.into_values()) {
+        for (table, key) in attachment.live.into_places().chain(attachment.buried.into_places()) {
             if let Some((_, record)) = table.records.remove(&key) {
                 self.records -= 1;
                 self.removed_records = true;
@@ -202,7 +203,7 @@ impl Store {
             return;
         }
         let kind = if is { ChangeKind::Create } else { ChangeKind::Delete };
-        for (table, key) in attachment.live.values() {
+        for (_, (table, key)) in attachment.live.iter() {
             let Some(record) = table.records.get(key) else { continue };
             let Body::Live(value) = &record.body else { continue };
             let value = value.clone();
@@ -228,7 +229,7 @@ impl Store {
         let mut replaces_present = false;
         for &(slot, number) in write.replaced {
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
-            let place = attachment.live.get(&number).or_else(|| attachment.buried.get(&number));
+            let place = attachment.live.get(number).or_else(|| attachment.buried.get(number));
             if place.is_some_and(|(table, key)| Arc::ptr_eq(table, write.table) && **key == *write.key) {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
@@ -269,7 +270,7 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return 0 };
         attachment.context.insert_range(low, high);
         self.fingerprint = None;
-        let victims: Vec<u64> = attachment.live.range(low..=high).map(|(&number, _)| number).collect();
+        let victims: Vec<u64> = attachment.live.range(low, high).map(|(number, _)| number).collect();
         for &number in &victims {
             self.drop_live(slot, number, watchers);
         }
@@ -286,7 +287,7 @@ impl Store {
             self.expiries.pop();
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
             // Superseded since, or the attachment is another: the heap is only a reminder.
-            let Some((table, key)) = attachment.buried.remove(&number) else { continue };
+            let Some((table, key)) = attachment.buried.remove(number) else { continue };
             table.records.remove(&key);
             self.records -= 1;
             self.removed_records = true;
@@ -352,7 +353,7 @@ impl Store {
 
     fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return };
-        let Some((table, key)) = attachment.live.remove(&number) else { return };
+        let Some((table, key)) = attachment.live.remove(number) else { return };
         attachment.live_digest ^= mix(number);
         if let Some((_, record)) = table.records.remove(&key) {
             self.records -= 1;
@@ -367,11 +368,11 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
         match record.body {
             Body::Live(_) => {
-                attachment.live.remove(&record.number);
+                attachment.live.remove(record.number);
                 attachment.live_digest ^= mix(record.number);
             }
             Body::Tombstone { .. } => {
-                attachment.buried.remove(&record.number);
+                attachment.buried.remove(record.number);
             }
         }
     }
@@ -379,14 +380,14 @@ impl Store {
     fn link(&mut self, record: &Record, table: &Arc<Table>, key: &Arc<str>) {
         let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
         let place = (table.clone(), key.clone());
-        match record.body {
+        match &record.body {
             Body::Live(_) => {
                 attachment.live.insert(record.number, place);
                 attachment.live_digest ^= mix(record.number);
             }
             Body::Tombstone { expires } => {
                 attachment.buried.insert(record.number, place);
-                self.expiries.push(Reverse((expires, record.tag.slot, record.number)));
+                self.expiries.push(Reverse((**expires, record.tag.slot, record.number)));
             }
         }
     }

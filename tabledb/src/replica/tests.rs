@@ -130,7 +130,9 @@ impl Cluster {
         let Some(inspected) = self.replicas[at].inspect(NET, self.now) else { return BTreeMap::new() };
         let visible = inspected.entries.into_iter().filter(|(_, entry)| entry.visible);
         visible
-            .map(|((_, key), entry)| (key, String::from_utf8_lossy(&entry.value.unwrap_or_default()).into_owned()))
+            .map(|((_, key), entry)| {
+                (key, String::from_utf8_lossy(&entry.value.unwrap_or_default()).into_owned())
+            })
             .collect()
     }
 
@@ -285,11 +287,18 @@ impl Cluster {
 
     /// All replicas on the network agree in everything that is shown.
     pub(super) fn assert_agreement(&self) {
-        let joined: Vec<usize> = (0..self.replicas.len()).filter(|&at| self.replicas[at].statistics(NET).is_some()).collect();
+        let joined: Vec<usize> =
+            (0..self.replicas.len()).filter(|&at| self.replicas[at].statistics(NET).is_some()).collect();
         for pair in joined.windows(2) {
             assert_eq!(self.shown(pair[0]), self.shown(pair[1]), "n{} and n{} differ", pair[0], pair[1]);
             let digest = |at: usize| self.replicas[at].statistics(NET).unwrap().digest;
-            assert_eq!(digest(pair[0]), digest(pair[1]), "the digests of n{} and n{} differ", pair[0], pair[1]);
+            assert_eq!(
+                digest(pair[0]),
+                digest(pair[1]),
+                "the digests of n{} and n{} differ",
+                pair[0],
+                pair[1]
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::bundle::{BundleBuilder, Envelope, attachment_id};
-use super::common::{Common, Event};
+use super::common::Common;
 use super::message::{AttachmentId, FRAME_BUDGET, Frame, Holding, SessionKind};
 use super::network::Network;
 use super::ranges::Ranges;
@@ -73,7 +73,7 @@ impl Session {
                     if slot == network.own() {
                         let own = network.store.attachment(slot).map_or(0, |own| own.context().highest());
                         if context.highest() > own {
-                            common.events.push_back(Event::GenerationTaken);
+                            common.report_taken_generation();
                             continue;
                         }
                     }
@@ -253,19 +253,16 @@ fn is_expired((table, key): &Place, now: Instant) -> bool {
     table
         .records
         .get(key)
-        .is_some_and(|record| matches!(record.body, Body::Tombstone { expires } if expires <= now))
+        .is_some_and(|record| matches!(&record.body, Body::Tombstone { expires } if **expires <= now))
 }
 
 /// The records of an attachment with numbers within `low..=high`, live or buried, ascending.
 fn records_within(attachment: &Attachment, low: u64, high: u64) -> impl Iterator<Item = (u64, &Place)> {
-    let mut live = attachment.live().range(low..=high).peekable();
-    let mut buried = attachment.buried().range(low..=high).peekable();
-    std::iter::from_fn(move || {
-        let next = match (live.peek(), buried.peek()) {
-            (Some((a, _)), Some((b, _))) if a > b => buried.next(),
-            (Some(_), _) => live.next(),
-            (None, _) => buried.next(),
-        };
-        next.map(|(&number, place)| (number, place))
+    let mut live = attachment.live().range(low, high).peekable();
+    let mut buried = attachment.buried().range(low, high).peekable();
+    std::iter::from_fn(move || match (live.peek(), buried.peek()) {
+        (Some((a, _)), Some((b, _))) if a > b => buried.next(),
+        (Some(_), _) => live.next(),
+        (None, _) => buried.next(),
     })
 }

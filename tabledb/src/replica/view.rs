@@ -44,8 +44,9 @@ impl Tag {
 pub(crate) enum Body {
     Live(Value),
     /// The original keeps the value in its tombstones; nobody reads it there, and it is most of the memory.
+    /// Boxed: tombstones are few, and every record would be larger by the room for an instant.
     Tombstone {
-        expires: Instant,
+        expires: Box<Instant>,
     },
 }
 

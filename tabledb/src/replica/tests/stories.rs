@@ -14,7 +14,9 @@ fn delete_overtakes_create() {
     cluster.delete(0, "k");
     cluster.run(Duration::from_millis(5));
     let held = cluster.held.take().unwrap();
-    let of = |to: usize| held.iter().filter(move |(from, t, _)| (*from, *t) == (0, to)).map(|(_, _, bytes)| bytes.clone());
+    let of = |to: usize| {
+        held.iter().filter(move |(from, t, _)| (*from, *t) == (0, to)).map(|(_, _, bytes)| bytes.clone())
+    };
     let to_1: Vec<_> = of(1).collect();
     assert_eq!(to_1.len(), 2, "a create and a delete");
     // n2 gets only the create; n1 the delete first, then the create.
@@ -50,7 +52,8 @@ fn leave_and_rejoin_reordered() {
     cluster.run(Duration::from_secs(3));
     cluster.heal();
     let held = cluster.held.take().unwrap();
-    let to_1: Vec<_> = held.into_iter().filter(|(from, to, _)| (*from, *to) == (0, 1)).map(|(_, _, b)| b).collect();
+    let to_1: Vec<_> =
+        held.into_iter().filter(|(from, to, _)| (*from, *to) == (0, 1)).map(|(_, _, b)| b).collect();
     assert!(to_1.len() >= 3, "{}", to_1.len());
     for bytes in to_1.iter().rev() {
         cluster.deliver(0, 1, bytes);
@@ -196,7 +199,7 @@ fn a_generation_used_twice_is_noticed() {
     cluster.join(0);
     cluster.create(0, "new", "y");
     cluster.settle();
-    assert!(cluster.events[0].contains(&Event::GenerationTaken));
+    assert!(cluster.events[0].contains(&Event::GenerationTaken { generation: 1 }));
     let now = cluster.now;
     cluster.replicas[0].renew(2, now);
     cluster.alive(1, 0);

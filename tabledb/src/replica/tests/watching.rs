@@ -73,10 +73,7 @@ fn filters_choose_network_table_and_owner() {
         database.create(network, name, "k", *b"v").unwrap();
     }
     let mut count = |watch: &mut crate::Watch| std::iter::from_fn(|| watch.try_next()).count();
-    assert_eq!(
-        [&mut all, &mut net, &mut table, &mut both, &mut others].map(&mut count),
-        [4, 2, 2, 1, 0]
-    );
+    assert_eq!([&mut all, &mut net, &mut table, &mut both, &mut others].map(&mut count), [4, 2, 2, 1, 0]);
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! The store beside its limit: each operation next to the same one on a bare `DashMap` of the same keys and values.
+//!
+//! `cargo bench -p tabledb --bench store` prints the times, then the ratios of the medians and the memory of an entry.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use dashmap::DashMap;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tabledb::{Config, NodeId, NodeName, TableDb};
+
+const ENTRIES: usize = 100_000;
+const VALUE: [u8; 100] = [7; 100];
+
+type Bare = DashMap<Arc<str>, Arc<[u8]>>;
+
+fn key(n: usize) -> String {
+    format!("k{n:09}")
+}
+
+fn database() -> TableDb {
+    let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("bench").unwrap(), 1))).unwrap();
+    tables.join_network("net").unwrap();
+    tables
+}
+
+fn filled(keys: &[String]) -> (TableDb, Bare) {
+    let (tables, bare) = (database(), Bare::new());
+    for key in keys {
+        tables.create("net", "table", key, VALUE).unwrap();
+        bare.insert(key.as_str().into(), VALUE.into());
+    }
+    (tables, bare)
+}
+
+fn writes(c: &mut Criterion, keys: &[String]) {
+    let mut group = c.benchmark_group("create 100,000 entries");
+    group.throughput(Throughput::Elements(ENTRIES as u64)).sample_size(20);
+    group.bench_function("tabledb", |b| {
+        b.iter_batched(
+            database,
+            |tables| {
+                for key in keys {
+                    tables.create("net", "table", key, VALUE).unwrap();
+                }
+                tables
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("bare DashMap", |b| {
+        b.iter_batched(
+            Bare::new,
+            |bare| {
+                for key in keys {
+                    bare.insert(key.as_str().into(), VALUE.into());
+                }
+                bare
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+
+    let (tables, bare) = filled(keys);
+    let mut group = c.benchmark_group("update one of 100,000");
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    group.bench_function("tabledb", |b| {
+        b.iter(|| tables.update("net", "table", &keys[rng.random_range(0..ENTRIES)], VALUE).unwrap());
+    });
+    group.bench_function("bare DashMap", |b| {
+        b.iter(|| bare.insert(keys[rng.random_range(0..ENTRIES)].as_str().into(), VALUE.into()));
+    });
+    group.finish();
+}
+
+fn reads(c: &mut Criterion, keys: &[String]) {
+    let (tables, bare) = filled(keys);
+    for threads in [1, 2] {
+        let mut group = c.benchmark_group(format!("get one of 100,000, {threads} thread(s)"));
+        group.bench_function(BenchmarkId::from_parameter("tabledb"), |b| {
+            b.iter_custom(|times| {
+                on_threads(threads, times, keys, |key| tables.get("net", "table", key).is_some())
+            });
+        });
+        group.bench_function(BenchmarkId::from_parameter("bare DashMap"), |b| {
+            b.iter_custom(|times| {
+                on_threads(threads, times, keys, |key| bare.get(key).map(|v| v.clone()).is_some())
+            });
+        });
+        group.finish();
+    }
+    let mut group = c.benchmark_group("walk 100,000");
+    group.throughput(Throughput::Elements(ENTRIES as u64)).sample_size(20);
+    group.bench_function("tabledb", |b| b.iter(|| tables.entries("net", "table").len()));
+    group.bench_function("bare DashMap, sorted", |b| {
+        b.iter(|| {
+            let mut all: Vec<_> = bare.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
+            all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            all.len()
+        });
+    });
+    group.finish();
+}
+
+/// Each thread does `times` look-ups of random keys; the time is that of all of them together.
+fn on_threads(
+    threads: usize,
+    times: u64,
+    keys: &[String],
+    look_up: impl Fn(&str) -> bool + Sync,
+) -> Duration {
+    let start = now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let look_up = &look_up;
+            scope.spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(thread as u64);
+                for _ in 0..times {
+                    assert!(black_box(look_up(&keys[rng.random_range(0..ENTRIES)])));
+                }
+            });
+        }
+    });
+    start.elapsed()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Queueing: how long it takes to create 10,000 entries on a node with members to tell, none of which takes anything.
+fn queueing(c: &mut Criterion, keys: &[String]) {
+    let mut group = c.benchmark_group("create with 10,000 queued");
+    group.throughput(Throughput::Elements(10_000)).sample_size(20);
+    group.bench_function("tabledb", |b| {
+        b.iter_batched(
+            || {
+                let tables = database();
+                for at in 0..4 {
+                    let life = NodeId::new(NodeName::new(&format!("member-{at}")).unwrap(), 1);
+                    tables.replica().handle_owner_alive(&life, now());
+                }
+                tables
+            },
+            |tables| {
+                for key in &keys[..10_000] {
+                    tables.create("net", "table", key, VALUE).unwrap();
+                }
+                tables
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// An allocator that counts what is allocated now.
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+fn memory(keys: &[String]) {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+    };
+    let _ = (Counting, ALLOCATED.load(Ordering::Relaxed));
+    let before = resident();
+    let tables = database();
+    for key in keys {
+        tables.create("net", "table", key, VALUE).unwrap();
+    }
+    let after_tables = resident();
+    let bare = Bare::new();
+    for key in keys {
+        bare.insert(key.as_str().into(), VALUE.into());
+    }
+    let after_bare = resident();
+    let each = |bytes: usize| bytes / keys.len();
+    println!(
+        "memory an entry (10 B key, 100 B value, {} entries): tabledb {} B, bare DashMap {} B",
+        keys.len(),
+        each(after_tables - before),
+        each(after_bare - after_tables)
+    );
+    black_box((tables, bare));
+}
+
+fn main() {
+    let many: Vec<String> = (0..500_000).map(key).collect();
+    memory(&many);
+    let keys = &many[..ENTRIES];
+    let mut c = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(3));
+    writes(&mut c, keys);
+    queueing(&mut c, keys);
+    reads(&mut c, keys);
+    c.final_summary();
+}

@@ -1,0 +1,146 @@
+//! Where the records of an attachment's numbers lie.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::store::Place;
+
+/// So many numbers share a chunk.
+const SPAN: u64 = 64;
+
+/// A map from numbers to places, for numbers that mostly arrive in ascending order.
+///
+/// A tree of small sorted arrays: a plain B-tree is left half empty by ascending insertion, which would cost twice the
+/// memory for each entry. Everything is O(log n); appending touches the last array only.
+#[derive(Debug, Default)]
+pub(crate) struct NumberIndex {
+    chunks: BTreeMap<u64, Vec<(u8, Place)>>,
+    count: usize,
+}
+
+fn split(number: u64) -> (u64, u8) {
+    (number / SPAN, (number % SPAN) as u8)
+}
+
+impl NumberIndex {
+    /// How many numbers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Place> {
+        let (chunk, offset) = split(number);
+        let chunk = self.chunks.get(&chunk)?;
+        let at = chunk.binary_search_by_key(&offset, |&(offset, _)| offset).ok()?;
+        Some(&chunk[at].1)
+    }
+
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.get(number).is_some()
+    }
+
+    /// Puts a number in, in place of what was there.
+    pub(crate) fn insert(&mut self, number: u64, place: Place) {
+        let (chunk, offset) = split(number);
+        let chunk = self.chunks.entry(chunk).or_default();
+        if chunk.last().is_none_or(|&(last, _)| last < offset) {
+            chunk.push((offset, place));
+        } else {
+            match chunk.binary_search_by_key(&offset, |&(offset, _)| offset) {
+                Ok(at) => {
+                    chunk[at].1 = place;
+                    return;
+                }
+                Err(at) => chunk.insert(at, (offset, place)),
+            }
+        }
+        self.count += 1;
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Place> {
+        let (key, offset) = split(number);
+        let chunk = self.chunks.get_mut(&key)?;
+        let at = chunk.binary_search_by_key(&offset, |&(offset, _)| offset).ok()?;
+        let (_, place) = chunk.remove(at);
+        self.count -= 1;
+        if chunk.is_empty() {
+            self.chunks.remove(&key);
+        } else if chunk.len() * 4 <= chunk.capacity() {
+            // What many updates leave behind must not keep the room of what was there.
+            chunk.shrink_to(chunk.len() * 2);
+        }
+        Some(place)
+    }
+
+    /// The numbers within `low..=high`, ascending, with their places.
+    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Place)> {
+        // An empty range is no range to a BTreeMap.
+        let chunks = (Bound::Included(low.min(high) / SPAN), Bound::Included(high / SPAN));
+        self.chunks
+            .range(chunks)
+            .flat_map(|(&chunk, places)| {
+                places.iter().map(move |(offset, place)| (chunk * SPAN + u64::from(*offset), place))
+            })
+            .filter(move |&(number, _)| low <= number && number <= high)
+    }
+
+    /// All numbers, ascending, with their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Place)> {
+        self.range(0, u64::MAX)
+    }
+
+    /// All places, in the order of their numbers.
+    pub(crate) fn into_places(self) -> impl Iterator<Item = Place> {
+        self.chunks.into_values().flatten().map(|(_, place)| place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use dashmap::DashMap;
+    use proptest::prelude::*;
+
+    use super::super::view::Table;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(
+            operations in proptest::collection::vec((any::<bool>(), 1u64..500), 0..400),
+            low in 0u64..500,
+            high in 0u64..500,
+        ) {
+            let table = Arc::new(Table { name: "t".into(), records: DashMap::new() });
+            let (mut index, mut model) = (NumberIndex::default(), BTreeMap::<u64, Arc<str>>::new());
+            for (put, number) in operations {
+                if put {
+                    let key: Arc<str> = format!("{number}-{}", model.len()).into();
+                    index.insert(number, (table.clone(), key.clone()));
+                    model.insert(number, key);
+                } else {
+                    prop_assert_eq!(index.remove(number).map(|(_, key)| key), model.remove(&number));
+                }
+                prop_assert_eq!(index.len(), model.len());
+                prop_assert_eq!(index.is_empty(), model.is_empty());
+            }
+            let keys = |places: Vec<(u64, &Place)>| {
+                places.into_iter().map(|(number, (_, key))| (number, key.clone())).collect::<Vec<_>>()
+            };
+            let expected = |low, high| model.iter().filter(move |&(&n, _)| low <= n && n <= high).map(|(&n, k)| (n, k.clone()));
+            prop_assert_eq!(keys(index.iter().collect()), expected(0, 1000).collect::<Vec<_>>());
+            prop_assert_eq!(keys(index.range(low, high).collect()), expected(low, high).collect::<Vec<_>>());
+            for number in 0..500 {
+                prop_assert_eq!(index.contains(number), model.contains_key(&number));
+            }
+            let places: Vec<_> = index.into_places().map(|(_, key)| key).collect();
+            prop_assert_eq!(places, model.into_values().collect::<Vec<_>>());
+        }
+    }
+}
