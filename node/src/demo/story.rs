@@ -229,7 +229,7 @@ impl<'a> Story<'a> {
             self.create(writer, key, value)?;
         }
         let took = watch.until(|_| self.stage.agree(self.records.len())).await;
-        self.agreed(took, &format!("it has registered its {} again; every node shows them", own.len()))
+        self.agreed(took, &format!("it registered its {} again; every node shows them", own.len()))
     }
 
     fn create(&mut self, writer: usize, key: &str, value: &str) -> Result<(), String> {
