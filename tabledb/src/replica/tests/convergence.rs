@@ -158,3 +158,37 @@ fn one_dead_entry_among_many_is_found_by_descent() {
     assert_eq!(cluster.get(2, "key-12345"), None);
     assert!(cluster.bytes - before < 20_000, "{} bytes for one difference in 20,000", cluster.bytes - before);
 }
+
+#[test]
+fn in_a_larger_network_news_is_relayed_and_everyone_gets_it() {
+    let mut cluster = Cluster::joined(30);
+    cluster.run(Duration::from_secs(10));
+    let before = (cluster.datagrams, cluster.frames);
+    cluster.create(7, "k", "v");
+    cluster.run(Duration::from_millis(20));
+    let reached = (0..30).filter(|&at| cluster.get(at, "k").is_some()).count();
+    assert!(reached >= 25, "the first wave reached {reached} of 30");
+    assert!(cluster.datagrams - before.0 <= 30 * 4, "{} datagrams", cluster.datagrams - before.0);
+    assert_eq!(cluster.frames, before.1, "no stream yet");
+    cluster.settle();
+    for at in 0..30 {
+        assert_eq!(cluster.get(at, "k").as_deref(), Some("v"), "n{at}");
+    }
+}
+
+#[test]
+fn in_a_larger_network_a_backlog_is_pushed_on_and_arrives_about_once() {
+    let mut cluster = Cluster::joined(20);
+    cluster.run(Duration::from_secs(10));
+    let before = cluster.bytes;
+    for n in 0..1000 {
+        cluster.create(0, &format!("key-{n:05}"), &"x".repeat(100));
+    }
+    cluster.run(Duration::from_millis(300));
+    for at in 0..20 {
+        assert_eq!(cluster.shown(at).len(), 1000, "n{at}");
+    }
+    let payload = 19 * 1000 * 130;
+    let sent = cluster.bytes - before;
+    assert!(sent < payload * 3 / 2, "{sent} bytes, where every entry once is {payload}");
+}
