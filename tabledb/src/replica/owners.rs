@@ -267,3 +267,96 @@ fn list(owner: &NodeId, version: u64, networks: &BTreeMap<Arc<str>, u64>) -> Lis
     let networks = networks.iter().map(|(name, &epoch)| (name.to_string(), epoch)).collect();
     List { owner: owner.clone(), version, networks }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> NodeName {
+        NodeName::new(name).unwrap()
+    }
+
+    fn list_at(generation: u64, version: u64, networks: &[(&str, u64)]) -> List {
+        let networks = networks.iter().map(|&(name, epoch)| (name.to_owned(), epoch)).collect();
+        List { owner: NodeId::new(name("a"), generation), version, networks }
+    }
+
+    /// We are "me", on the network since epoch 2; "a" lives in generation 5 and is on it since epoch 3 by a list of
+    /// version 4.
+    fn owners() -> Owners {
+        let mut owners = Owners::new(NodeId::new(name("me"), 1));
+        assert_eq!(owners.join("net".into()), 2);
+        owners.admit(&NodeId::new(name("a"), 5));
+        assert!(owners.update(&list_at(5, 4, &[("net", 3)])).is_some());
+        owners
+    }
+
+    #[test]
+    fn the_gate_lets_in_what_the_list_says_and_what_may_be_later() {
+        let owners = owners();
+        let gate = |generation, epoch, held| owners.gate("net", "a", generation, epoch, held);
+        assert_eq!(gate(5, 3, None), Gate::Attached);
+        assert_eq!(gate(5, 3, Some(3)), Gate::Attached);
+        assert_eq!(gate(5, 2, None), Gate::Refused, "an epoch that the list does not know has ended");
+        assert_eq!(gate(5, 4, Some(3)), Gate::Refused, "so has one up to the list's version");
+        assert_eq!(gate(5, 5, Some(3)), Gate::Provisional, "the list may be older");
+        assert_eq!(gate(5, 7, Some(7)), Gate::Attached);
+        assert_eq!(gate(5, 6, Some(7)), Gate::Refused, "a late event of an ended provisional epoch");
+        assert_eq!(gate(4, 3, None), Gate::Refused, "an earlier life");
+        assert_eq!(gate(6, 3, None), Gate::UnknownLife, "a later life, of which membership has not told");
+        assert_eq!(owners.gate("net", "b", 1, 1, None), Gate::UnknownLife);
+        assert_eq!(owners.gate("other", "a", 5, 3, None), Gate::Refused, "another network");
+    }
+
+    #[test]
+    fn failure_does_not_shut_the_gate() {
+        let mut owners = owners();
+        owners.set_alive("a", false);
+        assert_eq!(owners.gate("net", "a", 5, 3, None), Gate::Attached);
+    }
+
+    #[test]
+    fn nobody_speaks_of_us_but_of_our_present_attachment() {
+        let mut owners = owners();
+        assert_eq!(owners.gate("net", "me", 1, 2, None), Gate::Attached);
+        assert_eq!(owners.gate("net", "me", 1, 9, None), Gate::Refused);
+        assert_eq!(owners.gate("net", "me", 2, 2, None), Gate::Refused);
+        owners.leave("net");
+        assert_eq!(owners.gate("net", "me", 1, 2, None), Gate::Refused);
+    }
+
+    #[test]
+    fn only_a_later_list_of_the_same_life_is_news() {
+        let mut owners = owners();
+        assert_eq!(owners.update(&list_at(5, 4, &[])), None, "the same version");
+        assert_eq!(owners.update(&list_at(4, 9, &[])), None, "an earlier life");
+        let former = owners.update(&list_at(5, 6, &[("net", 6)])).unwrap();
+        assert_eq!(former.into_values().collect::<Vec<_>>(), [3]);
+        assert_eq!(owners.update(&list_at(5, 5, &[])), None, "a late one");
+    }
+
+    #[test]
+    fn a_list_that_comes_before_its_life_is_kept() {
+        let mut owners = owners();
+        assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), None);
+        assert_eq!(owners.update(&list_at(6, 1, &[])), None, "an earlier one does not replace it");
+        owners.remove("a");
+        assert_eq!(owners.admit(&NodeId::new(name("a"), 6)), Some(list_at(6, 2, &[("net", 2)])));
+        assert_eq!(owners.list_version_of("a"), 0, "the caller takes it in");
+    }
+
+    #[test]
+    fn heads_tell_who_is_behind() {
+        let mut owners = owners();
+        let head = |generation, version| ListHead { owner: NodeId::new(name("a"), generation), version };
+        assert!(
+            owners.is_behind(&head(5, 5)) && !owners.is_behind(&head(5, 4)) && !owners.is_behind(&head(6, 9))
+        );
+        assert!(
+            owners.is_ahead(&head(5, 3)) && !owners.is_ahead(&head(5, 4)) && owners.is_ahead(&head(4, 9))
+        );
+        let before = owners.lists_digest();
+        owners.join("more".into());
+        assert_ne!(owners.lists_digest(), before);
+    }
+}

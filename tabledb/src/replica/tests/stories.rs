@@ -270,3 +270,25 @@ fn times_far_in_the_future_are_not_believed() {
     cluster.create(1, "k", "now");
     assert_eq!(cluster.get(1, "k").as_deref(), Some("now"));
 }
+
+/// An event names what it replaced, so that the old value cannot come in after the new one is gone with its writer.
+#[test]
+fn what_was_replaced_is_dead_from_the_moment_the_replacement_is_known() {
+    let mut cluster = Cluster::joined(3);
+    cluster.held = Some(Vec::new());
+    cluster.create(0, "k", "old");
+    cluster.run(Duration::from_millis(5));
+    let creates = cluster.held.take().unwrap();
+    for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 1) {
+        cluster.deliver(*from, *to, bytes);
+    }
+    cluster.update(1, "k", "new");
+    cluster.run(Duration::from_millis(5));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("new"));
+    let (life, now) = (cluster.replicas[1].node().clone(), cluster.now);
+    cluster.replicas[2].handle_owner_gone(&life, now);
+    for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 2) {
+        cluster.deliver(*from, *to, bytes);
+    }
+    assert_eq!(cluster.get(2, "k"), None);
+}
