@@ -1,0 +1,11 @@
+//! Clusters of nodes in one process, over real QUIC on loopback, on ports that the system chooses.
+
+mod cluster;
+mod departing;
+mod joining;
+mod links;
+mod refusing;
+mod report;
+mod tables;
+mod waiting;
+mod watching;

@@ -1,0 +1,90 @@
+//! Nodes that are not let in, and how both sides come to know.
+
+use membership::State;
+use node::{JoinClusterError, Node, NodeConfig};
+use transport::{ClusterName, KeySet, Secret, Statistics, generate_secret};
+
+use crate::cluster::{Cluster, create};
+
+/// A try of `stranger` to join through a, which must fail.
+async fn refused(cluster: &Cluster, stranger: &Node) -> JoinClusterError {
+    let seed = cluster.node("a").advertised_address().to_string();
+    match stranger.join(&[seed]).await {
+        Err(error) => error,
+        Ok(answered) => panic!("{answered} seeds took the stranger in\n{cluster}"),
+    }
+}
+
+/// Waits until one of them has counted the refusal: who checks first depends on the handshake.
+async fn count_the_refusal(cluster: &Cluster, stranger: &Node, count: fn(&Statistics) -> u64) {
+    let nodes = [cluster.node("a"), stranger];
+    cluster
+        .eventually("both sides have counted a refusal", || {
+            let [ours, theirs] = nodes.map(|node| node.transport().statistics());
+            let sees = |node: &Statistics| count(node) > 0 || node.refused_by_peer > 0;
+            sees(&ours) && sees(&theirs) && count(&ours) + count(&theirs) > 0
+        })
+        .await;
+    for node in nodes {
+        assert!(node.transport().connections().is_empty() || !std::ptr::eq(node, stranger), "{cluster}");
+    }
+}
+
+/// Whether a and b are by themselves as they were before.
+async fn are_undisturbed(cluster: &Cluster) {
+    cluster.know_each_other().await;
+    for (_, node) in cluster.nodes() {
+        assert_eq!(node.members().len(), 2, "{cluster}");
+        assert_eq!(node.membership_statistics().suspicions, 0, "{cluster}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_secret_is_not_let_in() {
+    let cluster = Cluster::of(&["a", "b"]).await;
+    let keys = KeySet::new(Secret::parse(&generate_secret()).unwrap());
+    let stranger = Node::start(NodeConfig { keys, ..cluster.config("stranger") }).await.unwrap();
+    let error = refused(&cluster, &stranger).await;
+    assert!(matches!(error, JoinClusterError::NoAnswer(_)), "{error}");
+    count_the_refusal(&cluster, &stranger, |counted| counted.refused_unknown_secret).await;
+    are_undisturbed(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_cluster_is_not_let_in() {
+    let cluster = Cluster::of(&["a", "b"]).await;
+    let other = ClusterName::new("another").unwrap();
+    let stranger = Node::start(NodeConfig { cluster: other, ..cluster.config("stranger") }).await.unwrap();
+    let error = refused(&cluster, &stranger).await;
+    assert!(matches!(error, JoinClusterError::NoAnswer(_)), "{error}");
+    count_the_refusal(&cluster, &stranger, |counted| counted.refused_cluster).await;
+    are_undisturbed(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_name_is_taken_is_refused_and_the_holder_is_not_disturbed() {
+    let cluster = Cluster::on_network(&["a", "b", "c"]).await;
+    let holder = cluster.node("b");
+    create(holder, "k", "the holder's");
+    cluster.show("k", Some("the holder's")).await;
+    let second = Node::start(cluster.config("b")).await.unwrap();
+
+    let error = refused(&cluster, &second).await;
+    let text = error.to_string();
+    let JoinClusterError::NameInUse { name, holder: at, own } = error else { panic!("{text}\n{cluster}") };
+    assert_eq!((name, at, own), (holder.id().name, holder.advertised_address(), second.advertised_address()));
+    for address in [at, own] {
+        assert!(text.contains(&address.to_string()), "{address} is not in {text:?}");
+    }
+    let told = || cluster.nodes().any(|(_, node)| node.membership_statistics().name_conflicts > 0);
+    cluster.eventually("the cluster's side is told too", told).await;
+
+    cluster.know_each_other().await;
+    for (_, node) in cluster.nodes() {
+        let members = node.members();
+        let member = members.iter().find(|member| member.name().as_str() == "b").expect("just seen");
+        assert_eq!((member.state, member.record.address), (State::Alive, at), "{cluster}");
+    }
+    cluster.show("k", Some("the holder's")).await;
+    assert_eq!(second.members().len(), 1, "the second is by itself: {:?}", second.members());
+}
