@@ -281,7 +281,8 @@ impl Membership {
         self.flush(now);
     }
 
-    /// The connection to a node broke: a hint to probe it now, never a verdict.
+    /// The connection to a node broke: a hint to probe it now, never a verdict. Not for connections that were closed
+    /// on purpose, because they were idle say: probing the node would open them again.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
         self.probe_hinted(peer, now);
         self.flush(now);

@@ -220,6 +220,11 @@ impl PacketBuilder {
         true
     }
 
+    /// Leaves room for this many more bytes at most.
+    pub(crate) fn limit_room(&mut self, most: usize) {
+        self.room = self.room.min(most);
+    }
+
     /// The most bytes a message may have that still fits.
     pub(crate) fn room(&self) -> usize {
         self.room.saturating_sub(MESSAGE_OVERHEAD)

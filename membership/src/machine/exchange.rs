@@ -549,16 +549,19 @@ impl Membership {
         self.break_off(stream, SeedFailure::TimedOut, now);
     }
 
-    /// Gives up a stream whose answer is no longer needed.
+    /// Gives up a stream whose answer is no longer needed, unless the answer came on this very stream, which then ends
+    /// by itself.
     pub(super) fn drop_stream(&mut self, stream: StreamId) {
-        if self.take_exchange(stream).is_some() {
+        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.heard_all) {
+            self.take_exchange(stream);
             self.urgent.push_back(Transmit::CloseStream { stream });
         }
     }
 
     pub(super) fn drop_all_streams(&mut self) {
-        while let Some(stream) = self.exchanges.keys().next().copied() {
-            self.drop_stream(stream);
+        for stream in self.exchanges.keys().copied().collect::<Vec<_>>() {
+            self.take_exchange(stream);
+            self.urgent.push_back(Transmit::CloseStream { stream });
         }
     }
 

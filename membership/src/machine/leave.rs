@@ -46,11 +46,15 @@ impl Membership {
         for seed in self.seeds.keys().copied().collect::<Vec<_>>() {
             self.seeds.remove(&seed);
         }
-        // The good-bye replaces whatever this node was about to say about itself.
-        self.announce();
-        let members = match self.roster.active().len() <= self.config.broadcast_to_all {
-            true => self.roster.active().names().to_vec(),
-            false => self.roster.active().sample(self.config.broadcast_fanout * 2, &[], &mut self.rng),
+        let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
+        let members = if everybody {
+            // Nothing that was to be said about this node is true any more, and all are told directly.
+            let me = self.me.name().clone();
+            self.broadcasts.remove(me.as_str());
+            self.roster.active().names().to_vec()
+        } else {
+            self.announce();
+            self.roster.active().sample(self.config.broadcast_fanout * 2, &[], &mut self.rng)
         };
         let mut asked = BTreeMap::new();
         for member in members {

@@ -15,7 +15,7 @@ use super::Membership;
 use super::claims::Origin;
 
 /// How many datagrams are remembered in case they turn out not to have been sent.
-const MOST_CHARGED: usize = 256;
+const MOST_CHARGED: usize = 1024;
 
 impl Membership {
     /// Acts on every message of a packet. What is to be answered to the sender is added to `replies`.
@@ -127,6 +127,8 @@ impl Membership {
         for message in messages {
             packet.add(codec::encode(&message).into());
         }
+        // A stream may never get through: no more news is staked on it than on a datagram.
+        packet.limit_room(self.config.datagram_budget);
         let limit = self.retransmit_limit();
         self.broadcasts.fill(&mut packet, limit);
         packet.finish()

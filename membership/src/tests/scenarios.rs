@@ -97,6 +97,31 @@ fn a_process_that_stood_still_accuses_nobody_and_returns() {
 }
 
 #[test]
+fn a_starved_process_fails_nobody_else() {
+    for seed in 0..4 {
+        let mut network = Network::joined(seed, Config::lan(), 10);
+        network.run(SECOND * 2);
+        network.forget_events();
+        for _ in 0..40 {
+            network.pause(3, SECOND * 3);
+            network.run(SECOND * 3 + MILLI * 200);
+        }
+        let others = network.events().filter(|(_, event)| match event {
+            Event::Failed(id) => id.name.as_str() != "n3",
+            _ => false,
+        });
+        assert_eq!(others.count(), 0, "seed {seed}");
+        let accusations = network.machine(3).statistics().probes_failed;
+        assert!(
+            accusations <= 40,
+            "it accuses no more often than it probes, and it probes rarely: {accusations}"
+        );
+        assert!(network.machine(3).health_score() > 0);
+        network.until("all is well", SECOND * 15, |network| network.all_know_all());
+    }
+}
+
+#[test]
 fn a_partition_heals_by_itself() {
     for seed in 0..3 {
         let mut network = Network::joined(seed, Config::lan(), 10);

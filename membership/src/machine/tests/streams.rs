@@ -54,7 +54,7 @@ fn a_join_exchanges_lists_and_tells_when_it_is_done() {
         "it tells the others"
     );
     // What it learned it does not pass on: the others have long known it.
-    lone.pass_in_peace(SECOND);
+    lone.pass(MILLI * 450);
     let passed_on = lone.sent().iter().any(|sent| {
         sent.messages
             .iter()
@@ -195,15 +195,16 @@ fn a_node_held_failed_learns_it_in_the_greeting_and_returns_in_one_exchange() {
     let mut lone = Lone::among(3, |_| ());
     lone.receive("b", failed("a", 0));
     lone.quiet();
-    let (stream, to) = loop {
+    let called = (0..100).find_map(|_| {
         lone.pass_in_peace(MILLI * 100);
-        if let Some(opened) = lone.opened.pop() {
-            if opened.1.name == Some(name("a")) {
-                break opened;
-            }
-            lone.machine.handle_stream_closed(opened.0, lone.now);
+        let (stream, to) = lone.opened.pop()?;
+        if to.name == Some(name("a")) {
+            return Some((stream, to));
         }
-    };
+        lone.machine.handle_stream_closed(stream, lone.now);
+        None
+    });
+    let (stream, to) = called.expect("the failed member is called");
     assert_eq!(to.address, Lone::at("a"));
     let frames = lone.frames(stream);
     let [Frame::Hello(greeting)] = &frames[..] else { panic!("{frames:?}") };
