@@ -627,8 +627,10 @@ impl Replica {
                 SessionKind::Lists => continue,
             }
             let (peer, kind) = (request.peer, request.kind);
-            let session =
-                Session::open(stream, peer.clone(), kind, request.slots, network, &mut self.common, now);
+            let slots = request.slots;
+            let mut session =
+                Session::open(stream, peer.clone(), kind, slots, network, &mut self.common, now);
+            session.periodic = request.periodic;
             self.next_stream += 1;
             return Some(self.opened_session(stream, session, peer));
         }
@@ -844,6 +846,16 @@ impl Replica {
         network.receiving.retain(|_, &mut id| id != session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
         let completed = session.outcome == Some(Outcome::Completed);
+        if session.periodic && session.news > 0 {
+            // The quicker ways are to leave nothing for this one.
+            self.common.counters.periodic_finds += 1;
+            tracing::info!(
+                network = &*network.name,
+                peer = session.peer.as_str(),
+                found = session.news,
+                "the periodic comparison found differences"
+            );
+        }
         match session.kind {
             SessionKind::Full => {
                 let was_syncing = network.syncing.remove(&session.id).is_some();

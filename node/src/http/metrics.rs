@@ -42,13 +42,7 @@ pub fn membership_counts(counts: &membership::Statistics) -> Counts {
 
 /// What replication counts.
 pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
-    named!(
-        counts;
-        writes, news, gossip_sent, heads_sent, backlogs, sessions_opened, sessions_accepted, pulls,
-        syncs_completed, syncs_failed, fingerprint_syncs, periodic_syncs, periodic_finds, buried, reaped,
-        provisional, shown_uncompared, parked, watchers_lagged, refused_malformed, refused_not_member,
-        refused_unknown_life, refused_ended, refused_future, refused_too_long,
-    )
+    counts.iter().collect()
 }
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);

@@ -57,6 +57,8 @@ pub(crate) struct SessionRequest {
     pub(crate) peer: NodeName,
     /// For a pull or push: of which attachments.
     pub(crate) slots: BTreeSet<Slot>,
+    /// It is only the anti-entropy period that asks for it: nothing seems to be amiss.
+    pub(crate) periodic: bool,
 }
 
 /// The parts of a replica that every network needs a hand on.

@@ -14,66 +14,81 @@ pub(crate) enum Refusal {
     Busy,
 }
 
-/// Counts since the replica was made. They never go back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts since the replica was made. They never go back.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name, in the order of the fields.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
     /// Writes made here.
-    pub writes: u64,
+    writes,
     /// Numbers learned from peers.
-    pub news: u64,
+    news,
     /// Gossip datagrams sent.
-    pub gossip_sent: u64,
+    gossip_sent,
     /// Datagrams with heads alone sent.
-    pub heads_sent: u64,
+    heads_sent,
     /// Times there was more news than datagrams should carry.
-    pub backlogs: u64,
+    backlogs,
     /// Sessions opened here.
-    pub sessions_opened: u64,
+    sessions_opened,
     /// Sessions accepted from peers.
-    pub sessions_accepted: u64,
+    sessions_accepted,
     /// Pulls of what was missing.
-    pub pulls: u64,
+    pulls,
     /// Full syncs that came to their end.
-    pub syncs_completed: u64,
+    syncs_completed,
     /// Full syncs that did not.
-    pub syncs_failed: u64,
+    syncs_failed,
     /// Full syncs started because fingerprints differed.
-    pub fingerprint_syncs: u64,
+    fingerprint_syncs,
     /// Full syncs started because the anti-entropy period had passed.
-    pub periodic_syncs: u64,
+    periodic_syncs,
     /// Periodic syncs that found something: the quicker ways had missed it.
-    pub periodic_finds: u64,
+    periodic_finds,
     /// Live entries dropped because a peer that had seen them knew them to be dead.
-    pub buried: u64,
+    buried,
     /// Tombstones whose time came.
-    pub reaped: u64,
+    reaped,
     /// Attachments taken up from news, before the owner's list.
-    pub provisional: u64,
+    provisional,
     /// Attachments of returned owners shown without a comparison, because none was to be had in time.
-    pub shown_uncompared: u64,
+    shown_uncompared,
     /// Datagrams kept for membership to catch up.
-    pub parked: u64,
+    parked,
     /// Times a watcher fell behind.
-    pub watchers_lagged: u64,
+    watchers_lagged,
     /// Messages that did not decode, or contradicted themselves.
-    pub refused_malformed: u64,
+    refused_malformed,
     /// Messages about a network this node, or the sender, is not on.
-    pub refused_not_member: u64,
+    refused_not_member,
     /// News of lives that membership did not know in time.
-    pub refused_unknown_life: u64,
+    refused_unknown_life,
     /// News of attachments that have ended.
-    pub refused_ended: u64,
+    refused_ended,
     /// Messages with times too far ahead of the wall clock.
-    pub refused_future: u64,
+    refused_future,
     /// Events with names, keys or values beyond the limits.
-    pub refused_too_long: u64,
+    refused_too_long,
     /// Events beyond the entry limit of a network.
-    pub refused_full: u64,
+    refused_full,
     /// Frames out of turn.
-    pub refused_unexpected: u64,
+    refused_unexpected,
     /// Sessions beyond the limit.
-    pub refused_busy: u64,
+    refused_busy,
 }
 
 impl Counters {

@@ -709,6 +709,9 @@ impl Network {
             if self.syncing.is_empty() && !self.is_leaving() {
                 common.counters.periodic_syncs += 1;
                 self.sync_with_random(common);
+                if let Some(request) = common.requests.back_mut() {
+                    request.periodic = true;
+                }
             }
         }
         if self.store.next_expiry().is_some_and(|at| at <= now) {
@@ -879,7 +882,13 @@ impl Network {
     }
 
     fn request(&mut self, kind: SessionKind, peer: NodeName, slots: BTreeSet<Slot>, common: &mut Common) {
-        common.requests.push_back(SessionRequest { kind, network: self.name.clone(), peer, slots });
+        common.requests.push_back(SessionRequest {
+            kind,
+            network: self.name.clone(),
+            peer,
+            slots,
+            periodic: false,
+        });
     }
 }
 

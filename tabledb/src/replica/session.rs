@@ -67,6 +67,8 @@ pub(crate) struct Session {
     /// Lists learned, to be taken in by the replica.
     pub(crate) lists: Vec<super::message::List>,
     pub(crate) outcome: Option<Outcome>,
+    /// It was opened though nothing seemed to be amiss.
+    pub(crate) periodic: bool,
     /// The network has been told of the outcome.
     pub(crate) reported: bool,
     progress_at: Instant,
@@ -116,6 +118,7 @@ impl Session {
             news: 0,
             lists: Vec::new(),
             outcome: None,
+            periodic: false,
             reported: false,
             progress_at: now,
         }

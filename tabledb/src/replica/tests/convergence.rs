@@ -188,7 +188,25 @@ fn in_a_larger_network_a_backlog_is_pushed_on_and_arrives_about_once() {
     for at in 0..20 {
         assert_eq!(cluster.shown(at).len(), 1000, "n{at}");
     }
+    let pulls: u64 = cluster.replicas.iter().map(|replica| replica.counters().pulls).sum();
+    assert!(pulls <= 6, "{pulls} of 19 had to ask for it");
     let payload = 19 * 1000 * 130;
     let sent = cluster.bytes - before;
     assert!(sent < payload * 3 / 2, "{sent} bytes, where every entry once is {payload}");
+}
+
+#[test]
+fn the_periodic_comparison_says_when_it_found_something() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_secs(60));
+    let finds = |cluster: &Cluster| cluster.replicas.iter().map(|r| r.counters().periodic_finds).sum::<u64>();
+    assert_eq!(finds(&cluster), 0, "the quick ways had brought it");
+    cluster.part(0, 1);
+    cluster.update(0, "k", "w");
+    cluster.run(Duration::from_secs(10));
+    cluster.heal();
+    cluster.run(Duration::from_secs(60));
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("w"), "with neither probes nor heads");
+    assert_eq!(finds(&cluster), 1);
 }

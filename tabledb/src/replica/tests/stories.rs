@@ -35,7 +35,11 @@ fn delete_overtakes_create() {
     cluster.run(Duration::from_secs(2));
     assert_eq!(cluster.get(2, "k"), None, "heads told n2 of the delete");
     assert!(residual(&cluster, 1) <= at_first.saturating_sub(Duration::from_secs(2)));
-    assert!(residual(&cluster, 2) <= at_first, "a residual never grows");
+    let slack = Duration::from_millis(2);
+    assert!(
+        residual(&cluster, 2) <= residual(&cluster, 1) + slack,
+        "a residual travels, and does not start over"
+    );
 }
 
 /// A quick leave, rejoin and create, with the messages about them reordered.
