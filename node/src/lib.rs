@@ -1,11 +1,11 @@
 //! A networkdb node: the cluster's membership and the networks' tables, composed and driven over QUIC.
 
 pub mod cli;
+mod clock;
 pub mod config;
 mod config_file;
 pub mod config_values;
 pub mod demo;
-mod clock;
 mod driver;
 mod handle;
 pub mod http;
