@@ -40,7 +40,13 @@ impl Membership {
         }
     }
 
-    fn sync_with(&mut self, name: &NodeName, occasion: Occasion, compared: Option<(u64, u64)>, now: Instant) {
+    pub(super) fn sync_with(
+        &mut self,
+        name: &NodeName,
+        occasion: Occasion,
+        compared: Option<(u64, u64)>,
+        now: Instant,
+    ) {
         if self.leaving.is_some() || self.is_calling(name) {
             return;
         }

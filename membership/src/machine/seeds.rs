@@ -85,7 +85,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn seed_answered(&mut self, address: SocketAddr, id: NodeId, _now: Instant) {
+    pub(super) fn seed_answered(&mut self, address: SocketAddr, id: NodeId, now: Instant) {
         // Those that the seed has not told yet hear it from us.
         self.announce();
         let Some(seed) = self.seeds.get_mut(&address) else { return };
@@ -93,6 +93,16 @@ impl Membership {
         seed.until = None;
         seed.name = Some(id.name.clone());
         tracing::info!(node = %self.me.record.id, seed = %id, %address, members = self.alive_count(), "joined");
+        let of_others =
+            self.seeds.values().filter_map(|seed| seed.name.clone()).filter(|name| *name != id.name);
+        let others = of_others.collect::<BTreeSet<_>>();
+        if !others.is_empty() {
+            // Seeds that were strangers meet in us: neither was told of the other, since what a newcomer learns it does
+            // not pass on. Where they knew each other the fingerprints are equal, and that is all.
+            for name in others.iter().chain([&id.name]) {
+                self.sync_with(name, Occasion::Sync, None, now);
+            }
+        }
         self.events.push_back(Event::SeedAnswered { address, id });
     }
 

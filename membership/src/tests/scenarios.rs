@@ -33,6 +33,20 @@ fn nodes_join_through_one_seed_and_soon_know_each_other() {
 }
 
 #[test]
+fn strangers_meet_at_once_through_a_node_that_joins_them_all() {
+    for seed in 0..10 {
+        let mut network = Network::new(seed, Config::lan());
+        network.latency = (Duration::from_micros(1), Duration::from_micros(500));
+        for place in 0..4 {
+            network.start(&format!("n{place}"), 1);
+        }
+        network.join(0, &[1, 2, 3]);
+        let took = network.until("all know all", SECOND * 5, |network| network.all_know_all());
+        assert!(took < MILLI * 50, "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
 fn a_newcomer_is_known_everywhere_within_some_tens_of_milliseconds() {
     let mut network = Network::joined(1, Config::lan(), 25);
     network.latency = (Duration::from_micros(1), Duration::from_micros(50));
