@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use dashmap::DashMap;
 use rand::SeedableRng;
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 
@@ -53,7 +54,9 @@ use network::{Arrival, Network, Operation};
 use owners::Owners;
 use ranges::digest_bytes;
 use session::{Outcome, Session};
-use timing::{MAX_ACCEPTED_SESSIONS, MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, STILLNESS};
+use timing::{
+    MAX_ACCEPTED_SESSIONS, MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, RETRY, STILLNESS, UNLISTED_GRACE,
+};
 use watchers::Watchers;
 
 #[cfg(test)]
@@ -118,6 +121,8 @@ pub struct Replica {
     list_peers: VecDeque<NodeName>,
     lists_compared: BTreeMap<NodeName, (u64, u64, Instant)>,
     lists_still: (u64, Instant),
+    /// When somebody alive whose list has not come is asked for it.
+    unlisted_at: Option<Instant>,
     parked: VecDeque<Parked>,
     now: Instant,
 }
@@ -153,6 +158,7 @@ impl Replica {
             list_peers: VecDeque::new(),
             lists_compared: BTreeMap::new(),
             lists_still: (0, origin.now),
+            unlisted_at: None,
             parked: VecDeque::new(),
             now: origin.now,
         })
@@ -242,8 +248,14 @@ impl Replica {
                 if former.is_some() {
                     self.end_owner(life.name.as_str());
                 }
-                if let Some(list) = self.common.owners.admit(life) {
-                    self.handle_list(&list, now);
+                match self.common.owners.admit(life) {
+                    Some(list) => {
+                        self.handle_list(&list, now);
+                    }
+                    // Its news is on the way, or a list of lists. If not, somebody has to ask.
+                    None => {
+                        self.unlisted_at.get_or_insert(now + UNLISTED_GRACE);
+                    }
                 }
                 self.replay_parked(now);
             }
@@ -432,6 +444,15 @@ impl Replica {
             self.common.counters.refuse(Refusal::UnknownLife);
         }
         self.list_news.flush(&mut self.common, now);
+        if self.unlisted_at.is_some_and(|at| at <= now) {
+            // One exchange brings every list that the other has: to ask one of them is enough for now.
+            let unlisted: Vec<NodeName> = self.common.owners.unlisted().cloned().collect();
+            let chosen = unlisted.choose(&mut self.common.rng);
+            self.unlisted_at = chosen.map(|_| now + RETRY);
+            if let Some(owner) = chosen {
+                self.want_lists(owner);
+            }
+        }
     }
 
     // What its owner asks of it.
@@ -668,7 +689,10 @@ impl Replica {
         let networks = self.deadlines.first().map(|&(at, _)| at);
         let streams = self.streams.values().map(deadline_of).min();
         let parked = self.parked.front().map(|parked| parked.until);
-        [networks, streams, parked, self.list_news.next_deadline()].into_iter().flatten().min()
+        [networks, streams, parked, self.list_news.next_deadline(), self.unlisted_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a call other than the driver's own has brought a deadline nearer since this was last asked.

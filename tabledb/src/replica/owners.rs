@@ -254,6 +254,11 @@ impl Owners {
         }
     }
 
+    /// The alive others whose lists have not come.
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = &NodeName> {
+        self.others.iter().filter(|(_, owner)| owner.alive && owner.list_version == 0).map(|(name, _)| name)
+    }
+
     /// The alive others that are on `network` by their lists, ascending by name.
     pub(crate) fn members_of<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a NodeName> + 'a {
         self.others

@@ -40,6 +40,9 @@ pub(crate) const RETRY: Duration = Duration::from_millis(250);
 /// When news of a list is told again after the first time.
 pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
+/// How long the list of somebody new may be missing before it is asked for.
+pub(crate) const UNLISTED_GRACE: Duration = Duration::from_millis(50);
+
 /// Fingerprints count as different only when one's own has not changed for so long: in a busy network they practically
 /// never agree.
 pub(crate) const STILLNESS: Duration = Duration::from_secs(1);

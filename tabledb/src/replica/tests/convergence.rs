@@ -210,3 +210,18 @@ fn the_periodic_comparison_says_when_it_found_something() {
     assert_eq!(cluster.get(1, "k").as_deref(), Some("w"), "with neither probes nor heads");
     assert_eq!(finds(&cluster), 1);
 }
+
+#[test]
+fn members_who_were_on_a_network_before_they_met_find_each_other() {
+    let mut cluster = Cluster::strangers(4, |_| {});
+    cluster.lose_datagrams = true;
+    for at in 0..4 {
+        cluster.join(at);
+        cluster.create(at, &format!("of-{at}"), "v");
+    }
+    cluster.run(Duration::from_secs(1));
+    for at in 0..4 {
+        assert_eq!(cluster.replicas[at].network_peers(NET).len(), 4, "n{at}");
+        assert_eq!(cluster.shown(at).len(), 4, "n{at}");
+    }
+}
