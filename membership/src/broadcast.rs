@@ -313,8 +313,8 @@ mod tests {
         queue.push(name("n0"), vec![1; 40], Urgency::Others, true);
         let (_, charges) = fill(&mut queue, 100, 2);
         queue.push(name("n0"), vec![2; 40], Urgency::Others, true);
-        charges.into_iter().for_each(|charge| queue.refund(charge));
         assert_eq!(fill(&mut queue, 100, 2).0, [2]);
+        charges.into_iter().for_each(|charge| queue.refund(charge));
         assert_eq!(fill(&mut queue, 100, 2).0, [2]);
         assert!(queue.is_empty(), "the newer news was sent as often as allowed, no more");
     }

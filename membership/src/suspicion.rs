@@ -40,10 +40,7 @@ impl Suspicion {
 
     /// Counts an accuser; true if it is a new one whose confirmation matters.
     pub(crate) fn confirm(&mut self, accuser: &NodeName) -> bool {
-        if self.accusers.len() > self.wanted || self.accusers.contains(accuser) {
-            return false;
-        }
-        self.accusers.insert(accuser.clone())
+        self.accusers.len() <= self.wanted && self.accusers.insert(accuser.clone())
     }
 
     /// Adds time in which this process stood still.

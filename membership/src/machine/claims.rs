@@ -206,7 +206,12 @@ impl Membership {
         let me = &self.me.record.id;
         let event = match &before {
             None => {
-                tracing::info!(node = %me, member = %record.id, address = %record.address, "member joined");
+                // What a list teaches may be thousands of members; each of them is news elsewhere, not here.
+                if origin.list {
+                    tracing::debug!(node = %me, member = %record.id, address = %record.address, "member learned");
+                } else {
+                    tracing::info!(node = %me, member = %record.id, address = %record.address, "member joined");
+                }
                 Some(Event::Joined(record.clone()))
             }
             Some((old, announced)) if old.record.id != record.id => {
