@@ -349,6 +349,10 @@ impl Node {
 
     /// Leaves the cluster gracefully and stops, within `limit`. Always completes; a second call returns at once.
     pub async fn shutdown(&self, limit: Duration) {
+        if self.running.driver.lock().is_none() {
+            // Nobody would tell that the cluster has been left.
+            return;
+        }
         let deadline = Instant::now() + limit;
         let shared = self.shared();
         let left = shared.waiters.lock().cluster_left();

@@ -86,6 +86,15 @@ async fn shutting_down_completes_though_nobody_is_left_to_hear_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_shut_down_may_be_told_so_again() {
+    let cluster = Cluster::on_network(&["a", "b"]).await;
+    cluster.node("b").shutdown(Duration::from_secs(5)).await;
+    let day = Duration::from_secs(24 * 3600);
+    let ended = tokio::time::timeout(PATIENCE, cluster.node("b").shutdown(day)).await;
+    assert!(ended.is_ok(), "after {PATIENCE:?} the second call has not returned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_cluster_may_shut_down_at_once() {
     let cluster = Cluster::on_network(&["a", "b", "c", "d", "e"]).await;
     for (_, node) in cluster.nodes() {
@@ -191,11 +200,14 @@ async fn writes_go_on_while_nodes_come_and_go() {
     for round in 0..3 {
         let guest = cluster.start_joined(cluster.config(&format!("guest-{round}"))).await;
         guest.join_network(NET).await.unwrap();
-        create_many(&guest, 50);
+        let brought = create_many(&guest, 50);
         for name in ["a", "b"] {
             let key = format!("{name} in round {round}");
             create(cluster.node(name), &key, "1");
             wanted.insert(key, "1".to_owned());
+        }
+        for key in brought.keys() {
+            cluster.show(key, Some(&brought[key])).await;
         }
         let guest = cluster.take(&format!("guest-{round}"));
         match round % 2 {

@@ -7,7 +7,7 @@ use membership::State;
 use node::NodeConfig;
 use transport::{KeySet, Secret, generate_secret};
 
-use crate::cluster::{Cluster, NET, TABLE, create};
+use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};
 
 /// A port that is kept until the node that is to listen there starts.
 fn reserved_port() -> (UdpSocket, SocketAddr) {
@@ -57,6 +57,17 @@ async fn a_join_tells_how_many_seeds_answered_and_knows_them_when_it_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seeds_that_did_not_know_each_other_hear_of_each_other_from_the_one_that_joined_them() {
+    let mut cluster = Cluster::new();
+    for name in ["a", "b", "c", "d"] {
+        cluster.start(without_repair(cluster.config(name))).await;
+    }
+    let seeds = ["b", "c", "d"].map(|name| cluster.node(name).advertised_address().to_string());
+    cluster.node("a").join(&seeds).await.expect("all are up");
+    cluster.know_each_other().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seed_may_be_a_host_name() {
     let mut cluster = Cluster::new();
     let port = cluster.start(cluster.config("a")).await.advertised_address().port();
@@ -89,6 +100,21 @@ async fn networks_to_join_at_the_start_are_joined_with_the_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_holds_ten_thousand_entries_when_its_join_returns() {
+    let mut cluster = Cluster::on_network(&["a", "b", "c"]).await;
+    let mut wanted = create_many(cluster.node("a"), 6_000);
+    wanted.append(&mut create_many(cluster.node("b"), 3_000));
+    wanted.append(&mut create_many(cluster.node("c"), 1_000));
+    cluster.show_all(&wanted).await;
+    let newcomer = cluster.start_joined(cluster.config("newcomer")).await;
+    cluster.know_each_other().await;
+    newcomer.join_network(NET).await.unwrap();
+    let found = table(&newcomer);
+    assert!(found == wanted, "{} of {} entries\n{cluster}", found.len(), wanted.len());
+    cluster.show_all(&wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_is_one_again_after_all_its_seeds_restarted_at_once() {
     let mut cluster = Cluster::new();
     let mut configs = Vec::new();
@@ -109,6 +135,11 @@ async fn the_cluster_is_one_again_after_all_its_seeds_restarted_at_once() {
 
     cluster.crash("seed-1");
     cluster.crash("seed-2");
+    for other in ["other-1", "other-2"] {
+        for seed in ["seed-1", "seed-2"] {
+            cluster.holds(other, seed, State::Failed).await;
+        }
+    }
     for config in &configs[..2] {
         cluster.start(config.clone()).await;
     }
