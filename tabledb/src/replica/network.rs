@@ -17,7 +17,7 @@ use super::owners::Gate;
 use super::store::{Dot, Store, Visibility, Write};
 use super::timing::{
     COMPARISON_PATIENCE, DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, FINAL_SYNCS, FIRST_SYNC_TRIES,
-    HEADS_FAN_OUT, LEAVE_PATIENCE, MISSING_GRACE, RETRY, STILLNESS,
+    HEADS_FAN_OUT, LEAVE_PATIENCE, LISTS_PATIENCE, MISSING_GRACE, RETRY, STILLNESS,
 };
 use super::view::{Body, Slot};
 use crate::{Value, WriteError};
@@ -106,6 +106,7 @@ pub(crate) struct Network {
     awaiting: BTreeSet<Slot>,
     sync_at: Instant,
     anti_entropy_at: Instant,
+    joined_at: Instant,
     still_since: Instant,
     last_fingerprint: u64,
     compared: BTreeMap<NodeName, Compared>,
@@ -131,6 +132,7 @@ impl Network {
             syncing: BTreeMap::new(),
             awaiting: BTreeSet::new(),
             sync_at: now,
+            joined_at: now,
             still_since: now,
             last_fingerprint: 0,
             compared: BTreeMap::new(),
@@ -702,7 +704,7 @@ impl Network {
             && now >= self.sync_at
         {
             self.sync_at = now + RETRY;
-            self.first_sync(common);
+            self.first_sync(common, now);
         }
         if now >= self.anti_entropy_at {
             self.plan_anti_entropy(common, now);
@@ -720,8 +722,14 @@ impl Network {
         self.store.sweep_empty_tables();
     }
 
-    fn first_sync(&mut self, common: &mut Common) {
+    fn first_sync(&mut self, common: &mut Common, now: Instant) {
         if self.members(common).is_empty() {
+            if common.owners.unlisted().next().is_some() && now < self.joined_at + LISTS_PATIENCE {
+                // Somebody is there whose list has not come: a node that has just joined the cluster does not know
+                // yet who is on which network.
+                self.sync_at = now + MISSING_GRACE;
+                return;
+            }
             // Nobody is known to be here: ready as it is. Should somebody turn up, the first sync is made then.
             if let Phase::Joining { failures } = &mut self.phase
                 && *failures < FIRST_SYNC_TRIES

@@ -59,6 +59,10 @@ pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// With so many members the final sync is done.
 pub(crate) const FINAL_SYNCS: usize = 2;
 
+/// How long a network just joined waits for the lists of nodes that are known to be there before it takes itself for
+/// the first one on it.
+pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many members are tried for the first sync before the network counts as ready all the same.
 pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
 

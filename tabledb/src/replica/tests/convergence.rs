@@ -225,3 +225,18 @@ fn members_who_were_on_a_network_before_they_met_find_each_other() {
         assert_eq!(cluster.shown(at).len(), 4, "n{at}");
     }
 }
+
+#[test]
+fn a_node_new_to_the_cluster_is_not_ready_before_it_knows_who_is_on_the_network() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.create(0, "k", "v");
+    // n2 has just come and knows of nobody's networks.
+    cluster.join(2);
+    cluster.run(Duration::from_millis(1));
+    let ready = Event::NetworkReady(NET.to_owned());
+    assert!(!cluster.events[2].contains(&ready));
+    cluster.run(Duration::from_millis(500));
+    assert!(cluster.events[2].contains(&ready));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
