@@ -295,7 +295,7 @@ pub struct Fabric {
 }
 
 /// More happenings than this without the clock moving are an endless loop between machines.
-const HAPPENINGS_AN_INSTANT: u64 = 20_000_000;
+const HAPPENINGS_AN_INSTANT: u64 = 5_000_000;
 
 impl Fabric {
     /// An empty network at time zero.
@@ -551,6 +551,10 @@ impl Fabric {
         self.schedule.push(self.now, Pending::Datagram { from, to, sent: self.now, bytes });
     }
 
+    pub(crate) fn record_change(&mut self, at: EndpointId, change: tabledb::Change) {
+        self.trace.record(self.now, TraceEvent::Seen { at, change: Box::new(change) });
+    }
+
     /// Writes a line into the trace.
     pub fn note(&mut self, at: Option<EndpointId>, text: String) {
         self.trace.record(self.now, TraceEvent::Note { at, text: text.into() });
@@ -621,7 +625,14 @@ impl Fabric {
     }
 
     /// Asks the rules in their order.
-    fn judge(&mut self, from: EndpointId, to: EndpointId, kind: MessageKind, bytes: &[u8]) -> Verdict {
+    fn judge(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        kind: MessageKind,
+        first: bool,
+        bytes: &[u8],
+    ) -> Verdict {
         if self.rules.is_empty() {
             return Verdict::Pass;
         }
@@ -633,6 +644,7 @@ impl Fabric {
             to: receiver.place,
             receiver: &receiver.name,
             kind,
+            first,
             bytes,
         };
         for rule in &mut self.rules {

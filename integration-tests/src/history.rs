@@ -36,7 +36,7 @@ const REAP_TIME: Duration = Duration::from_secs(40);
 /// How long it may take, once all links are mended, until the running nodes hold exactly each other for alive.
 const MEMBERS_WITHIN: Duration = Duration::from_secs(180);
 /// How long it may take from then on until they show the same.
-const AGREEMENT_WITHIN: Duration = Duration::from_secs(10);
+const AGREEMENT_WITHIN: Duration = Duration::from_secs(25);
 
 const NETWORKS: [&str; 2] = ["blue", "green"];
 const TABLES: [&str; 2] = ["services", "hosts"];
@@ -71,7 +71,10 @@ pub fn run(seed: u64, plan: &Plan) -> Met {
         replay: Some(plan.replay.replace("{seed}", &seed.to_string())),
     };
     let mut cluster = Cluster::new(settings);
-    let peers = cluster.start_many(count);
+    let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
+    for &peer in &peers {
+        cluster.begin_life(peer, &peers);
+    }
     let mut history = History { cluster, rng, peers, writes: 0, met: Met::default() };
     history.begin();
     for _ in 0..steps {

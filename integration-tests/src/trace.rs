@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tabledb::{Change, Value};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::fabric::{DropReason, EndpointId};
@@ -22,6 +23,7 @@ pub(crate) enum TraceEvent {
     StreamBroken { number: u64, to: EndpointId },
     ConnectionLost { at: EndpointId, peer: EndpointId },
     Timer { at: EndpointId },
+    Seen { at: EndpointId, change: Box<Change> },
     Note { at: Option<EndpointId>, text: Box<str> },
 }
 
@@ -115,6 +117,18 @@ impl Trace {
             TraceEvent::StreamBroken { number, to } => [8, *number, at(to), 0, 0],
             TraceEvent::ConnectionLost { at: here, peer } => [9, at(here), at(peer), 0, 0],
             TraceEvent::Timer { at: here } => [10, at(here), 0, 0, 0],
+            TraceEvent::Seen { at: here, change } => {
+                let value = change.value.as_deref().map_or(0, xxh3_64);
+                let path =
+                    [&*change.network, &*change.table, &*change.key].map(|part| xxh3_64(part.as_bytes()));
+                [
+                    12,
+                    at(here),
+                    change.kind as u64,
+                    value,
+                    path[0] ^ path[1].rotate_left(21) ^ path[2].rotate_left(42),
+                ]
+            }
             TraceEvent::Note { at: here, text } => {
                 [11, here.as_ref().map_or(u64::MAX, at), xxh3_64(text.as_bytes()), 0, 0]
             }
@@ -191,6 +205,22 @@ impl Trace {
                 format!("{time} {} lost its connection with {}", self.name(*at), self.name(*peer))
             }
             TraceEvent::Timer { at } => format!("{time} {} timer", self.name(*at)),
+            TraceEvent::Seen { at, change } => {
+                let text = |value: &Option<Value>| match value {
+                    None => "nothing".to_owned(),
+                    Some(value) => format!("{:?}", String::from_utf8_lossy(&value[..value.len().min(40)])),
+                };
+                format!(
+                    "{time} {} sees {}/{}/{}: {} → {} of {}",
+                    self.name(*at),
+                    change.network,
+                    change.table,
+                    change.key,
+                    text(&change.previous),
+                    text(&change.value),
+                    change.owner
+                )
+            }
             TraceEvent::Note { at, text } => match at {
                 Some(at) => format!("{time} {} · {text}", self.name(*at)),
                 None => format!("{time} — {text}"),

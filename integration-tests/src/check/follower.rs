@@ -14,19 +14,24 @@ pub(crate) type Spot = (Arc<str>, Arc<str>, Arc<str>);
 pub struct Follower {
     watch: Watch,
     shown: BTreeMap<Spot, (Arc<[u8]>, NodeName)>,
-    told: u64,
+    told: Vec<Change>,
     lagged: u64,
 }
 
 impl Follower {
     /// Follows everything on a node.
     pub(crate) fn new(tables: &TableDb) -> Self {
-        Self { watch: tables.watch(WatchFilter::default()), shown: BTreeMap::new(), told: 0, lagged: 0 }
+        Self {
+            watch: tables.watch(WatchFilter::default()),
+            shown: BTreeMap::new(),
+            told: Vec::new(),
+            lagged: 0,
+        }
     }
 
-    /// How many changes it was told.
-    pub fn told(&self) -> u64 {
-        self.told
+    /// Every change it was told.
+    pub fn told(&self) -> &[Change] {
+        &self.told
     }
 
     /// How often it fell behind and started anew.
@@ -44,8 +49,8 @@ impl Follower {
                     self.shown.clear();
                 }
                 WatchEvent::Change(change) => {
-                    self.told += 1;
                     self.apply(&change)?;
+                    self.told.push(change.clone());
                     changes.push(change);
                 }
             }

@@ -35,7 +35,6 @@ pub struct Ledger {
     writes: Vec<Wrote>,
     by_dot: BTreeMap<(Arc<str>, Dot), WriteId>,
     by_spot: BTreeMap<Spot, Vec<WriteId>>,
-    replacing: BTreeMap<WriteId, Vec<WriteId>>,
     ended_lives: BTreeSet<NodeId>,
     /// Writes of the life in the network that are older than this number ended with an attachment.
     left: BTreeMap<(NodeId, Arc<str>), usize>,
@@ -69,9 +68,6 @@ impl Ledger {
             self.ties += 1;
         }
         others.push(id);
-        if let Some(replaced) = replaced {
-            self.replacing.entry(replaced).or_default().push(id);
-        }
         self.by_dot.insert((spot.0.clone(), after.version.dot.clone()), id);
         self.writes.push(Wrote {
             at,
@@ -143,11 +139,6 @@ impl Ledger {
         others.filter(move |other| self.get(*other).version > write.version)
     }
 
-    /// The writes whose writers held this one when they wrote.
-    pub(crate) fn replacing(&self, id: WriteId) -> &[WriteId] {
-        self.replacing.get(&id).map_or(&[], Vec::as_slice)
-    }
-
     /// Whether `later` was written by somebody who held `earlier`, or something that had replaced it.
     pub(crate) fn descends(&self, later: WriteId, earlier: WriteId) -> bool {
         let mut at = Some(later);
@@ -158,6 +149,24 @@ impl Ledger {
             at = self.get(id).replaced;
         }
         false
+    }
+
+    /// A write in words.
+    pub(crate) fn describe(&self, id: WriteId) -> String {
+        let write = self.get(id);
+        let what = match &write.value {
+            Some(value) => format!("{:?}", String::from_utf8_lossy(&value[..value.len().min(40)])),
+            None => "delete".to_owned(),
+        };
+        let replaced = match write.replaced {
+            Some(replaced) => format!(", replacing {}", self.get(replaced).version.dot),
+            None => String::new(),
+        };
+        let over = if self.is_over(id) { ", of an attachment that has ended" } else { "" };
+        format!(
+            "{what} ({} at {:?}, time {}{replaced}{over})",
+            write.version.dot, write.at, write.version.time
+        )
     }
 
     /// Whether the attachment in which it was written has ended.

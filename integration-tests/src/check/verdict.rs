@@ -69,7 +69,7 @@ impl Cluster {
             let shown = visible.get(&(spot.1.to_string(), spot.2.to_string()));
             let verdict = match shown {
                 None => writes.iter().find(|id| self.must_be_shown(**id)).map(|id| {
-                    format!("{:?} is lost: nothing greater was ever written", self.ledger.get(*id))
+                    format!("{} is lost: nothing greater was ever written", self.ledger.describe(*id))
                 }),
                 Some((value, owner)) => {
                     let owns = |id: &&WriteId| {
@@ -81,11 +81,15 @@ impl Cluster {
                     match candidates.first() {
                         None => Some(format!("{shown:?} is shown, which nobody wrote")),
                         Some(_) if candidates.iter().any(|id| self.may_be_shown(*id)) => None,
-                        Some(id) => Some(format!(
-                            "{:?} is shown, and {:?} is greater",
-                            self.ledger.get(*id),
-                            self.ledger.greater(*id).map(|id| self.ledger.get(id)).collect::<Vec<_>>()
-                        )),
+                        Some(id) => {
+                            let greater: Vec<String> =
+                                self.ledger.greater(*id).map(|id| self.ledger.describe(id)).collect();
+                            Some(format!(
+                                "{} is shown; greater are {}",
+                                self.ledger.describe(*id),
+                                greater.join(", ")
+                            ))
+                        }
                     }
                 }
             };
@@ -103,17 +107,18 @@ impl Cluster {
         self.ledger.get(id).value.is_some() && !self.ledger.is_over(id) && !self.ledger.is_superseded(id)
     }
 
-    /// A value is shown rightly if all that is greater ended with its owner, or was a delete that did not know of the
-    /// value and whose tombstone may have been reaped before the two met.
+    /// A value is shown rightly if the greatest write of all ended with its owner, for what that superseded elsewhere
+    /// nobody may know any more; or if it is a delete by somebody who did not know of this value, so long ago that the
+    /// tombstone may have been reaped before the two met.
     fn may_be_shown(&self, id: WriteId) -> bool {
-        !self.ledger.is_over(id)
-            && self.ledger.greater(id).all(|greater| {
-                let write = self.ledger.get(greater);
-                self.ledger.is_over(greater)
-                    || (write.value.is_none()
-                        && !self.ledger.descends(greater, id)
-                        && self.now() >= write.at + self.settings.reap_time)
-            })
+        let greatest = self.ledger.greater(id).max_by_key(|greater| &self.ledger.get(*greater).version);
+        let gone = |greatest: WriteId| {
+            let write = self.ledger.get(greatest);
+            let reaped = write.value.is_none() && self.now() >= write.at + self.settings.reap_time;
+            self.ledger.is_over(greatest) || reaped
+        };
+        let replaced = |later: WriteId| !self.ledger.is_over(later) && self.ledger.descends(later, id);
+        !self.ledger.is_over(id) && greatest.is_none_or(gone) && !self.ledger.greater(id).any(replaced)
     }
 
     /// Lets the cluster be for `time`, and checks that it says no more than `budget` allows a node and second.

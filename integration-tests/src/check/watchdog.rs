@@ -16,9 +16,10 @@ type Contexts = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
 #[derive(Debug, Default)]
 pub struct Watchdog {
     contexts: BTreeMap<(Peer, Arc<str>), Contexts>,
-    /// The longest residual any node held of a tombstone at the last look at which one was held. Times only shrink:
-    /// what is under way has been read from a node.
-    residuals: BTreeMap<(Arc<str>, Dot), Duration>,
+    /// What each node held at the last look.
+    held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
+    /// Of each node's tombstones, at the last look.
+    residuals: BTreeMap<(Peer, Arc<str>), BTreeMap<Dot, Duration>>,
     /// What each node has seen die, by its watcher.
     dead: BTreeMap<Peer, BTreeSet<WriteId>>,
     looks: u64,
@@ -51,12 +52,16 @@ impl Watchdog {
     /// A new process remembers nothing of what the old one saw.
     pub(crate) fn forget_life(&mut self, peer: Peer) {
         self.contexts.retain(|(of, _), _| *of != peer);
+        self.held.retain(|(of, _), _| *of != peer);
+        self.residuals.retain(|(of, _), _| *of != peer);
         self.dead.remove(&peer);
     }
 
     /// A node that leaves a network forgets what it saw there.
     pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
         self.contexts.retain(|(of, name), _| *of != peer || **name != *network);
+        self.held.retain(|(of, name), _| *of != peer || **name != *network);
+        self.residuals.retain(|(of, name), _| *of != peer || **name != *network);
         if let Some(dead) = self.dead.get_mut(&peer) {
             dead.retain(|id| *ledger.get(*id).spot.0 != *network);
         }
@@ -77,25 +82,35 @@ impl Watchdog {
         }
     }
 
-    /// Checks one node's state of one network. `residuals` collects the tombstones of all nodes at this look.
-    pub(crate) fn look(
-        &mut self,
-        peer: Peer,
-        look: &Look<'_>,
-        residuals: &mut BTreeMap<(Arc<str>, Dot), Duration>,
-    ) -> Result<(), String> {
+    /// Checks one node's state of one network.
+    pub(crate) fn look(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
         self.looks += 1;
-        self.check_entries(look, residuals)?;
+        self.check_entries(look)?;
+        self.check_residuals(peer, look)?;
         self.check_deaths(look)?;
+        self.check_resurrection(peer, look)?;
         self.check_growth(peer, look)
     }
 
-    /// Each entry has been seen, was written by somebody, and nothing that its node has seen was written over it.
-    fn check_entries(
-        &self,
-        look: &Look<'_>,
-        residuals: &mut BTreeMap<(Arc<str>, Dot), Duration>,
-    ) -> Result<(), String> {
+    /// What a node had seen and did not hold is dead there for ever.
+    fn check_resurrection(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
+        let place = (peer, look.network.clone());
+        let now: BTreeSet<Dot> = look.state.entries.values().map(|entry| entry.version.dot.clone()).collect();
+        let before = self.held.insert(place.clone(), now.clone()).unwrap_or_default();
+        let Some(contexts) = self.contexts.get(&place) else { return Ok(()) };
+        for dot in now.difference(&before) {
+            let seen = contexts.get(&(dot.owner.clone(), dot.epoch));
+            if seen
+                .is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
+            {
+                return Err(format!("holds {dot} of {}, which it had seen die", look.network));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each entry has been seen, and is what somebody wrote.
+    fn check_entries(&self, look: &Look<'_>) -> Result<(), String> {
         let Look { network, state, ledger, .. } = *look;
         for ((table, key), entry) in &state.entries {
             let dot = &entry.version.dot;
@@ -116,29 +131,29 @@ impl Watchdog {
                     "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
                 ));
             }
-            if entry.value.is_some() {
-                let killer =
-                    ledger.replacing(id).iter().find(|w| state.has_seen(&ledger.get(**w).version.dot));
-                if let Some(killer) = killer {
-                    let killer = &ledger.get(*killer).version.dot;
-                    return Err(format!(
-                        "holds {dot} under {network}/{table}/{key} though it has seen {killer}, which replaced it"
-                    ));
-                }
-            }
-            if let Some(residual) = entry.residual {
-                let place = (network.clone(), dot.clone());
-                if let Some(longest) = self.residuals.get(&place)
-                    && residual > *longest + ROUNDING
-                {
-                    return Err(format!(
-                        "the residual of tombstone {dot} has grown from {longest:?} to {residual:?}"
-                    ));
-                }
-                let longest = residuals.entry(place).or_default();
-                *longest = residual.max(*longest);
+        }
+        Ok(())
+    }
+
+    /// How much longer a tombstone is kept only shrinks. What it was under way, nobody subtracts: so each node is
+    /// compared with itself, and with what was given at first.
+    fn check_residuals(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
+        let Look { network, state, reap_time, .. } = *look;
+        let now: BTreeMap<Dot, Duration> = state
+            .entries
+            .values()
+            .filter_map(|entry| Some((entry.version.dot.clone(), entry.residual?)))
+            .collect();
+        let before = self.residuals.entry((peer, network.clone())).or_default();
+        for (dot, residual) in &now {
+            let bound = before.get(dot).copied().unwrap_or(reap_time);
+            if *residual > bound + ROUNDING {
+                return Err(format!(
+                    "the residual of tombstone {dot} has grown from {bound:?} to {residual:?}"
+                ));
             }
         }
+        *before = now;
         Ok(())
     }
 
@@ -193,11 +208,5 @@ impl Watchdog {
             }
         }
         Ok(())
-    }
-
-    /// All nodes have been looked at.
-    pub(crate) fn looked(&mut self, residuals: BTreeMap<(Arc<str>, Dot), Duration>) {
-        // A tombstone that nobody runs with at this look may still be with a paused node: keep the last bound.
-        self.residuals.extend(residuals);
     }
 }

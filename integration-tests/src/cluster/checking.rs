@@ -1,6 +1,5 @@
 //! The checks that run along.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use membership::State;
@@ -18,9 +17,11 @@ impl Cluster {
             follower.compare(&life.tables, &changes)?;
             Ok(changes)
         });
+        let endpoint = life.endpoint;
         let result = result.and_then(|changes| {
-            for change in &changes {
-                self.check_change(peer, change)?;
+            for change in changes {
+                self.fabric.record_change(endpoint, change.clone());
+                self.check_change(peer, &change)?;
             }
             Ok(())
         });
@@ -53,14 +54,7 @@ impl Cluster {
                 "{path} = {:?} is back from the dead",
                 String::from_utf8_lossy(&value[..value.len().min(40)])
             )),
-            Origin::Write(id) => {
-                // Whoever shows a write has applied it, with what it replaced.
-                if let Some(replaced) = self.ledger.get(id).replaced {
-                    self.watchdog.saw_die(peer, replaced);
-                }
-                Ok(())
-            }
-            Origin::Ambiguous => Ok(()),
+            Origin::Write(_) | Origin::Ambiguous => Ok(()),
         }
     }
 
@@ -110,7 +104,6 @@ impl Cluster {
             self.next_inspection = self.now() + interval;
         }
         let (now, instant) = (self.fabric.now(), self.instant());
-        let mut residuals = BTreeMap::new();
         for peer in self.running() {
             let life = self.life(peer);
             let states: Vec<(Arc<str>, NetworkState)> = life
@@ -129,12 +122,11 @@ impl Cluster {
                     now,
                     reap_time: self.settings.reap_time,
                 };
-                let result = self.watchdog.look(peer, &look, &mut residuals);
+                let result = self.watchdog.look(peer, &look);
                 if let Err(what) = result {
                     self.violation(peer, what);
                 }
             }
         }
-        self.watchdog.looked(residuals);
     }
 }

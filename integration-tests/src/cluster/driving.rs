@@ -129,6 +129,9 @@ impl Cluster {
                     NodeEvent::NetworkReady(network) => {
                         life.ready.insert(network.clone());
                     }
+                    NodeEvent::NetworkLeft(network) => {
+                        self.watchdog.forget_network(peer, network, &self.ledger);
+                    }
                     NodeEvent::Membership(membership::Event::Forgotten(owner)) => {
                         self.watchdog.forget_owner(peer, owner, &self.ledger);
                     }

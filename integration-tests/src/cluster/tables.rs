@@ -87,7 +87,6 @@ impl Cluster {
         life.ready.remove(network);
         let id = life.tables.node();
         self.ledger.left(&id, network);
-        self.watchdog.forget_network(peer, network, &self.ledger);
         Ok(())
     }
 
@@ -201,6 +200,40 @@ impl Cluster {
     /// Whether a node shows this value under the key.
     pub fn shows(&self, peer: Peer, key: Key<'_>, value: impl AsRef<[u8]>) -> bool {
         self.value(peer, key).as_deref() == Some(value.as_ref())
+    }
+
+    /// What a node's present process has shown under a key, one after the other; `None` for nothing.
+    pub fn shown_so_far(&self, peer: Peer, key: Key<'_>) -> Vec<Option<String>> {
+        let told = self.follower(peer).told().iter();
+        told.filter(|change| {
+            (&*change.network, &*change.table, &*change.key) == (key.network, key.table, key.key)
+        })
+        .map(|change| change.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned()))
+        .collect()
+    }
+
+    /// Creates many entries on a node, under `prefix` and a number, without taking each down by itself: for loads that
+    /// are only there to be large.
+    pub fn load(&mut self, peer: Peer, network: &str, table: &str, prefix: &str, count: usize, value: &[u8]) {
+        let now = self.instant();
+        let tables = self.life(peer).tables.clone();
+        for number in 0..count {
+            let key = format!("{prefix}{number}");
+            let mut own = value.to_vec();
+            own.extend_from_slice(format!(" {prefix}{number}").as_bytes());
+            if let Err(error) = tables.replica().create(network, table, &key, own, now) {
+                panic!("{} could not create {network}/{table}/{key}: {error}", self.name(peer));
+            }
+        }
+        self.say(peer, format!("creates {count} entries in {network}/{table}"));
+        let id = tables.node();
+        let state = self.inspect(peer, network).expect("it took the writes, so it is on the network");
+        for ((table, name), held) in state.entries.iter().filter(|(_, held)| held.version.dot.owner == id) {
+            if self.ledger.by_dot(network, &held.version.dot).is_none() {
+                self.ledger.wrote(self.fabric.now(), Key::new(network, table, name), None, held);
+            }
+        }
+        self.drive(peer, |_, _| ());
     }
 
     /// Everything that is visible of a network on a node.

@@ -54,25 +54,22 @@ impl Cluster {
         }
     }
 
-    /// Whether a node holds exactly these others, and itself, for alive.
+    /// Whether a node holds exactly these for members, itself included, and suspects none.
     pub fn agrees_on_members(&self, peer: Peer, members: &[Peer]) -> bool {
         let wanted: BTreeSet<_> = members
             .iter()
             .filter(|member| self.is_running(**member))
             .map(|member| self.id(*member))
             .collect();
-        let held: BTreeSet<_> = self.alive_members(peer).into_iter().collect();
-        held == wanted
-    }
-
-    /// The lives that a node holds for alive (and not even suspects), itself included.
-    pub fn alive_members(&self, peer: Peer) -> Vec<wire::NodeId> {
-        let membership = self.life(peer).machine.membership();
-        membership
-            .members()
-            .filter(|member| member.state == State::Alive)
-            .map(|member| member.record.id.clone())
-            .collect()
+        let held = self.life(peer).machine.membership().members().filter(|member| member.state.is_active());
+        let mut count = 0;
+        for member in held {
+            count += 1;
+            if member.state != State::Alive || !wanted.contains(&member.record.id) {
+                return false;
+            }
+        }
+        count == wanted.len()
     }
 
     /// How a node sees another, by name; `None` if it does not know it.
@@ -113,6 +110,8 @@ impl Cluster {
             Some(taken) => taken,
             None => {
                 let difference = self.disagreement(network).unwrap_or_default();
+                let insides = self.insides(network);
+                self.note(&insides);
                 panic!("after {within:?} the members of {network} do not agree: {difference}");
             }
         }
@@ -128,6 +127,30 @@ impl Cluster {
         let reference = digest(*first);
         let other = others.iter().find(|other| digest(**other) != reference)?;
         Some(self.difference(network, *first, *other))
+    }
+
+    /// What the members of a network hold of each attachment, one a line.
+    pub fn insides(&self, network: &str) -> String {
+        let mut text = format!("what is held of {network}");
+        for peer in self.members_of(network) {
+            let Some(state) = self.life(peer).tables.replica().inspect(network, self.instant()) else {
+                continue;
+            };
+            let on_it = self.life(peer).tables.network_peers(network);
+            text.push_str(&format!("\n    {}: on it are {on_it:?}", self.name(peer)));
+            for held in state.attachments.values() {
+                text.push_str(&format!(
+                    "\n    {}: {}@{} seen {:?} live {:?} {}",
+                    self.name(peer),
+                    held.owner,
+                    held.epoch,
+                    held.context.as_slice(),
+                    held.live,
+                    held.shown
+                ));
+            }
+        }
+        text
     }
 
     pub(crate) fn difference(&self, network: &str, a: Peer, b: Peer) -> String {

@@ -34,7 +34,7 @@ impl Fabric {
             return Ok(());
         };
         let mut delay = Duration::ZERO;
-        match self.judge(from, receiver, MessageKind::Datagram, &bytes) {
+        match self.judge(from, receiver, MessageKind::Datagram, false, &bytes) {
             Verdict::Pass => {}
             Verdict::Drop => {
                 self.drop_datagram(from, Some(receiver), DropReason::Rule, bytes);

@@ -33,8 +33,28 @@ pub struct Message<'a> {
     pub receiver: &'a NodeName,
     /// How it travels.
     pub kind: MessageKind,
+    /// Whether it is the first frame that the opener of a stream sends.
+    pub first: bool,
     /// Its bytes as they are on the wire.
     pub bytes: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Whether it carries tables or lists, not membership. Of a stream, the first frame tells.
+    pub fn is_for_tables(&self) -> bool {
+        let telling = self.kind == MessageKind::Datagram || self.kind == MessageKind::Frame && self.first;
+        telling && self.bytes.first() == Some(&1)
+    }
+
+    /// Whether it carries the lists of networks that nodes are on, in a datagram.
+    pub fn is_lists(&self) -> bool {
+        self.kind == MessageKind::Datagram && self.bytes.starts_with(&[1, 1])
+    }
+
+    /// Whether it carries writes to tables, in a datagram.
+    pub fn is_gossip(&self) -> bool {
+        self.kind == MessageKind::Datagram && self.bytes.starts_with(&[1, 0])
+    }
 }
 
 /// What a rule does with a message.

@@ -26,6 +26,7 @@ struct End {
     in_flight: usize,
     /// It wanted to send and there was no room.
     waits_for_room: bool,
+    has_sent: bool,
     last_arrival: Duration,
     finished: bool,
     /// That it finished has arrived at the other end.
@@ -70,7 +71,7 @@ impl Fabric {
             return self.open_after_dial(from, to, stream);
         };
         let mut delay = Duration::ZERO;
-        match self.judge(from, receiver, MessageKind::StreamOpening, &[]) {
+        match self.judge(from, receiver, MessageKind::StreamOpening, false, &[]) {
             Verdict::Pass | Verdict::Hold => {}
             Verdict::Drop => return self.fail_open(from, stream),
             Verdict::Delay(by) => delay = by,
@@ -119,10 +120,11 @@ impl Fabric {
         }
         let Some(state) = self.streams.get(&number) else { return };
         let (connection, peer) = (state.connection, state.ends[1 - side].endpoint);
+        let first = side == 0 && !state.ends[0].has_sent;
         let (here, there) = (self.place(endpoint), self.place(peer));
         let link = self.link(here, there).clone();
         let breaks = link.stream_breaks > 0.0 && self.rng.random_bool(link.stream_breaks.min(1.0));
-        let mut delay = match self.judge(endpoint, peer, MessageKind::Frame, &bytes) {
+        let mut delay = match self.judge(endpoint, peer, MessageKind::Frame, first, &bytes) {
             Verdict::Pass | Verdict::Hold => Duration::ZERO,
             Verdict::Drop => return self.break_stream(number, Duration::ZERO),
             Verdict::Delay(by) => by,
@@ -139,6 +141,7 @@ impl Fabric {
         let Some(state) = self.streams.get_mut(&number) else { return };
         let end = &mut state.ends[side];
         end.in_flight += 1;
+        end.has_sent = true;
         end.last_arrival = end.last_arrival.max(arrival);
         let arrival = end.last_arrival;
         let event = StreamEvent::Frame { to: 1 - side, sent, bytes };
@@ -221,6 +224,7 @@ impl Fabric {
             id,
             in_flight: 0,
             waits_for_room: false,
+            has_sent: false,
             last_arrival,
             finished: false,
             finish_seen: false,
