@@ -273,6 +273,16 @@ impl Cluster {
 
     // Starting
 
+    /// A cluster of nodes of these names, all on `network`, settled, the news of the joining died down.
+    pub fn settled<const N: usize>(settings: Settings, names: [&str; N], network: &str) -> (Self, [Peer; N]) {
+        let mut cluster = Self::new(settings);
+        let peers = cluster.start(names);
+        cluster.join_network(peers, network);
+        cluster.settle();
+        cluster.run_for(6 * SECOND);
+        (cluster, peers)
+    }
+
     /// Starts nodes of these names; all but the first are told of the first.
     pub fn start<const N: usize>(&mut self, names: [&str; N]) -> [Peer; N] {
         let peers = names.map(|name| self.add(name));

@@ -51,11 +51,20 @@ struct History {
     met: Met,
 }
 
+/// How a history went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it met.
+    pub met: Met,
+    /// A hash over everything that happened.
+    pub trace_hash: u64,
+}
+
 /// Runs the history of one seed.
 ///
 /// # Panics
 /// If a promise is broken: the cluster then prints the story.
-pub fn run(seed: u64, plan: &Plan) -> Met {
+pub fn run(seed: u64, plan: &Plan) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX);
     let count = rng.random_range(plan.nodes.clone());
@@ -81,7 +90,7 @@ pub fn run(seed: u64, plan: &Plan) -> Met {
         history.step();
     }
     history.end();
-    history.met
+    Outcome { met: history.met, trace_hash: history.cluster.trace_hash() }
 }
 
 /// Conditions as they may be on a network that somebody still wants to use.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use integration_tests::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settings};
-use integration_tests::fabric::{Latency, Link, Message, Verdict};
+use integration_tests::fabric::{Latency, Link, Verdict};
 use membership::State;
 use node::NodeEvent;
 
@@ -13,50 +13,24 @@ const K: Key<'static> = Key::new(NET, "services", "k");
 const K1: Key<'static> = Key::new(NET, "services", "k1");
 const K2: Key<'static> = Key::new(NET, "services", "k2");
 
-/// Nodes of these names on one network, settled.
 fn cluster<const N: usize>(seed: u64, names: [&str; N]) -> (Cluster, [Peer; N]) {
-    cluster_with(Settings::seeded(seed), names)
-}
-
-fn cluster_with<const N: usize>(settings: Settings, names: [&str; N]) -> (Cluster, [Peer; N]) {
-    let mut cluster = Cluster::new(settings);
-    let peers = cluster.start(names);
-    cluster.join_network(peers, NET);
-    cluster.settle();
-    // The news of the joining has died down.
-    cluster.run_for(6 * SECOND);
-    (cluster, peers)
-}
-
-/// A rule that does this to all that carries tables from one node to another; streams cannot be held, they break.
-fn on_tables(
-    cluster: &Cluster,
-    from: Peer,
-    to: Peer,
-    verdict: Verdict,
-) -> impl FnMut(&Message<'_>) -> Verdict + use<> {
-    let (from, to) = (cluster.place(from), cluster.place(to));
-    move |message| match message.is_for_tables() && message.from == from && message.to == to {
-        true if verdict == Verdict::Hold && message.first => Verdict::Drop,
-        true => verdict,
-        false => Verdict::Pass,
-    }
+    Cluster::settled(Settings::seeded(seed), names, NET)
 }
 
 #[test]
 fn story_01_delete_overtakes_create() {
     let (mut cluster, [a, b, c]) = cluster(101, ["a", "b", "c"]);
     // B gets the create late, C never gets the delete from A, and neither hears of the other's lot from A again.
-    let to_b = cluster.rule(on_tables(&cluster, a, b, Verdict::Hold));
+    let to_b = cluster.on_tables(a, b, Verdict::Hold);
     cluster.create(a, K, "v");
     cluster.run_for(5 * MILLISECOND);
     let create = cluster.take_held();
     assert!(!create.is_empty());
     assert!(cluster.shows(c, K, "v"));
     cluster.remove_rule(to_b);
-    cluster.rule(on_tables(&cluster, a, c, Verdict::Drop));
-    cluster.rule(on_tables(&cluster, c, a, Verdict::Drop));
-    cluster.rule(on_tables(&cluster, b, c, Verdict::Drop));
+    cluster.on_tables(a, c, Verdict::Drop);
+    cluster.on_tables(c, a, Verdict::Drop);
+    cluster.on_tables(b, c, Verdict::Drop);
     cluster.delete(a, K);
     cluster.run_for(5 * MILLISECOND);
     assert!(
@@ -83,8 +57,8 @@ fn story_02_leave_and_rejoin_reordered() {
     cluster.join_network([b], NET);
     cluster.settle();
     cluster.run_for(6 * SECOND);
-    cluster.rule(on_tables(&cluster, a, b, Verdict::Hold));
-    cluster.rule(on_tables(&cluster, b, a, Verdict::Drop));
+    cluster.on_tables(a, b, Verdict::Hold);
+    cluster.on_tables(b, a, Verdict::Drop);
     let news = |cluster: &mut Cluster, what: &str, time: Duration| {
         cluster.run_for(time);
         let held = cluster.take_held();
@@ -155,15 +129,11 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
 #[test]
 fn story_04_cut_off_beyond_the_reap_time() {
     let settings = Settings { reap_time: 20 * SECOND, ..Settings::seeded(104) };
-    let (mut cluster, [a, b, c, d]) = cluster_with(settings, ["a", "b", "c", "d"]);
+    let (mut cluster, [a, b, c, d]) = Cluster::settled(settings, ["a", "b", "c", "d"], NET);
     cluster.create(a, K, "v");
     cluster.await_agreement(NET, SECOND);
     // Membership stays green, but no tables reach C, nor anybody from it.
-    let rules: Vec<_> = [a, b, d]
-        .into_iter()
-        .flat_map(|other| [(other, c), (c, other)])
-        .map(|(from, to)| cluster.rule(on_tables(&cluster, from, to, Verdict::Drop)))
-        .collect();
+    let rules = cluster.isolate_tables(c, &[a, b, d]);
     cluster.delete(a, K);
     cluster.run_for(25 * SECOND);
     for peer in [a, b, d] {
@@ -171,9 +141,7 @@ fn story_04_cut_off_beyond_the_reap_time() {
     }
     assert!(cluster.shows(c, K, "v"));
     assert_eq!(cluster.state_of(a, c), Some(State::Alive));
-    for rule in rules {
-        cluster.remove_rule(rule);
-    }
+    cluster.remove_rules(rules);
     cluster.await_absent(&[c], K, 10 * SECOND);
     cluster.run_for(60 * SECOND);
     assert_eq!(cluster.shown_so_far(b, K), [Some("v".to_owned()), None], "it never reappears");

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
                     let seed = arguments.from + index;
                     // What failed has told its story on the way out; nothing of it is used afterwards.
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
-                        Ok(history) => met.lock().expect("never held over a panic").add(&history),
+                        Ok(history) => met.lock().expect("never held over a panic").add(&history.met),
                         Err(_) => {
                             failed.lock().expect("never held over a panic").push(seed);
                             stop.fetch_or(!arguments.keep_going, Ordering::Relaxed);

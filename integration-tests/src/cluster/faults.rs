@@ -96,6 +96,29 @@ impl Cluster {
         self.fabric.add_rule(judge)
     }
 
+    /// Does this to all that carries tables from one node to another. Streams cannot be held: they break instead.
+    pub fn on_tables(&mut self, from: Peer, to: Peer, verdict: Verdict) -> RuleId {
+        let (from, to) = (self.place(from), self.place(to));
+        self.rule(move |message| match message.is_for_tables() && message.from == from && message.to == to {
+            true if verdict == Verdict::Hold && message.first => Verdict::Drop,
+            true => verdict,
+            false => Verdict::Pass,
+        })
+    }
+
+    /// No tables pass between a node and others, either way; membership does.
+    pub fn isolate_tables(&mut self, peer: Peer, others: &[Peer]) -> Vec<RuleId> {
+        let pairs: Vec<_> = others.iter().flat_map(|other| [(*other, peer), (peer, *other)]).collect();
+        pairs.into_iter().map(|(from, to)| self.on_tables(from, to, Verdict::Drop)).collect()
+    }
+
+    /// Removes several rules.
+    pub fn remove_rules(&mut self, rules: Vec<RuleId>) {
+        for rule in rules {
+            self.remove_rule(rule);
+        }
+    }
+
     /// Removes a rule.
     pub fn remove_rule(&mut self, rule: RuleId) {
         self.fabric.remove_rule(rule);
