@@ -769,10 +769,11 @@ impl Replica {
     fn handle_list(&mut self, list: &List, now: Instant) -> bool {
         let Some(former) = self.common.owners.update(list) else { return false };
         let listed = list.networks.iter().map(|(name, _)| name.as_str());
-        let touched: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
-        for name in touched {
-            let Some(&at) = self.by_name.get(name) else { continue };
-            if let Some(network) = &mut self.networks[at] {
+        let named: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
+        for at in 0..self.networks.len() {
+            let Some(network) = &mut self.networks[at] else { continue };
+            // A provisional attachment may be on neither list: the owner joined and left between the two.
+            if named.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some() {
                 network.follow_list(&list.owner, &mut self.common, now);
                 self.plan(at, now);
             }
@@ -869,7 +870,6 @@ impl Replica {
         let Some(network) = &mut self.networks[at] else { return };
         network.receiving.retain(|_, &mut id| id != session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
-        let completed = session.outcome == Some(Outcome::Completed);
         if session.periodic && session.news > 0 {
             // The quicker ways are to leave nothing for this one.
             self.common.counters.periodic_finds += 1;
@@ -883,10 +883,13 @@ impl Replica {
         match session.kind {
             SessionKind::Full => {
                 let was_syncing = network.syncing.remove(&session.id).is_some();
-                if completed {
-                    network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
-                } else if was_syncing {
-                    network.comparison_failed(&mut self.common, now);
+                match session.outcome {
+                    Some(Outcome::Completed) => {
+                        network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
+                    }
+                    Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
+                    _ if was_syncing => network.comparison_failed(&mut self.common, now),
+                    _ => {}
                 }
             }
             SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),

@@ -172,8 +172,10 @@ pub(crate) enum Frame<'a> {
     Equal {
         clock: u64,
     },
-    /// Not now: too many sessions, or the same data is arriving already.
+    /// Not now: there are too many sessions, or membership has not told of the opener yet.
     Busy,
+    /// The receiver has opened a full session to the opener at the same time, and that one goes on.
+    OpenedElsewhere,
     /// The receiver is not on that network; its list says so.
     NotMember(List),
     /// Part of what a side holds; `last` ends it.

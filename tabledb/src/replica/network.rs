@@ -621,6 +621,11 @@ impl Network {
         self.plan_anti_entropy(common, now);
     }
 
+    /// A full session gave way to one that the peer had opened; should that one fail, there is another try.
+    pub(crate) fn comparison_postponed(&mut self, now: Instant) {
+        self.sync_at = now + RETRY;
+    }
+
     /// A full session ended without a result.
     pub(crate) fn comparison_failed(&mut self, common: &mut Common, now: Instant) {
         common.counters.syncs_failed += 1;

@@ -33,6 +33,8 @@ use super::view::Slot;
 pub(crate) enum Outcome {
     Completed,
     Failed,
+    /// The two sides had opened one each; the other one goes on.
+    OpenedElsewhere,
 }
 
 #[derive(Debug)]
@@ -227,8 +229,8 @@ impl Session {
             // Both have opened one at the same time: one is enough, and both choose the same.
             if common.owners.me().name < self.peer && network.syncing.values().any(|peer| *peer == self.peer)
             {
-                self.send(&Frame::Busy);
-                return self.end(Outcome::Failed);
+                self.send(&Frame::OpenedElsewhere);
+                return self.end(Outcome::OpenedElsewhere);
             }
             if open.fingerprint == network.store.fingerprint() {
                 self.send(&Frame::Equal { clock: common.clock.last() });
@@ -268,6 +270,10 @@ impl Session {
             }
             Frame::Busy if opener => {
                 self.end(Outcome::Failed);
+                Ok(())
+            }
+            Frame::OpenedElsewhere if opener && kind == SessionKind::Full => {
+                self.end(Outcome::OpenedElsewhere);
                 Ok(())
             }
             Frame::NotMember(list) if opener => {

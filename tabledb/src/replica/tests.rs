@@ -28,6 +28,9 @@ pub(super) struct Cluster {
     pub(super) cut: BTreeSet<(usize, usize)>,
     /// Datagrams are lost between all.
     pub(super) lose_datagrams: bool,
+    /// One frame of each direction of a stream moves every tenth of a second.
+    pub(super) slow_streams: bool,
+    frames_at: Instant,
     /// Datagrams that were not delivered yet, when held.
     pub(super) held: Option<Vec<(usize, usize, Vec<u8>)>>,
     streams: BTreeMap<End, End>,
@@ -70,6 +73,8 @@ impl Cluster {
             now,
             cut: BTreeSet::new(),
             lose_datagrams: false,
+            slow_streams: false,
+            frames_at: now,
             held: None,
             streams: BTreeMap::new(),
             events: vec![VecDeque::new(); count],
@@ -204,8 +209,11 @@ impl Cluster {
                     self.events[at].push_back(event);
                 }
             }
-            for end in self.streams.keys().copied().collect::<Vec<_>>() {
-                moved |= self.move_frame(end);
+            if !self.slow_streams || now >= self.frames_at {
+                self.frames_at = now + Duration::from_millis(100);
+                for end in self.streams.keys().copied().collect::<Vec<_>>() {
+                    moved |= self.move_frame(end);
+                }
             }
             if !moved {
                 return;

@@ -240,3 +240,27 @@ fn a_node_new_to_the_cluster_is_not_ready_before_it_knows_who_is_on_the_network(
     assert!(cluster.events[2].contains(&ready));
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }
+
+/// Both open a full session at the same time, and the one that goes on takes longer than several tries of the other.
+#[test]
+fn a_newcomer_is_not_ready_before_a_long_sync_that_the_other_opened_is_over() {
+    let mut cluster = Cluster::strangers(2, |_| {});
+    cluster.join(0);
+    for n in 0..5000 {
+        cluster.create(0, &format!("key-{n}"), &"x".repeat(100));
+    }
+    cluster.settle();
+    cluster.join(1);
+    let now = cluster.now;
+    cluster.replicas[1].handle_cluster_joined(&name(0), now);
+    cluster.slow_streams = true;
+    let ready = Event::NetworkReady(NET.to_owned());
+    let mut syncs_refused = 0;
+    while !cluster.events[1].contains(&ready) {
+        cluster.run(Duration::from_millis(100));
+        syncs_refused = syncs_refused.max(cluster.replicas[1].counters().sessions_opened);
+        assert!(cluster.now - now < Duration::from_secs(60), "never ready");
+    }
+    assert_eq!(cluster.shown(1).len(), 5000);
+    assert!(syncs_refused > 4, "n1 tried meanwhile: {syncs_refused}");
+}

@@ -296,3 +296,28 @@ fn what_was_replaced_is_dead_from_the_moment_the_replacement_is_known() {
     }
     assert_eq!(cluster.get(2, "k"), None);
 }
+
+/// An owner joins, writes and leaves again between two of its lists that a member gets: its entries must not stay.
+#[test]
+fn a_stay_that_is_on_no_list_ends_with_the_later_list() {
+    let mut cluster = Cluster::joined(3);
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_secs(3));
+    cluster.held = Some(Vec::new());
+    cluster.join(0);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(20));
+    for (from, to, bytes) in cluster.held.take().unwrap() {
+        let list = matches!(wire::codec::decode(&bytes), Ok(crate::replica::Datagram::Lists { .. }));
+        if (from, to) == (0, 1) && !list {
+            cluster.deliver(from, to, &bytes);
+        }
+    }
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "taken up provisionally");
+    cluster.part(0, 1);
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.probe_for(Duration::from_secs(2));
+    assert_eq!(cluster.get(1, "k"), None);
+}
