@@ -198,7 +198,8 @@ impl Driver {
                     }
                     Arrival::Lost { peer, .. } => machine.handle_connection_lost(&peer.name, now),
                     Arrival::Refused { address, name, refusal } => {
-                        tracing::warn!(%address, name = name.as_ref().map(NodeName::as_str), "{refusal}");
+                        // The transport has logged it, at most once a second for a peer.
+                        tracing::debug!(%address, name = name.as_ref().map(NodeName::as_str), "{refusal}");
                     }
                 }
             }
@@ -269,7 +270,12 @@ impl Driver {
             NodeEvent::Membership(Event::SeedFailed { address, reason, retrying }) => {
                 if reason != SeedFailure::Ourselves {
                     let then = if retrying { "; trying again" } else { "" };
-                    tracing::warn!(seed = %address, "seed did not take us in: {reason}{then}");
+                    if waiters.seeds.is_empty() {
+                        tracing::warn!(seed = %address, "seed did not take us in: {reason}{then}");
+                    } else {
+                        // Whoever waits for the join says so, once for all seeds.
+                        tracing::debug!(seed = %address, "seed did not take us in: {reason}{then}");
+                    }
                 }
                 waiters.seed_outcome(address, Err(reason));
             }

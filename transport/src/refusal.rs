@@ -220,6 +220,10 @@ fn readable(text: &[u8]) -> String {
     // What TLS puts before our own words says nothing to the reader.
     let text = text.rsplit("invalid peer certificate: ").next().unwrap_or_default();
     let text = text.strip_prefix("other error: ").unwrap_or(text);
+    let text = match text.strip_prefix("Other(OtherError(") {
+        Some(words) => words.strip_suffix("))").unwrap_or(words),
+        None => text,
+    };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_PEER_TEXT).collect()
 }
 

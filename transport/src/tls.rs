@@ -75,9 +75,16 @@ pub(crate) fn server_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> r
 }
 
 /// What TLS tells a peer that is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{0}")]
 struct Words(String);
+
+/// TLS passes on the debug form, and a person reads it.
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Checks the certificate of one peer.
 #[derive(Debug)]

@@ -173,7 +173,7 @@ impl Membership {
         };
         let (holder, claimant) = (in_use.holder_address, in_use.claimant_address);
         let conflict = NameConflict { name: name.clone(), role, holder, claimant };
-        tracing::warn!(node = %own, ?role, %conflict, "name conflict");
+        tracing::debug!(node = %own, ?role, %conflict, "name conflict");
         self.events.push_back(Event::NameConflict(conflict));
         if role == ConflictRole::Witness {
             for address in [holder, claimant] {
