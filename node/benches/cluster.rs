@@ -101,13 +101,15 @@ async fn bare_stream(bytes: usize, times: u64) -> Duration {
     let certificate =
         rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-    let server = quinn::ServerConfig::with_single_cert(vec![certificate.der().clone()], private.into()).unwrap();
+    let server =
+        quinn::ServerConfig::with_single_cert(vec![certificate.der().clone()], private.into()).unwrap();
     let server = quinn::Endpoint::server(server, ([127, 0, 0, 1], 0).into()).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
     let mut client = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     client.set_default_client_config(quinn::ClientConfig::with_root_certificates(Arc::new(roots)).unwrap());
-    let connecting = async { client.connect(server.local_addr().unwrap(), "localhost").unwrap().await.unwrap() };
+    let connecting =
+        async { client.connect(server.local_addr().unwrap(), "localhost").unwrap().await.unwrap() };
     let accepting = async { server.accept().await.unwrap().await.unwrap() };
     let (client, server) = tokio::join!(connecting, accepting);
     let chunk = bytes::Bytes::from(vec![7; 64 << 10]);
