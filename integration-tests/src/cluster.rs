@@ -19,7 +19,7 @@ use membership::{Membership, NodeRecord};
 use node::{NodeEvent, NodeMachine};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tabledb::{Origin, TableDb};
+use tabledb::{Counters, Origin, TableDb};
 use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
@@ -111,6 +111,8 @@ pub struct Cluster {
     pub(crate) watchdog: Watchdog,
     next_inspection: Duration,
     deliveries: Deliveries,
+    /// What processes that have ended had reported and counted.
+    pub(crate) ended: Vec<(Vec<NodeEvent>, Counters)>,
 }
 
 /// What has been delivered to machines.
@@ -140,6 +142,7 @@ impl Cluster {
             ledger: Ledger::default(),
             watchdog: Watchdog::default(),
             deliveries: Deliveries::default(),
+            ended: Vec::new(),
         }
     }
 
@@ -327,7 +330,9 @@ impl Cluster {
     /// Starts a process for a node that has none, and tells it of `seeds`, itself left out.
     pub fn begin_life(&mut self, peer: Peer, seeds: &[Peer]) {
         assert!(!self.is_running(peer), "{} is running", self.name(peer));
-        let generation = self.wall(peer);
+        // No process starts in the microsecond in which the one before it did.
+        let wall = self.wall(peer);
+        let generation = wall + u64::from(wall == self.slots[peer.0].last_generation);
         self.begin_life_as(peer, generation, seeds);
     }
 
@@ -383,6 +388,8 @@ impl Cluster {
     fn end_life(&mut self, peer: Peer, ending: Ending) {
         let Some(life) = self.slots[peer.0].life.take() else { return };
         self.ledger.life_ended(&life.tables.node());
+        let events = life.events.into_iter().map(|(_, event)| event).collect();
+        self.ended.push((events, life.tables.replica().counters()));
         self.fabric.end(life.endpoint, ending);
         self.owners.remove(&life.endpoint);
     }

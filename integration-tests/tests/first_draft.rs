@@ -340,6 +340,9 @@ fn f17_of_two_epochs_of_one_life_the_later_counts() {
     cluster.await_agreement(NET, 10 * SECOND);
     cluster.run_for(40 * SECOND);
     assert_eq!(cluster.shown_so_far(c, K).last(), Some(&Some("epoch 4".to_owned())));
-    assert_eq!(cluster.shown_so_far(c, K).iter().flatten().filter(|value| *value == "first epoch").count(), 1);
+    assert_eq!(
+        cluster.shown_so_far(c, K).iter().flatten().filter(|value| *value == "first epoch").count(),
+        1
+    );
     cluster.assert_promises();
 }

@@ -4,7 +4,8 @@ use integration_tests::history::{Met, Plan, run};
 
 fn plan() -> Plan {
     Plan {
-        replay: "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {seed}".into(),
+        replay: "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {seed}"
+            .into(),
         ..Plan::default()
     }
 }

@@ -27,7 +27,11 @@ impl Cluster {
     ) -> Duration {
         match self.try_run_until(within, &mut condition) {
             Some(taken) => taken,
-            None => panic!("after {within:?} still not so: {what}"),
+            None => {
+                let views = self.views();
+                self.note(&views);
+                panic!("after {within:?} still not so: {what}")
+            }
         }
     }
 
@@ -70,6 +74,23 @@ impl Cluster {
             }
         }
         count == wanted.len()
+    }
+
+    /// How each running node sees the others, one a line.
+    pub fn views(&self) -> String {
+        let mut text = String::from("who is seen how");
+        for peer in self.running() {
+            let membership = self.life(peer).machine.membership();
+            let seen: Vec<String> =
+                membership.members().map(|member| format!("{} {}", member.record.id, member.state)).collect();
+            let (health, stalls) = (membership.health_score(), membership.statistics().stalls);
+            text.push_str(&format!(
+                "\n    {}, health {health}, {stalls} stalls: {}",
+                self.id(peer),
+                seen.join(", ")
+            ));
+        }
+        text
     }
 
     /// How a node sees another, by name; `None` if it does not know it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use membership::Event;
 use node::NodeEvent;
+use tabledb::Counters;
 
 use crate::cluster::Cluster;
 use crate::fabric::DropReason;
@@ -37,6 +38,16 @@ pub struct Met {
     pub returns: u64,
     pub replacements: u64,
     pub reaped_tombstones: u64,
+    pub full_syncs: u64,
+    pub failed_syncs: u64,
+    pub fingerprint_syncs: u64,
+    pub periodic_finds: u64,
+    pub pulls: u64,
+    pub backlogs: u64,
+    pub buried_entries: u64,
+    pub provisional_attachments: u64,
+    pub parked_datagrams: u64,
+    pub shown_uncompared: u64,
     pub longest_members: Duration,
     pub longest_agreement: Duration,
 }
@@ -55,19 +66,43 @@ impl Met {
         self.reaped_tombstones += cluster.watchdog.reaped() as u64;
         self.happenings += cluster.fabric().trace().count();
         for peer in cluster.running() {
+            self.count_counters(&cluster.machine(peer).tables().replica().counters());
             for (_, event) in cluster.events(peer) {
-                let NodeEvent::Membership(event) = event else { continue };
-                match event {
-                    Event::Suspected(_) => self.suspicions += 1,
-                    Event::Failed(id) => {
-                        self.failures += 1;
-                        self.false_failures += u64::from(cluster.is_alive(id));
-                    }
-                    Event::Returned(_) => self.returns += 1,
-                    Event::Replaced { .. } => self.replacements += 1,
-                    _ => {}
-                }
+                self.count_event(event, cluster);
             }
+        }
+        for (events, counters) in &cluster.ended {
+            self.count_counters(counters);
+            for event in events {
+                self.count_event(event, cluster);
+            }
+        }
+    }
+
+    fn count_counters(&mut self, counters: &Counters) {
+        self.full_syncs += counters.syncs_completed;
+        self.failed_syncs += counters.syncs_failed;
+        self.fingerprint_syncs += counters.fingerprint_syncs;
+        self.periodic_finds += counters.periodic_finds;
+        self.pulls += counters.pulls;
+        self.backlogs += counters.backlogs;
+        self.buried_entries += counters.buried;
+        self.provisional_attachments += counters.provisional;
+        self.parked_datagrams += counters.parked;
+        self.shown_uncompared += counters.shown_uncompared;
+    }
+
+    fn count_event(&mut self, event: &NodeEvent, cluster: &Cluster) {
+        let NodeEvent::Membership(event) = event else { return };
+        match event {
+            Event::Suspected(_) => self.suspicions += 1,
+            Event::Failed(id) => {
+                self.failures += 1;
+                self.false_failures += u64::from(cluster.is_alive(id));
+            }
+            Event::Returned(_) => self.returns += 1,
+            Event::Replaced { .. } => self.replacements += 1,
+            _ => {}
         }
     }
 
@@ -115,6 +150,16 @@ impl Met {
             ("returns of failed nodes", &mut self.returns),
             ("lives replaced by later ones", &mut self.replacements),
             ("tombstones reaped", &mut self.reaped_tombstones),
+            ("full syncs completed", &mut self.full_syncs),
+            ("full syncs cut short", &mut self.failed_syncs),
+            ("syncs because fingerprints differed", &mut self.fingerprint_syncs),
+            ("periodic syncs that found something", &mut self.periodic_finds),
+            ("pulls of what was missing", &mut self.pulls),
+            ("backlogs pushed over streams", &mut self.backlogs),
+            ("entries a peer knew to be dead", &mut self.buried_entries),
+            ("attachments taken up before the list", &mut self.provisional_attachments),
+            ("datagrams parked for membership", &mut self.parked_datagrams),
+            ("attachments shown uncompared", &mut self.shown_uncompared),
         ]
     }
 }
