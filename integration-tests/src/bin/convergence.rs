@@ -200,9 +200,9 @@ fn print_table(
         let (right, ratio) = match theirs {
             None => (format!("{:>10}{:>10}{:>10}", "–", "–", "–"), "–".to_owned()),
             Some(theirs) => {
-                let ratio = match ours.median {
+                let ratio = match ours.median * theirs.median {
                     0.0 => "–".to_owned(),
-                    median => format!("{:.0} ×", theirs.median / median),
+                    _ => format!("{:.0} ×", theirs.median / ours.median),
                 };
                 (format!("{:>10.0}{:>10.0}{:>10.0}", theirs.median, theirs.ninetieth, theirs.worst), ratio)
             }

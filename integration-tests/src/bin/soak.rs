@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
             .expect("a valid template"),
     );
     let met = Mutex::new(Met::default());
+    let slowest = Mutex::new((Duration::ZERO, arguments.from));
     let failed = Mutex::new(Vec::new());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -80,7 +82,11 @@ fn main() -> ExitCode {
                     let seed = arguments.from + index;
                     // What failed has told its story on the way out; nothing of it is used afterwards.
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
-                        Ok(history) => met.lock().expect("never held over a panic").add(&history.met),
+                        Ok(history) => {
+                            let mut slowest = slowest.lock().expect("never held over a panic");
+                            *slowest = (*slowest).max((history.met.longest_agreement, seed));
+                            met.lock().expect("never held over a panic").add(&history.met);
+                        }
                         Err(_) => {
                             failed.lock().expect("never held over a panic").push(seed);
                             stop.fetch_or(!arguments.keep_going, Ordering::Relaxed);
@@ -92,6 +98,9 @@ fn main() -> ExitCode {
         }
     });
     bar.finish_and_clear();
+    if let Ok((taken, seed)) = slowest.into_inner() {
+        println!("slowest to agree was seed {seed}: {:.3} s", taken.as_secs_f64());
+    }
     report(
         arguments.seeds,
         &met.into_inner().expect("all threads have ended"),
