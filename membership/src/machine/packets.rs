@@ -106,6 +106,7 @@ impl Membership {
 
     /// Sends messages to one node, in as many datagrams as they need, filled up with queued news.
     pub(super) fn send_messages(&mut self, to: Destination, messages: Vec<Message>, purpose: Purpose) {
+        let refusal = refuses(&messages);
         let mut packet = PacketBuilder::new(self.probe_budget());
         for message in messages {
             let message = Arc::<[u8]>::from(codec::encode(&message));
@@ -117,15 +118,22 @@ impl Membership {
             }
         }
         let limit = self.retransmit_limit();
-        let charges = self.broadcasts.fill(&mut packet, limit);
+        let charges = match refusal {
+            true => Vec::new(),
+            false => self.broadcasts.fill(&mut packet, limit),
+        };
         self.send_datagram(to, packet.finish(), purpose, charges);
     }
 
     /// The same as the bytes of one packet, for a stream.
     pub(super) fn packet_of(&mut self, messages: Vec<Message>) -> Vec<u8> {
         let mut packet = PacketBuilder::new(self.config.frame_budget);
+        let refusal = refuses(&messages);
         for message in messages {
             packet.add(codec::encode(&message).into());
+        }
+        if refusal {
+            return packet.finish();
         }
         // A stream may never get through: no more news is staked on it than on a datagram.
         packet.limit_room(self.config.datagram_budget);
@@ -164,4 +172,10 @@ impl Membership {
         };
         queue.push_back(Transmit::Datagram { id, to, bytes, purpose });
     }
+}
+
+/// Whether the packet may go to a node that is no member: it would take news of the members for an invitation, and what
+/// it is told would count as told.
+fn refuses(messages: &[Message]) -> bool {
+    messages.iter().any(|message| matches!(message, Message::NameInUse(_)))
 }

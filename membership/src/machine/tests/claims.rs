@@ -297,6 +297,28 @@ fn a_life_at_another_address_waits_until_the_holder_was_probed() {
 }
 
 #[test]
+fn a_node_that_is_refused_hears_no_news_of_the_members() {
+    let mut lone = Lone::among(3, |config| config.retransmit_multiplier = 20);
+    lone.hello_from(record("a", 11, address(77)), 0);
+    let sequence = lone.await_probe("a");
+    lone.receive("b", alive("d", 10, 0));
+    lone.answer_probe(sequence, id("a", 10));
+    let sent = lone.sent();
+    let refusal = sent.iter().find(|sent| sent.to.address == address(77)).expect("it is told");
+    assert!(matches!(refusal.messages[..], [Message::NameInUse(_)]), "{:?}", refusal.messages);
+    // On its own line the same.
+    lone.receive_from(
+        "me",
+        address(78),
+        Message::Alive { record: record("me", 1, address(78)), incarnation: 0 },
+    );
+    let sent = lone.sent();
+    let refusal = sent.iter().find(|sent| sent.to.address == address(78)).expect("it is told");
+    assert!(matches!(refusal.messages[..], [Message::NameInUse(_)]), "{:?}", refusal.messages);
+    assert!(lone.machine.broadcast_count() > 0, "there was news to be told");
+}
+
+#[test]
 fn the_holder_must_answer_from_its_own_address_in_its_own_life() {
     let mut lone = Lone::among(3, |_| ());
     lone.hello_from(record("a", 10, address(77)), 1);
