@@ -9,7 +9,6 @@ use membership::Config;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::check::Version;
 use crate::cluster::{Cluster, Deliveries, Key, MILLISECOND, Peer, SECOND, Settings};
 use crate::fabric::{FabricConfig, Link};
 
@@ -156,7 +155,6 @@ impl Measurement {
         let last = self.peers[self.peers.len() - 1];
         let writer = self.peers[0];
         let (start, before) = (self.cluster.now(), self.cluster.deliveries());
-        let mut churn = None;
         match self.perturbation {
             Perturbation::CreateEntry => self.cluster.create(writer, CHANGED, "after"),
             Perturbation::UpdateEntry => self.cluster.update(writer, CHANGED, "after"),
@@ -179,32 +177,16 @@ impl Measurement {
                 return self.run_churned(begun);
             }
         }
-        let version = self.changed_version();
-        self.wait(start, before, version.as_ref(), &mut churn)
+        self.wait(start, before, None)
     }
 
     fn run_churned(mut self, churn: Churn) -> Sample {
         let (start, before) = (self.cluster.now(), self.cluster.deliveries());
         self.cluster.create(self.peers[0], CHANGED, "after");
-        let version = self.changed_version();
-        self.wait(start, before, version.as_ref(), &mut Some(churn))
+        self.wait(start, before, Some(churn))
     }
 
-    fn changed_version(&self) -> Option<Version> {
-        let writer = match self.perturbation {
-            Perturbation::WriteAfterJoin => self.peers[self.peers.len() - 1],
-            _ => self.peers[0],
-        };
-        self.cluster.held(writer, CHANGED).map(|held| held.version)
-    }
-
-    fn wait(
-        &mut self,
-        start: Duration,
-        before: Deliveries,
-        version: Option<&Version>,
-        churn: &mut Option<Churn>,
-    ) -> Sample {
+    fn wait(&mut self, start: Duration, before: Deliveries, mut churn: Option<Churn>) -> Sample {
         let wanted = match self.perturbation {
             Perturbation::CreateEntryUnderChurn => self.peers.len() - 1,
             _ => self.peers.len(),
@@ -213,7 +195,7 @@ impl Measurement {
         loop {
             polls += 1;
             let judged = &self.peers[..wanted];
-            let converged = judged.iter().filter(|peer| self.has_caught_up(**peer, version)).count();
+            let converged = judged.iter().filter(|peer| self.has_caught_up(**peer)).count();
             let taken = self.cluster.now() - start;
             if converged == wanted || taken >= GIVE_UP_AFTER {
                 let now = self.cluster.deliveries();
@@ -224,14 +206,14 @@ impl Measurement {
                 return Sample { converged, wanted, taken, polls, deliveries };
             }
             let next = self.cluster.now() + MILLISECOND;
-            match churn {
+            match &mut churn {
                 Some(churn) => churn.continue_until(&mut self.cluster, next),
                 None => self.cluster.run_for(MILLISECOND),
             }
         }
     }
 
-    fn has_caught_up(&self, peer: Peer, version: Option<&Version>) -> bool {
+    fn has_caught_up(&self, peer: Peer) -> bool {
         let last = self.peers[self.peers.len() - 1];
         match self.perturbation {
             Perturbation::JoinNetwork => self.lists(peer, last),
@@ -240,7 +222,8 @@ impl Measurement {
                 let shown = self.cluster.machine(peer).tables().statistics(NETWORK);
                 shown.is_some_and(|statistics| statistics.entries == POPULATION)
             }
-            _ => self.cluster.held(peer, CHANGED).is_some_and(|held| Some(&held.version) >= version),
+            Perturbation::DeleteEntry => self.cluster.value(peer, CHANGED).is_none(),
+            _ => self.cluster.shows(peer, CHANGED, "after"),
         }
     }
 

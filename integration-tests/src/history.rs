@@ -227,7 +227,7 @@ impl History {
         });
         let running = self.cluster.running();
         let members = self.cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, |cluster| {
-            running.iter().all(|peer| cluster.agrees_on_members(*peer, &running))
+            cluster.all_agree_on_members(&running)
         });
         self.met.longest_members = self.met.longest_members.max(members);
         for network in self.cluster.networks() {
