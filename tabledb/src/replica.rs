@@ -119,6 +119,8 @@ pub struct Replica {
     opened: usize,
     list_news: ListNews,
     list_peers: VecDeque<NodeName>,
+    /// The exchange of lists under way that differing digests asked for, and those that are over.
+    lists_comparing: Option<(NodeName, u64, u64)>,
     lists_compared: BTreeMap<NodeName, (u64, u64, Instant)>,
     lists_still: (u64, Instant),
     /// When somebody alive whose list has not come is asked for it.
@@ -156,6 +158,7 @@ impl Replica {
             opened: 0,
             list_news: ListNews::default(),
             list_peers: VecDeque::new(),
+            lists_comparing: None,
             lists_compared: BTreeMap::new(),
             lists_still: (0, origin.now),
             unlisted_at: None,
@@ -825,7 +828,7 @@ impl Replica {
         {
             return false;
         }
-        self.lists_compared.insert(peer.clone(), (mine, theirs, now));
+        self.lists_comparing = Some((peer.clone(), mine, theirs));
         true
     }
 
@@ -865,6 +868,14 @@ impl Replica {
     fn report(&mut self, session: &mut Session, now: Instant) {
         if std::mem::replace(&mut session.reported, true) {
             return;
+        }
+        if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
+            // Only now: an exchange that was cut short is to be tried again with the next probe.
+            if let Some((peer, mine, theirs)) =
+                self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
+            {
+                self.lists_compared.insert(peer, (mine, theirs, now));
+            }
         }
         let Some(&at) = self.by_name.get(&session.network) else { return };
         let Some(network) = &mut self.networks[at] else { return };

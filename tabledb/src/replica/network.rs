@@ -109,6 +109,8 @@ pub(crate) struct Network {
     joined_at: Instant,
     still_since: Instant,
     last_fingerprint: u64,
+    /// The comparison under way that differing fingerprints asked for.
+    comparing: Option<(NodeName, Compared)>,
     compared: BTreeMap<NodeName, Compared>,
 }
 
@@ -135,6 +137,7 @@ impl Network {
             joined_at: now,
             still_since: now,
             last_fingerprint: 0,
+            comparing: None,
             compared: BTreeMap::new(),
         };
         network.plan_anti_entropy(common, now);
@@ -590,7 +593,7 @@ impl Network {
             return;
         }
         common.counters.fingerprint_syncs += 1;
-        self.compared.insert(peer.clone(), Compared { mine, theirs, at: now });
+        self.comparing = Some((peer.clone(), Compared { mine, theirs, at: now }));
         self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), common);
     }
 
@@ -605,6 +608,10 @@ impl Network {
         now: Instant,
     ) {
         common.counters.syncs_completed += 1;
+        // Only now: one that was cut short is to be tried again with the next probe.
+        if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer) {
+            self.compared.insert(peer.clone(), Compared { at: now, ..compared });
+        }
         for &slot in shown {
             if self.awaiting.remove(&slot) {
                 self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);

@@ -264,3 +264,31 @@ fn a_newcomer_is_not_ready_before_a_long_sync_that_the_other_opened_is_over() {
     assert_eq!(cluster.shown(1).len(), 5000);
     assert!(syncs_refused > 4, "n1 tried meanwhile: {syncs_refused}");
 }
+
+/// Probes come through while streams do not: what they asked for in vain is asked for again at once when it can be.
+#[test]
+fn a_comparison_that_was_cut_short_is_repeated_with_the_next_probe() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.part(0, 1);
+    cluster.delete(1, "k");
+    cluster.run(Duration::from_secs(31 * 60));
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+    let probe = |cluster: &mut Cluster| {
+        let now = cluster.now;
+        for (a, b) in [(0, 1), (1, 0)] {
+            let digest = cluster.replicas[a].digest_for(&name(b), 500, now).unwrap();
+            cluster.replicas[b].handle_digest(&name(a), &digest, now).unwrap();
+        }
+    };
+    for _ in 0..5 {
+        probe(&mut cluster);
+        cluster.run(Duration::from_secs(1));
+    }
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+    cluster.heal();
+    probe(&mut cluster);
+    cluster.run(Duration::from_millis(100));
+    assert_eq!(cluster.get(0, "k"), None);
+}
