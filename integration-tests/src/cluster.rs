@@ -23,7 +23,9 @@ use tabledb::{Counters, Origin, TableDb};
 use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
+use crate::fabric::rules::describe_datagram;
 use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Place, Traffic};
+use crate::trace::Describe;
 pub use tables::{Key, Visible};
 
 /// One second of virtual time; `5 * SECOND` reads well.
@@ -57,7 +59,7 @@ impl Settings {
     pub fn seeded(seed: u64) -> Self {
         let seed = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
         Self {
-            fabric: FabricConfig { seed, ..FabricConfig::default() },
+            fabric: FabricConfig { seed, describe: DESCRIBE, ..FabricConfig::default() },
             membership: membership::Config::lan(),
             reap_time: Duration::from_secs(30 * 60),
             watched: true,
@@ -118,11 +120,14 @@ pub struct Cluster {
 /// What has been delivered to machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    /// Datagrams.
-    pub datagrams: u64,
-    /// Stream frames.
-    pub frames: u64,
+    /// Datagrams with writes to tables, or heads of them.
+    pub gossip: u64,
+    /// Streams about tables.
+    pub table_streams: u64,
 }
+
+/// How traces of clusters name messages.
+pub(crate) const DESCRIBE: Describe = Describe { datagram: describe_datagram, frame: |_| String::new() };
 
 /// The wall time at which every simulation starts, in microseconds since 1970: some day in 2026.
 const WALL_AT_START: u64 = 1_790_000_000_000_000;

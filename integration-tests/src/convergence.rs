@@ -200,8 +200,8 @@ impl Measurement {
             if converged == wanted || taken >= GIVE_UP_AFTER {
                 let now = self.cluster.deliveries();
                 let deliveries = Deliveries {
-                    datagrams: now.datagrams - before.datagrams,
-                    frames: now.frames - before.frames,
+                    gossip: now.gossip - before.gossip,
+                    table_streams: now.table_streams - before.table_streams,
                 };
                 return Sample { converged, wanted, taken, polls, deliveries };
             }

@@ -8,7 +8,7 @@
 mod connections;
 mod datagrams;
 mod link;
-mod rules;
+pub(crate) mod rules;
 mod schedule;
 mod streams;
 #[cfg(test)]
@@ -102,6 +102,8 @@ pub enum Happening {
     Frame {
         /// The receiver's number of the stream.
         stream: StreamId,
+        /// Whether it is the first that the stream's opener sent.
+        first: bool,
         /// Its bytes.
         bytes: Arc<[u8]>,
     },

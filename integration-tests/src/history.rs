@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settings};
+use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, SECOND, Settings};
 use crate::fabric::{FabricConfig, Latency, Link};
 pub use met::Met;
 
@@ -69,8 +69,13 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
     rng.set_stream(u64::MAX);
     let count = rng.random_range(plan.nodes.clone());
     let steps = rng.random_range(plan.steps.clone());
-    let fabric =
-        FabricConfig { seed, link: some_link(&mut rng), trace_lines: 600, ..FabricConfig::default() };
+    let fabric = FabricConfig {
+        seed,
+        link: some_link(&mut rng),
+        trace_lines: 600,
+        describe: DESCRIBE,
+        ..FabricConfig::default()
+    };
     let settings = Settings {
         fabric,
         membership: membership::Config::lan(),

@@ -136,8 +136,8 @@ fn csv(samples: &BTreeMap<Cell, Vec<Sample>>) -> String {
                 sample.converged,
                 sample.taken.as_nanos(),
                 sample.polls,
-                sample.deliveries.datagrams,
-                sample.deliveries.frames
+                sample.deliveries.gossip,
+                sample.deliveries.table_streams
             )
         })
     });

@@ -6,6 +6,7 @@ use node::{NodeEvent, NodeMachine, NodeTransmit};
 use wire::{FramePoll, StreamId};
 
 use super::{Cluster, Peer};
+use crate::fabric::rules::{GOSSIP, TABLES};
 use crate::fabric::{Ending, EndpointId, Happening};
 
 /// A machine that wants this many things done after one call is in an endless loop.
@@ -27,7 +28,7 @@ impl Cluster {
     fn happen(&mut self, peer: Peer, happening: Happening) {
         match happening {
             Happening::Datagram { from, bytes } => {
-                self.deliveries.datagrams += 1;
+                self.deliveries.gossip += u64::from(bytes.starts_with(&GOSSIP));
                 let (name, address) = self.sender(from);
                 let result =
                     self.drive(peer, |machine, now| machine.handle_datagram(&name, address, &bytes, now));
@@ -43,8 +44,8 @@ impl Cluster {
                 self.fabric.accept_stream(number, stream);
                 self.after_call(peer, Some(stream));
             }
-            Happening::Frame { stream, bytes } => {
-                self.deliveries.frames += 1;
+            Happening::Frame { stream, first, bytes } => {
+                self.deliveries.table_streams += u64::from(first && bytes.starts_with(&TABLES));
                 let now = self.instant();
                 let life = self.life_mut(peer);
                 let (endpoint, result) = (life.endpoint, life.machine.handle_frame(stream, &bytes, now));

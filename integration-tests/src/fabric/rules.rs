@@ -7,6 +7,23 @@ use wire::NodeName;
 
 use super::Place;
 
+/// How a datagram, or the first frame of a stream, begins that is for tables; all else is for membership.
+pub(crate) const TABLES: [u8; 1] = [1];
+/// How a datagram begins that carries writes, and heads of what was written.
+pub(crate) const GOSSIP: [u8; 2] = [1, 0];
+/// How a datagram begins that carries lists of networks.
+pub(crate) const LISTS: [u8; 2] = [1, 1];
+
+/// The kind of a datagram, for the trace.
+pub(crate) fn describe_datagram(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        _ if bytes.starts_with(&GOSSIP) => "gossip",
+        _ if bytes.starts_with(&LISTS) => "lists",
+        _ => "members",
+    };
+    kind.to_owned()
+}
+
 /// What kind of thing is being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageKind {
@@ -43,17 +60,17 @@ impl Message<'_> {
     /// Whether it carries tables or lists, not membership. Of a stream, the first frame tells.
     pub fn is_for_tables(&self) -> bool {
         let telling = self.kind == MessageKind::Datagram || self.kind == MessageKind::Frame && self.first;
-        telling && self.bytes.first() == Some(&1)
+        telling && self.bytes.starts_with(&TABLES)
     }
 
     /// Whether it carries the lists of networks that nodes are on, in a datagram.
     pub fn is_lists(&self) -> bool {
-        self.kind == MessageKind::Datagram && self.bytes.starts_with(&[1, 1])
+        self.kind == MessageKind::Datagram && self.bytes.starts_with(&LISTS)
     }
 
     /// Whether it carries writes to tables, in a datagram.
     pub fn is_gossip(&self) -> bool {
-        self.kind == MessageKind::Datagram && self.bytes.starts_with(&[1, 0])
+        self.kind == MessageKind::Datagram && self.bytes.starts_with(&GOSSIP)
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) enum StreamEvent {
     Frame {
         to: usize,
         sent: Duration,
+        first: bool,
         bytes: Arc<[u8]>,
     },
     Finished {
@@ -144,7 +145,7 @@ impl Fabric {
         end.has_sent = true;
         end.last_arrival = end.last_arrival.max(arrival);
         let arrival = end.last_arrival;
-        let event = StreamEvent::Frame { to: 1 - side, sent, bytes };
+        let event = StreamEvent::Frame { to: 1 - side, sent, first, bytes };
         self.schedule.push(arrival, Pending::Stream { number, event });
     }
 
@@ -298,7 +299,7 @@ impl Fabric {
                 let stream = stream.ends[0].id?;
                 Some((opener, Happening::StreamConnected { stream, peer: acceptor }))
             }
-            StreamEvent::Frame { to, sent, bytes } => {
+            StreamEvent::Frame { to, sent, first, bytes } => {
                 self.frame_arrived(number, to);
                 let ends = [opener, acceptor];
                 let stream = self.streams.get(&number)?.ends[to].id?;
@@ -310,7 +311,7 @@ impl Fabric {
                     bytes: bytes.clone(),
                 };
                 self.trace.record(self.now, record);
-                Some((ends[to], Happening::Frame { stream, bytes }))
+                Some((ends[to], Happening::Frame { stream, first, bytes }))
             }
             StreamEvent::Finished { to } => {
                 let state = self.streams.get_mut(&number)?;

@@ -300,7 +300,8 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
         }
         most_in_flight = most_in_flight.max(usize::from(sent) - received.len());
         match fabric.next(600 * SECOND) {
-            Some((id, Happening::Frame { stream, bytes })) => {
+            Some((id, Happening::Frame { stream, first, bytes })) => {
+                assert_eq!(first, received.is_empty());
                 assert_eq!((id, stream), (ids[1], there));
                 received.push(bytes[0]);
             }
@@ -331,7 +332,10 @@ fn a_stream_across_a_cut_waits_and_goes_on_if_it_is_mended_in_time() {
     assert_eq!(fabric.next(fabric.now() + 9 * SECOND), None);
     fabric.mend_all();
     let happening = fabric.next(fabric.now() + SECOND);
-    assert_eq!(happening, Some((ids[1], Happening::Frame { stream: there, bytes: b"frame"[..].into() })));
+    assert_eq!(
+        happening,
+        Some((ids[1], Happening::Frame { stream: there, first: true, bytes: b"frame"[..].into() }))
+    );
 }
 
 #[test]
