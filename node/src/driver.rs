@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     pub(crate) waiters: Mutex<Waiters>,
     seeds: Mutex<Vec<String>>,
+    /// Why seeds could not be reached when they were last called. As many as there are seeds.
+    pub(crate) unreached: Mutex<BTreeMap<SocketAddr, String>>,
     /// The seeds have to be resolved and joined.
     join_seeds: Notify,
 }
@@ -99,6 +101,7 @@ impl Shared {
             wake: Arc::default(),
             waiters: Mutex::default(),
             seeds: Mutex::default(),
+            unreached: Mutex::default(),
             join_seeds: Notify::new(),
         })
     }
@@ -112,6 +115,7 @@ impl Shared {
     /// Takes over new seeds, for when none of them is a member some day.
     pub(crate) fn remember_seeds(&self, seeds: Vec<String>) {
         *self.seeds.lock() = seeds;
+        self.unreached.lock().clear();
     }
 
     /// Where outcomes of seeds are reported from now on.
@@ -314,11 +318,16 @@ async fn join_seeds(shared: &Shared) {
 async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
     match shared.transport.open_stream(&to).await {
         Ok((sender, receiver, peer)) => {
+            shared.unreached.lock().remove(&to.address);
             shared.machine.lock().handle_stream_connected(stream, &peer.name, monotonic_now());
             move_frames(shared, stream, sender, receiver).await;
         }
         Err(error) => {
             tracing::debug!(address = %to.address, %error, "stream not opened");
+            if to.name.is_none() {
+                // Only seeds are called without a name.
+                shared.unreached.lock().insert(to.address, error.to_string());
+            }
             shared.machine.lock().handle_stream_closed(stream, monotonic_now());
             shared.wake.notify_one();
         }

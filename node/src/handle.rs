@@ -123,18 +123,14 @@ pub enum JoinClusterError {
     },
     /// None answered.
     #[error("none of the seeds answered: {}", list(.0))]
-    NoAnswer(Vec<(SocketAddr, Option<SeedFailure>)>),
+    NoAnswer(Vec<(SocketAddr, String)>),
     /// The node has been stopped.
     #[error("this node has been stopped")]
     Stopped,
 }
 
-fn list(seeds: &[(SocketAddr, Option<SeedFailure>)]) -> String {
-    let each = seeds.iter().map(|(address, reason)| match reason {
-        Some(reason) => format!("{address}: {reason}"),
-        None => format!("{address}: no answer in time"),
-    });
-    each.collect::<Vec<_>>().join("; ")
+fn list(seeds: &[(SocketAddr, String)]) -> String {
+    seeds.iter().map(|(address, reason)| format!("{address}: {reason}")).collect::<Vec<_>>().join("; ")
 }
 
 /// A running node. Cloning copies a pointer; when the last copy is dropped the node stops at once, as by
@@ -306,7 +302,13 @@ impl Node {
         }
         match answered {
             0 if ourselves == 0 || !waiting.is_empty() => {
-                Err(JoinClusterError::NoAnswer(waiting.into_iter().collect()))
+                let failures = waiting.into_iter().map(|(address, reason)| {
+                    // What the transport met says more than that there was no connection.
+                    let met = shared.unreached.lock().get(&address).cloned();
+                    let told = reason.map(|reason| reason.to_string());
+                    (address, met.or(told).unwrap_or_else(|| "no answer in time".to_owned()))
+                });
+                Err(JoinClusterError::NoAnswer(failures.collect()))
             }
             _ => Ok(answered),
         }

@@ -46,6 +46,7 @@ async fn a_node_with_another_secret_is_not_let_in() {
     let stranger = Node::start(NodeConfig { keys, ..cluster.config("stranger") }).await.unwrap();
     let error = refused(&cluster, &stranger).await;
     assert!(matches!(error, JoinClusterError::NoAnswer(_)), "{error}");
+    assert!(error.to_string().contains("secret"), "it says what is wrong: {error}");
     count_the_refusal(&cluster, &stranger, |counted| counted.refused_unknown_secret).await;
     are_undisturbed(&cluster).await;
 }
@@ -57,6 +58,7 @@ async fn a_node_of_another_cluster_is_not_let_in() {
     let stranger = Node::start(NodeConfig { cluster: other, ..cluster.config("stranger") }).await.unwrap();
     let error = refused(&cluster, &stranger).await;
     assert!(matches!(error, JoinClusterError::NoAnswer(_)), "{error}");
+    assert!(error.to_string().contains("cluster"), "it says what is wrong: {error}");
     count_the_refusal(&cluster, &stranger, |counted| counted.refused_cluster).await;
     are_undisturbed(&cluster).await;
 }
