@@ -116,7 +116,7 @@ fn some_link(rng: &mut ChaCha8Rng) -> Link {
         reordering: if rng.random_bool(0.3) { 0.2 } else { 0.0 },
         reordering_delay: Duration::from_millis(200),
         bandwidth: rng.random_bool(0.2).then(|| rng.random_range(50_000..2_000_000)),
-        datagram_limit: if rng.random_bool(0.15) { rng.random_range(100..1150) } else { 1162 },
+        datagram_limit: if rng.random_bool(0.15) { rng.random_range(80..400) } else { 1162 },
         stream_breaks: if rng.random_bool(0.3) { 0.05 } else { 0.0 },
     }
 }
