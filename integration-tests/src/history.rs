@@ -230,10 +230,7 @@ impl History {
         self.cluster.run_until("those that leave have left", 30 * SECOND, |cluster| {
             cluster.running().iter().all(|peer| !cluster.is_leaving(*peer))
         });
-        let running = self.cluster.running();
-        let members = self.cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, |cluster| {
-            cluster.all_agree_on_members(&running)
-        });
+        let members = self.await_lasting_membership();
         self.met.longest_members = self.met.longest_members.max(members);
         for network in self.cluster.networks() {
             let agreement = self.cluster.await_agreement(&network, AGREEMENT_WITHIN);
@@ -242,5 +239,22 @@ impl History {
         self.cluster.run_for(5 * SECOND);
         self.cluster.assert_promises();
         self.met.count(&self.cluster);
+    }
+
+    /// Until the nodes agree on who is there and still do so a while later: what had waited in buffers, and verdicts that
+    /// were under way, may upset a first agreement.
+    fn await_lasting_membership(&mut self) -> Duration {
+        let (start, running) = (self.cluster.now(), self.cluster.running());
+        let mut agreed = Duration::ZERO;
+        let lasting = |cluster: &Cluster| {
+            match cluster.all_agree_on_members(&running) {
+                true if agreed.is_zero() => agreed = cluster.now(),
+                true => {}
+                false => agreed = Duration::ZERO,
+            }
+            !agreed.is_zero() && cluster.now() >= agreed + 5 * SECOND
+        };
+        self.cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, lasting);
+        agreed - start
     }
 }
