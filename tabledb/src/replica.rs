@@ -11,6 +11,7 @@ mod counters;
 mod inspect;
 mod list_exchange;
 mod list_news;
+mod lists;
 mod message;
 mod network;
 mod news;
@@ -19,10 +20,12 @@ mod owners;
 mod ranges;
 mod session;
 mod store;
+mod streams;
 mod timing;
 mod transfer;
 mod view;
 mod watchers;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +37,7 @@ use dashmap::DashMap;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
+use wire::{NodeId, NodeName, StreamId, codec};
 
 pub use common::{Event, Transmit};
 pub use counters::Counters;
@@ -42,21 +45,17 @@ pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use ranges::Ranges;
 pub(crate) use view::View;
 
-use crate::{
-    Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, Value, WatchFilter, WriteError,
-};
+use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
 use clock::Clock;
 use common::Common;
 use counters::Refusal;
 use list_news::ListNews;
-use message::{Bundle, Datagram, Digest, Frame, List, SessionKind};
-use network::{Arrival, Network, Operation};
+use message::{Bundle, Datagram, Digest, SessionKind};
+use network::{Arrival, Network};
 use owners::Owners;
 use ranges::digest_bytes;
-use session::{Outcome, Session};
-use timing::{
-    MAX_ACCEPTED_SESSIONS, MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, RETRY, STILLNESS, UNLISTED_GRACE,
-};
+use session::Session;
+use timing::{MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
 
 #[cfg(test)]
@@ -352,74 +351,6 @@ impl Replica {
         Ok(())
     }
 
-    /// A peer has opened a stream; the number is for the further calls.
-    pub fn handle_stream_opened(&mut self, from: &NodeName, now: Instant) -> StreamId {
-        self.now = now;
-        let stream = self.new_stream();
-        let until = now + timing::SESSION_PATIENCE;
-        self.streams.insert(stream, Stream::Unopened { peer: from.clone(), until });
-        stream
-    }
-
-    /// The next frame of a stream.
-    pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
-        self.now = now;
-        let mut session = match self.streams.remove(&stream) {
-            None => return Err(MessageError::UnknownStream(stream)),
-            Some(Stream::Unopened { peer, .. }) => {
-                let frame = self.decoded(codec::decode::<Frame<'_>>(bytes))?;
-                let Frame::Open(open) = frame else {
-                    self.common.counters.refuse(Refusal::UnexpectedFrame);
-                    return Err(MessageError::Exchange(
-                        "a stream has to start with what it is for".to_owned(),
-                    ));
-                };
-                let network: Arc<str> = open.network.into();
-                let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
-                let accepted = self.streams.len() - self.opened;
-                if accepted >= MAX_ACCEPTED_SESSIONS {
-                    self.common.counters.refuse(Refusal::Busy);
-                    session.refuse();
-                } else {
-                    self.common.counters.sessions_accepted += 1;
-                    let network = find(&mut self.networks, &self.by_name, open.network);
-                    session.handle_open(&open, network, &mut self.common, now);
-                }
-                self.keep_or_report(session, now);
-                return Ok(());
-            }
-            Some(Stream::Session(session)) => session,
-        };
-        let result = match codec::decode::<Frame<'_>>(bytes) {
-            Ok(frame) => {
-                let network = find(&mut self.networks, &self.by_name, &session.network);
-                session.handle_frame(frame, network, &mut self.common, now)
-            }
-            Err(error) => Err(error.into()),
-        };
-        match result {
-            Ok(()) => {
-                self.keep_or_report(session, now);
-                Ok(())
-            }
-            Err(error) => {
-                self.common.counters.refuse(Refusal::UnexpectedFrame);
-                tracing::debug!(peer = session.peer.as_str(), %error, "exchange given up");
-                let error = MessageError::Exchange(error.to_string());
-                self.close(session, now);
-                Err(error)
-            }
-        }
-    }
-
-    /// A stream is over, in both directions, or broke, or could not be opened.
-    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
-        self.now = now;
-        if let Some(Stream::Session(session)) = self.streams.remove(&stream) {
-            self.close(session, now);
-        }
-    }
-
     /// Does what is due. Early, late or twice is always legal.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
@@ -511,70 +442,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Adds an entry; an error if the key is live.
-    pub fn create(
-        &mut self,
-        network: &str,
-        table: &str,
-        key: &str,
-        value: impl Into<Value>,
-        now: Instant,
-    ) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Create(value.into()), now)
-    }
-
-    /// Replaces an entry, whoever wrote it; an error if the key is not live.
-    pub fn update(
-        &mut self,
-        network: &str,
-        table: &str,
-        key: &str,
-        value: impl Into<Value>,
-        now: Instant,
-    ) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Update(value.into()), now)
-    }
-
-    /// Deletes an entry, whoever wrote it; an error if the key is not live.
-    pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Delete, now)
-    }
-
-    fn write(
-        &mut self,
-        network: &str,
-        table: &str,
-        key: &str,
-        operation: Operation,
-        now: Instant,
-    ) -> Result<(), WriteError> {
-        self.now = now;
-        let limits = &self.common.config.limits;
-        let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
-        if !(1..=limits.name_bytes).contains(&table.len()) {
-            return length("table name", table.len(), format!("1 to {}", limits.name_bytes));
-        }
-        if key.len() > limits.key_bytes {
-            return length("key", key.len(), format!("0 to {}", limits.key_bytes));
-        }
-        if let Operation::Create(value) | Operation::Update(value) = &operation
-            && value.len() > limits.value_bytes
-        {
-            return length("value", value.len(), format!("0 to {}", limits.value_bytes));
-        }
-        let Some(&at) = self.by_name.get(network) else {
-            return Err(WriteError::NotJoined { network: network.to_owned() });
-        };
-        let Some(target) = &mut self.networks[at] else {
-            return Err(WriteError::NotJoined { network: network.to_owned() });
-        };
-        target.write(operation, table, key, &mut self.common, now)?;
-        if self.common.wake {
-            self.plan(at, now);
-        }
-        Ok(())
-    }
-
     /// Takes up a new life under the same name: our entries are written again in it. For when an earlier process has
     /// borne our generation.
     pub fn renew(&mut self, generation: u64, now: Instant) {
@@ -659,27 +526,6 @@ impl Replica {
             return Some(self.opened_session(stream, session, peer));
         }
         None
-    }
-
-    /// What a stream has to say next; to be asked whenever it can take a frame.
-    pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
-        self.now = now;
-        let mut session = match self.streams.remove(&stream) {
-            None => return FramePoll::Finish,
-            Some(unopened @ Stream::Unopened { .. }) => {
-                self.streams.insert(stream, unopened);
-                return FramePoll::Wait;
-            }
-            Some(Stream::Session(session)) => session,
-        };
-        let network = find(&mut self.networks, &self.by_name, &session.network);
-        let poll = session.poll_frame(network, &mut self.common, now);
-        if poll == FramePoll::Finish {
-            self.close(session, now);
-        } else {
-            self.keep_or_report(session, now);
-        }
-        poll
     }
 
     /// The next thing that happened.
@@ -768,152 +614,12 @@ impl Replica {
         }
     }
 
-    /// Takes a list in. True if it was news.
-    fn handle_list(&mut self, list: &List, now: Instant) -> bool {
-        let Some(former) = self.common.owners.update(list) else { return false };
-        let listed = list.networks.iter().map(|(name, _)| name.as_str());
-        let named: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
-        for at in 0..self.networks.len() {
-            let Some(network) = &mut self.networks[at] else { continue };
-            // A provisional attachment may be on neither list: the owner joined and left between the two.
-            if named.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some() {
-                network.follow_list(&list.owner, &mut self.common, now);
-                self.plan(at, now);
-            }
-        }
-        true
-    }
-
     fn end_owner(&mut self, name: &str) {
         for network in self.networks.iter_mut().flatten() {
             network.owner_gone(name, &mut self.common);
         }
         self.common.owners.remove(name);
         self.lists_compared.remove(name);
-    }
-
-    fn announce_own_list(&mut self, now: Instant) {
-        let me = self.node().name.clone();
-        self.list_news.add(me, now);
-        self.common.wake = true;
-    }
-
-    fn want_lists(&mut self, peer: &NodeName) {
-        const MOST: usize = 64;
-        let under_way = self.streams.values().any(|stream| match stream {
-            Stream::Session(session) => {
-                session.opened_here && session.kind == SessionKind::Lists && session.peer == *peer
-            }
-            Stream::Unopened { .. } => false,
-        });
-        if !under_way && !self.list_peers.contains(peer) && self.list_peers.len() < MOST {
-            self.list_peers.push_back(peer.clone());
-        }
-    }
-
-    /// Whether a peer's knowledge of the lists differs from ours though ours has been still, and the two have not been
-    /// compared in vain of late.
-    fn lists_differ(&mut self, peer: &NodeName, theirs: u64, now: Instant) -> bool {
-        let mine = self.common.owners.lists_digest();
-        if mine != self.lists_still.0 {
-            self.lists_still = (mine, now);
-        }
-        let still = now.saturating_duration_since(self.lists_still.1) >= STILLNESS;
-        if mine == theirs || !still {
-            return false;
-        }
-        if let Some(&(a, b, at)) = self.lists_compared.get(peer)
-            && (a, b) == (mine, theirs)
-            && now < at + self.common.config.anti_entropy_interval
-        {
-            return false;
-        }
-        self.lists_comparing = Some((peer.clone(), mine, theirs));
-        true
-    }
-
-    fn opened_session(&mut self, stream: StreamId, session: Session, to: NodeName) -> Transmit {
-        self.opened += 1;
-        self.common.counters.sessions_opened += 1;
-        self.streams.insert(stream, Stream::Session(Box::new(session)));
-        Transmit::OpenStream { stream, to }
-    }
-
-    /// Puts a session back, after telling its network of its end if it has come to one.
-    fn keep_or_report(&mut self, mut session: Box<Session>, now: Instant) {
-        for list in std::mem::take(&mut session.lists) {
-            self.handle_list(&list, now);
-        }
-        if session.outcome.is_some() {
-            self.report(&mut session, now);
-        }
-        let at = self.by_name.get(&session.network).copied();
-        self.streams.insert(session.id, Stream::Session(session));
-        if let Some(at) = at {
-            self.plan(at, now);
-        }
-    }
-
-    fn close(&mut self, mut session: Box<Session>, now: Instant) {
-        if session.outcome.is_none() {
-            session.outcome = Some(Outcome::Failed);
-        }
-        self.report(&mut session, now);
-        if session.opened_here {
-            self.opened -= 1;
-        }
-    }
-
-    /// Tells the network how a session ended; once.
-    fn report(&mut self, session: &mut Session, now: Instant) {
-        if std::mem::replace(&mut session.reported, true) {
-            return;
-        }
-        if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
-            // Only now: an exchange that was cut short is to be tried again with the next probe.
-            if let Some((peer, mine, theirs)) =
-                self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
-            {
-                self.lists_compared.insert(peer, (mine, theirs, now));
-            }
-        }
-        let Some(&at) = self.by_name.get(&session.network) else { return };
-        let Some(network) = &mut self.networks[at] else { return };
-        network.receiving.retain(|_, &mut id| id != session.id);
-        network.pushing.retain(|_, &mut id| id != session.id);
-        if session.periodic && session.news > 0 {
-            // The quicker ways are to leave nothing for this one.
-            self.common.counters.periodic_finds += 1;
-            tracing::info!(
-                network = &*network.name,
-                peer = session.peer.as_str(),
-                found = session.news,
-                "the periodic comparison found differences"
-            );
-        }
-        match session.kind {
-            SessionKind::Full => {
-                let was_syncing = network.syncing.remove(&session.id).is_some();
-                match session.outcome {
-                    Some(Outcome::Completed) => {
-                        network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
-                    }
-                    Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
-                    _ if was_syncing => network.comparison_failed(&mut self.common, now),
-                    _ => {}
-                }
-            }
-            SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
-            SessionKind::Push { relay: true } if !session.opened_here && session.news > 0 => {
-                network.relay_pushed(session.scope.iter().copied(), &mut self.common, now);
-            }
-            _ => {}
-        }
-        if network.left(now) {
-            self.finish_leaving(at, now);
-        } else {
-            self.plan(at, now);
-        }
     }
 
     /// The tables of a network go; everybody is told by the shorter list. No deletes are written for our entries: the
@@ -943,12 +649,6 @@ impl Replica {
         for at in 0..self.networks.len() {
             self.plan(at, self.now);
         }
-    }
-
-    fn new_stream(&mut self) -> StreamId {
-        let stream = StreamId(self.next_stream);
-        self.next_stream += 1;
-        stream
     }
 
     fn decoded<T>(&mut self, result: Result<T, codec::DecodeError>) -> Result<T, MessageError> {

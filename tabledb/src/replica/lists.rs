@@ -1,0 +1,68 @@
+//! Lists as they come in, and whom to ask for more.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use wire::NodeName;
+
+use super::message::{List, SessionKind};
+use super::timing::STILLNESS;
+use super::{Replica, Stream};
+
+impl Replica {
+    /// Takes a list in. True if it was news.
+    pub(super) fn handle_list(&mut self, list: &List, now: Instant) -> bool {
+        let Some(former) = self.common.owners.update(list) else { return false };
+        let listed = list.networks.iter().map(|(name, _)| name.as_str());
+        let named: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
+        for at in 0..self.networks.len() {
+            let Some(network) = &mut self.networks[at] else { continue };
+            // A provisional attachment may be on neither list: the owner joined and left between the two.
+            if named.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some() {
+                network.follow_list(&list.owner, &mut self.common, now);
+                self.plan(at, now);
+            }
+        }
+        true
+    }
+
+    pub(super) fn announce_own_list(&mut self, now: Instant) {
+        let me = self.node().name.clone();
+        self.list_news.add(me, now);
+        self.common.wake = true;
+    }
+
+    pub(super) fn want_lists(&mut self, peer: &NodeName) {
+        const MOST: usize = 64;
+        let under_way = self.streams.values().any(|stream| match stream {
+            Stream::Session(session) => {
+                session.opened_here && session.kind == SessionKind::Lists && session.peer == *peer
+            }
+            Stream::Unopened { .. } => false,
+        });
+        if !under_way && !self.list_peers.contains(peer) && self.list_peers.len() < MOST {
+            self.list_peers.push_back(peer.clone());
+        }
+    }
+
+    /// Whether a peer's knowledge of the lists differs from ours though ours has been still, and the two have not been
+    /// compared in vain of late.
+    pub(super) fn lists_differ(&mut self, peer: &NodeName, theirs: u64, now: Instant) -> bool {
+        let mine = self.common.owners.lists_digest();
+        if mine != self.lists_still.0 {
+            self.lists_still = (mine, now);
+        }
+        let still = now.saturating_duration_since(self.lists_still.1) >= STILLNESS;
+        if mine == theirs || !still {
+            return false;
+        }
+        if let Some(&(a, b, at)) = self.lists_compared.get(peer)
+            && (a, b) == (mine, theirs)
+            && now < at + self.common.config.anti_entropy_interval
+        {
+            return false;
+        }
+        self.lists_comparing = Some((peer.clone(), mine, theirs));
+        true
+    }
+}

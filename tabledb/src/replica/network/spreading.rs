@@ -1,0 +1,126 @@
+//! Sending what there is to tell, and asking for what is missing.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use wire::NodeName;
+
+use super::super::bundle::{BundleBuilder, Envelope};
+use super::super::common::{Common, Transmit};
+use super::super::message::SessionKind;
+use super::super::news::{Flush, Item};
+use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, HEADS_FAN_OUT, RETRY};
+use super::super::view::Slot;
+use super::Network;
+
+impl Network {
+    pub(super) fn flush(&mut self, common: &mut Common, now: Instant) {
+        let members = self.members(common).len();
+        let direct = members <= DIRECT_MEMBERS;
+        let flush = self.news.take();
+        let mut targets = self.sample_members(if direct { members } else { FAN_OUT }, common);
+        // A member that a push is chasing gets all of this on its stream.
+        targets.retain(|peer| !self.pushing.contains_key(peer));
+        match flush {
+            Flush::Backlog(slots) => {
+                common.counters.backlogs += 1;
+                for peer in targets {
+                    self.request(SessionKind::Push { relay: !direct }, peer, slots.clone(), common);
+                }
+            }
+            Flush::Items(items) => self.send_items(items, &targets, !direct, common, now),
+        }
+    }
+
+    fn send_items(
+        &mut self,
+        items: Vec<Item>,
+        targets: &[NodeName],
+        relay: bool,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        if targets.is_empty() {
+            return;
+        }
+        let mut large = BTreeSet::new();
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, common.clock.last());
+            while let Some(item) = items.peek() {
+                if !bundle.add_number(&self.store, item.dot, &item.replaced, now) {
+                    break;
+                }
+                items.next();
+            }
+            if items.peek().is_none() {
+                // Should one of several datagrams get lost, the last tells that there was more.
+                for slot in bundle.attachments().to_vec() {
+                    if !bundle.add_head(&self.store, slot) {
+                        break;
+                    }
+                }
+            }
+            let slots = bundle.attachments().to_vec();
+            let bytes = bundle.finish(&self.store, relay, Envelope::Datagram);
+            if bytes.len() > DATAGRAM_BUDGET {
+                // A single large entry. It goes over streams, at once.
+                large.extend(slots);
+                continue;
+            }
+            common.counters.gossip_sent += targets.len() as u64;
+            for peer in targets {
+                common.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+        if !large.is_empty() {
+            for peer in targets {
+                self.request(SessionKind::Push { relay }, peer.clone(), large.clone(), common);
+            }
+        }
+    }
+
+    pub(super) fn tell_heads(&mut self, slots: &[Slot], common: &mut Common) {
+        let targets = self.sample_members(HEADS_FAN_OUT, common);
+        if targets.is_empty() {
+            return;
+        }
+        let mut slots = slots.iter().copied().peekable();
+        while slots.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, common.clock.last());
+            while let Some(&slot) = slots.peek() {
+                if !bundle.add_head(&self.store, slot) {
+                    break;
+                }
+                slots.next();
+            }
+            if bundle.is_empty() {
+                break;
+            }
+            let bytes = bundle.finish(&self.store, false, Envelope::Datagram);
+            common.counters.heads_sent += targets.len() as u64;
+            for peer in &targets {
+                common.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+    }
+
+    pub(super) fn pull_missing(&mut self, common: &mut Common, now: Instant) {
+        if self.pulling.is_some() || self.missing.values().all(|missing| missing.pull_at > now) {
+            return;
+        }
+        self.forget_arrived();
+        let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
+        let holder = due.holder.clone();
+        let coming = &self.receiving;
+        let slots: BTreeSet<Slot> =
+            self.missing.keys().filter(|slot| !coming.contains_key(slot)).copied().collect();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY;
+        }
+        if !slots.is_empty() {
+            common.counters.pulls += 1;
+            self.request(SessionKind::Pull, holder, slots, common);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The streams of a replica: which exchange each is, and telling its network how it ended.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{FramePoll, NodeName, StreamId, codec};
+
+use super::common::Transmit;
+use super::counters::Refusal;
+use super::message::{Frame, SessionKind};
+use super::session::{Outcome, Session};
+use super::timing::{self, MAX_ACCEPTED_SESSIONS};
+use super::{MessageError, Replica, Stream, find};
+
+impl Replica {
+    /// A peer has opened a stream; the number is for the further calls.
+    pub fn handle_stream_opened(&mut self, from: &NodeName, now: Instant) -> StreamId {
+        self.now = now;
+        let stream = self.new_stream();
+        let until = now + timing::SESSION_PATIENCE;
+        self.streams.insert(stream, Stream::Unopened { peer: from.clone(), until });
+        stream
+    }
+
+    /// The next frame of a stream.
+    pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
+        self.now = now;
+        let mut session = match self.streams.remove(&stream) {
+            None => return Err(MessageError::UnknownStream(stream)),
+            Some(Stream::Unopened { peer, .. }) => {
+                let frame = self.decoded(codec::decode::<Frame<'_>>(bytes))?;
+                let Frame::Open(open) = frame else {
+                    self.common.counters.refuse(Refusal::UnexpectedFrame);
+                    return Err(MessageError::Exchange(
+                        "a stream has to start with what it is for".to_owned(),
+                    ));
+                };
+                let network: Arc<str> = open.network.into();
+                let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
+                let accepted = self.streams.len() - self.opened;
+                if accepted >= MAX_ACCEPTED_SESSIONS {
+                    self.common.counters.refuse(Refusal::Busy);
+                    session.refuse();
+                } else {
+                    self.common.counters.sessions_accepted += 1;
+                    let network = find(&mut self.networks, &self.by_name, open.network);
+                    session.handle_open(&open, network, &mut self.common, now);
+                }
+                self.keep_or_report(session, now);
+                return Ok(());
+            }
+            Some(Stream::Session(session)) => session,
+        };
+        let result = match codec::decode::<Frame<'_>>(bytes) {
+            Ok(frame) => {
+                let network = find(&mut self.networks, &self.by_name, &session.network);
+                session.handle_frame(frame, network, &mut self.common, now)
+            }
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(()) => {
+                self.keep_or_report(session, now);
+                Ok(())
+            }
+            Err(error) => {
+                self.common.counters.refuse(Refusal::UnexpectedFrame);
+                tracing::debug!(peer = session.peer.as_str(), %error, "exchange given up");
+                let error = MessageError::Exchange(error.to_string());
+                self.close(session, now);
+                Err(error)
+            }
+        }
+    }
+
+    /// A stream is over, in both directions, or broke, or could not be opened.
+    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        self.now = now;
+        if let Some(Stream::Session(session)) = self.streams.remove(&stream) {
+            self.close(session, now);
+        }
+    }
+
+    /// What a stream has to say next; to be asked whenever it can take a frame.
+    pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
+        self.now = now;
+        let mut session = match self.streams.remove(&stream) {
+            None => return FramePoll::Finish,
+            Some(unopened @ Stream::Unopened { .. }) => {
+                self.streams.insert(stream, unopened);
+                return FramePoll::Wait;
+            }
+            Some(Stream::Session(session)) => session,
+        };
+        let network = find(&mut self.networks, &self.by_name, &session.network);
+        let poll = session.poll_frame(network, &mut self.common, now);
+        if poll == FramePoll::Finish {
+            self.close(session, now);
+        } else {
+            self.keep_or_report(session, now);
+        }
+        poll
+    }
+
+    pub(super) fn opened_session(&mut self, stream: StreamId, session: Session, to: NodeName) -> Transmit {
+        self.opened += 1;
+        self.common.counters.sessions_opened += 1;
+        self.streams.insert(stream, Stream::Session(Box::new(session)));
+        Transmit::OpenStream { stream, to }
+    }
+
+    /// Puts a session back, after telling its network of its end if it has come to one.
+    fn keep_or_report(&mut self, mut session: Box<Session>, now: Instant) {
+        for list in std::mem::take(&mut session.lists) {
+            self.handle_list(&list, now);
+        }
+        if session.outcome.is_some() {
+            self.report(&mut session, now);
+        }
+        let at = self.by_name.get(&session.network).copied();
+        self.streams.insert(session.id, Stream::Session(session));
+        if let Some(at) = at {
+            self.plan(at, now);
+        }
+    }
+
+    fn close(&mut self, mut session: Box<Session>, now: Instant) {
+        if session.outcome.is_none() {
+            session.outcome = Some(Outcome::Failed);
+        }
+        self.report(&mut session, now);
+        if session.opened_here {
+            self.opened -= 1;
+        }
+    }
+
+    /// Tells the network how a session ended; once.
+    fn report(&mut self, session: &mut Session, now: Instant) {
+        if std::mem::replace(&mut session.reported, true) {
+            return;
+        }
+        if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
+            // Only now: an exchange that was cut short is to be tried again with the next probe.
+            if let Some((peer, mine, theirs)) =
+                self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
+            {
+                self.lists_compared.insert(peer, (mine, theirs, now));
+            }
+        }
+        let Some(&at) = self.by_name.get(&session.network) else { return };
+        let Some(network) = &mut self.networks[at] else { return };
+        network.receiving.retain(|_, &mut id| id != session.id);
+        network.pushing.retain(|_, &mut id| id != session.id);
+        if session.periodic && session.news > 0 {
+            // The quicker ways are to leave nothing for this one.
+            self.common.counters.periodic_finds += 1;
+            tracing::info!(
+                network = &*network.name,
+                peer = session.peer.as_str(),
+                found = session.news,
+                "the periodic comparison found differences"
+            );
+        }
+        match session.kind {
+            SessionKind::Full => {
+                let was_syncing = network.syncing.remove(&session.id).is_some();
+                match session.outcome {
+                    Some(Outcome::Completed) => {
+                        network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
+                    }
+                    Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
+                    _ if was_syncing => network.comparison_failed(&mut self.common, now),
+                    _ => {}
+                }
+            }
+            SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
+            SessionKind::Push { relay: true } if !session.opened_here && session.news > 0 => {
+                network.relay_pushed(session.scope.iter().copied(), &mut self.common, now);
+            }
+            _ => {}
+        }
+        if network.left(now) {
+            self.finish_leaving(at, now);
+        } else {
+            self.plan(at, now);
+        }
+    }
+
+    pub(super) fn new_stream(&mut self) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        stream
+    }
+}
