@@ -81,6 +81,8 @@ pub(crate) struct Life {
     pub(crate) events: Vec<(Duration, NodeEvent)>,
     /// Networks this process was told to join and not told to leave.
     pub(crate) joined: BTreeSet<String>,
+    /// Networks it is leaving.
+    pub(crate) departing: BTreeSet<String>,
     /// Networks whose first sync is over.
     pub(crate) ready: BTreeSet<String>,
     /// It was told to leave the cluster.
@@ -375,6 +377,7 @@ impl Cluster {
             follower,
             events: Vec::new(),
             joined: BTreeSet::new(),
+            departing: BTreeSet::new(),
             ready: BTreeSet::new(),
             leaving: false,
             refused_datagrams: 0,

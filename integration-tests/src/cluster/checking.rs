@@ -84,17 +84,21 @@ impl Cluster {
             return;
         }
         let former = std::mem::replace(&mut life.id, id.clone());
-        let networks: Vec<String> = life.joined.iter().cloned().collect();
+        let networks: Vec<String> = life.joined.union(&life.departing).cloned().collect();
+        let departing = life.departing.clone();
         self.say(peer, format!("is {id} from now on"));
         self.ledger.life_ended(&former);
-        for network in networks {
-            let Some(state) = self.inspect(peer, &network) else { continue };
+        for network in &networks {
+            let Some(state) = self.inspect(peer, network) else { continue };
             for ((table, key), entry) in state.entries {
                 if entry.version.dot.owner == id {
-                    let key = Key::new(&network, &table, &key);
+                    let key = Key::new(network, &table, &key);
                     self.ledger.wrote(self.fabric.now(), key, None, &entry);
                 }
             }
+        }
+        for network in &departing {
+            self.ledger.left(&id, network);
         }
     }
 

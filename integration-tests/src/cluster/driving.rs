@@ -131,6 +131,7 @@ impl Cluster {
                         life.ready.insert(network.clone());
                     }
                     NodeEvent::NetworkLeft(network) => {
+                        life.departing.remove(network);
                         self.watchdog.forget_network(peer, network, &self.ledger);
                     }
                     NodeEvent::Membership(membership::Event::Forgotten(owner)) => {

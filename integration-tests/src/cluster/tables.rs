@@ -85,6 +85,7 @@ impl Cluster {
         }
         let life = self.life_mut(peer);
         life.ready.remove(network);
+        life.departing.insert(network.to_owned());
         let id = life.tables.node();
         self.ledger.left(&id, network);
         Ok(())
