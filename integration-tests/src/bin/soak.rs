@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             .expect("a valid template"),
     );
     let met = Mutex::new(Met::default());
-    let slowest = Mutex::new((Duration::ZERO, arguments.from));
+    let slowest = Mutex::new([(Duration::ZERO, arguments.from); 2]);
     let failed = Mutex::new(Vec::new());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -84,7 +84,10 @@ fn main() -> ExitCode {
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
                         Ok(history) => {
                             let mut slowest = slowest.lock().expect("never held over a panic");
-                            *slowest = (*slowest).max((history.met.longest_agreement, seed));
+                            let taken = [history.met.longest_members, history.met.longest_agreement];
+                            for (slowest, taken) in slowest.iter_mut().zip(taken) {
+                                *slowest = (*slowest).max((taken, seed));
+                            }
                             met.lock().expect("never held over a panic").add(&history.met);
                         }
                         Err(_) => {
@@ -98,8 +101,10 @@ fn main() -> ExitCode {
         }
     });
     bar.finish_and_clear();
-    if let Ok((taken, seed)) = slowest.into_inner() {
-        println!("slowest to agree was seed {seed}: {:.3} s", taken.as_secs_f64());
+    if let Ok(slowest) = slowest.into_inner() {
+        for ((taken, seed), on) in slowest.into_iter().zip(["on who is there", "on what is in the tables"]) {
+            println!("slowest to agree {on} was seed {seed}: {:.3} s", taken.as_secs_f64());
+        }
     }
     report(
         arguments.seeds,
