@@ -54,8 +54,10 @@ pub struct Membership {
 
     roster: Roster,
     memory: Memory,
-    /// Counts changes of the roster's fingerprint, and when the last one was.
+    /// When the roster's fingerprint last changed.
     changed_at: Instant,
+    /// When the owner last called: that long ago this process did not stand still.
+    called_at: Instant,
 
     ring: Ring,
     probes: BTreeMap<u64, Probe>,
@@ -117,6 +119,7 @@ impl Membership {
             roster: Roster::default(),
             memory: Memory::new(config.max_remembered),
             changed_at: now,
+            called_at: now,
             ring: Ring::default(),
             probes: BTreeMap::new(),
             probing: BTreeMap::new(),
@@ -245,6 +248,7 @@ impl Membership {
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), MessageError> {
+        self.notice_stall(now);
         let mut replies = Vec::new();
         let result = self.process_packet(from, source, bytes, now, &mut replies);
         if !replies.is_empty() {
@@ -256,11 +260,13 @@ impl Membership {
 
     /// Another node opened a stream. If as many are open as may, it is closed at once.
     pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
+        self.notice_stall(now);
         self.accept_stream(from, source, now)
     }
 
     /// A stream that this machine asked for is open, and `peer` answered, as the transport vouches.
     pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
+        self.notice_stall(now);
         self.stream_connected(stream, peer, now);
         self.flush(now);
     }
@@ -270,6 +276,7 @@ impl Membership {
     /// # Errors
     /// If it was not understood or out of place: it was counted, and the exchange has been broken off.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
+        self.notice_stall(now);
         let result = self.process_frame(stream, bytes, now);
         self.flush(now);
         result
@@ -277,6 +284,7 @@ impl Membership {
 
     /// The stream is over in both directions, or broke, or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        self.notice_stall(now);
         self.stream_closed(stream, now);
         self.flush(now);
     }
@@ -284,6 +292,7 @@ impl Membership {
     /// The connection to a node broke: a hint to probe it now, never a verdict. Not for connections that were closed
     /// on purpose, because they were idle say: probing the node would open them again.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
+        self.notice_stall(now);
         self.probe_hinted(peer, now);
         self.flush(now);
     }
@@ -291,6 +300,7 @@ impl Membership {
     /// A datagram polled lately could not be sent: its news is queued again. Only for what is known here and now;
     /// what got lost on the way is covered by repetition.
     pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
+        self.notice_stall(now);
         self.statistics.transmits_unsent += 1;
         for charge in self.charged.remove(&datagram).unwrap_or_default() {
             self.broadcasts.refund(charge);
@@ -304,6 +314,7 @@ impl Membership {
     /// as late.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.notice_stall(now);
+        self.notice_lag(now);
         while let Some(timer) = self.timers.pop(now) {
             self.fire(timer, now);
         }
@@ -316,6 +327,7 @@ impl Membership {
     ///
     /// After `leave` it joins as a later life.
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
+        self.notice_stall(now);
         self.replace_seeds(seeds, now);
         self.flush(now);
     }
@@ -323,6 +335,7 @@ impl Membership {
     /// Says good-bye. `LeaveCompleted` follows when enough members know, after `leave_timeout` at the latest, and at
     /// once if there are none.
     pub fn leave(&mut self, now: Instant) {
+        self.notice_stall(now);
         self.start_leaving(now);
         self.flush(now);
     }
@@ -339,6 +352,7 @@ impl Membership {
         let record = NodeRecord { labels, ..self.me.record.clone() };
         record.check()?;
         if record != self.me.record {
+            self.notice_stall(now);
             self.me.record = record;
             self.raise_incarnation(self.me.incarnation, now);
             self.flush(now);
@@ -351,6 +365,7 @@ impl Membership {
     ///
     /// Returns the present life unchanged if the generations are used up, which takes a peer that claims absurd ones.
     pub fn renew(&mut self, generation: u64, now: Instant) -> NodeId {
+        self.notice_stall(now);
         self.take_later_life(generation, now);
         self.flush(now);
         self.me.record.id.clone()
@@ -383,24 +398,49 @@ impl Membership {
 
     /// If this process stood still, others' answers and objections are in its buffers, not yet read: nobody is judged
     /// before there was time to read them, and this node's own health is in doubt.
+    ///
+    /// Every call from outside begins with this: what is begun after the standstill must not be put off by its length.
     fn notice_stall(&mut self, now: Instant) {
         let Some(due) = self.timers.next() else { return };
-        let late = now.saturating_duration_since(due);
-        if late < self.config.stall_threshold {
-            return;
+        let stood_still = now.saturating_duration_since(due.max(self.called_at));
+        self.called_at = self.called_at.max(now);
+        if stood_still >= self.config.stall_threshold {
+            tracing::warn!(node = %self.me.record.id, ?stood_still, "this process stood still; judgements are postponed");
+            self.statistics.stalls += 1;
+            self.health.worse(1);
+            let by = stood_still + self.config.probe_timeout;
+            self.timers.postpone_judgements(by);
+            for name in self.roster.active().names().to_vec() {
+                self.prolong_suspicion(&name, by);
+            }
         }
-        tracing::warn!(node = %self.me.record.id, ?late, "this process stood still; judgements are postponed");
+    }
+
+    /// A process that has more to read than it can manage does not stand still, but its verdicts are late too, and what
+    /// speaks against them may still be in its buffers.
+    fn notice_lag(&mut self, now: Instant) {
+        let Some(horizon) = now.checked_sub(self.config.stall_threshold) else { return };
+        let overdue = self.timers.overdue_judgements(horizon);
+        let Some((longest_ago, _)) = overdue.first() else { return };
+        let late = now.saturating_duration_since(*longest_ago);
+        tracing::warn!(node = %self.me.record.id, ?late, "this process lags behind; judgements are postponed");
         self.statistics.stalls += 1;
         self.health.worse(1);
-        let by = late + self.config.probe_timeout;
-        self.timers.postpone_judgements(by);
-        for name in self.roster.active().names().to_vec() {
-            self.roster.note(name.as_str(), |entry| {
-                if let Some(suspicion) = &mut entry.suspicion {
-                    suspicion.prolong(by);
-                }
-            });
+        for (at, timer) in overdue {
+            if let Timer::Suspicion(name) = &timer {
+                let by = now.saturating_duration_since(at) + self.config.probe_timeout;
+                self.prolong_suspicion(&name.clone(), by);
+            }
+            self.timers.set(timer, now + self.config.probe_timeout);
         }
+    }
+
+    fn prolong_suspicion(&mut self, name: &NodeName, by: Duration) {
+        self.roster.note(name.as_str(), |entry| {
+            if let Some(suspicion) = &mut entry.suspicion {
+                suspicion.prolong(by);
+            }
+        });
     }
 
     fn fire(&mut self, timer: Timer, now: Instant) {

@@ -107,6 +107,12 @@ impl Timers {
         }
     }
 
+    /// The judgements that were due at `horizon` or before.
+    pub(crate) fn overdue_judgements(&self, horizon: Instant) -> Vec<(Instant, Timer)> {
+        let overdue = self.order.iter().take_while(|(at, _)| *at <= horizon);
+        overdue.filter(|(_, timer)| timer.judges()).cloned().collect()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.order.clear();
         self.due.clear();

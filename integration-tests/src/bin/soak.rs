@@ -1,11 +1,11 @@
 //! Runs random histories, seed after seed, until one breaks a promise.
 
+use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,6 +31,9 @@ struct Arguments {
     #[arg(long)]
     keep_going: bool,
 }
+
+/// How many of the slowest histories are named.
+const SLOWEST_SHOWN: usize = 20;
 
 fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
     let number = |text: &str| {
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
             .expect("a valid template"),
     );
     let met = Mutex::new(Met::default());
-    let slowest = Mutex::new([(Duration::ZERO, arguments.from); 2]);
+    let slowest = Mutex::new([Vec::new(), Vec::new()]);
     let failed = Mutex::new(Vec::new());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -86,7 +89,9 @@ fn main() -> ExitCode {
                             let mut slowest = slowest.lock().expect("never held over a panic");
                             let taken = [history.met.longest_members, history.met.longest_agreement];
                             for (slowest, taken) in slowest.iter_mut().zip(taken) {
-                                *slowest = (*slowest).max((taken, seed));
+                                slowest.push((taken, seed));
+                                slowest.sort_unstable_by_key(|slow| Reverse(*slow));
+                                slowest.truncate(SLOWEST_SHOWN);
                             }
                             met.lock().expect("never held over a panic").add(&history.met);
                         }
@@ -102,8 +107,9 @@ fn main() -> ExitCode {
     });
     bar.finish_and_clear();
     if let Ok(slowest) = slowest.into_inner() {
-        for ((taken, seed), on) in slowest.into_iter().zip(["on who is there", "on what is in the tables"]) {
-            println!("slowest to agree {on} was seed {seed}: {:.3} s", taken.as_secs_f64());
+        for (slowest, on) in slowest.into_iter().zip(["on who is there", "on what is in the tables"]) {
+            let seeds = slowest.iter().map(|(taken, seed)| format!("{seed} ({:.3} s)", taken.as_secs_f64()));
+            println!("slowest to agree {on}: seeds {}", seeds.collect::<Vec<_>>().join(", "));
         }
     }
     report(

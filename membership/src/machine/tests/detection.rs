@@ -302,6 +302,41 @@ fn a_process_that_stood_still_postpones_every_judgement() {
 }
 
 #[test]
+fn what_is_begun_after_a_standstill_is_not_put_off_by_its_length() {
+    let mut lone = Lone::among(1, |_| ());
+    lone.quiet();
+    lone.now += SECOND * 600;
+    // The owner hands over what has arrived before what is due.
+    lone.machine.handle_connection_lost(&name("a"), lone.now);
+    lone.machine.handle_timeout(lone.now);
+    assert_eq!(lone.machine.statistics().stalls, 1, "one standstill counts once");
+    lone.pass(SECOND * 3);
+    assert_eq!(lone.state("a"), Some(State::Suspect));
+    lone.pass(SECOND * 5);
+    assert_eq!(lone.state("a"), Some(State::Failed));
+}
+
+#[test]
+fn a_process_that_lags_behind_its_input_judges_nobody_before_it_has_read_on() {
+    let mut lone = Lone::among(3, |_| ());
+    let sequence = lone.await_probe("a");
+    lone.receive("c", suspect("b", 0, "c"));
+    lone.events();
+    // Half a minute in which it reads and reads, and comes to nothing else.
+    for _ in 0..3000 {
+        lone.now += MILLI * 10;
+        lone.receive("c", Message::Nack { sequence: 0 });
+    }
+    lone.machine.handle_timeout(lone.now);
+    assert_eq!((lone.events(), lone.machine.statistics().stalls), (vec![], 1));
+    lone.receive("b", alive("b", 10, 1));
+    lone.answer_probe(sequence, id("a", 10));
+    lone.pass_in_peace(SECOND * 60);
+    let events = lone.events();
+    assert!(!events.iter().any(|event| matches!(event, Event::Failed(_))), "{events:?}");
+}
+
+#[test]
 fn timeouts_early_and_twice_change_nothing() {
     let mut lone = Lone::among(5, |_| ());
     let probes = lone.machine.statistics().probes;
