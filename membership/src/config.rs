@@ -16,14 +16,22 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// How many members are asked to probe on our behalf.
     pub indirect_probes: usize,
-    /// The most probes started at once by lost connections; the ring reaches the others in its turn.
+    /// The most probes started at once out of turn: of members whose connection was lost, who did not answer when asked
+    /// for help, or whom others suspect. The ring reaches those beyond it in its turn.
     pub max_hinted_probes: usize,
     /// The most probes kept on behalf of others.
     pub max_relayed_probes: usize,
-    /// The shortest suspicion lasts this × max(1, log10 n) × `probe_interval`.
+    /// The shortest suspicion lasts this × `probe_interval`, and 2 × log10 n × `gossip_interval` for the objection to
+    /// reach everybody.
     pub suspicion_multiplier: u32,
     /// The longest suspicion, without any confirmation, lasts this many times the shortest.
     pub suspicion_max_multiplier: u32,
+    /// With so many independent confirmations a suspicion is as short as it can be; with fewer if there are not so many
+    /// members who are not suspected themselves.
+    pub suspicion_confirmations: usize,
+    /// How many members, on average, probe a member at once because they hear that it is suspected, besides those who
+    /// were asked to ping it: they confirm the suspicion, or get the suspect to object.
+    pub second_opinions: usize,
     /// The worst local health score. Probe intervals and timeouts are multiplied by the score plus one.
     pub health_max: u32,
     /// `handle_timeout` called later than this after its deadline means that this process stood still: nobody is
@@ -164,8 +172,10 @@ impl Config {
             indirect_probes: 3,
             max_hinted_probes: 16,
             max_relayed_probes: 1024,
-            suspicion_multiplier: 4,
+            suspicion_multiplier: 3,
             suspicion_max_multiplier: 6,
+            suspicion_confirmations: 3,
+            second_opinions: 3,
             health_max: 8,
             stall_threshold: millis(250),
 
@@ -215,7 +225,7 @@ impl Config {
         Self {
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(3),
-            suspicion_multiplier: 6,
+            suspicion_multiplier: 4,
             stall_threshold: Duration::from_secs(1),
             gossip_interval: Duration::from_millis(500),
             gossip_fanout: 4,
@@ -327,6 +337,8 @@ impl Config {
         within("health_max", self.health_max as usize, 0, 64)?;
         within("suspicion_multiplier", self.suspicion_multiplier as usize, 1, 1000)?;
         within("suspicion_max_multiplier", self.suspicion_max_multiplier as usize, 1, 1000)?;
+        within("suspicion_confirmations", self.suspicion_confirmations, 0, 1000)?;
+        within("second_opinions", self.second_opinions, 0, 1000)?;
         within("retransmit_multiplier", self.retransmit_multiplier as usize, 1, 1000)?;
         within("frame_budget", self.frame_budget, 2048, 60 << 10)?;
         within("datagram_budget", self.datagram_budget, SMALLEST_DATAGRAM, 60 << 10)?;

@@ -52,6 +52,8 @@ impl Entry {
 pub(crate) struct Roster {
     entries: BTreeMap<NodeName, Entry>,
     active: SampleSet,
+    /// Those of the active that are suspected.
+    suspects: BTreeSet<NodeName>,
     failed: SampleSet,
     /// The departed, in the order in which they will be forgotten.
     departed: BTreeSet<(Instant, NodeName)>,
@@ -69,6 +71,10 @@ impl Roster {
 
     pub(crate) fn active(&self) -> &SampleSet {
         &self.active
+    }
+
+    pub(crate) fn suspects(&self) -> &BTreeSet<NodeName> {
+        &self.suspects
     }
 
     pub(crate) fn failed(&self) -> &SampleSet {
@@ -137,6 +143,9 @@ impl Roster {
             State::Failed => self.failed.insert(name),
             State::Left => {}
         }
+        if entry.member.state == State::Suspect {
+            self.suspects.insert(name.clone());
+        }
         if let Some(at) = entry.forget_at {
             self.departed.insert((at, name.clone()));
         }
@@ -148,6 +157,9 @@ impl Roster {
             State::Alive | State::Suspect => self.active.remove(name.as_str()),
             State::Failed => self.failed.remove(name.as_str()),
             State::Left => {}
+        }
+        if entry.member.state == State::Suspect {
+            self.suspects.remove(name.as_str());
         }
         if let Some(at) = entry.forget_at {
             self.departed.remove(&(at, name.clone()));
@@ -210,6 +222,7 @@ mod tests {
             let set = |set: &SampleSet| set.names().iter().cloned().collect::<BTreeSet<_>>();
             prop_assert_eq!(set(roster.active()), names(State::is_active));
             prop_assert_eq!(set(roster.failed()), names(|state| state == State::Failed));
+            prop_assert_eq!(roster.suspects(), &names(|state| state == State::Suspect));
             let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
             prop_assert_eq!(departed, names(|state| !state.is_active()));
             let digest = members.iter().filter(|member| member.state.is_active()).fold(0u64, |sum, member| {

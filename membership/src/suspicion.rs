@@ -20,27 +20,32 @@ pub(crate) struct Suspicion {
 }
 
 impl Suspicion {
-    /// `members` counts all active members, this node included.
-    pub(crate) fn new(config: &Config, members: usize, accuser: NodeName, now: Instant) -> Self {
-        let nodes = (members.max(1) as f64).log10().max(1.0);
-        let shortest = config.probe_interval.mul_f64(nodes * f64::from(config.suspicion_multiplier));
-        // With fewer others than confirmations wanted there is nobody to wait for.
-        let wanted = (config.suspicion_multiplier as usize).saturating_sub(2);
-        let wanted = if members.saturating_sub(2) < wanted { 0 } else { wanted };
-        let longest = if wanted == 0 { shortest } else { shortest * config.suspicion_max_multiplier };
-        Self {
+    /// `members` counts all active members, this node included; of them, `able` are not suspected themselves and can
+    /// confirm it, the accuser included.
+    pub(crate) fn new(config: &Config, members: usize, able: usize, accuser: NodeName, now: Instant) -> Self {
+        // The suspect needs time to answer, and its objection to reach everybody, if need be by the ticks.
+        let spreading = config.gossip_interval.mul_f64(2.0 * (members.max(1) as f64).log10());
+        let shortest = config.probe_interval * config.suspicion_multiplier + spreading;
+        let mut suspicion = Self {
             started: now,
             lost: Duration::ZERO,
             shortest,
-            longest,
-            wanted,
+            longest: shortest * config.suspicion_max_multiplier,
+            wanted: config.suspicion_confirmations,
             accusers: BTreeSet::from([accuser]),
-        }
+        };
+        suspicion.expect_no_more_than(able);
+        suspicion
     }
 
     /// Counts an accuser; true if it is a new one whose confirmation matters.
     pub(crate) fn confirm(&mut self, accuser: &NodeName) -> bool {
         self.accusers.len() <= self.wanted && self.accusers.insert(accuser.clone())
+    }
+
+    /// There is nobody to wait for beyond `able` members, the first accuser included.
+    pub(crate) fn expect_no_more_than(&mut self, able: usize) {
+        self.wanted = self.wanted.min(able.saturating_sub(1));
     }
 
     /// Adds time in which this process stood still.
@@ -65,42 +70,57 @@ mod tests {
     use crate::tests::{name, start};
 
     fn lasts(suspicion: &Suspicion) -> f64 {
-        suspicion.deadline().duration_since(start()).as_secs_f64()
+        let millis = suspicion.deadline().duration_since(start()).as_secs_f64() * 1000.0;
+        millis.round() / 1000.0
+    }
+
+    fn among(members: usize, able: usize) -> Suspicion {
+        Suspicion::new(&Config::lan(), members, able, name("a"), start())
     }
 
     #[test]
     fn confirmations_shorten_it_logarithmically_from_six_times_the_least() {
-        let mut suspicion = Suspicion::new(&Config::lan(), 10, name("a"), start());
-        assert_eq!(lasts(&suspicion), 24.0);
+        let mut suspicion = among(10, 9);
+        assert_eq!(lasts(&suspicion), 20.4);
         assert!(!suspicion.confirm(&name("a")), "the same accuser twice is one accuser");
-        assert_eq!(lasts(&suspicion), 24.0);
+        assert_eq!(lasts(&suspicion), 20.4);
         assert!(suspicion.confirm(&name("b")));
-        let expected = 24.0 - 20.0 * 2f64.ln() / 3f64.ln();
-        assert!((lasts(&suspicion) - expected).abs() < 0.001, "{}", lasts(&suspicion));
-        assert!(suspicion.confirm(&name("c")));
-        assert_eq!(lasts(&suspicion), 4.0);
-        assert!(!suspicion.confirm(&name("d")), "more than enough");
-        assert_eq!(lasts(&suspicion), 4.0);
+        assert_eq!(lasts(&suspicion), 11.9, "half of the way at the second of four accusers");
+        assert!(suspicion.confirm(&name("c")) && suspicion.confirm(&name("d")));
+        assert_eq!(lasts(&suspicion), 3.4);
+        assert!(!suspicion.confirm(&name("e")), "more than enough");
+        assert_eq!(lasts(&suspicion), 3.4);
     }
 
     #[test]
-    fn it_grows_with_the_logarithm_of_the_cluster() {
-        let mut suspicion = Suspicion::new(&Config::lan(), 1000, name("a"), start());
-        suspicion.confirm(&name("b"));
-        suspicion.confirm(&name("c"));
-        assert!((lasts(&suspicion) - 12.0).abs() < 0.001);
+    fn it_grows_by_the_time_an_objection_needs_to_spread() {
+        for (members, least) in [(2, 3.12), (100, 3.8), (1000, 4.2), (10_000, 4.6)] {
+            let mut suspicion = among(members, members - 1);
+            for accuser in ["b", "c", "d"] {
+                suspicion.confirm(&name(accuser));
+            }
+            assert_eq!(lasts(&suspicion), least, "{members}");
+        }
     }
 
     #[test]
-    fn without_others_to_confirm_it_has_its_shortest_length() {
-        assert_eq!(lasts(&Suspicion::new(&Config::lan(), 3, name("a"), start())), 4.0);
-        assert_eq!(lasts(&Suspicion::new(&Config::lan(), 4, name("a"), start())), 24.0);
+    fn it_waits_for_no_more_members_than_can_confirm_it() {
+        assert_eq!(lasts(&among(2, 1)), 3.12);
+        let mut one_other = among(3, 2);
+        assert!(lasts(&one_other) > 18.0);
+        one_other.confirm(&name("b"));
+        assert_eq!(lasts(&one_other), 3.191);
+        let mut left_alone = among(10, 9);
+        left_alone.expect_no_more_than(1);
+        assert_eq!(lasts(&left_alone), 3.4);
+        left_alone.expect_no_more_than(9);
+        assert_eq!(lasts(&left_alone), 3.4, "it does not grow again");
     }
 
     #[test]
     fn time_in_which_this_process_stood_still_does_not_count() {
-        let mut suspicion = Suspicion::new(&Config::lan(), 2, name("a"), start());
+        let mut suspicion = among(2, 1);
         suspicion.prolong(Duration::from_secs(30));
-        assert_eq!(lasts(&suspicion), 34.0);
+        assert_eq!(lasts(&suspicion), 33.12);
     }
 }

@@ -318,13 +318,16 @@ impl Membership {
         now: Instant,
     ) {
         let members = self.alive_count();
+        // This one is not suspected yet, and does not count.
+        let suspects = self.roster.suspects();
+        let able = members.saturating_sub(suspects.len() + usize::from(!suspects.contains(name)));
         let config = &self.config;
         let Some((started, confirmed, deadline)) = self.roster.change(name.as_str(), |entry| {
             let running = entry.suspicion.as_mut().filter(|_| entry.member.incarnation == incarnation);
             let (started, confirmed) = match running {
                 Some(suspicion) => (false, suspicion.confirm(accuser)),
                 None => {
-                    entry.suspicion = Some(Suspicion::new(config, members, accuser.clone(), now));
+                    entry.suspicion = Some(Suspicion::new(config, members, able, accuser.clone(), now));
                     if entry.member.state != State::Suspect {
                         entry.member.since = now;
                     }
@@ -348,6 +351,10 @@ impl Membership {
             self.statistics.suspicions += 1;
             self.events.push_back(Event::Suspected(id.clone()));
             self.notify(name, now);
+            self.expect_fewer_confirmations();
+            if accuser != self.me.name() {
+                self.give_second_opinion(&id, now);
+            }
         } else if confirmed {
             tracing::debug!(node = %self.me.record.id, member = %id, incarnation, %accuser, "suspicion confirmed");
             self.statistics.confirmations += 1;
@@ -356,6 +363,28 @@ impl Membership {
             // Every independent accuser is news of its own: it shortens the suspicion elsewhere too.
             let news = Message::Suspect { id, incarnation, accuser: accuser.clone() };
             self.tell(name, &news, origin);
+        }
+    }
+
+    /// When most of the others are suspected or gone, those who are not are all there is to wait for. Else the last ones
+    /// of a cluster would wait for the confirmations of the dead.
+    pub(super) fn expect_fewer_confirmations(&mut self) {
+        let suspects = self.roster.suspects();
+        let able = self.alive_count().saturating_sub(suspects.len());
+        if able > self.config.suspicion_confirmations {
+            return;
+        }
+        for name in suspects.clone() {
+            let mut deadline = None;
+            self.roster.note(name.as_str(), |entry| {
+                if let Some(suspicion) = &mut entry.suspicion {
+                    suspicion.expect_no_more_than(able);
+                    deadline = Some(suspicion.deadline());
+                }
+            });
+            if let Some(deadline) = deadline {
+                self.timers.set(Timer::Suspicion(name), deadline);
+            }
         }
     }
 
@@ -498,6 +527,7 @@ impl Membership {
         }
         let news = Message::claim(&member, accuser);
         self.tell(name, &news, origin);
+        self.expect_fewer_confirmations();
     }
 
     /// Queues news about a member.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use rand::RngExt;
 use wire::{Destination, NodeId, NodeName, StreamId};
 
 use crate::event::Purpose;
@@ -13,6 +14,9 @@ use crate::timers::Timer;
 
 use super::Membership;
 use super::claims::Origin;
+
+/// How many members that are in doubt are looked past when helpers are chosen.
+const MOST_LOOKED_PAST: usize = 64;
 
 /// Why a node is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Probe {
     helpers: BTreeSet<NodeName>,
     nacks: BTreeSet<NodeName>,
     stream: Option<StreamId>,
+    /// Whether there is a reason to doubt that it will answer: it is late, or was probed for such a reason.
+    doubtful: bool,
 }
 
 /// A probe made for another node.
@@ -67,7 +73,19 @@ impl Membership {
         }
     }
 
-    /// The connection to a node broke. That it was closed proves nothing, but it is a reason to look.
+    /// Another member suspects this one. Some probe it at once: those who tried to reach it for the accuser and had no
+    /// answer either, and a few others, however many there are. They confirm the suspicion, or get the suspect to object.
+    /// Left to the ring, confirmations would come one an interval.
+    pub(super) fn give_second_opinion(&mut self, suspect: &NodeId, now: Instant) {
+        let was_asked = self.relays.values().any(|relay| relay.target == *suspect);
+        let others = self.roster.active().len().max(1);
+        if was_asked || self.rng.random_range(0..others) < self.config.second_opinions {
+            self.probe_hinted(&suspect.name, now);
+        }
+    }
+
+    /// There is a reason to look after a node now: its connection broke, it did not answer when asked for help, or
+    /// others suspect it. None of that proves anything.
     pub(super) fn probe_hinted(&mut self, name: &NodeName, now: Instant) {
         if self.leaving.is_some() || !self.roster.is_active(name.as_str()) || self.probing.contains_key(name)
         {
@@ -78,6 +96,17 @@ impl Membership {
             return;
         }
         self.probe_member(name, now);
+        if let Some(sequence) = self.probing.get(name)
+            && let Some(probe) = self.probes.get_mut(sequence)
+        {
+            probe.doubtful = true;
+        }
+    }
+
+    /// Whether something speaks against this member at the moment.
+    fn is_doubtful(&self, name: &NodeName) -> bool {
+        let probe = self.probing.get(name).and_then(|sequence| self.probes.get(sequence));
+        probe.is_some_and(|probe| probe.doubtful) || self.roster.suspects().contains(name)
     }
 
     fn probe_member(&mut self, name: &NodeName, now: Instant) {
@@ -102,7 +131,8 @@ impl Membership {
         self.timers.set(Timer::ProbeFallback(sequence), now + self.health.scale(self.config.probe_timeout));
         self.timers.set(Timer::ProbeDeadline(sequence), now + self.health.scale(self.config.probe_interval));
         let (helpers, nacks) = Default::default();
-        self.probes.insert(sequence, Probe { target, address, reason, helpers, nacks, stream: None });
+        let probe = Probe { target, address, reason, helpers, nacks, stream: None, doubtful: false };
+        self.probes.insert(sequence, probe);
         self.send_messages(to, messages, Purpose::Probe);
         sequence
     }
@@ -126,11 +156,11 @@ impl Membership {
 
     /// The direct answer is late: ask others to try, and try over a stream, which survives a path that loses datagrams.
     pub(super) fn probe_fallback(&mut self, sequence: u64, now: Instant) {
-        let Some(probe) = self.probes.get(&sequence) else { return };
+        let Some(probe) = self.probes.get_mut(&sequence) else { return };
+        probe.doubtful = true;
         let (target, address) = (probe.target.clone(), probe.address);
         self.statistics.probe_fallbacks += 1;
-        let helpers =
-            self.roster.active().sample(self.config.indirect_probes, &[&target.name], &mut self.rng);
+        let helpers = self.choose_helpers(&target.name);
         let request = Message::PingRequest { sequence, target: target.clone(), address };
         for helper in &helpers {
             let Some(entry) = self.roster.get(helper.as_str()) else { continue };
@@ -146,6 +176,26 @@ impl Membership {
         }
     }
 
+    /// Members to probe on our behalf: of those that are in doubt themselves only as many as are needed.
+    fn choose_helpers(&mut self, target: &NodeName) -> Vec<NodeName> {
+        let wanted = self.config.indirect_probes;
+        // A whole rack may be in doubt; to look past some of it is enough.
+        let probed = self.probing.keys().filter(|name| self.is_doubtful(name));
+        let doubtful = probed.chain(self.roster.suspects()).filter(|name| *name != target);
+        let mut excluded = doubtful.take(MOST_LOOKED_PAST).collect::<Vec<_>>();
+        excluded.push(target);
+        excluded.sort_unstable();
+        excluded.dedup();
+        let mut helpers = self.roster.active().sample(wanted, &excluded, &mut self.rng);
+        if helpers.len() < wanted {
+            let mut excluded = helpers.iter().collect::<Vec<_>>();
+            excluded.push(target);
+            let more = self.roster.active().sample(wanted - helpers.len(), &excluded, &mut self.rng);
+            helpers.extend(more);
+        }
+        helpers
+    }
+
     /// Nobody has heard of the target in time.
     pub(super) fn probe_unanswered(&mut self, sequence: u64, now: Instant) {
         let Some(probe) = self.end_probe(sequence) else { return };
@@ -153,8 +203,16 @@ impl Membership {
             return self.holder_silent(&probe.target.name, now);
         }
         self.statistics.probes_failed += 1;
-        // Helpers that are silent too speak against this node rather than the target.
-        self.health.worse(probe.helpers.len().saturating_sub(probe.nacks.len()));
+        let silent = probe.helpers.difference(&probe.nacks).cloned().collect::<Vec<_>>();
+        // Helpers that are silent too speak against this node rather than the target, unless they are in doubt
+        // themselves: the loss of half a cluster is not this node's fault.
+        let blame = silent.iter().filter(|helper| !self.is_doubtful(helper)).count();
+        // What befell the target may have befallen them too. They are probed before this node doubts itself for their
+        // silence, and becomes slow.
+        for helper in &silent {
+            self.probe_hinted(helper, now);
+        }
+        self.health.worse(blame);
         let name = &probe.target.name;
         let Some(entry) = self.roster.get(name.as_str()) else { return };
         if entry.member.record.id != probe.target || !entry.member.state.is_active() {

@@ -39,9 +39,13 @@ struct Lone {
 
 impl Lone {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::alone(1, change)
+    }
+
+    fn alone(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::lan();
         change(&mut config);
-        let rng = ChaCha8Rng::seed_from_u64(1);
+        let rng = ChaCha8Rng::seed_from_u64(seed);
         let machine =
             Membership::new(config, record("me", 100, address(0)), start(), rng).expect("valid settings");
         Self { machine, now: start(), opened: Vec::new(), closed: Vec::new() }
@@ -49,7 +53,11 @@ impl Lone {
 
     /// With members a, b, c … of generation 10 at address(1), address(2) …, and nothing under way.
     fn among(count: u8, change: impl FnOnce(&mut Config)) -> Self {
-        let mut lone = Self::new(change);
+        Self::seeded(1, count, change)
+    }
+
+    fn seeded(seed: u64, count: u8, change: impl FnOnce(&mut Config)) -> Self {
+        let mut lone = Self::alone(seed, change);
         for number in 0..count {
             let (peer, at) = (Self::peer(number), address(u16::from(number) + 1));
             lone.receive(&peer, Message::Alive { record: record(&peer, 10, at), incarnation: 0 });

@@ -73,6 +73,21 @@ fn a_crash_is_known_everywhere_within_ten_seconds() {
 }
 
 #[test]
+fn the_last_of_a_cluster_does_not_wait_for_the_dead_to_confirm_each_other() {
+    for count in [3, 4, 5, 7] {
+        for seed in 0..10 {
+            let mut network = Network::joined(seed, Config::lan(), count);
+            network.run(SECOND * 3);
+            (1..count).for_each(|place| network.crash(place));
+            let took = network.until("it knows that it is alone", SECOND * 15, |network| {
+                network.machine(0).alive_count() == 1
+            });
+            assert!(took < SECOND * 11, "{count} nodes, seed {seed}: {took:?}");
+        }
+    }
+}
+
+#[test]
 fn loss_and_short_pauses_fail_nobody() {
     for seed in 0..4 {
         let mut network = Network::joined(seed, Config::lan(), 12);
