@@ -13,7 +13,7 @@ use tabledb::{Origin, TableDb};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use transport::{ClusterName, KeySet, Transport};
+use transport::{ClusterName, Identity, Transport};
 use wire::{NodeId, NodeName};
 
 use crate::clock::{monotonic_now, wall_clock};
@@ -32,8 +32,9 @@ pub struct NodeConfig {
     pub bind: SocketAddr,
     /// What others are told; by default the bound address.
     pub advertise: Option<SocketAddr>,
-    /// The secrets of the cluster. The development secret is accepted on loopback addresses only.
-    pub keys: KeySet,
+    /// The secrets of the cluster, or certificates of an operator's own authority. The development secret is accepted on
+    /// loopback addresses only.
+    pub identity: Identity,
     /// Host or address, with or without a port; without one the node's own. Joined in the background, again and again
     /// as long as none of them is a member; names are resolved anew each time.
     pub seeds: Vec<String>,
@@ -55,14 +56,14 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// A node called `name` that listens on `bind`, with everything else at its default: alone, on no network.
-    pub fn new(name: NodeName, bind: SocketAddr, keys: KeySet) -> Self {
+    pub fn new(name: NodeName, bind: SocketAddr, identity: impl Into<Identity>) -> Self {
         let tables = tabledb::Config::new(NodeId::new(name.clone(), 1));
         Self {
             name,
             cluster: ClusterName::default(),
             bind,
             advertise: None,
-            keys,
+            identity: identity.into(),
             seeds: Vec::new(),
             networks: Vec::new(),
             labels: BTreeMap::new(),
@@ -178,7 +179,7 @@ impl Node {
         // The wall time in microseconds is greater than that of any earlier life, unless the clock was set back; then
         // the others tell.
         let id = NodeId::new(config.name.clone(), wall.as_micros() as u64);
-        if config.advertise.is_none() && config.bind.ip().is_unspecified() && !config.keys.is_development() {
+        if config.advertise.is_none() && config.bind.ip().is_unspecified() && !config.identity.is_development() {
             return Err(StartError::NoAdvertise(config.bind));
         }
         let tables_config = tabledb::Config {
@@ -198,7 +199,7 @@ impl Node {
             cluster: config.cluster,
             advertise: config.advertise,
             limits: config.transport,
-            ..transport::Config::new(config.name, config.bind, config.keys)
+            ..transport::Config::new(config.name, config.bind, config.identity)
         })?;
         let local = transport.local_address();
         let mut advertised = config.advertise.unwrap_or(local);

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::arrivals::Arrival;
-use crate::certificate::Bearer;
+use crate::introduction::{Introduction, Speechless};
 use crate::refusal::{CloseCode, Refusal, refusal_of};
 use crate::shared::Shared;
 use crate::socket::canonical;
@@ -100,24 +100,28 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     }
     let verdict = Verdict::default();
     let config = shared.server_config(tls::server_config(&shared.credentials(), &verdict));
-    let connected = async {
-        match incoming.accept_with(Arc::new(config)) {
-            Ok(connecting) => connecting.await,
-            Err(error) => Err(error),
-        }
+    let meeting = async {
+        let connection = match incoming.accept_with(Arc::new(config)) {
+            Ok(connecting) => connecting.await.map_err(Speechless::Lost)?,
+            Err(error) => return Err(Speechless::Lost(error)),
+        };
+        let heard = Introduction::receive(&connection).await;
+        Ok((connection, heard))
     };
-    let connected = tokio::select! {
-        connected = timeout(shared.config.timeouts.dial, connected) => connected,
+    let met = tokio::select! {
+        met = timeout(shared.config.timeouts.dial, meeting) => met,
         () = shared.stop.cancelled() => return,
     };
     let bearer = verdict.take();
-    let connection = match (connected, &bearer) {
-        (Ok(Ok(connection)), _) => connection,
+    let (connection, heard) = match (met, &bearer) {
+        (Ok(Ok(met)), _) => met,
         (_, Some(Err(refusal))) => return refuse(shared, address, None, refusal.clone()),
-        (Ok(Err(error)), _) => match refusal_of(&error) {
+        (Ok(Err(Speechless::Lost(error))), _) => match refusal_of(&error) {
             Some(refusal) => return refuse(shared, address, None, refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
         },
+        (Ok(Err(Speechless::Refused(refusal))), _) => return refuse(shared, address, None, refusal),
+        // Dropping the connection closes it.
         (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
     };
     let Some(Ok(bearer)) = bearer else {
@@ -125,29 +129,40 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         return connection.close(CloseCode::Refused.code(), b"no certificate");
     };
     let name = bearer.name.clone();
-    let adopted = check(shared, &bearer).and_then(|()| shared.adopt(connection.clone(), bearer, false));
+    let introduction = match heard {
+        Ok(introduction) => Ok(introduction),
+        Err(Speechless::Refused(refusal)) => Err(refusal),
+        Err(Speechless::Lost(error)) => match refusal_of(&error) {
+            // The dialler has seen our certificate, and does not want it.
+            Some(refusal) => return refuse(shared, address, Some(name), refusal),
+            None => return shared.counters.handshakes_unfinished.increment(),
+        },
+    };
+    let adopted = introduction.and_then(|introduction| {
+        check(shared, &introduction)?;
+        shared.adopt(connection.clone(), bearer, &introduction, false)
+    });
     match adopted {
         Ok(_) => {
             shared.counters.handshakes_accepted.increment();
-            // An empty stream tells the dialler that it is welcome: until then it may still be refused.
-            if let Ok(Ok(mut welcome)) = timeout(shared.config.timeouts.dial, connection.open_uni()).await {
-                let _ = welcome.finish();
-            }
+            // Our introduction tells the dialler that it is welcome: until then it may still be refused.
+            let welcome = shared.subject.introduction.send(&connection);
+            let _ = timeout(shared.config.timeouts.dial, welcome).await;
         }
         Err(refusal) => {
-            connection.close(CloseCode::Refused.code(), refusal.told_to_peer().as_bytes());
+            connection.close(CloseCode::of_refusal(&refusal).code(), refusal.told_to_peer().as_bytes());
             refuse(shared, address, Some(name), refusal);
         }
     }
 }
 
 /// Whether a peer that has proved its name is one of ours.
-pub(crate) fn check(shared: &Shared, bearer: &Bearer) -> Result<(), Refusal> {
-    let subject = &shared.subject;
-    if bearer.cluster != subject.cluster {
-        return Err(Refusal::Cluster { theirs: bearer.cluster.clone(), ours: subject.cluster.clone() });
+pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), Refusal> {
+    let ours = &shared.subject.introduction;
+    if introduction.cluster != ours.cluster {
+        return Err(Refusal::Cluster { theirs: introduction.cluster.clone(), ours: ours.cluster.clone() });
     }
-    if bearer.life == subject.life() {
+    if introduction.life == ours.life {
         return Err(Refusal::Myself);
     }
     Ok(())

@@ -7,74 +7,43 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519,
 };
-use ring::digest;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator};
 use wire::NodeName;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use zeroize::Zeroizing;
 
-use crate::config::ClusterName;
-use crate::keys::{Fingerprint, KeySet, Secret};
+use crate::config::{ClusterName, Timeouts};
+use crate::identity::Identity;
+use crate::introduction::{Introduction, Life};
+use crate::keys::{Fingerprint, Secret};
+use crate::pki::name_of;
 use crate::refusal::Refusal;
 
-/// How long a certificate is valid. A node renews its own when half of it is over.
-pub(crate) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// How far two hosts' clocks may be apart.
-pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(3600);
-
-const ADDRESS_SCHEME: &str = "networkdb://";
 const AUTHORITY_NAME: &str = "networkdb secret ";
-
-/// One life of a peer's process: every process makes a key pair of its own at its start, and keeps it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Life([u8; 32]);
-
-impl fmt::Debug for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Life {
-    #[cfg(test)]
-    pub(crate) fn numbered(number: u8) -> Self {
-        Self([number; 32])
-    }
-
-    /// The life that has the public key `key_info`, in DER.
-    fn of(key_info: &[u8]) -> Self {
-        Self(digest::digest(&digest::SHA256, key_info).as_ref().try_into().expect("SHA-256 gives 32 bytes"))
-    }
-}
 
 /// What a verified certificate says about its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bearer {
     pub(crate) name: NodeName,
-    pub(crate) cluster: ClusterName,
-    pub(crate) advertised: Option<SocketAddr>,
-    pub(crate) life: Life,
-    /// The secret its certificate was made from.
-    pub(crate) secret: Fingerprint,
+    /// The secret or authority its certificate comes from.
+    pub(crate) authority: Fingerprint,
 }
 
-/// What the node says about itself, and the key pair it says it with.
+/// What the node says about itself, and the key pair of the certificates it mints.
 pub(crate) struct Subject {
     pub(crate) name: NodeName,
-    pub(crate) cluster: ClusterName,
-    pub(crate) advertised: Option<SocketAddr>,
+    pub(crate) introduction: Introduction,
     key: KeyPair,
 }
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Subject");
-        shown.field("name", &self.name).field("cluster", &self.cluster).field("advertised", &self.advertised);
+        shown.field("name", &self.name).field("introduction", &self.introduction);
         shown.finish_non_exhaustive()
     }
 }
@@ -82,58 +51,86 @@ impl fmt::Debug for Subject {
 impl Subject {
     pub(crate) fn new(name: NodeName, cluster: ClusterName, advertised: Option<SocketAddr>) -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("the system has a source of random numbers");
-        Self { name, cluster, advertised, key }
+        Self { name, introduction: Introduction { cluster, life: Life::draw(), advertised }, key }
     }
 
     pub(crate) fn life(&self) -> Life {
-        use rcgen::PublicKeyData as _;
-        Life::of(&self.key.subject_public_key_info())
+        self.introduction.life
     }
 }
 
-/// A node's own certificate, and what it accepts from others: all that follows from one key set at one time.
+/// How long certificates are valid that nodes mint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Validity {
+    /// A node mints its own again when half of it is over.
+    pub(crate) lifetime: Duration,
+    /// How far two hosts' clocks may be apart. An operator's authority says itself how long its certificates are good.
+    pub(crate) clock_skew: Duration,
+}
+
+impl Validity {
+    pub(crate) fn of(timeouts: &Timeouts) -> Self {
+        Self { lifetime: timeouts.certificate, clock_skew: timeouts.clock_skew }
+    }
+}
+
+/// A node's own certificate, and what it accepts from others: all that follows from one identity at one time.
 pub(crate) struct Credentials {
-    pub(crate) keys: KeySet,
+    pub(crate) identity: Identity,
     pub(crate) own: Arc<CertifiedKey>,
     authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
-    renew_at: UnixTime,
+    validity: Validity,
+    minted_at: UnixTime,
 }
 
 impl Credentials {
-    pub(crate) fn mint(subject: &Subject, keys: KeySet, now: UnixTime) -> Self {
-        let mut authorities = Vec::with_capacity(keys.secrets().len());
-        for secret in keys.secrets() {
-            let authority = Authority::derive(secret);
-            authorities.push((secret.fingerprint(), authority.anchor()));
-        }
-        let own = Authority::derive(keys.primary()).sign(subject, now);
-        let renew_at = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + LIFETIME / 2);
-        Self { keys, own: Arc::new(own), authorities, renew_at }
+    pub(crate) fn mint(subject: &Subject, identity: Identity, validity: Validity, now: UnixTime) -> Self {
+        let (own, authorities) = match &identity {
+            Identity::Secrets(keys) => {
+                let mut authorities = Vec::with_capacity(keys.secrets().len());
+                for secret in keys.secrets() {
+                    let authority = Authority::derive(secret);
+                    authorities.push((secret.fingerprint(), authority.anchor()));
+                }
+                let own = Authority::derive(keys.primary()).sign(subject, validity.lifetime, now);
+                (Arc::new(own), authorities)
+            }
+            Identity::Certificates(certificates) => {
+                (certificates.own().clone(), certificates.anchors().to_vec())
+            }
+        };
+        Self { identity, own, authorities, validity, minted_at: now }
     }
 
     /// Whether the node's own certificate should be minted again. A clock that was set back counts too.
     pub(crate) fn is_due(&self, now: UnixTime) -> bool {
-        let minted = self.renew_at.as_secs().saturating_sub(LIFETIME.as_secs() / 2);
-        now >= self.renew_at || now.as_secs() + CLOCK_SKEW.as_secs() / 2 < minted
+        let Validity { lifetime, clock_skew } = self.validity;
+        self.identity.secrets().is_some()
+            && (now.as_secs() >= self.minted_at.as_secs() + lifetime.as_secs() / 2
+                || now.as_secs() + clock_skew.as_secs() / 2 < self.minted_at.as_secs())
     }
 
-    /// Whether a certificate made from this secret is still as good as when it was verified.
-    pub(crate) fn check(&self, secret: Fingerprint) -> Result<(), Refusal> {
-        if self.accepts(secret) {
+    /// Whether a certificate that comes from there is still as good as when it was verified.
+    pub(crate) fn check(&self, authority: Fingerprint) -> Result<(), Refusal> {
+        if self.accepts(authority) {
             return Ok(());
         }
-        Err(Refusal::UnknownSecret { theirs: secret.to_string(), ours: self.fingerprints() })
+        Err(self.unknown(authority.to_string()))
     }
 
-    fn fingerprints(&self) -> String {
-        self.keys.fingerprints().iter().map(Fingerprint::to_string).collect::<Vec<_>>().join(", ")
+    pub(crate) fn accepts(&self, authority: Fingerprint) -> bool {
+        self.authorities.iter().any(|(known, _)| *known == authority)
     }
 
-    pub(crate) fn accepts(&self, secret: Fingerprint) -> bool {
-        self.authorities.iter().any(|(known, _)| *known == secret)
+    fn unknown(&self, theirs: String) -> Refusal {
+        let ours = self.identity.accepts().iter().map(Fingerprint::to_string).collect::<Vec<_>>().join(", ");
+        match &self.identity {
+            Identity::Secrets(_) => Refusal::UnknownSecret { theirs, ours },
+            Identity::Certificates(_) => Refusal::UnknownAuthority { theirs, ours },
+        }
     }
 
-    /// Checks a peer's certificate: that one of our secrets signed it, when, and what it says.
+    /// Checks a peer's certificate: that one of our secrets or authorities signed it, when, and whom it names.
     pub(crate) fn verify(
         &self,
         certificate: &CertificateDer<'_>,
@@ -156,43 +153,36 @@ impl Credentials {
             found.map(|(fingerprint, _)| *fingerprint).ok_or(webpki::Error::UnknownIssuer)
         };
         let shifted = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let secret = match check(now) {
-            Err(webpki::Error::CertExpired { .. }) => {
-                check(shifted(now.as_secs().saturating_sub(CLOCK_SKEW.as_secs())))
-            }
-            Err(webpki::Error::CertNotValidYet { .. }) => {
-                check(shifted(now.as_secs() + CLOCK_SKEW.as_secs()))
-            }
+        let minted = self.identity.secrets().is_some();
+        let skew = if minted { self.validity.clock_skew.as_secs() } else { 0 };
+        let authority = match check(now) {
+            Err(webpki::Error::CertExpired { .. }) => check(shifted(now.as_secs().saturating_sub(skew))),
+            Err(webpki::Error::CertNotValidYet { .. }) => check(shifted(now.as_secs() + skew)),
             checked => checked,
         };
-        let secret = secret.map_err(|error| match error {
+        let authority = authority.map_err(|error| match error {
             webpki::Error::CertExpired { not_after, .. } => Refusal::Expired {
                 ago: Duration::from_secs(now.as_secs().saturating_sub(not_after.as_secs())),
             },
             webpki::Error::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
                 ahead: Duration::from_secs(not_before.as_secs().saturating_sub(now.as_secs())),
             },
-            webpki::Error::UnknownIssuer => {
-                Refusal::UnknownSecret { theirs: issuer_of(&parsed), ours: self.fingerprints() }
-            }
+            webpki::Error::UnknownIssuer => self.unknown(issuer_of(&parsed)),
             other => malformed(&other.to_string()),
         })?;
-        let name = only(parsed.subject().iter_common_name()).ok_or_else(|| malformed("it names no node"))?;
-        let cluster =
-            only(parsed.subject().iter_organization()).ok_or_else(|| malformed("it names no cluster"))?;
-        Ok(Bearer {
-            name: NodeName::new(name).map_err(|error| malformed(&error.to_string()))?,
-            cluster: ClusterName::new(cluster).map_err(|error| malformed(&error.to_string()))?,
-            advertised: advertised_by(&parsed),
-            life: Life::of(parsed.public_key().raw),
-            secret,
-        })
+        let name = match minted {
+            true => only(parsed.subject().iter_common_name())
+                .ok_or_else(|| "it names no node".to_owned())
+                .and_then(|name| NodeName::new(name).map_err(|error| error.to_string())),
+            false => name_of(&parsed),
+        };
+        Ok(Bearer { name: name.map_err(Refusal::Certificate)?, authority })
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Credentials").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -206,17 +196,10 @@ fn only<'a>(
 
 fn issuer_of(certificate: &X509Certificate<'_>) -> String {
     let issuer: &X509Name<'_> = certificate.issuer();
-    let name = only(issuer.iter_common_name()).unwrap_or("nobody");
+    let whole = issuer.to_string();
+    let name = only(issuer.iter_common_name()).unwrap_or(&whole);
     let name = name.strip_prefix(AUTHORITY_NAME).unwrap_or(name);
     name.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
-fn advertised_by(certificate: &X509Certificate<'_>) -> Option<SocketAddr> {
-    let names = certificate.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(ADDRESS_SCHEME)?.parse().ok(),
-        _ => None,
-    })
 }
 
 /// The signing key that a secret stands for: whoever has the secret has the key.
@@ -248,7 +231,7 @@ impl Authority {
         webpki::anchor_from_trusted_cert(certificate.der()).expect("made by us").to_owned()
     }
 
-    fn sign(&self, subject: &Subject, now: UnixTime) -> CertifiedKey {
+    fn sign(&self, subject: &Subject, lifetime: Duration, now: UnixTime) -> CertifiedKey {
         let at = |seconds: u64| {
             let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
             time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
@@ -256,16 +239,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, subject.name.as_str());
-        params.distinguished_name.push(DnType::OrganizationName, subject.cluster.as_str());
-        if let Some(address) = subject.advertised {
-            let uri = format!("{ADDRESS_SCHEME}{address}").try_into().expect("an address is ASCII");
-            params.subject_alt_names = vec![SanType::URI(uri)];
-        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = at(now.as_secs());
-        params.not_after = at(now.as_secs() + LIFETIME.as_secs());
+        params.not_after = at(now.as_secs() + lifetime.as_secs());
         let certificate = params.signed_by(&subject.key, &self.0).expect("an Ed25519 key signs anything");
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(subject.key.serialize_der()));
         let key = rustls::crypto::ring::sign::any_eddsa_type(match &key {
@@ -288,6 +266,7 @@ pub(crate) fn wall_clock() -> UnixTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeySet;
     use crate::keys::generate_secret;
     use webpki::KeyUsage;
 
@@ -305,22 +284,27 @@ mod tests {
     }
 
     const NOW: u64 = 1_800_000_000;
+    const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+    const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+
+    fn mint(subject: &Subject, keys: KeySet) -> Credentials {
+        Credentials::mint(
+            subject,
+            keys.into(),
+            Validity { lifetime: LIFETIME, clock_skew: CLOCK_SKEW },
+            at(NOW),
+        )
+    }
 
     #[test]
     fn a_certificate_says_who_its_bearer_is() {
         let keys = KeySet::new(secret());
         // Longer than the 64 characters that X.520 allows a common name.
         let subject = subject(&"ż".repeat(64));
-        let credentials = Credentials::mint(&subject, keys.clone(), at(NOW));
+        let credentials = mint(&subject, keys.clone());
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
             let bearer = credentials.verify(&credentials.own.cert[0], &[], usage, at(NOW)).unwrap();
-            let expected = Bearer {
-                name: subject.name.clone(),
-                cluster: subject.cluster.clone(),
-                advertised: subject.advertised,
-                life: subject.life(),
-                secret: keys.primary().fingerprint(),
-            };
+            let expected = Bearer { name: subject.name.clone(), authority: keys.primary().fingerprint() };
             assert_eq!(bearer, expected);
         }
     }
@@ -329,13 +313,16 @@ mod tests {
     fn every_secret_of_the_set_is_accepted_and_no_other() {
         let (old, new) = (secret(), secret());
         let subject = subject("a");
-        let by_old = Credentials::mint(&subject, KeySet::new(old.clone()), at(NOW));
-        let by_new = Credentials::mint(&subject, KeySet::new(new.clone()), at(NOW));
-        let both = Credentials::mint(&subject, KeySet::new(new.clone()).with(old.clone()).unwrap(), at(NOW));
+        let by_old = mint(&subject, KeySet::new(old.clone()));
+        let by_new = mint(&subject, KeySet::new(new.clone()));
+        let both = mint(&subject, KeySet::new(new.clone()).with(old.clone()).unwrap());
         let usage = KeyUsage::client_auth();
         let bearer = both.verify(&by_old.own.cert[0], &[], usage, at(NOW)).unwrap();
-        assert_eq!(bearer.secret, old.fingerprint());
-        assert_eq!(both.verify(&by_new.own.cert[0], &[], usage, at(NOW)).unwrap().secret, new.fingerprint());
+        assert_eq!(bearer.authority, old.fingerprint());
+        assert_eq!(
+            both.verify(&by_new.own.cert[0], &[], usage, at(NOW)).unwrap().authority,
+            new.fingerprint()
+        );
         assert_eq!(
             by_new.verify(&by_old.own.cert[0], &[], usage, at(NOW)),
             Err(Refusal::UnknownSecret {
@@ -347,7 +334,7 @@ mod tests {
 
     #[test]
     fn clocks_may_be_an_hour_apart_and_no_more() {
-        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        let credentials = mint(&subject("a"), KeySet::new(secret()));
         let verify =
             |now| credentials.verify(&credentials.own.cert[0], &[], KeyUsage::server_auth(), at(now));
         let (skew, lifetime) = (CLOCK_SKEW.as_secs(), LIFETIME.as_secs());
@@ -360,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_renewed_at_half_its_life_and_when_the_clock_was_set_back() {
-        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        let credentials = mint(&subject("a"), KeySet::new(secret()));
         assert!(!credentials.is_due(at(NOW)));
         assert!(!credentials.is_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
         assert!(credentials.is_due(at(NOW + LIFETIME.as_secs() / 2)));
@@ -370,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_certificate_changed_in_any_byte_is_refused() {
-        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret()), at(NOW));
+        let credentials = mint(&subject("a"), KeySet::new(secret()));
         let original = credentials.own.cert[0].to_vec();
         for index in 0..original.len() {
             let mut forged = original.clone();
@@ -393,14 +380,12 @@ mod tests {
         // A node's certificate is no authority: a chain through it ends nowhere.
         let keys = KeySet::new(secret());
         let honest = subject("honest");
-        let credentials = Credentials::mint(&honest, keys, at(NOW));
+        let credentials = mint(&honest, keys);
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "forged");
-        params.distinguished_name.push(DnType::OrganizationName, honest.cluster.as_str());
         let mut issuer_params = CertificateParams::default();
         issuer_params.distinguished_name = DistinguishedName::new();
         issuer_params.distinguished_name.push(DnType::CommonName, "honest");
-        issuer_params.distinguished_name.push(DnType::OrganizationName, honest.cluster.as_str());
         let issuer = Issuer::new(issuer_params, &honest.key);
         let forged = params.signed_by(&subject("forged").key, &issuer).unwrap();
         let chain = [credentials.own.cert[0].clone()];
@@ -411,7 +396,7 @@ mod tests {
     fn credentials_show_fingerprints_only() {
         let secret = secret();
         let text = secret.to_text().to_string();
-        let credentials = Credentials::mint(&subject("a"), KeySet::new(secret), at(NOW));
+        let credentials = mint(&subject("a"), KeySet::new(secret));
         assert!(!format!("{credentials:?}").contains(&text[crate::keys::SECRET_PREFIX.len()..]));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wire::NodeName;
 
-use crate::keys::KeySet;
+use crate::identity::Identity;
 
 /// The longest cluster name, in bytes of UTF-8.
 pub const MAX_CLUSTER_NAME_BYTES: usize = 128;
@@ -81,14 +81,14 @@ impl fmt::Debug for ClusterName {
 pub struct Config {
     /// Which cluster the node belongs to.
     pub cluster: ClusterName,
-    /// What the node is called; its certificate says so.
+    /// What the node is called; its certificate says so, and one of an operator's authority must.
     pub name: NodeName,
     /// Where to listen. Port 0 lets the system choose, see [`crate::Transport::local_address`].
     pub bind: SocketAddr,
-    /// Where others reach the node, if that is not `bind`; told in its certificate.
+    /// Where others reach the node, if that is not `bind`; told to those that have proved their names.
     pub advertise: Option<SocketAddr>,
     /// What the node proves itself with, and what it accepts from others.
-    pub keys: KeySet,
+    pub identity: Identity,
     /// What peers may use up.
     pub limits: Limits,
     /// How long things may take.
@@ -97,13 +97,13 @@ pub struct Config {
 
 impl Config {
     /// A node called `name` that listens on `bind`, with every other setting at its default.
-    pub fn new(name: NodeName, bind: SocketAddr, keys: KeySet) -> Self {
+    pub fn new(name: NodeName, bind: SocketAddr, identity: impl Into<Identity>) -> Self {
         Self {
             cluster: ClusterName::default(),
             name,
             bind,
             advertise: None,
-            keys,
+            identity: identity.into(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
@@ -129,6 +129,12 @@ pub struct Timeouts {
     pub frame: Duration,
     /// How long a connection that was replaced may be used up by what is already on it. Default 30 s.
     pub drain: Duration,
+    /// How long the certificates are valid that the node mints for itself; it mints the next when half of that is over.
+    /// In whole seconds, at least 2. Default 24 h.
+    pub certificate: Duration,
+    /// How far the clocks of two hosts may be apart: by so much a minted certificate may be past its time or before it.
+    /// In whole seconds. Default 1 h.
+    pub clock_skew: Duration,
     /// The round trip assumed before it has been measured; three times as long passes before the first packet of a
     /// dial is repeated. Default 50 ms.
     pub initial_rtt: Duration,
@@ -144,6 +150,8 @@ impl Default for Timeouts {
             unused: Duration::from_secs(60),
             frame: Duration::from_secs(10),
             drain: Duration::from_secs(30),
+            certificate: Duration::from_secs(24 * 3600),
+            clock_skew: Duration::from_secs(3600),
             initial_rtt: Duration::from_millis(50),
         }
     }
@@ -168,6 +176,11 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Streams that all peers together may have open towards us. Default 4,096.
     pub streams: usize,
+    /// Bytes of frames that one peer has begun and not finished, on one connection. A stream that would take more is given
+    /// up. Default 32 MiB, at least twice `frame_bytes`.
+    pub unfinished_bytes_per_connection: usize,
+    /// The same for all peers together. Default 256 MiB.
+    pub unfinished_bytes: usize,
     /// The largest frame that is sent or accepted, in bytes. Default [`wire::codec::MAX_MESSAGE_BYTES`].
     pub frame_bytes: usize,
     /// Unread bytes that one peer may have in one stream. Default 2 MiB.
@@ -198,6 +211,8 @@ impl Default for Limits {
             streams_per_connection: 64,
             streams: 4096,
             frame_bytes: wire::codec::MAX_MESSAGE_BYTES,
+            unfinished_bytes_per_connection: 32 << 20,
+            unfinished_bytes: 256 << 20,
             stream_window: 2 << 20,
             connection_window: 8 << 20,
             datagram_send_bytes: 256 << 10,

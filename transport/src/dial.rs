@@ -11,6 +11,7 @@ use wire::Destination;
 use crate::accept::check;
 use crate::arrivals::Arrival;
 use crate::endpoint::Sent;
+use crate::introduction::{Introduction, Speechless};
 use crate::link::Link;
 use crate::refusal::{CloseCode, Loss, OpenError, Refusal, SendError, refusal_of};
 use crate::shared::Shared;
@@ -256,24 +257,24 @@ async fn dial(shared: &Arc<Shared>, to: &Destination) -> Result<Arc<Link>, OpenE
         (None, Ok(_)) => return Err(refused(Refusal::Certificate("it showed none".to_owned()))),
     };
     let connection = connected.map_err(ended)?;
+    shared.subject.introduction.send(&connection).await.map_err(ended)?;
     // The peer decides only now whether it takes us; its welcome also means that it can read why we may not take it.
-    let welcome = connection.accept_uni().await;
-    let checked = check(shared, &bearer).and_then(|()| match &to.name {
-        Some(expected) if *expected != bearer.name => {
-            Err(Refusal::Name { expected: expected.clone(), found: bearer.name.clone() })
+    let introduction = match Introduction::receive(&connection).await {
+        Ok(introduction) => Ok(introduction),
+        Err(Speechless::Refused(refusal)) => Err(refusal),
+        Err(Speechless::Lost(error)) => return Err(ended(error)),
+    };
+    let adopted = introduction.and_then(|introduction| {
+        check(shared, &introduction)?;
+        match &to.name {
+            Some(expected) if *expected != bearer.name => {
+                Err(Refusal::Name { expected: expected.clone(), found: bearer.name.clone() })
+            }
+            _ => shared.adopt(connection.clone(), bearer, &introduction, true),
         }
-        _ => Ok(()),
     });
-    match (checked, welcome) {
-        (Ok(()), Ok(_)) => {}
-        (Ok(()), Err(error)) => return Err(ended(error)),
-        (Err(refusal), _) => {
-            connection.close(CloseCode::Refused.code(), refusal.told_to_peer().as_bytes());
-            return Err(refused(refusal));
-        }
-    }
-    shared.adopt(connection.clone(), bearer, true).map_err(|refusal| {
-        connection.close(CloseCode::Refused.code(), refusal.told_to_peer().as_bytes());
+    adopted.map_err(|refusal| {
+        connection.close(CloseCode::of_refusal(&refusal).code(), refusal.told_to_peer().as_bytes());
         refused(refusal)
     })
 }

@@ -13,9 +13,9 @@ use crate::arrivals::{Incoming, Peer};
 use crate::config::Config;
 use crate::dial;
 use crate::frames::{FrameReceiver, FrameSender};
-use crate::keys::KeySet;
+use crate::identity::{Identity, IdentityError};
 use crate::link::DatagramFailure;
-use crate::refusal::{BindError, CloseCode, KeysError, OpenError, SendError};
+use crate::refusal::{BindError, CloseCode, OpenError, SendError};
 use crate::shared::Shared;
 use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
@@ -49,12 +49,13 @@ impl Drop for Owner {
 impl Transport {
     /// Binds the socket and begins to accept peers. Must be called within a tokio runtime.
     ///
-    /// A key set with the development secret is refused unless `config.bind` is a loopback address.
+    /// An identity with the development secret is refused unless `config.bind` is a loopback address.
     pub fn bind(config: Config) -> Result<(Self, Incoming), BindError> {
         let bind = config.bind;
-        if config.keys.is_development() && !canonical(bind).ip().is_loopback() {
+        if config.identity.is_development() && !canonical(bind).ip().is_loopback() {
             return Err(BindError::NoSecret(bind));
         }
+        config.identity.check_name(&config.name)?;
         let shared = Shared::new(config)?;
         shared.tracker.spawn(accept(shared.clone()));
         shared.tracker.spawn(upkeep(shared.clone()));
@@ -78,9 +79,9 @@ impl Transport {
         self.shared().local
     }
 
-    /// What the node's certificate says where it can be reached; `None` if it listens on all addresses and was not told.
+    /// Where the node tells others that it can be reached; `None` if it listens on all addresses and was not told.
     pub fn advertised_address(&self) -> Option<SocketAddr> {
-        self.shared().subject.advertised
+        self.shared().subject.introduction.advertised
     }
 
     /// What happened so far.
@@ -167,21 +168,25 @@ impl Transport {
         }
     }
 
-    /// The secrets in use now.
-    pub fn keys(&self) -> KeySet {
-        self.shared().credentials().keys.clone()
+    /// What the node proves itself with, and accepts from others, now.
+    pub fn identity(&self) -> Identity {
+        self.shared().credentials().identity.clone()
     }
 
-    /// Works with another key set from now on. The same one again changes nothing.
+    /// Works with another identity from now on. The same one again changes nothing.
     ///
-    /// New handshakes use it at once. Connections with peers that proved themselves with a secret that is no longer in
-    /// it are replaced: new things go over a new connection, and the old one is closed within seconds.
-    pub fn set_keys(&self, keys: KeySet) -> Result<(), KeysError> {
-        let shared = self.shared();
-        if keys.is_development() && !shared.local.ip().is_loopback() {
-            return Err(KeysError::NoSecret(shared.local));
+    /// New handshakes use it at once. Connections with peers that proved themselves by what is no longer accepted are
+    /// replaced: new things go over a new connection, and the old one is closed within seconds.
+    ///
+    /// # Errors
+    /// If this node cannot have it; the former one stays in use.
+    pub fn set_identity(&self, identity: impl Into<Identity>) -> Result<(), IdentityError> {
+        let (shared, identity) = (self.shared(), identity.into());
+        if identity.is_development() && !shared.local.ip().is_loopback() {
+            return Err(IdentityError::NoSecret(shared.local));
         }
-        shared.replace_credentials(keys);
+        identity.check_name(&shared.subject.name)?;
+        shared.replace_credentials(identity);
         Ok(())
     }
 

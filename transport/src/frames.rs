@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::link::StreamGuard;
 use crate::refusal::Loss;
 use crate::statistics::Counters;
+use crate::unfinished::{Held, Unfinished};
 
 /// The bytes of a length.
 const HEADER: usize = 4;
@@ -70,6 +71,11 @@ pub enum FrameError {
         /// What is allowed.
         limit: usize,
     },
+    /// So much of other frames is unfinished that there is no room for more of this one.
+    #[error(
+        "there is no room for more of a frame: too much of others is unfinished; see the limits on unfinished bytes"
+    )]
+    NoRoom,
     /// The peer finished the stream in the middle of a frame.
     #[error("the stream ended {missing} bytes before the end of a frame")]
     Truncated {
@@ -93,6 +99,7 @@ pub(crate) struct FrameSettings {
     pub(crate) limit: usize,
     pub(crate) timeout: Duration,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) unfinished: Unfinished,
 }
 
 impl FrameSettings {
@@ -101,6 +108,7 @@ impl FrameSettings {
         match error {
             FrameError::TimedOut { .. } => self.counters.frames_timed_out.increment(),
             FrameError::TooLarge { .. } => self.counters.frames_too_large.increment(),
+            FrameError::NoRoom => self.counters.frames_unfinished.increment(),
             FrameError::Truncated { .. } | FrameError::GivenUp(_) | FrameError::Lost(_) => {
                 self.counters.streams_broken.increment();
             }
@@ -258,6 +266,7 @@ struct Receiving {
     stream: quinn::RecvStream,
     settings: FrameSettings,
     assembly: Assembly,
+    held: Held,
     deadline: Option<Instant>,
     ended: bool,
     _guard: Arc<StreamGuard>,
@@ -266,7 +275,9 @@ struct Receiving {
 impl FrameReceiver {
     pub(crate) fn new(stream: quinn::RecvStream, settings: FrameSettings, guard: Arc<StreamGuard>) -> Self {
         let assembly = Assembly::new(settings.limit);
-        let inner = Receiving { stream, settings, assembly, deadline: None, ended: false, _guard: guard };
+        let held = settings.unfinished.of_stream();
+        let inner =
+            Receiving { stream, settings, assembly, held, deadline: None, ended: false, _guard: guard };
         Self { inner: Box::new(inner) }
     }
 
@@ -295,10 +306,17 @@ impl Receiving {
             match self.assembly.next() {
                 Ok(Some(frame)) => {
                     self.deadline = None;
+                    self.held.set(self.assembly.held());
                     self.settings.counters.frames_received.increment();
                     return Ok(Some(frame));
                 }
-                Ok(None) => {}
+                Ok(None) if self.held.set(self.assembly.held()) => {}
+                Ok(None) => {
+                    // What has arrived goes now, not when the stream is dropped.
+                    self.assembly = Assembly::new(self.settings.limit);
+                    self.held.set(0);
+                    return Err(self.fail(FrameError::NoRoom, StreamCode::Busy));
+                }
                 Err(error) => return Err(self.fail(error, StreamCode::TooLarge)),
             }
             let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
@@ -370,6 +388,11 @@ impl Assembly {
             self.waiting += piece.len();
             self.pieces.push_back(piece);
         }
+    }
+
+    /// How many bytes wait here for the rest of a frame.
+    fn held(&self) -> usize {
+        self.waiting + self.frame.as_ref().map_or(0, |frame| frame.bytes.len())
     }
 
     /// How many bytes a stream that ends now leaves to be wished for.

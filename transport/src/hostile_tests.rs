@@ -13,7 +13,7 @@ use quinn::{AsyncUdpSocket, Runtime as _, UdpPoller};
 use tokio::time::{Instant, timeout};
 use wire::{Destination, NodeName};
 
-use crate::certificate::{Credentials, Subject};
+use crate::certificate::{Credentials, Subject, Validity};
 use crate::tls::{self, Verdict};
 use crate::*;
 
@@ -35,6 +35,12 @@ fn bind(config: Config) -> (Transport, Incoming) {
 struct Hostile {
     endpoint: quinn::Endpoint,
     credentials: Arc<Credentials>,
+    subject: Subject,
+}
+
+fn credentials(subject: &Subject, keys: KeySet) -> Arc<Credentials> {
+    let validity = Validity::of(&Timeouts::default());
+    Arc::new(Credentials::mint(subject, keys.into(), validity, crate::certificate::wall_clock()))
 }
 
 /// A socket that sends and never hears the answer.
@@ -83,8 +89,8 @@ impl Hostile {
         let config = quinn::EndpointConfig::default();
         let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, bound, runtime).unwrap();
         let subject = Subject::new(name(text), ClusterName::default(), None);
-        let credentials = Arc::new(Credentials::mint(&subject, keys, crate::certificate::wall_clock()));
-        Self { endpoint, credentials }
+        let credentials = credentials(&subject, keys);
+        Self { endpoint, credentials, subject }
     }
 
     fn dial(&self, to: SocketAddr, protocol: &str) -> quinn::Connecting {
@@ -94,8 +100,12 @@ impl Hostile {
         self.endpoint.connect_with(quinn::ClientConfig::new(Arc::new(crypto)), to, "x").unwrap()
     }
 
+    /// As a node does: introduces itself, and waits until it is welcome.
     async fn connect(&self, to: &Transport) -> quinn::Connection {
-        self.dial(to.local_address(), PROTOCOL).await.unwrap()
+        let connection = self.dial(to.local_address(), PROTOCOL).await.unwrap();
+        self.subject.introduction.send(&connection).await.unwrap();
+        connection.accept_uni().await.unwrap().read_to_end(1 << 10).await.unwrap();
+        connection
     }
 }
 
@@ -136,8 +146,7 @@ async fn another_protocol_version_is_refused_readably_when_it_dials() {
 async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
     let (transport, _incoming) = bind(config("a"));
     let subject = Subject::new(name("future"), ClusterName::default(), None);
-    let keys = KeySet::development();
-    let credentials = Arc::new(Credentials::mint(&subject, keys, crate::certificate::wall_clock()));
+    let credentials = credentials(&subject, KeySet::development());
     let mut tls = tls::server_tls(&credentials, &Verdict::default());
     tls.alpn_protocols = vec!["networkdb/99".into()];
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
@@ -293,6 +302,88 @@ async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
     let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
     let to = Destination { name: Some(name("a")), address: transport.local_address() };
     other.open_stream(&to).await.map(drop).unwrap();
+}
+
+#[tokio::test]
+async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
+    let mut config = config("a");
+    config.timeouts.dial = Duration::from_millis(300);
+    let (transport, mut incoming) = bind(config);
+    // Says nothing.
+    let hostile = Hostile::insider("mute");
+    let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
+    connection.send_datagram(Bytes::from_static(b"news")).unwrap();
+    counted(&transport, |statistics| statistics.handshakes_unfinished == 1).await;
+    // Says something else; says too much.
+    for words in [b"hello, world".to_vec(), vec![0; 100_000]] {
+        let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
+        let mut stream = connection.open_uni().await.unwrap();
+        let _ = stream.write_all(&words).await;
+        let _ = stream.finish();
+        let error = connection.closed().await;
+        let refusal = crate::refusal::refusal_of(&error).unwrap();
+        assert!(refusal.to_string().contains("introduce"), "{refusal}");
+    }
+    counted(&transport, |statistics| statistics.refused_introduction == 2).await;
+    assert_eq!((transport.half_open(), transport.connections().len()), (0, 0));
+    transport.abort();
+    while let Some(arrival) = incoming.next().await {
+        assert!(matches!(arrival, Arrival::Refused { .. }), "{arrival:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
+    let mut config = config("a");
+    config.limits.connections_per_address = 2;
+    let (transport, _incoming) = bind(config);
+    let to = Destination { name: None, address: transport.local_address() };
+    let nodes = ["b", "c", "d"].map(|text| bind(super::hostile_tests::config(text)));
+    for (node, _) in &nodes[..2] {
+        node.open_stream(&to).await.map(drop).unwrap();
+    }
+    let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Refused { refusal: Refusal::NoRoom, .. }), "{error}");
+    assert_eq!(transport.statistics().refused_no_room, 1);
+    let mut elsewhere = super::hostile_tests::config("e");
+    elsewhere.bind = "127.0.0.2:0".parse().unwrap();
+    let (other, _other_incoming) = bind(elsewhere);
+    other.open_stream(&to).await.map(drop).unwrap();
+    assert_eq!(transport.connections().len(), 3);
+}
+
+#[tokio::test]
+async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
+    const BEGUN: usize = 200_000;
+    let mut config = config("a");
+    config.limits.frame_bytes = 1 << 20;
+    config.limits.unfinished_bytes_per_connection = 2 << 20;
+    let (transport, mut incoming) = bind(config);
+    let connection = Hostile::insider("x").connect(&transport).await;
+    let mut held = Vec::new();
+    let (mut refused, mut readers) = (0, tokio::task::JoinSet::new());
+    for _ in 0..30 {
+        let (mut send, receive) = connection.open_bi().await.unwrap();
+        send.write_all(&(1u32 << 20).to_le_bytes()).await.unwrap();
+        let (_sender, mut receiver) = stream(&mut incoming).await;
+        receiver.set_timeout(PATIENCE);
+        readers.spawn(async move { receiver.next().await });
+        // The rest of the frame never comes. A stream that is given up takes no more.
+        let _ = send.write_all(&vec![0; BEGUN]).await;
+        held.push((send, receive));
+    }
+    let room = (2 << 20) / (BEGUN - crate::unfinished::FREE);
+    while refused < 30 - room {
+        let ended = timeout(PATIENCE, readers.join_next()).await.expect("one is given up").unwrap();
+        assert_eq!(ended.unwrap(), Err(FrameError::NoRoom));
+        refused += 1;
+    }
+    assert_eq!(transport.statistics().frames_unfinished as usize, refused);
+    // Another peer is not hampered.
+    let (mut send, _receive) = Hostile::insider("y").connect(&transport).await.open_bi().await.unwrap();
+    send.write_all(&[&BEGUN.to_le_bytes()[..4], &vec![7; BEGUN]].concat()).await.unwrap();
+    assert_eq!(stream(&mut incoming).await.1.next().await.unwrap().unwrap().len(), BEGUN);
+    drop(held);
 }
 
 #[tokio::test]

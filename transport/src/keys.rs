@@ -33,7 +33,8 @@ pub struct Secret {
     bytes: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
-/// What stands for a secret where people see it: sixteen hexadecimal digits from which it cannot be found.
+/// What stands for a secret, or for a certificate authority, where people see it: sixteen hexadecimal digits, from which
+/// a secret cannot be found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 8]);
 
@@ -102,24 +103,29 @@ impl Secret {
         Fingerprint(fingerprint)
     }
 
-    /// Fills `key` with bytes that belong to this secret and to the purpose that `info` names (HKDF-SHA256, RFC 5869).
+    /// Fills `key` with bytes that belong to this secret and to the purpose that `info` names.
     pub(crate) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
-        struct Length(usize);
-        impl hkdf::KeyType for Length {
-            fn len(&self) -> usize {
-                self.0
-            }
-        }
-        hkdf::Salt::new(hkdf::HKDF_SHA256, b"networkdb")
-            .extract(&*self.bytes)
-            .expand(info, Length(key.len()))
-            .and_then(|output| output.fill(key))
-            .expect("far fewer bytes than HKDF can give");
+        derive(&*self.bytes, info, key);
     }
 
     fn is_development(&self) -> bool {
         self.bytes == DEVELOPMENT.bytes
     }
+}
+
+/// Fills `key` with bytes that belong to `secret` and to the purpose that `info` names (HKDF-SHA256, RFC 5869).
+pub(crate) fn derive(secret: &[u8], info: &[&[u8]], key: &mut [u8]) {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    hkdf::Salt::new(hkdf::HKDF_SHA256, b"networkdb")
+        .extract(secret)
+        .expand(info, Length(key.len()))
+        .and_then(|output| output.fill(key))
+        .expect("far fewer bytes than HKDF can give");
 }
 
 fn check_of(bytes: &[u8; SECRET_BYTES]) -> [u8; CHECK_BYTES] {
@@ -144,6 +150,12 @@ impl Eq for Secret {}
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({})", self.fingerprint())
+    }
+}
+
+impl Fingerprint {
+    pub(crate) fn of_digest(digest: &digest::Digest) -> Self {
+        Self(digest.as_ref()[..8].try_into().expect("a digest is longer"))
     }
 }
 

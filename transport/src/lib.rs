@@ -6,15 +6,17 @@
 //!
 //! - **Identity.** All nodes of a cluster share a secret. From it each derives the same certificate authority, and mints
 //!   itself a short-lived certificate with its name. Both sides of a connection check the other's. Whoever has a secret
-//!   can take any name: secrets keep strangers out, not members apart.
+//!   can take any name: secrets keep strangers out, not members apart. An operator's own authority
+//!   ([`CertificateSet`]) does both. Either can be exchanged while the node runs ([`Transport::set_identity`]).
+//! - **Introductions.** When TLS has proved their names, both sides say which cluster they belong to before anything else.
 //! - **Connections.** One for each pair of processes; when two dial each other at once, both keep the same one. Only an
 //!   address that packets came from, or that answered, leads to a peer, so a stolen name draws nothing off the first.
-//!   A restarted node is recognised by its new key pair, and tells peers that it has forgotten their connections.
+//!   A restarted node is recognised by what it drew at its start, and tells peers that it has forgotten their connections.
 //! - **Datagrams** ([`Transport::send_datagram`]) never wait: what cannot go now is dropped, counted and reported.
 //! - **Streams** ([`Transport::open_stream`]) carry frames with a limit and a deadline on each.
 //! - **Arrivals** ([`Incoming`]) are bounded for each peer, with a counter for what was dropped.
-//! - **Strangers** who begin a handshake see the certificate of the node, as in any TLS: its name, its cluster, its
-//!   address and the fingerprint of its secret. They get nothing else.
+//! - **Strangers** who begin a handshake see the certificate of the node, as in any TLS: its name, and the fingerprint of
+//!   its secret or the name of its authority. They get nothing else.
 //!
 //! ```
 //! use transport::{Arrival, Config, KeySet, Transport};
@@ -43,8 +45,11 @@ mod config;
 mod dial;
 mod endpoint;
 mod frames;
+mod identity;
+mod introduction;
 mod keys;
 mod link;
+mod pki;
 mod quic;
 mod quiet;
 mod refusal;
@@ -53,6 +58,7 @@ mod shared;
 mod socket;
 mod statistics;
 mod tls;
+mod unfinished;
 mod upkeep;
 
 #[cfg(test)]
@@ -62,11 +68,13 @@ pub use arrivals::{Arrival, Incoming, Peer};
 pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
 pub use endpoint::{Sent, Transport};
 pub use frames::{FrameError, FrameReceiver, FrameSender};
+pub use identity::{Identity, IdentityError};
 pub use keys::{
     Fingerprint, FingerprintError, KeySet, KeySetError, MAX_SECRETS, SECRET_PREFIX, Secret, SecretError,
     generate_secret,
 };
-pub use refusal::{BindError, KeysError, Loss, OpenError, PROTOCOL, Refusal, SendError};
+pub use pki::{CertificateSet, CertificateSetError, MAX_AUTHORITIES};
+pub use refusal::{BindError, Loss, OpenError, PROTOCOL, Refusal, SendError};
 pub use statistics::{ConnectionStatistics, Statistics};
 
 /// Every path carries datagrams of this size, in bytes; larger ones may be refused at any time.

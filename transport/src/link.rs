@@ -22,11 +22,12 @@ use crate::refusal::{CloseCode, SendError};
 use crate::routes::LinkId;
 use crate::shared::Shared;
 use crate::statistics::ConnectionStatistics;
+use crate::unfinished::Unfinished;
 
 /// How long a connection that is being used up stays at least: what the peer sent before it knew must arrive.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long streams may go on over a connection whose secret is no longer accepted.
+/// How long streams may go on over a connection whose secret or authority is no longer accepted.
 const KEYS_DRAIN: Duration = Duration::from_secs(5);
 
 /// How many datagrams are read before other tasks get their turn.
@@ -37,11 +38,12 @@ const DATAGRAMS_A_TURN: usize = 128;
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) peer: Peer,
-    pub(crate) secret: Fingerprint,
+    pub(crate) authority: Fingerprint,
     pub(crate) dialled: bool,
     pub(crate) connection: quinn::Connection,
     inbox: Arc<Inbox>,
     in_use: Arc<InUse>,
+    unfinished: Unfinished,
     retirement: watch::Sender<Option<Retirement>>,
     activity: Mutex<(u64, Instant)>,
 }
@@ -69,7 +71,7 @@ impl Retirement {
         Self { linger_until: now, deadline: now + LINGER, ours: true }
     }
 
-    /// Its secret is no longer accepted.
+    /// Its secret or authority is no longer accepted.
     pub(crate) fn keys(now: Instant) -> Self {
         Self { linger_until: now + LINGER, deadline: now + KEYS_DRAIN, ours: true }
     }
@@ -118,18 +120,20 @@ impl Link {
     pub(crate) fn new(
         id: LinkId,
         peer: Peer,
-        secret: Fingerprint,
+        authority: Fingerprint,
         dialled: bool,
         connection: quinn::Connection,
+        unfinished: Unfinished,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             inbox: Inbox::new(peer.clone()),
             peer,
-            secret,
+            authority,
             dialled,
             connection,
             in_use: Arc::default(),
+            unfinished,
             retirement: watch::Sender::new(None),
             activity: Mutex::new((0, Instant::now())),
         })
@@ -168,7 +172,7 @@ impl Link {
             runtime: shared.runtime.clone(),
             _permit: permit,
         });
-        let settings = shared.frame_settings();
+        let settings = shared.frame_settings(&self.unfinished);
         (
             FrameSender::new(send, settings.clone(), guard.clone()),
             FrameReceiver::new(receive, settings, guard),
@@ -225,7 +229,7 @@ impl Link {
             peer: self.peer.clone(),
             dialled: self.dialled,
             current,
-            secret: self.secret,
+            authority: self.authority,
             round_trip: stats.path.rtt,
             congestion_window: stats.path.cwnd,
             path_mtu: stats.path.current_mtu,

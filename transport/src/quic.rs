@@ -8,7 +8,7 @@ use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::certificate::Credentials;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::refusal::BindError;
 use crate::tls::{self, Verdict};
 
@@ -29,6 +29,24 @@ pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindE
             "connections would be lost before they are kept alive: the keep-alive interval is {:?}, the idle time-out \
              {:?}; make the first well below the second",
             timeouts.keep_alive, timeouts.idle
+        )));
+    }
+    let Limits { frame_bytes, unfinished_bytes_per_connection, unfinished_bytes, .. } = *limits;
+    for (which, bytes) in [
+        ("unfinished_bytes_per_connection", unfinished_bytes_per_connection),
+        ("unfinished_bytes", unfinished_bytes),
+    ] {
+        if bytes < 2 * frame_bytes {
+            return Err(BindError::Setting(format!(
+                "no frame of {frame_bytes} bytes would ever be complete: {which} is {bytes}; at least twice as much is \
+                 needed"
+            )));
+        }
+    }
+    if timeouts.certificate < Duration::from_secs(2) {
+        return Err(BindError::Setting(format!(
+            "a certificate cannot be renewed in time that is valid for {:?}; at least 2 s are needed",
+            timeouts.certificate
         )));
     }
     let mut quic = TransportConfig::default();
@@ -71,7 +89,7 @@ pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointC
     let (name, address) = (config.name.as_str(), address.to_string());
     let length = (name.len() as u64).to_le_bytes();
     let derive = |purpose: &[u8], key: &mut [u8]| {
-        config.keys.primary().derive(&[purpose, &length, name.as_bytes(), address.as_bytes()], key);
+        config.identity.derive(&[purpose, &length, name.as_bytes(), address.as_bytes()], key);
     };
     let mut resets = zeroize::Zeroizing::new([0; 32]);
     derive(b"networkdb stateless reset v1", &mut *resets);

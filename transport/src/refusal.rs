@@ -8,6 +8,7 @@ use quinn::{ConnectionError, VarInt};
 use wire::NodeName;
 
 use crate::config::ClusterName;
+use crate::identity::IdentityError;
 
 /// The protocol that peers must have in common, as TLS negotiates it (ALPN).
 pub const PROTOCOL: &str = "networkdb/1";
@@ -28,8 +29,19 @@ pub enum Refusal {
         /// The fingerprints of ours, with commas.
         ours: String,
     },
+    /// The peer's certificate was issued by an authority we do not know.
+    #[error(
+        "its certificate was issued by {theirs:?}, which is not among our certificate authorities ({ours}); give both \
+         nodes certificates of one authority"
+    )]
+    UnknownAuthority {
+        /// What the issuer is called.
+        theirs: String,
+        /// The fingerprints of ours, with commas.
+        ours: String,
+    },
     /// The peer's certificate is past its time by our clock.
-    #[error("its certificate expired {ago:?} ago by our clock; set the clocks of both hosts")]
+    #[error("its certificate expired {ago:?} ago by our clock; renew it, or set the clocks of both hosts")]
     Expired {
         /// How long ago, beyond what is tolerated.
         ago: Duration,
@@ -43,6 +55,9 @@ pub enum Refusal {
     /// The peer's certificate is not one of a node.
     #[error("its certificate is not one of a node: {0}")]
     Certificate(String),
+    /// The peer proved its name, and then did not say what a node says first.
+    #[error("it did not introduce itself as a node does: {0}")]
+    Introduction(String),
     /// The peer is a node of another cluster.
     #[error("it belongs to the cluster {theirs:?}, we to {ours:?}")]
     Cluster {
@@ -81,15 +96,20 @@ impl Refusal {
                 "your certificate was made from the secret {theirs}, which is not among mine ({ours}); give both nodes \
                  the same secret file"
             ),
-            Self::Expired { ago } => {
-                format!("your certificate expired {ago:?} ago by my clock; set the clocks of both hosts")
-            }
+            Self::UnknownAuthority { theirs, ours } => format!(
+                "your certificate was issued by {theirs:?}, which is not among my certificate authorities ({ours}); \
+                 give both nodes certificates of one authority"
+            ),
+            Self::Expired { ago } => format!(
+                "your certificate expired {ago:?} ago by my clock; renew it, or set the clocks of both hosts"
+            ),
             Self::NotYetValid { ahead } => {
                 format!(
                     "your certificate is valid only in {ahead:?} by my clock; set the clocks of both hosts"
                 )
             }
             Self::Certificate(reason) => format!("your certificate is not one of a node: {reason}"),
+            Self::Introduction(reason) => format!("you did not introduce yourself as a node does: {reason}"),
             Self::Cluster { theirs, ours } => format!("you belong to the cluster {theirs:?}, I to {ours:?}"),
             Self::Name { expected, found } => {
                 format!("I looked for the node {expected:?} at your address, but you are {found:?}")
@@ -139,6 +159,8 @@ pub(crate) enum CloseCode {
     Refused = 4,
     /// The owner of the transport cut the peer off; the reason says why.
     Disconnected = 5,
+    /// The dialler has reached itself.
+    Myself = 6,
 }
 
 impl CloseCode {
@@ -147,9 +169,20 @@ impl CloseCode {
     }
 
     fn of(code: VarInt) -> Option<Self> {
-        [Self::ShuttingDown, Self::Unused, Self::Replaced, Self::Refused, Self::Disconnected]
-            .into_iter()
-            .find(|known| known.code() == code)
+        let known = [
+            Self::ShuttingDown,
+            Self::Unused,
+            Self::Replaced,
+            Self::Refused,
+            Self::Disconnected,
+            Self::Myself,
+        ];
+        known.into_iter().find(|known| known.code() == code)
+    }
+
+    /// What a refused peer is told by.
+    pub(crate) fn of_refusal(refusal: &Refusal) -> Self {
+        if *refusal == Refusal::Myself { Self::Myself } else { Self::Refused }
     }
 }
 
@@ -181,6 +214,11 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> Option<Refusal> {
             if CloseCode::of(close.error_code) == Some(CloseCode::Refused) =>
         {
             Some(Refusal::ByPeer(readable(&close.reason)))
+        }
+        ConnectionError::ApplicationClosed(close)
+            if CloseCode::of(close.error_code) == Some(CloseCode::Myself) =>
+        {
+            Some(Refusal::Myself)
         }
         ConnectionError::CidsExhausted => Some(Refusal::NoRoom),
         ConnectionError::ApplicationClosed(_)
@@ -313,6 +351,9 @@ pub enum BindError {
          every node with `--secret-file`, or bind a loopback address to try things out"
     )]
     NoSecret(SocketAddr),
+    /// The identity cannot be this node's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Another program listens there.
     #[error("the address {0} is already in use; stop the program that listens there, or choose another port")]
     InUse(SocketAddr),
@@ -335,17 +376,6 @@ pub enum BindError {
     Setting(String),
 }
 
-/// Why a key set was not taken over. The old one stays in use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeysError {
-    /// The development secret is not for addresses that others can reach.
-    #[error(
-        "the development secret is for loopback addresses only, and this node listens on {0}; make a secret with \
-         `networkdb keygen`"
-    )]
-    NoSecret(SocketAddr),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +395,7 @@ mod tests {
             CloseCode::Replaced,
             CloseCode::Refused,
             CloseCode::Disconnected,
+            CloseCode::Myself,
         ] {
             assert_eq!(CloseCode::of(code.code()), Some(code));
         }

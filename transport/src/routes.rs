@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use wire::{Destination, NodeName};
 
-use crate::certificate::Life;
+use crate::introduction::Life;
 
 /// A connection, numbered in the order in which they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,11 +18,12 @@ use wire::Destination;
 
 use crate::accept::{HalfOpen, refuse};
 use crate::arrivals::{Arrival, Arrivals, Peer};
-use crate::certificate::{Bearer, Credentials, Subject, wall_clock};
+use crate::certificate::{Bearer, Credentials, Subject, Validity, wall_clock};
 use crate::config::{Config, Limits};
 use crate::dial::{self, Dials, describe};
 use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
-use crate::keys::KeySet;
+use crate::identity::Identity;
+use crate::introduction::Introduction;
 use crate::link::{DatagramFailure, Link, Retirement};
 use crate::quic;
 use crate::quiet::Quiet;
@@ -30,6 +31,7 @@ use crate::refusal::{BindError, Loss, OpenError, Refusal, SendError, is_orderly,
 use crate::routes::{LinkId, Removed, Route, Routes, Who};
 use crate::socket::{self, Nowhere, canonical};
 use crate::statistics::Counters;
+use crate::unfinished::Unfinished;
 
 /// What all tasks of an endpoint share.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     quic: Arc<TransportConfig>,
     server: quinn::ServerConfig,
     quiet: Mutex<Quiet>,
+    unfinished: Unfinished,
     links_made: AtomicU64,
     /// Nothing new begins any more.
     stopping: AtomicBool,
@@ -82,7 +85,12 @@ impl Shared {
         let local = canonical(socket.local_addr().map_err(failed)?);
         let advertised = config.advertise.or_else(|| (!local.ip().is_unspecified()).then_some(local));
         let subject = Subject::new(config.name.clone(), config.cluster.clone(), advertised);
-        let credentials = Arc::new(Credentials::mint(&subject, config.keys.clone(), wall_clock()));
+        let credentials = Arc::new(Credentials::mint(
+            &subject,
+            config.identity.clone(),
+            Validity::of(&config.timeouts),
+            wall_clock(),
+        ));
         let counters = Arc::<Counters>::default();
         counters.certificates_minted.increment();
         let server = quic::server_config(&credentials, quic.clone());
@@ -93,6 +101,7 @@ impl Shared {
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(failed)?;
+        let unfinished = Unfinished::new(&config.limits);
         let routes = Routes::new(Who { name: subject.name.clone(), life: subject.life() });
         Ok(Arc::new(Self {
             arrivals: Arrivals::new(&config.limits, counters.clone()),
@@ -112,6 +121,7 @@ impl Shared {
             quic,
             server,
             quiet: Mutex::default(),
+            unfinished,
             links_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }))
@@ -156,20 +166,21 @@ impl Shared {
         self.credentials.read().clone()
     }
 
-    pub(crate) fn replace_credentials(&self, keys: KeySet) {
+    pub(crate) fn replace_credentials(&self, identity: Identity) {
         let mut current = self.credentials.write();
         let now = wall_clock();
-        if current.keys == keys && !current.is_due(now) {
+        if current.identity == identity && !current.is_due(now) {
             return;
         }
-        let minted = Arc::new(Credentials::mint(&self.subject, keys, now));
+        let validity = Validity::of(&self.config.timeouts);
+        let minted = Arc::new(Credentials::mint(&self.subject, identity, validity, now));
         self.counters.certificates_minted.increment();
         *current = minted.clone();
         drop(current);
 
         let mut table = self.table.write();
         let unaccepted: Vec<_> =
-            table.links.values().filter(|link| !minted.accepts(link.secret)).cloned().collect();
+            table.links.values().filter(|link| !minted.accepts(link.authority)).cloned().collect();
         for link in unaccepted {
             self.counters.connections_retired_by_keys.increment();
             if let Removed::Succeeded(id) = table.routes.retire(link.id)
@@ -181,8 +192,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn frame_settings(&self) -> FrameSettings {
+    pub(crate) fn frame_settings(&self, unfinished: &Unfinished) -> FrameSettings {
         FrameSettings {
+            unfinished: unfinished.clone(),
             limit: self.config.limits.frame_bytes,
             timeout: self.config.timeouts.frame,
             counters: self.counters.clone(),
@@ -224,21 +236,23 @@ impl Shared {
         self: &Arc<Self>,
         connection: quinn::Connection,
         bearer: Bearer,
+        introduction: &Introduction,
         dialled: bool,
     ) -> Result<Arc<Link>, Refusal> {
         let address = canonical(connection.remote_address());
-        let who = Who { name: bearer.name.clone(), life: bearer.life };
-        let peer = Peer { name: bearer.name.clone(), address, advertised: bearer.advertised };
+        let who = Who { name: bearer.name.clone(), life: introduction.life };
+        let peer = Peer { name: bearer.name.clone(), address, advertised: introduction.advertised };
         let id = LinkId(self.links_made.fetch_add(1, Ordering::Relaxed));
-        let link = Link::new(id, peer, bearer.secret, dialled, connection);
+        let link =
+            Link::new(id, peer, bearer.authority, dialled, connection, self.unfinished.of_connection());
         let now = Instant::now();
 
         let mut table = self.table.write();
         if self.is_stopping() || table.is_full(&self.config.limits, address) {
             return Err(Refusal::NoRoom);
         }
-        // The key set may have changed during the handshake; from here on a change finds the connection in the table.
-        self.credentials().check(bearer.secret)?;
+        // The identity may have changed during the handshake; from here on a change finds the connection in the table.
+        self.credentials().check(bearer.authority)?;
         let added = table.routes.add(Route { id, who, dialled, address });
         table.links.insert(id, link.clone());
         for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
@@ -354,6 +368,8 @@ impl Shared {
         let counters = &self.counters;
         match refusal {
             Refusal::UnknownSecret { .. } => counters.refused_unknown_secret.increment(),
+            Refusal::UnknownAuthority { .. } => counters.refused_unknown_authority.increment(),
+            Refusal::Introduction(_) => counters.refused_introduction.increment(),
             Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::Certificate(_) => {
                 counters.refused_certificate.increment();
             }

@@ -71,6 +71,8 @@ counters! {
     frames_received,
     /// Frames of peers refused because they declare more than the limit.
     frames_too_large,
+    /// Frames of peers given up because too much of others was unfinished.
+    frames_unfinished,
     /// Frames that did not get through in their time, in either direction.
     frames_timed_out,
     /// Streams that ended in the middle, in either direction.
@@ -97,6 +99,8 @@ counters! {
     handshakes_unfinished,
     /// Peers refused for a secret we do not have.
     refused_unknown_secret,
+    /// Peers refused for a certificate of an authority we do not have.
+    refused_unknown_authority,
     /// Peers refused for a certificate that is invalid, or not valid now.
     refused_certificate,
     /// Peers refused because they are of another cluster.
@@ -105,6 +109,8 @@ counters! {
     refused_name,
     /// Peers refused because they have no protocol version in common with us.
     refused_protocol,
+    /// Peers refused because they did not introduce themselves as a node does.
+    refused_introduction,
     /// Handshakes with ourselves.
     refused_myself,
     /// Peers refused because there are as many connections as allowed.
@@ -117,7 +123,7 @@ counters! {
     connections_lost,
     /// Connections closed because they were not used.
     connections_unused,
-    /// Connections closed because their secret is no longer accepted.
+    /// Connections closed because their secret or authority is no longer accepted.
     connections_retired_by_keys,
     /// Hints and refusals that the owner did not take in time.
     notices_dropped,
@@ -148,8 +154,8 @@ pub struct ConnectionStatistics {
     pub dialled: bool,
     /// Whether new datagrams and streams go over it; otherwise it is being used up.
     pub current: bool,
-    /// The fingerprint of the secret the peer proved itself with.
-    pub secret: crate::Fingerprint,
+    /// The fingerprint of the secret or authority that the peer's certificate comes from.
+    pub authority: crate::Fingerprint,
     /// The smoothed round trip.
     pub round_trip: Duration,
     /// The congestion window, in bytes.

@@ -6,14 +6,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::wall_clock;
+use crate::identity::Identity;
 use crate::refusal::CloseCode;
 use crate::shared::Shared;
 
 /// How often certificates, failed dials and unused connections are looked after.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// How often it is said that a certificate of an operator's authority is about to expire.
+const WARN_AGAIN: Duration = Duration::from_secs(3600);
+
 /// Renews the certificate, forgets failed dials, and closes what nobody uses, until the transport stops.
 pub(crate) async fn upkeep(shared: Arc<Shared>) {
+    let mut warn_at = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
@@ -23,7 +28,17 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
         shared.table.write().dials.purge(now);
         let credentials = shared.credentials();
         if credentials.is_due(wall_clock()) {
-            shared.replace_credentials(credentials.keys.clone());
+            shared.replace_credentials(credentials.identity.clone());
+        }
+        if let Identity::Certificates(certificates) = &credentials.identity
+            && let Some(left) = certificates.expires_soon(wall_clock())
+            && now >= warn_at
+        {
+            warn_at = now + WARN_AGAIN;
+            tracing::warn!(
+                left = ?left,
+                "this node's certificate is about to expire: replace its file, and send SIGHUP or apply the new one"
+            );
         }
         close_unused(&shared, now);
     }

@@ -39,7 +39,7 @@ async fn a_secret_of_the_clusters_own_works_as_the_development_secret_does() {
     let keys = KeySet::new(Secret::parse(&generate_secret()).unwrap());
     let mut cluster = Cluster::new();
     for name in ["a", "b", "c"] {
-        cluster.start_joined(NodeConfig { keys: keys.clone(), ..cluster.config(name) }).await;
+        cluster.start_joined(NodeConfig { identity: keys.clone().into(), ..cluster.config(name) }).await;
     }
     cluster.know_each_other().await;
 }

@@ -43,7 +43,8 @@ async fn are_undisturbed(cluster: &Cluster) {
 async fn a_node_with_another_secret_is_not_let_in() {
     let cluster = Cluster::of(&["a", "b"]).await;
     let keys = KeySet::new(Secret::parse(&generate_secret()).unwrap());
-    let stranger = Node::start(NodeConfig { keys, ..cluster.config("stranger") }).await.unwrap();
+    let stranger =
+        Node::start(NodeConfig { identity: keys.into(), ..cluster.config("stranger") }).await.unwrap();
     let error = refused(&cluster, &stranger).await;
     assert!(matches!(error, JoinClusterError::NoAnswer(_)), "{error}");
     assert!(error.to_string().contains("secret"), "it says what is wrong: {error}");

@@ -33,10 +33,10 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
     assert_eq!(receiver.next().await.unwrap().unwrap(), "begun");
 
     for keys in [accept_new, use_new, only_new.clone()] {
-        a.transport.set_keys(keys.clone()).unwrap();
+        a.transport.set_identity(keys.clone()).unwrap();
         talk(&mut a, &mut b).await;
-        b.transport.set_keys(keys.clone()).unwrap();
-        b.transport.set_keys(keys).unwrap();
+        b.transport.set_identity(keys.clone()).unwrap();
+        b.transport.set_identity(keys).unwrap();
         talk(&mut a, &mut b).await;
     }
     sender.send(&b"ended"[..]).await.unwrap();
@@ -44,10 +44,10 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
     drop((sender, receiver));
 
     for node in [&a, &b] {
-        assert_eq!(node.transport.keys(), only_new);
+        assert_eq!(node.transport.identity(), only_new.clone().into());
         until("only connections with the new secret to be left", || {
             let connections = node.transport.connections();
-            connections.iter().all(|connection| connection.secret == new.fingerprint()).then_some(())
+            connections.iter().all(|connection| connection.authority == new.fingerprint()).then_some(())
         })
         .await;
         // One at the start, three exchanges; applying the same set again mints nothing.
@@ -72,7 +72,7 @@ async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
     let mut b = Node::start(config("b", &KeySet::new(old).with(new.clone()).unwrap()));
     let outsider = b.destination();
     a.reach(&mut b, "x").await;
-    a.transport.set_keys(KeySet::new(new)).unwrap();
+    a.transport.set_identity(KeySet::new(new)).unwrap();
     b.counted(|_| b.transport.connections().is_empty()).await;
     assert_eq!(a.transport.statistics().connections_retired_by_keys, 1);
     let error = a.transport.open_stream(&outsider).await.unwrap_err();

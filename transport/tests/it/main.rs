@@ -1,5 +1,6 @@
 //! Endpoints that talk to each other over real sockets on loopback, on ports that the system chooses.
 
+mod certificates;
 mod connections;
 mod datagrams;
 mod identity;

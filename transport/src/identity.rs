@@ -1,0 +1,88 @@
+//! What a node proves itself with: secrets that its cluster shares, or certificates of an operator's own authority.
+
+use crate::keys::{Fingerprint, KeySet, derive};
+use crate::pki::CertificateSet;
+use wire::NodeName;
+
+/// What a node proves itself with, and what it accepts from others. Cloning copies a pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Secrets that all nodes of the cluster share: certificates are minted from them.
+    Secrets(KeySet),
+    /// A certificate of an operator's own authority.
+    Certificates(CertificateSet),
+}
+
+/// Why a node cannot use an identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The development secret is not for addresses that others can reach.
+    #[error(
+        "the development secret is for loopback addresses only, and this node listens on {0}; make a secret with \
+         `networkdb keygen`"
+    )]
+    NoSecret(std::net::SocketAddr),
+    /// The certificate is another node's.
+    #[error(
+        "the certificate is for the node {found:?}, and this node is called {expected:?}; give each node its own"
+    )]
+    Name {
+        /// What this node is called.
+        expected: NodeName,
+        /// Whom the certificate is for.
+        found: NodeName,
+    },
+}
+
+impl Identity {
+    /// The secrets, if that is what it is made of.
+    pub fn secrets(&self) -> Option<&KeySet> {
+        match self {
+            Self::Secrets(keys) => Some(keys),
+            Self::Certificates(_) => None,
+        }
+    }
+
+    /// Whether the well-known secret of [`KeySet::development`] is accepted.
+    pub fn is_development(&self) -> bool {
+        self.secrets().is_some_and(KeySet::is_development)
+    }
+
+    /// The fingerprints of everything that is accepted from others.
+    pub fn accepts(&self) -> Vec<Fingerprint> {
+        match self {
+            Self::Secrets(keys) => keys.fingerprints(),
+            Self::Certificates(certificates) => certificates.authorities(),
+        }
+    }
+
+    /// Whether a node called `name` may use it.
+    pub(crate) fn check_name(&self, name: &NodeName) -> Result<(), IdentityError> {
+        match self {
+            Self::Certificates(certificates) if certificates.name() != name => {
+                Err(IdentityError::Name { expected: name.clone(), found: certificates.name().clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills `key` with bytes that belong to this identity and to the purpose that `info` names.
+    pub(crate) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
+        match self {
+            Self::Secrets(keys) => keys.primary().derive(info, key),
+            Self::Certificates(certificates) => derive(certificates.seed(), info, key),
+        }
+    }
+}
+
+impl From<KeySet> for Identity {
+    fn from(keys: KeySet) -> Self {
+        Self::Secrets(keys)
+    }
+}
+
+impl From<CertificateSet> for Identity {
+    fn from(certificates: CertificateSet) -> Self {
+        Self::Certificates(certificates)
+    }
+}

@@ -1,0 +1,118 @@
+//! What the two sides of a connection tell each other first, when TLS has proved their names: which cluster they belong
+//! to, which life of the node it is, and where it can be reached.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use quinn::ConnectionError;
+use ring::rand::SecureRandom as _;
+use wire::codec;
+
+use crate::config::ClusterName;
+use crate::refusal::Refusal;
+
+/// An introduction is not longer than this, in bytes.
+const MAX_BYTES: usize = 512;
+
+/// One life of a node's process, drawn at its start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Life([u8; 32]);
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Life {
+    pub(crate) fn draw() -> Self {
+        let mut life = [0; 32];
+        ring::rand::SystemRandom::new().fill(&mut life).expect("the system has a source of random numbers");
+        Self(life)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u8) -> Self {
+        Self([number; 32])
+    }
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) cluster: ClusterName,
+    pub(crate) life: Life,
+    /// Where others reach it, as far as it knows.
+    pub(crate) advertised: Option<SocketAddr>,
+}
+
+/// Why there is no introduction.
+pub(crate) enum Speechless {
+    /// The connection ended first.
+    Lost(ConnectionError),
+    /// What the peer said is none.
+    Refused(Refusal),
+}
+
+impl Introduction {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        codec::encode(&(self.cluster.as_str(), self.life.0, self.advertised))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        let wrong = |reason: &dyn fmt::Display| Refusal::Introduction(reason.to_string());
+        let (cluster, life, advertised) = codec::decode::<(&str, [u8; 32], Option<SocketAddr>)>(bytes)
+            .map_err(|_| wrong(&"what it sent does not decode"))?;
+        let cluster = ClusterName::new(cluster).map_err(|error| wrong(&error))?;
+        Ok(Self { cluster, life: Life(life), advertised })
+    }
+
+    /// Tells the peer. The dialler says it first; the other side's is the sign that the dialler is welcome.
+    pub(crate) async fn send(&self, connection: &quinn::Connection) -> Result<(), ConnectionError> {
+        let mut stream = connection.open_uni().await?;
+        if stream.write_all(&self.encode()).await.is_ok() {
+            let _ = stream.finish();
+        }
+        Ok(())
+    }
+
+    /// Hears the peer. Bounded in size; the caller bounds the time.
+    pub(crate) async fn receive(connection: &quinn::Connection) -> Result<Self, Speechless> {
+        let mut stream = connection.accept_uni().await.map_err(Speechless::Lost)?;
+        let bytes = match stream.read_to_end(MAX_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(quinn::ReadToEndError::Read(quinn::ReadError::ConnectionLost(error))) => {
+                return Err(Speechless::Lost(error));
+            }
+            Err(error) => return Err(Speechless::Refused(Refusal::Introduction(error.to_string()))),
+        };
+        Self::decode(&bytes).map_err(Speechless::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_introduction_is_read_back_and_fits() {
+        let longest = "z".repeat(crate::MAX_CLUSTER_NAME_BYTES);
+        for advertised in [None, Some("[ffff::ffff]:65535".parse().unwrap())] {
+            let cluster = ClusterName::new(&longest).unwrap();
+            let told = Introduction { cluster, life: Life::draw(), advertised };
+            assert!(told.encode().len() <= MAX_BYTES);
+            assert_eq!(Introduction::decode(&told.encode()), Ok(told));
+        }
+    }
+
+    #[test]
+    fn what_is_no_introduction_is_refused() {
+        let told = Introduction { cluster: ClusterName::default(), life: Life::draw(), advertised: None };
+        let bytes = told.encode();
+        for end in 0..bytes.len() {
+            assert!(Introduction::decode(&bytes[..end]).is_err(), "{end}");
+        }
+        let bad_name = codec::encode(&("a\nb", [0u8; 32], None::<SocketAddr>));
+        assert!(matches!(Introduction::decode(&bad_name), Err(Refusal::Introduction(_))));
+    }
+}

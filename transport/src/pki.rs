@@ -1,0 +1,262 @@
+//! Certificates of an operator's own authority, in place of a shared secret.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::{digest, hkdf};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::sign::CertifiedKey;
+use webpki::{EndEntityCert, KeyUsage};
+use wire::NodeName;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::keys::Fingerprint;
+
+/// The most authorities that are accepted at a time.
+pub const MAX_AUTHORITIES: usize = 64;
+
+/// A node's certificate with its private key, and the authorities whose certificates are accepted from others.
+/// Cloning copies a pointer.
+#[derive(Clone)]
+pub struct CertificateSet(Arc<Parts>);
+
+struct Parts {
+    name: NodeName,
+    own: Arc<CertifiedKey>,
+    authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
+    not_before: u64,
+    not_after: u64,
+    /// Of everything: equal for the same files.
+    digest: [u8; 32],
+    /// What is derived for this node alone comes from here.
+    seed: Zeroizing<[u8; 32]>,
+}
+
+/// Why files are not a certificate set. Nothing of a private key is ever shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateSetError {
+    /// A file does not hold what it should.
+    #[error("the {file} is not PEM with {wanted}: {reason}")]
+    Pem {
+        /// Which file.
+        file: &'static str,
+        /// What should be in it.
+        wanted: &'static str,
+        /// What was found.
+        reason: String,
+    },
+    /// The private key is not one that can be used.
+    #[error(
+        "the private key cannot be used: {0}; right would be an unencrypted PKCS #8 key, ECDSA P-256, Ed25519 or RSA"
+    )]
+    Key(String),
+    /// The private key belongs to another certificate.
+    #[error("the private key does not belong to the certificate; give both from one request")]
+    Mismatch,
+    /// The certificate does not say whose it is.
+    #[error("the certificate names no node: {0}")]
+    Name(String),
+    /// Other nodes would refuse the certificate.
+    #[error("other nodes would refuse the certificate: {0}")]
+    Useless(String),
+    /// There are too many authorities.
+    #[error("there are {0} certificate authorities; at most {MAX_AUTHORITIES} are allowed")]
+    TooMany(usize),
+}
+
+impl CertificateSet {
+    /// Reads what three files hold, in PEM: the node's certificate with any intermediate ones after it, its private
+    /// key, and the certificates of the authorities that are accepted.
+    ///
+    /// The name of the node is the DNS name in the certificate's subject alternative name; if there are several, the
+    /// one that the subject's common name repeats. If the certificate limits its use, both client and server
+    /// authentication must be allowed: a node is both.
+    pub fn from_pem(
+        certificate: &[u8],
+        key: &[u8],
+        authorities: &[u8],
+        now: std::time::SystemTime,
+    ) -> Result<Self, CertificateSetError> {
+        let now = UnixTime::since_unix_epoch(now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default());
+        let chain = certificates("certificate file", certificate)?;
+        let trusted = certificates("authority file", authorities)?;
+        if trusted.len() > MAX_AUTHORITIES {
+            return Err(CertificateSetError::TooMany(trusted.len()));
+        }
+        let own = &chain[0];
+        let (_, parsed) = X509Certificate::from_der(own)
+            .map_err(|_| CertificateSetError::Name("it does not decode".to_owned()))?;
+        let name = name_of(&parsed).map_err(CertificateSetError::Name)?;
+        let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+        let validity = parsed.validity();
+        let (not_before, not_after) = (seconds(validity.not_before), seconds(validity.not_after));
+
+        let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|error| CertificateSetError::Pem {
+            file: "key file",
+            wanted: "a private key",
+            reason: error.to_string(),
+        })?;
+        let signing = rustls::crypto::ring::sign::any_supported_type(&key);
+        let mut seed = Zeroizing::new([0; 32]);
+        let mut whole = digest::Context::new(&digest::SHA256);
+        hkdf_seed(key.secret_der(), &mut seed);
+        key.zeroize();
+        let signing = signing.map_err(|error| CertificateSetError::Key(error.to_string()))?;
+        for der in chain.iter().chain(&trusted) {
+            whole.update(&(der.len() as u64).to_le_bytes());
+            whole.update(der);
+        }
+        let anchors = trusted.iter().map(anchor_of).collect::<Result<Vec<_>, _>>()?;
+        check_use(&chain, &anchors, now)?;
+        let own = CertifiedKey::new(chain, signing);
+        own.keys_match().map_err(|_| CertificateSetError::Mismatch)?;
+        Ok(Self(Arc::new(Parts {
+            name,
+            own: Arc::new(own),
+            authorities: anchors,
+            not_before,
+            not_after,
+            digest: whole.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes"),
+            seed,
+        })))
+    }
+
+    /// The node that the certificate is for.
+    pub fn name(&self) -> &NodeName {
+        &self.0.name
+    }
+
+    /// Until when the certificate is valid.
+    pub fn not_after(&self) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH + Duration::from_secs(self.0.not_after)
+    }
+
+    /// How long until the certificate expires, once less than a quarter of its time is left: somebody should have renewed
+    /// it. Zero if it has expired.
+    pub(crate) fn expires_soon(&self, now: UnixTime) -> Option<Duration> {
+        let left = self.0.not_after.saturating_sub(now.as_secs());
+        (left < (self.0.not_after - self.0.not_before.min(self.0.not_after)) / 4)
+            .then(|| Duration::from_secs(left))
+    }
+
+    /// The fingerprints of the authorities that are accepted: of name and public key, so that one whose certificate was
+    /// renewed keeps its own.
+    pub fn authorities(&self) -> Vec<Fingerprint> {
+        self.0.authorities.iter().map(|(fingerprint, _)| *fingerprint).collect()
+    }
+
+    pub(crate) fn own(&self) -> &Arc<CertifiedKey> {
+        &self.0.own
+    }
+
+    pub(crate) fn anchors(&self) -> &[(Fingerprint, TrustAnchor<'static>)] {
+        &self.0.authorities
+    }
+
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.0.seed
+    }
+}
+
+impl PartialEq for CertificateSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest && self.0.seed == other.0.seed
+    }
+}
+
+impl Eq for CertificateSet {}
+
+impl fmt::Debug for CertificateSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateSet")
+            .field("name", self.name())
+            .field("authorities", &self.authorities())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The node that a certificate of an operator's authority is for, or what is wrong.
+pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, String> {
+    let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
+    let names: Vec<&str> = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None })
+        .collect();
+    let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let name = match names.as_slice() {
+        [] => return Err("there is no DNS name in its subject alternative name".to_owned()),
+        [only] => only,
+        several => several.iter().find(|name| Some(**name) == common).ok_or_else(|| {
+            format!(
+                "there are {} DNS names in its subject alternative name, and its common name repeats none of them",
+                several.len()
+            )
+        })?,
+    };
+    NodeName::new(name).map_err(|error| error.to_string())
+}
+
+fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateSetError> {
+    let wrong = |reason| CertificateSetError::Pem { file, wanted: "at least one certificate", reason };
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if found.is_empty() => Err(wrong("there is none in it".to_owned())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+fn anchor_of(
+    certificate: &CertificateDer<'static>,
+) -> Result<(Fingerprint, TrustAnchor<'static>), CertificateSetError> {
+    let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|error| CertificateSetError::Pem {
+        file: "authority file",
+        wanted: "certificates of authorities",
+        reason: error.to_string(),
+    })?;
+    let mut of = digest::Context::new(&digest::SHA256);
+    of.update(&(anchor.subject.len() as u64).to_le_bytes());
+    of.update(&anchor.subject);
+    of.update(&anchor.subject_public_key_info);
+    Ok((Fingerprint::of_digest(&of.finish()), anchor.to_owned()))
+}
+
+/// Told at the start: found out by the others, it would look like an intruder.
+fn check_use(
+    chain: &[CertificateDer<'static>],
+    anchors: &[(Fingerprint, TrustAnchor<'static>)],
+    now: UnixTime,
+) -> Result<(), CertificateSetError> {
+    let anchors: Vec<_> = anchors.iter().map(|(_, anchor)| anchor.clone()).collect();
+    let own = EndEntityCert::try_from(&chain[0])
+        .map_err(|error| CertificateSetError::Useless(error.to_string()))?;
+    for (usage, which) in [(KeyUsage::server_auth(), "server"), (KeyUsage::client_auth(), "client")] {
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        own.verify_for_usage(algorithms, &anchors, &chain[1..], now, usage, None, None).map_err(|error| {
+            CertificateSetError::Useless(match error {
+                webpki::Error::UnknownIssuer => {
+                    "none of the authorities in the authority file has issued it".to_owned()
+                }
+                webpki::Error::CertExpired { .. } => "it has expired".to_owned(),
+                webpki::Error::CertNotValidYet { .. } => "it is not valid yet".to_owned(),
+                webpki::Error::RequiredEkuNotFoundContext(_) => {
+                    format!("its extended key usage does not allow {which} authentication")
+                }
+                error => error.to_string(),
+            })
+        })?;
+    }
+    Ok(())
+}
+
+fn hkdf_seed(key: &[u8], seed: &mut [u8; 32]) {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, b"networkdb operator key v1")
+        .extract(key)
+        .expand(&[b"seed"], hkdf::HKDF_SHA256)
+        .and_then(|output| output.fill(seed))
+        .expect("32 bytes are what SHA-256 gives");
+}
