@@ -66,8 +66,11 @@ pub struct Config {
     pub repair_interval: Duration,
     /// How often one random failed member is called.
     pub reconnect_interval: Duration,
-    /// How often the seeds are called again while none of them is a member.
+    /// How often the seeds are called again while none of them is a member, beside the first time, which is when this
+    /// node is left alone.
     pub rejoin_interval: Duration,
+    /// How often one random seed that is no member is called, whether others are or not.
+    pub seed_interval: Duration,
     /// How long a seed is tried before it counts as failed.
     pub join_timeout: Duration,
     /// The first pause between two tries of a seed; it doubles.
@@ -194,6 +197,7 @@ impl Config {
             repair_interval: seconds(1),
             reconnect_interval: seconds(1),
             rejoin_interval: seconds(60),
+            seed_interval: seconds(5),
             join_timeout: seconds(10),
             join_retry: millis(200),
             join_retry_max: seconds(5),
@@ -232,6 +236,7 @@ impl Config {
             sync_interval: Duration::from_secs(60),
             repair_interval: Duration::from_secs(3),
             reconnect_interval: Duration::from_secs(3),
+            seed_interval: Duration::from_secs(15),
             exchange_timeout: Duration::from_secs(15),
             join_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(5),
@@ -264,6 +269,7 @@ impl Config {
             ("repair_interval", self.repair_interval),
             ("reconnect_interval", self.reconnect_interval),
             ("rejoin_interval", self.rejoin_interval),
+            ("seed_interval", self.seed_interval),
             ("join_timeout", self.join_timeout),
             ("join_retry", self.join_retry),
             ("join_retry_max", self.join_retry_max),

@@ -25,12 +25,19 @@
 //! three other members are asked to ping it, and it is pinged over a stream, in case the path loses datagrams. If
 //! nothing has come after a whole `probe_interval`, it is suspected: it is told, everybody is told, and it has some
 //! seconds to refute. A suspicion starts at six times its least length and shrinks with every member that suspects
-//! independently, down to 4 · max(1, log10 n) · `probe_interval`; after that the member has failed.
+//! independently, down to 3 · `probe_interval` + 2 · log10 n · `gossip_interval`; after that the member has failed.
 //!
-//! A node doubts itself first. Its *health score* worsens when its helpers are silent too, when it is suspected, and
-//! when it finds that its process stood still; the score makes its probes rarer and more patient. After it stood
-//! still, all judgements are postponed until it had time to read what arrived meanwhile. A lost connection is a reason
-//! to probe now, and nothing more.
+//! Nobody waits for the ring to confirm a suspicion: those who were asked to ping the suspect, and had no answer
+//! either, probe it when they hear that it is suspected, and so do about three others, however large the cluster. So
+//! a suspicion is either confirmed a second after it began, or the suspect has been told by several and objects. Where
+//! most members are suspected at once, the others do not wait for confirmations of those: the last of a cluster
+//! would wait for the dead.
+//!
+//! A node doubts itself first. Its *health score* worsens when its helpers are silent too (they are probed at once, and
+//! the silence of those that are in doubt themselves does not count), when it is suspected, and when it finds that its
+//! process stood still; the score makes its probes rarer and more patient. After it stood still, all judgements are
+//! postponed until it had time to read what arrived meanwhile. A lost connection is a reason to probe now, and nothing
+//! more.
 //!
 //! # How news spreads
 //!
@@ -44,7 +51,9 @@
 //!
 //! *Joining* exchanges the whole lists with a seed over a stream, in frames of bounded size. What a newcomer learns it
 //! does not pass on. Seeds that do not answer are tried for ten seconds with growing pauses, by a node that is alone
-//! for ever, and again every `rejoin_interval` while none of them is a member.
+//! for ever, and again every `rejoin_interval` while none of them is a member. Of those that are no members one is called
+//! every `seed_interval`: after a partition in which all nodes of both sides were restarted, nobody remembers anybody of
+//! the other side.
 //!
 //! *Leaving* tells all members, repeats it to those who have not acknowledged it, and ends when three have, or after
 //! two seconds. The name is free at once.

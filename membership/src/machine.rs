@@ -155,6 +155,7 @@ impl Membership {
             (Timer::Probe, self.config.probe_interval),
             (Timer::Sync, self.config.sync_interval),
             (Timer::Reconnect, self.config.reconnect_interval),
+            (Timer::SeedCheck, self.config.seed_interval),
         ] {
             let offset = self.random_part(period);
             self.timers.set(timer, now + offset);
@@ -457,6 +458,7 @@ impl Membership {
             Timer::Reconnect => self.reconnect_next(now),
             Timer::Reap => self.reap(now),
             Timer::Rejoin => self.rejoin(now),
+            Timer::SeedCheck => self.call_missing_seed(now),
             Timer::SeedRetry(address) => self.call_seed(address, now),
             Timer::Exchange(stream) => self.exchange_timed_out(stream, now),
             Timer::LeaveRepeat => self.repeat_good_bye(now),

@@ -33,6 +33,8 @@ pub(crate) enum Timer {
     Reap,
     /// It is checked that at least one seed is a member.
     Rejoin,
+    /// A seed that is no member is called.
+    SeedCheck,
     /// This seed is tried again.
     SeedRetry(SocketAddr),
     /// This stream has made no progress, or has lasted too long.

@@ -528,6 +528,10 @@ impl Membership {
         let news = Message::claim(&member, accuser);
         self.tell(name, &news, origin);
         self.expect_fewer_confirmations();
+        if self.roster.active().len() == 0 && self.leaving.is_none() {
+            // The others may be well, and only this node cut off or forgotten.
+            self.timers.set(Timer::Rejoin, now);
+        }
     }
 
     /// Queues news about a member.

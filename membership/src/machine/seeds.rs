@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rand::seq::IndexedRandom;
 use wire::{Destination, NodeId, NodeName, StreamId};
 
 use crate::event::{Event, SeedFailure};
-use crate::member::State;
 use crate::message::Occasion;
 use crate::timers::Timer;
 
@@ -26,6 +26,8 @@ pub(super) struct Seed {
     told: bool,
     /// Who answered there last.
     name: Option<NodeName>,
+    /// Whether it turned out to be this node.
+    ourselves: bool,
 }
 
 impl Membership {
@@ -47,6 +49,7 @@ impl Membership {
                 pause,
                 told: false,
                 name: None,
+                ourselves: false,
             });
             seed.until = None;
             seed.told = false;
@@ -128,6 +131,7 @@ impl Membership {
             return;
         }
         seed.stream = None;
+        seed.ourselves = reason == SeedFailure::Ourselves;
         let Some(until) = seed.until else { return };
         if reason == SeedFailure::Ourselves {
             seed.until = None;
@@ -161,7 +165,7 @@ impl Membership {
     /// If no seed is a member, this may be an island: call them again.
     pub(super) fn rejoin(&mut self, now: Instant) {
         self.timers.set(Timer::Rejoin, now + self.config.rejoin_interval);
-        if self.seeds.is_empty() || self.leaving.is_some() || self.has_member_seed() {
+        if self.seeds.is_empty() || self.leaving.is_some() || !self.seeds_present().is_empty() {
             return;
         }
         self.events.push_back(Event::SeedsMissing);
@@ -173,17 +177,34 @@ impl Membership {
         }
     }
 
-    fn has_member_seed(&self) -> bool {
-        let by_name = self
-            .seeds
-            .values()
-            .filter_map(|seed| seed.name.as_ref())
-            .any(|name| self.roster.is_active(name.as_str()));
-        by_name
-            || self.roster.after(None).any(|entry| {
-                entry.member.state != State::Failed
-                    && entry.member.state.is_active()
-                    && self.seeds.contains_key(&entry.member.record.address)
-            })
+    /// Calls a random seed that is no member, once and without telling if it fails. When all nodes of two sides of a
+    /// split are new since it began, nobody remembers anybody of the other side, and each side may have seeds of its own
+    /// for members: only the others' addresses lead out.
+    pub(super) fn call_missing_seed(&mut self, now: Instant) {
+        self.timers.set(Timer::SeedCheck, now + self.config.seed_interval);
+        let present = self.seeds_present();
+        let missing = self.seeds.iter().filter(|(address, seed)| {
+            seed.until.is_none()
+                && !seed.ourselves
+                && **address != self.me.record.address
+                && !present.contains(address)
+        });
+        let missing = missing.map(|(address, _)| *address).collect::<Vec<_>>();
+        if let Some(address) = missing.choose(&mut self.rng) {
+            self.call_seed(*address, now);
+        }
+    }
+
+    /// The seeds that are members, by their address or by the name of whoever answered there.
+    fn seeds_present(&self) -> BTreeSet<SocketAddr> {
+        let is_active = |name: &NodeName| self.roster.is_active(name.as_str());
+        let by_name = self.seeds.iter().filter(|(_, seed)| seed.name.as_ref().is_some_and(is_active));
+        let mut present = by_name.map(|(address, _)| *address).collect::<BTreeSet<_>>();
+        if present.len() < self.seeds.len() {
+            let active = self.roster.after(None).filter(|entry| entry.member.state.is_active());
+            let addresses = active.map(|entry| entry.member.record.address);
+            present.extend(addresses.filter(|address| self.seeds.contains_key(address)));
+        }
+        present
     }
 }

@@ -310,6 +310,35 @@ fn seeds_that_all_restart_are_found_again_and_then_there_are_no_more_joins() {
 }
 
 #[test]
+fn islands_of_newcomers_that_remember_nobody_find_together() {
+    for seed in 0..10 {
+        let mut network = Network::joined(seed, Config::lan(), 4);
+        network.cut(&[0, 1], &[2, 3], true);
+        for place in 0..4 {
+            network.restart(place, 2);
+            network.join(place, &[0, 1, 2, 3]);
+        }
+        network.run(SECOND * 30);
+        assert!((0..4).all(|place| network.machine(place).alive_count() == 2), "each side has a seed");
+        network.heal();
+        let took = network.until("one cluster", SECOND * 60, |network| network.all_know_all());
+        assert!(took < SECOND * 10, "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn a_node_that_is_left_alone_calls_its_seeds_at_once() {
+    let mut network = Network::joined(1, Config::lan(), 2);
+    network.run(SECOND * 3);
+    network.call(0, |machine, now| machine.leave(now));
+    network.until("it has left", SECOND * 3, |network| network.machine(1).alive_count() == 1);
+    // A life that knows nobody, and that nobody knows.
+    network.restart(0, 2);
+    let took = network.until("they know each other", SECOND * 60, |network| network.all_know_all());
+    assert!(took < SECOND, "{took:?}");
+}
+
+#[test]
 fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
     for (seed, generation) in [(1, 2), (2, 1), (3, 0)] {
         let mut network = Network::joined(seed, Config::lan(), 5);

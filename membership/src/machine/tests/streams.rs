@@ -326,7 +326,10 @@ fn a_stream_that_stalls_or_lasts_too_long_is_given_up() {
 
 #[test]
 fn a_seed_that_fails_is_told_tried_again_and_told_when_it_is_given_up() {
-    let mut lone = Lone::among(1, |config| config.rejoin_interval = SECOND * 3600);
+    let mut lone = Lone::among(1, |config| {
+        config.rejoin_interval = SECOND * 3600;
+        config.seed_interval = SECOND * 3600;
+    });
     lone.machine.join(&[address(50)], lone.now);
     let mut tries = 0;
     let mut told = Vec::new();
@@ -343,6 +346,37 @@ fn a_seed_that_fails_is_told_tried_again_and_told_when_it_is_given_up() {
     }
     assert_eq!(told, [(SeedFailure::Unreachable, true), (SeedFailure::Unreachable, false)]);
     assert!((5..=7).contains(&tries), "with growing pauses for ten seconds: {tries}");
+}
+
+#[test]
+fn a_missing_seed_is_called_again_and_again_without_a_word_and_one_that_is_this_node_never() {
+    let mut lone = Lone::among(1, |config| config.rejoin_interval = SECOND * 3600);
+    // The first is a member, the second this node under another address, the third is missing.
+    lone.machine.join(&[Lone::at("a"), address(50), address(51)], lone.now);
+    lone.sent();
+    for (stream, to) in std::mem::take(&mut lone.opened) {
+        if to.address == address(50) {
+            lone.machine.handle_stream_connected(stream, &name("me"), lone.now);
+            lone.frame(stream, &Frame::Refused(Refusal::Yourself)).expect("understood");
+        } else {
+            lone.machine.handle_stream_closed(stream, lone.now);
+        }
+    }
+    let mut called = Vec::new();
+    for second in 0..120 {
+        lone.pass_in_peace(SECOND);
+        for (stream, to) in std::mem::take(&mut lone.opened) {
+            if second >= 20 && to.name.is_none() {
+                called.push(to.address);
+            }
+            lone.machine.handle_stream_closed(stream, lone.now);
+        }
+        if second == 20 {
+            lone.events();
+        }
+    }
+    assert_eq!(called, [address(51); 20], "every five seconds, after the ten in which it was tried");
+    assert_eq!(lone.events(), []);
 }
 
 #[test]
