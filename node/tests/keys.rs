@@ -1,0 +1,207 @@
+//! Secrets of running processes: shown by fingerprints, changed by commands and by SIGHUP, never in any output.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use transport::{Fingerprint, SECRET_PREFIX, Secret, generate_secret};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn networkdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NETWORKDB_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A node with a secret file, all it ever says, and the commands that ask it.
+struct Process {
+    child: Child,
+    api: String,
+    said: Arc<Mutex<String>>,
+    folder: TempDir,
+}
+
+impl Process {
+    fn start(secrets: &str, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, secrets).unwrap();
+        Self::run(folder, &[&["--secret-file", file.to_str().unwrap()], more].concat())
+    }
+
+    fn run(folder: TempDir, more: &[&str]) -> Self {
+        let fixed = ["run", "--http", "127.0.0.1:0", "--preset", "loopback", "--bind", "127.0.0.1:0"];
+        let mut child = networkdb(&[&fixed[..], &["--log-level", "trace"], more].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut banner = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut banner).unwrap();
+        let said = Arc::new(Mutex::new(banner.clone()));
+        let heard = said.clone();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *heard.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let (_, url) = banner.split_once("diagnostics: ").unwrap_or_else(|| panic!("it starts: {banner}"));
+        let api = url.trim().trim_end_matches("/help").to_owned();
+        Self { child, api, said, folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("secret")
+    }
+
+    /// A command about this node: its status, and what it prints.
+    fn keys(&self, arguments: &[&str], input: Option<&str>) -> (i32, String) {
+        let mut child = networkdb(&[&["keys"], arguments, &["--api", &self.api]].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = stdin.write_all(input.unwrap_or_default().as_bytes());
+        drop(stdin);
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        let text = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
+        (status.code().unwrap(), text)
+    }
+
+    #[track_caller]
+    fn lists(&self, wanted: &[(Fingerprint, bool)]) {
+        let (status, json) = self.keys(&["list", "--json"], None);
+        assert_eq!(status, 0, "{json}");
+        let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let found = found["keys"].as_array().unwrap().iter();
+        let found =
+            found.map(|key| (key["fingerprint"].as_str().unwrap(), key["primary"].as_bool().unwrap()));
+        let wanted = wanted.iter().map(|(fingerprint, primary)| (fingerprint.to_string(), *primary));
+        assert_eq!(
+            found.map(|(text, primary)| (text.to_owned(), primary)).collect::<Vec<_>>(),
+            wanted.collect::<Vec<_>>()
+        );
+    }
+
+    fn hang_up(&self) {
+        let sent = Command::new("kill").args(["-s", "HUP", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    #[track_caller]
+    fn await_said(&self, wanted: &str) {
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if self.said.lock().unwrap().contains(wanted) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{wanted:?} is not in {}", self.said.lock().unwrap());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn secret() -> (String, Fingerprint) {
+    let text = generate_secret().to_string();
+    let fingerprint = Secret::parse(&text).unwrap().fingerprint();
+    (text, fingerprint)
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn secrets_are_changed_by_commands_and_the_file_says_the_same() {
+    let ((old, of_old), (new, of_new)) = (secret(), secret());
+    let node = Process::start(&old, &["--name", "a"]);
+    let mut seen = String::new();
+    let mut done = |arguments: &[&str], input: Option<&str>| {
+        let (status, text) = node.keys(arguments, input);
+        assert_eq!(status, 0, "{arguments:?}: {text}");
+        seen += &text;
+    };
+    node.lists(&[(of_old, true)]);
+    done(&["add"], Some(&new));
+    done(&["add", "-"], Some(&new));
+    node.lists(&[(of_old, true), (of_new, false)]);
+    done(&["use", &of_new.to_string()], None);
+    node.lists(&[(of_new, true), (of_old, false)]);
+    done(&["remove", &of_old.to_string()], None);
+    node.lists(&[(of_new, true)]);
+    assert_eq!(std::fs::read_to_string(node.file()).unwrap(), format!("{new}\n"));
+    assert_eq!(mode(&node.file()), 0o600);
+    // A whole set, from a file.
+    let other = node.folder.path().join("other");
+    std::fs::write(&other, format!("{old}\n{new}\n")).unwrap();
+    done(&["apply", other.to_str().unwrap()], None);
+    node.lists(&[(of_old, true), (of_new, false)]);
+
+    let (status, text) = node.keys(&["remove", &of_old.to_string()], None);
+    assert!(status == 1 && text.contains("use another one before"), "{text}");
+    let (status, text) = node.keys(&["use", "0123456789abcdef"], None);
+    assert!(status == 1 && text.contains("0123456789abcdef"), "{text}");
+    let (status, text) = node.keys(&["add"], Some("swordfish"));
+    assert!(status == 2 && text.contains("no secret is sent") && !text.contains("swordfish"), "{text}");
+
+    // Neither the node, which logs everything, nor any command has shown one.
+    seen += &text;
+    seen += &node.said.lock().unwrap();
+    for secret in [&old, &new] {
+        assert!(!seen.contains(&secret[SECRET_PREFIX.len()..]), "{seen}");
+    }
+    assert!(seen.contains(&of_new.to_string()));
+}
+
+#[test]
+fn a_signal_has_the_file_read_again() {
+    let ((old, of_old), (new, of_new)) = (secret(), secret());
+    let node = Process::start(&old, &["--name", "a"]);
+    std::fs::write(node.file(), format!("{new}\n{old}\n")).unwrap();
+    node.hang_up();
+    node.await_said("secrets read again");
+    node.lists(&[(of_new, true), (of_old, false)]);
+    std::fs::write(node.file(), "swordfish").unwrap();
+    node.hang_up();
+    node.await_said("stays as it was");
+    node.lists(&[(of_new, true), (of_old, false)]);
+    assert!(!node.said.lock().unwrap().contains("swordfish"));
+}
+
+#[test]
+fn a_node_with_the_development_secret_survives_the_signal_and_has_nothing_to_change() {
+    let node = Process::run(tempfile::tempdir().unwrap(), &["--name", "a"]);
+    node.hang_up();
+    let (status, text) = node.keys(&["add"], Some(&secret().0));
+    assert!(status == 1 && text.contains("--secret-file"), "{text}");
+    let (status, text) = node.keys(&["list"], None);
+    assert!(status == 0 && text.contains("primary"), "{text}");
+}
+
+#[test]
+fn a_secret_is_not_sent_to_another_host() {
+    let mut command = networkdb(&["keys", "add", "--api", "http://192.0.2.1:2000"]);
+    let Output { status, stderr, .. } = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{text}");
+    assert!(text.contains("secrets are not sent") && text.contains("SIGHUP"), "{text}");
+}
