@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod convergence;
 pub mod fabric;
 pub mod history;
+pub mod hosts;
 mod trace;
 
 pub use trace::{Describe, Trace};

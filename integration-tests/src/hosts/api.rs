@@ -1,0 +1,123 @@
+//! Asking a node over HTTP, from within its namespace.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Failure;
+
+/// Where a node answers unless it is told otherwise: on loopback, which is its own in each namespace.
+const ADDRESS: &str = "127.0.0.1:2000";
+
+/// What a node answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it did what was asked, or why not.
+    pub status: StatusCode,
+    /// What it said.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON, if the node did what was asked.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        if !self.status.is_success() {
+            return Err(format!("{}: {}", self.status, self.text()));
+        }
+        serde_json::from_slice(&self.body)
+            .map_err(|error| format!("not the JSON that was expected ({error}): {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Begins to ask the node in the namespace of this thread; the body of the answer is still to come.
+pub(super) async fn open(method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+    let told = |error: &dyn std::fmt::Display| format!("{method} {path}: {error}");
+    let stream = TcpStream::connect(ADDRESS).await.map_err(|error| told(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+    // It ends with the answer's last byte.
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(&method)
+        .uri(path)
+        .header(hyper::header::HOST, ADDRESS)
+        .body(Full::new(body))
+        .map_err(|error| told(&error))?;
+    sender.send_request(request).await.map_err(|error| told(&error))
+}
+
+/// Asks the node in the namespace of this thread.
+pub(super) async fn ask(
+    method: Method,
+    path: String,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let asking = async {
+        let answer = open(method, &path, body).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| format!("{path}: {error}"))?.to_bytes();
+        Ok(Answer { status, body })
+    };
+    tokio::time::timeout(limit, asking)
+        .await
+        .unwrap_or_else(|_| Err(format!("{path} was not answered within {limit:?}")))
+}
+
+/// What a node counts, by the names of its metrics.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    /// Reads Prometheus' text format.
+    pub fn parse(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pair = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Self(lines.filter_map(pair).collect())
+    }
+
+    /// A counter of one part of the node, such as `("membership", "probes")`.
+    pub fn count(&self, part: &str, what: &str) -> Result<u64, Failure> {
+        let name = format!("networkdb_{part}_{what}_total");
+        // A counter that was renamed must not read as one that never counted.
+        self.0.get(&name).map(|count| *count as u64).ok_or_else(|| format!("the node has no metric {name}"))
+    }
+
+    /// Every counter that grew since `before`, without the common beginning and end of their names.
+    pub fn grown_since(&self, before: &Self) -> BTreeMap<String, u64> {
+        let grown = self.0.iter().filter_map(|(name, now)| {
+            let name_only = name.strip_prefix("networkdb_")?.strip_suffix("_total")?;
+            let growth = now - before.0.get(name).copied().unwrap_or(0.0);
+            (growth > 0.0).then(|| (name_only.to_owned(), growth as u64))
+        });
+        grown.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_and_compared() {
+        let before = Metrics::parse("# HELP x y\nnetworkdb_membership_probes_total 3\nother 1\n");
+        let after = Metrics::parse("networkdb_membership_probes_total 5\nnetworkdb_tables_news_total 0\n");
+        assert_eq!(before.count("membership", "probes"), Ok(3));
+        assert!(before.count("membership", "prods").is_err());
+        assert_eq!(after.grown_since(&before), [("membership_probes".to_owned(), 2)].into());
+    }
+}

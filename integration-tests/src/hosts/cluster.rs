@@ -1,0 +1,335 @@
+//! A cluster of real processes on the hosts of a lab.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
+
+use super::api::{Answer, Metrics, ask};
+use super::faults::Faults;
+use super::follower::{Seen, follow};
+use super::lab::Lab;
+use super::ledger::Ledger;
+use super::process::Process;
+use super::{Failure, namespace};
+
+/// The network that scenarios write to, and its table.
+pub(super) const NETWORK: &str = "blue";
+pub(super) const TABLE: &str = "services";
+
+/// Nothing that a scenario waits for takes nearly as long, also on a busy machine, unless it never happens.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many of the hosts are everybody's seeds.
+pub(super) const SEEDS: usize = 3;
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The binary that runs on each host.
+    pub binary: PathBuf,
+    /// How many hosts.
+    pub hosts: usize,
+    /// Further flags of `networkdb run`.
+    pub flags: Vec<String>,
+    /// Hosts that have a namespace but run no node yet; the last ones.
+    pub spare: usize,
+}
+
+/// Builds the release binary if cargo started this program, and says where it is.
+pub fn binary() -> Result<PathBuf, Failure> {
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let status = Command::new(cargo)
+            .args(["build", "--release", "--quiet", "--locked", "--package", "node", "--bin", "networkdb"])
+            .status()
+            .map_err(|error| format!("cannot call cargo to build networkdb: {error}"))?;
+        if !status.success() {
+            return Err(format!("networkdb could not be built: cargo ended with {status}"));
+        }
+    }
+    let own =
+        std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    // Whatever this program was built with, the hosts run what operators run.
+    let beside = |profile: &str| Some(own.parent()?.parent()?.join(profile).join("networkdb"));
+    let found = beside("release").filter(|path| path.is_file());
+    found.ok_or_else(|| {
+        "there is no release build of networkdb beside this program: run `cargo build --release`, or name one with \
+         --binary"
+            .to_owned()
+    })
+}
+
+/// The nodes of a scenario and everything that is known about them. Dropping it ends them all.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    pub(super) lab: Lab,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) seen: Arc<Mutex<Seen>>,
+    plan: Plan,
+    files: tempfile::TempDir,
+}
+
+/// One host and the node that runs on it, if one does.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) process: Option<Process>,
+    follower: Option<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Cluster {
+    /// Makes the hosts, starts a node on each, and waits until all know all and show the same.
+    pub async fn start(plan: &Plan) -> Result<Self, Failure> {
+        let lab = Lab::new(plan.hosts + plan.spare)?;
+        let files = tempfile::Builder::new()
+            .prefix("networkdb-hosts-")
+            .tempdir()
+            .map_err(|error| format!("cannot make a directory for logs: {error}"))?;
+        let nodes = (0..lab.hosts()).map(|host| Node {
+            name: format!("h{}", host + 1),
+            process: None,
+            follower: None,
+        });
+        let mut cluster = Self {
+            nodes: nodes.collect(),
+            lab,
+            ledger: Arc::default(),
+            seen: Arc::default(),
+            plan: plan.clone(),
+            files,
+        };
+        cluster.keygen(&cluster.secret_file())?;
+        cluster.lab.set_faults(&Faults::default())?;
+        for host in 0..plan.hosts {
+            cluster.start_node(host).await?;
+        }
+        cluster.await_members("all know all").await?;
+        cluster.await_agreement("all show the same").await?;
+        Ok(cluster)
+    }
+
+    /// Writes a new secret to a new file, by means of the binary itself.
+    pub fn keygen(&self, to: &Path) -> Result<(), Failure> {
+        let output = Command::new(&self.plan.binary)
+            .arg("keygen")
+            .arg("--out")
+            .arg(to)
+            .output()
+            .map_err(|error| format!("cannot run {}: {error}", self.plan.binary.display()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("networkdb keygen: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
+    /// The file with the secret of all nodes.
+    pub fn secret_file(&self) -> PathBuf {
+        self.files.path().join("secret")
+    }
+
+    /// Where the files of this cluster are: secrets and logs.
+    pub fn directory(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// Keeps the logs for a person to read, and says where.
+    pub fn keep_logs(&mut self) -> PathBuf {
+        self.files.disable_cleanup(true);
+        self.files.path().to_owned()
+    }
+
+    /// The network between the hosts.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// How a host's node is called.
+    pub fn name(&self, host: usize) -> &str {
+        &self.nodes[host].name
+    }
+
+    /// The hosts whose nodes run.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|host| self.nodes[*host].process.is_some()).collect()
+    }
+
+    /// What a node is started with.
+    fn arguments(&self, host: usize) -> Vec<String> {
+        let seeds = (0..SEEDS.min(self.plan.hosts)).map(|seed| seed_address(seed).to_string());
+        let mut arguments = vec![
+            "--name".to_owned(),
+            self.nodes[host].name.clone(),
+            "--bind".to_owned(),
+            self.lab.address(host).to_string(),
+            "--seed".to_owned(),
+            seeds.collect::<Vec<_>>().join(","),
+            "--network".to_owned(),
+            NETWORK.to_owned(),
+            "--secret-file".to_owned(),
+            self.secret_of(host).display().to_string(),
+        ];
+        arguments.extend(self.plan.flags.iter().cloned());
+        arguments
+    }
+
+    /// A secret file of its own, if the host has one.
+    pub(super) fn secret_of(&self, host: usize) -> PathBuf {
+        let own = self.files.path().join(format!("secret-{}", self.nodes[host].name));
+        if own.is_file() { own } else { self.secret_file() }
+    }
+
+    /// Starts a node on a host that has none, and waits until it answers.
+    pub async fn start_node(&mut self, host: usize) -> Result<(), Failure> {
+        let log = self.files.path().join(format!("{}.log", self.nodes[host].name));
+        let process =
+            Process::start(self.lab.inside(host), &self.plan.binary, self.arguments(host), log).await?;
+        self.nodes[host].process = Some(process);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.ask(host, Method::GET, "/ready", Bytes::new()).await {
+                Ok(answer) if answer.status.is_success() => break,
+                tried => {
+                    let late = tokio::time::Instant::now() >= deadline;
+                    let process = self.nodes[host].process.as_mut().expect("it was just started");
+                    if late || process.ended().is_some() {
+                        let words = process.last_words(10);
+                        return Err(format!("{} did not start ({tried:?}): {words}", self.name(host)));
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        let name = self.nodes[host].name.clone();
+        let following = follow(name, NETWORK, self.seen.clone(), self.ledger.clone());
+        self.nodes[host].follower = Some(self.lab.inside(host).spawn(following));
+        Ok(())
+    }
+
+    fn process(&self, host: usize) -> Result<&Process, Failure> {
+        self.nodes[host].process.as_ref().ok_or_else(|| format!("{} does not run", self.nodes[host].name))
+    }
+
+    /// Ends a process as `kill -9` does.
+    pub fn kill(&mut self, host: usize) {
+        // Waits for the process: it is gone, and so is its port.
+        self.nodes[host].process = None;
+        self.life_ended(host);
+    }
+
+    /// Tells a node to leave and waits until its process has ended.
+    pub async fn terminate(&mut self, host: usize) -> Result<(), Failure> {
+        self.process(host)?.signal(Signal::TERM)?;
+        let mut process = self.nodes[host].process.take().expect("it was there a line ago");
+        let status = process.wait(PATIENCE).await?;
+        self.life_ended(host);
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("{} left with {status}: {}", self.name(host), process.last_words(5)))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "real processes end in real time")]
+    fn life_ended(&mut self, host: usize) {
+        self.ledger.lock().end_life(&self.nodes[host].name, std::time::Instant::now());
+        if let Some(follower) = self.nodes[host].follower.take() {
+            follower.abort();
+        }
+    }
+
+    /// Stops a process in its tracks; it keeps its memory and its sockets.
+    pub fn freeze(&self, host: usize) -> Result<(), Failure> {
+        self.process(host)?.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self, host: usize) -> Result<(), Failure> {
+        self.process(host)?.signal(Signal::CONT)
+    }
+
+    /// Tells a process that its files have changed.
+    pub fn reload(&self, host: usize) -> Result<(), Failure> {
+        self.process(host)?.signal(Signal::HUP)
+    }
+
+    /// How much memory a node has in use now, in bytes.
+    pub fn resident_bytes(&self, host: usize) -> Result<u64, Failure> {
+        self.process(host)?.resident_bytes()
+    }
+
+    /// Gives a host another address. Its node must not run.
+    pub fn readdress(&mut self, host: usize, address: Ipv4Addr) -> Result<(), Failure> {
+        self.lab.readdress(host, address)
+    }
+
+    /// Asks a node.
+    pub async fn ask(&self, host: usize, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
+        let asking = ask(method, path.to_owned(), body, PATIENCE);
+        self.lab
+            .inside(host)
+            .run(asking)
+            .await?
+            .map_err(|error| format!("{}: {error}", self.nodes[host].name))
+    }
+
+    /// What a node counts.
+    pub async fn metrics(&self, host: usize) -> Result<Metrics, Failure> {
+        Ok(Metrics::parse(&self.ask(host, Method::GET, "/metrics", Bytes::new()).await?.text()))
+    }
+
+    /// One counter of each running node, by host.
+    pub async fn counts(&self, part: &str, what: &str) -> Result<Vec<(usize, u64)>, Failure> {
+        let mut counts = Vec::new();
+        for host in self.running() {
+            counts.push((host, self.metrics(host).await?.count(part, what)?));
+        }
+        Ok(counts)
+    }
+
+    /// Fails if any node has declared another one failed.
+    pub async fn no_failure_was_declared(&self) -> Result<(), Failure> {
+        for (host, declared) in self.counts("membership", "failures_declared").await? {
+            if declared > 0 {
+                return Err(format!("{} declared {declared} living nodes failed", self.name(host)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What followers have found wrong so far.
+    pub(super) fn seen_so_far(&self) -> Result<u64, Failure> {
+        let seen = self.seen.lock();
+        match seen.wrong.as_slice() {
+            [] => Ok(seen.changes),
+            wrong => Err(format!("{} things were shown that must not be: {}", wrong.len(), wrong[0])),
+        }
+    }
+
+    /// The last lines of every node's log.
+    pub fn last_words(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let words = node.process.as_ref().map_or("(does not run)".to_owned(), |node| node.last_words(8));
+            let _ = writeln!(text, "--- {}\n{words}", node.name);
+        }
+        text
+    }
+}
+
+/// Where a seed is at the beginning. Seeds are named by address, and keep it.
+fn seed_address(seed: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, seed as u8 + 1)
+}
+
+/// Takes away what dead runs left, before anything is made.
+pub(super) fn clean_start() -> Result<Vec<String>, Failure> {
+    namespace::sweep()
+}

@@ -1,0 +1,326 @@
+//! Every write that was asked for, whether it was acknowledged, and what may be shown in the end.
+//!
+//! All hosts share one wall clock here, and versions are never behind it: of two writes to a key that did not overlap in
+//! time, the later one wins, also across a partition. So what must be shown follows from the order in which the API
+//! acknowledged writes, and from which processes are still the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A write acknowledged so shortly before its writer was killed may have reached nobody else.
+const SPREADING: Duration = Duration::from_secs(5);
+
+/// Names a write in its ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteId {
+    key: String,
+    place: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Write {
+    host: String,
+    life: u64,
+    /// `None` for a delete.
+    value: Option<String>,
+    begun: Instant,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    UnderWay,
+    Acknowledged(Instant),
+    /// No answer came until then: it may have been done, or not.
+    Unknown(Instant),
+    Refused,
+}
+
+/// What may be shown under a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Value and owner.
+    pub shown: BTreeSet<(String, String)>,
+    /// Whether the key may be missing.
+    pub absent: bool,
+}
+
+/// What one host shows: key to value and owner.
+pub type Table = BTreeMap<String, (String, String)>;
+
+/// All writes of a scenario.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    keys: BTreeMap<String, Vec<Write>>,
+    of_value: BTreeMap<String, WriteId>,
+    /// When each life of each host ended, in order; a further one is under way.
+    ended: BTreeMap<String, Vec<Instant>>,
+    next_value: u64,
+}
+
+impl Ledger {
+    /// A value that no write has used, with as many bytes as are wanted if those suffice.
+    pub fn fresh_value(&mut self, bytes: usize) -> String {
+        self.next_value += 1;
+        format!("{:.<bytes$}", format!("v{}", self.next_value))
+    }
+
+    /// A write is about to be asked for; `None` is a delete.
+    pub fn begin(&mut self, host: &str, key: &str, value: Option<String>, now: Instant) -> WriteId {
+        let life = self.life(host);
+        let writes = self.keys.entry(key.to_owned()).or_default();
+        let id = WriteId { key: key.to_owned(), place: writes.len() };
+        if let Some(value) = &value {
+            self.of_value.insert(value.clone(), id.clone());
+        }
+        writes.push(Write { host: host.to_owned(), life, value, begun: now, outcome: Outcome::UnderWay });
+        id
+    }
+
+    /// The node said that it is done.
+    pub fn acknowledge(&mut self, id: &WriteId, now: Instant) {
+        self.settle(id, Outcome::Acknowledged(now));
+    }
+
+    /// The node said that it did not do it.
+    pub fn refuse(&mut self, id: &WriteId) {
+        self.settle(id, Outcome::Refused);
+    }
+
+    /// The node said nothing.
+    pub fn give_up(&mut self, id: &WriteId, now: Instant) {
+        self.settle(id, Outcome::Unknown(now));
+    }
+
+    fn settle(&mut self, id: &WriteId, outcome: Outcome) {
+        if let Some(write) = self.keys.get_mut(&id.key).and_then(|writes| writes.get_mut(id.place)) {
+            write.outcome = outcome;
+        }
+    }
+
+    /// The process on this host has ended, and with it whatever it owned.
+    pub fn end_life(&mut self, host: &str, now: Instant) {
+        self.ended.entry(host.to_owned()).or_default().push(now);
+    }
+
+    fn life(&self, host: &str) -> u64 {
+        self.ended.get(host).map_or(0, |ended| ended.len() as u64)
+    }
+
+    fn end_of(&self, write: &Write) -> Option<Instant> {
+        self.ended.get(&write.host)?.get(write.life as usize).copied()
+    }
+
+    /// How many writes were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        let writes = self.keys.values().flatten();
+        writes.filter(|write| matches!(write.outcome, Outcome::Acknowledged(_))).count()
+    }
+
+    /// Whether a replica that lets go of this value may have done so for good: another write to its key is not older,
+    /// or its owner is no more. `None` if nobody ever wrote it.
+    pub fn may_be_dead(&self, value: &str) -> Option<bool> {
+        let id = self.of_value.get(value)?;
+        let writes = self.keys.get(&id.key)?;
+        let write = &writes[id.place];
+        let rivals = writes.iter().enumerate().filter(|(place, rival)| {
+            *place != id.place
+                && match rival.outcome {
+                    Outcome::UnderWay => true,
+                    Outcome::Acknowledged(at) | Outcome::Unknown(at) => at >= write.begun,
+                    Outcome::Refused => false,
+                }
+        });
+        Some(rivals.count() > 0 || self.end_of(write).is_some())
+    }
+
+    /// What may be shown under each key when all is quiet.
+    pub fn allowed(&self) -> BTreeMap<&str, Allowed> {
+        self.keys.iter().map(|(key, writes)| (key.as_str(), self.allowed_for(writes))).collect()
+    }
+
+    fn allowed_for(&self, writes: &[Write]) -> Allowed {
+        let mut allowed = Allowed::default();
+        let mut left: Vec<&Write> = writes.iter().filter(|write| write.outcome != Outcome::Refused).collect();
+        loop {
+            // Nothing that ended before an acknowledged write began can be shown any more.
+            let begun = left.iter().filter(|write| matches!(write.outcome, Outcome::Acknowledged(_)));
+            let latest = begun.map(|write| write.begun).max();
+            let (last, earlier): (Vec<&Write>, Vec<&Write>) =
+                left.into_iter().partition(|write| match (write.outcome, latest) {
+                    (Outcome::Acknowledged(at) | Outcome::Unknown(at), Some(latest)) => at >= latest,
+                    _ => true,
+                });
+            let mut perhaps_unheard_of = true;
+            for write in &last {
+                let acknowledged = match write.outcome {
+                    Outcome::Acknowledged(at) => Some(at),
+                    _ => None,
+                };
+                let end = self.end_of(write);
+                let spread = match (acknowledged, end) {
+                    (Some(at), Some(end)) => end.saturating_duration_since(at) > SPREADING,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                perhaps_unheard_of &= !spread;
+                match &write.value {
+                    Some(value) if end.is_none() => {
+                        allowed.shown.insert((value.clone(), write.host.clone()));
+                    }
+                    _ => allowed.absent = true,
+                }
+            }
+            if !perhaps_unheard_of {
+                return allowed;
+            }
+            if earlier.is_empty() {
+                allowed.absent = true;
+                return allowed;
+            }
+            left = earlier;
+        }
+    }
+
+    /// What is wrong with a table, if something is.
+    pub fn judge(&self, table: &Table) -> Result<(), String> {
+        let allowed = self.allowed();
+        let mut wrong = Vec::new();
+        for (key, may) in &allowed {
+            match table.get(*key) {
+                None if may.absent => {}
+                None => wrong.push(format!("{key} is lost; {} should be there", any(&may.shown))),
+                Some(found) if may.shown.contains(found) => {}
+                Some((value, owner)) if may.shown.is_empty() => {
+                    wrong.push(format!("{key} is back from the dead as {value} of {owner}"));
+                }
+                Some((value, owner)) => {
+                    wrong.push(format!("{key} is {value} of {owner}; it should be {}", any(&may.shown)));
+                }
+            }
+        }
+        wrong.extend(
+            table
+                .keys()
+                .filter(|key| !allowed.contains_key(key.as_str()))
+                .map(|key| format!("{key} is there, and nobody wrote it")),
+        );
+        match wrong.len() {
+            0 => Ok(()),
+            number => {
+                wrong.truncate(5);
+                Err(format!("{number} keys are wrong: {}", wrong.join("; ")))
+            }
+        }
+    }
+}
+
+fn any(shown: &BTreeSet<(String, String)>) -> String {
+    let shown: Vec<_> = shown.iter().map(|(value, owner)| format!("{value} of {owner}")).collect();
+    shown.join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ledger and a clock that goes on by a second with each look.
+    struct Tale {
+        ledger: Ledger,
+        now: Instant,
+    }
+
+    impl Tale {
+        #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+        fn new() -> Self {
+            Self { ledger: Ledger::default(), now: Instant::now() }
+        }
+
+        fn tick(&mut self) -> Instant {
+            self.now += Duration::from_secs(1);
+            self.now
+        }
+
+        fn begin(&mut self, host: &str, value: Option<&str>) -> WriteId {
+            let now = self.tick();
+            self.ledger.begin(host, "k", value.map(str::to_owned), now)
+        }
+
+        fn done(&mut self, host: &str, value: Option<&str>) {
+            let id = self.begin(host, value);
+            let now = self.tick();
+            self.ledger.acknowledge(&id, now);
+        }
+
+        fn allows(&self, value: Option<(&str, &str)>) -> bool {
+            let table = value.map(|(value, host)| ("k".to_owned(), (value.to_owned(), host.to_owned())));
+            self.ledger.judge(&table.into_iter().collect()).is_ok()
+        }
+    }
+
+    #[test]
+    fn the_last_acknowledged_write_is_what_must_be_there() {
+        let mut tale = Tale::new();
+        tale.done("h1", Some("a"));
+        assert!(tale.allows(Some(("a", "h1"))) && !tale.allows(None) && !tale.allows(Some(("a", "h2"))));
+        tale.done("h2", Some("b"));
+        assert!(tale.allows(Some(("b", "h2"))) && !tale.allows(Some(("a", "h1"))));
+        tale.done("h1", None);
+        assert!(tale.allows(None) && !tale.allows(Some(("b", "h2"))));
+    }
+
+    #[test]
+    fn of_writes_at_the_same_time_either_may_win() {
+        let mut tale = Tale::new();
+        let (one, other) = (tale.begin("h1", Some("a")), tale.begin("h2", Some("b")));
+        let now = tale.tick();
+        tale.ledger.acknowledge(&one, now);
+        tale.ledger.acknowledge(&other, now);
+        assert!(tale.allows(Some(("a", "h1"))) && tale.allows(Some(("b", "h2"))) && !tale.allows(None));
+    }
+
+    #[test]
+    fn a_write_without_an_answer_may_be_there_or_not() {
+        let mut tale = Tale::new();
+        tale.done("h1", Some("a"));
+        let id = tale.begin("h1", Some("b"));
+        let now = tale.tick();
+        tale.ledger.give_up(&id, now);
+        assert!(tale.allows(Some(("a", "h1"))) && tale.allows(Some(("b", "h1"))) && !tale.allows(None));
+        tale.done("h1", Some("c"));
+        assert!(tale.allows(Some(("c", "h1"))) && !tale.allows(Some(("b", "h1"))));
+    }
+
+    #[test]
+    fn what_a_process_owned_goes_with_it_and_uncovers_nothing() {
+        let mut tale = Tale::new();
+        tale.done("h1", Some("a"));
+        tale.done("h2", Some("b"));
+        let later = tale.tick() + 2 * SPREADING;
+        tale.ledger.end_life("h2", later);
+        assert!(tale.allows(None) && !tale.allows(Some(("b", "h2"))) && !tale.allows(Some(("a", "h1"))));
+    }
+
+    #[test]
+    fn what_was_written_just_before_a_kill_may_have_reached_nobody() {
+        let mut tale = Tale::new();
+        tale.done("h1", Some("a"));
+        tale.done("h2", None);
+        let now = tale.tick();
+        tale.ledger.end_life("h2", now);
+        assert!(tale.allows(None) && tale.allows(Some(("a", "h1"))));
+    }
+
+    #[test]
+    fn a_refused_write_never_was() {
+        let mut tale = Tale::new();
+        tale.done("h1", Some("a"));
+        let id = tale.begin("h2", None);
+        tale.ledger.refuse(&id);
+        assert!(tale.allows(Some(("a", "h1"))) && !tale.allows(None));
+        assert_eq!(tale.ledger.may_be_dead("a"), Some(false));
+        tale.done("h2", None);
+        assert_eq!(tale.ledger.may_be_dead("a"), Some(true));
+        assert_eq!(tale.ledger.may_be_dead("never"), None);
+    }
+}

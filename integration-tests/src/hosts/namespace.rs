@@ -1,0 +1,157 @@
+//! Network namespaces that go away again, and a thread that lives in one.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Failure;
+use super::command::run;
+
+/// What the names of all namespaces made here begin with.
+const PREFIX: &str = "networkdb-";
+
+/// A namespace of this run. Dropping it ends every process in it and takes it away.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes one under a name that no other run uses; `role` is its last part.
+    pub fn new(role: &str) -> Result<Self, Failure> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let process = std::process::id();
+        let started = started(process).ok_or("cannot read when this process was started; is /proc there?")?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self { name: format!("{PREFIX}{process}-{started}-{number}-{role}") };
+        run("ip", &["netns", "add", &namespace.name])?;
+        run("ip", &["-n", &namespace.name, "link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// What `ip netns` calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what stays is swept by the next run.
+        let _ = remove(&self.name);
+    }
+}
+
+/// Ends the processes in a namespace of any run, and takes it away.
+fn remove(name: &str) -> Result<(), Failure> {
+    let own = std::process::id().to_string();
+    for process in run("ip", &["netns", "pids", name])?.split_whitespace().filter(|pid| *pid != own) {
+        if let Some(pid) = process.parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    run("ip", &["netns", "del", name]).map(drop)
+}
+
+/// Takes away what runs that were killed have left behind; says which namespaces those were.
+pub fn sweep() -> Result<Vec<String>, Failure> {
+    let listed = run("ip", &["netns", "list"])?;
+    // A line is a name, and sometimes a number in brackets.
+    let names: BTreeSet<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let dead = |name: &str| {
+        let mut parts = name.strip_prefix(PREFIX)?.split('-');
+        let (process, when) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u64>().ok()?);
+        // The number may have been given to another process since.
+        (started(process) != Some(when)).then_some(())
+    };
+    let mut swept = Vec::new();
+    for name in names.into_iter().filter(|name| dead(name).is_some()) {
+        match remove(name) {
+            Ok(()) => swept.push(name.to_owned()),
+            // Another run may have swept it at the same time.
+            Err(error) if error.contains("No such file") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(swept)
+}
+
+/// When a process was started, in ticks since the machine was.
+fn started(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is the program's name in brackets, and may hold anything; the 22nd is what is wanted.
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A thread that has entered a namespace: sockets opened and processes started there belong to it.
+#[derive(Debug)]
+pub struct Inside {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inside {
+    /// Enters the namespace called `name` with a new thread.
+    pub fn enter(name: &str) -> Result<Self, Failure> {
+        let path = format!("/run/netns/{name}");
+        let file = File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot make a runtime: {error}"))?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, entered) = std::sync::mpsc::channel();
+        let work = move || {
+            let result = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+            let inside = result.is_ok();
+            let _ = tell.send(result);
+            if inside {
+                // Only while this waits do the tasks run that were handed over, and all of them on this thread.
+                let _ = runtime.block_on(stopped);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("in {name}"))
+            .spawn(work)
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        entered
+            .recv()
+            .map_err(|_| "the thread of a namespace ended at once".to_owned())?
+            .map_err(|error| format!("cannot enter {path}: {error}"))?;
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Starts a task there. It ends with this value at the latest.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.handle.spawn(task)
+    }
+
+    /// Runs a task there and waits for what it gives.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.spawn(task).await.map_err(|error| format!("a task in a namespace did not end well: {error}"))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

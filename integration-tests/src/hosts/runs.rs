@@ -1,0 +1,131 @@
+//! Running scenarios side by side, each on hosts of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Failure;
+use super::cluster::{Cluster, Plan, clean_start};
+use super::report::{Outcome, Report};
+use super::scenarios::Scenario;
+
+/// What a scenario has to report while it is told.
+#[derive(Debug)]
+pub struct Run {
+    report: Report,
+    say: UnboundedSender<String>,
+    name: &'static str,
+}
+
+impl Run {
+    /// Something took so long.
+    pub fn took(&mut self, what: &'static str, time: Duration) {
+        let _ = self.say.send(format!("{}: {what} after {:.2} s", self.name, time.as_secs_f64()));
+        self.report.times.push((what, time));
+    }
+
+    /// Something happened so often.
+    pub fn counted(&mut self, what: &'static str, number: u64) {
+        self.report.counts.push((what, number));
+    }
+
+    /// What the present faults have dropped; a fault that has dropped nothing has tried nothing.
+    pub fn dropped(&mut self, cluster: &Cluster) -> Result<(), Failure> {
+        match cluster.lab().dropped()? {
+            0 => Err("the fault has dropped no packet, so nothing has been tried".to_owned()),
+            number => {
+                self.counted("packets dropped", number);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tells these scenarios, `jobs` at a time, until all are told or `cancelled` is closed. `say` gets a line whenever
+/// something worth telling happens.
+pub async fn tell_all(
+    scenarios: Vec<Scenario>,
+    binary: PathBuf,
+    hosts: usize,
+    jobs: usize,
+    say: UnboundedSender<String>,
+    cancelled: watch::Receiver<()>,
+) -> Result<Vec<Outcome>, Failure> {
+    for name in clean_start()? {
+        let _ = say.send(format!("took away {name}, which a dead run had left"));
+    }
+    let mut waiting = scenarios.into_iter();
+    let mut running = tokio::task::JoinSet::new();
+    let mut outcomes = Vec::new();
+    loop {
+        while running.len() < jobs.max(1)
+            && let Some(scenario) = waiting.next()
+        {
+            let plan = Plan { binary: binary.clone(), hosts, flags: Vec::new(), spare: 0 };
+            let (say, cancelled) = (say.clone(), cancelled.clone());
+            let _ = say.send(format!("{}: {}", scenario.name, scenario.story));
+            // A thread each: what one waits for must not keep the others from looking at the clock.
+            running.spawn_blocking(move || on_this_thread(scenario, plan, say, cancelled));
+        }
+        match running.join_next().await {
+            None => return Ok(outcomes),
+            Some(Ok(outcome)) => {
+                let outcome = outcome?;
+                let verdict = if outcome.result.is_ok() { "well" } else { "FAILED" };
+                let seconds = outcome.report.took.as_secs_f64();
+                let _ = say.send(format!("{}: {verdict} after {seconds:.0} s", outcome.name));
+                outcomes.push(outcome);
+            }
+            Some(Err(error)) => return Err(format!("a scenario did not end well: {error}")),
+        }
+    }
+}
+
+fn on_this_thread(
+    scenario: Scenario,
+    plan: Plan,
+    say: UnboundedSender<String>,
+    mut cancelled: watch::Receiver<()>,
+) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot make a runtime: {error}"))?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = tell(scenario, plan, say) => Ok(outcome),
+            // Dropping the story drops its cluster, which takes its hosts away.
+            _ = cancelled.changed() => Err(format!("{} was not told to its end", scenario.name)),
+        }
+    })
+}
+
+async fn tell(scenario: Scenario, mut plan: Plan, say: UnboundedSender<String>) -> Outcome {
+    let begun = Instant::now();
+    let mut run = Run { report: Report::default(), say, name: scenario.name };
+    (scenario.prepare)(&mut plan);
+    let result = match Cluster::start(&plan).await {
+        Err(error) => Err(format!("the cluster did not start: {error}")),
+        Ok(mut cluster) => {
+            run.took("together", begun.elapsed());
+            let told = tell_to_the_end(&scenario, &mut run, &mut cluster).await;
+            run.counted("writes", cluster.ledger.lock().acknowledged() as u64);
+            told.map_err(|error| {
+                let words = cluster.last_words();
+                format!("{error}\n{words}the logs are in {}", cluster.keep_logs().display())
+            })
+        }
+    };
+    run.report.took = begun.elapsed();
+    Outcome { name: scenario.name, report: run.report, result }
+}
+
+async fn tell_to_the_end(scenario: &Scenario, run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    (scenario.tell)(run, cluster).await?;
+    cluster.settle().await?;
+    run.counted("changes shown", cluster.seen_so_far()?);
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The stories: what goes wrong on the hosts or between them, and what must hold all the same.
+//!
+//! After each, all nodes must know all, show the same, have lost no acknowledged write and brought nothing back; and
+//! while it is told, no host may show anew what it has seen superseded.
+
+mod links;
+mod processes;
+
+use std::pin::Pin;
+
+use super::Failure;
+use super::cluster::{Cluster, Plan};
+use super::runs::Run;
+
+/// A story that is being told, on a thread of its own.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+/// A story.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What happens, in a line.
+    pub story: &'static str,
+    /// What it wants of its cluster.
+    pub prepare: fn(&mut Plan),
+    /// Tells it; the end, which is the same for all, is not part of it.
+    pub tell: for<'a> fn(&'a mut Run, &'a mut Cluster) -> Telling<'a>,
+}
+
+fn as_usual(_: &mut Plan) {}
+
+/// All stories, the longest first: told side by side they then end at about the same time.
+pub fn all() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "slow-link",
+            story: "a newcomer behind 1 Mbit/s gets 100,000 entries, and nobody is taken for failed",
+            prepare: |plan| {
+                plan.hosts -= 1;
+                plan.spare = 1;
+            },
+            tell: |run, cluster| Box::pin(links::slow_link(run, cluster)),
+        },
+        Scenario {
+            name: "loss",
+            story: "one packet in five is lost for a minute while all write",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(links::loss(run, cluster)),
+        },
+        Scenario {
+            name: "partition",
+            story: "two hosts and the others do not hear each other until both sides hold the other failed; both write",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(links::partition(run, cluster)),
+        },
+        Scenario {
+            name: "one-way",
+            story: "one host does not hear another one; then nobody hears the last host, though it hears all",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(links::one_way(run, cluster)),
+        },
+        Scenario {
+            name: "reaped",
+            story: "a host is cut off until the others have forgotten what they deleted meanwhile",
+            prepare: |plan| plan.flags.extend(["--reap-time".to_owned(), "5s".to_owned()]),
+            tell: |run, cluster| Box::pin(links::reaped(run, cluster)),
+        },
+        Scenario {
+            name: "rolling-restart",
+            story: "every node is told to leave and started again, one after the other, while all write",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::rolling_restart(run, cluster)),
+        },
+        Scenario {
+            name: "kill",
+            story: "a node is killed and started again, at once and after it was noticed",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::kill(run, cluster)),
+        },
+        Scenario {
+            name: "freeze",
+            story: "a process stands still for ten seconds and then goes on as if nothing had been",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::freeze(run, cluster)),
+        },
+        Scenario {
+            name: "seeds",
+            story: "all seeds are killed and started again at once, as new lives",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::seeds(run, cluster)),
+        },
+        Scenario {
+            name: "address",
+            story: "a host comes back with another address under its old name",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::address(run, cluster)),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_story_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = all().iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), all().len());
+    }
+}

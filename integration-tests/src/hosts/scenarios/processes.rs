@@ -1,0 +1,163 @@
+//! What processes and hosts do: die, stand still, come back.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use node::http::v1::model::Members;
+use tokio::time::{Instant, sleep};
+
+use super::links::PAUSE;
+use crate::hosts::Failure;
+use crate::hosts::cluster::{Cluster, SEEDS};
+use crate::hosts::runs::Run;
+
+/// A node is killed and started again, at once and after it was noticed.
+pub(super) async fn kill(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let everybody = cluster.running();
+    let (victim, others) = everybody.split_last().ok_or("there are no hosts")?;
+    let load = cluster.load(&everybody, PAUSE, 6);
+    sleep(Duration::from_secs(2)).await;
+    cluster.kill(*victim);
+    let begun = Instant::now();
+    cluster.start_node(*victim).await?;
+    await_life(cluster, *victim).await?;
+    run.took("killed, and its next life known", begun.elapsed());
+
+    cluster.kill(*victim);
+    run.took("a kill is noticed", cluster.await_present("its death is known", others, others).await?);
+    sleep(Duration::from_secs(2)).await;
+    let begun = Instant::now();
+    cluster.start_node(*victim).await?;
+    await_life(cluster, *victim).await?;
+    run.took("its third life known", begun.elapsed());
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    Ok(())
+}
+
+/// Waits until everybody knows the present life of a node.
+async fn await_life(cluster: &Cluster, host: usize) -> Result<(), Failure> {
+    let generation = |members: Members, name: &str| {
+        let found = members.members.into_iter().find(|member| member.name == name && member.state == "alive");
+        found.map(|member| member.generation)
+    };
+    cluster
+        .await_that("everybody knows the new life", async |cluster| {
+            let mut lives = Vec::new();
+            for observer in cluster.running() {
+                let members =
+                    cluster.ask(observer, Method::GET, "/v1/members", Bytes::new()).await?.json()?;
+                lives.push((observer == host, generation(members, cluster.name(host))));
+            }
+            let own = lives.iter().find(|(itself, _)| *itself).and_then(|(_, life)| *life);
+            if own.is_some() && lives.iter().all(|(_, life)| *life == own) {
+                Ok(())
+            } else {
+                Err(format!("the generations held are {lives:?}"))
+            }
+        })
+        .await?;
+    cluster.await_members("all know all").await.map(drop)
+}
+
+/// A process stands still for ten seconds and then goes on as if nothing had been.
+pub(super) async fn freeze(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let everybody = cluster.running();
+    let frozen = *everybody.last().ok_or("there are no hosts")?;
+    let load = cluster.load(&everybody, PAUSE, 7);
+    sleep(Duration::from_secs(2)).await;
+    cluster.freeze(frozen)?;
+    sleep(Duration::from_secs(10)).await;
+    cluster.thaw(frozen)?;
+    run.took("all know all again", cluster.await_members("it goes on").await?);
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    // It has seen nobody for ten seconds, but that was its own fault.
+    let metrics = cluster.metrics(frozen).await?;
+    match metrics.count("membership", "failures_declared")? {
+        0 => {}
+        declared => return Err(format!("the frozen node declared {declared} others failed")),
+    }
+    run.counted("stalls it noticed", metrics.count("membership", "stalls")?);
+    if metrics.count("membership", "stalls")? == 0 {
+        return Err("the frozen node did not notice that it stood still".to_owned());
+    }
+    Ok(())
+}
+
+/// All seeds are killed and started again at once, as new lives.
+pub(super) async fn seeds(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let seeds: Vec<usize> = cluster.running().into_iter().take(SEEDS).collect();
+    let load = cluster.load(&cluster.running(), PAUSE, 8);
+    sleep(Duration::from_secs(2)).await;
+    for seed in &seeds {
+        cluster.kill(*seed);
+    }
+    let begun = Instant::now();
+    for seed in &seeds {
+        cluster.start_node(*seed).await?;
+    }
+    for seed in &seeds {
+        await_life(cluster, *seed).await?;
+    }
+    run.took("one cluster again", begun.elapsed());
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    Ok(())
+}
+
+/// Every node is told to leave and started again, one after the other, while all write.
+pub(super) async fn rolling_restart(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let everybody = cluster.running();
+    let load = cluster.load(&everybody, PAUSE, 9);
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for host in &everybody {
+        let leaving = Instant::now();
+        cluster.terminate(*host).await?;
+        cluster.start_node(*host).await?;
+        await_life(cluster, *host).await?;
+        slowest = slowest.max(leaving.elapsed());
+    }
+    run.took("the slowest restart", slowest);
+    run.took("all restarted", begun.elapsed());
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    // Who says good-bye does not fail, and who comes back is not refused.
+    cluster.no_failure_was_declared().await
+}
+
+/// A host comes back with another address under its old name.
+pub(super) async fn address(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let everybody = cluster.running();
+    let moving = *everybody.last().ok_or("there are no hosts")?;
+    let load = cluster.load(&everybody, PAUSE, 10);
+    sleep(Duration::from_secs(2)).await;
+    cluster.kill(moving);
+    let address = Ipv4Addr::new(10, 77, 0, 200);
+    cluster.readdress(moving, address)?;
+    let begun = Instant::now();
+    cluster.start_node(moving).await?;
+    await_life(cluster, moving).await?;
+    run.took("known at its new address", begun.elapsed());
+    let (name, wanted) = (cluster.name(moving).to_owned(), format!("{address}:7946"));
+    cluster
+        .await_that("everybody has the new address", async |cluster| {
+            for observer in cluster.running() {
+                let members: Members =
+                    cluster.ask(observer, Method::GET, "/v1/members", Bytes::new()).await?.json()?;
+                let held = members.members.iter().find(|member| member.name == name);
+                if held.is_none_or(|member| member.address != wanted) {
+                    return Err(format!("{} holds {held:?}", cluster.name(observer)));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Waiting until hosts know, and show, what they should.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use node::http::v1::model::{EntryRecord, Members, NetworkView};
+use tokio::time::{Instant, sleep};
+
+use super::Failure;
+use super::cluster::{Cluster, NETWORK, PATIENCE, TABLE};
+use super::ledger::Table;
+
+/// How often hosts are looked at; what is measured is no finer.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Cluster {
+    /// Waits until a look at the cluster finds nothing amiss; tells how long it took.
+    pub async fn await_that(
+        &self,
+        what: &str,
+        look: impl AsyncFnMut(&Self) -> Result<(), Failure>,
+    ) -> Result<Duration, Failure> {
+        self.await_within(PATIENCE, what, look).await
+    }
+
+    /// The same for what takes a time of its own.
+    pub async fn await_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut look: impl AsyncFnMut(&Self) -> Result<(), Failure>,
+    ) -> Result<Duration, Failure> {
+        let begun = Instant::now();
+        loop {
+            let Err(amiss) = look(self).await else { return Ok(begun.elapsed()) };
+            if begun.elapsed() > limit {
+                return Err(format!("after {} s it is still not so that {what}: {amiss}", limit.as_secs()));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Whom a node holds to be there, and which of them it suspects.
+    async fn present(&self, observer: usize) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
+        let answer = self.ask(observer, Method::GET, "/v1/members", Bytes::new()).await?;
+        let members = answer.json::<Members>()?.members;
+        let with = |states: &[&str]| {
+            let matching = members.iter().filter(|member| states.contains(&member.state.as_str()));
+            matching.map(|member| member.name.clone()).collect()
+        };
+        Ok((with(&["alive", "suspect"]), with(&["suspect"])))
+    }
+
+    /// Waits until each of the observers holds exactly these nodes to be there; others have failed or left.
+    pub async fn await_present(
+        &self,
+        what: &str,
+        observers: &[usize],
+        present: &[usize],
+    ) -> Result<Duration, Failure> {
+        let wanted: BTreeSet<String> = present.iter().map(|host| self.name(*host).to_owned()).collect();
+        self.await_that(what, async |cluster| {
+            for observer in observers {
+                let (found, _) = cluster.present(*observer).await?;
+                if found != wanted {
+                    return Err(format!("{} holds {found:?} to be there", cluster.name(*observer)));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until every running node holds all running nodes to be alive, suspects none, and holds no others.
+    pub async fn await_members(&self, what: &str) -> Result<Duration, Failure> {
+        let running = self.running();
+        let wanted: BTreeSet<String> = running.iter().map(|host| self.name(*host).to_owned()).collect();
+        self.await_that(what, async |cluster| {
+            for observer in &running {
+                let (found, suspects) = cluster.present(*observer).await?;
+                if found != wanted || !suspects.is_empty() {
+                    let name = cluster.name(*observer);
+                    return Err(format!("{name} holds {found:?} to be there and suspects {suspects:?}"));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a host shows.
+    pub async fn table(&self, host: usize) -> Result<Table, Failure> {
+        let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries");
+        let answer = self.ask(host, Method::GET, &path, Bytes::new()).await?;
+        if !answer.status.is_success() {
+            return Err(format!("{} does not export its table: {}", self.name(host), answer.text()));
+        }
+        let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let entry = |line: &[u8]| {
+            let record: EntryRecord = serde_json::from_slice(line)
+                .map_err(|error| format!("{} exports no entry: {error}", self.name(host)))?;
+            let value = record.value.unwrap_or_default();
+            Ok((record.key, (value, record.owner.unwrap_or_default())))
+        };
+        lines.map(entry).collect()
+    }
+
+    /// How a host describes its network.
+    pub async fn network(&self, host: usize) -> Result<NetworkView, Failure> {
+        let path = format!("/v1/networks/{NETWORK}");
+        self.ask(host, Method::GET, &path, Bytes::new()).await?.json()
+    }
+
+    /// What keeps these hosts from showing the same, if something does.
+    pub(super) async fn same_digest(&self, hosts: &[usize]) -> Result<(), Failure> {
+        let mut first = None;
+        for host in hosts {
+            let view = self.network(*host).await?;
+            let found = (view.digest.clone(), view.entries, view.hidden);
+            let wanted = first.get_or_insert_with(|| found.clone());
+            if view.hidden > 0 || found != *wanted {
+                return Err(format!(
+                    "{} shows {} entries (digest {}) and hides {}; {} shows {} (digest {})",
+                    self.name(*host),
+                    view.entries,
+                    view.digest,
+                    view.hidden,
+                    self.name(hosts[0]),
+                    wanted.1,
+                    wanted.0
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the tables of these hosts, if something is: all must be the same, and what the ledger wants.
+    pub(super) async fn judge(&self, hosts: &[usize]) -> Result<(), Failure> {
+        self.same_digest(hosts).await?;
+        let mut first: Option<Table> = None;
+        for host in hosts {
+            let table = self.table(*host).await?;
+            self.ledger.lock().judge(&table).map_err(|error| format!("on {}: {error}", self.name(*host)))?;
+            let wanted = first.get_or_insert_with(|| table.clone());
+            if table != *wanted {
+                return Err(format!("{} and {} do not show the same", self.name(hosts[0]), self.name(*host)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every running node shows the same, and that is what the ledger wants.
+    pub async fn await_agreement(&self, what: &str) -> Result<Duration, Failure> {
+        let running = self.running();
+        self.await_that(what, async |cluster| cluster.judge(&running).await).await
+    }
+
+    /// The end of every scenario: all know all, show the same, have lost nothing and brought nothing back; and it stays
+    /// so for some seconds, in which nobody writes.
+    pub async fn settle(&self) -> Result<(), Failure> {
+        self.await_members("all know all in the end").await?;
+        self.await_agreement("all show the same in the end").await?;
+        sleep(Duration::from_secs(3)).await;
+        self.judge(&self.running()).await.map_err(|error| format!("it did not last: {error}"))?;
+        self.seen_so_far().map(drop)
+    }
+}

@@ -1,0 +1,204 @@
+//! Writes, each in the ledger before it is asked for.
+#![expect(clippy::disallowed_methods, reason = "real processes acknowledge writes in real time")]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use node::http::v1::model::ImportOutcome;
+use parking_lot::Mutex;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinHandle;
+
+use super::Failure;
+use super::api::{Answer, ask};
+use super::cluster::{Cluster, NETWORK, TABLE};
+use super::ledger::Ledger;
+
+/// A node that is frozen or cut off in the middle of a write answers late or never.
+const WRITE_TIME: Duration = Duration::from_secs(20);
+
+/// How long values are, in bytes.
+const VALUE_BYTES: usize = 40;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Update,
+    Delete,
+}
+
+/// Asks the node in the namespace of this thread for one write, and keeps the books.
+async fn write(ledger: Arc<Mutex<Ledger>>, host: String, key: String, kind: Kind) -> Result<Answer, Failure> {
+    let (id, value) = {
+        let mut ledger = ledger.lock();
+        let value = (kind != Kind::Delete).then(|| ledger.fresh_value(VALUE_BYTES));
+        (ledger.begin(&host, &key, value.clone(), Instant::now()), value)
+    };
+    let method = match kind {
+        Kind::Create => Method::POST,
+        Kind::Update => Method::PUT,
+        Kind::Delete => Method::DELETE,
+    };
+    let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries/{key}");
+    let answer = ask(method, path, Bytes::from(value.unwrap_or_default()), WRITE_TIME).await;
+    let mut ledger = ledger.lock();
+    match &answer {
+        Ok(answer) if answer.status.is_success() => ledger.acknowledge(&id, Instant::now()),
+        Ok(_) => ledger.refuse(&id),
+        Err(_) => ledger.give_up(&id, Instant::now()),
+    }
+    answer
+}
+
+impl Cluster {
+    async fn write(&self, host: usize, key: &str, kind: Kind) -> Result<(), Failure> {
+        let writing = write(self.ledger.clone(), self.name(host).to_owned(), key.to_owned(), kind);
+        let answer = self.lab.inside(host).run(writing).await??;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(format!("{} refused to {kind:?} {key}: {}", self.name(host), answer.text()))
+    }
+
+    /// Creates an entry on a host.
+    pub async fn create(&self, host: usize, key: &str) -> Result<(), Failure> {
+        self.write(host, key, Kind::Create).await
+    }
+
+    /// Updates an entry on a host.
+    pub async fn update(&self, host: usize, key: &str) -> Result<(), Failure> {
+        self.write(host, key, Kind::Update).await
+    }
+
+    /// Deletes an entry on a host.
+    pub async fn delete(&self, host: usize, key: &str) -> Result<(), Failure> {
+        self.write(host, key, Kind::Delete).await
+    }
+
+    /// Creates `number` entries with values of `bytes` bytes on a host, by one import.
+    pub async fn import(&self, host: usize, number: usize, bytes: usize) -> Result<(), Failure> {
+        let (mut lines, mut ids) = (String::new(), Vec::new());
+        let name = self.name(host).to_owned();
+        {
+            let mut ledger = self.ledger.lock();
+            for entry in 0..number {
+                let (key, value) = (format!("{name}-bulk-{entry}"), ledger.fresh_value(bytes));
+                let _ = writeln!(lines, r#"{{"key":"{key}","value":"{value}"}}"#);
+                ids.push(ledger.begin(&name, &key, Some(value), Instant::now()));
+            }
+        }
+        let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries?mode=create");
+        let outcome: ImportOutcome = self.ask(host, Method::POST, &path, Bytes::from(lines)).await?.json()?;
+        if outcome.created != number as u64 {
+            return Err(format!(
+                "of {number} entries {name} imported {}: {:?}",
+                outcome.created, outcome.errors
+            ));
+        }
+        let mut ledger = self.ledger.lock();
+        for id in &ids {
+            ledger.acknowledge(id, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Lets these hosts write all the time: about half creates, a quarter updates and a quarter deletes, of each
+    /// other's entries too, one write every `pause` on each host.
+    pub fn load(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+        let tasks = hosts.iter().map(|host| {
+            let writer = Writer {
+                host: self.name(*host).to_owned(),
+                prefix: format!("{}-{seed}", self.name(*host)),
+                ledger: self.ledger.clone(),
+                keys: keys.clone(),
+                stop: stop.clone(),
+                acknowledged: acknowledged.clone(),
+                rng: ChaCha8Rng::seed_from_u64(seed << 8 | *host as u64),
+            };
+            self.lab.inside(*host).spawn(writer.write_on(pause))
+        });
+        Load { tasks: tasks.collect(), stop: stop.clone(), acknowledged: acknowledged.clone() }
+    }
+}
+
+/// Writers at work.
+#[derive(Debug)]
+pub struct Load {
+    tasks: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// How many writes have been acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the writes under way; gives how many were acknowledged, which must be some.
+    pub async fn stop(mut self) -> Result<u64, Failure> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.map_err(|error| format!("a writer did not end well: {error}"))?;
+        }
+        match self.acknowledged() {
+            0 => Err("no write was acknowledged, so nothing has been tried".to_owned()),
+            number => Ok(number),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Writer {
+    host: String,
+    prefix: String,
+    ledger: Arc<Mutex<Ledger>>,
+    /// Of all writers of this load: keys that are likely to be there.
+    keys: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    rng: ChaCha8Rng,
+}
+
+impl Writer {
+    async fn write_on(mut self, pause: Duration) {
+        let mut number = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let old = self.keys.lock().choose(&mut self.rng).cloned();
+            let (key, kind) = match (old, self.rng.random_range(0..4)) {
+                (Some(old), 0) => (old, Kind::Update),
+                (Some(old), 1) => (old, Kind::Delete),
+                _ => {
+                    number += 1;
+                    (format!("{}-{number}", self.prefix), Kind::Create)
+                }
+            };
+            let answer = write(self.ledger.clone(), self.host.clone(), key.clone(), kind).await;
+            let done = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
+            // A key that is not there (yet, or any more) is nothing to write home about.
+            let missing = answer.is_ok_and(|answer| answer.status == StatusCode::NOT_FOUND);
+            if done && kind == Kind::Create {
+                self.keys.lock().push(key);
+            } else if (done && kind == Kind::Delete) || (missing && kind == Kind::Update) {
+                self.keys.lock().retain(|known| *known != key);
+            }
+            self.acknowledged.fetch_add(u64::from(done), Ordering::Relaxed);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
