@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use transport::{ClusterName, KeySet};
+use transport::{ClusterName, Identity, KeySet};
 use wire::NodeName;
 
 use crate::config_file::File;
-use crate::config_values::{
-    DEFAULT_HTTP_PORT, DEFAULT_PORT, HttpAddress, ListenAddress, LogFormat, Preset, label, log_filter,
-};
+use crate::config_http::{HttpOptions, HttpSettings};
+use crate::config_values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
+use crate::identity::{IdentityFileError, IdentitySource};
 
 /// What may be said on the command line or in the environment. What is not said is looked up in the file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -31,9 +31,9 @@ pub struct RunOptions {
     /// Where other nodes reach this one [default: the bound address, or that of the interface facing the seeds]
     #[arg(long, env = "NETWORKDB_ADVERTISE", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub advertise: Option<ListenAddress>,
-    /// Where to answer HTTP, or "off" [default: 127.0.0.1:2000]
-    #[arg(long, env = "NETWORKDB_HTTP", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
-    pub http: Option<HttpAddress>,
+    /// Of HTTP.
+    #[command(flatten)]
+    pub http: HttpOptions,
     /// Nodes to join through; may be repeated, or separated by commas
     #[arg(
         long = "seed",
@@ -55,6 +55,15 @@ pub struct RunOptions {
     /// The file with the cluster's secret, made with `networkdb keygen`
     #[arg(long, env = "NETWORKDB_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
+    /// In place of a secret: the file with this node's certificate from an authority of yours, in PEM
+    #[arg(long, env = "NETWORKDB_CERTIFICATE_FILE", hide_env_values = true, value_name = "FILE")]
+    pub certificate_file: Option<PathBuf>,
+    /// The file with the certificate's private key, in PEM
+    #[arg(long, env = "NETWORKDB_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The file with the certificates of the authorities that are accepted from other nodes, in PEM
+    #[arg(long, env = "NETWORKDB_AUTHORITY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub authority_file: Option<PathBuf>,
     /// A label that other nodes see; may be repeated, or separated by commas
     #[arg(
         long = "label",
@@ -107,16 +116,16 @@ pub struct Settings {
     pub bind: SocketAddr,
     /// Where other nodes reach this one; `None` if that is to be found out.
     pub advertise: Option<SocketAddr>,
-    /// Where to answer HTTP, if at all.
-    pub http: Option<SocketAddr>,
+    /// Of HTTP.
+    pub http: HttpSettings,
     /// Nodes to join through, as they were written.
     pub seeds: Vec<String>,
     /// Networks to join at start.
     pub networks: Vec<String>,
-    /// Where the secret came from; `None` for the development secret.
-    pub secret_file: Option<PathBuf>,
-    /// The secrets.
-    pub keys: KeySet,
+    /// Where what the node proves itself with came from; [`IdentitySource::Program`] for the development secret.
+    pub source: IdentitySource,
+    /// What the node proves itself with.
+    pub identity: Identity,
     /// Labels that other nodes see.
     pub labels: BTreeMap<String, String>,
     /// What to log.
@@ -154,20 +163,40 @@ pub enum SettingsError {
         /// What was found and what would be right.
         why: String,
     },
-    /// The secret file does not make sense.
-    #[error("secret file {}: {error}", path.display())]
-    Secret {
+    /// The secret file, or the certificate files, cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// The certificate is another node's.
+    #[error("certificate {}: {error}", path.display())]
+    Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, without the secret.
-        error: transport::KeySetError,
+        /// Whose it is.
+        error: transport::IdentityError,
     },
+    /// The settings say two different things about what the node proves itself with.
+    #[error("a secret file and certificate files exclude each other; leave one of them out")]
+    SecretAndCertificate,
+    /// One of the three files of a certificate is not given.
+    #[error(
+        "a certificate takes three files: --certificate-file, --key-file and --authority-file; {0} is missing"
+    )]
+    CertificateIncomplete(&'static str),
     /// Other hosts could join without a secret.
     #[error(
         "{0} is not a loopback address, and without a secret a node listens on loopback only; make one with `networkdb \
          keygen --out secret` and give it with --secret-file secret"
     )]
     NoSecret(SocketAddr),
+    /// The HTTP token file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] crate::http::access::TokenFileError),
+    /// Other hosts could use HTTP without a token.
+    #[error(transparent)]
+    Unprotected(#[from] crate::http::access::Unprotected),
+    /// HTTP cannot be open and ask for tokens.
+    #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
+    OpenWithTokens,
     /// The host's name is no node name.
     #[error("the host's name cannot be this node's name ({0}); choose one with --name")]
     HostName(wire::NodeNameError),
@@ -193,20 +222,36 @@ impl Settings {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
+        let limits = tabledb::Limits::default();
+        let value_bytes = options.max_value_bytes.or(file.max_value_bytes).unwrap_or(limits.value_bytes);
+        let http = HttpSettings::resolve(options.http, &file, value_bytes)?;
         let name = match options.name.or(file.name) {
             Some(name) => name,
             None => NodeName::new(host_name).map_err(SettingsError::HostName)?,
         };
-        let secret_file = options.secret_file.or(file.secret_file);
-        let keys = match &secret_file {
-            Some(path) => read_keys(path)?,
-            None => KeySet::development(),
-        };
-        let default_ip = if secret_file.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let source = identity_source(
+            options.secret_file.or(file.secret_file),
+            [
+                options.certificate_file.or(file.certificate_file),
+                options.key_file.or(file.key_file),
+                options.authority_file.or(file.authority_file),
+            ],
+        )?;
+        let identity = source.read()?.unwrap_or_else(|| KeySet::development().into());
+        if let (Identity::Certificates(certificates), IdentitySource::Certificates { certificate, .. }) =
+            (&identity, &source)
+            && *certificates.name() != name
+        {
+            let (expected, found) = (name, certificates.name().clone());
+            let error = transport::IdentityError::Name { expected, found };
+            return Err(SettingsError::Certificate { path: certificate.clone(), error });
+        }
+        let protected = source != IdentitySource::Program;
+        let default_ip = if protected { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let bind = options.bind.or(file.bind);
         let bind =
             bind.map_or(SocketAddr::from((default_ip, DEFAULT_PORT)), |bind| bind.with_port(DEFAULT_PORT));
-        if secret_file.is_none() && !bind.ip().is_loopback() {
+        if !protected && !bind.ip().is_loopback() {
             return Err(SettingsError::NoSecret(bind));
         }
         let advertise = options.advertise.or(file.advertise).map(|address| address.with_port(bind.port()));
@@ -217,16 +262,10 @@ impl Settings {
                 allowed: "an address that other nodes can reach",
             });
         }
-        let http = match options.http.or(file.http) {
-            None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_HTTP_PORT))),
-            Some(HttpAddress::Off) => None,
-            Some(HttpAddress::At(address)) => Some(address.with_port(DEFAULT_HTTP_PORT)),
-        };
         let networks = non_empty(options.networks.or(file.networks));
         if networks.iter().any(String::is_empty) {
             return Err(SettingsError::EmptyNetwork);
         }
-        let limits = tabledb::Limits::default();
         Ok(Self {
             name,
             cluster: options.cluster.or(file.cluster).unwrap_or_default(),
@@ -235,8 +274,8 @@ impl Settings {
             http,
             seeds: non_empty(options.seeds.or(file.seeds)),
             networks,
-            secret_file,
-            keys,
+            source,
+            identity,
             labels: options.labels.map(BTreeMap::from_iter).or(file.labels).unwrap_or_default(),
             log_level: options.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.or(file.log_format).unwrap_or_default(),
@@ -244,7 +283,7 @@ impl Settings {
             reap_time: options.reap_time.or(file.reap_time).unwrap_or(Duration::from_secs(30 * 60)),
             leave_time: options.leave_time.or(file.leave_time).unwrap_or(Duration::from_secs(5)),
             limits: tabledb::Limits {
-                value_bytes: options.max_value_bytes.or(file.max_value_bytes).unwrap_or(limits.value_bytes),
+                value_bytes,
                 entries: options.max_entries.or(file.max_entries).unwrap_or(limits.entries),
                 networks: options.max_networks.or(file.max_networks).unwrap_or(limits.networks),
                 ..limits
@@ -285,14 +324,22 @@ impl Settings {
         if let Some(advertise) = self.advertise {
             lines.push(format!("advertise = {}", quote(&advertise.to_string())));
         }
-        let http = self.http.map_or("off".to_owned(), |address| address.to_string());
+        lines.extend(self.http.toml_lines(quote));
         lines.extend([
-            format!("http = {}", quote(&http)),
             format!("seeds = {}", list(&self.seeds)),
             format!("networks = {}", list(&self.networks)),
         ]);
-        if let Some(path) = &self.secret_file {
-            lines.push(format!("secret-file = {}", quote(&path.to_string_lossy())));
+        let mut file = |name: &str, path: &Path| {
+            lines.push(format!("{name} = {}", quote(&path.to_string_lossy())));
+        };
+        match &self.source {
+            IdentitySource::Program => {}
+            IdentitySource::SecretFile(path) => file("secret-file", path),
+            IdentitySource::Certificates { certificate, key, authorities } => {
+                file("certificate-file", certificate);
+                file("key-file", key);
+                file("authority-file", authorities);
+            }
         }
         lines.extend([
             format!("log-level = {}", quote(&self.log_level)),
@@ -319,13 +366,22 @@ impl Settings {
 )]
 pub struct AdvertiseError(SocketAddr);
 
-fn read_keys(path: &Path) -> Result<KeySet, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
-        what: "secret file",
-        path: path.to_owned(),
-        error,
-    })?;
-    KeySet::parse(&text).map_err(|error| SettingsError::Secret { path: path.to_owned(), error })
+/// Which of the two ways of proving itself the settings mean.
+fn identity_source(
+    secret_file: Option<PathBuf>,
+    certificate_files: [Option<PathBuf>; 3],
+) -> Result<IdentitySource, SettingsError> {
+    let missing = |what| SettingsError::CertificateIncomplete(what);
+    match (secret_file, certificate_files) {
+        (None, [None, None, None]) => Ok(IdentitySource::Program),
+        (Some(path), [None, None, None]) => Ok(IdentitySource::SecretFile(path)),
+        (Some(_), _) => Err(SettingsError::SecretAndCertificate),
+        (None, [certificate, key, authorities]) => Ok(IdentitySource::Certificates {
+            certificate: certificate.ok_or(missing("--certificate-file"))?,
+            key: key.ok_or(missing("--key-file"))?,
+            authorities: authorities.ok_or(missing("--authority-file"))?,
+        }),
+    }
 }
 
 /// An empty environment variable means an empty list, not a list of one empty text.

@@ -22,9 +22,23 @@ pub(crate) struct File {
     pub(crate) bind: Option<ListenAddress>,
     pub(crate) advertise: Option<ListenAddress>,
     pub(crate) http: Option<HttpAddress>,
+    pub(crate) http_token_file: Option<PathBuf>,
+    pub(crate) http_open: Option<bool>,
+    pub(crate) http_names: Option<Vec<String>>,
+    pub(crate) http_max_connections: Option<usize>,
+    pub(crate) http_max_requests: Option<usize>,
+    pub(crate) http_max_watches: Option<usize>,
+    pub(crate) http_max_body_bytes: Option<usize>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) http_head_time: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) http_body_time: Option<Duration>,
     pub(crate) seeds: Option<Vec<String>>,
     pub(crate) networks: Option<Vec<String>>,
     pub(crate) secret_file: Option<PathBuf>,
+    pub(crate) certificate_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) authority_file: Option<PathBuf>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "filter")]
     pub(crate) log_level: Option<String>,
@@ -56,7 +70,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 }
 
 impl File {
-    /// Reads the file at `path`. A relative path of the secret file starts where this file is.
+    /// Reads the file at `path`. Relative paths of secret files start where this file is.
     pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
             what: "configuration file",
@@ -65,8 +79,17 @@ impl File {
         })?;
         let mut file =
             Self::parse(&text).map_err(|why| SettingsError::File { path: path.to_owned(), why })?;
-        if let (Some(secret), Some(folder)) = (&mut file.secret_file, path.parent()) {
-            *secret = folder.join(&secret);
+        if let Some(folder) = path.parent() {
+            let files = [
+                &mut file.secret_file,
+                &mut file.certificate_file,
+                &mut file.key_file,
+                &mut file.authority_file,
+                &mut file.http_token_file,
+            ];
+            for secret in files.into_iter().flatten() {
+                *secret = folder.join(&secret);
+            }
         }
         Ok(file)
     }
@@ -96,6 +119,15 @@ mod tests {
             bind = "127.0.0.1:1"
             advertise = "127.0.0.2"
             http = "off"
+            http-token-file = "tokens"
+            http-open = true
+            http-names = ["node-1"]
+            http-max-connections = 1
+            http-max-requests = 2
+            http-max-watches = 3
+            http-max-body-bytes = 4
+            http-head-time = "5s"
+            http-body-time = "6s"
             seeds = ["a", "b:1"]
             networks = ["net"]
             secret-file = "secret"
@@ -115,6 +147,7 @@ mod tests {
         assert_eq!(file.name.unwrap().as_str(), "n1");
         assert_eq!(file.cluster.unwrap().as_str(), "blue");
         assert_eq!(file.http, Some(HttpAddress::Off));
+        assert_eq!((file.http_max_watches, file.http_body_time), (Some(3), Some(Duration::from_secs(6))));
         assert_eq!(file.log_format, Some(LogFormat::Json));
         assert_eq!(file.preset, Some(Preset::Wan));
         assert_eq!(file.reap_time, Some(Duration::from_secs(90)));

@@ -6,6 +6,7 @@ use clap::Parser;
 use tempfile::NamedTempFile;
 
 use super::*;
+use crate::http::access::Access;
 
 #[derive(Debug, Parser)]
 struct Command {
@@ -37,8 +38,8 @@ fn without_anything_said_a_node_talks_to_its_own_host_only() {
     assert_eq!(settings.name.as_str(), "host");
     assert_eq!(settings.cluster.as_str(), "default");
     assert_eq!(settings.bind, "127.0.0.1:7946".parse().unwrap());
-    assert_eq!(settings.http, Some("127.0.0.1:2000".parse().unwrap()));
-    assert!(settings.keys.is_development());
+    assert_eq!(settings.http.address, Some("127.0.0.1:2000".parse().unwrap()));
+    assert!(settings.identity.is_development());
     assert_eq!(settings.reap_time, Duration::from_secs(1800));
     assert_eq!(settings.preset, Preset::Lan);
 }
@@ -48,7 +49,7 @@ fn with_a_secret_it_listens_on_all_addresses() {
     let secret = file(&transport::generate_secret());
     let settings = resolve(&["--secret-file", path(&secret)]).unwrap();
     assert_eq!(settings.bind, "0.0.0.0:7946".parse().unwrap());
-    assert!(!settings.keys.is_development());
+    assert!(!settings.identity.is_development());
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
         resolve(&["--config", path(&file), "--name", "from-flag", "--seed", "b", "--seed", "c,d"]).unwrap();
     assert_eq!(settings.name.as_str(), "from-flag");
     assert_eq!(settings.seeds, ["b", "c", "d"]);
-    assert_eq!(settings.http, Some("127.0.0.1:3000".parse().unwrap()));
+    assert_eq!(settings.http.address, Some("127.0.0.1:3000".parse().unwrap()));
     assert_eq!(settings.preset, Preset::Wan);
     assert_eq!(settings.labels["zone"], "a");
     assert_eq!(settings.log_level, "info");
@@ -75,6 +76,41 @@ fn other_hosts_are_let_in_with_a_secret_only() {
     );
     assert!(resolve(&["--bind", "127.0.0.2"]).is_ok());
     assert!(resolve(&["--bind", "::1"]).is_ok());
+}
+
+#[test]
+fn http_is_answered_to_other_hosts_with_tokens_or_when_it_is_said_to_be_open() {
+    for address in ["0.0.0.0", "10.0.0.1:80", "::"] {
+        let error = resolve(&["--http", address]).unwrap_err();
+        assert!(error.contains("--http-token-file FILE") && error.contains("--http-open"), "{error}");
+        assert!(resolve(&["--http", address, "--http-open"]).is_ok());
+    }
+    let tokens = file("change 0123456789abcdefghij\n");
+    let settings = resolve(&["--http", "0.0.0.0", "--http-token-file", path(&tokens)]).unwrap();
+    assert!(matches!(settings.http.config.access, Access::Tokens(_)));
+    let error = resolve(&["--http-open", "--http-token-file", path(&tokens)]).unwrap_err();
+    assert!(error.contains("contradict"), "{error}");
+    let error = resolve(&["--http", "0.0.0.0", "--http-open", "false"]).unwrap_err();
+    assert!(error.contains("--http-open"), "{error}");
+}
+
+#[test]
+fn a_token_file_that_cannot_be_used_is_named() {
+    let error = resolve(&["--http-token-file", "/nowhere/tokens"]).unwrap_err();
+    assert!(error.starts_with("cannot read the HTTP token file /nowhere/tokens: "), "{error}");
+    let wrong = file("swordfish\n");
+    let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
+    assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+}
+
+#[test]
+fn the_longest_body_can_hold_the_largest_value() {
+    let bytes = |flags: &[&str]| resolve(flags).unwrap().http.config.limits.body_bytes;
+    assert_eq!(bytes(&[]), 4 << 20);
+    assert_eq!(bytes(&["--max-value-bytes", "16777216"]), 16 << 20);
+    assert_eq!(bytes(&["--max-value-bytes", "16777216", "--http-max-body-bytes", "10"]), 10);
+    assert!(resolve(&["--http-max-requests", "0"]).is_err());
+    assert!(resolve(&["--http-head-time", "0s"]).is_err());
 }
 
 #[test]
@@ -132,9 +168,25 @@ fn a_host_name_that_is_no_node_name_asks_for_one() {
 
 #[test]
 fn the_printed_settings_are_a_file_that_says_the_same() {
-    let flags =
-        ["--name", "n\"1", "--seed", "a,b", "--label", "zone=a", "--http", "off", "--advertise", "127.0.0.9"];
-    let settings = resolve(&flags).unwrap();
-    let again = file(&settings.to_toml());
-    assert_eq!(resolve(&["--config", path(&again)]).unwrap().to_toml(), settings.to_toml());
+    let tokens = file("read 0123456789abcdefghij\n");
+    for flags in [
+        &[
+            "--name",
+            "n\"1",
+            "--seed",
+            "a,b",
+            "--label",
+            "zone=a",
+            "--http",
+            "off",
+            "--advertise",
+            "127.0.0.9",
+        ][..],
+        &["--http", "0.0.0.0", "--http-open", "--http-name", "a,b", "--http-head-time", "1m"],
+        &["--http", "10.0.0.1:1", "--http-token-file", path(&tokens), "--http-max-watches", "0"],
+    ] {
+        let settings = resolve(flags).unwrap();
+        let again = file(&settings.to_toml());
+        assert_eq!(resolve(&["--config", path(&again)]).unwrap().to_toml(), settings.to_toml());
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use membership::{Member, NodeRecord, RecordError, SeedFailure};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tabledb::{Origin, TableDb};
@@ -18,6 +18,7 @@ use wire::{NodeId, NodeName};
 
 use crate::clock::{monotonic_now, wall_clock};
 use crate::driver::{Driver, Shared};
+use crate::identity::IdentitySource;
 use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
 use crate::seeds::{ResolveError, resolve};
 
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     /// The secrets of the cluster, or certificates of an operator's own authority. The development secret is accepted on
     /// loopback addresses only.
     pub identity: Identity,
+    /// Where that comes from: it is read again, and changes of secrets are written, there.
+    pub identity_source: IdentitySource,
     /// Host or address, with or without a port; without one the node's own. Joined in the background, again and again
     /// as long as none of them is a member; names are resolved anew each time.
     pub seeds: Vec<String>,
@@ -64,6 +67,7 @@ impl NodeConfig {
             bind,
             advertise: None,
             identity: identity.into(),
+            identity_source: IdentitySource::Program,
             seeds: Vec::new(),
             networks: Vec::new(),
             labels: BTreeMap::new(),
@@ -145,6 +149,9 @@ pub struct Node {
 struct Running {
     shared: Arc<Shared>,
     advertised: SocketAddr,
+    source: IdentitySource,
+    /// Held while the identity is being changed: two changes at once would be one.
+    changing_identity: Mutex<()>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -179,7 +186,10 @@ impl Node {
         // The wall time in microseconds is greater than that of any earlier life, unless the clock was set back; then
         // the others tell.
         let id = NodeId::new(config.name.clone(), wall.as_micros() as u64);
-        if config.advertise.is_none() && config.bind.ip().is_unspecified() && !config.identity.is_development() {
+        if config.advertise.is_none()
+            && config.bind.ip().is_unspecified()
+            && !config.identity.is_development()
+        {
             return Err(StartError::NoAdvertise(config.bind));
         }
         let tables_config = tabledb::Config {
@@ -221,7 +231,13 @@ impl Node {
         if !config.seeds.is_empty() {
             shared.set_seeds(config.seeds);
         }
-        let running = Running { shared, advertised, driver: Mutex::new(Some(driver)) };
+        let running = Running {
+            shared,
+            advertised,
+            source: config.identity_source,
+            changing_identity: Mutex::default(),
+            driver: Mutex::new(Some(driver)),
+        };
         Ok(Node { running: Arc::new(running) })
     }
 
@@ -375,6 +391,14 @@ impl Node {
     /// Stops at once without a word, as a crash would.
     pub fn abort(&self) {
         self.running.stop_now();
+    }
+
+    pub(crate) fn source(&self) -> &IdentitySource {
+        &self.running.source
+    }
+
+    pub(crate) fn changing_identity(&self) -> MutexGuard<'_, ()> {
+        self.running.changing_identity.lock()
     }
 
     fn shared(&self) -> &Shared {

@@ -4,11 +4,13 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod config_file;
+pub mod config_http;
 pub mod config_values;
 pub mod demo;
 mod driver;
 mod handle;
 pub mod http;
+pub mod identity;
 mod machine;
 mod seeds;
 

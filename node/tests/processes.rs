@@ -28,7 +28,8 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Self {
-        let arguments = [&["run", "--http", "127.0.0.1:0", "--preset", "loopback"], arguments].concat();
+        let http = if arguments.contains(&"--http") { &[][..] } else { &["--http", "127.0.0.1:0"] };
+        let arguments = [&["run", "--preset", "loopback"], http, arguments].concat();
         let mut child = networkdb(&arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -52,7 +53,7 @@ impl Process {
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.http()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
@@ -232,4 +233,101 @@ fn the_demonstration_ends_with_status_0_because_everything_agreed() {
     assert_eq!(stderr, "");
     assert!(stdout.contains("✓ everything agreed"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'), "{stdout}");
+}
+
+const READ: &str = "read-0123456789abcdefghij";
+const CHANGE: &str = "change-0123456789abcdefghij";
+
+/// What a client command ends with, and what it says to people.
+fn ask(api: &str, token: Option<(&str, &str)>, arguments: &[&str]) -> (i32, String) {
+    let mut command = networkdb(arguments);
+    command.env("NETWORKDB_API", api).stdin(Stdio::null());
+    if let Some((variable, value)) = token {
+        command.env(variable, value);
+    }
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn client_commands_show_the_token_of_a_file_or_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (both, read) =
+        (path("both", format!("read {READ}\nchange {CHANGE}\n")), path("read", format!("{READ}\n")));
+    let node = Process::start(&["--name", "asking", "--bind", "127.0.0.1:0", "--http-token-file", &both]);
+    let api = format!("http://{}", node.http());
+    let refused = |answer: (i32, String), sentence: &str| {
+        assert!(answer.0 == 1 && answer.1.contains(sentence), "{answer:?}");
+    };
+    refused(ask(&api, None, &["peers"]), "--token-file FILE");
+    refused(ask(&api, Some(("NETWORKDB_TOKEN", "not-0123456789abcdefghij")), &["peers"]), "none of those");
+    for (variable, value) in [("NETWORKDB_TOKEN", READ), ("NETWORKDB_TOKEN_FILE", &read)] {
+        assert_eq!(ask(&api, Some((variable, value)), &["peers"]), (0, String::new()), "{variable}");
+        let answer = ask(&api, Some((variable, value)), &["network", "join", "net"]);
+        refused(answer, "this token is for reading");
+    }
+    assert_eq!(ask(&api, None, &["network", "join", "net", "--token-file", &both]), (0, String::new()));
+    assert_eq!(
+        ask(&api, Some(("NETWORKDB_TOKEN", CHANGE)), &["network", "leave", "net"]),
+        (0, String::new())
+    );
+    // Every user of the host sees the arguments of a process: there is no flag for a token.
+    assert_eq!(ask(&api, None, &["peers", "--token", READ]).0, 2);
+}
+
+#[test]
+fn tokens_are_read_again_when_the_node_is_told_and_a_broken_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, format!("read {READ}\n")).unwrap();
+    let path = file.to_str().unwrap();
+    let node = Process::start(&["--name", "again", "--bind", "127.0.0.1:0", "--http-token-file", path]);
+    node.await_error("other users of this host can read the HTTP tokens");
+    let api = format!("http://{}", node.http());
+    let status = |token| ask(&api, Some(("NETWORKDB_TOKEN", token)), &["peers"]).0;
+    assert_eq!((status(READ), status(CHANGE)), (0, 1));
+    std::fs::write(&file, format!("change {CHANGE}\n")).unwrap();
+    node.signal("HUP");
+    node.await_error("the HTTP tokens were read again");
+    assert_eq!((status(READ), status(CHANGE)), (1, 0));
+    std::fs::write(&file, "swordfish\n").unwrap();
+    node.signal("HUP");
+    let line = node.await_error("the HTTP tokens stay as they are");
+    assert!(line.contains(path) && !line.contains("swordfish"), "{line}");
+    assert_eq!((status(READ), status(CHANGE)), (1, 0));
+}
+
+#[test]
+fn http_for_other_hosts_takes_tokens_or_a_word_that_it_is_open() {
+    let both_ways =
+        "--http-token-file FILE (`networkdb tokengen --out FILE` makes one), or say with --http-open";
+    assert_refused(&["run", "--http", "0.0.0.0:0"], both_ways);
+    let node =
+        Process::start(&["--name", "open", "--bind", "127.0.0.1:0", "--http", "0.0.0.0:0", "--http-open"]);
+    node.await_error("HTTP is open");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    let path = path.to_str().unwrap();
+    let Output { status, stdout, stderr } = networkdb(&["tokengen", "--out", path]).output().unwrap();
+    let tokens = std::fs::read_to_string(path).unwrap();
+    let said = String::from_utf8([stdout, stderr].concat()).unwrap();
+    assert!(
+        status.success() && tokens.lines().all(|line| !said.contains(line.split(' ').nth(1).unwrap())),
+        "{said}"
+    );
+    assert_refused(&["tokengen", "--out", path], "exists already");
+    let arguments =
+        ["--name", "asking", "--bind", "127.0.0.1:0", "--http", "0.0.0.0:0", "--http-token-file", path];
+    let node = Process::start(&arguments);
+    let api = format!("http://127.0.0.1:{}", node.http().port());
+    assert_eq!(
+        ask(&api, Some(("NETWORKDB_TOKEN_FILE", path)), &["network", "join", "net"]),
+        (0, String::new())
+    );
+    assert_eq!(ask(&api, None, &["peers"]).0, 1);
 }

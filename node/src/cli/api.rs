@@ -8,7 +8,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 use super::failure::Failure;
+use super::tokens::Token;
 use crate::config_values::DEFAULT_HTTP_PORT;
 use crate::http::v1::model::Refusal;
 
@@ -36,6 +37,7 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~')
 pub(super) struct Api {
     host: String,
     port: u16,
+    token: Option<Token>,
 }
 
 impl FromStr for Api {
@@ -53,7 +55,8 @@ impl FromStr for Api {
         }
         match uri.host() {
             Some(host) if !host.is_empty() => {
-                Ok(Self { host: host.to_owned(), port: uri.port_u16().unwrap_or(DEFAULT_HTTP_PORT) })
+                let port = uri.port_u16().unwrap_or(DEFAULT_HTTP_PORT);
+                Ok(Self { host: host.to_owned(), port, token: None })
             }
             _ => Err(wrong("names no host")),
         }
@@ -78,6 +81,22 @@ pub(super) fn parameter(name: &str, value: &str) -> String {
 }
 
 impl Api {
+    /// Whether what is sent there stays on this host.
+    pub(super) fn is_loopback(&self) -> bool {
+        let address = self.bare_host().parse::<std::net::IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Shows `token` with every question.
+    pub(super) fn with_token(self, token: Option<Token>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Shows the same token as `other` does: nodes that are compared have one operator.
+    pub(super) fn showing_as(self, other: &Self) -> Self {
+        self.with_token(other.token.clone())
+    }
+
     /// Asks, and gives the answer if it is not a refusal.
     pub(super) async fn ask(
         &self,
@@ -87,6 +106,9 @@ impl Api {
     ) -> Result<Response<Incoming>, Failure> {
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, format!("{}:{}", self.host, self.port));
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header());
+        }
         if let Some((kind, _)) = &body {
             request = request.header(CONTENT_TYPE, *kind);
         }

@@ -10,7 +10,9 @@ use hyper::Method;
 use super::api::{Api, parameter, path};
 use super::failure::Failure;
 use super::import::{open, upload};
+use super::keys::keys;
 use super::output::{age, harmless, print, print_done, print_json, shown, table};
+use super::tokens::Token;
 use super::{
     AgreementCommand, Command, EntryCommand, EntryPlace, EntryWhat, ExportCommand, ImportCommand, ImportMode,
     JoinCommand, NetworkCommand, NetworkWhat, PeersCommand, TableCommand, TablesCommand, WatchCommand,
@@ -22,12 +24,16 @@ use crate::http::v1::model::{
 };
 
 /// Asks the node, prints its answer, and says how it went.
-pub(super) fn run(command: Command) -> Result<ExitCode, Failure> {
+pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
+    if let Some(client) = command.client() {
+        client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::unusable(format_args!("the system refused what a client needs: {error}"))
     })?;
     let outcome = runtime.block_on(async {
         match command {
+            Command::Keys(command) => keys(command).await,
             Command::Join(command) => join(command).await,
             Command::Peers(command) => peers(command).await,
             Command::Network(command) => network(command).await,
@@ -38,7 +44,9 @@ pub(super) fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Import(command) => import(command).await,
             Command::Export(command) => export(command).await,
             Command::Agreement(command) => agreement(command).await,
-            Command::Run(_) | Command::Demo(_) | Command::Keygen(_) => unreachable!("these ask no node"),
+            Command::Run(_) | Command::Demo(_) | Command::Keygen(_) | Command::Tokengen(_) => {
+                unreachable!("these ask no node")
+            }
         }
     });
     // A read of a terminal or a pipe that nobody feeds any more must not keep the process.
@@ -328,6 +336,7 @@ async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
         None => "/v1/agreement".to_owned(),
     };
     let mut answers: Vec<Agreement> = Vec::new();
+    let others = others.into_iter().map(|api| api.showing_as(&client.api)).collect::<Vec<_>>();
     for api in std::iter::once(&client.api).chain(&others) {
         answers.push(api.get(&path).await?);
     }

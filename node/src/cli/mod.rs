@@ -5,9 +5,11 @@ mod commands;
 pub(crate) mod failure;
 mod import;
 mod keygen;
+mod keys;
 pub(crate) mod logging;
 mod output;
 mod run;
+mod tokens;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +40,10 @@ enum Command {
     Demo(DemoOptions),
     /// Make a secret for a cluster
     Keygen(KeygenCommand),
+    /// Make tokens for HTTP: one for reading, one for changing
+    Tokengen(TokengenCommand),
+    /// Show and exchange the secrets that a running node works with
+    Keys(KeysCommand),
     /// Join a cluster through other nodes
     Join(JoinCommand),
     /// Show the members of the cluster
@@ -77,6 +83,13 @@ struct KeygenCommand {
 }
 
 #[derive(Debug, Args)]
+struct TokengenCommand {
+    /// Write the tokens to this new file, readable by its owner only, instead of printing them
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct ClientOptions {
     /// Where the node answers HTTP
     #[arg(
@@ -88,9 +101,49 @@ struct ClientOptions {
         global = true
     )]
     api: Api,
+    /// The file with the token to show to the node; without it NETWORKDB_TOKEN may hold one
+    #[arg(long, env = "NETWORKDB_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct KeysCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    what: KeysWhat,
+}
+
+/// To change a cluster's secret while it runs: on every node `add` the new one, then on every node `use` it, then on every
+/// node `remove` the old one. Each change is written to the node's secret file; the node does not stop.
+#[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
+enum KeysWhat {
+    /// Show the fingerprints of the node's secrets, and how many of its connections prove themselves by each
+    List,
+    /// Accept another secret from peers
+    Add {
+        /// The file with the secret, "-" or nothing for the standard input; never on the command line itself
+        file: Option<PathBuf>,
+    },
+    /// Prove itself by this secret, which it accepts already
+    Use {
+        /// As `keys list` shows it
+        fingerprint: transport::Fingerprint,
+    },
+    /// Accept this secret no longer
+    Remove {
+        /// As `keys list` shows it
+        fingerprint: transport::Fingerprint,
+    },
+    /// Work with exactly the secrets of this file, whatever was before; the first is the node's own
+    Apply {
+        /// The file, "-" or nothing for the standard input
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -269,6 +322,26 @@ struct AgreementCommand {
     others: Vec<Api>,
 }
 
+impl Command {
+    /// How a command that asks a node is to do that.
+    fn client(&mut self) -> Option<&mut ClientOptions> {
+        match self {
+            Self::Run(_) | Self::Demo(_) | Self::Keygen(_) | Self::Tokengen(_) => None,
+            Self::Keys(KeysCommand { client, .. })
+            | Self::Join(JoinCommand { client, .. })
+            | Self::Peers(PeersCommand { client, .. })
+            | Self::Network(NetworkCommand { client, .. })
+            | Self::Entry(EntryCommand { client, .. })
+            | Self::Tables(TablesCommand { client, .. })
+            | Self::Table(TableCommand { client, .. })
+            | Self::Watch(WatchCommand { client, .. })
+            | Self::Import(ImportCommand { client, .. })
+            | Self::Export(ExportCommand { client, .. })
+            | Self::Agreement(AgreementCommand { client, .. }) => Some(client),
+        }
+    }
+}
+
 /// Runs the command that the process was called with, and says how it went.
 pub fn main() -> ExitCode {
     let command = CommandLine::parse().command;
@@ -276,6 +349,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(run.options, run.check),
         Command::Demo(options) => crate::demo::run(&options),
         Command::Keygen(keygen) => keygen::keygen(keygen.out.as_deref()),
+        Command::Tokengen(tokengen) => tokens::tokengen(tokengen.out.as_deref()),
         client => commands::run(client),
     };
     outcome.unwrap_or_else(|failure| failure.report())
@@ -314,6 +388,14 @@ mod tests {
             ],
             &["demo", "--once", "--nodes", "5", "--file", "/etc/services"],
             &["keygen", "--out", "secret"],
+            &["keys", "list", "--json"],
+            &["keys", "add"],
+            &["keys", "add", "secret"],
+            &["keys", "use", "0123456789abcdef"],
+            &["keys", "remove", "0123456789abcdef"],
+            &["keys", "apply", "-"],
+            &["tokengen", "--out", "http-tokens"],
+            &["peers", "--token-file", "http-tokens"],
             &["join", "127.0.0.2", "host:7946"],
             &["peers", "--json", "--network", "n"],
             &["network", "join", "n", "--api", "http://127.0.0.1:2001"],
@@ -348,6 +430,8 @@ mod tests {
             &["demo", "--nodes", "1"],
             &["demo", "--nodes", "10"],
             &["join"],
+            &["keys"],
+            &["keys", "use", "networkdb1.secret"],
             &["entry", "create", "n", "t", "k"],
             &["entry", "create", "n", "t", "k", "v", "--file", "f"],
             &["peers", "--api", "https://127.0.0.1:2000"],

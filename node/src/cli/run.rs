@@ -9,9 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::NodeName;
 
 use super::failure::Failure;
-use super::logging;
+use super::{keys, logging, tokens};
 use crate::config::{RunOptions, Settings};
 use crate::config_values::LogFormat;
+use crate::http::access::Access;
 use crate::http::{HttpListener, HttpServer};
 use crate::{Node, NodeConfig};
 
@@ -47,17 +48,25 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
 
 async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
+    let hangup = keys::listen()?;
     // The HTTP port comes first: a node that cannot be asked does not join for a moment only to leave again.
-    let listener = match settings.http {
+    let listener = match settings.http.address {
         None => None,
-        Some(address) => Some(HttpListener::bind(address).await.map_err(Failure::unusable)?),
+        Some(address) => {
+            Some(HttpListener::bind(address, settings.http.config.clone()).await.map_err(Failure::unusable)?)
+        }
     };
     let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
     let http = listener.map(|listener| listener.serve(node.clone()));
     announce(&settings, &node, http.as_ref());
     let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
+    let rereading =
+        tokio::spawn(tokens::keep_reading(settings.http.token_file.clone(), settings.http.config.clone()));
+    let keys = tokio::spawn(keys::keep_reading(hangup, node.clone()));
     stop.told().await;
     joining.abort();
+    keys.abort();
+    rereading.abort();
     tracing::info!("leaving the cluster; a second signal ends the node at once");
     let leaving = async {
         let web = async {
@@ -87,7 +96,8 @@ fn node_config(settings: &Settings) -> NodeConfig {
         membership: settings.preset.membership(),
         limits: settings.limits.clone(),
         reap_time: settings.reap_time,
-        ..NodeConfig::new(settings.name.clone(), settings.bind, settings.keys.clone())
+        identity_source: settings.source.clone(),
+        ..NodeConfig::new(settings.name.clone(), settings.bind, settings.identity.clone())
     }
 }
 
@@ -111,13 +121,22 @@ fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
             let _ = super::output::print(&format!("networkdb {}: {line}\n", env!("CARGO_PKG_VERSION")));
         }
     }
-    if let Some(path) = settings.secret_file.as_deref().filter(|path| others_can_read(path)) {
+    if let Some(path) = settings.http.token_file.as_deref().filter(|path| others_can_read(path)) {
+        let path = path.display();
+        tracing::warn!(
+            "other users of this host can read the HTTP tokens in {path}; keep them to yourself with chmod 600 {path}"
+        );
+    }
+    if let (Some(address), Access::Open) = (settings.http.address, &settings.http.config.access) {
+        tracing::warn!("HTTP is open: whoever reaches {address} can read and change everything");
+    }
+    if let Some(path) = settings.source.private_file().filter(|path| others_can_read(path)) {
         let path = path.display();
         tracing::warn!(
             "other users of this host can read the secret in {path}; keep it to yourself with chmod 600 {path}"
         );
     }
-    if settings.keys.is_development() {
+    if settings.identity.is_development() {
         tracing::warn!(
             "no secret: this node uses the development secret that everybody knows, and talks to this host only; make one \
              with `networkdb keygen --out secret` and give it with --secret-file secret"

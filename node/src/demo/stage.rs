@@ -10,7 +10,7 @@ use wire::NodeName;
 
 use crate::cli::failure::Failure;
 use crate::config_values::DEFAULT_HTTP_PORT;
-use crate::http::{HttpListener, HttpServer};
+use crate::http::{HttpConfig, HttpListener, HttpServer};
 use crate::{Node, NodeConfig};
 
 /// The network of the demonstration.
@@ -175,9 +175,9 @@ async fn start_node(name: &str, seeds: Vec<String>) -> Result<Node, Failure> {
 async fn start_http(node: &Node, index: usize) -> Result<(HttpServer, String), Failure> {
     let port = u16::try_from(index).map_or(0, |index| DEFAULT_HTTP_PORT + index);
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let listener = match HttpListener::bind(address(port)).await {
+    let listener = match HttpListener::bind(address(port), HttpConfig::default()).await {
         Ok(listener) => listener,
-        Err(_) => HttpListener::bind(address(0)).await.map_err(Failure::unusable)?,
+        Err(_) => HttpListener::bind(address(0), HttpConfig::default()).await.map_err(Failure::unusable)?,
     };
     let server = listener.serve(node.clone());
     let url = format!("http://{}", server.local_address());

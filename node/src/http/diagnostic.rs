@@ -29,6 +29,23 @@ pub const PATHS: [&str; 18] = [
     "/v1",
 ];
 
+/// Whether calls of `path` leave everything as it is. Whatever is not known to do so counts as changing something;
+/// following a table does: it takes a thread and memory for as long as the node runs.
+pub(super) fn only_looks(path: &str) -> bool {
+    matches!(
+        path,
+        "/" | "/help"
+            | "/ready"
+            | "/myip"
+            | "/clusterpeers"
+            | "/networkpeers"
+            | "/getentry"
+            | "/gettable"
+            | "/networkstats"
+            | "/watchedtableentries"
+    )
+}
+
 /// One diagnostic call, its parameters read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {

@@ -51,6 +51,24 @@ fn ready_and_help() {
 }
 
 #[test]
+fn what_changes_something_is_told_from_what_only_looks() {
+    let changing = PATHS.into_iter().filter(|path| *path != "/v1" && !only_looks(path)).collect::<Vec<_>>();
+    let known = [
+        "/join",
+        "/joinnetwork",
+        "/leavenetwork",
+        "/createentry",
+        "/updateentry",
+        "/deleteentry",
+        "/watchtable",
+    ];
+    assert_eq!(changing, known);
+    for path in ["/nosuch", "", "/ready/", "/%63reateentry", "/createentry/"] {
+        assert!(!only_looks(path), "{path}");
+    }
+}
+
+#[test]
 fn unknown_paths_point_to_help() {
     for path in ["/", "/nosuch", "/help/", "/Ready"] {
         assert_eq!(

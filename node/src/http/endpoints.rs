@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::Uri;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 use membership::Member;
 use tokio::sync::watch::Receiver;
 
 use super::diagnostic::{self, Call, TableCall};
+use super::guard::{self, Guard};
 use super::metrics::{Metrics, membership_counts, replication_counts};
 use super::mirror::Mirrors;
 use super::query::Query;
@@ -29,30 +29,23 @@ struct Endpoints {
     node: Node,
     mirrors: Mirrors,
     started: Instant,
-    requests: AtomicU64,
+    guard: Arc<Guard>,
 }
 
-/// All endpoints of `node`. Streams end when `stopping` becomes true; followers of tables end with the router.
+/// All endpoints of `node`, behind `guard`. Streams end when `stopping` becomes true; followers of tables end with the router.
 #[expect(clippy::disallowed_methods, reason = "this is the shell: uptime is told to people")]
-pub(super) fn router(node: Node, stopping: Receiver<bool>) -> Router {
+pub(super) fn router(node: Node, guard: Arc<Guard>, stopping: Receiver<bool>) -> Router {
     let started = Instant::now();
     let mirrors = Mirrors::new(node.tables().clone());
-    let endpoints = Arc::new(Endpoints { node: node.clone(), mirrors, started, requests: AtomicU64::new(0) });
+    let endpoints = Arc::new(Endpoints { node: node.clone(), mirrors, started, guard: guard.clone() });
     Router::new()
         .route("/metrics", get(metrics))
         // Whatever is not known is answered too, and any method is as good as GET: so does the original.
         .fallback(diagnose)
-        .with_state(endpoints.clone())
-        .nest("/v1", v1::router(node, started, stopping))
-        .layer(from_fn_with_state(endpoints, every_request))
-}
-
-async fn every_request(State(endpoints): State<Arc<Endpoints>>, request: Request, next: Next) -> Response {
-    endpoints.requests.fetch_add(1, Ordering::Relaxed);
-    let mut response = next.run(request).await;
-    // Values are anybody's bytes: no browser is to take them for a page.
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+        .with_state(endpoints)
+        .nest("/v1", v1::router(node, started, guard.clone(), stopping))
+        // The last layer is the first that a request meets.
+        .layer(from_fn_with_state(guard, guard::pass))
 }
 
 async fn diagnose(State(endpoints): State<Arc<Endpoints>>, uri: Uri) -> Response {
@@ -131,11 +124,11 @@ impl Endpoints {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             members,
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
-            requests: self.requests.load(Ordering::Relaxed),
             parts: vec![
                 ("transport", self.node.transport().statistics().iter().collect()),
                 ("membership", membership_counts(&self.node.membership_statistics())),
                 ("replication", replication),
+                ("http", self.guard.counters.iter()),
             ],
         }
     }

@@ -23,8 +23,6 @@ pub struct Metrics {
     pub members: Vec<(String, usize)>,
     /// The joined networks, sorted.
     pub networks: Vec<(String, NetworkStatistics)>,
-    /// Requests answered so far.
-    pub requests: u64,
     /// Counts of a part of the node, by the part's name.
     pub parts: Vec<(&'static str, Counts)>,
 }
@@ -76,8 +74,6 @@ impl Metrics {
                 writeln!(out, "{name}{{network=\"{}\"}} {}", escape(network), measure(statistics))?;
             }
         }
-        head(out, "networkdb_http_requests_total", "counter", "HTTP requests answered.")?;
-        writeln!(out, "networkdb_http_requests_total {}", self.requests)?;
         for (part, counts) in &self.parts {
             for (what, count) in counts {
                 let name = format!("networkdb_{part}_{what}_total");
@@ -108,8 +104,7 @@ mod tests {
             uptime_seconds: 1.5,
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
             networks: vec![("a \"b\"\\\n".into(), statistics)],
-            requests: 7,
-            parts: vec![("transport", vec![("frames_sent", 9)])],
+            parts: vec![("transport", vec![("frames_sent", 9)]), ("http", vec![("requests", 7)])],
         };
         let text = metrics.text();
         for line in [

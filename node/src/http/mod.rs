@@ -1,14 +1,22 @@
 //! What a node answers over HTTP: the original's diagnostic calls as its tools know them, `/v1` beside them, and metrics.
 
+pub mod access;
+mod client_stream;
 pub mod diagnostic;
 mod endpoints;
+mod guard;
+mod limits;
 pub mod metrics;
 pub mod mirror;
+mod origin;
 pub(crate) mod pieces;
+mod places;
 pub mod query;
 pub mod reply;
 mod server;
 pub mod v1;
 pub mod value_text;
 
+pub use guard::HttpConfig;
+pub use limits::HttpLimits;
 pub use server::{HttpListener, HttpServer, ListenError};

@@ -11,20 +11,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::access::Unprotected;
+use super::client_stream::{ClientStream, last_word};
 use super::endpoints;
+use super::guard::{Guard, HttpConfig};
+use super::limits::count;
+use super::places::{Place, Places};
 use crate::Node;
 
-/// At most this many connections are served at a time; further ones wait in the system's queue.
-const MAX_CONNECTIONS: usize = 256;
+/// At most this many of those that are turned away are told why at a time; the rest are only cut off.
+const LAST_WORDS: usize = 16;
 
-/// The head of a request must have arrived within this time.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// To whom there is no room for.
+const NO_ROOM: &str = "as many connections as may are open already; try again later";
 
-/// The most bytes of a request's head, values in the query string included.
-const HEAD_BYTES: usize = 128 << 10;
+/// To whom has begun a request and did not go on.
+const TOO_SLOW: &str = "the head of the request did not arrive in time";
 
 /// How long to wait when the system refuses another connection, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,6 +45,9 @@ pub enum ListenError {
     /// The address is none of this host's, or something else is wrong with it.
     #[error("cannot listen for HTTP on {0}: {1}; choose an address of this host with --http")]
     Unusable(SocketAddr, io::Error),
+    /// Other hosts could ask, and nobody said that they may.
+    #[error(transparent)]
+    Unprotected(#[from] Unprotected),
 }
 
 /// A port that was taken, so that nobody else gets it; nothing is answered yet.
@@ -47,24 +55,28 @@ pub enum ListenError {
 pub struct HttpListener {
     listener: TcpListener,
     local_address: SocketAddr,
+    config: HttpConfig,
 }
 
 impl HttpListener {
-    /// Takes `address`; with port 0 the system chooses one.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+    /// Takes `address`; with port 0 the system chooses one. An address that other hosts reach is refused, unless
+    /// `config` asks for tokens or says that it is open.
+    pub async fn bind(address: SocketAddr, config: HttpConfig) -> Result<Self, ListenError> {
+        config.access.check(address)?;
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => ListenError::InUse(address),
             _ => ListenError::Unusable(address, error),
         })?;
         let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
-        Ok(Self { listener, local_address })
+        Ok(Self { listener, local_address, config })
     }
 
     /// Serves the endpoints of `node` from now on.
     pub fn serve(self, node: Node) -> HttpServer {
         let (stopping, stopped) = watch::channel(false);
-        let router = endpoints::router(node, stopped.clone());
-        let serving = tokio::spawn(serve(self.listener, router, stopped));
+        let guard = Guard::new(self.config);
+        let router = endpoints::router(node, guard.clone(), stopped.clone());
+        let serving = tokio::spawn(serve(self.listener, router, guard, stopped));
         HttpServer { local_address: self.local_address, stopping, serving }
     }
 }
@@ -100,48 +112,85 @@ impl Drop for HttpServer {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    guard: Arc<Guard>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let places = Places::new(guard.limits.connections, guard.limits.connections_of_a_host());
     let graceful = GracefulShutdown::new();
     // The connections end with this task: a JoinSet aborts what it holds when it is dropped.
-    let mut connections = JoinSet::new();
+    let (mut connections, mut last_words) = (JoinSet::new(), JoinSet::new());
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
+        while last_words.try_join_next().is_some() {}
         let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((stream, caller)) => (stream, places.take(caller.ip())),
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
-            .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let connection = graceful.watch(connection);
-        connections.spawn(async move {
-            let _place = place;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke");
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection broke");
+            continue;
+        }
+        match place {
+            Some(place) => {
+                connections.spawn(serve_connection(stream, place, router.clone(), guard.clone(), &graceful));
             }
-        });
+            None => {
+                count(&guard.counters.connections_refused);
+                if last_words.len() < LAST_WORDS {
+                    last_words.spawn(last_word(stream, plain_answer("503 Service Unavailable", NO_ROOM)));
+                }
+            }
+        }
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _from) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+/// Serves one caller until either side ends it.
+fn serve_connection(
+    stream: TcpStream,
+    place: Place,
+    router: Router,
+    guard: Arc<Guard>,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<> {
+    let limits = &guard.limits;
+    let (stream, kept) = ClientStream::new(stream, limits.body_time);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = graceful.watch(connection);
+    async move {
+        let _place = place;
+        let Err(error) = connection.await else { return };
+        tracing::debug!(%error, "a connection broke");
+        if kept.is_stalled() {
+            count(&guard.counters.readers_too_slow);
+        } else if error.is_timeout() && kept.is_unanswered() {
+            count(&guard.counters.heads_too_slow);
+            kept.last_word(plain_answer("408 Request Timeout", TOO_SLOW)).await;
+        }
+    }
+}
+
+/// What is answered where no request was understood.
+fn plain_answer(status: &str, sentence: &str) -> String {
+    let length = sentence.len() + 2;
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{sentence}\r\n"
+    )
 }

@@ -1,14 +1,15 @@
 //! Tables and their entries: list, read, write, export, import.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tabledb::TableDb;
@@ -17,13 +18,8 @@ use super::import::import;
 use super::model::{EntryRecord, ImportMode, TableView, Tables};
 use super::refused::{Names, Refused};
 use super::stream::json_lines;
+use crate::http::guard::Guard;
 use crate::http::query::Query;
-
-/// No value may be longer than this in a request; the store's own limit is lower.
-const MAX_VALUE_BYTES: usize = 4 << 20;
-
-/// A value must have arrived within this time.
-const VALUE_TIME: Duration = Duration::from_secs(30);
 
 /// The header that names an entry's owner when its value is sent as it is.
 const OWNER_HEADER: &str = "x-networkdb-owner";
@@ -32,11 +28,17 @@ const OWNER_HEADER: &str = "x-networkdb-owner";
 pub(super) fn router(db: TableDb) -> Router {
     Router::new()
         .route("/networks/{network}/tables", get(list_tables))
-        .route("/networks/{network}/tables/{table}/entries", get(export_table).post(import_table))
+        .route("/networks/{network}/tables/{table}/entries", get(export_table))
         .route("/networks/{network}/tables/{table}/entries/{key}", one_entry())
         // An empty key is a key, but an empty part of a path is none.
         .route("/networks/{network}/tables/{table}/entries/", one_entry())
         .with_state(db)
+}
+
+/// The route of imports, whose bodies are read in lines, however long they are.
+pub(super) fn import_router(db: TableDb, guard: Arc<Guard>) -> Router {
+    let path = "/networks/{network}/tables/{table}/entries";
+    Router::new().route(path, post(import_table)).with_state((db, guard))
 }
 
 fn one_entry() -> MethodRouter<TableDb> {
@@ -84,7 +86,7 @@ async fn export_table(
 }
 
 async fn import_table(
-    State(db): State<TableDb>,
+    State((db, guard)): State<(TableDb, Arc<Guard>)>,
     Names((network, table)): Names<(String, String)>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -101,7 +103,8 @@ async fn import_table(
             return Err(Refused::new(StatusCode::BAD_REQUEST, sentence));
         }
     };
-    Ok(Json(import(&db, &network, &table, mode, body).await?).into_response())
+    let _place = guard.import()?;
+    Ok(Json(import(&db, &network, &table, mode, body, &guard).await?).into_response())
 }
 
 async fn show_entry(
@@ -131,20 +134,18 @@ async fn show_entry(
 async fn create_entry(
     State(db): State<TableDb>,
     Names(Place { network, table, key }): Names<Place>,
-    body: Body,
+    value: Bytes,
 ) -> Result<StatusCode, Refused> {
-    let value = value_of(body).await?;
-    db.create(&network, &table, &key, value)?;
+    db.create(&network, &table, &key, &*value)?;
     Ok(StatusCode::CREATED)
 }
 
 async fn update_entry(
     State(db): State<TableDb>,
     Names(Place { network, table, key }): Names<Place>,
-    body: Body,
+    value: Bytes,
 ) -> Result<StatusCode, Refused> {
-    let value = value_of(body).await?;
-    db.update(&network, &table, &key, value)?;
+    db.update(&network, &table, &key, &*value)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -158,20 +159,4 @@ async fn delete_entry(
 
 fn require_joined(db: &TableDb, network: &str) -> Result<(), Refused> {
     db.statistics(network).map(drop).ok_or_else(|| Refused::not_joined(network))
-}
-
-async fn value_of(body: Body) -> Result<Vec<u8>, Refused> {
-    match tokio::time::timeout(VALUE_TIME, axum::body::to_bytes(body, MAX_VALUE_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(error)) => {
-            let sentence = format_args!(
-                "the value did not arrive ({error}); at most {MAX_VALUE_BYTES} bytes are read, and the node's own limit is lower"
-            );
-            Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, sentence))
-        }
-        Err(_) => {
-            let sentence = format_args!("the value did not arrive within {} seconds", VALUE_TIME.as_secs());
-            Err(Refused::new(StatusCode::REQUEST_TIMEOUT, sentence))
-        }
-    }
 }

@@ -1,7 +1,5 @@
 //! Importing entries from JSON lines, as they arrive.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -9,35 +7,37 @@ use tabledb::{TableDb, WriteError};
 
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
 use super::refused::Refused;
+use crate::http::guard::Guard;
+use crate::http::limits::count;
 
 /// A line must fit the largest value, in base64 or with its control characters escaped, and its key.
 const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// So long may a body stall before the import is given up.
-const STALL_TIME: Duration = Duration::from_secs(30);
-
 /// At most this many failed lines are told apart.
 const MAX_ERRORS: usize = 20;
 
-/// Reads `body` line by line into a table. What was written before an error stays written.
+/// Reads `body` line by line into a table. What was written before an error stays written; a body that stalls is given up.
 pub(super) async fn import(
     db: &TableDb,
     network: &str,
     table: &str,
     mode: ImportMode,
     mut body: Body,
+    guard: &Guard,
 ) -> Result<ImportOutcome, Refused> {
     let mut import = Import { db, network, table, mode, line: 0, outcome: ImportOutcome::default() };
     let mut lines = Lines::default();
     loop {
-        let frame = tokio::time::timeout(STALL_TIME, body.frame()).await.map_err(|_| {
-            let sentence = format!("nothing arrived for {} seconds", STALL_TIME.as_secs());
+        let frame = tokio::time::timeout(guard.limits.body_time, body.frame()).await.map_err(|_| {
+            count(&guard.counters.bodies_too_slow);
+            let sentence = format!("nothing arrived for {} seconds", guard.limits.body_time.as_secs_f64());
             import.stopped(StatusCode::REQUEST_TIMEOUT, &sentence)
         })?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| import.stopped(StatusCode::BAD_REQUEST, &error.to_string()))?;
         if let Ok(bytes) = frame.into_data() {
             lines.push(&bytes, |line| import.take(line)).map_err(|TooLong| {
+                count(&guard.counters.bodies_too_large);
                 let sentence = format!("the next line has more than {MAX_LINE_BYTES} bytes");
                 import.stopped(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
             })?;
@@ -149,6 +149,7 @@ mod tests {
     use wire::{NodeId, NodeName};
 
     use super::*;
+    use crate::http::HttpConfig;
 
     fn db() -> TableDb {
         let db = TableDb::new(Config::new(NodeId::new(NodeName::new("n").unwrap(), 1))).unwrap();
@@ -157,7 +158,8 @@ mod tests {
     }
 
     async fn run(db: &TableDb, mode: ImportMode, text: &str) -> ImportOutcome {
-        import(db, "net", "tab", mode, Body::from(text.to_owned())).await.unwrap()
+        let guard = Guard::new(HttpConfig::default());
+        import(db, "net", "tab", mode, Body::from(text.to_owned()), &guard).await.unwrap()
     }
 
     #[test]

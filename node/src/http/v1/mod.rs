@@ -3,6 +3,7 @@
 mod cluster;
 mod entries;
 mod import;
+mod keys;
 pub mod model;
 mod refused;
 mod stream;
@@ -10,9 +11,11 @@ mod stream;
 mod tests;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::OriginalUri;
+use axum::extract::{DefaultBodyLimit, OriginalUri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
 use hyper::{Method, StatusCode};
@@ -21,13 +24,19 @@ use tokio::sync::watch::Receiver;
 
 pub use refused::Refused;
 
+use super::guard::{self, Guard};
 use crate::Node;
 
 /// What can be asked, as `GET /v1` tells it.
-const CALLS: [(&str, &str); 19] = [
+const CALLS: [(&str, &str); 24] = [
     ("GET /v1/node", "the node that answers"),
     ("GET /v1/members", "every known member with state, labels and when it was last seen"),
     ("POST /v1/join", "{\"seeds\":[...]}: join a cluster through these nodes"),
+    ("GET /v1/keys", "the fingerprints of what the node proves itself with, and accepts"),
+    ("POST /v1/keys", "accept more secrets; the body is like a secret file"),
+    ("PUT /v1/keys", "work with exactly the secrets in the body"),
+    ("POST /v1/keys/{fingerprint}/use", "prove itself by this secret"),
+    ("DELETE /v1/keys/{fingerprint}", "accept this secret no longer"),
     ("GET /v1/networks", "the networks of this node with counts and digests"),
     ("PUT /v1/networks/{network}", "join a network"),
     ("GET /v1/networks/{network}", "counts and digest of a network"),
@@ -47,15 +56,26 @@ const CALLS: [(&str, &str); 19] = [
 ];
 
 /// Everything below `/v1`. Streams end when `stopping` becomes true.
-pub(super) fn router(node: Node, started: Instant, stopping: Receiver<bool>) -> Router {
+///
+/// A GET never changes anything: the gate lets it pass with the right to read.
+pub(super) fn router(node: Node, started: Instant, guard: Arc<Guard>, stopping: Receiver<bool>) -> Router {
     let db = node.tables().clone();
-    Router::new()
+    let short = Router::new()
         .route("/", get(index))
+        .merge(keys::router(node.clone()))
         .merge(cluster::router(node, started))
-        .merge(entries::router(db.clone()))
-        .merge(watch::router(db, stopping))
+        .merge(entries::router(db.clone()));
+    with_short_bodies(short, guard.clone())
+        .merge(entries::import_router(db.clone(), guard.clone()))
+        .merge(watch::router(db, guard, stopping))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+}
+
+/// Routes whose bodies are read before their handlers begin.
+fn with_short_bodies(routes: Router, guard: Arc<Guard>) -> Router {
+    // Bounded already, and by a limit that can be set.
+    routes.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(guard, guard::take_body))
 }
 
 async fn index() -> Json<serde_json::Value> {

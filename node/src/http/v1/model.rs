@@ -290,6 +290,29 @@ fn spell(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
     }
 }
 
+/// What the node proves itself with, and accepts from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// `secret-file`, `certificates`, `development` (a secret that everybody knows), or `program` (whatever runs the node).
+    pub kind: String,
+    /// The file it comes from: of the secrets, or of the node's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The secrets, the node's own first; or the authorities that are accepted.
+    pub keys: Vec<KeyView>,
+}
+
+/// A secret or an authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Sixteen hexadecimal digits that stand for it, the same on all nodes.
+    pub fingerprint: String,
+    /// Whether the node proves itself by it.
+    pub primary: bool,
+    /// How many present connections are with peers that proved themselves by it.
+    pub connections: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use wire::NodeName;

@@ -63,7 +63,9 @@ impl From<WriteError> for Refused {
             WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
             WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,
             WriteError::Length { .. } => StatusCode::BAD_REQUEST,
-            WriteError::NetworkFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            WriteError::NetworkFull { .. }
+            | WriteError::TooManyTables { .. }
+            | WriteError::NetworkBytes { .. } => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error)
     }

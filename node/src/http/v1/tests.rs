@@ -1,5 +1,7 @@
 //! The calls that need nothing but tables, as a client sees them, without a socket.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt as _;
@@ -10,7 +12,15 @@ use tabledb::{Config, TableDb};
 use tokio::sync::watch::{Sender, channel};
 use wire::{NodeId, NodeName};
 
-use super::{entries, unknown, watch, wrong_method};
+use super::{entries, unknown, watch, with_short_bodies, wrong_method};
+use crate::http::guard::Guard;
+use crate::http::{HttpConfig, HttpLimits};
+
+/// Fewer than by default, so that they are soon used up.
+const WATCHES: usize = 3;
+
+/// Shorter than by default, so that it is soon over.
+const BODY_TIME: Duration = Duration::from_millis(100);
 
 struct Server {
     db: TableDb,
@@ -23,9 +33,11 @@ impl Server {
         let db = TableDb::new(Config::new(NodeId::new(NodeName::new("n1").unwrap(), 1))).unwrap();
         db.join_network("net").unwrap();
         let (stop, stopping) = channel(false);
-        let router = Router::new()
-            .merge(entries::router(db.clone()))
-            .merge(watch::router(db.clone(), stopping))
+        let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
+        let guard = Guard::new(HttpConfig { limits, ..HttpConfig::default() });
+        let router = with_short_bodies(entries::router(db.clone()), guard.clone())
+            .merge(entries::import_router(db.clone(), guard.clone()))
+            .merge(watch::router(db.clone(), guard, stopping))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
@@ -183,7 +195,7 @@ async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server(
 async fn watchers_beyond_the_limit_are_turned_away_until_one_goes() {
     let server = Server::new();
     let mut watchers = Vec::new();
-    for _ in 0..watch::MAX_WATCHERS {
+    for _ in 0..WATCHES {
         let answer = server.send(Method::GET, "/watch", "").await;
         assert_eq!(answer.status(), StatusCode::OK);
         watchers.push(answer);

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::StatusCode;
 use tabledb::{TableDb, WatchFilter};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::model::WatchRecord;
 use super::refused::Refused;
 use super::stream::json_lines;
+use crate::http::guard::{Guard, HasOwnPlace};
 use crate::http::query::{NotUtf8, Query};
-
-/// At most this many callers follow changes at a time, a thread each.
-pub(super) const MAX_WATCHERS: usize = 64;
 
 /// How soon a watcher notices that its caller is gone or the server ends.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,27 +30,23 @@ const QUIET_PAUSES: u32 = 50;
 #[derive(Clone)]
 struct Watching {
     db: TableDb,
-    places: Arc<Semaphore>,
+    guard: Arc<Guard>,
     stopping: watch::Receiver<bool>,
 }
 
 /// The route of `/watch`; its streams end when `stopping` becomes true.
-pub(super) fn router(db: TableDb, stopping: watch::Receiver<bool>) -> Router {
-    let places = Arc::new(Semaphore::new(MAX_WATCHERS));
-    Router::new().route("/watch", get(follow)).with_state(Watching { db, places, stopping })
+pub(super) fn router(db: TableDb, guard: Arc<Guard>, stopping: watch::Receiver<bool>) -> Router {
+    Router::new().route("/watch", get(follow)).with_state(Watching { db, guard, stopping })
 }
 
 async fn follow(
-    State(Watching { db, places, stopping }): State<Watching>,
+    State(Watching { db, guard, stopping }): State<Watching>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let filter = filter(&Query::parse(query.as_deref().unwrap_or_default()))
         .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))?;
-    let place = places.try_acquire_owned().map_err(|_| {
-        let sentence = format_args!("{MAX_WATCHERS} callers watch already, as many as may; try again later");
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
-    })?;
-    Ok(json_lines(move |lines| {
+    let place = guard.watch()?;
+    let lines = json_lines(move |lines| {
         let _place = place;
         let mut watch = db.watch(filter);
         let mut quiet = 0;
@@ -75,7 +70,8 @@ async fn follow(
             }
         }
         Ok(())
-    }))
+    });
+    Ok((Extension(HasOwnPlace), lines).into_response())
 }
 
 fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {

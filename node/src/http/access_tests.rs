@@ -1,0 +1,120 @@
+//! Tokens: how a file of them is read, what each allows, and where none are needed.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const READ: &str = "read-0123456789abcdefghij";
+const CHANGE: &str = "change-0123456789abcdefghij";
+
+fn tokens() -> Tokens {
+    Tokens::parse(&format!("# of the operators\n\nread {READ}\n  change\t{CHANGE}  \n")).unwrap()
+}
+
+fn access() -> Access {
+    Access::Tokens(Arc::new(TokenStore::new(tokens())))
+}
+
+#[test]
+fn each_token_allows_its_role_and_nothing_else_allows_anything() {
+    let access = access();
+    let ask = |header: &str, role| access.allow(Some(header.as_bytes()), role);
+    for (header, read, change) in [
+        (format!("Bearer {READ}"), Ok(()), Err(Denied::ReadOnly)),
+        (format!("bearer  {READ}"), Ok(()), Err(Denied::ReadOnly)),
+        (format!("Bearer {CHANGE}"), Ok(()), Ok(())),
+        (format!("Bearer {READ}x"), Err(Denied::UnknownToken), Err(Denied::UnknownToken)),
+        (format!("Bearer {}", &CHANGE[..25]), Err(Denied::UnknownToken), Err(Denied::UnknownToken)),
+        ("Bearer ".to_owned(), Err(Denied::UnknownToken), Err(Denied::UnknownToken)),
+        (format!("Basic {CHANGE}"), Err(Denied::NoToken), Err(Denied::NoToken)),
+        (CHANGE.to_owned(), Err(Denied::NoToken), Err(Denied::NoToken)),
+        (String::new(), Err(Denied::NoToken), Err(Denied::NoToken)),
+    ] {
+        assert_eq!((ask(&header, Role::Read), ask(&header, Role::Change)), (read, change), "{header}");
+    }
+    assert_eq!(access.allow(None, Role::Read), Err(Denied::NoToken));
+}
+
+#[test]
+fn without_tokens_nothing_is_asked() {
+    for access in [Access::Loopback, Access::Open] {
+        assert_eq!(access.allow(None, Role::Change), Ok(()));
+    }
+}
+
+#[test]
+fn replaced_tokens_are_refused_from_then_on() {
+    let store = Arc::new(TokenStore::new(tokens()));
+    let access = Access::Tokens(store.clone());
+    let bearer = |token: &str| format!("Bearer {token}").into_bytes();
+    let new = "another-0123456789abcdefghij";
+    store.replace(Tokens::parse(&format!("change {new}")).unwrap());
+    assert_eq!(access.allow(Some(&bearer(CHANGE)), Role::Read), Err(Denied::UnknownToken));
+    assert_eq!(access.allow(Some(&bearer(new)), Role::Change), Ok(()));
+}
+
+#[test]
+fn only_loopback_goes_without_a_word() {
+    for (address, local) in [
+        ("127.0.0.1:2000", true),
+        ("127.8.9.1:2000", true),
+        ("[::1]:2000", true),
+        ("[::ffff:127.0.0.1]:2000", true),
+        ("0.0.0.0:2000", false),
+        ("[::]:2000", false),
+        ("10.0.0.1:2000", false),
+        ("[::ffff:10.0.0.1]:2000", false),
+    ] {
+        let address = address.parse().unwrap();
+        assert_eq!(Access::Loopback.check(address).is_ok(), local, "{address}");
+        assert!(Access::Open.check(address).is_ok() && access().check(address).is_ok());
+    }
+    let error = Access::Loopback.check("0.0.0.0:2000".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("--http-token-file") && error.contains("--http-open"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_by_line_and_without_the_token() {
+    let line = format!("read {READ}\n");
+    for (text, error) in [
+        (String::new(), TokensError::None),
+        ("# nothing\n".to_owned(), TokensError::None),
+        (format!("{line}{CHANGE}\n"), TokensError::Line { line: 2 }),
+        (format!("{line}\nwrite {CHANGE}\n"), TokensError::Line { line: 3 }),
+        (format!("{line}change short\n"), TokensError::Token { line: 2 }),
+        (format!("{line}change {CHANGE} more\n"), TokensError::Token { line: 2 }),
+        (format!("change {}\n", "x".repeat(513)), TokensError::Token { line: 1 }),
+        (format!("{line}change {READ}\n"), TokensError::Twice { line: 2 }),
+        ((0..65).map(|i| format!("read {READ}{i}\n")).collect(), TokensError::TooMany),
+    ] {
+        let found = Tokens::parse(&text).unwrap_err();
+        assert_eq!(found, error, "{text}");
+        assert!(!found.to_string().contains("0123456789abcdefghij"), "{found}");
+    }
+}
+
+#[test]
+fn tokens_do_not_show() {
+    let shown = format!("{:?} {:?}", tokens(), access());
+    assert!(!shown.contains("0123456789") && !shown.contains("[1"), "{shown}");
+}
+
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "read {READ}").unwrap();
+    let read = |mode| {
+        std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+        read_token_file(file.path()).map_err(|error| error.to_string())
+    };
+    for mode in [0o400, 0o600, 0o640, 0o644] {
+        assert!(read(mode).is_ok(), "{mode:o}");
+    }
+    for mode in [0o620, 0o602, 0o666] {
+        let error = read(mode).unwrap_err();
+        assert!(error.contains("chmod 600") && !error.contains(READ), "{mode:o}: {error}");
+    }
+    let error = read_token_file(Path::new("/nowhere/tokens")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the HTTP token file /nowhere/tokens: "), "{error}");
+}

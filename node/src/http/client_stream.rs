@@ -1,0 +1,145 @@
+//! The socket of one caller, which tells afterwards what the caller was waiting for, and does not wait for ever itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// A last word must have gone out within this time.
+const LAST_WORD_TIME: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Shared {
+    stream: TcpStream,
+    /// Something of a request arrived, and nothing of an answer went out since.
+    unanswered: bool,
+    /// The caller took nothing for too long.
+    stalled: bool,
+}
+
+/// The end that is served.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    shared: Arc<Mutex<Shared>>,
+    stall_time: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+/// The end that is kept until the other one is done.
+#[derive(Debug)]
+pub(super) struct Kept(Arc<Mutex<Shared>>);
+
+impl ClientStream {
+    /// Whoever takes nothing of an answer for `stall_time` is given up.
+    pub(super) fn new(stream: TcpStream, stall_time: Duration) -> (Self, Kept) {
+        let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false }));
+        (Self { shared: shared.clone(), stall_time, waiting: None }, Kept(shared))
+    }
+
+    /// Passes on what a write came to, and gives up one that came to nothing for too long.
+    fn bounded<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.waiting = None;
+            return outcome;
+        }
+        let stall_time = self.stall_time;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(stall_time)));
+        ready!(waiting.as_mut().poll(context));
+        self.shared.lock().stalled = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Kept {
+    /// Whether part of a request is still without an answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.0.lock().unanswered
+    }
+
+    /// Whether the caller was given up because it took nothing.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.0.lock().stalled
+    }
+
+    /// Sends `text` as the end of the connection, now that nobody else does.
+    pub(super) async fn last_word(self, text: String) {
+        if let Ok(shared) = Arc::try_unwrap(self.0).map(Mutex::into_inner) {
+            last_word(shared.stream, text).await;
+        }
+    }
+}
+
+/// Sends `text` and closes. A system that closes while something arrived unread would take back what was sent, so that is
+/// waited for as well, for a moment.
+pub(super) async fn last_word(mut stream: TcpStream, text: String) {
+    let saying = async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whoever does not want to hear it goes without.
+    let _ = tokio::time::timeout(LAST_WORD_TIME, saying).await;
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut shared = self.shared.lock();
+        let before = buffer.filled().len();
+        let outcome = ready!(Pin::new(&mut shared.stream).poll_read(context, buffer));
+        shared.unanswered |= buffer.filled().len() > before;
+        Poll::Ready(outcome)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = {
+            let mut shared = self.shared.lock();
+            shared.unanswered = false;
+            Pin::new(&mut shared.stream).poll_write(context, bytes)
+        };
+        self.bounded(context, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = {
+            let mut shared = self.shared.lock();
+            shared.unanswered = false;
+            Pin::new(&mut shared.stream).poll_write_vectored(context, pieces)
+        };
+        self.bounded(context, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.shared.lock().stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.shared.lock().stream).poll_flush(context);
+        self.bounded(context, outcome)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.shared.lock().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,458 @@
+//! What the HTTP server of a real node lets through, and what it turns away: tokens, foreign pages, and bounds.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use node::http::access::{Access, TokenStore, Tokens};
+use node::http::diagnostic::PATHS;
+use node::http::{HttpConfig, HttpLimits, HttpListener, HttpServer, ListenError};
+use node::{Node, NodeConfig};
+use transport::KeySet;
+use wire::NodeName;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const READ: &str = "read-0123456789abcdefghij";
+const CHANGE: &str = "change-0123456789abcdefghij";
+
+struct Host {
+    node: Node,
+    http: HttpServer,
+}
+
+fn with_tokens() -> HttpConfig {
+    let tokens = Tokens::parse(&format!("read {READ}\nchange {CHANGE}\n")).unwrap();
+    HttpConfig { access: Access::Tokens(Arc::new(TokenStore::new(tokens))), ..HttpConfig::default() }
+}
+
+fn with_limits(limits: HttpLimits) -> HttpConfig {
+    HttpConfig { limits, ..HttpConfig::default() }
+}
+
+impl Host {
+    async fn start(config: HttpConfig) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let node_config = NodeConfig {
+            membership: membership::Config::loopback(),
+            ..NodeConfig::new(NodeName::new("gate").unwrap(), loopback, KeySet::development())
+        };
+        let node = Node::start(node_config).await.unwrap();
+        let http = HttpListener::bind(loopback, config).await.unwrap().serve(node.clone());
+        node.join_network("net").await.unwrap();
+        Self { node, http }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.http.local_address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// The answer to one request with these header lines, each ending in a line end.
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = self.connect();
+        off_the_runtime(move || {
+            stream.write_all(request.as_bytes()).unwrap();
+            read_answer(&mut stream)
+        })
+        .await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", "").await
+    }
+
+    async fn counter(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics").await.body;
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(&format!("networkdb_http_{name}_total ")));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+    }
+
+    async fn end(self) {
+        self.http.shutdown(Duration::from_secs(1)).await;
+        self.node.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// What comes until the other side closes.
+fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?} is no answer"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+/// Every call that the node itself knows: method, path, and whether it changes something.
+async fn calls(host: &Host) -> Vec<(String, String, bool)> {
+    let index = host.ask("GET", "/v1", &bearer(READ), "").await;
+    let index: serde_json::Value = serde_json::from_str(&index.body).unwrap();
+    let listed = index["calls"].as_array().unwrap().iter().map(|call| {
+        let (method, path) = call["call"].as_str().unwrap().split_once(' ').unwrap();
+        let path = path.split('?').next().unwrap().replace(['{', '}'], "");
+        (method.to_owned(), path, method != "GET")
+    });
+    let changing = [
+        "/join",
+        "/joinnetwork",
+        "/leavenetwork",
+        "/createentry",
+        "/updateentry",
+        "/deleteentry",
+        "/watchtable",
+    ];
+    let diagnostic = PATHS.into_iter().flat_map(|path| {
+        ["GET", "POST", "OPTIONS", "HEAD"]
+            .map(|method| (method.to_owned(), path.to_owned(), changing.contains(&path)))
+    });
+    let diagnostic = diagnostic.filter(|(_, path, _)| path != "/v1");
+    listed.chain(diagnostic).collect()
+}
+
+fn bearer(token: &str) -> String {
+    format!("host: node.example\r\nauthorization: Bearer {token}\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_takes_the_token_of_its_role() {
+    let host = Host::start(with_tokens()).await;
+    let calls = calls(&host).await;
+    assert!(calls.len() > 80, "{}", calls.len());
+    for (method, path, changes) in calls {
+        let status = async |headers: &str| host.ask(&method, &path, headers, "").await.status;
+        let what = format!("{method} {path}");
+        assert_eq!(status("").await, 401, "{what} without a token");
+        assert_eq!(status(&bearer("not-0123456789abcdefghij")).await, 401, "{what} with an unknown token");
+        if changes {
+            assert_eq!(status(&bearer(READ)).await, 403, "{what} with the token for reading");
+        } else if path != "/v1/watch" {
+            assert!(![401, 403].contains(&status(&bearer(READ)).await), "{what} with the token for reading");
+        }
+        // Watches do not end by themselves.
+        if path != "/v1/watch" {
+            assert!(
+                ![401, 403].contains(&status(&bearer(CHANGE)).await),
+                "{what} with the token for changing"
+            );
+        }
+    }
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_token_is_told_what_is_wanted_and_changes_nothing() {
+    let host = Host::start(with_tokens()).await;
+    let create = "/createentry?unsafe&nid=net&tname=t&key=k&value=v";
+    let answer = host.get(create).await;
+    assert_eq!((answer.status, answer.head.contains("www-authenticate: bearer")), (401, true), "{answer:?}");
+    assert!(answer.body.starts_with("FAIL\nError: this node asks for a token"), "{answer:?}");
+    let answer = host.ask("GET", create, &bearer(READ), "").await;
+    assert_eq!(answer.body, "FAIL\nError: this token is for reading; the call takes one for changing");
+    let answer = host.ask("POST", "/v1/networks/net/tables/t/entries/k", &bearer(READ), "v").await;
+    assert_eq!(
+        answer.body, r#"{"error":"this token is for reading; the call takes one for changing"}"#,
+        "{answer:?}"
+    );
+    assert!(host.node.tables().get("net", "t", "k").is_none());
+    let answer = host.ask("GET", create, &bearer(CHANGE), "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    assert!(host.node.tables().get("net", "t", "k").is_some());
+    let metrics = host.ask("GET", "/metrics", &bearer(READ), "").await.body;
+    for line in ["networkdb_http_unauthorized_total 1", "networkdb_http_forbidden_total 2"] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    host.end().await;
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_is_not_bound_without_a_word() {
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let refused = HttpListener::bind(everywhere, HttpConfig::default()).await.unwrap_err();
+    assert!(matches!(refused, ListenError::Unprotected(_)), "{refused}");
+    let open = HttpConfig { access: Access::Open, ..HttpConfig::default() };
+    assert!(HttpListener::bind(everywhere, open).await.is_ok());
+    assert!(HttpListener::bind(everywhere, with_tokens()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_gets_nothing_done() {
+    let host = Host::start(HttpConfig::default()).await;
+    let port = host.http.local_address().port();
+    let create = "/createentry?unsafe&nid=net&tname=t&key=k&value=v";
+    let browser = format!("host: 127.0.0.1:{port}\r\nuser-agent: Mozilla/5.0\r\n");
+    for (method, path) in [
+        ("GET", create),
+        ("OPTIONS", create),
+        ("POST", create),
+        ("GET", "/leavenetwork?nid=net"),
+        ("GET", "/join?members=127.0.0.1:1"),
+        ("POST", "/v1/networks/net/tables/t/entries/k"),
+        ("DELETE", "/v1/networks/net"),
+    ] {
+        for tells in [
+            "origin: http://evil.example\r\n",
+            "origin: null\r\n",
+            "sec-fetch-site: cross-site\r\n",
+            "sec-fetch-site: same-site\r\n",
+            "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n",
+            "referer: http://evil.example/\r\n",
+            "",
+        ] {
+            let answer = host.ask(method, path, &format!("{browser}{tells}"), "v").await;
+            assert_eq!(answer.status, 403, "{method} {path} {tells}: {answer:?}");
+        }
+    }
+    assert_eq!(host.counter("foreign_page").await, 49);
+    assert!(host.node.tables().get("net", "t", "k").is_none());
+    assert_eq!(host.node.tables().networks(), ["net"]);
+    // The same calls from a terminal, and from what people type into a browser themselves.
+    let answer =
+        host.ask("GET", create, &format!("host: 127.0.0.1:{port}\r\nuser-agent: curl/8.5.0\r\n"), "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    let typed = format!("{browser}sec-fetch-site: none\r\nsec-fetch-mode: navigate\r\n");
+    let answer = host.ask("GET", "/deleteentry?nid=net&tname=t&key=k", &typed, "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_name_that_points_here_gets_nothing() {
+    let config = HttpConfig { names: vec!["db.example".to_owned()], ..HttpConfig::default() };
+    let host = Host::start(config).await;
+    let port = host.http.local_address().port();
+    for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        // To the browser this is the page's own origin.
+        let same =
+            format!("host: {name}:{port}\r\norigin: http://{name}:{port}\r\nsec-fetch-site: same-origin\r\n");
+        for path in ["/gettable?nid=net&tname=t", "/leavenetwork?nid=net", "/v1/node", "/metrics"] {
+            let answer = host.ask("GET", path, &same, "").await;
+            assert_eq!(answer.status, 403, "{path}: {answer:?}");
+            assert!(answer.body.contains("--http-name"), "{answer:?}");
+        }
+    }
+    let answer =
+        host.ask("GET", &format!("http://evil.example:{port}/v1/node"), "host: localhost\r\n", "").await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert_eq!(host.counter("foreign_host").await, 13);
+    for name in ["localhost", "127.0.0.1", "[::1]", "db.example", "DB.example."] {
+        let answer = host.ask("GET", "/ready", &format!("host: {name}:{port}\r\n"), "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "OK\nOK"), "{name}");
+    }
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_bounded_in_size_and_time_on_every_route() {
+    let limits =
+        HttpLimits { body_bytes: 1000, body_time: Duration::from_millis(200), ..HttpLimits::default() };
+    let host = Host::start(with_limits(limits)).await;
+    let entry = "/v1/networks/net/tables/t/entries/k";
+    assert_eq!(host.ask("POST", entry, "", &"v".repeat(1000)).await.status, 201);
+    for (method, path) in [("PUT", entry), ("POST", "/v1/join"), ("PUT", "/v1/networks/other")] {
+        let send = async |said: &str, body: &str| {
+            let request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{said}\r\n\r\n{body}");
+            let mut stream = host.connect();
+            off_the_runtime(move || {
+                stream.write_all(request.as_bytes()).unwrap();
+                read_answer(&mut stream)
+            })
+            .await
+        };
+        let announced = send("content-length: 1001", "").await;
+        assert_eq!(announced.status, 413, "{path}: {announced:?}");
+        assert!(announced.body.contains("1000 bytes"), "{announced:?}");
+        let piecewise = send("transfer-encoding: chunked", &format!("3e9\r\n{}\r\n", "v".repeat(1001))).await;
+        assert_eq!(piecewise.status, 413, "{path}: {piecewise:?}");
+        let slow = send("content-length: 10", "v").await;
+        assert_eq!(slow.status, 408, "{path}: {slow:?}");
+        assert!(slow.body.contains("0.2 seconds"), "{slow:?}");
+    }
+    assert_eq!(host.counter("bodies_too_large").await, 6);
+    assert_eq!(host.counter("bodies_too_slow").await, 3);
+    assert_eq!(host.node.tables().networks(), ["net"]);
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_come_is_not_waited_for() {
+    let limits = HttpLimits { head_time: Duration::from_millis(200), ..HttpLimits::default() };
+    let host = Host::start(with_limits(limits)).await;
+    // Byte after byte, so that something always arrives.
+    let mut dripping = host.connect();
+    let answer = off_the_runtime(move || {
+        let mut other = dripping.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for byte in b"GET /ready HTTP/1.1\r\nx-slow: ".iter().chain(std::iter::repeat_n(&b'x', 1000)) {
+                if other.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let mut answer = [0; 1000];
+        let length = dripping.read(&mut answer).unwrap();
+        let _ = dripping.shutdown(Shutdown::Both);
+        String::from_utf8(answer[..length].to_vec()).unwrap()
+    })
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("did not arrive in time"), "{answer}");
+    assert_eq!(host.counter("heads_too_slow").await, 1);
+    // Whoever says nothing at all is only hung up on.
+    let mut silent = host.connect();
+    assert_eq!(off_the_runtime(move || silent.read(&mut [0; 10]).unwrap()).await, 0);
+    let mut idle = host.connect();
+    let answer = off_the_runtime(move || {
+        idle.write_all(b"GET /ready HTTP/1.1\r\n\r\n").unwrap();
+        read_answer(&mut idle)
+    })
+    .await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "OK\nOK"));
+    assert_eq!(host.counter("heads_too_slow").await, 1);
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_told_so_until_one_goes() {
+    let host = Host::start(with_limits(HttpLimits { connections: 3, ..HttpLimits::default() })).await;
+    let mut held = (0..3).map(|_| host.connect()).collect::<Vec<_>>();
+    let mut fourth = host.connect();
+    let answer = off_the_runtime(move || read_answer(&mut fourth)).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("as many connections as may"), "{answer:?}");
+    held.pop();
+    for _ in 0..1000 {
+        let mut next = host.connect();
+        let answer = off_the_runtime(move || {
+            // It may be turned away before it has said anything.
+            let _ = next.write_all(b"GET /metrics HTTP/1.1\r\nconnection: close\r\n\r\n");
+            read_answer(&mut next)
+        })
+        .await;
+        if answer.status == 200 {
+            assert!(!answer.body.contains("networkdb_http_connections_refused_total 0\n"), "{answer:?}");
+            return host.end().await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("five seconds after a connection went its place is still taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_beyond_the_limit_are_told_so_and_watches_do_not_count() {
+    let limits = HttpLimits { requests: 2, watches: 2, ..HttpLimits::default() };
+    let host = Host::start(with_limits(limits)).await;
+    let open = async |request: &'static str| {
+        let mut stream = host.connect();
+        off_the_runtime(move || {
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .await
+    };
+    // Two watches are under way: each has sent its head.
+    host.node.tables().create("net", "t", "k", b"v".as_slice()).unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..2 {
+        let mut watch = open("GET /v1/watch HTTP/1.1\r\n\r\n").await;
+        let mut head = [0; 12];
+        let (watch, head) = off_the_runtime(move || {
+            watch.read_exact(&mut head).unwrap();
+            (watch, head)
+        })
+        .await;
+        assert_eq!(&head, b"HTTP/1.1 200");
+        watches.push(watch);
+    }
+    let third = host.get("/v1/watch").await;
+    assert_eq!(third.status, 503, "{third:?}");
+    assert!(third.body.contains("2 watches are under way"), "{third:?}");
+    assert_eq!(host.get("/ready").await.status, 200);
+    // Two requests whose bodies do not come.
+    let waiting = "POST /v1/networks/net/tables/t/entries/x HTTP/1.1\r\ncontent-length: 5\r\n\r\n";
+    let _waiting = (open(waiting).await, open(waiting).await);
+    let mut answer = host.get("/ready").await;
+    for _ in 0..1000 {
+        if answer.status == 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        answer = host.get("/ready").await;
+    }
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
+    assert_eq!(answer.body, "FAIL\nError: 2 requests are under way already, as many as may; try again later");
+    drop(_waiting);
+    for _ in 0..1000 {
+        if host.get("/ready").await.status == 200 {
+            assert!(host.counter("requests_refused").await > 0);
+            assert_eq!(host.counter("watches_refused").await, 1);
+            return host.end().await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("five seconds after two requests broke their places are still taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imports_leave_room_for_what_is_short() {
+    let host = Host::start(with_limits(HttpLimits { requests: 4, ..HttpLimits::default() })).await;
+    let import = "POST /v1/networks/net/tables/t/entries HTTP/1.1\r\ncontent-length: 100\r\n\r\n{\"key\":\"a\",\"value\":\"1\"}\n";
+    let mut first = host.connect();
+    let _first = off_the_runtime(move || {
+        first.write_all(import.as_bytes()).unwrap();
+        first
+    })
+    .await;
+    while host.node.tables().get("net", "t", "a").is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = host.ask("POST", "/v1/networks/net/tables/t/entries", "", "{}").await;
+    assert_eq!(second.status, 503, "{second:?}");
+    assert!(second.body.contains("1 imports are under way"), "{second:?}");
+    assert_eq!(host.counter("imports_refused").await, 1);
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_does_not_take_the_answer_is_given_up() {
+    let limits = HttpLimits { body_time: Duration::from_millis(200), requests: 1, ..HttpLimits::default() };
+    let host = Host::start(with_limits(limits)).await;
+    // More than the buffers of two sockets hold.
+    for index in 0..64 {
+        host.node.tables().create("net", "t", &format!("{index}"), vec![b'x'; 1 << 20]).unwrap();
+    }
+    let mut deaf = host.connect();
+    let _deaf = off_the_runtime(move || {
+        deaf.write_all(b"GET /v1/networks/net/tables/t/entries HTTP/1.1\r\n\r\n").unwrap();
+        deaf.read_exact(&mut [0; 12]).unwrap();
+        deaf
+    })
+    .await;
+    assert_eq!(host.get("/ready").await.status, 503, "the only place is taken");
+    for _ in 0..1000 {
+        if host.get("/ready").await.status == 200 {
+            assert_eq!(host.counter("readers_too_slow").await, 1);
+            return host.end().await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the place of a caller who takes nothing is still taken");
+}
