@@ -14,10 +14,24 @@ pub struct Limits {
     pub key_bytes: usize,
     /// The largest value, in bytes. Default 1 MiB, at most 3 MiB.
     pub value_bytes: usize,
-    /// The most networks this node may be on. Default 4,096.
+    /// The most networks this node, or any other as its list says, may be on. The same on all nodes of a cluster. Default
+    /// 4,096.
     pub networks: usize,
+    /// The most attachments, of all nodes to all networks, that are known. Default 1,000,000.
+    pub attachments: usize,
+    /// The most tables in one network. Default 65,536.
+    pub tables: usize,
     /// The most entries, tombstones included, in one network. Default 10,000,000.
     pub entries: usize,
+    /// The most bytes of keys and values in one network. Default 4 GiB.
+    pub bytes: usize,
+    /// The most pieces into which what was seen of one node's writes on one network may be torn: a node that missed nothing
+    /// has one. Default 65,536.
+    pub ranges: usize,
+    /// The most datagrams that wait for membership to tell of the lives they are about. Default 256.
+    pub parked: usize,
+    /// The most exchanges that peers may have begun at a time; one peer may have a quarter of them. Default 128.
+    pub sessions: usize,
     /// The most changes that wait for one watcher before it has to start over. Default 8,192.
     pub watch_queue: usize,
 }
@@ -37,7 +51,13 @@ impl Default for Limits {
             key_bytes: 1024,
             value_bytes: 1 << 20,
             networks: 4096,
+            attachments: 1_000_000,
+            tables: 65_536,
             entries: 10_000_000,
+            bytes: 4 << 30,
+            ranges: 65_536,
+            parked: 256,
+            sessions: 128,
             watch_queue: 8192,
         }
     }
@@ -96,8 +116,18 @@ impl Config {
         check("limits.key_bytes", keys.to_string(), "1 to 65,536", (1..=65_536).contains(&keys))?;
         let values = limits.value_bytes;
         check("limits.value_bytes", values.to_string(), "0 to 3 MiB", values <= MAX_VALUE_BYTES)?;
-        check("limits.networks", limits.networks.to_string(), "1 or more", limits.networks > 0)?;
-        check("limits.entries", limits.entries.to_string(), "1 or more", limits.entries > 0)?;
+        for (setting, found, least, allowed) in [
+            ("limits.networks", limits.networks, 1, "1 or more"),
+            ("limits.attachments", limits.attachments, 1, "1 or more"),
+            ("limits.tables", limits.tables, 1, "1 or more"),
+            ("limits.entries", limits.entries, 1, "1 or more"),
+            ("limits.bytes", limits.bytes, 1, "1 or more"),
+            ("limits.ranges", limits.ranges, 16, "16 or more"),
+            ("limits.parked", limits.parked, 1, "1 or more"),
+            ("limits.sessions", limits.sessions, 4, "4 or more"),
+        ] {
+            check(setting, found.to_string(), allowed, found >= least)?;
+        }
         let queue = limits.watch_queue;
         check("limits.watch_queue", queue.to_string(), "1 to 16,777,216", (1..=1 << 24).contains(&queue))
     }

@@ -24,6 +24,10 @@ pub struct NetworkStatistics {
     pub hidden: usize,
     /// Deletes still remembered.
     pub tombstones: usize,
+    /// Tables with entries, hidden ones and remembered deletes included.
+    pub tables: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
     /// News waiting for its first sending.
     pub queue_length: usize,
     /// Nodes on the network that are alive, this one included.

@@ -61,6 +61,24 @@ pub enum WriteError {
         /// The limit in force.
         limit: usize,
     },
+    /// The network holds as many tables as its limit allows, and the one asked for is not among them.
+    #[error("network {network} holds {limit} tables, its limit; empty some or raise the limit")]
+    TooManyTables {
+        /// The network asked for.
+        network: String,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The keys and values of the network would have more bytes than its limit allows.
+    #[error(
+        "network {network} may hold {limit} bytes of keys and values, and this would be more; delete some or raise the limit"
+    )]
+    NetworkBytes {
+        /// The network asked for.
+        network: String,
+        /// The limit in force.
+        limit: usize,
+    },
 }
 
 /// Why a network was not joined.

@@ -55,7 +55,7 @@ use network::{Arrival, Network};
 use owners::Owners;
 use ranges::digest_bytes;
 use session::Session;
-use timing::{MAX_OPENED_SESSIONS, MAX_PARKED, PARKED_FOR, RETRY, UNLISTED_GRACE};
+use timing::{MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ impl Replica {
     /// An empty replica, on no network.
     pub fn new(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         config.validate()?;
-        let owners = Owners::new(config.node.clone());
+        let owners = Owners::new(config.node.clone(), &config.limits);
         let common = Common {
             clock: Clock::new(origin.now, origin.wall_clock),
             rng: ChaCha8Rng::seed_from_u64(origin.seed),
@@ -209,6 +209,8 @@ impl Replica {
             entries,
             hidden,
             tombstones,
+            tables: network.store.view().table_count(),
+            bytes: network.store.bytes(),
             queue_length: network.queue_length(),
             peers: self.network_peers(&network.name).len(),
             digest: network.store.visible_digest(),
@@ -323,6 +325,9 @@ impl Replica {
                 }
                 if heads.iter().any(|head| self.common.owners.is_behind(head)) {
                     self.want_lists(from);
+                }
+                for head in heads {
+                    self.check_author(&head.owner, head.version);
                 }
             }
         }
@@ -499,7 +504,9 @@ impl Replica {
             let stream = StreamId(self.next_stream);
             let full = self.opened >= MAX_OPENED_SESSIONS;
             let Some(network) = find(&mut self.networks, &self.by_name, &request.network) else { continue };
-            if full {
+            // It may have left the network since.
+            let gone = !self.common.owners.is_member(request.peer.as_str(), &request.network);
+            if full || gone {
                 if request.kind == SessionKind::Full {
                     network.comparison_failed(&mut self.common, now);
                 }
@@ -596,7 +603,7 @@ impl Replica {
     }
 
     fn park(&mut self, from: &NodeName, bytes: &[u8], now: Instant) {
-        if self.parked.len() >= MAX_PARKED {
+        if self.parked.len() >= self.common.config.limits.parked {
             self.parked.pop_front();
             self.common.counters.refuse(Refusal::UnknownLife);
         }

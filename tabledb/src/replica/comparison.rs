@@ -13,6 +13,7 @@ use super::network::{Applied, Network};
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
 use super::store::Store;
+use super::timing::MAX_NAMED;
 use super::view::Slot;
 
 /// Spans asked about in one frame.
@@ -144,6 +145,9 @@ impl Session {
                             return Err(SessionError::Ranges);
                         }
                         if live_digest(&network.store, slot, span.low, span.high) != theirs {
+                            if self.comparison.wanted.len() >= MAX_NAMED {
+                                return Err(SessionError::TooMany("spans"));
+                            }
                             self.comparison.wanted.push_back((slot, span.low, span.high));
                         }
                     }

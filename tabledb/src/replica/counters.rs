@@ -10,6 +10,11 @@ pub(crate) enum Refusal {
     FutureTime,
     TooLong,
     NetworkFull,
+    TooManyTables,
+    TooManyBytes,
+    Torn,
+    ListTooLong,
+    NotAuthor,
     UnexpectedFrame,
     Busy,
 }
@@ -85,6 +90,17 @@ counters! {
     refused_too_long,
     /// Events beyond the entry limit of a network.
     refused_full,
+    /// Events beyond the table limit of a network.
+    refused_tables,
+    /// Events beyond the byte limit of a network.
+    refused_bytes,
+    /// Events and ranges that would tear what was seen of an attachment into too many pieces.
+    refused_torn,
+    /// Lists of networks with more of them, or longer names, than are allowed, or that would be too many in all.
+    refused_lists,
+    /// Words that only their author may say, from somebody else: another node's list in the place of the sender's own, and
+    /// lists in this node's name that it never issued.
+    refused_not_author,
     /// Frames out of turn.
     refused_unexpected,
     /// Sessions beyond the limit.
@@ -101,6 +117,11 @@ impl Counters {
             Refusal::FutureTime => &mut self.refused_future,
             Refusal::TooLong => &mut self.refused_too_long,
             Refusal::NetworkFull => &mut self.refused_full,
+            Refusal::TooManyTables => &mut self.refused_tables,
+            Refusal::TooManyBytes => &mut self.refused_bytes,
+            Refusal::Torn => &mut self.refused_torn,
+            Refusal::ListTooLong => &mut self.refused_lists,
+            Refusal::NotAuthor => &mut self.refused_not_author,
             Refusal::UnexpectedFrame => &mut self.refused_unexpected,
             Refusal::Busy => &mut self.refused_busy,
         };

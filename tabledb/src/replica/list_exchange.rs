@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use wire::NodeName;
 
 use super::common::Common;
+use super::counters::Refusal;
 use super::message::{Frame, List, ListHead};
 use super::session::{Outcome, Session, SessionError};
 
@@ -18,6 +19,7 @@ const NETWORKS_PER_FRAME: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct ListExchange {
     told: BTreeSet<NodeName>,
+    answered: bool,
     /// Lists that the opener knows less of.
     behind: Vec<NodeName>,
     /// Lists that we know less of.
@@ -41,8 +43,12 @@ impl Session {
     ) -> Result<(), SessionError> {
         let opener = self.opened_here;
         match frame {
-            Frame::ListHeads { heads, last } if !opener => {
+            Frame::ListHeads { heads, last } if !opener && !self.list_exchange.answered => {
                 for head in &heads {
+                    if common.owners.is_forged(&head.owner, head.version) {
+                        common.counters.refuse(Refusal::NotAuthor);
+                        common.report_taken_generation();
+                    }
                     self.compare_head(head, common);
                 }
                 if last {
@@ -64,7 +70,8 @@ impl Session {
 
     fn compare_head(&mut self, head: &ListHead, common: &Common) {
         let exchange = &mut self.list_exchange;
-        if !exchange.told.insert(head.owner.name.clone()) {
+        // Names that nobody has told us of are not remembered: there could be any number of them.
+        if !common.owners.knows(&head.owner.name) || !exchange.told.insert(head.owner.name.clone()) {
             return;
         }
         if common.owners.is_ahead(head) {
@@ -76,6 +83,7 @@ impl Session {
 
     fn answer_heads(&mut self, common: &Common) {
         let exchange = std::mem::take(&mut self.list_exchange);
+        self.list_exchange.answered = true;
         let untold = common.owners.list_heads().into_iter().map(|head| head.owner.name);
         let untold = untold.filter(|name| !exchange.told.contains(name));
         let names: Vec<NodeName> = exchange.behind.into_iter().chain(untold).collect();

@@ -3,16 +3,26 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use wire::NodeName;
+use wire::{NodeId, NodeName};
 
+use super::counters::Refusal;
 use super::message::{List, SessionKind};
+use super::owners::Update;
 use super::timing::STILLNESS;
 use super::{Replica, Stream};
 
 impl Replica {
     /// Takes a list in. True if it was news.
     pub(super) fn handle_list(&mut self, list: &List, now: Instant) -> bool {
-        let Some(former) = self.common.owners.update(list) else { return false };
+        self.check_author(&list.owner, list.version);
+        let former = match self.common.owners.update(list) {
+            Update::Taken(former) => former,
+            Update::Known => return false,
+            Update::TooLong => {
+                self.common.counters.refuse(Refusal::ListTooLong);
+                return false;
+            }
+        };
         let listed = list.networks.iter().map(|(name, _)| name.as_str());
         let named: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
         for at in 0..self.networks.len() {
@@ -24,6 +34,15 @@ impl Replica {
             }
         }
         true
+    }
+
+    /// Somebody knows a list of ours that we never wrote: an earlier process bore our generation, or somebody forges. Those who
+    /// believed it would not take our own for news: a later life begins a new count.
+    pub(super) fn check_author(&mut self, owner: &NodeId, version: u64) {
+        if self.common.owners.is_forged(owner, version) {
+            self.common.counters.refuse(Refusal::NotAuthor);
+            self.common.report_taken_generation();
+        }
     }
 
     pub(super) fn announce_own_list(&mut self, now: Instant) {

@@ -14,7 +14,7 @@ use wire::{NodeId, NodeName, StreamId};
 use super::common::{Common, SessionRequest};
 use super::message::SessionKind;
 use super::news::{Item, News};
-use super::store::{Dot, Store, Visibility, Write};
+use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{
     COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE, MISSING_GRACE, RETRY,
     STILLNESS,
@@ -247,11 +247,19 @@ impl Network {
             Operation::Create(value) | Operation::Update(value) => Body::Live(value),
             Operation::Delete => Body::Tombstone { expires: Box::new(now + common.config.reap_time) },
         };
-        if present.is_none() && self.store.records() >= common.config.limits.entries {
-            return Err(WriteError::NetworkFull {
-                network: self.name.to_string(),
-                limit: common.config.limits.entries,
-            });
+        let limits = &common.config.limits;
+        let network = || self.name.to_string();
+        match self.store.lacks_room(found.as_ref(), key, &body, limits) {
+            None => {}
+            Some(Full::Entries) => {
+                return Err(WriteError::NetworkFull { network: network(), limit: limits.entries });
+            }
+            Some(Full::Tables) => {
+                return Err(WriteError::TooManyTables { network: network(), limit: limits.tables });
+            }
+            Some(Full::Bytes) => {
+                return Err(WriteError::NetworkBytes { network: network(), limit: limits.bytes });
+            }
         }
         let bytes = news_bytes(table_name, key, &body);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
@@ -566,7 +574,12 @@ impl Network {
         self.anti_entropy_at = now + interval.mul_f64(common.rng.random_range(0.75..1.25));
     }
 
+    /// Has a session opened. A network's tables, and who holds what of them, go to its members only: whoever else it was
+    /// to be opened with gets nothing.
     fn request(&mut self, kind: SessionKind, peer: NodeName, slots: BTreeSet<Slot>, common: &mut Common) {
+        if !common.owners.is_member(peer.as_str(), &self.name) {
+            return;
+        }
         common.requests.push_back(SessionRequest {
             kind,
             network: self.name.clone(),

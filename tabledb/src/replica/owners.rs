@@ -7,6 +7,7 @@ use wire::{NodeId, NodeName};
 
 use super::message::{List, ListHead};
 use super::ranges::{digest_bytes, mix};
+use crate::Limits;
 
 /// What membership and the owner itself have said about a node.
 #[derive(Debug, Clone)]
@@ -17,6 +18,26 @@ pub(crate) struct Owner {
     pub(crate) list_version: u64,
     /// Network to epoch.
     pub(crate) networks: BTreeMap<Arc<str>, u64>,
+    /// Networks that it has said itself, to us, that it is on, since epochs that the list does not reach yet. What others say
+    /// of it makes its writes known, but gets it nothing.
+    own_word: BTreeMap<Arc<str>, u64>,
+}
+
+impl Owner {
+    fn is_on(&self, network: &str) -> bool {
+        self.networks.contains_key(network) || self.own_word.contains_key(network)
+    }
+}
+
+/// What became of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// It is news; these networks were on the former one.
+    Taken(BTreeMap<Arc<str>, u64>),
+    /// It is not, or not yet.
+    Known,
+    /// It is longer than may be.
+    TooLong,
 }
 
 /// Whether an attachment named by a peer may be spoken of.
@@ -43,13 +64,22 @@ pub(crate) struct Owners {
     networks: BTreeMap<Arc<str>, u64>,
     others: BTreeMap<NodeName, Owner>,
     early_lists: BTreeMap<NodeName, List>,
+    /// How many networks are on all lists together, the early ones included.
+    listed: usize,
+    max_listed: usize,
+    max_networks: usize,
+    max_name: usize,
     /// The digest of all versions, until one changes.
     digest: Option<u64>,
 }
 
 impl Owners {
-    pub(crate) fn new(me: NodeId) -> Self {
+    pub(crate) fn new(me: NodeId, limits: &Limits) -> Self {
         Self {
+            listed: 0,
+            max_listed: limits.attachments,
+            max_networks: limits.networks,
+            max_name: limits.name_bytes,
             me,
             list_version: 1,
             networks: BTreeMap::new(),
@@ -105,11 +135,18 @@ impl Owners {
     /// Takes up a life that membership says is alive. The caller has ended the attachments of an earlier one. Returns
     /// its list, if that came first.
     pub(crate) fn admit(&mut self, life: &NodeId) -> Option<List> {
-        let owner =
-            Owner { generation: life.generation, alive: true, list_version: 0, networks: BTreeMap::new() };
+        let owner = Owner {
+            generation: life.generation,
+            alive: true,
+            list_version: 0,
+            networks: BTreeMap::new(),
+            own_word: BTreeMap::new(),
+        };
         self.digest = None;
-        self.others.insert(life.name.clone(), owner);
+        let former = self.others.insert(life.name.clone(), owner);
+        self.listed -= former.map_or(0, |former| former.networks.len());
         let early = self.early_lists.remove(&life.name)?;
+        self.listed -= early.networks.len();
         (early.owner.generation == life.generation).then_some(early)
     }
 
@@ -122,43 +159,85 @@ impl Owners {
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Owner> {
         self.digest = None;
-        self.others.remove(name)
+        let removed = self.others.remove(name);
+        self.listed -= removed.as_ref().map_or(0, |removed| removed.networks.len());
+        removed
     }
 
-    /// Takes a list in if it is news. Returns the networks that were on the former list, or `None` if it is not.
-    pub(crate) fn update(&mut self, list: &List) -> Option<BTreeMap<Arc<str>, u64>> {
+    /// A node has said itself, on a stream of its own, that it is on a network since this epoch: as good as its list, which
+    /// may be on the way. From then on it counts, and is shown, as a member.
+    pub(crate) fn note_own_word(&mut self, name: &str, network: Arc<str>, epoch: u64) {
+        if let Some(owner) = self.others.get_mut(name)
+            && epoch > owner.list_version
+        {
+            owner.own_word.insert(network, epoch);
+        }
+    }
+
+    /// Whether `name` is on `network` by its own word, be it alive or not: whether it may get anything of it.
+    pub(crate) fn is_member(&self, name: &str, network: &str) -> bool {
+        self.others.get(name).is_some_and(|owner| owner.is_on(network))
+    }
+
+    /// Whether it is ourselves, or somebody that membership has told of.
+    pub(crate) fn knows(&self, name: &NodeName) -> bool {
+        *name == self.me.name || self.others.contains_key(name)
+    }
+
+    /// Whether somebody claims more of our own list than we ever wrote.
+    pub(crate) fn is_forged(&self, owner: &NodeId, version: u64) -> bool {
+        *owner == self.me && version > self.list_version
+    }
+
+    /// Takes a list in if it is news.
+    pub(crate) fn update(&mut self, list: &List) -> Update {
+        let name = 1..=self.max_name;
+        if list.networks.len() > self.max_networks
+            || list.networks.iter().any(|(network, _)| !name.contains(&network.len()))
+        {
+            return Update::TooLong;
+        }
+        let room = self.max_listed.saturating_sub(self.listed);
         let Some(owner) = self.others.get_mut(&list.owner.name) else {
-            self.keep_early(list);
-            return None;
+            return self.keep_early(list, room);
         };
         if list.owner.generation > owner.generation {
-            self.keep_early(list);
-            return None;
+            return self.keep_early(list, room);
         }
         if list.owner.generation < owner.generation || list.version <= owner.list_version {
-            return None;
+            return Update::Known;
+        }
+        if list.networks.len() > room + owner.networks.len() {
+            return Update::TooLong;
         }
         self.digest = None;
         owner.list_version = list.version;
-        let networks = list.networks.iter().map(|(name, epoch)| (name.as_str().into(), *epoch)).collect();
-        Some(std::mem::replace(&mut owner.networks, networks))
+        owner.own_word.retain(|_, epoch| *epoch > list.version);
+        let networks: BTreeMap<Arc<str>, u64> =
+            list.networks.iter().map(|(name, epoch)| (name.as_str().into(), *epoch)).collect();
+        self.listed += networks.len();
+        let former = std::mem::replace(&mut owner.networks, networks);
+        self.listed -= former.len();
+        Update::Taken(former)
     }
 
-    fn keep_early(&mut self, list: &List) {
+    fn keep_early(&mut self, list: &List, room: usize) -> Update {
         if list.owner.name == self.me.name {
-            return;
+            return Update::Known;
         }
-        let room = self.early_lists.len() < MAX_EARLY_LISTS;
-        match self.early_lists.get_mut(&list.owner.name) {
-            Some(kept) if (list.owner.generation, list.version) > (kept.owner.generation, kept.version) => {
-                *kept = list.clone();
-            }
-            Some(_) => {}
-            None if room => {
-                self.early_lists.insert(list.owner.name.clone(), list.clone());
-            }
-            None => {}
+        let kept = self.early_lists.get(&list.owner.name);
+        let later = kept
+            .is_none_or(|kept| (list.owner.generation, list.version) > (kept.owner.generation, kept.version));
+        if !later || (kept.is_none() && self.early_lists.len() >= MAX_EARLY_LISTS) {
+            return Update::Known;
         }
+        let former = kept.map_or(0, |kept| kept.networks.len());
+        if list.networks.len() > room + former {
+            return Update::TooLong;
+        }
+        self.listed = self.listed - former + list.networks.len();
+        self.early_lists.insert(list.owner.name.clone(), list.clone());
+        Update::Known
     }
 
     /// The list of `name` as known here, our own included; `None` before the first.
@@ -259,12 +338,9 @@ impl Owners {
         self.others.iter().filter(|(_, owner)| owner.alive && owner.list_version == 0).map(|(name, _)| name)
     }
 
-    /// The alive others that are on `network` by their lists, ascending by name.
+    /// The alive others that are on `network` by their own word, ascending by name.
     pub(crate) fn members_of<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a NodeName> + 'a {
-        self.others
-            .iter()
-            .filter(move |(_, owner)| owner.alive && owner.networks.contains_key(network))
-            .map(|(name, _)| name)
+        self.others.iter().filter(move |(_, owner)| owner.alive && owner.is_on(network)).map(|(name, _)| name)
     }
 }
 
@@ -289,10 +365,10 @@ mod tests {
     /// We are "me", on the network since epoch 2; "a" lives in generation 5 and is on it since epoch 3 by a list of
     /// version 4.
     fn owners() -> Owners {
-        let mut owners = Owners::new(NodeId::new(name("me"), 1));
+        let mut owners = Owners::new(NodeId::new(name("me"), 1), &Limits::default());
         assert_eq!(owners.join("net".into()), 2);
         owners.admit(&NodeId::new(name("a"), 5));
-        assert!(owners.update(&list_at(5, 4, &[("net", 3)])).is_some());
+        assert!(matches!(owners.update(&list_at(5, 4, &[("net", 3)])), Update::Taken(_)));
         owners
     }
 
@@ -333,18 +409,20 @@ mod tests {
     #[test]
     fn only_a_later_list_of_the_same_life_is_news() {
         let mut owners = owners();
-        assert_eq!(owners.update(&list_at(5, 4, &[])), None, "the same version");
-        assert_eq!(owners.update(&list_at(4, 9, &[])), None, "an earlier life");
-        let former = owners.update(&list_at(5, 6, &[("net", 6)])).unwrap();
+        assert_eq!(owners.update(&list_at(5, 4, &[])), Update::Known, "the same version");
+        assert_eq!(owners.update(&list_at(4, 9, &[])), Update::Known, "an earlier life");
+        let Update::Taken(former) = owners.update(&list_at(5, 6, &[("net", 6)])) else {
+            panic!("it is news")
+        };
         assert_eq!(former.into_values().collect::<Vec<_>>(), [3]);
-        assert_eq!(owners.update(&list_at(5, 5, &[])), None, "a late one");
+        assert_eq!(owners.update(&list_at(5, 5, &[])), Update::Known, "a late one");
     }
 
     #[test]
     fn a_list_that_comes_before_its_life_is_kept() {
         let mut owners = owners();
-        assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), None);
-        assert_eq!(owners.update(&list_at(6, 1, &[])), None, "an earlier one does not replace it");
+        assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), Update::Known);
+        assert_eq!(owners.update(&list_at(6, 1, &[])), Update::Known, "an earlier one does not replace it");
         owners.remove("a");
         assert_eq!(owners.admit(&NodeId::new(name("a"), 6)), Some(list_at(6, 2, &[("net", 2)])));
         assert_eq!(owners.list_version_of("a"), 0, "the caller takes it in");

@@ -62,6 +62,12 @@ impl Ranges {
         }
     }
 
+    /// Whether `low..=high` would melt into a range that is there: adding it makes no new one.
+    pub(crate) fn touches(&self, low: u64, high: u64) -> bool {
+        let first = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < low);
+        self.ranges.get(first).is_some_and(|&(start, _)| start <= high.saturating_add(1))
+    }
+
     /// Adds one number; false if it was there.
     pub fn insert(&mut self, number: u64) -> bool {
         if let Some(last) = self.ranges.last_mut()

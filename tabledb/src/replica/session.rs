@@ -25,7 +25,7 @@ use super::message::{AttachmentId, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
 use super::owners::Gate;
 use super::ranges::Ranges;
-use super::timing::SESSION_PATIENCE;
+use super::timing::{MAX_WAITING_ANSWERS, SESSION_PATIENCE};
 use super::view::Slot;
 
 /// How a session ended.
@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(super) scope: BTreeSet<Slot>,
     /// What the peer has, by its own word and by what was sent since.
     pub(super) peer_has: BTreeMap<Slot, Ranges>,
+    /// How many ranges the peer has told.
+    pub(super) told_ranges: usize,
     /// Attachments the peer would refuse.
     pub(super) declined: BTreeSet<Slot>,
     /// What is still to be gone through, the smallest first.
@@ -85,6 +87,8 @@ pub(crate) enum SessionError {
     Unexpected(&'static str),
     #[error("ranges are not ascending and apart")]
     Ranges,
+    #[error("more {0} than any exchange needs")]
+    TooMany(&'static str),
     #[error("the network has been left here")]
     NetworkGone,
 }
@@ -107,6 +111,7 @@ impl Session {
             outbox: VecDeque::new(),
             scope: BTreeSet::new(),
             peer_has: BTreeMap::new(),
+            told_ranges: 0,
             declined: BTreeSet::new(),
             queue: VecDeque::new(),
             sending: false,
@@ -222,6 +227,8 @@ impl Session {
             self.send(&Frame::Busy);
             return self.end(Outcome::Failed);
         }
+        common.owners.note_own_word(self.peer.as_str(), network.name.clone(), open.epoch);
+        network.members_changed();
         if common.clock.believes(open.clock, now) {
             common.clock.observe(open.clock);
         }
@@ -277,6 +284,10 @@ impl Session {
                 Ok(())
             }
             Frame::NotMember(list) if opener => {
+                if list.owner.name != self.peer {
+                    common.counters.refuse(Refusal::NotAuthor);
+                    return Err(SessionError::Unexpected("somebody else's list in the place of its own"));
+                }
                 self.lists.push(list);
                 self.end(Outcome::Failed);
                 Ok(())
@@ -324,6 +335,9 @@ impl Session {
                 }
                 Ok(())
             }
+            Frame::Compare { .. } | Frame::Compared { .. } if self.outbox.len() >= MAX_WAITING_ANSWERS => {
+                Err(SessionError::Unexpected("one question more, with the answers to many not taken"))
+            }
             Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
                 self.answer_comparison(&attachments, &spans, network);
                 Ok(())
@@ -354,6 +368,15 @@ impl Session {
         common: &mut Common,
         now: Instant,
     ) -> FramePoll {
+        if self.outcome.is_none()
+            && self.kind != SessionKind::Lists
+            && !common.owners.is_member(self.peer.as_str(), &self.network)
+        {
+            // It has left the network since: nothing of it goes there any more, not even what was made ready.
+            common.counters.refuse(Refusal::NotMember);
+            self.outbox.clear();
+            self.end(Outcome::Failed);
+        }
         if let Some(frame) = self.outbox.pop_front() {
             self.progress_at = now;
             return FramePoll::Frame(frame);

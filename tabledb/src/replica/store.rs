@@ -14,7 +14,7 @@ use super::numbers::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix};
 use super::view::{Body, Record, Slot, Table, Tag, View};
 use super::watchers::Watchers;
-use crate::{Change, ChangeKind, Entry, Value};
+use crate::{Change, ChangeKind, Entry, Limits, Value};
 
 /// One write: the attachment it was made in, and its number there.
 pub(crate) type Dot = (Slot, u64);
@@ -94,6 +94,14 @@ pub(crate) struct Write<'a> {
     pub(crate) replaced: &'a [Dot],
 }
 
+/// What there is no room for in a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Entries,
+    Tables,
+    Bytes,
+}
+
 /// The writer's side of a network's tables.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -103,6 +111,8 @@ pub(crate) struct Store {
     by_owner: BTreeMap<NodeName, Slot>,
     next_slot: u32,
     records: usize,
+    /// Of their keys and values.
+    bytes: usize,
     expiries: BinaryHeap<Reverse<(Instant, Slot, u64)>>,
     /// The fingerprint, until something changes.
     fingerprint: Option<u64>,
@@ -119,6 +129,7 @@ impl Store {
             by_owner: BTreeMap::new(),
             next_slot: 0,
             records: 0,
+            bytes: 0,
             expiries: BinaryHeap::new(),
             fingerprint: None,
             removed_records: false,
@@ -129,9 +140,33 @@ impl Store {
         &self.view
     }
 
-    /// Records held, tombstones and hidden ones included.
-    pub(crate) fn records(&self) -> usize {
-        self.records
+    /// The bytes of all keys and values held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What keeps a body from being held under a key, if anything does. What makes a full network smaller is let in.
+    pub(crate) fn lacks_room(
+        &self,
+        table: Option<&Arc<Table>>,
+        key: &str,
+        body: &Body,
+        limits: &Limits,
+    ) -> Option<Full> {
+        let weight = key.len() + body.weight();
+        let fits = self.records < limits.entries && self.bytes + weight <= limits.bytes;
+        if fits && table.is_some() {
+            return None;
+        }
+        let present = table.and_then(|table| Some(table.records.get(key)?.weight(key)));
+        let after = self.bytes - present.unwrap_or(0) + weight;
+        match present {
+            _ if after > limits.bytes && after > self.bytes => Some(Full::Bytes),
+            Some(_) => None,
+            None if self.records >= limits.entries => Some(Full::Entries),
+            None if table.is_none() && self.view.table_count() >= limits.tables => Some(Full::Tables),
+            None => None,
+        }
     }
 
     pub(crate) fn attachment(&self, slot: Slot) -> Option<&Attachment> {
@@ -175,6 +210,7 @@ impl Store {
         for (table, key) in attachment.live.into_places().chain(attachment.buried.into_places()) {
             if let Some((_, record)) = table.records.remove(&key) {
                 self.records -= 1;
+                self.bytes -= record.weight(&key);
                 self.removed_records = true;
                 self.report(watchers, &table, &key, Some(&record), None);
             }
@@ -247,6 +283,7 @@ impl Store {
                 let key = present.key().clone();
                 let former = std::mem::replace(&mut *present, incoming.clone());
                 drop(present);
+                self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
                 self.unlink(&former);
                 self.link(&incoming, write.table, &key);
                 self.report(watchers, write.table, &key, Some(&former), Some(&incoming));
@@ -254,6 +291,7 @@ impl Store {
             None => {
                 let key: Arc<str> = write.key.into();
                 self.records += 1;
+                self.bytes += incoming.weight(&key);
                 self.link(&incoming, write.table, &key);
                 if watchers.wants(&self.view.name) {
                     self.report(watchers, write.table, &key, None, Some(&incoming));
@@ -288,7 +326,9 @@ impl Store {
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
             // Superseded since, or the attachment is another: the heap is only a reminder.
             let Some((table, key)) = attachment.buried.remove(number) else { continue };
-            table.records.remove(&key);
+            if let Some((_, record)) = table.records.remove(&key) {
+                self.bytes -= record.weight(&key);
+            }
             self.records -= 1;
             self.removed_records = true;
             reaped += 1;
@@ -357,6 +397,7 @@ impl Store {
         attachment.live_digest ^= mix(number);
         if let Some((_, record)) = table.records.remove(&key) {
             self.records -= 1;
+            self.bytes -= record.weight(&key);
             self.removed_records = true;
             self.report(watchers, &table, &key, Some(&record), None);
         }

@@ -9,7 +9,7 @@ use super::common::Transmit;
 use super::counters::Refusal;
 use super::message::{Frame, SessionKind};
 use super::session::{Outcome, Session};
-use super::timing::{self, MAX_ACCEPTED_SESSIONS};
+use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
 
 impl Replica {
@@ -37,8 +37,9 @@ impl Replica {
                 };
                 let network: Arc<str> = open.network.into();
                 let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
+                let most = self.common.config.limits.sessions;
                 let accepted = self.streams.len() - self.opened;
-                if accepted >= MAX_ACCEPTED_SESSIONS {
+                if accepted >= most || self.accepted_from(&session.peer) >= most / SESSION_SHARES {
                     self.common.counters.refuse(Refusal::Busy);
                     session.refuse();
                 } else {
@@ -71,6 +72,15 @@ impl Replica {
                 Err(error)
             }
         }
+    }
+
+    /// How many sessions this peer has open towards us.
+    fn accepted_from(&self, peer: &NodeName) -> usize {
+        let theirs = |stream: &&Stream| match stream {
+            Stream::Session(session) => !session.opened_here && session.peer == *peer,
+            Stream::Unopened { .. } => false,
+        };
+        self.streams.values().filter(theirs).count()
     }
 
     /// A stream is over, in both directions, or broke, or could not be opened.

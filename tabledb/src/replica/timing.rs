@@ -69,11 +69,17 @@ pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
 /// How many sessions this node opens at a time; further ones wait for their next timer.
 pub(crate) const MAX_OPENED_SESSIONS: usize = 16;
 
-/// How many sessions peers may open at a time; further ones are told to come back.
-pub(crate) const MAX_ACCEPTED_SESSIONS: usize = 128;
+/// Of the sessions that peers may open, one peer may have one part in so many.
+pub(crate) const SESSION_SHARES: usize = 4;
 
-/// How many datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
-pub(crate) const MAX_PARKED: usize = 256;
+/// How many answers may wait in a session while its peer goes on asking. Who takes turns never has more than a few.
+pub(crate) const MAX_WAITING_ANSWERS: usize = 16;
 
-/// How long they are kept.
+/// Into how many ranges, all attachments together, what a peer says it holds may be torn in one session. 16 bytes each.
+pub(crate) const MAX_HELD_RANGES: usize = 1 << 20;
+
+/// How many attachments that are refused, or spans that differ, a peer may name in one session before it is given up.
+pub(crate) const MAX_NAMED: usize = 1 << 16;
+
+/// How long datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
 pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);

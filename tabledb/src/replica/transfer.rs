@@ -9,6 +9,7 @@ use super::network::Network;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
 use super::store::{Attachment, Place, Store};
+use super::timing::{MAX_HELD_RANGES, MAX_NAMED};
 use super::view::{Body, Slot};
 
 /// So many context ranges, names aside, go into one frame of holdings.
@@ -67,6 +68,10 @@ impl Session {
             if common.owners.list_version_of(id.owner) > holding.list_version {
                 self.outdated_lists.insert(id.owner.to_owned());
             }
+            self.told_ranges += holding.context.len();
+            if self.told_ranges > MAX_HELD_RANGES {
+                return Err(SessionError::TooMany("ranges"));
+            }
             let context = Ranges::checked(holding.context).ok_or(SessionError::Ranges)?;
             match network.admit(id, common) {
                 Ok(slot) => {
@@ -77,10 +82,14 @@ impl Session {
                             continue;
                         }
                     }
-                    if holding.shown {
+                    // A badly torn context comes in parts.
+                    if holding.shown && !self.peer_has.contains_key(&slot) {
                         self.shown_by_peer.push(slot);
                     }
                     self.peer_has.entry(slot).or_default().union(&context);
+                }
+                Err(_) if self.refused.len() >= MAX_NAMED => {
+                    return Err(SessionError::TooMany("unknown attachments"));
                 }
                 Err(_) => self.refused.push((id.owner.to_owned(), id.generation, id.epoch)),
             }

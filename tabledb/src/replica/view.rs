@@ -50,6 +50,16 @@ pub(crate) enum Body {
     },
 }
 
+impl Body {
+    /// The bytes of the value.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Live(value) => value.len(),
+            Self::Tombstone { .. } => 0,
+        }
+    }
+}
+
 /// The newest version of a key, or the memory of its deletion.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
@@ -73,6 +83,11 @@ impl Record {
             Body::Live(value) if self.tag.is_shown() => Some(value),
             _ => None,
         }
+    }
+
+    /// What it counts for among the bytes of a network.
+    pub(crate) fn weight(&self, key: &str) -> usize {
+        key.len() + self.body.weight()
     }
 
     fn entry(&self, key: &Arc<str>) -> Option<Entry> {
@@ -129,6 +144,11 @@ impl View {
     /// All tables, by name.
     pub(crate) fn tables(&self) -> Vec<Arc<Table>> {
         self.tables.read().values().cloned().collect()
+    }
+
+    /// How many there are, those with nothing visible included.
+    pub(crate) fn table_count(&self) -> usize {
+        self.tables.read().len()
     }
 
     /// The names of tables with at least one visible entry, sorted.

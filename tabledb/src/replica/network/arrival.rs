@@ -10,7 +10,7 @@ use super::super::counters::Refusal;
 use super::super::message::{AttachmentId, Bundle, Event, EventBody, SessionKind};
 use super::super::news::Item;
 use super::super::owners::Gate;
-use super::super::store::{Dot, Visibility, Write};
+use super::super::store::{Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::view::{Body, Slot};
 use super::{Applied, Arrival, Compared, Missing, Network, news_bytes};
@@ -54,11 +54,11 @@ impl Network {
         now: Instant,
     ) -> Applied {
         let mut applied = Applied::default();
-        if !common.clock.believes(bundle.clock, now) {
-            common.counters.refuse(Refusal::FutureTime);
-            return applied;
+        // Each time is judged for itself. Were all of a message refused for its sender's clock, somebody who keeps the clocks
+        // of some as far ahead as may be could keep others, whose own clocks are a little behind, from hearing them.
+        if common.clock.believes(bundle.clock, now) {
+            common.clock.observe(bundle.clock);
         }
-        common.clock.observe(bundle.clock);
         let mut slots = Vec::with_capacity(bundle.attachments.len());
         for id in &bundle.attachments {
             let slot = self.admit(id, common);
@@ -130,13 +130,15 @@ impl Network {
         if known(slot) {
             return;
         }
+        let time = bundle.clock - event.age;
+        if !common.clock.believes(time, now) {
+            return common.counters.refuse(Refusal::FutureTime);
+        }
+        common.clock.observe(time);
         let limits = &common.config.limits;
         let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
         if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
             return common.counters.refuse(Refusal::TooLong);
-        }
-        if self.store.records() >= limits.entries {
-            return common.counters.refuse(Refusal::NetworkFull);
         }
         let replaced: Vec<Dot> = event
             .replaced
@@ -156,10 +158,27 @@ impl Network {
                 Body::Tombstone { expires: Box::new(now + residual) }
             }
         };
-        let bytes = news_bytes(table_name, event.key, &body);
-        let table = self.store.view().table_or_new(table_name);
+        let found = self.store.view().table(table_name);
+        let full = self.store.lacks_room(found.as_ref(), event.key, &body, limits);
+        if let Some(full) = full {
+            return common.counters.refuse(match full {
+                Full::Entries => Refusal::NetworkFull,
+                Full::Tables => Refusal::TooManyTables,
+                Full::Bytes => Refusal::TooManyBytes,
+            });
+        }
         let dot = (slot, event.number);
-        let time = bundle.clock - event.age;
+        let torn = std::iter::once(&dot).chain(&replaced).any(|&(slot, number)| {
+            self.store.attachment(slot).is_some_and(|held| {
+                let pieces = held.context().as_slice().len() + replaced.len();
+                pieces >= limits.ranges && !held.context().touches(number, number)
+            })
+        });
+        if torn {
+            return common.counters.refuse(Refusal::Torn);
+        }
+        let bytes = news_bytes(table_name, event.key, &body);
+        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
         if self.store.apply(write, &mut common.watchers) {
             applied.news += 1;
@@ -183,7 +202,11 @@ impl Network {
         now: Instant,
     ) {
         let Some(attachment) = self.store.attachment(slot) else { return };
-        let known = attachment.context().within(low, high).count();
+        let context = attachment.context();
+        if context.as_slice().len() >= common.config.limits.ranges && !context.touches(low, high) {
+            return common.counters.refuse(Refusal::Torn);
+        }
+        let known = context.within(low, high).count();
         let news = (high - low + 1) - known;
         let buried = self.store.bury(slot, low, high, &mut common.watchers) as u64;
         common.counters.buried += buried;

@@ -111,14 +111,16 @@ impl Network {
         }
         self.forget_arrived();
         let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
-        let holder = due.holder.clone();
+        // Whoever told of it may not be a member, or not be known as one yet.
+        let member = common.owners.is_member(due.holder.as_str(), &self.name);
+        let holder = if member { Some(due.holder.clone()) } else { self.sample_members(1, common).pop() };
         let coming = &self.receiving;
         let slots: BTreeSet<Slot> =
             self.missing.keys().filter(|slot| !coming.contains_key(slot)).copied().collect();
         for missing in self.missing.values_mut() {
             missing.pull_at = now + RETRY;
         }
-        if !slots.is_empty() {
+        if let Some(holder) = holder.filter(|_| !slots.is_empty()) {
             common.counters.pulls += 1;
             self.request(SessionKind::Pull, holder, slots, common);
         }
