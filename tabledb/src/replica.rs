@@ -59,6 +59,10 @@ use timing::{MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
 
 #[cfg(test)]
+mod disclosure_tests;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod tests;
 
 /// What a replica starts from.

@@ -107,3 +107,11 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+impl ListExchange {
+    /// How many names are remembered.
+    pub(crate) fn told(&self) -> usize {
+        self.told.len()
+    }
+}

@@ -1,0 +1,277 @@
+//! A network's tables go to its members only, whatever a modified peer asks for or claims; and nobody speaks for another
+//! where only that one may.
+
+use std::time::Duration;
+
+use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
+
+use super::message::{
+    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind,
+};
+use super::tests::{Cluster, NET, TABLE, name};
+use super::{Event as Happening, Transmit};
+
+const KEY: &str = "the-key-of-the-network";
+const VALUE: &str = "the-value-of-the-network";
+
+/// Two nodes on the network, with something in its tables, and a third that is not.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.create(0, KEY, VALUE);
+    cluster.settle();
+    cluster.create(1, &format!("{KEY}-2"), VALUE);
+    cluster.settle();
+    cluster
+}
+
+#[track_caller]
+fn tells_nothing(bytes: &[u8]) {
+    for word in [KEY, VALUE, TABLE] {
+        let found = bytes.windows(word.len()).any(|part| part == word.as_bytes());
+        assert!(!found, "{word} is told: {}", String::from_utf8_lossy(bytes));
+    }
+}
+
+/// Everything the first node says on a stream that `from` has opened and sent these frames on, until it waits or ends.
+fn ask(cluster: &mut Cluster, from: usize, frames: &[Frame<'_>]) -> (StreamId, Vec<Vec<u8>>) {
+    let now = cluster.now;
+    let victim = &mut cluster.replicas[0];
+    let stream = victim.handle_stream_opened(&name(from), now);
+    let mut said = Vec::new();
+    for frame in frames {
+        let _ = victim.handle_frame(stream, &codec::encode(frame), now);
+        while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
+            said.push(frame);
+        }
+    }
+    (stream, said)
+}
+
+fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
+    Frame::Open(Open { kind, network: NET, clock: 0, generation: 1, epoch, fingerprint: 7 })
+}
+
+/// Claims to hold nothing of what the two members have written.
+fn wants_all() -> Frame<'static> {
+    let holding = |owner| Holding {
+        attachment: AttachmentId { owner, generation: 1, epoch: 2 },
+        list_version: 2,
+        shown: true,
+        context: Vec::new(),
+    };
+    Frame::Holdings { clock: 0, holdings: vec![holding("n0"), holding("n1")], last: true }
+}
+
+fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events: Vec<Event<'a>>) -> Vec<u8> {
+    let bundle = Bundle {
+        network: NET,
+        clock: 1_000_000_000_000,
+        relay: true,
+        attachments,
+        tables: vec!["other"],
+        heads,
+        dead: Vec::new(),
+        events,
+    };
+    codec::encode(&Datagram::Gossip(bundle))
+}
+
+/// All that the first node sends to `to` in so much time, while nobody else says anything: datagrams whole, and for
+/// streams their first frames.
+fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, usize) {
+    let (end, to) = (cluster.now + time, name(to));
+    let (mut datagrams, mut streams) = (Vec::new(), 0);
+    while cluster.now < end {
+        let now = cluster.now;
+        let victim = &mut cluster.replicas[0];
+        victim.handle_timeout(now);
+        while let Some(transmit) = victim.poll_transmit(now) {
+            match transmit {
+                Transmit::Datagram { to: whom, bytes } if whom == to => datagrams.push(bytes),
+                Transmit::OpenStream { stream, to: whom } => {
+                    if whom == to {
+                        while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
+                            streams += usize::from(!matches!(
+                                codec::decode::<Frame<'_>>(&frame),
+                                Ok(Frame::Open(Open { kind: SessionKind::Lists, .. })
+                                    | Frame::ListHeads { .. })
+                            ));
+                            datagrams.push(frame);
+                        }
+                    }
+                    victim.handle_stream_closed(stream, now);
+                }
+                Transmit::Datagram { .. } => {}
+            }
+        }
+        cluster.now += Duration::from_millis(10);
+    }
+    (datagrams, streams)
+}
+
+#[test]
+fn who_is_not_on_the_network_gets_nothing_by_asking() {
+    for kind in [SessionKind::Full, SessionKind::Pull, SessionKind::Push { relay: false }] {
+        // Its list is at version 1, so these are epochs that it never had.
+        for epoch in [0, 1] {
+            let mut cluster = cluster();
+            let (_, said) = ask(&mut cluster, 2, &[open(kind, epoch), wants_all(), Frame::ChunksDone]);
+            assert_eq!(said, [codec::encode(&Frame::Busy)], "{kind:?} {epoch}");
+            assert!(cluster.replicas[0].counters().refused_not_member > 0);
+            assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
+        }
+    }
+    // Nor by another name than the one it has proved: what it opens is its own.
+    let mut cluster = cluster();
+    let stranger = NodeName::new("nobody").unwrap();
+    let now = cluster.now;
+    let stream = cluster.replicas[0].handle_stream_opened(&stranger, now);
+    let opened = codec::encode(&open(SessionKind::Full, 99));
+    cluster.replicas[0].handle_frame(stream, &opened, now).unwrap();
+    assert_eq!(cluster.replicas[0].poll_frame(stream, now), FramePoll::Frame(codec::encode(&Frame::Busy)));
+    assert_eq!(cluster.replicas[0].poll_frame(stream, now), FramePoll::Finish);
+}
+
+#[test]
+fn what_others_claim_of_a_node_gets_it_nothing() {
+    let mut cluster = cluster();
+    let now = cluster.now;
+    // The second member says that the third has been on the network for long, has written, and knows a lot.
+    let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
+    let event = Event {
+        attachment: 0,
+        number: 1,
+        age: 0,
+        table: 0,
+        key: "k",
+        body: EventBody::Value(b"v"),
+        replaced: Vec::new(),
+    };
+    let claimed = bundle(vec![third], vec![(0, 5)], vec![event]);
+    cluster.replicas[0].handle_datagram(&name(1), &claimed, now).unwrap();
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"), "believed, as its list may be on the way");
+    cluster.create(0, &format!("{KEY}-3"), VALUE);
+    cluster.failed(0, 2);
+    cluster.alive(0, 2);
+    let (sent, streams) = sent_to(&mut cluster, 2, Duration::from_secs(90));
+    sent.iter().for_each(|bytes| tells_nothing(bytes));
+    assert_eq!(streams, 0, "no exchange about the network");
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
+    let digest = cluster.replicas[0].digest_for(&name(2), 1000, cluster.now).unwrap();
+    assert!(codec::decode::<super::message::Digest>(&digest).unwrap().fingerprints.is_empty());
+}
+
+#[test]
+fn what_somebody_outside_tells_of_is_asked_of_members() {
+    let mut cluster = cluster();
+    let now = cluster.now;
+    let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
+    let heads = bundle(vec![second], vec![(0, 50)], Vec::new());
+    cluster.replicas[0].handle_datagram(&name(2), &heads, now).unwrap();
+    let (sent, streams) = sent_to(&mut cluster, 2, Duration::from_secs(10));
+    sent.iter().for_each(|bytes| tells_nothing(bytes));
+    assert_eq!(streams, 0);
+    assert!(cluster.replicas[0].counters().pulls > 0, "it is asked for, of a member");
+}
+
+#[test]
+fn who_says_that_it_has_joined_is_shown_among_the_members() {
+    // Any node of the cluster may join any network. It cannot do so unseen.
+    let mut cluster = cluster();
+    let (_, said) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
+    assert!(said.concat().windows(KEY.len()).any(|part| part == KEY.as_bytes()));
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);
+    // Its list, when it comes, is what counts.
+    let now = cluster.now;
+    let list = List { owner: NodeId::new(name(2), 1), version: 6, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+    cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
+    let (_, said) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
+    assert_eq!(said, [codec::encode(&Frame::Busy)]);
+}
+
+#[test]
+fn who_leaves_in_the_middle_of_an_exchange_gets_no_more_of_it() {
+    let mut cluster = cluster();
+    for number in 0..200 {
+        let (key, value) = (format!("{KEY}-{number:04}"), VALUE.repeat(100));
+        cluster.create(0, &key, &value);
+    }
+    cluster.join(2);
+    let now = cluster.now;
+    let stream = cluster.replicas[0].handle_stream_opened(&name(2), now);
+    for frame in [open(SessionKind::Pull, 2), wants_all()] {
+        cluster.replicas[0].handle_frame(stream, &codec::encode(&frame), now).unwrap();
+    }
+    let FramePoll::Frame(first) = cluster.replicas[0].poll_frame(stream, now) else { panic!("a chunk") };
+    assert!(first.len() > 10_000);
+    let list = List { owner: NodeId::new(name(2), 1), version: 3, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+    cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
+    assert_eq!(cluster.replicas[0].poll_frame(stream, now), FramePoll::Finish);
+}
+
+#[test]
+fn only_a_node_itself_says_that_it_is_not_a_member() {
+    let mut cluster = cluster();
+    let now = cluster.now;
+    let life = cluster.replicas[1].node().clone();
+    cluster.replicas[0].handle_owner_failed(&life, now);
+    cluster.replicas[0].handle_owner_alive(&life, now);
+    // The first node asks the second for a comparison, and somebody with its name on the line answers for a third.
+    let stream = loop {
+        match cluster.replicas[0].poll_transmit(now) {
+            Some(Transmit::OpenStream { stream, to }) if to == name(1) => {
+                let FramePoll::Frame(frame) = cluster.replicas[0].poll_frame(stream, now) else { continue };
+                if matches!(codec::decode(&frame), Ok(Frame::Open(Open { kind: SessionKind::Full, .. }))) {
+                    break stream;
+                }
+            }
+            Some(_) => {}
+            None => panic!("it asks"),
+        }
+    };
+    let before = cluster.replicas[0].counters().refused_not_author;
+    let list = List { owner: NodeId::new(name(2), 1), version: 9, networks: vec![(NET.to_owned(), 9)] };
+    let answer = codec::encode(&Frame::NotMember(list));
+    assert!(cluster.replicas[0].handle_frame(stream, &answer, now).is_err());
+    assert_eq!(cluster.replicas[0].counters().refused_not_author, before + 1);
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
+}
+
+#[test]
+fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
+    let forged = || List { owner: NodeId::new(name(0), 1), version: u64::MAX, networks: Vec::new() };
+    let (mut told, mut head, mut heads) = (cluster(), cluster(), cluster());
+    let lists = Datagram::Lists { lists: vec![forged()], heads: Vec::new(), relay: true };
+    let now = told.now;
+    told.replicas[0].handle_datagram(&name(2), &codec::encode(&lists), now).unwrap();
+    let its_head = || super::message::ListHead { owner: NodeId::new(name(0), 1), version: u64::MAX };
+    let of_it = Datagram::Lists { lists: Vec::new(), heads: vec![its_head()], relay: true };
+    let now = head.now;
+    head.replicas[0].handle_datagram(&name(2), &codec::encode(&of_it), now).unwrap();
+    let lists =
+        Open { kind: SessionKind::Lists, network: "", clock: 0, generation: 1, epoch: 0, fingerprint: 0 };
+    ask(&mut heads, 2, &[Frame::Open(lists), Frame::ListHeads { heads: vec![its_head()], last: true }]);
+    for cluster in [&mut told, &mut head, &mut heads] {
+        assert_eq!(cluster.replicas[0].counters().refused_not_author, 1);
+        let taken = std::iter::from_fn(|| cluster.replicas[0].poll_event());
+        let taken = taken.filter(|event| *event == Happening::GenerationTaken { generation: 1 });
+        assert_eq!(taken.count(), 1, "a later life begins a new count");
+        // What the forged list ended elsewhere comes back with the later life.
+        let now = cluster.now;
+        let stolen =
+            codec::encode(&Datagram::Lists { lists: vec![forged()], heads: Vec::new(), relay: false });
+        cluster.replicas[1].handle_datagram(&name(2), &stolen, now).unwrap();
+        assert_eq!(cluster.get(1, KEY), None);
+        cluster.replicas[0].renew(2, now);
+        let life = cluster.replicas[0].node().clone();
+        cluster.replicas[1].handle_owner_alive(&life, now);
+        cluster.replicas[2].handle_owner_alive(&life, now);
+        cluster.settle();
+        assert_eq!(cluster.get(1, KEY).as_deref(), Some(VALUE));
+    }
+}

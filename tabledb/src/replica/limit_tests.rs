@@ -1,0 +1,419 @@
+//! What a peer may make this node hold or believe, and what happens beyond it: refused and counted, with an error to the
+//! local caller.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
+
+use super::Replica;
+use super::message::{
+    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, ListHead, Open, SessionKind,
+    Span, SpanState,
+};
+use super::tests::{Cluster, NET, name};
+use crate::{Limits, WriteError};
+
+/// One node on the network under these limits, and another that is on it by its list and speaks by hand.
+fn under(limits: Limits) -> Cluster {
+    let mut cluster = Cluster::strangers(2, |config| config.limits = limits.clone());
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    cluster
+}
+
+/// The wall time of the tests' clock, in microseconds.
+fn wall(cluster: &Cluster) -> u64 {
+    cluster.replicas[0].common.clock.last().max(1_000_000_000_000)
+}
+
+fn put<'a>(number: u64, table: u32, key: &'a str, value: &'a [u8]) -> Event<'a> {
+    let body = EventBody::Value(value);
+    Event { attachment: 0, number, age: 0, table, key, body, replaced: Vec::new() }
+}
+
+fn of_second() -> AttachmentId<'static> {
+    AttachmentId { owner: "n1", generation: 1, epoch: 2 }
+}
+
+fn bundle<'a>(clock: u64, tables: Vec<&'a str>, events: Vec<Event<'a>>) -> Bundle<'a> {
+    Bundle {
+        network: NET,
+        clock,
+        relay: false,
+        attachments: vec![of_second()],
+        tables,
+        heads: Vec::new(),
+        dead: Vec::new(),
+        events,
+    }
+}
+
+/// The second node sends this, by gossip.
+fn tell(cluster: &mut Cluster, bundle: Bundle<'_>) {
+    let now = cluster.now;
+    let bytes = codec::encode(&Datagram::Gossip(bundle));
+    cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
+}
+
+fn count(cluster: &Cluster, counter: &str) -> u64 {
+    cluster.replicas[0].counters().iter().find(|(name, _)| *name == counter).unwrap().1
+}
+
+fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
+    let now = cluster.now;
+    let network = if kind == SessionKind::Lists { "" } else { NET };
+    let open = Frame::Open(Open { kind, network, clock: 0, generation: 1, epoch: 2, fingerprint: 7 });
+    let stream = cluster.replicas[0].handle_stream_opened(&name(1), now);
+    cluster.replicas[0].handle_frame(stream, &codec::encode(&open), now).unwrap();
+    stream
+}
+
+fn send(cluster: &mut Cluster, stream: StreamId, frame: &Frame<'_>) -> Result<(), String> {
+    let now = cluster.now;
+    let handled = cluster.replicas[0].handle_frame(stream, &codec::encode(frame), now);
+    handled.map_err(|error| error.to_string())
+}
+
+fn create(cluster: &mut Cluster, table: &str, key: &str, value: &[u8]) -> Result<(), WriteError> {
+    let now = cluster.now;
+    cluster.replicas[0].create(NET, table, key, value, now)
+}
+
+#[test]
+fn no_more_tables_than_the_limit() {
+    let mut cluster = under(Limits { tables: 2, ..Limits::default() });
+    let clock = wall(&cluster);
+    let events = (0..5).map(|number| put(number + 1, number as u32, "k", b"v")).collect();
+    tell(&mut cluster, bundle(clock, vec!["t0", "t1", "t2", "t3", "t4"], events));
+    let counts = cluster.replicas[0].statistics(NET).unwrap();
+    assert_eq!((counts.tables, counts.entries, count(&cluster, "refused_tables")), (2, 2, 3));
+    let refused = create(&mut cluster, "t9", "k", b"v");
+    assert_eq!(refused, Err(WriteError::TooManyTables { network: NET.to_owned(), limit: 2 }));
+    create(&mut cluster, "t0", "another", b"v").unwrap();
+}
+
+#[test]
+fn no_more_entries_than_the_limit_and_what_is_there_may_change_and_go() {
+    let mut cluster = under(Limits { entries: 3, ..Limits::default() });
+    let clock = wall(&cluster);
+    let keys = ["a", "b", "c", "d", "e"];
+    let events = (1..).zip(keys).map(|(number, key)| put(number, 0, key, b"1")).collect();
+    tell(&mut cluster, bundle(clock, vec!["t"], events));
+    assert_eq!((cluster.shown(0).len(), count(&cluster, "refused_full")), (3, 2));
+    let refused = create(&mut cluster, "t", "f", b"v");
+    assert_eq!(refused, Err(WriteError::NetworkFull { network: NET.to_owned(), limit: 3 }));
+    let now = cluster.now;
+    cluster.replicas[0].update(NET, "t", "a", *b"2", now).unwrap();
+    // A peer's too: a full network that refused deletes would stay full for ever.
+    let deleted = Event { body: EventBody::Deleted { residual_ms: 1000 }, ..put(7, 0, "b", b"") };
+    tell(&mut cluster, bundle(clock + 10, vec!["t"], vec![put(6, 0, "c", b"2"), deleted]));
+    assert_eq!(cluster.get(0, "c").as_deref(), Some("2"));
+    assert_eq!(cluster.get(0, "b"), None);
+    cluster.run(Duration::from_secs(3));
+    create(&mut cluster, "t", "f", b"v").unwrap();
+}
+
+#[test]
+fn no_more_bytes_than_the_limit_and_less_is_always_let_in() {
+    let mut cluster = under(Limits { bytes: 1000, ..Limits::default() });
+    let clock = wall(&cluster);
+    let large = [7; 400];
+    let events = (1..).zip(["a", "b", "c"]).map(|(number, key)| put(number, 0, key, &large)).collect();
+    tell(&mut cluster, bundle(clock, vec!["t"], events));
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, 802);
+    assert_eq!((cluster.shown(0).len(), count(&cluster, "refused_bytes")), (2, 1));
+    let refused = create(&mut cluster, "t", "d", &[0; 198]);
+    assert_eq!(refused, Err(WriteError::NetworkBytes { network: NET.to_owned(), limit: 1000 }));
+    create(&mut cluster, "t", "d", &[0; 197]).unwrap();
+    let now = cluster.now;
+    assert!(cluster.replicas[0].update(NET, "t", "d", vec![0; 198], now).is_err());
+    cluster.replicas[0].update(NET, "t", "a", vec![0; 300], now).unwrap();
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, 900);
+    cluster.replicas[0].delete(NET, "t", "b", now).unwrap();
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, 500);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn bytes_are_counted_right_whatever_happens(
+        steps in proptest::collection::vec((0usize..4, 0usize..5, 0usize..50), 1..60)
+    ) {
+        let mut cluster = under(Limits::default());
+        let mut number = 0;
+        for (what, key, size) in steps {
+            let (key, value) = (format!("key-{key}"), vec![1; size]);
+            let now = cluster.now;
+            let replica = &mut cluster.replicas[0];
+            match what {
+                0 => drop(replica.create(NET, "t", &key, value, now)),
+                1 => drop(replica.update(NET, "t", &key, value, now)),
+                2 => drop(replica.delete(NET, "t", &key, now)),
+                _ => {
+                    number += 2;
+                    let clock = wall(&cluster) + number;
+                    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(number, 0, &key, &value)]));
+                }
+            }
+            cluster.run(Duration::from_millis(100));
+            let inspected = cluster.replicas[0].inspect(NET, cluster.now).unwrap().entries.into_iter();
+            let held = inspected.map(|((_, key), entry)| key.len() + entry.value.map_or(0, |value| value.len()));
+            prop_assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, held.sum::<usize>());
+        }
+        let life = cluster.replicas[1].node().clone();
+        let now = cluster.now;
+        cluster.replicas[0].handle_owner_gone(&life, now);
+        let inspected = cluster.replicas[0].inspect(NET, now).unwrap().entries.into_iter();
+        let held = inspected.map(|((_, key), entry)| key.len() + entry.value.map_or(0, |value| value.len()));
+        prop_assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, held.sum::<usize>());
+    }
+}
+
+#[test]
+fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
+    let limits = Limits { networks: 10, attachments: 15, ..Limits::default() };
+    let mut cluster = Cluster::strangers(4, |config| config.limits = limits.clone());
+    let list = |owner: NodeId, version, count: usize, length: usize| List {
+        owner,
+        version,
+        networks: (0..count).map(|n| (format!("{n:0length$}"), 1)).collect(),
+    };
+    let mut told = |list: List| {
+        let now = cluster.now;
+        let bytes = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+        cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
+        let known = (1..4).map(|at| cluster.replicas[0].common.owners.list_version_of(name(at).as_str()));
+        (known.collect::<Vec<_>>(), count(&cluster, "refused_lists"))
+    };
+    let life = |at: usize| NodeId::new(name(at), 1);
+    assert_eq!(told(list(life(1), 2, 11, 3)), (vec![0, 0, 0], 1), "too many networks");
+    assert_eq!(told(list(life(1), 2, 1, 256)), (vec![0, 0, 0], 2), "too long a name");
+    assert_eq!(told(list(life(1), 2, 10, 3)), (vec![2, 0, 0], 2));
+    assert_eq!(told(list(life(2), 2, 6, 3)), (vec![2, 0, 0], 3), "too many in all");
+    assert_eq!(told(list(life(2), 2, 5, 3)), (vec![2, 2, 0], 3));
+    // Of lives that nobody has told of as well.
+    let unknown = |at: usize| NodeId::new(NodeName::new(&format!("unknown-{at}")).unwrap(), 1);
+    assert_eq!(told(list(unknown(0), 2, 1, 3)), (vec![2, 2, 0], 4));
+    // A shorter one makes room again, and one may be replaced by one as long.
+    assert_eq!(told(list(life(1), 3, 8, 3)), (vec![3, 2, 0], 4));
+    assert_eq!(told(list(life(1), 4, 8, 3)), (vec![4, 2, 0], 4));
+    assert_eq!(told(list(unknown(0), 2, 2, 3)), (vec![4, 2, 0], 4));
+    assert_eq!(told(list(life(3), 2, 1, 3)), (vec![4, 2, 0], 5));
+    let now = cluster.now;
+    cluster.replicas[0].handle_owner_gone(&life(1), now);
+    let bytes =
+        codec::encode(&Datagram::Lists { lists: vec![list(life(3), 2, 8, 3)], heads: vec![], relay: false });
+    cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
+    assert_eq!(cluster.replicas[0].common.owners.list_version_of("n3"), 2, "what is gone makes room");
+}
+
+#[test]
+fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
+    let mut cluster = under(Limits { ranges: 16, ..Limits::default() });
+    let clock = wall(&cluster);
+    let pieces = |cluster: &Cluster| {
+        let inspected = cluster.replicas[0].inspect(NET, cluster.now).unwrap();
+        let held = inspected.attachments.into_iter().find(|held| held.0 == name(1)).unwrap();
+        held.1.context.as_slice().len()
+    };
+    // Every other number is dead: 16 bytes each, for nothing.
+    let dead = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
+    tell(&mut cluster, Bundle { dead, ..bundle(clock, vec![], vec![]) });
+    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 84));
+    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
+    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 85));
+    // Nor by what an event says it replaced.
+    let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
+    tell(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
+    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 86));
+    // What mends it is welcome.
+    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
+    tell(&mut cluster, Bundle { dead: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) });
+    assert_eq!(pieces(&cluster), 1);
+}
+
+#[test]
+fn no_more_news_of_unknown_lives_waits_than_the_limit() {
+    let mut cluster = under(Limits { parked: 3, ..Limits::default() });
+    let clock = wall(&cluster);
+    for at in 0..10 {
+        let owner = format!("unknown-{at}");
+        let attachments = vec![AttachmentId { owner: &owner, generation: 1, epoch: 1 }];
+        tell(&mut cluster, Bundle { attachments, ..bundle(clock, vec!["t"], vec![put(1, 0, "k", b"v")]) });
+    }
+    assert_eq!(cluster.replicas[0].parked.len(), 3);
+    assert_eq!((count(&cluster, "parked"), count(&cluster, "refused_unknown_life")), (10, 7));
+}
+
+#[test]
+fn one_peer_has_no_more_than_its_share_of_the_sessions() {
+    let mut cluster = under(Limits { sessions: 8, ..Limits::default() });
+    for _ in 0..2 {
+        opened(&mut cluster, SessionKind::Pull);
+    }
+    let third = opened(&mut cluster, SessionKind::Pull);
+    let now = cluster.now;
+    assert_eq!(cluster.replicas[0].poll_frame(third, now), FramePoll::Frame(codec::encode(&Frame::Busy)));
+    assert_eq!(count(&cluster, "refused_busy"), 1);
+    // The others have theirs, up to the whole.
+    for at in 0..8 {
+        let peer = NodeName::new(&format!("peer-{at}")).unwrap();
+        let stream = cluster.replicas[0].handle_stream_opened(&peer, now);
+        let lists =
+            Open { kind: SessionKind::Lists, network: "", clock: 0, generation: 1, epoch: 0, fingerprint: 0 };
+        cluster.replicas[0].handle_frame(stream, &codec::encode(&Frame::Open(lists)), now).unwrap();
+    }
+    assert_eq!(count(&cluster, "refused_busy"), 1 + 3, "2 of the first, 1 that ends, 5 of the others");
+}
+
+#[test]
+fn a_peer_that_never_stops_telling_what_it_holds_is_given_up() {
+    let mut cluster = under(Limits::default());
+    let stream = opened(&mut cluster, SessionKind::Pull);
+    let context: Vec<(u64, u64)> = (0..100_000).map(|number| (2 * number + 1, 2 * number + 1)).collect();
+    let holding = |owner| Holding {
+        attachment: AttachmentId { owner, ..of_second() },
+        list_version: 2,
+        shown: true,
+        context: context.clone(),
+    };
+    let told = Frame::Holdings { clock: 0, holdings: vec![holding("n1")], last: false };
+    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
+    assert!((10..20).contains(&accepted), "{accepted}");
+    let stream = opened(&mut cluster, SessionKind::Pull);
+    let unknown = Holding { context: Vec::new(), ..holding("nobody") };
+    let told = Frame::Holdings { clock: 0, holdings: vec![unknown; 10_000], last: false };
+    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
+    assert!((5..10).contains(&accepted), "{accepted}");
+    assert_eq!(count(&cluster, "refused_unexpected"), 2);
+}
+
+#[test]
+fn names_that_nobody_has_told_of_are_not_remembered_and_lists_are_answered_once() {
+    let mut cluster = under(Limits::default());
+    let stream = opened(&mut cluster, SessionKind::Lists);
+    let head = |at: usize| ListHead {
+        owner: NodeId::new(NodeName::new(&format!("unknown-{at}")).unwrap(), 1),
+        version: 1,
+    };
+    for round in 0..10 {
+        let heads = (0..1000).map(|at| head(1000 * round + at)).collect();
+        send(&mut cluster, stream, &Frame::ListHeads { heads, last: false }).unwrap();
+    }
+    let remembered = |replica: &Replica| match &replica.streams[&stream] {
+        super::Stream::Session(session) => session.list_exchange.told(),
+        super::Stream::Unopened { .. } => panic!("it is open"),
+    };
+    assert_eq!(remembered(&cluster.replicas[0]), 0);
+    send(&mut cluster, stream, &Frame::ListHeads { heads: Vec::new(), last: true }).unwrap();
+    assert!(send(&mut cluster, stream, &Frame::ListHeads { heads: Vec::new(), last: true }).is_err());
+}
+
+#[test]
+fn who_asks_without_taking_the_answers_is_given_up() {
+    let mut cluster = under(Limits::default());
+    cluster.create(0, "k", "v");
+    let stream = opened(&mut cluster, SessionKind::Full);
+    let span = Span { attachment: 0, low: 1, high: u64::MAX - 2 };
+    let attachments = vec![AttachmentId { owner: "n0", ..of_second() }];
+    let question = Frame::Compare { attachments, spans: vec![(span, 7); 100] };
+    let answered = (0..100).take_while(|_| send(&mut cluster, stream, &question).is_ok()).count();
+    assert!(answered <= 16, "{answered}");
+    assert_eq!(count(&cluster, "refused_unexpected"), 1);
+}
+
+#[test]
+fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
+    let mut cluster = under(Limits::default());
+    cluster.create(0, "k", "v");
+    let life = cluster.replicas[1].node().clone();
+    let now = cluster.now;
+    cluster.replicas[0].handle_owner_failed(&life, now);
+    cluster.replicas[0].handle_owner_alive(&life, now);
+    // The first node compares; the second answers that everything differs, in more and more parts.
+    let stream = loop {
+        match cluster.replicas[0].poll_transmit(now) {
+            Some(super::Transmit::OpenStream { stream, .. }) => {
+                let FramePoll::Frame(frame) = cluster.replicas[0].poll_frame(stream, now) else { continue };
+                if matches!(codec::decode(&frame), Ok(Frame::Open(Open { kind: SessionKind::Full, .. }))) {
+                    break stream;
+                }
+            }
+            Some(_) => {}
+            None => panic!("it compares"),
+        }
+    };
+    let holdings = Frame::Holdings { clock: 0, holdings: Vec::new(), last: true };
+    send(&mut cluster, stream, &holdings).unwrap();
+    while let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) {}
+    send(&mut cluster, stream, &Frame::ChunksDone).unwrap();
+    let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) else { panic!("it asks") };
+    let part = (Span { attachment: 0, low: 1, high: 1 << 40 }, 7);
+    let states = vec![SpanState::Parts(vec![part; 50_000])];
+    let branching = Frame::Compared { looked_at: 1, states };
+    let answered = (0..100).take_while(|_| send(&mut cluster, stream, &branching).is_ok()).count();
+    assert!(answered <= 2, "{answered}");
+}
+
+#[test]
+fn no_time_of_a_peer_freezes_a_key_or_overflows() {
+    const HOUR: u64 = 3_600_000_000;
+    for (arrival, sync) in [("gossip", false), ("sync", true)] {
+        let mut cluster = under(Limits::default());
+        create(&mut cluster, "table", "k", b"ours").unwrap();
+        let clock = wall(&cluster);
+        let say = |cluster: &mut Cluster, bundle: Bundle<'_>| match sync {
+            false => tell(cluster, bundle),
+            true => {
+                let stream = opened(cluster, SessionKind::Push { relay: false });
+                send(cluster, stream, &Frame::Chunk(bundle)).unwrap();
+            }
+        };
+        // The latest time there is, by itself and with an age that brings it beyond the bound or below it.
+        for (at, number, age, taken) in [
+            (u64::MAX, 1, 0, false),
+            (u64::MAX, 2, u64::MAX - clock - 2 * HOUR, false),
+            (clock + 2 * HOUR, 3, 0, false),
+            (u64::MAX, 4, u64::MAX - clock - 1, true),
+        ] {
+            let value = number.to_string();
+            let event = Event { age, ..put(number, 0, "k", value.as_bytes()) };
+            say(&mut cluster, bundle(at, vec!["table"], vec![event]));
+            assert_eq!(cluster.get(0, "k") == Some(value), taken, "{arrival}, number {number}");
+        }
+        assert_eq!(count(&cluster, "refused_future"), 3, "{arrival}");
+        // As far ahead as is believed: it can be overwritten at once all the same, and others believe that.
+        say(&mut cluster, bundle(clock + HOUR, vec!["table"], vec![put(5, 0, "k", b"hour")]));
+        assert_eq!(cluster.get(0, "k").as_deref(), Some("hour"), "{arrival}");
+        cluster.update(0, "k", "again ours");
+        cluster.settle();
+        assert_eq!(cluster.get(1, "k").as_deref(), Some("again ours"), "{arrival}");
+        // Clocks alone push nothing either.
+        for frame in [
+            Frame::Holdings { clock: u64::MAX, holdings: Vec::new(), last: true },
+            Frame::Equal { clock: u64::MAX },
+        ] {
+            let stream = opened(&mut cluster, SessionKind::Full);
+            let _ = send(&mut cluster, stream, &frame);
+        }
+        assert!(cluster.replicas[0].common.clock.last() < clock + 2 * HOUR, "{arrival}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_pushed_ahead_elsewhere_keeps_nobody_from_being_heard() {
+    // The first node's wall is two seconds behind the second's, which somebody keeps as far ahead as it lets be.
+    const HOUR: u64 = 3_600_000_000;
+    let mut cluster = under(Limits::default());
+    let ahead = wall(&cluster) + HOUR + 2_000_000;
+    let late = put(2, 0, "late", b"v");
+    let earlier = Event { age: HOUR, ..put(1, 0, "earlier", b"v") };
+    tell(&mut cluster, bundle(ahead, vec!["table"], vec![earlier.clone(), late.clone()]));
+    assert_eq!(cluster.get(0, "earlier").as_deref(), Some("v"), "written before it was pushed");
+    assert_eq!(cluster.get(0, "late"), None);
+    cluster.now += Duration::from_secs(3);
+    tell(&mut cluster, bundle(ahead, vec!["table"], vec![earlier, late]));
+    assert_eq!(cluster.get(0, "late").as_deref(), Some("v"));
+}
