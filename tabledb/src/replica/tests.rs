@@ -2,6 +2,7 @@
 //! order at once, unless a test says otherwise.
 
 mod convergence;
+mod exhaustive;
 mod model;
 mod stories;
 mod watching;

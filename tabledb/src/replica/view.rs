@@ -1,6 +1,7 @@
 //! What readers share with the one writer of a network: the tables themselves.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -97,10 +98,18 @@ impl Record {
 }
 
 /// One table of a network.
-#[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: Arc<str>,
     pub(crate) records: DashMap<Arc<str>, Record>,
+}
+
+impl fmt::Debug for Table {
+    /// In the order of keys: equal tables look equal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records: BTreeMap<Arc<str>, Record> =
+            self.records.iter().map(|record| (record.key().clone(), record.value().clone())).collect();
+        f.debug_struct("Table").field("name", &self.name).field("records", &records).finish()
+    }
 }
 
 impl Table {

@@ -1,0 +1,303 @@
+//! A production replica at work, with two that watch it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use wire::{FramePoll, NodeId, NodeName, StreamId};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::content::{Content, Dot, Held, HeldRecord, View};
+use super::promises::Promise;
+use super::steps::Input;
+use super::{NODES, REAP_TIME};
+use crate::replica::common::SessionRequest;
+use crate::replica::message::SessionKind;
+use crate::replica::session::Session;
+use crate::replica::store::{Attachment, Visibility};
+use crate::replica::tests::{NET, TABLE, name};
+use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Transmit};
+use crate::{Change, Config, Value, WatchFilter};
+
+/// One watch, and the table as it appears to whoever follows it.
+#[derive(Debug)]
+struct Watching {
+    filter: WatchFilter,
+    changes: Receiver<Change>,
+    _lagged: Arc<AtomicBool>,
+    table: BTreeMap<Arc<str>, (Value, NodeName)>,
+}
+
+/// A replica at work.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) me: usize,
+    pub(super) replica: Replica,
+    pub(super) now: Instant,
+    watches: Vec<Watching>,
+}
+
+/// What an input brought out of a replica.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) datagrams: Vec<(usize, Vec<u8>)>,
+    pub(super) opened: Vec<(u64, usize)>,
+    pub(super) polled: Option<FramePoll>,
+    pub(super) stream: Option<u64>,
+    pub(super) digest: Option<Vec<u8>>,
+    pub(super) gave_up: bool,
+    pub(super) broken: Option<Promise>,
+}
+
+pub(super) fn node_of(name: &NodeName) -> usize {
+    (0..NODES).find(|&at| self::name(at) == *name).expect("one of us")
+}
+
+fn key_name(key: u8) -> String {
+    format!("k{key}")
+}
+
+impl Live {
+    pub(super) fn new(me: usize, start: Instant) -> Self {
+        let mut config = Config::new(NodeId::new(name(me), 1));
+        config.reap_time = REAP_TIME;
+        // The comparison falls due when the model says so.
+        config.anti_entropy_interval = Duration::from_secs(24 * 3600);
+        let origin = Origin { now: start, wall_clock: Duration::from_secs(1_000_000), seed: 0 };
+        let mut replica = Replica::new(config, origin).expect("settings within their bounds");
+        let watches = [false, true].map(|exclude_own| {
+            let filter = WatchFilter { exclude_own, ..WatchFilter::default() };
+            let (sender, changes) = crossbeam_channel::bounded(1024);
+            let lagged = Arc::new(AtomicBool::new(false));
+            replica.watch(filter.clone(), sender, &lagged);
+            Watching { filter, changes, _lagged: lagged, table: BTreeMap::new() }
+        });
+        Self { me, replica, now: start, watches: watches.into() }
+    }
+
+    /// Puts one thing in. `draw` is where the replica's random choices in this step start from.
+    pub(super) fn take(&mut self, input: &Input, draw: u64, text: Option<&[u8]>) -> Output {
+        let mut output = self.take_unwatched(input, draw, text);
+        if !self.watches_see_the_table() {
+            output.broken = Some(Promise::WatchIsTable);
+        }
+        output
+    }
+
+    /// Whether what the watchers were told, applied in order, fits at every step, and is what a reader sees now.
+    pub(super) fn watches_see_the_table(&mut self) -> bool {
+        self.follow_watches()
+            && self.watches.iter().all(|watching| {
+                let shown = self.replica.snapshot(&watching.filter);
+                let shown =
+                    shown.into_iter().filter_map(|entry| Some((entry.key, (entry.value?, entry.owner))));
+                shown.collect::<BTreeMap<_, _>>() == watching.table
+            })
+    }
+
+    pub(super) fn take_unwatched(&mut self, input: &Input, draw: u64, text: Option<&[u8]>) -> Output {
+        let mut output = Output::default();
+        self.replica.common.rng = ChaCha8Rng::seed_from_u64(draw);
+        self.replica.common.counters = Counters::default();
+        self.put_in(input, text.unwrap_or_default(), &mut output);
+        while let Some(transmit) = self.replica.poll_transmit(self.now) {
+            match transmit {
+                Transmit::Datagram { to, bytes } => output.datagrams.push((node_of(&to), bytes)),
+                Transmit::OpenStream { stream, to } => output.opened.push((stream.0, node_of(&to))),
+            }
+        }
+        while let Some(event) = self.replica.poll_event() {
+            if let Event::GenerationTaken { .. } = event {
+                output.broken = Some(Promise::NothingInOurName);
+            }
+        }
+        if self.replica.common.counters.refused_malformed > 0 {
+            output.broken = Some(Promise::Sense);
+        }
+        output
+    }
+
+    fn put_in(&mut self, input: &Input, text: &[u8], output: &mut Output) {
+        let (replica, now) = (&mut self.replica, self.now);
+        match *input {
+            Input::Put { key } => {
+                let own =
+                    replica.inspect(NET, now).and_then(|mut net| net.attachments.remove(&name(self.me)));
+                let own = own.expect("on the network");
+                // Every value says which write it is.
+                let value = [self.me as u8, own.epoch as u8, own.context.highest() as u8 + 1];
+                let key = key_name(key);
+                if replica.update(NET, TABLE, &key, value, now).is_err() {
+                    replica.create(NET, TABLE, &key, value, now).expect("no such entry");
+                }
+            }
+            Input::Delete { key } => {
+                replica.delete(NET, TABLE, &key_name(key), now).expect("only what is visible is deleted")
+            }
+            Input::Datagram { from, .. } => {
+                let taken = replica.handle_datagram(&name(from), text, now);
+                if taken.is_err() {
+                    output.broken = Some(Promise::Sense);
+                }
+            }
+            Input::StreamOpened { from } => {
+                output.stream = Some(replica.handle_stream_opened(&name(from), now).0);
+            }
+            Input::Frame { stream, .. } => match replica.handle_frame(StreamId(stream), text, now) {
+                Ok(()) => {}
+                Err(MessageError::Malformed(_)) => output.broken = Some(Promise::Sense),
+                Err(_) => output.gave_up = true,
+            },
+            Input::Poll { stream } => output.polled = Some(replica.poll_frame(StreamId(stream), now)),
+            Input::StreamClosed { stream } => replica.handle_stream_closed(StreamId(stream), now),
+            Input::Timer => {
+                self.now = replica.poll_timeout().map_or(now, |due| due.max(now));
+                replica.handle_timeout(self.now);
+            }
+            Input::ReapTime => {
+                self.now += REAP_TIME;
+                replica.handle_timeout(self.now);
+            }
+            Input::Leave => replica.leave_network(NET, now).expect("on the network"),
+            Input::Join => replica.join_network(NET, now).expect("not on the network"),
+            Input::Failed { whom } => replica.handle_owner_failed(&NodeId::new(name(whom), 1), now),
+            Input::Alive { whom } => replica.handle_owner_alive(&NodeId::new(name(whom), 1), now),
+            Input::Compare { with } => self.compare(with),
+            Input::Probe { to } => output.digest = replica.digest_for(&name(to), 32, now),
+            Input::Digest { from, .. } => {
+                if replica.handle_digest(&name(from), text, now).is_err() {
+                    output.broken = Some(Promise::Sense);
+                }
+            }
+        }
+    }
+
+    /// What the anti-entropy timer does, but for the choice of the partner.
+    fn compare(&mut self, with: usize) {
+        let Replica { networks, by_name, common, .. } = &mut self.replica;
+        let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
+        let is_member = network.members(common).contains(&name(with));
+        if is_member && network.syncing.is_empty() && !network.is_leaving() {
+            common.requests.push_back(SessionRequest {
+                kind: SessionKind::Full,
+                network: network.name.clone(),
+                peer: name(with),
+                slots: BTreeSet::new(),
+                periodic: true,
+            });
+        }
+    }
+
+    /// Applies what the watchers were told, and says whether each change fitted what was there.
+    pub(super) fn follow_watches(&mut self) -> bool {
+        self.watches.iter_mut().all(|watching| {
+            while let Ok(change) = watching.changes.try_recv() {
+                let before = watching.table.get(&change.key).map(|(value, _)| value.clone());
+                let kind = match (&before, &change.value) {
+                    (None, Some(_)) => crate::ChangeKind::Create,
+                    (Some(_), Some(_)) => crate::ChangeKind::Update,
+                    (Some(_), None) => crate::ChangeKind::Delete,
+                    (None, None) => return false,
+                };
+                if change.previous != before || change.kind != kind {
+                    return false;
+                }
+                match change.value {
+                    Some(value) => watching.table.insert(change.key, (value, change.owner)),
+                    None => watching.table.remove(&change.key),
+                };
+            }
+            true
+        })
+    }
+
+    /// Everything in the replica, as text: two replicas with one text have one future.
+    ///
+    /// It is the debug form of the whole, so nothing can be forgotten. Left out are the counters and the generator,
+    /// which is set anew before each step; what is only remembered so as not to be computed again is computed first.
+    pub(super) fn picture(&mut self, text: &mut String) {
+        let Replica { networks, common, .. } = &mut self.replica;
+        common.counters = Counters::default();
+        common.rng = ChaCha8Rng::seed_from_u64(0);
+        common.wake = false;
+        common.owners.lists_digest();
+        for network in networks.iter_mut().flatten() {
+            network.members(common);
+            network.store.fingerprint();
+        }
+        text.clear();
+        write!(text, "{:?} {:?}", self.now, self.replica).expect("a string takes everything");
+    }
+
+    pub(super) fn view(&self) -> View {
+        let owners = &self.replica.common.owners;
+        let lists = std::array::from_fn(|at| {
+            let list = owners.list_of(name(at).as_str());
+            let epoch = |networks: Vec<(String, u64)>| networks.first().map(|&(_, epoch)| epoch);
+            list.map_or((0, None), |list| (list.version, epoch(list.networks)))
+        });
+        let alive = std::array::from_fn(|at| {
+            at == self.me || owners.get(name(at).as_str()).is_some_and(|owner| owner.alive)
+        });
+        let mut content = Content {
+            me: self.me,
+            joined: false,
+            leaving: false,
+            held: std::array::from_fn(|_| None),
+            records: BTreeMap::new(),
+            lists,
+            alive,
+        };
+        if let Some(network) = self.replica.network(NET) {
+            content.joined = true;
+            content.leaving = network.is_leaving();
+            for (_, held) in network.store.attachments() {
+                content.held[node_of(&held.tag.owner.name)] = Some(Held {
+                    epoch: held.tag.epoch,
+                    seen: held.context().as_slice().to_vec(),
+                    live: held.live().iter().map(|(number, _)| number).collect(),
+                    shown: held.visibility() == Visibility::Shown,
+                });
+            }
+        }
+        if let Some(inspected) = self.replica.inspect(NET, self.now) {
+            for ((_, key), entry) in inspected.entries {
+                let dot = Dot { owner: node_of(&entry.owner.name), epoch: entry.epoch, number: entry.number };
+                let record =
+                    HeldRecord { dot, time: entry.time, residual: entry.residual, visible: entry.visible };
+                content.records.insert(key.as_bytes()[1] - b'0', record);
+            }
+        }
+        let wait = self.replica.poll_timeout().map(|due| due.saturating_duration_since(self.now));
+        let digest = digest128(&format!("{content:?}"));
+        View { content, wait, digest }
+    }
+
+    /// Whether what this input does may depend on a partner that is drawn.
+    pub(super) fn draws(&self, input: &Input) -> bool {
+        let Some(network) = self.replica.network(NET) else { return false };
+        match *input {
+            Input::Timer | Input::ReapTime => {
+                let awaits =
+                    |held: &Attachment| matches!(held.visibility(), Visibility::AwaitsComparison { .. });
+                !network.is_synced() || network.store.attachments().any(|(_, held)| awaits(held))
+            }
+            Input::Frame { stream, .. } | Input::StreamClosed { stream } | Input::Poll { stream } => {
+                let is_pull = |session: &Session| session.opened_here && session.kind == SessionKind::Pull;
+                matches!(self.replica.streams.get(&StreamId(stream)), Some(Stream::Session(session)) if is_pull(session))
+            }
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn digest128(text: &str) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(text.as_bytes());
+    hash.digest128()
+}
