@@ -10,6 +10,7 @@ use wire::NodeName;
 
 use crate::config_file::File;
 use crate::config_http::{HttpOptions, HttpSettings};
+use crate::config_limits::{Limits, limit};
 use crate::config_values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
 use crate::identity::{IdentityFileError, IdentitySource};
 
@@ -94,6 +95,17 @@ pub struct RunOptions {
     /// How long leaving may take when the node is told to end [default: 5s]
     #[arg(long, env = "NETWORKDB_LEAVE_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub leave_time: Option<Duration>,
+    /// How much of something there may be, such as connections=100; may be repeated, or separated by commas. What there is
+    /// to say, and what is in force, is shown by --check
+    #[arg(
+        long = "limit",
+        env = "NETWORKDB_LIMITS",
+        hide_env_values = true,
+        value_name = "NAME=N",
+        value_delimiter = ',',
+        value_parser = limit
+    )]
+    pub limits: Option<Vec<(String, usize)>>,
     /// The largest value, in bytes [default: 1048576]
     #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", hide_env_values = true, value_name = "N")]
     pub max_value_bytes: Option<usize>,
@@ -138,8 +150,8 @@ pub struct Settings {
     pub reap_time: Duration,
     /// How long leaving may take.
     pub leave_time: Duration,
-    /// Bounds on what is stored.
-    pub limits: tabledb::Limits,
+    /// How much of everything there may be.
+    pub limits: Limits,
 }
 
 /// Why the settings cannot be used.
@@ -203,6 +215,17 @@ pub enum SettingsError {
     /// The name of a network is not given.
     #[error("a network to join has no name; give it one, or leave the setting out")]
     EmptyNetwork,
+    /// There is no limit of this name.
+    #[error("there is no limit {name:?}; there are: {known}")]
+    NoSuchLimit {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A limit of the tables is out of its bounds.
+    #[error(transparent)]
+    Limit(tabledb::ConfigError),
     /// A setting is out of its bounds.
     #[error("{setting}: {found} is out of bounds; {allowed} is allowed")]
     Bounds {
@@ -222,9 +245,20 @@ impl Settings {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
-        let limits = tabledb::Limits::default();
-        let value_bytes = options.max_value_bytes.or(file.max_value_bytes).unwrap_or(limits.value_bytes);
-        let http = HttpSettings::resolve(options.http, &file, value_bytes)?;
+        let named = |name: &str, limit: Option<usize>| Some((name.to_owned(), limit?));
+        let limits = Limits::resolve(
+            file.limits.clone().unwrap_or_default(),
+            options.limits.unwrap_or_default().into_iter().chain(
+                [
+                    named("value-bytes", options.max_value_bytes.or(file.max_value_bytes)),
+                    named("entries", options.max_entries.or(file.max_entries)),
+                    named("networks", options.max_networks.or(file.max_networks)),
+                ]
+                .into_iter()
+                .flatten(),
+            ),
+        )?;
+        let http = HttpSettings::resolve(options.http, &file, limits.tables.value_bytes)?;
         let name = match options.name.or(file.name) {
             Some(name) => name,
             None => NodeName::new(host_name).map_err(SettingsError::HostName)?,
@@ -282,12 +316,7 @@ impl Settings {
             preset: options.preset.or(file.preset).unwrap_or_default(),
             reap_time: options.reap_time.or(file.reap_time).unwrap_or(Duration::from_secs(30 * 60)),
             leave_time: options.leave_time.or(file.leave_time).unwrap_or(Duration::from_secs(5)),
-            limits: tabledb::Limits {
-                value_bytes,
-                entries: options.max_entries.or(file.max_entries).unwrap_or(limits.entries),
-                networks: options.max_networks.or(file.max_networks).unwrap_or(limits.networks),
-                ..limits
-            },
+            limits,
         })
     }
 
@@ -347,10 +376,9 @@ impl Settings {
             format!("preset = {}", quote(self.preset.as_str())),
             format!("reap-time = {}", quote(&humantime::format_duration(self.reap_time).to_string())),
             format!("leave-time = {}", quote(&humantime::format_duration(self.leave_time).to_string())),
-            format!("max-value-bytes = {}", self.limits.value_bytes),
-            format!("max-entries = {}", self.limits.entries),
-            format!("max-networks = {}", self.limits.networks),
         ]);
+        lines.push("\n[limits]".to_owned());
+        lines.extend(self.limits.iter().map(|(name, limit)| format!("{name} = {limit}")));
         if !self.labels.is_empty() {
             lines.push("\n[labels]".to_owned());
             lines.extend(self.labels.iter().map(|(key, value)| format!("{} = {}", quote(key), quote(value))));

@@ -48,6 +48,7 @@ pub(crate) struct File {
     pub(crate) reap_time: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub(crate) leave_time: Option<Duration>,
+    pub(crate) limits: Option<BTreeMap<String, usize>>,
     pub(crate) max_value_bytes: Option<usize>,
     pub(crate) max_entries: Option<usize>,
     pub(crate) max_networks: Option<usize>,

@@ -107,10 +107,35 @@ fn a_token_file_that_cannot_be_used_is_named() {
 fn the_longest_body_can_hold_the_largest_value() {
     let bytes = |flags: &[&str]| resolve(flags).unwrap().http.config.limits.body_bytes;
     assert_eq!(bytes(&[]), 4 << 20);
-    assert_eq!(bytes(&["--max-value-bytes", "16777216"]), 16 << 20);
-    assert_eq!(bytes(&["--max-value-bytes", "16777216", "--http-max-body-bytes", "10"]), 10);
+    // The largest value that may be set is smaller.
+    assert_eq!(bytes(&["--max-value-bytes", "3145728"]), 4 << 20);
+    assert!(resolve(&["--max-value-bytes", "3145729"]).is_err());
+    assert_eq!(bytes(&["--http-max-body-bytes", "10"]), 10);
     assert!(resolve(&["--http-max-requests", "0"]).is_err());
     assert!(resolve(&["--http-head-time", "0s"]).is_err());
+}
+
+#[test]
+fn limits_are_said_in_the_file_and_before_that_on_the_command_line() {
+    let file = file("max-networks = 7\n[limits]\nconnections = 10\nstreams = 20\nentries = 30\n");
+    let flags = ["--config", path(&file), "--limit", "streams=21,tables=40", "--max-entries", "31"];
+    let limits = resolve(&flags).unwrap().limits;
+    assert_eq!((limits.transport.connections, limits.transport.streams), (10, 21));
+    assert_eq!((limits.tables.tables, limits.tables.entries, limits.tables.networks), (40, 31, 7));
+    let error = resolve(&["--limit", "conections=1"]).unwrap_err();
+    assert!(error.contains("\"conections\"") && error.contains("connections,"), "{error}");
+}
+
+#[test]
+fn a_secret_and_a_certificate_exclude_each_other_and_a_certificate_is_whole() {
+    let secret = file(&transport::generate_secret());
+    let error = resolve(&["--secret-file", path(&secret), "--key-file", "k"]).unwrap_err();
+    assert!(error.contains("exclude each other"), "{error}");
+    let error = resolve(&["--certificate-file", "c", "--key-file", "k"]).unwrap_err();
+    assert!(error.contains("--authority-file is missing"), "{error}");
+    let error =
+        resolve(&["--certificate-file", "/nowhere/c", "--key-file", "k", "--authority-file", "a"]).unwrap_err();
+    assert!(error.starts_with("cannot read the certificate file /nowhere/c"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod clock;
 pub mod config;
 mod config_file;
 pub mod config_http;
+pub mod config_limits;
 pub mod config_values;
 pub mod demo;
 mod driver;

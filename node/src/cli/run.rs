@@ -93,8 +93,9 @@ fn node_config(settings: &Settings) -> NodeConfig {
         advertise: settings.advertise,
         networks: settings.networks.clone(),
         labels: settings.labels.clone(),
-        membership: settings.preset.membership(),
-        limits: settings.limits.clone(),
+        membership: settings.limits.members.apply(settings.preset.membership()),
+        limits: settings.limits.tables.clone(),
+        transport: settings.limits.transport.clone(),
         reap_time: settings.reap_time,
         identity_source: settings.source.clone(),
         ..NodeConfig::new(settings.name.clone(), settings.bind, settings.identity.clone())

@@ -32,7 +32,8 @@ pub fn membership_counts(counts: &membership::Statistics) -> Counts {
     named!(
         counts;
         probes, probe_fallbacks, probes_failed, late_answers, suspicions, confirmations, failures_declared,
-        refutations, stalls, generations_raised, name_conflicts, members_refused, notices_dropped,
+        refutations, stalls, generations_raised, name_conflicts, pending_joins_refused, members_refused,
+        hints_dropped, relayed_probes_dropped, notices_dropped,
         broadcasts_dropped, transmits_dropped, transmits_unsent, repairs, syncs, syncs_equal, streams_refused,
         streams_timed_out, packets, messages, malformed, wrong_name, misdirected, stale, invalid,
     )
@@ -45,10 +46,12 @@ pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
 
-const OF_A_NETWORK: [Measure; 5] = [
+const OF_A_NETWORK: [Measure; 7] = [
     ("networkdb_entries", "Visible entries.", |network| network.entries),
     ("networkdb_hidden_entries", "Entries of failed or not yet compared owners.", |network| network.hidden),
     ("networkdb_tombstones", "Deletes still remembered.", |network| network.tombstones),
+    ("networkdb_tables", "Tables, those with nothing visible included.", |network| network.tables),
+    ("networkdb_bytes", "Bytes of keys and values.", |network| network.bytes),
     ("networkdb_queue_length", "News waiting to be sent.", |network| network.queue_length),
     ("networkdb_network_peers", "Nodes on the network, this one included.", |network| network.peers),
 ];
