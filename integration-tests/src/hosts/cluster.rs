@@ -208,8 +208,8 @@ impl Cluster {
                 }
             }
         }
-        let name = self.nodes[host].name.clone();
-        let following = follow(name, NETWORK, self.seen.clone(), self.ledger.clone());
+        let life = format!("{}#{}", self.nodes[host].name, self.ledger.lock().life(&self.nodes[host].name));
+        let following = follow(life, NETWORK, self.seen.clone(), self.ledger.clone());
         self.nodes[host].follower = Some(self.lab.inside(host).spawn(following));
         Ok(())
     }
@@ -309,7 +309,7 @@ impl Cluster {
         let seen = self.seen.lock();
         match seen.wrong.as_slice() {
             [] => Ok(seen.changes),
-            wrong => Err(format!("{} things were shown that must not be: {}", wrong.len(), wrong[0])),
+            wrong => Err(format!("{} values were shown that must not be: {}", wrong.len(), wrong[0])),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Follows what a host shows, change by change: what it has seen die it must never show again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use hyper::Method;
@@ -18,41 +19,75 @@ use super::ledger::Ledger;
 pub(super) struct Seen {
     /// Changes in all.
     pub(super) changes: u64,
-    /// Host and value: it was shown there, and then superseded.
-    dead: HashSet<(String, String)>,
-    /// What should not have been seen, in sentences.
+    /// By life of a host, then by value: when it ceased to be shown there, and whose it was.
+    gone: HashMap<String, HashMap<String, (Instant, String)>>,
+    /// What each life of a host was told of each key, for the story of whatever turns out wrong.
+    told: HashMap<(String, String), Vec<String>>,
+    /// What should not have been seen, with the story of the key.
     pub(super) wrong: Vec<String>,
 }
 
+/// All that a failed owner has is hidden within this time.
+const HIDING: Duration = Duration::from_millis(100);
+
+/// So many changes are remembered for stories; bulk loads go without.
+const MOST_TOLD: u64 = 100_000;
+
 impl Seen {
-    fn note(&mut self, host: &str, change: &ChangeRecord, ledger: &Ledger) {
+    /// Takes note of one change that `life`, one process on one host, was told of.
+    fn note(&mut self, life: &str, change: &ChangeRecord, ledger: &Ledger, now: Instant) {
         self.changes += 1;
+        let place = (life.to_owned(), change.key.clone());
+        if self.changes <= MOST_TOLD {
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
+            let (previous, value) = (shown(&change.previous), shown(&change.value));
+            let line = format!("{}: {previous} -> {value} of {}", ledger.when(now), change.owner);
+            self.told.entry(place.clone()).or_default().push(line);
+        }
         if let Some(value) = &change.value {
-            match ledger.may_be_dead(value) {
-                None => {
-                    self.wrong.push(format!("{host} showed {} as {value}, which nobody wrote", change.key))
+            let gone = self.gone.get(&(life.to_owned(), value.clone()));
+            let what = match gone {
+                _ if !ledger.knows(value) => Some("which nobody wrote"),
+                Some(gone) if ledger.superseded_by(value, *gone) => {
+                    Some("again, after that had been superseded")
                 }
-                Some(_) if self.dead.contains(&(host.to_owned(), value.clone())) => {
-                    let key = &change.key;
-                    self.wrong.push(format!(
-                        "{host} showed {key} as {value} again, after that had been superseded"
-                    ));
-                }
-                Some(_) => {}
+                _ => None,
+            };
+            if let Some(what) = what {
+                let key = &change.key;
+                let told = self.told.get(&place).map(|lines| lines.join("\n  ")).unwrap_or_default();
+                let written = ledger.story(key);
+                self.wrong.push(format!(
+                    "{life} showed {key} as {value}, {what}; it was told\n  {told}\nand this was written:\n{written}"
+                ));
             }
         }
-        // An entry that is only hidden, since its owner has failed, may come back.
-        if let Some(previous) = &change.previous
-            && ledger.may_be_dead(previous) == Some(true)
-        {
-            self.dead.insert((host.to_owned(), previous.clone()));
+        if let Some(previous) = &change.previous {
+            // The owner of what is there now, where it was not deleted; of a deleted one it was the owner.
+            let owner = if change.value.is_none() { change.owner.clone() } else { String::new() };
+            self.gone.entry(life.to_owned()).or_default().insert(previous.clone(), (now, owner));
         }
+    }
+
+    /// Whether this life was told that the value is superseded. What is hidden since its owner has failed may come
+    /// back, also if it was superseded where this host did not hear of it: then the owner's other entries, which were
+    /// not superseded, were hidden with it.
+    fn died(&self, life: &str, value: &str, ledger: &Ledger) -> bool {
+        let Some(gone) = self.gone.get(life) else { return false };
+        let Some((when, owner)) = gone.get(value) else { return false };
+        let hidden = gone.iter().any(|(other, (then, whose))| {
+            let together = then.max(when).duration_since(*then.min(when)) < HIDING;
+            together && !owner.is_empty() && whose == owner && !ledger.superseded_by(other, *then)
+        });
+        ledger.superseded_by(value, *when) && !hidden
     }
 }
 
-/// Follows a network on the host of this thread, until the node or the task ends.
+/// Follows a network on the host of this thread, until the node or the task ends. `life` names this process: the next
+/// one on the host remembers nothing.
+#[expect(clippy::disallowed_methods, reason = "real processes show things in real time")]
 pub(super) async fn follow(
-    host: String,
+    life: String,
     network: &str,
     seen: Arc<Mutex<Seen>>,
     ledger: Arc<Mutex<Ledger>>,
@@ -64,14 +99,15 @@ pub(super) async fn follow(
         let Ok(bytes) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
         rest.extend_from_slice(&bytes);
         let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
+        let now = Instant::now();
         let ledger = ledger.lock();
         let mut seen = seen.lock();
         for line in rest[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<WatchRecord>(line) {
-                Ok(WatchRecord { change: Some(change), .. }) => seen.note(&host, &change, &ledger),
+                Ok(WatchRecord { change: Some(change), .. }) => seen.note(&life, &change, &ledger, now),
                 Ok(_) => {}
                 Err(error) => {
-                    seen.wrong.push(format!("{host} said something strange to its watcher: {error}"))
+                    seen.wrong.push(format!("{life} said something strange to its watcher: {error}"))
                 }
             }
         }
@@ -83,8 +119,6 @@ pub(super) async fn follow(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn change(value: Option<&str>, previous: Option<&str>) -> ChangeRecord {
@@ -108,17 +142,18 @@ mod tests {
         let (mut ledger, mut seen) = (Ledger::default(), Seen::default());
         let first = ledger.begin("h1", "k", Some("a".to_owned()), now);
         ledger.acknowledge(&first, now);
-        seen.note("h2", &change(Some("a"), None), &ledger);
-        seen.note("h2", &change(None, Some("a")), &ledger);
-        seen.note("h2", &change(Some("a"), None), &ledger);
+        seen.note("h2", &change(Some("a"), None), &ledger, now);
+        seen.note("h2", &change(None, Some("a")), &ledger, now);
+        seen.note("h2", &change(Some("a"), None), &ledger, now);
         assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
-        ledger.begin("h1", "k", None, now);
-        seen.note("h2", &change(None, Some("a")), &ledger);
-        seen.note("h3", &change(Some("a"), None), &ledger);
+        let second = ledger.begin("h1", "k", None, now);
+        ledger.acknowledge(&second, now);
+        seen.note("h2", &change(None, Some("a")), &ledger, now);
+        seen.note("h3", &change(Some("a"), None), &ledger, now);
         assert!(seen.wrong.is_empty(), "h3 has not heard of it: {:?}", seen.wrong);
-        seen.note("h2", &change(Some("a"), None), &ledger);
+        seen.note("h2", &change(Some("a"), None), &ledger, now);
         assert_eq!(seen.wrong.len(), 1, "{:?}", seen.wrong);
-        seen.note("h2", &change(Some("forged"), None), &ledger);
+        seen.note("h2", &change(Some("forged"), None), &ledger, now);
         assert_eq!(seen.wrong.len(), 2, "{:?}", seen.wrong);
     }
 }

@@ -56,6 +56,8 @@ pub struct Ledger {
     /// When each life of each host ended, in order; a further one is under way.
     ended: BTreeMap<String, Vec<Instant>>,
     next_value: u64,
+    /// When the first write began: stories count from there.
+    origin: Option<Instant>,
 }
 
 impl Ledger {
@@ -68,6 +70,7 @@ impl Ledger {
     /// A write is about to be asked for; `None` is a delete.
     pub fn begin(&mut self, host: &str, key: &str, value: Option<String>, now: Instant) -> WriteId {
         let life = self.life(host);
+        self.origin.get_or_insert(now);
         let writes = self.keys.entry(key.to_owned()).or_default();
         let id = WriteId { key: key.to_owned(), place: writes.len() };
         if let Some(value) = &value {
@@ -103,7 +106,8 @@ impl Ledger {
         self.ended.entry(host.to_owned()).or_default().push(now);
     }
 
-    fn life(&self, host: &str) -> u64 {
+    /// Which of its lives a host is in; the first is 0.
+    pub fn life(&self, host: &str) -> u64 {
         self.ended.get(host).map_or(0, |ended| ended.len() as u64)
     }
 
@@ -117,21 +121,24 @@ impl Ledger {
         writes.filter(|write| matches!(write.outcome, Outcome::Acknowledged(_))).count()
     }
 
-    /// Whether a replica that lets go of this value may have done so for good: another write to its key is not older,
-    /// or its owner is no more. `None` if nobody ever wrote it.
-    pub fn may_be_dead(&self, value: &str) -> Option<bool> {
-        let id = self.of_value.get(value)?;
-        let writes = self.keys.get(&id.key)?;
+    /// Whether anybody ever wrote this value.
+    pub fn knows(&self, value: &str) -> bool {
+        self.of_value.contains_key(value)
+    }
+
+    /// Whether a replica that let go of this value at this moment did so for good: a later write to its key had begun,
+    /// or its owner was no more. Of writes at the same time either may have won, so they do not count.
+    pub fn superseded_by(&self, value: &str, moment: Instant) -> bool {
+        let Some(id) = self.of_value.get(value) else { return false };
+        let Some(writes) = self.keys.get(&id.key) else { return false };
         let write = &writes[id.place];
-        let rivals = writes.iter().enumerate().filter(|(place, rival)| {
-            *place != id.place
-                && match rival.outcome {
-                    Outcome::UnderWay => true,
-                    Outcome::Acknowledged(at) | Outcome::Unknown(at) => at >= write.begun,
-                    Outcome::Refused => false,
-                }
-        });
-        Some(rivals.count() > 0 || self.end_of(write).is_some())
+        let later = |rival: &Write| match (write.outcome, rival.outcome) {
+            (Outcome::Acknowledged(ended) | Outcome::Unknown(ended), Outcome::Acknowledged(_)) => {
+                (ended..=moment).contains(&rival.begun)
+            }
+            _ => false,
+        };
+        writes.iter().any(later) || self.end_of(write).is_some_and(|end| end <= moment)
     }
 
     /// What may be shown under each key when all is quiet.
@@ -182,6 +189,31 @@ impl Ledger {
         }
     }
 
+    /// A moment as stories tell it.
+    pub fn when(&self, moment: Instant) -> String {
+        let since = self.origin.map_or(Duration::ZERO, |origin| moment.saturating_duration_since(origin));
+        format!("{:8.3} s", since.as_secs_f64())
+    }
+
+    /// Every write to a key, a line each.
+    pub fn story(&self, key: &str) -> String {
+        let line = |write: &Write| {
+            let (what, ended) = match write.outcome {
+                Outcome::UnderWay => ("is under way", None),
+                Outcome::Acknowledged(at) => ("acknowledged", Some(at)),
+                Outcome::Unknown(at) => ("given up", Some(at)),
+                Outcome::Refused => ("refused", None),
+            };
+            let ended = ended.map(|at| self.when(at)).unwrap_or_default();
+            let value = write.value.as_deref().unwrap_or("a delete");
+            let over = self.end_of(write).map(|at| format!(", whose life ended at {}", self.when(at)));
+            let (begun, host, over) = (self.when(write.begun), &write.host, over.unwrap_or_default());
+            format!("  {begun}: {value} on {host}{over}; {what} {ended}")
+        };
+        let writes = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        writes.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// What is wrong with a table, if something is.
     pub fn judge(&self, table: &Table) -> Result<(), String> {
         let allowed = self.allowed();
@@ -189,10 +221,17 @@ impl Ledger {
         for (key, may) in &allowed {
             match table.get(*key) {
                 None if may.absent => {}
-                None => wrong.push(format!("{key} is lost; {} should be there", any(&may.shown))),
+                None => wrong.push(format!(
+                    "{key} is lost; {} should be there; written were\n{}",
+                    any(&may.shown),
+                    self.story(key)
+                )),
                 Some(found) if may.shown.contains(found) => {}
                 Some((value, owner)) if may.shown.is_empty() => {
-                    wrong.push(format!("{key} is back from the dead as {value} of {owner}"));
+                    let story = self.story(key);
+                    wrong.push(format!(
+                        "{key} is back from the dead as {value} of {owner}; written were\n{story}"
+                    ));
                 }
                 Some((value, owner)) => {
                     wrong.push(format!("{key} is {value} of {owner}; it should be {}", any(&may.shown)));
@@ -208,7 +247,7 @@ impl Ledger {
         match wrong.len() {
             0 => Ok(()),
             number => {
-                wrong.truncate(5);
+                wrong.truncate(3);
                 Err(format!("{number} keys are wrong: {}", wrong.join("; ")))
             }
         }
@@ -318,9 +357,10 @@ mod tests {
         let id = tale.begin("h2", None);
         tale.ledger.refuse(&id);
         assert!(tale.allows(Some(("a", "h1"))) && !tale.allows(None));
-        assert_eq!(tale.ledger.may_be_dead("a"), Some(false));
+        assert!(!tale.ledger.superseded_by("a", tale.now));
+        let before = tale.now;
         tale.done("h2", None);
-        assert_eq!(tale.ledger.may_be_dead("a"), Some(true));
-        assert_eq!(tale.ledger.may_be_dead("never"), None);
+        assert!(tale.ledger.superseded_by("a", tale.now) && !tale.ledger.superseded_by("a", before));
+        assert!(tale.ledger.knows("a") && !tale.ledger.knows("never"));
     }
 }

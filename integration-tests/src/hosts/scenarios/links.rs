@@ -129,7 +129,7 @@ pub(super) async fn reaped(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
         })
         .await?;
     run.took("every delete forgotten", begun.elapsed());
-    let reaped: u64 = cluster.counts("tables", "reaped").await?.iter().map(|(_, count)| count).sum();
+    let reaped: u64 = cluster.counts("replication", "reaped").await?.iter().map(|(_, count)| count).sum();
     run.counted("tombstones reaped", reaped);
     run.dropped(cluster)?;
     cluster.lab().set_faults(&Faults::default())?;
