@@ -23,7 +23,7 @@ use crate::broadcast::{Broadcasts, Charge};
 use crate::config::{Config, ConfigError};
 use crate::event::{Event, Statistics, Transmit};
 use crate::health::Health;
-use crate::member::{Member, NodeRecord, RecordError, State};
+use crate::member::{MAX_GENERATION, MAX_LEAD, Member, NodeRecord, RecordError, State};
 use crate::memory::Memory;
 use crate::message::MessageError;
 use crate::ring::Ring;
@@ -58,6 +58,9 @@ pub struct Membership {
     changed_at: Instant,
     /// When the owner last called: that long ago this process did not stand still.
     called_at: Instant,
+
+    /// Our generation at the start, and when that was: what generations of others are measured by.
+    started: (u64, Instant),
 
     ring: Ring,
     probes: BTreeMap<u64, Probe>,
@@ -110,6 +113,7 @@ impl Membership {
         me.check()?;
         // Probes of an earlier life of this process must not be mistaken for ours when their answers come late.
         let next_sequence = u64::from(rng.random::<u32>());
+        let generation = me.id.generation;
         let mut machine = Self {
             me: Member { record: me, incarnation: 0, state: State::Alive, since: now, last_seen: Some(now) },
             rng,
@@ -120,6 +124,7 @@ impl Membership {
             memory: Memory::new(config.max_remembered),
             changed_at: now,
             called_at: now,
+            started: (generation, now),
             ring: Ring::default(),
             probes: BTreeMap::new(),
             probing: BTreeMap::new(),
@@ -477,6 +482,14 @@ impl Membership {
         self.rulings.retain(|_, ruling| ruling.until > now);
         let interval = self.config.conflict_report_interval;
         self.conflicts_reported.retain(|_, at| *at + interval > now);
+    }
+
+    /// Whether there can be a life of this generation now.
+    fn believes(&self, generation: u64, now: Instant) -> bool {
+        let (at_start, start) = self.started;
+        let since = u64::try_from(now.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX);
+        let most = at_start.saturating_add(since).saturating_add(MAX_LEAD);
+        generation <= most.min(MAX_GENERATION)
     }
 
     /// Takes a member out of the roster, but not out of memory.

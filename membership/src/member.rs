@@ -14,7 +14,11 @@ pub const MAX_LABEL_BYTES: usize = 512;
 /// A generation above this is refused: half of the range is out of reach for microseconds since 1970, and a peer that
 /// claims it must not be able to leave the others no room to go higher.
 pub(crate) const MAX_GENERATION: u64 = u64::MAX / 2;
-/// An incarnation above this is refused, for the same reason.
+/// A generation further than this ahead of our own at our start, and the time since, is refused: 100 years in microseconds.
+/// Whatever is claimed, the bound has moved on a moment later, so that the true owner of a name can always go higher. It is
+/// so long because hosts without a clock of their own begin in 1970.
+pub(crate) const MAX_LEAD: u64 = 100 * 366 * 24 * 3600 * 1_000_000;
+/// An incarnation above this is refused: in a life that was driven so far the next life is taken.
 pub(crate) const MAX_INCARNATION: u64 = u32::MAX as u64;
 
 /// What travels with a node: which life it is, where it is reached, and the labels its operator gave it.

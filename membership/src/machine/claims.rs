@@ -74,7 +74,8 @@ impl Membership {
         now: Instant,
     ) -> Verdict {
         if let Err(error) = record.check().map_err(|error| error.to_string()).and_then(|()| {
-            (incarnation <= MAX_INCARNATION).then_some(()).ok_or_else(|| "absurd incarnation".to_owned())
+            let absurd = incarnation > MAX_INCARNATION || !self.believes(record.id.generation, now);
+            (!absurd).then_some(()).ok_or_else(|| "absurd generation or incarnation".to_owned())
         }) {
             tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim refused");
             self.statistics.invalid += 1;
@@ -476,7 +477,7 @@ impl Membership {
     /// No member is made of a claim that somebody is gone, but it is remembered: an older claim that it is alive may
     /// still be under way.
     fn remember(&mut self, id: &NodeId, incarnation: u64, state: State, now: Instant) {
-        let sensible = incarnation <= MAX_INCARNATION && id.generation <= crate::member::MAX_GENERATION;
+        let sensible = incarnation <= MAX_INCARNATION && self.believes(id.generation, now);
         if sensible && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
             let standing = Standing::new(id.generation, incarnation, state);
             self.memory.keep(&id.name, standing, now + self.config.memory_retention);

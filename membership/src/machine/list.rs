@@ -148,7 +148,9 @@ impl Membership {
         let claimed = Standing::new(record.id.generation, incarnation, State::Failed);
         let remembered = self.memory.get(record.id.name.as_str()).is_some_and(|held| held >= claimed);
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
-        let sensible = record.check().is_ok() && incarnation <= crate::member::MAX_INCARNATION;
+        let sensible = record.check().is_ok()
+            && incarnation <= crate::member::MAX_INCARNATION
+            && self.believes(record.id.generation, now);
         if remembered || left.is_zero() || !sensible || self.leaving.is_some() {
             self.statistics.invalid += u64::from(!sensible);
             return;

@@ -312,8 +312,13 @@ impl Membership {
             self.statistics.late_answers += 1;
             return;
         };
-        if probe.target != *id || !(direct || probe.helpers.contains(from)) {
+        if probe.target != *id {
             self.statistics.late_answers += 1;
+            return;
+        }
+        if !(direct || probe.helpers.contains(from)) {
+            // Nobody asked it to speak for the one that is being probed.
+            self.statistics.wrong_name += 1;
             return;
         }
         let reason = probe.reason;

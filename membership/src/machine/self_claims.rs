@@ -26,7 +26,7 @@ impl Membership {
         if self.leaving.is_some() {
             return;
         }
-        if incarnation > MAX_INCARNATION || id.generation > MAX_GENERATION {
+        if incarnation > MAX_INCARNATION || !self.believes(id.generation, now) {
             self.statistics.invalid += 1;
             return;
         }
@@ -129,7 +129,7 @@ impl Membership {
 
     /// A node refuses this life because it holds one that is not earlier, and gone.
     pub(super) fn outdated(&mut self, generation: u64, now: Instant) {
-        if generation > MAX_GENERATION {
+        if !self.believes(generation, now) {
             self.statistics.invalid += 1;
         } else if generation >= self.me.record.id.generation && self.leaving.is_none() {
             self.take_later_life(generation, now);

@@ -410,3 +410,21 @@ fn the_highest_incarnation_leads_to_a_later_life_and_not_to_an_overflow() {
     lone.receive("a", Message::Left { id: id("me", most), incarnation: 0 });
     assert_eq!(lone.me().id, id("me", 101), "there is none later");
 }
+
+#[test]
+fn a_generation_driven_as_far_as_is_believed_is_outlived_a_moment_later() {
+    use crate::member::MAX_LEAD;
+    let mut lone = Lone::among(2, |_| ());
+    let most = 100 + MAX_LEAD + u64::try_from((lone.now - start()).as_micros()).expect("short");
+    for (generation, taken) in [(most + 1, 10), (most, most)] {
+        lone.receive("b", Message::Alive { record: record("a", generation, Lone::at("a")), incarnation: 0 });
+        assert_eq!(lone.machine.member("a").map(|member| member.record.id.generation), Some(taken));
+    }
+    // The owner of the name hears of it and takes a later one; that is believed as soon as any time has passed.
+    lone.now += MILLI;
+    lone.receive("a", Message::Alive { record: record("a", most + 1, Lone::at("a")), incarnation: 0 });
+    assert_eq!(lone.machine.member("a").map(|member| member.record.id.generation), Some(most + 1));
+    // The same for our own name.
+    lone.receive("b", Message::Left { id: id("me", most), incarnation: 0 });
+    assert_eq!(lone.me().id, id("me", most + 1));
+}
