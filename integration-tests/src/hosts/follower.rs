@@ -45,13 +45,10 @@ impl Seen {
             self.told.entry(place.clone()).or_default().push(line);
         }
         if let Some(value) = &change.value {
-            let gone = self.gone.get(&(life.to_owned(), value.clone()));
-            let what = match gone {
-                _ if !ledger.knows(value) => Some("which nobody wrote"),
-                Some(gone) if ledger.superseded_by(value, *gone) => {
-                    Some("again, after that had been superseded")
-                }
-                _ => None,
+            let what = match ledger.knows(value) {
+                false => Some("which nobody wrote"),
+                true if self.died(life, value, ledger) => Some("again, after that had been superseded"),
+                true => None,
             };
             if let Some(what) = what {
                 let key = &change.key;
