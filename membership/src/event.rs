@@ -19,6 +19,9 @@ pub enum Event {
     Refuted(NodeId),
     /// A member has failed. It is kept for a day, for it may return.
     Failed(NodeId),
+    /// Another's list told of a node that had failed before this one knew it. It is kept as long as those who knew it keep
+    /// it, for it may return.
+    LearnedFailed(NodeRecord),
     /// A member said good-bye. This life of it never returns.
     Left(NodeId),
     /// A failed member is back, in the same life.

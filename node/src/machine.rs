@@ -428,6 +428,12 @@ impl NodeMachine {
             Event::Joined(record) | Event::Returned(record) => replica.handle_owner_alive(&record.id, now),
             Event::Replaced { new, .. } => replica.handle_owner_alive(&new.id, now),
             Event::Failed(life) => replica.handle_owner_failed(life, now),
+            // Its entries are kept hidden, as those who knew it keep them: members that hold unequal amounts of the failed
+            // would compare themselves for ever.
+            Event::LearnedFailed(record) => {
+                replica.handle_owner_alive(&record.id, now);
+                replica.handle_owner_failed(&record.id, now);
+            }
             Event::Left(life) | Event::Forgotten(life) => replica.handle_owner_gone(life, now),
             Event::SeedAnswered { id, .. } => replica.handle_cluster_joined(&id.name, now),
             Event::GenerationRaised(life) => replica.renew(life.generation, now),

@@ -160,7 +160,10 @@ impl Membership {
             return;
         }
         let state = State::Failed;
+        // Whoever keeps something of it is told, or would keep less than those who have known it.
+        self.events.push_back(crate::Event::LearnedFailed(record.clone()));
         let mut entry = Entry::new(Member { record, incarnation, state, since: now, last_seen: None });
+        entry.announced = true;
         entry.forget_at = Some(now + left);
         self.roster.insert(entry);
     }
