@@ -4,12 +4,14 @@
 //! watcher is told ([`Follower`], after every call into the node's machine), what each node holds ([`Watchdog`], at
 //! short intervals), and what all of them show once everything is quiet ([`verdict`]).
 
+mod bounds;
 mod follower;
 mod ledger;
 mod state;
 pub mod verdict;
 mod watchdog;
 
+pub(crate) use bounds::{Relays, check_membership, check_news};
 pub use follower::Follower;
 pub(crate) use follower::spot;
 pub(crate) use ledger::Origin;

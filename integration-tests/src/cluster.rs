@@ -48,7 +48,8 @@ pub struct Settings {
     pub reap_time: Duration,
     /// Whether every node has a watcher, whose events are checked against the tables one by one.
     pub watched: bool,
-    /// How often the insides of all nodes are checked, in virtual time; `None` for at the end only.
+    /// How often the insides of all nodes are checked, in virtual time, besides after every change of small tables;
+    /// `None` for at the end only.
     pub inspection: Option<Duration>,
     /// How a person runs the same again; without it, the test's own name is used.
     pub replay: Option<String>,
@@ -87,6 +88,8 @@ pub(crate) struct Life {
     pub(crate) ready: BTreeSet<String>,
     /// It was told to leave the cluster.
     pub(crate) leaving: bool,
+    /// Counts of what changes its tables, when they were last looked into.
+    pub(crate) changes: [u64; 5],
     pub(crate) refused_datagrams: u64,
     pub(crate) refused_frames: u64,
 }
@@ -161,7 +164,7 @@ impl Cluster {
     }
 
     /// The same as the machines see it.
-    pub(crate) fn instant(&self) -> Instant {
+    pub fn instant(&self) -> Instant {
         self.base + self.fabric.now()
     }
 
@@ -380,10 +383,16 @@ impl Cluster {
             departing: BTreeSet::new(),
             ready: BTreeSet::new(),
             leaving: false,
+            changes: [0; 5],
             refused_datagrams: 0,
             refused_frames: 0,
         });
         self.watchdog.forget_life(peer);
+        self.join(peer, seeds);
+    }
+
+    /// Tells a running node of `seeds`, itself left out, in place of those it was told of before.
+    pub fn join(&mut self, peer: Peer, seeds: &[Peer]) {
         let seeds: Vec<SocketAddr> =
             seeds.iter().filter(|seed| **seed != peer).map(|seed| self.address(*seed)).collect();
         self.drive(peer, |machine, now| {

@@ -5,6 +5,11 @@ use std::time::Duration;
 use super::ledger::WriteId;
 use crate::cluster::{Cluster, Peer};
 
+/// For so long after an attachment's last change its heads are told.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For so long nothing may be said about tables after that.
+const SILENCE: Duration = Duration::from_secs(5);
+
 impl Cluster {
     /// Checks every promise that can be judged when all is quiet.
     ///
@@ -24,6 +29,38 @@ impl Cluster {
             self.assert_convergence(&network);
             self.assert_no_lost_write(&network);
         }
+        self.assert_silence();
+    }
+
+    /// Once the last heads have been told, tables of members that agree say nothing more: no gossip, no heads, no pulls.
+    /// What is left are probes and a comparison of fingerprints now and then.
+    #[track_caller]
+    fn assert_silence(&mut self) {
+        self.run_for(LAST_WORDS);
+        let before = self.said();
+        self.run_for(SILENCE);
+        for ((what, before), (_, after)) in before.into_iter().zip(self.said()) {
+            assert_eq!(before, after, "{what} go on though there is nothing new");
+        }
+    }
+
+    fn said(&self) -> [(&'static str, u64); 5] {
+        let mut said =
+            ["gossip", "heads", "pulls", "pushes", "syncs for differing fingerprints"].map(|what| (what, 0));
+        for peer in self.running() {
+            let counters = self.machine(peer).tables().replica().counters();
+            let of_peer = [
+                counters.gossip_sent,
+                counters.heads_sent,
+                counters.pulls,
+                counters.backlogs,
+                counters.fingerprint_syncs,
+            ];
+            for ((_, sum), count) in said.iter_mut().zip(of_peer) {
+                *sum += count;
+            }
+        }
+        said
     }
 
     /// Every network that a running node has joined.

@@ -6,7 +6,10 @@ use membership::State;
 use tabledb::Change;
 
 use super::{Cluster, Key, Peer};
-use crate::check::{Look, NetworkState, Origin, WriteId, spot};
+use crate::check::{Look, NetworkState, Origin, Relays, WriteId, check_membership, check_news, spot};
+
+/// Up to so many entries and tombstones a node's tables are looked into after every call that changed them.
+const HELD_FOR_EVERY_STEP: usize = 24;
 
 impl Cluster {
     /// Hands the watcher of a node what it was told, and checks it.
@@ -107,30 +110,79 @@ impl Cluster {
         if let Some(interval) = self.settings.inspection {
             self.next_inspection = self.now() + interval;
         }
-        let (now, instant) = (self.fabric.now(), self.instant());
         for peer in self.running() {
             let life = self.life(peer);
-            let states: Vec<(Arc<str>, NetworkState)> = life
-                .joined
-                .iter()
-                .filter_map(|network| {
-                    let state = NetworkState::of(&life.tables, network, instant)?;
-                    Some((Arc::from(network.as_str()), state))
-                })
-                .collect();
-            for (network, state) in states {
-                let look = Look {
-                    network: &network,
-                    state: &state,
-                    ledger: &self.ledger,
-                    now,
-                    reap_time: self.settings.reap_time,
-                };
-                let result = self.watchdog.look(peer, &look);
-                if let Err(what) = result {
-                    self.violation(peer, what);
-                }
+            let mut result = check_membership(life.machine.membership());
+            for network in &life.joined {
+                let statistics = life.tables.statistics(network);
+                result = result.and(statistics.map_or(Ok(()), |statistics| check_news(network, &statistics)));
+            }
+            if let Err(what) = result {
+                self.violation(peer, what);
+            }
+            self.inspect_tables(peer);
+        }
+        let result = self.relays().check(self.ledger.len());
+        if let (Err(what), Some(peer)) = (result, self.running().first()) {
+            self.violation(*peer, what);
+        }
+    }
+
+    /// Looks into the tables of a node whenever they have changed, as long as they hold little: then no wrong step can be
+    /// followed by another before it is found.
+    pub(super) fn inspect_if_changed(&mut self, peer: Peer) {
+        if self.settings.inspection.is_none() {
+            return;
+        }
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+        let counters = life.tables.replica().counters();
+        let changes =
+            [counters.writes, counters.news, counters.buried, counters.reaped, counters.provisional];
+        if std::mem::replace(&mut life.changes, changes) == changes {
+            return;
+        }
+        let statistics = life.joined.iter().filter_map(|network| life.tables.statistics(network));
+        let held: usize = statistics.map(|found| found.entries + found.hidden + found.tombstones).sum();
+        if held <= HELD_FOR_EVERY_STEP {
+            self.inspect_tables(peer);
+        }
+    }
+
+    fn inspect_tables(&mut self, peer: Peer) {
+        let (now, instant) = (self.fabric.now(), self.instant());
+        let life = self.life(peer);
+        let states: Vec<(Arc<str>, NetworkState)> = life
+            .joined
+            .iter()
+            .filter_map(|network| {
+                let state = NetworkState::of(&life.tables, network, instant)?;
+                Some((Arc::from(network.as_str()), state))
+            })
+            .collect();
+        for (network, state) in states {
+            let look = Look {
+                network: &network,
+                state: &state,
+                ledger: &self.ledger,
+                now,
+                reap_time: self.settings.reap_time,
+            };
+            let result = self.watchdog.look(peer, &look);
+            if let Err(what) = result {
+                self.violation(peer, what);
             }
         }
+    }
+
+    /// What has been sent and learned, by all processes there ever were.
+    fn relays(&self) -> Relays {
+        let mut relays = Relays::default();
+        for (_, counters) in &self.ended {
+            relays.add(counters);
+        }
+        for life in self.slots.iter().filter_map(|slot| slot.life.as_ref()) {
+            relays.add(&life.tables.replica().counters());
+        }
+        relays
     }
 }

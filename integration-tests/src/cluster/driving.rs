@@ -88,6 +88,11 @@ impl Cluster {
         result
     }
 
+    /// Asks the machine what it wants, as the production driver does when a write was made on its tables by somebody else.
+    pub fn wake(&mut self, peer: Peer) {
+        self.after_call(peer, None);
+    }
+
     fn after_call(&mut self, peer: Peer, touched: Option<StreamId>) {
         let now = self.instant();
         let Some(life) = self.slots[peer.0].life.as_mut() else { return };
@@ -155,6 +160,7 @@ impl Cluster {
         self.fabric.set_timer(endpoint, deadline);
         self.notice_renewal(peer);
         self.follow(peer);
+        self.inspect_if_changed(peer);
         self.end_if_left(peer);
     }
 
