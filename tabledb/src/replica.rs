@@ -602,6 +602,11 @@ impl Replica {
         if applied.impostor {
             self.common.report_taken_generation();
         }
+        if let Some(theirs) = bundle.fingerprint
+            && network.members(&self.common).binary_search(from).is_ok()
+        {
+            network.note_fingerprint(from, theirs, &mut self.common, now);
+        }
         self.plan(at, now);
         applied.unknown_life
     }

@@ -17,7 +17,7 @@ pub(crate) enum Envelope {
 }
 
 /// Upper bounds on what things add besides their bytes: variable-length integers take up to nine bytes each.
-const BUNDLE_OVERHEAD: usize = 48;
+const BUNDLE_OVERHEAD: usize = 57;
 const ATTACHMENT_OVERHEAD: usize = 27;
 const NUMBERS_OVERHEAD: usize = 27;
 
@@ -31,6 +31,7 @@ pub(crate) struct BundleBuilder {
     used: usize,
     attachments: Vec<Slot>,
     tables: Vec<Arc<Table>>,
+    fingerprint: Option<u64>,
     heads: Vec<(u32, u64)>,
     dead: Vec<(u32, u64, u64)>,
     event_bytes: Vec<u8>,
@@ -45,6 +46,7 @@ impl BundleBuilder {
             used: BUNDLE_OVERHEAD + network.len(),
             attachments: Vec::new(),
             tables: Vec::new(),
+            fingerprint: None,
             heads: Vec::new(),
             dead: Vec::new(),
             event_bytes: Vec::new(),
@@ -147,6 +149,11 @@ impl BundleBuilder {
         fits
     }
 
+    /// Says what everything held amounts to. There is always room for it.
+    pub(crate) fn set_fingerprint(&mut self, fingerprint: Option<u64>) {
+        self.fingerprint = fingerprint;
+    }
+
     /// The bytes of a datagram or frame.
     pub(crate) fn finish(self, store: &Store, relay: bool, envelope: Envelope) -> Vec<u8> {
         let attachments = self
@@ -159,6 +166,7 @@ impl BundleBuilder {
             network: &store.view().name,
             clock: self.clock,
             relay,
+            fingerprint: self.fingerprint,
             attachments,
             tables: self.tables.iter().map(|table| &*table.name).collect(),
             heads: self.heads,

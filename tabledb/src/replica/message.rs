@@ -31,6 +31,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) clock: u64,
     /// Whether the receiver is to pass on what is news to it. Not where the sender reaches all members itself.
     pub(crate) relay: bool,
+    /// Of everything the sender holds of the network, if it has been still of late; rides on heads.
+    pub(crate) fingerprint: Option<u64>,
     #[serde(borrow)]
     pub(crate) attachments: Vec<AttachmentId<'a>>,
     #[serde(borrow)]

@@ -488,9 +488,9 @@ impl Network {
         if self.news.flush_due(now) {
             self.flush(common, now);
         }
-        let heads = self.news.due_heads(now);
+        let (heads, fan_out) = self.news.due_heads(now);
         if !heads.is_empty() {
-            self.tell_heads(&heads, common);
+            self.tell_heads(&heads, fan_out, common, now);
         }
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);

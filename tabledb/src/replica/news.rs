@@ -72,7 +72,7 @@ impl News {
 
     /// Takes note that an attachment changed: its heads are to be told for a while.
     pub(crate) fn touch(&mut self, slot: Slot, now: Instant) {
-        let soon = now + HEADS_AFTER[0];
+        let soon = now + HEADS_AFTER[0].0;
         self.touched.insert(slot);
         // In a busy attachment the first deadline stays where it is, or it would never come.
         let entry = self.heads.entry(slot).or_insert((soon, 0));
@@ -117,21 +117,24 @@ impl News {
         Flush::Items(self.local.drain(..).chain(self.relayed.drain(..)).collect())
     }
 
-    /// The attachments whose heads are due, in order; each is scheduled for its next time, or done.
-    pub(crate) fn due_heads(&mut self, now: Instant) -> Vec<Slot> {
-        if self.heads_at.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
+    /// The attachments whose heads are due, in order, and how many members are to hear of them; each is scheduled for its
+    /// next time, or done.
+    pub(crate) fn due_heads(&mut self, now: Instant) -> (Vec<Slot>, usize) {
+        let mut fan_out = 0;
         let mut due = Vec::new();
+        if self.heads_at.is_none_or(|at| at > now) {
+            return (due, fan_out);
+        }
         self.heads.retain(|&slot, (at, stage)| {
             if *at > now {
                 return true;
             }
             due.push(slot);
-            let told_after = HEADS_AFTER[*stage];
+            let (told_after, to) = HEADS_AFTER[*stage];
+            fan_out = fan_out.max(to);
             *stage += 1;
             match HEADS_AFTER.get(*stage) {
-                Some(&after) => {
+                Some(&(after, _)) => {
                     *at = now + (after - told_after);
                     true
                 }
@@ -139,7 +142,7 @@ impl News {
             }
         });
         self.heads_at = self.heads.values().map(|&(at, _)| at).min();
-        due
+        (due, fan_out)
     }
 
     fn flush_by(&mut self, at: Instant) -> bool {

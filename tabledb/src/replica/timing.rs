@@ -19,16 +19,20 @@ pub(crate) const DIRECT_MEMBERS: usize = 8;
 /// one such wave a member has missed it with a probability of about e⁻⁴; the heads find those.
 pub(crate) const FAN_OUT: usize = 4;
 
-/// To so many random members heads are told.
-pub(crate) const HEADS_FAN_OUT: usize = 3;
-
-/// When, after an attachment's last change, its heads are told again. Then there is silence.
-pub(crate) const HEADS_AFTER: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
+/// When, after an attachment's last change, its heads are told again, and to how many random members. Then there is
+/// silence.
+///
+/// The pauses double, so that after a cut of any length up to the last of them the two sides find out within about as long
+/// again, without waiting for a probe between just the right two. The last ones are for such cuts only, and cost one
+/// datagram a member each.
+pub(crate) const HEADS_AFTER: [(Duration, usize); 7] = [
+    (Duration::from_millis(50), 3),
+    (Duration::from_millis(200), 3),
+    (Duration::from_secs(1), 3),
+    (Duration::from_secs(2), 3),
+    (Duration::from_secs(4), 3),
+    (Duration::from_secs(8), 1),
+    (Duration::from_secs(16), 1),
 ];
 
 /// How long a number may be missing before it is pulled: it may be on its way.

@@ -9,7 +9,7 @@ use super::super::bundle::{BundleBuilder, Envelope};
 use super::super::common::{Common, Transmit};
 use super::super::message::SessionKind;
 use super::super::news::{Flush, Item};
-use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, HEADS_FAN_OUT, RETRY};
+use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, RETRY};
 use super::super::view::Slot;
 use super::Network;
 
@@ -80,8 +80,11 @@ impl Network {
         }
     }
 
-    pub(super) fn tell_heads(&mut self, slots: &[Slot], common: &mut Common) {
-        let targets = self.sample_members(HEADS_FAN_OUT, common);
+    /// Tells how far these attachments have been seen, and once all is still, what everything held amounts to: that
+    /// also finds what no head can tell of, such as a number that is live here and dead there.
+    pub(super) fn tell_heads(&mut self, slots: &[Slot], fan_out: usize, common: &mut Common, now: Instant) {
+        let fingerprint = self.still_fingerprint(now);
+        let targets = self.sample_members(fan_out, common);
         if targets.is_empty() {
             return;
         }
@@ -97,6 +100,7 @@ impl Network {
             if bundle.is_empty() {
                 break;
             }
+            bundle.set_fingerprint(fingerprint);
             let bytes = bundle.finish(&self.store, false, Envelope::Datagram);
             common.counters.heads_sent += targets.len() as u64;
             for peer in &targets {
