@@ -69,6 +69,7 @@ fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events
         network: NET,
         clock: 1_000_000_000_000,
         relay: true,
+        fingerprint: None,
         attachments,
         tables: vec!["other"],
         heads,

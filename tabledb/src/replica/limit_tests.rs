@@ -42,6 +42,7 @@ fn bundle<'a>(clock: u64, tables: Vec<&'a str>, events: Vec<Event<'a>>) -> Bundl
         network: NET,
         clock,
         relay: false,
+        fingerprint: None,
         attachments: vec![of_second()],
         tables,
         heads: Vec::new(),
