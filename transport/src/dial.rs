@@ -112,6 +112,11 @@ impl Dials {
         datagrams
     }
 
+    /// Forgets all failures: what they failed for may have changed.
+    pub(crate) fn forgive(&mut self) {
+        self.dials.retain(|_, dial| !matches!(dial, Dial::Failed { .. }));
+    }
+
     /// Forgets failures that no longer count.
     pub(crate) fn purge(&mut self, now: Instant) {
         self.dials.retain(|_, dial| !matches!(dial, Dial::Failed { until, .. } if *until <= now));

@@ -179,6 +179,7 @@ impl Shared {
         drop(current);
 
         let mut table = self.table.write();
+        table.dials.forgive();
         let unaccepted: Vec<_> =
             table.links.values().filter(|link| !minted.accepts(link.authority)).cloned().collect();
         for link in unaccepted {

@@ -6,6 +6,7 @@ mod joining;
 mod links;
 mod refusing;
 mod report;
+mod rotating;
 mod tables;
 mod waiting;
 mod watching;

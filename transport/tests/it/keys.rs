@@ -65,6 +65,18 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
 }
 
 #[tokio::test]
+async fn what_was_refused_for_a_secret_is_tried_at_once_with_another() {
+    let (old, new) = (secret(), secret());
+    let mut late = config("late", &KeySet::new(old.clone()));
+    late.timeouts.dial_backoff = std::time::Duration::from_secs(3600);
+    let (late, a) = (Node::start(late), Node::start(config("a", &KeySet::new(new.clone()))));
+    let error = late.transport.open_stream(&a.destination()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    late.transport.set_identity(KeySet::new(new).with(old).unwrap()).unwrap();
+    late.transport.open_stream(&a.destination()).await.map(drop).unwrap();
+}
+
+#[tokio::test]
 async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
     let (old, new) = (secret(), secret());
     let both = KeySet::new(new.clone()).with(old.clone()).unwrap();
