@@ -205,3 +205,67 @@ fn a_secret_is_not_sent_to_another_host() {
     assert_eq!(status.code(), Some(2), "{text}");
     assert!(text.contains("secrets are not sent") && text.contains("SIGHUP"), "{text}");
 }
+
+/// DER as a file holds it (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    let lines = text.as_bytes().chunks(64).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap()));
+    format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", lines.collect::<String>())
+}
+
+/// Writes the three files of a node with a certificate of a new authority, and gives the lines of the private key.
+fn certificate(folder: &Path, name: &str) -> String {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let secret = pem("PRIVATE KEY", &key.serialize_der());
+    std::fs::write(folder.join("certificate"), pem("CERTIFICATE", certificate.der())).unwrap();
+    std::fs::write(folder.join("key"), &secret).unwrap();
+    std::fs::write(folder.join("authority"), pem("CERTIFICATE", authority.der())).unwrap();
+    secret
+}
+
+#[test]
+fn a_certificate_of_an_operators_authority_is_read_again_at_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificate(folder.path(), "node-a");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let files = [path("certificate"), path("key"), path("authority")];
+    let flags = ["--certificate-file", &files[0], "--key-file", &files[1], "--authority-file", &files[2]];
+    let wrong = networkdb(&[&["run", "--check", "--name", "node-b"], &flags[..]].concat()).output().unwrap();
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert!(told.contains("\"node-a\"") && told.contains("\"node-b\""), "{told}");
+
+    let (more, folder) = (flags.map(str::to_owned), folder);
+    let more = [&["--name", "node-a"][..], &more.each_ref().map(String::as_str)].concat();
+    let node = Process::run(folder, &more);
+    let authorities = || {
+        let (status, json) = node.keys(&["list", "--json"], None);
+        assert_eq!(status, 0, "{json}");
+        let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(found["kind"], "certificates");
+        found["keys"].as_array().unwrap().iter().map(|key| key["fingerprint"].to_string()).collect::<Vec<_>>()
+    };
+    let before = authorities();
+    let second = certificate(node.folder.path(), "node-a");
+    node.hang_up();
+    node.await_said("certificates read again");
+    let after = authorities();
+    assert!(after.len() == 1 && before.len() == 1 && after != before, "{before:?} {after:?}");
+    // One of another name is not taken.
+    certificate(node.folder.path(), "node-b");
+    node.hang_up();
+    node.await_said("stays as it was");
+    assert_eq!(authorities(), after);
+    let (status, text) = node.keys(&["add"], Some(&secret().0));
+    assert!(status == 1 && text.contains("SIGHUP"), "{text}");
+    let said = node.said.lock().unwrap();
+    for key in [&first, &second] {
+        let line = key.lines().nth(1).unwrap();
+        assert!(!said.contains(line), "{said}");
+    }
+}

@@ -3,8 +3,9 @@
 use membership::State;
 use node::{JoinClusterError, Node, NodeConfig};
 use transport::{ClusterName, KeySet, Secret, Statistics, generate_secret};
+use wire::Destination;
 
-use crate::cluster::{Cluster, create};
+use crate::cluster::{Cluster, NET, TABLE, create, shown};
 
 /// A try of `stranger` to join through a, which must fail.
 async fn refused(cluster: &Cluster, stranger: &Node) -> JoinClusterError {
@@ -90,4 +91,41 @@ async fn a_node_whose_name_is_taken_is_refused_and_the_holder_is_not_disturbed()
     }
     cluster.show("k", Some("the holder's")).await;
     assert_eq!(second.members().len(), 1, "the second is by itself: {:?}", second.members());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_asking() {
+    let mut cluster = Cluster::on_network(&["a", "b"]).await;
+    create(cluster.node("a"), "the-key", "the-value");
+    cluster.show("the-key", Some("the-value")).await;
+    let modified = cluster.start_joined(cluster.config("modified")).await;
+    cluster.know_each_other().await;
+    let victim = cluster.node("a");
+    let to = Destination { name: Some(victim.id().name), address: victim.local_address() };
+    // It speaks the protocol by hand: "let us compare the network, I am on it since this epoch". Its list says otherwise.
+    for epoch in [0u64, 1] {
+        let before = victim.tables().replica().counters().refused_not_member;
+        let (mut sender, mut receiver, _) = modified.transport().open_stream(&to).await.unwrap();
+        let (for_tables, open, full) = (1u8, 0u32, 0u32);
+        let generation = modified.id().generation;
+        let asks = wire::codec::encode(&(for_tables, open, full, NET, 0u64, generation, epoch, 7u64));
+        sender.send(asks).await.unwrap();
+        let mut said = Vec::new();
+        while let Ok(Some(frame)) = receiver.next().await {
+            said.extend_from_slice(&frame);
+        }
+        for word in ["the-key", "the-value", TABLE] {
+            assert!(
+                !said.windows(word.len()).any(|part| part == word.as_bytes()),
+                "{word} is told: {said:?}"
+            );
+        }
+        assert!(!said.is_empty() && said.len() < 5, "it is told to go, in a word: {said:?}");
+        assert_eq!(victim.tables().replica().counters().refused_not_member, before + 1, "{cluster}");
+    }
+    assert_eq!(victim.tables().network_peers(NET).len(), 2);
+    // Nor does gossip go there.
+    create(victim, "another-key", "another-value");
+    cluster.eventually("b has it", || shown(cluster.node("b"), "another-key").is_some()).await;
+    assert_eq!(modified.tables().replica().counters().refused_not_member, 0, "nothing of it arrived");
 }
