@@ -7,9 +7,12 @@
 pub mod check;
 pub mod cluster;
 pub mod convergence;
+pub mod detection;
 pub mod fabric;
 pub mod history;
+pub mod hostile;
 pub mod hosts;
+pub mod jobs;
 mod trace;
 
 pub use trace::{Describe, Trace};

@@ -209,7 +209,7 @@ impl Cluster {
             }
         }
         let life = format!("{}#{}", self.nodes[host].name, self.ledger.lock().life(&self.nodes[host].name));
-        let following = follow(life, NETWORK, self.seen.clone(), self.ledger.clone());
+        let following = follow(life, (NETWORK, TABLE), self.seen.clone(), self.ledger.clone());
         self.nodes[host].follower = Some(self.lab.inside(host).spawn(following));
         Ok(())
     }

@@ -80,16 +80,16 @@ impl Seen {
     }
 }
 
-/// Follows a network on the host of this thread, until the node or the task ends. `life` names this process: the next
+/// Follows a table on the host of this thread, until the node or the task ends. `life` names this process: the next
 /// one on the host remembers nothing.
 #[expect(clippy::disallowed_methods, reason = "real processes show things in real time")]
 pub(super) async fn follow(
     life: String,
-    network: &str,
+    (network, table): (&str, &str),
     seen: Arc<Mutex<Seen>>,
     ledger: Arc<Mutex<Ledger>>,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/watch?network={network}");
+    let path = format!("/v1/watch?network={network}&table={table}");
     let mut body = api::open(Method::GET, &path, Bytes::new()).await?.into_body();
     let mut rest = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -1,0 +1,21 @@
+//! Attacks a node of a cluster of real hosts, and watches the cluster go on.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use integration_tests::hostile;
+use integration_tests::hosts::{Flags, tell};
+
+/// Lets strangers and a modified peer loose on one node of a cluster of real hosts (network namespaces on a bridge), and
+/// judges whether the cluster goes on. Must be root.
+#[derive(Debug, Parser)]
+#[command(name = "hostile")]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn main() -> ExitCode {
+    // One at a time: each takes all the processors it can get, and what is measured is the victim's memory and pace.
+    tell(Arguments::parse().flags, hostile::all(), 1)
+}

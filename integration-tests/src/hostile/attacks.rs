@@ -1,0 +1,441 @@
+//! The attacks, each with what it may cost and what must tell of it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use tokio::time::{Instant, sleep};
+use transport::KeySet;
+
+use super::forge::{Body, Bundle, Event, Lie, List, claim, lists};
+use super::insider::{Insider, Modified};
+use super::siege::{ATTACK, Terms, VICTIM, endure};
+use super::{handshakes, packets, strangers, streams};
+use crate::hosts::scenarios::Scenario;
+use crate::hosts::{Cluster, Failure, Plan, Rate, Run};
+
+/// The network that the attacker is on beside the others; the honest write to another one.
+const JUNK: &str = "junk";
+
+/// The most entries of a network here.
+const MOST_ENTRIES: u64 = 100_000;
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+const MIB: u64 = 1 << 20;
+
+/// All attacks.
+pub fn all() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "ten-million-keys",
+            story: "a member floods a network with ten million distinct keys",
+            prepare,
+            tell: |run, cluster| Box::pin(ten_million_keys(run, cluster)),
+        },
+        Scenario {
+            name: "lies",
+            story: "a member forges others' writes, attachments, lists, failures and farewells",
+            prepare,
+            tell: |run, cluster| Box::pin(lies(run, cluster)),
+        },
+        Scenario {
+            name: "future",
+            story: "a member writes versions of the near and of the far future",
+            prepare,
+            tell: |run, cluster| Box::pin(future(run, cluster)),
+        },
+        Scenario {
+            name: "events",
+            story: "a member writes to a network as fast as it can",
+            prepare,
+            tell: |run, cluster| Box::pin(events(run, cluster)),
+        },
+        Scenario {
+            name: "garbage",
+            story: "noise and bent, truncated packets at full speed",
+            prepare,
+            tell: |run, cluster| Box::pin(garbage(run, cluster)),
+        },
+        Scenario {
+            name: "handshakes",
+            story: "thousands of handshakes that go silent after the first words, from eight addresses",
+            prepare,
+            tell: |run, cluster| Box::pin(half_open(run, cluster)),
+        },
+        Scenario {
+            name: "wrong-secret",
+            story: "strangers with a secret of their own, again and again",
+            prepare,
+            tell: |run, cluster| Box::pin(wrong_secret(run, cluster)),
+        },
+        Scenario {
+            name: "stolen-name",
+            story: "a node with the right secret under the name of a living one",
+            prepare,
+            tell: |run, cluster| Box::pin(stolen_name(run, cluster)),
+        },
+        Scenario {
+            name: "streams",
+            story: "streams that stall, crawl behind a slow link, or declare huge lengths",
+            prepare,
+            tell: |run, cluster| Box::pin(tedious(run, cluster)),
+        },
+    ]
+}
+
+/// One host is the attacker's, and there is a network for its junk.
+fn prepare(plan: &mut Plan) {
+    plan.hosts -= 1;
+    plan.spare = 1;
+    plan.flags.extend(["--network", JUNK, "--max-entries"].map(str::to_owned));
+    plan.flags.push(MOST_ENTRIES.to_string());
+}
+
+/// What an attacker knows: where the victim is, where he is himself, and the secret.
+struct Scene {
+    victim: SocketAddr,
+    from: SocketAddr,
+    keys: KeySet,
+    honest: usize,
+}
+
+fn scene(cluster: &Cluster) -> Result<Scene, Failure> {
+    let secret = std::fs::read_to_string(cluster.secret_file()).map_err(|error| error.to_string())?;
+    Ok(Scene {
+        victim: SocketAddr::from((cluster.lab().address(VICTIM), 7946)),
+        from: SocketAddr::from((cluster.lab().address(cluster.lab().hosts() - 1), 0)),
+        keys: KeySet::parse(&secret).map_err(|error| error.to_string())?,
+        honest: cluster.running().len(),
+    })
+}
+
+async fn garbage(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, keys, .. } = scene(cluster)?;
+    let terms = Terms { growth: 32 * MIB, told_by: &[], pause: PAUSE };
+    endure(run, cluster, &terms, packets::garbage(victim, keys, ATTACK)).await?;
+    cluster.no_failure_was_declared().await
+}
+
+async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, keys, .. } = scene(cluster)?;
+    let attacker = cluster.lab().hosts() - 1;
+    let from: Vec<Ipv4Addr> = (100..108).map(|last| Ipv4Addr::new(10, 77, 0, last)).collect();
+    for address in &from {
+        cluster.lab().add_address(attacker, *address)?;
+    }
+    let terms = Terms {
+        growth: 64 * MIB,
+        told_by: &[
+            ("transport", "handshakes_retried"),
+            ("transport", "handshakes_unfinished"),
+            ("transport", "handshakes_capped_by_address"),
+        ],
+        pause: PAUSE,
+    };
+    let attack = async move {
+        // The first half is never heard of again; the second proves its address and says no more.
+        let silent = handshakes::unfinished(victim, from.clone(), keys.clone(), 0, ATTACK / 2).await?;
+        Ok(silent + handshakes::unfinished(victim, from, keys, 1, ATTACK / 2).await?)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    cluster.no_failure_was_declared().await
+}
+
+async fn wrong_secret(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, .. } = scene(cluster)?;
+    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_unknown_secret")], pause: PAUSE };
+    endure(run, cluster, &terms, strangers::wrong_secret(victim, from, ATTACK)).await?;
+    cluster.no_failure_was_declared().await
+}
+
+async fn stolen_name(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, .. } = scene(cluster)?;
+    let robbed = (cluster.name(1).to_owned(), SocketAddr::from((cluster.lab().address(1), 7946)));
+    let before = life_of(cluster, 1).await?;
+    let terms = Terms { growth: 32 * MIB, told_by: &[("membership", "name_conflicts")], pause: PAUSE };
+    endure(run, cluster, &terms, strangers::stolen_name(victim, from, robbed, keys, ATTACK)).await?;
+    if life_of(cluster, 1).await? != before {
+        return Err("the node whose name was stolen has had to begin another life".to_owned());
+    }
+    cluster.no_failure_was_declared().await
+}
+
+async fn life_of(cluster: &Cluster, host: usize) -> Result<u64, Failure> {
+    let answer = cluster.ask(host, Method::GET, "/v1/node", Bytes::new()).await?;
+    Ok(answer.json::<node::http::v1::model::NodeView>()?.generation)
+}
+
+async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, .. } = scene(cluster)?;
+    let attacker = cluster.lab().hosts() - 1;
+    // What is large crawls through this.
+    cluster.lab().set_rate(attacker, Some(Rate { bits_per_second: 20_000_000, queue_ms: 100 }))?;
+    let terms = Terms {
+        // As much as peers may leave unfinished, and what it takes to hold that.
+        growth: 300 * MIB,
+        told_by: &[
+            ("transport", "frames_too_large"),
+            ("transport", "frames_timed_out"),
+            ("replication", "refused_malformed"),
+        ],
+        pause: PAUSE,
+    };
+    endure(run, cluster, &terms, streams::tedious(victim, from, keys, 2 * ATTACK)).await?;
+    cluster.lab().set_rate(attacker, None)?;
+    cluster.no_failure_was_declared().await
+}
+
+async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let terms = Terms { growth: 128 * MIB, told_by: &[("replication", "news")], pause: PAUSE };
+    let attack = async move {
+        let insider = Insider::enter("eager", from, victim, keys, &[JUNK], Modified::default()).await?;
+        insider.await_others(honest).await?;
+        let tables = insider.tables();
+        let end = Instant::now() + ATTACK;
+        let mut written = 0_u64;
+        while Instant::now() < end {
+            for number in 0..5_000 {
+                let (key, value) = (format!("k{}", number), written.to_le_bytes());
+                written += 1;
+                let _ = tables
+                    .create(JUNK, "t", &key, value)
+                    .map_err(drop)
+                    .or_else(|()| tables.update(JUNK, "t", &key, value).map_err(drop));
+            }
+            insider.wake();
+            tokio::task::yield_now().await;
+        }
+        Ok(written)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    await_gone(cluster, "eager").await
+}
+
+/// Waits until nobody holds the attacker for a member any more: only then do all know all again.
+async fn await_gone(cluster: &Cluster, name: &str) -> Result<(), Failure> {
+    cluster.await_members(&format!("{name} is gone")).await.map(drop)
+}
+
+async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    const KEYS: u64 = 10_000_000;
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let terms = Terms {
+        // A network full of entries of the attacker's, on the victim.
+        growth: 150 * MIB,
+        told_by: &[("replication", "refused_full")],
+        pause: PAUSE,
+    };
+    let attack = async move {
+        let modified = Modified { deaf: true, ..Modified::default() };
+        let insider = Insider::enter("glutton", from, victim, keys, &[JUNK], modified).await?;
+        insider.await_others(honest).await?;
+        let target = insider
+            .others()
+            .into_iter()
+            .find(|(_, _, address)| *address == victim)
+            .ok_or("the attacker does not know its victim")?;
+        let id = insider.id();
+        let clock = clock_now();
+        let end = Instant::now() + 3 * ATTACK;
+        let (mut next, mut sent) = (1, 0);
+        while next <= KEYS && Instant::now() < end {
+            let keys: Vec<String> = (next..next + 35).map(|number| format!("{number:x}")).collect();
+            let events = keys.iter().zip(next..).map(|(key, number)| Event {
+                attachment: 0,
+                number,
+                age: 0,
+                table: 0,
+                key,
+                body: Body::Value(b"junk"),
+                replaced: Vec::new(),
+            });
+            let bundle = Bundle {
+                network: JUNK,
+                clock,
+                relay: true,
+                attachments: vec![(id.name.as_str(), id.generation, 2)],
+                tables: vec!["t"],
+                events: events.collect(),
+                ..Bundle::default()
+            };
+            next += 35;
+            sent += 35 * u64::from(insider.say(&target.0, target.2, bundle.datagram()).await);
+        }
+        Ok(sent)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    let answer = cluster.ask(VICTIM, Method::GET, &format!("/v1/networks/{JUNK}"), Bytes::new()).await?;
+    let junk: node::http::v1::model::NetworkView = answer.json()?;
+    let held = (junk.entries + junk.hidden + junk.tombstones) as u64;
+    run.counted("entries of the full network", held);
+    if held > MOST_ENTRIES {
+        return Err(format!("the victim holds {held} entries of a network, and {MOST_ENTRIES} are allowed"));
+    }
+    await_gone(cluster, "glutton").await
+}
+
+/// The wall time in microseconds, as versions have it.
+#[expect(clippy::disallowed_methods, reason = "forged versions are near the wall clock")]
+fn clock_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as u64
+}
+
+async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let terms = Terms {
+        growth: 64 * MIB,
+        told_by: &[("replication", "provisional"), ("replication", "refused_ended")],
+        pause: PAUSE,
+    };
+    let attack = async move {
+        let modified = Modified { deaf: true, ..Modified::default() };
+        let insider = Insider::enter("liar", from, victim, keys, &["blue", JUNK], modified).await?;
+        insider.await_others(honest).await?;
+        let end = Instant::now() + ATTACK;
+        let (mut told, mut round) = (0_u64, 0_u64);
+        while Instant::now() < end {
+            round += 1;
+            let others = insider.others();
+            for (about, incarnation, address) in &others {
+                for (to, _, at) in &others {
+                    for lie in lies_about(about, *incarnation, *address, &insider.id(), round) {
+                        told += u64::from(insider.say(to, *at, lie).await);
+                    }
+                }
+            }
+            // Fast enough to be a nuisance; faster would only try the queues again.
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(told)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    let raised = cluster.counts("membership", "generations_raised").await?;
+    run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
+    await_gone(cluster, "liar").await
+}
+
+/// Everything untrue about a node that can be said in datagrams.
+fn lies_about(
+    about: &wire::NodeId,
+    incarnation: u64,
+    address: SocketAddr,
+    liar: &wire::NodeId,
+    round: u64,
+) -> Vec<Vec<u8>> {
+    let name = about.name.as_str();
+    let far = 1 << 40;
+    let event = |number, age| Event {
+        attachment: 0,
+        number,
+        age,
+        table: 0,
+        key: "k",
+        body: Body::Value(b"forged"),
+        replaced: Vec::new(),
+    };
+    let bundle = |attachment| Bundle {
+        network: "blue",
+        clock: clock_now(),
+        relay: true,
+        attachments: vec![attachment],
+        tables: vec!["forged"],
+        ..Bundle::default()
+    };
+    // On blue since the start: a list begins with version 1, and each network joined adds one.
+    let present = (name, about.generation, 2);
+    let all = [
+        // A write it never made.
+        Bundle { events: vec![event(far, 0)], ..bundle(present) }.datagram(),
+        // Writes it will make, said to be dead already.
+        Bundle { dead: vec![(0, far, far + 1000)], ..bundle(present) }.datagram(),
+        // More writes than it made.
+        Bundle { heads: vec![(0, 2 * far)], ..bundle(present) }.datagram(),
+        // An attachment later than its own.
+        Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation, far)) }.datagram(),
+        // A life later than its own.
+        Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation + far, 2)) }.datagram(),
+        // Times that are none.
+        Bundle { events: vec![event(3, u64::MAX)], ..bundle(present) }.datagram(),
+        Bundle { clock: u64::MAX, events: vec![event(u64::MAX, 0)], ..bundle(present) }.datagram(),
+        // It is on no network.
+        lists(vec![List { owner: about.clone(), version: far, networks: Vec::new() }]),
+        // It is somebody else, somewhere else.
+        claim(&wire::NodeId::new(about.name.clone(), about.generation + 1), 0, Lie::Alive(address)),
+        claim(&wire::NodeId::new(about.name.clone(), u64::MAX), u64::MAX, Lie::Alive(address)),
+        // It does not answer, it has failed, it is gone.
+        claim(about, incarnation, Lie::Suspect(liar.name.clone())),
+        claim(about, incarnation, Lie::Failed(liar.name.clone())),
+        claim(about, incarnation, Lie::Left),
+    ];
+    // One after the other, so that each has time to do its harm.
+    all.into_iter().enumerate().filter(|(place, _)| *place as u64 == round % 13).map(|(_, lie)| lie).collect()
+}
+
+async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let attacker = cluster.lab().hosts() - 1;
+    let entry = |key: &str| format!("/v1/networks/{JUNK}/tables/future/entries/{key}");
+    let visit = |name: &'static str, ahead: Duration, key: &'static str, keys: KeySet| async move {
+        let modified = Modified { clock_ahead: ahead, deaf: false };
+        let insider = Insider::enter(name, from, victim, keys, &[JUNK], modified).await?;
+        insider.await_others(honest).await?;
+        insider
+            .tables()
+            .create(JUNK, "future", key, *b"from the future")
+            .map_err(|error| format!("the attacker cannot write: {error}"))?;
+        insider.wake();
+        // The attacker stays: what it wrote is to be overwritten, not to go with it.
+        sleep(ATTACK).await;
+        Ok::<_, Failure>(())
+    };
+    let before = cluster.metrics(VICTIM).await?;
+    // Further ahead than is believed.
+    let absurd = cluster.lab().inside(attacker).spawn(visit(
+        "prophet",
+        Duration::from_secs(7200),
+        "absurd",
+        keys.clone(),
+    ));
+    absurd.await.map_err(|error| error.to_string())??;
+    for host in cluster.running() {
+        let answer = cluster.ask(host, Method::GET, &entry("absurd"), Bytes::new()).await?;
+        if answer.status.is_success() {
+            return Err(format!("{} believed a version two hours ahead", cluster.name(host)));
+        }
+    }
+    let refused = cluster.metrics(VICTIM).await?.grown_since(&before);
+    match refused.get("replication_refused_future") {
+        Some(count) => run.counted("refused_future", *count),
+        None => {
+            return Err(format!("no counter tells of versions two hours ahead; what grew is {refused:?}"));
+        }
+    }
+    // As far ahead as is believed: it may win now, but not for ever.
+    let near = cluster.lab().inside(attacker).spawn(visit("hasty", Duration::from_secs(3500), "leap", keys));
+    let seen = |wanted: &'static [u8]| {
+        let path = entry("leap") + "?raw";
+        async move |cluster: &Cluster| {
+            for host in cluster.running() {
+                let answer = cluster.ask(host, Method::GET, &path, Bytes::new()).await?;
+                if !answer.status.is_success() || answer.body != wanted {
+                    return Err(format!("{} shows {:?}", cluster.name(host), answer.text()));
+                }
+            }
+            Ok(())
+        }
+    };
+    cluster.await_that("everybody has the version of the near future", seen(b"from the future")).await?;
+    let written = Instant::now();
+    let answer = cluster.ask(2, Method::PUT, &entry("leap"), Bytes::from_static(b"from now")).await?;
+    if !answer.status.is_success() {
+        return Err(format!("an entry from the near future cannot be overwritten: {}", answer.text()));
+    }
+    cluster.await_that("a write of now wins over the near future", seen(b"from now")).await?;
+    run.took("the future overwritten everywhere", written.elapsed());
+    near.await.map_err(|error| error.to_string())??;
+    await_gone(cluster, "hasty").await
+}

@@ -1,0 +1,143 @@
+//! What a modified peer writes: the messages of tables and membership, as they are on the wire, but with any content.
+//!
+//! The shapes are written down once more here, since the crates do not let others make such messages. Were they no longer
+//! understood, the attacks would notice: each asks for counters that only messages with a meaning can raise.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use wire::{NodeId, NodeName, codec};
+
+/// The first byte of datagrams and streams: whom they are for.
+const FOR_MEMBERSHIP: u8 = 0;
+const FOR_TABLES: u8 = 1;
+
+/// An attachment: owner, generation, epoch.
+pub(super) type AttachmentId<'a> = (&'a str, u64, u64);
+
+/// News of one network.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Bundle<'a> {
+    pub(super) network: &'a str,
+    pub(super) clock: u64,
+    pub(super) relay: bool,
+    pub(super) fingerprint: Option<u64>,
+    pub(super) attachments: Vec<AttachmentId<'a>>,
+    pub(super) tables: Vec<&'a str>,
+    pub(super) heads: Vec<(u32, u64)>,
+    pub(super) dead: Vec<(u32, u64, u64)>,
+    pub(super) events: Vec<Event<'a>>,
+}
+
+/// One write.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Event<'a> {
+    pub(super) attachment: u32,
+    pub(super) number: u64,
+    /// The bundle's clock minus the event's time.
+    pub(super) age: u64,
+    pub(super) table: u32,
+    pub(super) key: &'a str,
+    pub(super) body: Body<'a>,
+    pub(super) replaced: Vec<(u32, u64)>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) enum Body<'a> {
+    Value(&'a [u8]),
+    #[expect(dead_code, reason = "keeps the place of the other")]
+    Deleted {
+        residual_ms: u64,
+    },
+}
+
+#[derive(Serialize)]
+enum TablesDatagram<'a, 'b> {
+    Gossip(&'b Bundle<'a>),
+    Lists { lists: Vec<List>, heads: Vec<(NodeId, u64)>, relay: bool },
+}
+
+/// The networks of a node: owner, version, network and epoch.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct List {
+    pub(super) owner: NodeId,
+    pub(super) version: u64,
+    pub(super) networks: Vec<(String, u64)>,
+}
+
+impl Bundle<'_> {
+    /// As a datagram of gossip.
+    pub(super) fn datagram(&self) -> Vec<u8> {
+        let mut bytes = vec![FOR_TABLES];
+        codec::encode_into(&TablesDatagram::Gossip(self), &mut bytes);
+        bytes
+    }
+}
+
+/// Lists as a datagram of gossip.
+pub(super) fn lists(lists: Vec<List>) -> Vec<u8> {
+    let mut bytes = vec![FOR_TABLES];
+    codec::encode_into(&TablesDatagram::Lists { lists, heads: Vec::new(), relay: true }, &mut bytes);
+    bytes
+}
+
+#[derive(Serialize)]
+struct NodeRecord {
+    id: NodeId,
+    address: SocketAddr,
+    labels: BTreeMap<String, String>,
+}
+
+/// What may be claimed of a node in a packet of membership, in the order in which the variants are told apart.
+#[derive(Serialize)]
+#[expect(dead_code, reason = "the first ones keep the places of the others")]
+enum Message {
+    Ping,
+    PingRequest,
+    Ack,
+    Nack,
+    Alive { record: NodeRecord, incarnation: u64 },
+    Suspect { id: NodeId, incarnation: u64, accuser: NodeName },
+    Failed { id: NodeId, incarnation: u64, accuser: NodeName },
+    Left { id: NodeId, incarnation: u64 },
+}
+
+/// Something untrue about a node.
+#[derive(Debug, Clone)]
+pub(super) enum Lie {
+    /// It is alive, here.
+    Alive(SocketAddr),
+    /// It does not answer.
+    Suspect(NodeName),
+    /// It has failed.
+    Failed(NodeName),
+    /// It has said good-bye.
+    Left,
+}
+
+/// A datagram of membership that claims this of a life.
+pub(super) fn claim(id: &NodeId, incarnation: u64, lie: Lie) -> Vec<u8> {
+    let id = id.clone();
+    let message = match lie {
+        Lie::Alive(address) => {
+            Message::Alive { record: NodeRecord { id, address, labels: BTreeMap::new() }, incarnation }
+        }
+        Lie::Suspect(accuser) => Message::Suspect { id, incarnation, accuser },
+        Lie::Failed(accuser) => Message::Failed { id, incarnation, accuser },
+        Lie::Left => Message::Left { id, incarnation },
+    };
+    let packet = codec::encode(&[codec::encode(&message)]);
+    let mut bytes = vec![FOR_MEMBERSHIP];
+    bytes.extend_from_slice(&(packet.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(&packet);
+    bytes
+}
+
+/// The beginning of a stream for tables, whose first frame claims to hold a list of this many things and ends there.
+pub(super) fn endless_list(length: u64) -> Vec<u8> {
+    let mut bytes = vec![FOR_TABLES];
+    // The variant of lists of attachments that are declined: its first field is how many there are.
+    codec::encode_into(&6_u32, &mut bytes);
+    codec::encode_into(&length, &mut bytes);
+    bytes
+}

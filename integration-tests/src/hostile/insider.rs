@@ -1,0 +1,264 @@
+//! A modified peer: the production state machines with the cluster's secret, driven by somebody who does as he likes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use membership::{Membership, NodeRecord};
+use node::{DATAGRAM_BUDGET, NodeMachine, NodeTransmit};
+use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tabledb::{Origin, TableDb};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+use transport::{Arrival, FrameReceiver, FrameSender, Incoming, KeySet, SendError, Transport};
+use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
+
+use crate::hosts::Failure;
+
+/// The first byte of what is for the tables.
+const FOR_TABLES: u8 = 1;
+
+/// What is different about a modified peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Modified {
+    /// By how much its clock is ahead.
+    pub(super) clock_ahead: Duration,
+    /// Whether it takes no notice of what the others say of tables: of complaints, above all.
+    pub(super) deaf: bool,
+}
+
+/// A member of the cluster that is not honest.
+#[derive(Debug)]
+pub(super) struct Insider {
+    shared: Arc<Shared>,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    machine: Mutex<NodeMachine>,
+    transport: Transport,
+    wake: Notify,
+    deaf: bool,
+}
+
+impl Drop for Insider {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.shared.transport.abort();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the machines of a real peer run in real time")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a generation is taken from the wall clock")]
+fn wall() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Insider {
+    /// Becomes a member through `victim`, and a peer on these networks.
+    pub(super) async fn enter(
+        name: &str,
+        from: SocketAddr,
+        victim: SocketAddr,
+        keys: KeySet,
+        networks: &[&str],
+        modified: Modified,
+    ) -> Result<Self, Failure> {
+        let told = |error: &dyn std::fmt::Display| format!("the attacker cannot start: {error}");
+        let name = NodeName::new(name).map_err(|error| told(&error))?;
+        let (start, wall) = (now(), wall());
+        let id = NodeId::new(name.clone(), wall.as_micros() as u64);
+        let origin = Origin { now: start, wall_clock: wall + modified.clock_ahead, seed: id.generation };
+        let tables =
+            TableDb::starting_at(tabledb::Config::new(id.clone()), origin).map_err(|error| told(&error))?;
+        let (transport, incoming) =
+            Transport::bind(transport::Config::new(name, from, keys)).map_err(|error| told(&error))?;
+        let record = NodeRecord { id, address: transport.local_address(), labels: Default::default() };
+        let config = membership::Config {
+            datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD,
+            ..membership::Config::lan()
+        };
+        let rng = ChaCha8Rng::seed_from_u64(record.id.generation);
+        let membership = Membership::new(config, record, start, rng).map_err(|error| told(&error))?;
+        let mut machine = NodeMachine::new(membership, tables);
+        for network in networks {
+            machine.join_network(network, start).map_err(|error| told(&error))?;
+        }
+        machine.join(&[victim], start);
+        let shared = Arc::new(Shared {
+            machine: Mutex::new(machine),
+            transport,
+            wake: Notify::new(),
+            deaf: modified.deaf,
+        });
+        let driver = tokio::spawn(drive(shared.clone(), incoming));
+        Ok(Self { shared, driver })
+    }
+
+    /// Waits until so many others are alive.
+    pub(super) async fn await_others(&self, others: usize) -> Result<(), Failure> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while self.others().len() < others {
+            if tokio::time::Instant::now() > deadline {
+                return Err(format!("the attacker knows only {:?}", self.others()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// The living others and where they are.
+    pub(super) fn others(&self) -> Vec<(NodeId, u64, SocketAddr)> {
+        let machine = self.shared.machine.lock();
+        let me = machine.membership().me().record.id.name.clone();
+        let members = machine.membership().members();
+        let alive =
+            members.filter(|member| member.record.id.name != me && member.state == membership::State::Alive);
+        alive.map(|member| (member.record.id.clone(), member.incarnation, member.record.address)).collect()
+    }
+
+    /// Its own life.
+    pub(super) fn id(&self) -> NodeId {
+        self.shared.machine.lock().membership().me().record.id.clone()
+    }
+
+    /// Its own tables, for doing legal things without measure.
+    pub(super) fn tables(&self) -> TableDb {
+        self.shared.machine.lock().tables().clone()
+    }
+
+    /// Has the machine look at what was written to its tables.
+    pub(super) fn wake(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    /// Says anything to anybody, as fast as the connection takes it. `false` if it was not sent.
+    pub(super) async fn say(&self, to: &NodeId, at: SocketAddr, bytes: Vec<u8>) -> bool {
+        let to = Destination { name: Some(to.name.clone()), address: at };
+        let bytes = bytes::Bytes::from(bytes);
+        for _ in 0..2000 {
+            match self.shared.transport.send_datagram(&to, bytes.clone()) {
+                Ok(_) => return true,
+                Err(SendError::TooLarge { .. }) => return false,
+                // The queue is full, or there is no connection yet.
+                Err(_) => sleep(Duration::from_millis(1)).await,
+            }
+        }
+        false
+    }
+}
+
+/// Drives the machine as a node does.
+async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
+    let mut streams = JoinSet::new();
+    let mut arrivals = Vec::new();
+    loop {
+        let deadline = carry_out(&shared, &mut streams);
+        tokio::select! {
+            more = incoming.next_batch(&mut arrivals) => {
+                if !more {
+                    return;
+                }
+                for arrival in arrivals.drain(..) {
+                    take_in(&shared, &mut streams, arrival);
+                }
+            }
+            Some(_) = streams.join_next() => {}
+            () = shared.wake.notified() => {}
+            () = sleep_until(deadline.into()) => {}
+        }
+        shared.machine.lock().handle_timeout(now());
+    }
+}
+
+fn take_in(shared: &Arc<Shared>, streams: &mut JoinSet<()>, arrival: Arrival) {
+    match arrival {
+        Arrival::Datagram { from, bytes } => {
+            if shared.deaf && bytes.first() == Some(&FOR_TABLES) {
+                return;
+            }
+            let _ = shared.machine.lock().handle_datagram(&from.name, from.address, &bytes, now());
+        }
+        Arrival::Stream { from, sender, receiver } => {
+            let stream = shared.machine.lock().handle_stream_opened(&from.name, from.address, now());
+            streams.spawn(move_frames(shared.clone(), stream, sender, receiver));
+        }
+        Arrival::Lost { peer, .. } => shared.machine.lock().handle_connection_lost(&peer.name, now()),
+        Arrival::Refused { .. } => {}
+    }
+}
+
+fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Instant {
+    let mut machine = shared.machine.lock();
+    while machine.poll_event().is_some() {}
+    while let Some(transmit) = machine.poll_transmit(now()) {
+        match transmit {
+            NodeTransmit::Datagram { id, to, bytes } => {
+                let sent = shared.transport.send_datagram(&to, bytes.into());
+                if let (Err(_), Some(id)) = (sent, id) {
+                    machine.handle_unsent(id, now());
+                }
+            }
+            NodeTransmit::OpenStream { stream, to } => {
+                let shared = shared.clone();
+                streams.spawn(async move {
+                    match shared.transport.open_stream(&to).await {
+                        Ok((sender, receiver, peer)) => {
+                            shared.machine.lock().handle_stream_connected(stream, &peer.name, now());
+                            move_frames(shared, stream, sender, receiver).await;
+                        }
+                        Err(_) => {
+                            shared.machine.lock().handle_stream_closed(stream, now());
+                            shared.wake.notify_one();
+                        }
+                    }
+                });
+            }
+            // What the machine gave up ends with the next frame that nobody wants.
+            NodeTransmit::CloseStream { .. } => {}
+        }
+    }
+    machine.poll_timeout().unwrap_or_else(|| now() + Duration::from_secs(1))
+}
+
+async fn move_frames(
+    shared: Arc<Shared>,
+    stream: StreamId,
+    mut sender: FrameSender,
+    mut receiver: FrameReceiver,
+) {
+    let handled = Notify::new();
+    let writing = async {
+        loop {
+            let poll = shared.machine.lock().poll_frame(stream, now());
+            match poll {
+                FramePoll::Frame(frame) => sender.send(frame).await.map_err(drop)?,
+                FramePoll::Wait => handled.notified().await,
+                FramePoll::Finish => return sender.finish().await.map_err(drop),
+            }
+        }
+    };
+    let reading = async {
+        let mut first = true;
+        while let Some(frame) = receiver.next().await.map_err(drop)? {
+            if shared.deaf && std::mem::take(&mut first) && frame.first() == Some(&FOR_TABLES) {
+                return Err(());
+            }
+            shared.machine.lock().handle_frame(stream, &frame, now()).map_err(drop)?;
+            handled.notify_one();
+            shared.wake.notify_one();
+        }
+        Ok(())
+    };
+    let _ = tokio::try_join!(writing, reading);
+    shared.machine.lock().handle_stream_closed(stream, now());
+    shared.wake.notify_one();
+}

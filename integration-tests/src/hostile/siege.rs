@@ -1,0 +1,111 @@
+//! The frame of every attack: what the honest go on doing, and what is judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::hosts::{Cluster, Failure, Metrics, Run};
+
+/// Which host is attacked.
+pub(super) const VICTIM: usize = 0;
+
+/// How long an attack lasts.
+pub(super) const ATTACK: Duration = Duration::from_secs(12);
+
+/// A new write must reach everybody within this time, while the attack lasts and both processors are busy with it.
+const SPREADING: Duration = Duration::from_secs(10);
+
+/// What an attack may cost, and what must tell of it.
+pub(super) struct Terms {
+    /// By how much the victim's memory may grow, in bytes.
+    pub(super) growth: u64,
+    /// Counters of the victim that must have grown, by part and name.
+    pub(super) told_by: &'static [(&'static str, &'static str)],
+    /// How often the honest hosts write.
+    pub(super) pause: Duration,
+}
+
+/// Lets `attack`, which runs in the namespace of the last host and says how much it sent, take its course.
+pub(super) async fn endure(
+    run: &mut Run,
+    cluster: &mut Cluster,
+    terms: &Terms,
+    attack: impl Future<Output = Result<u64, Failure>> + Send + 'static,
+) -> Result<(), Failure> {
+    let honest = cluster.running();
+    let attacker = cluster.lab().hosts() - 1;
+    let before = cluster.metrics(VICTIM).await?;
+    let memory_before = cluster.resident_bytes(VICTIM)?;
+    let load = cluster.load(&honest, terms.pause, 100);
+    let begun = Instant::now();
+    let attacking = cluster.lab().inside(attacker).spawn(attack);
+    let (mut slowest, mut number, mut memory) = (Duration::ZERO, 0, memory_before);
+    while !attacking.is_finished() {
+        let writer = honest[1 + number % (honest.len() - 1)];
+        let key = format!("under-attack-{number}");
+        cluster.create(writer, &key).await?;
+        let written = Instant::now();
+        while !shown_by_all(cluster, &honest, &key).await? {
+            if written.elapsed() > SPREADING {
+                return Err(format!("a write did not reach everybody within {SPREADING:?} under attack"));
+            }
+            memory = memory.max(cluster.resident_bytes(VICTIM)?);
+            sleep(Duration::from_millis(5)).await;
+        }
+        slowest = slowest.max(written.elapsed());
+        number += 1;
+        memory = memory.max(cluster.resident_bytes(VICTIM)?);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let sent = attacking.await.map_err(|error| format!("the attacker did not end well: {error}"))??;
+    memory = memory.max(cluster.resident_bytes(VICTIM)?);
+    run.took("attacked for", begun.elapsed());
+    run.counted("attempts", sent);
+    run.took("slowest write meanwhile", slowest);
+    load.stop().await?;
+    run.took(
+        "the same tables afterwards",
+        cluster.await_agreement("all show the same after an attack").await?,
+    );
+    let growth = memory.saturating_sub(memory_before);
+    run.counted("victim's memory before, KiB", memory_before >> 10);
+    run.counted("victim's memory at its peak, KiB", memory >> 10);
+    let after = cluster.metrics(VICTIM).await?;
+    judge_counters(run, terms, &before, &after)?;
+    if growth > terms.growth {
+        return Err(format!(
+            "the victim's memory grew by {} MiB, more than {} MiB",
+            growth >> 20,
+            terms.growth >> 20
+        ));
+    }
+    Ok(())
+}
+
+async fn shown_by_all(cluster: &Cluster, hosts: &[usize], key: &str) -> Result<bool, Failure> {
+    let path = format!("/v1/networks/blue/tables/services/entries/{key}");
+    for host in hosts {
+        if !cluster.ask(*host, Method::GET, &path, Bytes::new()).await?.status.is_success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn judge_counters(run: &mut Run, terms: &Terms, before: &Metrics, after: &Metrics) -> Result<(), Failure> {
+    let grown: BTreeMap<String, u64> = after.grown_since(before);
+    for (part, what) in terms.told_by {
+        match grown.get(&format!("{part}_{what}")) {
+            Some(count) => run.counted(what, *count),
+            None => {
+                return Err(format!(
+                    "the victim's counter {part}_{what} tells nothing; what grew is {grown:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}

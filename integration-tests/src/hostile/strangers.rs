@@ -1,0 +1,79 @@
+//! Those whom a handshake turns away: with another secret, or under a name that is taken.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use node::{JoinClusterError, Node, NodeConfig};
+use tokio::time::Instant;
+use transport::{KeySet, Limits, OpenError, Refusal, Timeouts, Transport, generate_secret};
+use wire::{Destination, NodeName};
+
+use crate::hosts::Failure;
+
+/// How many strangers try at once.
+const STRANGERS: usize = 24;
+
+/// Valid TLS with a secret of one's own, again and again; every try must be refused.
+pub(super) async fn wrong_secret(
+    victim: SocketAddr,
+    from: SocketAddr,
+    time: Duration,
+) -> Result<u64, Failure> {
+    let end = Instant::now() + time;
+    let mut strangers = tokio::task::JoinSet::new();
+    for number in 0..STRANGERS {
+        strangers.spawn(async move {
+            let name = NodeName::new(&format!("stranger-{number}")).map_err(|error| error.to_string())?;
+            let keys = KeySet::parse(&generate_secret()).map_err(|error| error.to_string())?;
+            let mut config = transport::Config::new(name, from, keys);
+            config.timeouts = Timeouts { dial_backoff: Duration::from_millis(1), ..Timeouts::default() };
+            config.limits = Limits { socket_buffer_bytes: 64 << 10, ..Limits::default() };
+            let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
+            let to = Destination { name: None, address: victim };
+            let mut tries = 0;
+            while Instant::now() < end {
+                match transport.open_stream(&to).await {
+                    Ok(_) => return Err("the victim let in somebody with another secret".to_owned()),
+                    Err(OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }) => tries += 1,
+                    // Too many at once are turned away before they can say anything.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            }
+            Ok(tries)
+        });
+    }
+    let mut tries = 0;
+    while let Some(tried) = strangers.join_next().await {
+        tries += tried.map_err(|error| error.to_string())??;
+    }
+    Ok(tries)
+}
+
+/// A node with the right secret under the name of another one, which lives; every try must be refused, with where the
+/// other one is.
+pub(super) async fn stolen_name(
+    victim: SocketAddr,
+    from: SocketAddr,
+    (name, holder): (String, SocketAddr),
+    keys: KeySet,
+    time: Duration,
+) -> Result<u64, Failure> {
+    let end = Instant::now() + time;
+    let mut tries = 0;
+    while Instant::now() < end {
+        let name = NodeName::new(&name).map_err(|error| error.to_string())?;
+        let config =
+            NodeConfig { networks: vec!["blue".to_owned()], ..NodeConfig::new(name, from, keys.clone()) };
+        let thief = Node::start(config).await.map_err(|error| error.to_string())?;
+        match thief.join(&[victim.to_string()]).await {
+            Err(JoinClusterError::NameInUse { holder: told, .. }) if told == holder => tries += 1,
+            Err(JoinClusterError::NoAnswer(_)) => {}
+            other => return Err(format!("the thief of a name at {holder} was answered {other:?}")),
+        }
+        if thief.tables().statistics("blue").is_some_and(|network| network.entries > 0) {
+            return Err("the thief of a name was given a table".to_owned());
+        }
+        thief.abort();
+    }
+    Ok(tries)
+}

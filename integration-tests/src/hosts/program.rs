@@ -1,0 +1,137 @@
+//! The programs that tell scenarios: their flags, their progress, their report.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::scenarios::Scenario;
+use super::{Failure, Outcome, binary, require, table, tell_all};
+
+/// What can be said to such a program.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Only this scenario; may be repeated, or separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    scenario: Vec<String>,
+    /// How many hosts each scenario has
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=50))]
+    hosts: u8,
+    /// How many scenarios are told side by side; by default as many as are not in each other's way here
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: Option<u8>,
+    /// The networkdb binary to run; by default the release build, which is brought up to date first
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Say which scenarios there are, and end
+    #[arg(long)]
+    list: bool,
+}
+
+/// Tells the scenarios that were asked for. `jobs` of them go side by side unless the flags say otherwise. Status 0 if all
+/// went well, or none could be told here; 1 if one failed, 2 if they could not be told to the end.
+pub fn tell(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> ExitCode {
+    if flags.list {
+        for scenario in scenarios {
+            println!("{:16} {}", scenario.name, scenario.story);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Err(why) = require() {
+        println!("SKIPPED: {why}");
+        return ExitCode::SUCCESS;
+    }
+    match run(flags, scenarios, jobs) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> Result<bool, Failure> {
+    let chosen = choose(scenarios, &flags.scenario)?;
+    let binary = flags.binary.map_or_else(binary, Ok)?;
+    let jobs = flags.jobs.map_or(jobs, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot make a runtime: {error}"))?;
+    let outcomes = runtime.block_on(tell_with_progress(chosen, binary, usize::from(flags.hosts), jobs));
+    // Waits for scenarios that a signal cut short: they are taking their hosts away.
+    drop(runtime);
+    Ok(report(&outcomes?))
+}
+
+async fn tell_with_progress(
+    chosen: Vec<Scenario>,
+    binary: PathBuf,
+    hosts: usize,
+    jobs: usize,
+) -> Result<Vec<Outcome>, Failure> {
+    let told = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut interrupt, mut terminate) = (told(SignalKind::interrupt())?, told(SignalKind::terminate())?);
+    let bar = ProgressBar::new(chosen.len() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} scenarios, {elapsed}").expect("a valid template"),
+    );
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let show = |line: String| {
+        bar.suspend(|| println!("{line}"));
+        bar.inc(u64::from(line.contains(": well after") || line.contains(": FAILED after")));
+    };
+    let (say, mut said) = mpsc::unbounded_channel::<String>();
+    // Dropped at a signal: whatever is under way ends then.
+    let (_under_way, cancelled) = watch::channel(());
+    let telling = tell_all(chosen, binary, hosts, jobs, say, cancelled);
+    tokio::pin!(telling);
+    loop {
+        tokio::select! {
+            biased;
+            Some(line) = said.recv() => show(line),
+            outcomes = &mut telling => {
+                while let Ok(line) = said.try_recv() {
+                    show(line);
+                }
+                bar.finish_and_clear();
+                return outcomes;
+            }
+            _ = interrupt.recv() => return Err("interrupted; the hosts are being taken away".to_owned()),
+            _ = terminate.recv() => return Err("terminated; the hosts are being taken away".to_owned()),
+        }
+    }
+}
+
+fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>, Failure> {
+    if let Some(unknown) = names.iter().find(|name| all.iter().all(|scenario| scenario.name != **name)) {
+        let known: Vec<_> = all.iter().map(|scenario| scenario.name).collect();
+        return Err(format!("there is no scenario {unknown}; these are: {}", known.join(", ")));
+    }
+    let wanted = |scenario: &Scenario| names.is_empty() || names.iter().any(|name| name == scenario.name);
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+fn report(outcomes: &[Outcome]) -> bool {
+    println!("\n{}", table(outcomes));
+    let mut well = true;
+    for outcome in outcomes {
+        if let Err(error) = &outcome.result {
+            well = false;
+            println!("\n{} FAILED: {error}", outcome.name);
+        }
+    }
+    if well {
+        println!(
+            "\n{} scenarios: the same tables everywhere, no acknowledged write lost, nothing brought back",
+            outcomes.len()
+        );
+    }
+    well
+}
