@@ -1,6 +1,7 @@
 //! A network's tables go to its members only, whatever a modified peer asks for or claims; and nobody speaks for another
 //! where only that one may.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
@@ -80,10 +81,10 @@ fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events
 }
 
 /// All that the first node sends to `to` in so much time, while nobody else says anything: datagrams whole, and for
-/// streams their first frames.
-fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, usize) {
+/// streams their first frames; and with whom it opens exchanges about the network.
+fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, BTreeSet<NodeName>) {
     let (end, to) = (cluster.now + time, name(to));
-    let (mut datagrams, mut streams) = (Vec::new(), 0);
+    let (mut datagrams, mut partners) = (Vec::new(), BTreeSet::new());
     while cluster.now < end {
         let now = cluster.now;
         let victim = &mut cluster.replicas[0];
@@ -92,13 +93,15 @@ fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, u
             match transmit {
                 Transmit::Datagram { to: whom, bytes } if whom == to => datagrams.push(bytes),
                 Transmit::OpenStream { stream, to: whom } => {
-                    if whom == to {
-                        while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
-                            streams += usize::from(!matches!(
-                                codec::decode::<Frame<'_>>(&frame),
-                                Ok(Frame::Open(Open { kind: SessionKind::Lists, .. })
-                                    | Frame::ListHeads { .. })
-                            ));
+                    while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
+                        let of_lists = matches!(
+                            codec::decode::<Frame<'_>>(&frame),
+                            Ok(Frame::Open(Open { kind: SessionKind::Lists, .. }) | Frame::ListHeads { .. })
+                        );
+                        if !of_lists {
+                            partners.insert(whom.clone());
+                        }
+                        if whom == to {
                             datagrams.push(frame);
                         }
                     }
@@ -109,7 +112,7 @@ fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, u
         }
         cluster.now += Duration::from_millis(10);
     }
-    (datagrams, streams)
+    (datagrams, partners)
 }
 
 #[test]
@@ -156,9 +159,9 @@ fn what_others_claim_of_a_node_gets_it_nothing() {
     cluster.create(0, &format!("{KEY}-3"), VALUE);
     cluster.failed(0, 2);
     cluster.alive(0, 2);
-    let (sent, streams) = sent_to(&mut cluster, 2, Duration::from_secs(90));
+    let (sent, partners) = sent_to(&mut cluster, 2, Duration::from_secs(90));
     sent.iter().for_each(|bytes| tells_nothing(bytes));
-    assert_eq!(streams, 0, "no exchange about the network");
+    assert_eq!(partners, [name(1)].into(), "about the network only with its member");
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
     let digest = cluster.replicas[0].digest_for(&name(2), 1000, cluster.now).unwrap();
     assert!(codec::decode::<super::message::Digest>(&digest).unwrap().fingerprints.is_empty());
@@ -171,10 +174,10 @@ fn what_somebody_outside_tells_of_is_asked_of_members() {
     let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
     let heads = bundle(vec![second], vec![(0, 50)], Vec::new());
     cluster.replicas[0].handle_datagram(&name(2), &heads, now).unwrap();
-    let (sent, streams) = sent_to(&mut cluster, 2, Duration::from_secs(10));
+    let (sent, partners) = sent_to(&mut cluster, 2, Duration::from_secs(10));
     sent.iter().for_each(|bytes| tells_nothing(bytes));
-    assert_eq!(streams, 0);
-    assert!(cluster.replicas[0].counters().pulls > 0, "it is asked for, of a member");
+    assert_eq!(partners, [name(1)].into(), "it is asked for, of a member");
+    assert!(cluster.replicas[0].counters().pulls > 0);
 }
 
 #[test]
