@@ -59,7 +59,7 @@ impl Introduction {
         codec::encode(&(self.cluster.as_str(), self.life.0, self.advertised))
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         let wrong = |reason: &dyn fmt::Display| Refusal::Introduction(reason.to_string());
         let (cluster, life, advertised) = codec::decode::<(&str, [u8; 32], Option<SocketAddr>)>(bytes)
             .map_err(|_| wrong(&"what it sent does not decode"))?;

@@ -45,6 +45,8 @@ mod config;
 mod dial;
 mod endpoint;
 mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod introduction;
 mod keys;

@@ -1,0 +1,16 @@
+//! Fuzz targets. Each takes bytes and panics if something that must always hold does not.
+//!
+//! With cargo-fuzz, libFuzzer makes the bytes up and watches which of them reach new code. Without, [`replay`] runs a
+//! target over its corpus and over random changes of it, on stable Rust and without a C++ compiler.
+
+pub mod codec;
+pub mod handshakes;
+mod input;
+pub mod members;
+mod memory;
+pub mod model;
+pub mod nodes;
+pub mod replay;
+pub mod tables;
+pub mod texts;
+mod world;

@@ -1,0 +1,56 @@
+//! What a stranger's bytes meet first, for fuzz targets: built with `--cfg fuzzing` only.
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::KeyUsage;
+use wire::NodeName;
+
+use crate::ClusterName;
+use crate::certificate::{Credentials, Subject, Validity};
+use crate::config::Timeouts;
+use crate::introduction::Introduction;
+use crate::keys::KeySet;
+
+/// Some time at which a certificate of [`Door::new`] is valid.
+const NOW: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+
+/// What stands between a cluster and whoever knocks.
+#[derive(Debug)]
+pub struct Door {
+    credentials: Credentials,
+}
+
+impl Door {
+    /// The door of the node `name` of a cluster with the development secret.
+    pub fn new(name: &str) -> Self {
+        let subject = Subject::new(NodeName::new(name).expect("a name"), ClusterName::default(), None);
+        let validity = Validity::of(&Timeouts::default());
+        Self { credentials: Credentials::mint(&subject, KeySet::development().into(), validity, NOW) }
+    }
+
+    /// The node's own certificate, in DER.
+    pub fn certificate(&self) -> &[u8] {
+        &self.credentials.own.cert[0]
+    }
+
+    /// Whose `certificate` is, if it opens the door to one who calls, or to one who is called.
+    pub fn whose(&self, certificate: &[u8], intermediates: &[&[u8]], calls: bool) -> Option<NodeName> {
+        let intermediates = intermediates.iter().map(|der| CertificateDer::from(*der)).collect::<Vec<_>>();
+        let usage = if calls { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
+        let bearer = self.credentials.verify(&certificate.into(), &intermediates, usage, NOW);
+        bearer.ok().map(|bearer| bearer.name)
+    }
+}
+
+/// Whether `bytes` are an introduction; if so, they are what it is told as again.
+pub fn introduces(bytes: &[u8]) -> bool {
+    match Introduction::decode(bytes) {
+        Ok(told) => {
+            assert_eq!(Introduction::decode(&told.encode()), Ok(told), "it is read back otherwise");
+            true
+        }
+        Err(refusal) => {
+            assert!(!refusal.to_string().is_empty());
+            false
+        }
+    }
+}
