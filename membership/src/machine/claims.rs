@@ -304,6 +304,12 @@ impl Membership {
             self.accept_alive(record, incarnation, Origin { relay: false, ..origin }, now);
             self.roster.note(id.name.as_str(), |entry| entry.record_incarnation = known);
             self.suspect(&id.name, incarnation, accuser, origin, now);
+        } else if state == State::Failed && !origin.list && accuser != self.me.name() {
+            // Long decided here, and not told to those who find it out only now. It is one voice more, and no verdict: this
+            // one may be the error of a partition that has just healed, and the suspect shall have the time to object.
+            self.statistics.stale += 1;
+            let accuser = self.me.name().clone();
+            replies.push(Message::Suspect { id: id.clone(), incarnation, accuser });
         } else {
             self.stale_accusation(id, origin, replies);
         }

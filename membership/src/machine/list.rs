@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wire::{Destination, NodeName};
+use wire::{Destination, NodeId, NodeName};
 
 use crate::member::{Member, Standing, State};
 use crate::message::{Claim, Frame, Message, Occasion, claim_size};
@@ -131,6 +131,11 @@ impl Membership {
             State::Failed if self.roster.get(id.name.as_str()).is_none() => {
                 self.learn_failed(record, incarnation, departed_for, now);
             }
+            State::Failed if self.holds_earlier_life(&id) => {
+                // The earlier life has ended when this one began; of this one we shall hear whether it objects.
+                self.consider_alive(record, incarnation, origin, now);
+                self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
+            }
             State::Failed => {
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
             }
@@ -140,6 +145,12 @@ impl Membership {
         if !replies.is_empty() && replies.iter().any(|reply| !matches!(reply, Message::Alive { .. })) {
             self.send_replies(origin.from, origin.source, replies);
         }
+    }
+
+    fn holds_earlier_life(&self, id: &NodeId) -> bool {
+        self.roster.get(id.name.as_str()).is_some_and(|entry| {
+            entry.member.state.is_active() && entry.member.record.id.generation < id.generation
+        })
     }
 
     /// A failed member that was never known here is kept too, so that it is called as well, but not longer than by

@@ -246,6 +246,23 @@ fn whoever_was_asked_to_ping_a_suspect_and_had_no_answer_probes_it_at_once() {
 }
 
 #[test]
+fn whoever_holds_a_suspect_failed_already_says_so_and_the_suspicion_is_shorter() {
+    let mut knowing = Lone::among(5, |_| ());
+    knowing.receive("a", failed("b", 0));
+    knowing.quiet();
+    knowing.receive("c", suspect("b", 0, "c"));
+    assert!(knowing.sent_to("c").contains(&suspect("b", 0, "me")), "one voice more, not a verdict");
+    knowing.receive("c", suspect("b", 0, "me"));
+    assert!(knowing.sent_to("c").is_empty(), "its own voice is not answered");
+
+    let mut asking = Lone::among(5, |config| config.suspicion_confirmations = 1);
+    asking.receive("c", suspect("b", 0, "c"));
+    asking.receive("a", suspect("b", 0, "a"));
+    asking.pass_in_peace(SECOND * 4);
+    assert_eq!(asking.state("b"), Some(State::Failed));
+}
+
+#[test]
 fn some_of_those_who_hear_of_a_suspicion_probe_the_suspect_at_once() {
     let mut probing = 0;
     for seed in 0..200 {
