@@ -425,6 +425,32 @@ fn l16_each_write_is_relayed_finitely_often() {
 }
 
 #[test]
+fn l16_what_only_a_dead_node_has_is_not_asked_for_without_end() {
+    let (mut cluster, [a, b, c]) = cluster(417, ["a", "b", "c"]);
+    // Of three writes the middle one reaches nobody before A crashes: B and C are left with a hole.
+    cluster.create(a, K, "1");
+    cluster.run_for(3 * MILLISECOND);
+    let lost = [b, c].map(|peer| cluster.on_tables(a, peer, Verdict::Drop));
+    cluster.create(a, Key::new(NET, "services", "lost"), "2");
+    cluster.run_for(3 * MILLISECOND);
+    lost.into_iter().for_each(|rule| cluster.remove_rule(rule));
+    cluster.create(a, Key::new(NET, "services", "third"), "3");
+    cluster.run_for(3 * MILLISECOND);
+    cluster.crash(a);
+    let holes = |cluster: &Cluster, peer: Peer| {
+        cluster
+            .inspect(peer, NET)
+            .is_some_and(|state| state.contexts.values().any(|ranges| ranges.len() == 2))
+    };
+    assert!(holes(&cluster, b) && holes(&cluster, c));
+    cluster.run_for(60 * SECOND);
+    let pulls: u64 =
+        [b, c].iter().map(|peer| cluster.machine(*peer).tables().replica().counters().pulls).sum();
+    assert!((2..=24).contains(&pulls), "{pulls} pulls");
+    cluster.assert_promises();
+}
+
+#[test]
 fn r08_a_cold_start_of_many_makes_no_datagram_too_large() {
     let mut cluster = Cluster::new(Settings { inspection: None, ..Settings::seeded(508) });
     let peers = cluster.start_many(40);

@@ -16,8 +16,8 @@ use super::message::SessionKind;
 use super::news::{Item, News};
 use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{
-    COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE, MISSING_GRACE, RETRY,
-    STILLNESS,
+    COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE, MAX_PULLS,
+    MISSING_GRACE, RETRY, STILLNESS,
 };
 use super::view::{Body, Slot};
 use crate::{Value, WriteError};
@@ -30,6 +30,8 @@ struct Missing {
     /// The greatest number heard of.
     upto: u64,
     pull_at: Instant,
+    /// How many pulls have not brought it.
+    tries: u32,
 }
 
 /// Where a network is in its life on this node.
@@ -432,17 +434,21 @@ impl Network {
         }
     }
 
-    /// A pull is over; what it did not bring is asked of somebody else.
+    /// A pull is over; what it did not bring is asked of somebody else, later each time, and not for ever: its only holder may
+    /// have failed. Should somebody have it after all, fingerprints differ.
     pub(crate) fn pulled(&mut self, common: &mut Common, now: Instant) {
         self.pulling = None;
         self.forget_arrived();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY * 2u32.pow(missing.tries);
+            missing.tries += 1;
+        }
+        self.missing.retain(|_, missing| missing.tries < MAX_PULLS);
         if self.missing.is_empty() {
             return;
         }
-        let other = self.sample_members(1, common).pop();
-        for missing in self.missing.values_mut() {
-            missing.pull_at = now + RETRY;
-            if let Some(other) = &other {
+        if let Some(other) = self.sample_members(1, common).pop() {
+            for missing in self.missing.values_mut() {
                 missing.holder = other.clone();
             }
         }

@@ -41,6 +41,10 @@ pub(crate) const MISSING_GRACE: Duration = Duration::from_millis(20);
 /// How long after a pull that did not help, or a sync that failed, the next is tried.
 pub(crate) const RETRY: Duration = Duration::from_millis(250);
 
+/// How many pulls in a row, each after twice the time, may bring nothing of what is missing before it is left to the
+/// comparison of fingerprints: about four seconds.
+pub(crate) const MAX_PULLS: u32 = 5;
+
 /// When news of a list is told again after the first time.
 pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 

@@ -235,7 +235,14 @@ impl Network {
             holder: holder.clone(),
             upto: 0,
             pull_at: now + MISSING_GRACE,
+            tries: 0,
         });
+        if head > missing.upto && missing.tries > 0 {
+            // Somebody has more than those who were asked in vain.
+            missing.holder = holder.clone();
+            missing.pull_at = missing.pull_at.min(now + MISSING_GRACE);
+            missing.tries = 0;
+        }
         missing.upto = missing.upto.max(head);
     }
 
