@@ -35,7 +35,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Run(RunCommand),
+    Run(Box<RunCommand>),
     /// Watch several nodes in this process find each other, share tables, lose one of them, and agree again
     Demo(DemoOptions),
     /// Make a secret for a cluster
