@@ -30,7 +30,8 @@ pub fn generate_secret() -> Zeroizing<String> {
 /// One shared secret of a cluster. Its bytes are never formatted, and wiped when the last copy is dropped.
 #[derive(Clone)]
 pub struct Secret {
-    bytes: Zeroizing<[u8; SECRET_BYTES]>,
+    /// In one place, whoever holds it: what is moved or copied about leaves traces behind that nobody wipes.
+    bytes: Arc<Zeroizing<[u8; SECRET_BYTES]>>,
 }
 
 /// What stands for a secret, or for a certificate authority, where people see it: sixteen hexadecimal digits, from which
@@ -62,7 +63,9 @@ pub enum SecretError {
 
 impl Secret {
     fn from_bytes(bytes: &[u8; SECRET_BYTES]) -> Self {
-        Self { bytes: Zeroizing::new(*bytes) }
+        let mut place = Arc::new(Zeroizing::new([0; SECRET_BYTES]));
+        Arc::get_mut(&mut place).expect("just made").copy_from_slice(bytes);
+        Self { bytes: place }
     }
 
     /// Reads what [`generate_secret`] made.
@@ -87,7 +90,7 @@ impl Secret {
     /// The secret as a line of a secret file: for writing that file, and nothing else.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut whole = Zeroizing::new([0; SECRET_BYTES + CHECK_BYTES]);
-        whole[..SECRET_BYTES].copy_from_slice(&*self.bytes);
+        whole[..SECRET_BYTES].copy_from_slice(&**self.bytes);
         whole[SECRET_BYTES..].copy_from_slice(&check_of(&self.bytes));
         // Sized at once: a text that grows leaves pieces of the secret behind in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(SECRET_PREFIX.len() + ENCODED_CHARACTERS));
@@ -105,7 +108,7 @@ impl Secret {
 
     /// Fills `key` with bytes that belong to this secret and to the purpose that `info` names.
     pub(crate) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
-        derive(&*self.bytes, info, key);
+        derive(&**self.bytes, info, key);
     }
 
     fn is_development(&self) -> bool {
@@ -389,6 +392,19 @@ mod tests {
             assert!(!shown.contains(encoded) && !shown.contains(&hex) && !shown.contains(&list), "{shown}");
         }
         assert!(format!("{keys:?}").contains(&secret.fingerprint().to_string()));
+    }
+
+    #[test]
+    fn whatever_holds_a_secret_is_wiped_when_it_is_dropped() {
+        // Without that this does not compile.
+        fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
+        let text = generate_secret();
+        let secret = Secret::parse(&text).unwrap();
+        wiped(&text);
+        wiped(&*secret.bytes);
+        wiped(&secret.to_text());
+        let copy = secret.clone();
+        assert!(Arc::ptr_eq(&copy.bytes, &secret.bytes), "a copy is no second place");
     }
 
     #[test]
