@@ -62,8 +62,10 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
 
 /// The value whose encoding `bytes` is, all of it. Texts and byte strings may borrow from `bytes`.
 ///
-/// What a declared length can make the decoder allocate is bounded by the limit of its size class, at most 32 times
-/// the bytes that really arrived (64 KiB for small ones); borrowed fields allocate nothing.
+/// What a declared length can make the decoder set aside, until the bytes turn out to be missing, is bounded: for a text
+/// or byte string by the limit of its size class, at most 32 times the bytes that really arrived (64 KiB for small ones),
+/// for each sequence that is being read by 1 MiB, which is serde's own caution. Borrowed fields allocate nothing. No
+/// message of ours has sequences more than three deep, and none contains itself.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     // bincode charges eight bytes for an integer that took one on the wire: a limit has to leave that room.
     match bytes.len() {
