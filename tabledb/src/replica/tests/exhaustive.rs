@@ -67,6 +67,8 @@ struct Bounds {
     leavers: [bool; NODES],
     /// How often somebody takes somebody for failed, and as often for alive again.
     failures: u8,
+    /// Too many states to go through by breadth.
+    is_deep: bool,
 }
 
 /// All are on the network and hold an entry.
@@ -84,15 +86,42 @@ const KNOWN_ENTRY: Bounds = Bounds {
     joins: 0,
     leavers: [true, false, false],
     failures: 0,
+    is_deep: false,
 };
 
-/// Explores worlds to their ends, one after the other, and prints what they were like.
-fn explore(worlds: &[Bounds]) {
+const DEEP: Bounds = Bounds { is_deep: true, ..KNOWN_ENTRY };
+
+const STAY: Bounds = Bounds { writes: [1, 1, 0], leaves: 1, joins: 1, ..DEEP };
+
+/// Explores worlds to their ends, one after the other, and says what they were like. What stands in `met` must have been
+/// met, or what is built to stand it was not tried.
+fn explore(worlds: &[Bounds], met: &[&str]) {
     let mut sum = Sum::default();
     for &bounds in worlds {
         let begin = begin();
-        let checker =
-            Small::new(bounds).checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        // Depth first where the breadth would not fit the memory; breadth first finds the shortest history.
+        let model = || Small::new(bounds).checker().finish_when(HasDiscoveries::AnyFailures);
+        match bounds.is_deep {
+            true => sum.add(model().spawn_dfs().join(), bounds, begin),
+            false => sum.add(model().spawn_bfs().join(), bounds, begin),
+        }
+    }
+    println!("{} worlds: {} states, {} of them different", worlds.len(), sum.states, sum.different);
+    println!("met, each step of a replica counted once: {:?}", sum.met);
+    for what in met {
+        assert!(sum.met.contains_key(what), "no {what} was met: what is built to stand it was not tried");
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    states: usize,
+    different: usize,
+    met: BTreeMap<&'static str, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, checker: impl Checker<Small>, bounds: Bounds, begin: Instant) {
         let small = checker.model();
         let replicas = small.replicas.lock();
         println!(
@@ -108,32 +137,19 @@ fn explore(worlds: &[Bounds]) {
             replicas.replayed,
             small.settlings.lock(),
         );
-        sum.states += checker.state_count();
-        sum.different += checker.unique_state_count();
+        self.states += checker.state_count();
+        self.different += checker.unique_state_count();
         for (what, count) in &replicas.met {
-            *sum.met.entry(what).or_default() += count;
+            *self.met.entry(what).or_default() += count;
         }
         drop(replicas);
-        for (name, path) in checker.discoveries() {
+        let broken = checker.discoveries();
+        for (name, path) in &broken {
             println!("BROKEN: {name} {}", small.unsettled.lock().as_deref().unwrap_or_default());
-            tell(small, &path.into_vec());
+            tell(small, &path.clone().into_vec());
         }
-        assert!(checker.discoveries().is_empty(), "a promise is broken in {}", bounds.name);
+        assert!(broken.is_empty(), "a promise is broken in the world of {}", bounds.name);
     }
-    println!("{} worlds: {} states, {} of them different", worlds.len(), sum.states, sum.different);
-    println!("met, each step of a replica counted once: {:?}", sum.met);
-    for what in
-        ["buried", "reaped", "provisional", "refused_ended", "syncs_completed", "syncs_failed", "pulls"]
-    {
-        assert!(sum.met.contains_key(what), "no {what} was met: what is built to stand it was not tried");
-    }
-}
-
-#[derive(Default)]
-struct Sum {
-    states: usize,
-    different: usize,
-    met: BTreeMap<&'static str, u64>,
 }
 
 /// Tells a history, for people, and where it led.
@@ -159,10 +175,81 @@ fn begin() -> Instant {
 /// What is quick enough to be tried all the time.
 #[test]
 fn a_small_world() {
-    explore(&[
+    let worlds = [
         Bounds { name: "news", writes: [1, 1, 0], ..KNOWN_ENTRY },
         Bounds { name: "news and reaps", writes: [1, 0, 0], reaps: 2, timers: 1, ..KNOWN_ENTRY },
         Bounds { name: "a stay", writes: [1, 0, 0], leaves: 1, joins: 1, ..KNOWN_ENTRY },
         Bounds { name: "a comparison", writes: [1, 0, 0], streams: 1, cuts: 1, ..KNOWN_ENTRY },
-    ]);
+    ];
+    let met =
+        ["buried", "reaped", "provisional", "refused_ended", "pulls", "syncs_completed", "syncs_failed"];
+    explore(&worlds, &met);
+}
+
+// Deeper, by minutes and gigabytes: `cargo test --release -p tabledb exhaustive::deep -- --ignored --nocapture
+// --test-threads 1`.
+
+/// Two who write, and everything that datagrams can do.
+#[test]
+#[ignore = "takes long"]
+fn deep_news() {
+    let worlds = [
+        Bounds { name: "more news", writes: [2, 2, 0], ..DEEP },
+        Bounds { name: "news under two keys", keys: 2, known_entry: false, writes: [2, 1, 0], ..DEEP },
+        Bounds { name: "news, heads and reaps", writes: [1, 1, 0], timers: 1, reaps: 1, ..DEEP },
+        Bounds { name: "a delete and reaps", writes: [0, 1, 0], timers: 2, reaps: 2, ..DEEP },
+    ];
+    explore(&worlds, &["ties", "buried", "reaped", "pulls"]);
+}
+
+/// Comparisons that break anywhere, among writes.
+#[test]
+#[ignore = "takes long"]
+fn deep_comparison() {
+    let worlds = [
+        Bounds { name: "a comparison among writes of both", writes: [1, 1, 0], streams: 1, cuts: 1, ..DEEP },
+        Bounds { name: "a comparison and reaps", writes: [0, 1, 0], reaps: 2, streams: 1, cuts: 1, ..DEEP },
+        Bounds { name: "a comparison of more", writes: [2, 0, 0], streams: 1, ..DEEP },
+        Bounds { name: "a pull", writes: [1, 0, 0], timers: 2, streams: 1, cuts: 1, ..DEEP },
+        Bounds { name: "two comparisons", writes: [1, 0, 0], streams: 2, ..DEEP },
+    ];
+    explore(&worlds, &["buried", "reaped", "pulls", "syncs_completed", "syncs_failed"]);
+}
+
+/// Nodes that leave the network, and join it.
+#[test]
+#[ignore = "takes long"]
+fn deep_stays() {
+    let worlds = [
+        Bounds { name: "a stay among writes of both", ..STAY },
+        Bounds { name: "the overwriter leaves", leavers: [false, true, false], ..STAY },
+        Bounds { name: "a stay with a last sync", writes: [1, 0, 0], leaves: 1, streams: 1, ..DEEP },
+        Bounds {
+            name: "a newcomer",
+            joined: [true, true, false],
+            joins: 1,
+            streams: 1,
+            writes: [1, 0, 0],
+            ..DEEP
+        },
+    ];
+    explore(&worlds, &["provisional", "refused_ended", "refused_not_member", "syncs_completed"]);
+}
+
+/// Nodes that take each other for failed.
+#[test]
+#[ignore = "takes long"]
+fn deep_failures() {
+    let worlds = [
+        Bounds { name: "a failure among writes of both", writes: [1, 1, 0], failures: 1, ..DEEP },
+        Bounds {
+            name: "a failure and a comparison",
+            writes: [1, 0, 0],
+            failures: 1,
+            streams: 1,
+            cuts: 1,
+            ..DEEP
+        },
+    ];
+    explore(&worlds, &["syncs_completed", "syncs_failed"]);
 }

@@ -39,6 +39,7 @@ pub(super) struct Live {
     pub(super) me: usize,
     pub(super) replica: Replica,
     pub(super) now: Instant,
+    start: Instant,
     watches: Vec<Watching>,
 }
 
@@ -77,7 +78,7 @@ impl Live {
             replica.watch(filter.clone(), sender, &lagged);
             Watching { filter, changes, _lagged: lagged, table: BTreeMap::new() }
         });
-        Self { me, replica, now: start, watches: watches.into() }
+        Self { me, replica, now: start, start, watches: watches.into() }
     }
 
     /// Puts one thing in. `draw` is where the replica's random choices in this step start from.
@@ -155,12 +156,23 @@ impl Live {
             },
             Input::Poll { stream } => output.polled = Some(replica.poll_frame(StreamId(stream), now)),
             Input::StreamClosed { stream } => replica.handle_stream_closed(StreamId(stream), now),
+            Input::Unreachable { stream } => {
+                replica.handle_stream_closed(StreamId(stream), now);
+                if replica.next_stream == stream + 1 {
+                    replica.next_stream = stream;
+                }
+            }
             Input::Timer => {
                 self.now = replica.poll_timeout().map_or(now, |due| due.max(now));
                 replica.handle_timeout(self.now);
             }
             Input::ReapTime => {
                 self.now += REAP_TIME;
+                replica.handle_timeout(self.now);
+            }
+            Input::WholeSecond => {
+                let seconds = self.now.saturating_duration_since(self.start).as_secs();
+                self.now = self.start + Duration::from_secs(seconds + 2);
                 replica.handle_timeout(self.now);
             }
             Input::Leave => replica.leave_network(NET, now).expect("on the network"),
@@ -287,7 +299,10 @@ impl Live {
                     |held: &Attachment| matches!(held.visibility(), Visibility::AwaitsComparison { .. });
                 !network.is_synced() || network.store.attachments().any(|(_, held)| awaits(held))
             }
-            Input::Frame { stream, .. } | Input::StreamClosed { stream } | Input::Poll { stream } => {
+            Input::Frame { stream, .. }
+            | Input::StreamClosed { stream }
+            | Input::Unreachable { stream }
+            | Input::Poll { stream } => {
                 let is_pull = |session: &Session| session.opened_here && session.kind == SessionKind::Pull;
                 matches!(self.replica.streams.get(&StreamId(stream)), Some(Stream::Session(session)) if is_pull(session))
             }

@@ -42,10 +42,10 @@ impl Steps<'_> {
             }
         }
         world.broken = world.broken.or(reaction.broken);
-        for &(stream, to) in &reaction.opened {
+        for &(stream, to) in reaction.opened.iter().rev() {
             if world.left.streams == 0 {
                 // No way through to there any more.
-                self.put(world, at, Input::StreamClosed { stream }, 0);
+                self.put(world, at, Input::Unreachable { stream }, 0);
                 continue;
             }
             world.left.streams -= 1;
@@ -82,6 +82,9 @@ impl Steps<'_> {
             && record.dot.owner == at
         {
             let write = Written { dot: record.dot, key, time: record.time, is_delete };
+            if world.written.iter().any(|other| (other.key, other.time) == (write.key, write.time)) {
+                *self.replicas.met.entry("ties").or_default() += 1;
+            }
             if let Err(place) = world.written.binary_search(&write) {
                 world.written.insert(place, write);
             }
@@ -194,7 +197,7 @@ impl Steps<'_> {
                 return;
             }
             for at in 0..NODES {
-                self.put(world, at, Input::ReapTime, 0);
+                self.put(world, at, Input::WholeSecond, 0);
             }
         }
     }

@@ -1,11 +1,13 @@
 //! What ALGORITHM.md promises, as far as it can be seen in one step of one replica, or in one look at the world.
 
+use std::time::Duration;
+
 use wire::codec;
 
 use super::NODES;
 use super::content::{Content, Dot};
 use super::steps::Input;
-use crate::replica::message::{Bundle, Datagram};
+use crate::replica::message::{Bundle, Datagram, EventBody};
 
 /// What was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,15 +84,14 @@ pub(super) fn step(before: &Content, after: &Content, input: &Input, text: Optio
     }
     if let (Input::Datagram { .. }, Some(text)) = (input, text)
         && let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(text)
-        && !replaced_are_dead(before, after, &bundle)
     {
-        return Some(Promise::ReplacedIsDead);
+        return news(before, after, &bundle);
     }
     None
 }
 
-/// Whether every event of the bundle that was news has taken along what it replaced.
-fn replaced_are_dead(before: &Content, after: &Content, bundle: &Bundle<'_>) -> bool {
+/// What gossiped news has to have taken along.
+fn news(before: &Content, after: &Content, bundle: &Bundle<'_>) -> Option<Promise> {
     let dot = |attachment: u32, number: u64| {
         let id = &bundle.attachments[attachment as usize];
         let owner = (0..NODES).find(|&at| super::super::name(at).as_str() == id.owner);
@@ -100,12 +101,23 @@ fn replaced_are_dead(before: &Content, after: &Content, bundle: &Bundle<'_>) -> 
         let held = content.held[dot.owner].as_ref().filter(|held| held.epoch == dot.epoch);
         held.map(|held| held.has_seen(dot.number))
     };
-    bundle.events.iter().all(|event| {
+    for event in &bundle.events {
         let event_dot = dot(event.attachment, event.number);
-        let was_news = has_seen(before, event_dot) != Some(true) && has_seen(after, event_dot) == Some(true);
+        if has_seen(before, event_dot) == Some(true) || has_seen(after, event_dot) != Some(true) {
+            continue;
+        }
         // Of an attachment that is not held nothing has to be known.
-        !was_news || event.replaced.iter().all(|&(a, n)| has_seen(after, dot(a, n)) != Some(false))
-    })
+        if event.replaced.iter().any(|&(a, n)| has_seen(after, dot(a, n)) == Some(false)) {
+            return Some(Promise::ReplacedIsDead);
+        }
+        if let EventBody::Deleted { residual_ms } = event.body
+            && let Some(record) = after.records.values().find(|record| record.dot == event_dot)
+            && record.residual > Some(Duration::from_millis(residual_ms))
+        {
+            return Some(Promise::OnlyForward);
+        }
+    }
+    None
 }
 
 /// A write that was made somewhere in the world.

@@ -40,10 +40,17 @@ pub(super) enum Input {
     StreamClosed {
         stream: u64,
     },
+    /// The stream that was to be opened cannot be. Its number, which nobody has heard of, is given out again: or there
+    /// would be no end of states that differ in nothing else.
+    Unreachable {
+        stream: u64,
+    },
     /// Time passes up to the next deadline, and what is due is done.
     Timer,
     /// The reap time passes, and what has become due is done, late.
     ReapTime,
+    /// Time passes up to the next whole second but one, so that all have the same time again; only at the beginning.
+    WholeSecond,
     Leave,
     Join,
     Failed {
