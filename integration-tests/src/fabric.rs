@@ -180,6 +180,22 @@ impl Default for FabricConfig {
     }
 }
 
+/// How much was sent of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Datagrams, and frames of streams.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Load {
+    fn count(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
 /// What an endpoint, or all of them together, have sent and what became of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -193,6 +209,11 @@ pub struct Traffic {
     pub frames: u64,
     /// Their bytes.
     pub frame_bytes: u64,
+    /// Of datagrams and frames, those about members: probes and their answers, with the digests of tables that ride on
+    /// them, news and member lists.
+    pub membership: Load,
+    /// Of datagrams and frames, those about tables.
+    pub tables: Load,
     /// Datagrams that were not delivered, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
     /// Datagrams delivered twice.
@@ -204,6 +225,13 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    fn load(&mut self, for_tables: bool) -> &mut Load {
+        match for_tables {
+            true => &mut self.tables,
+            false => &mut self.membership,
+        }
+    }
+
     /// Datagrams dropped for whatever reason.
     pub fn dropped_datagrams(&self) -> u64 {
         self.dropped.values().sum()

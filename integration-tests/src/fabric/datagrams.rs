@@ -7,6 +7,7 @@ use rand::RngExt;
 use wire::Destination;
 
 use super::link::draw_between;
+use super::rules::TABLES;
 use super::{
     Activity, DropReason, EndpointId, Fabric, Happening, HeldDatagram, MessageKind, Pending, Verdict,
 };
@@ -25,9 +26,11 @@ impl Fabric {
         bytes: Vec<u8>,
     ) -> Result<(), DropReason> {
         let bytes: Arc<[u8]> = bytes.into();
+        let for_tables = bytes.starts_with(&TABLES);
         for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
             traffic.datagrams += 1;
             traffic.datagram_bytes += bytes.len() as u64;
+            traffic.load(for_tables).count(bytes.len());
         }
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
             self.drop_datagram(from, None, DropReason::Nobody, bytes);

@@ -7,6 +7,7 @@ use rand::RngExt;
 use wire::{Destination, StreamId};
 
 use super::connections::ConnectionId;
+use super::rules::TABLES;
 use super::{Activity, EndpointId, Fabric, Happening, MessageKind, Pending, Verdict};
 use crate::trace::TraceEvent;
 
@@ -15,6 +16,8 @@ pub(super) struct Stream {
     connection: ConnectionId,
     /// The opener first.
     ends: [End; 2],
+    /// Whether it is about tables, as its first frame tells.
+    for_tables: bool,
 }
 
 #[derive(Debug)]
@@ -115,13 +118,16 @@ impl Fabric {
     pub fn send_frame(&mut self, endpoint: EndpointId, stream: StreamId, bytes: Vec<u8>) {
         let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
         let bytes: Arc<[u8]> = bytes.into();
+        let Some(state) = self.streams.get_mut(&number) else { return };
+        let (connection, peer) = (state.connection, state.ends[1 - side].endpoint);
+        let first = side == 0 && !state.ends[0].has_sent;
+        state.for_tables |= first && bytes.starts_with(&TABLES);
+        let for_tables = state.for_tables;
         for traffic in [&mut self.traffic, &mut self.endpoints[endpoint.0 as usize].traffic] {
             traffic.frames += 1;
             traffic.frame_bytes += bytes.len() as u64;
+            traffic.load(for_tables).count(bytes.len());
         }
-        let Some(state) = self.streams.get(&number) else { return };
-        let (connection, peer) = (state.connection, state.ends[1 - side].endpoint);
-        let first = side == 0 && !state.ends[0].has_sent;
         let (here, there) = (self.place(endpoint), self.place(peer));
         let link = self.link(here, there).clone();
         let breaks = link.stream_breaks > 0.0 && self.rng.random_bool(link.stream_breaks.min(1.0));
@@ -232,7 +238,11 @@ impl Fabric {
         };
         self.streams.insert(
             number,
-            Stream { connection, ends: [end(from, Some(id), arrival), end(to, None, Duration::ZERO)] },
+            Stream {
+                connection,
+                ends: [end(from, Some(id), arrival), end(to, None, Duration::ZERO)],
+                for_tables: false,
+            },
         );
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.streams.insert(number);
