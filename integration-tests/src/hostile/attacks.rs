@@ -21,8 +21,6 @@ const JUNK: &str = "junk";
 /// The most entries of a network here.
 const MOST_ENTRIES: u64 = 100_000;
 
-const PAUSE: Duration = Duration::from_millis(50);
-
 const MIB: u64 = 1 << 20;
 
 /// All attacks.
@@ -113,7 +111,7 @@ fn scene(cluster: &Cluster) -> Result<Scene, Failure> {
 
 async fn garbage(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, keys, .. } = scene(cluster)?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[], pause: PAUSE };
+    let terms = Terms { growth: 32 * MIB, told_by: &[], apart: false };
     endure(run, cluster, &terms, packets::garbage(victim, keys, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
@@ -132,12 +130,15 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
             ("transport", "handshakes_unfinished"),
             ("transport", "handshakes_capped_by_address"),
         ],
-        pause: PAUSE,
+        apart: false,
     };
     let attack = async move {
-        // The first half is never heard of again; the second proves its address and says no more.
-        let silent = handshakes::unfinished(victim, from.clone(), keys.clone(), 0, ATTACK / 2).await?;
-        Ok(silent + handshakes::unfinished(victim, from, keys, 1, ATTACK / 2).await?)
+        // The first third is never heard of again. The others prove their addresses and say no more: from eight addresses,
+        // then from one, which has its own limit.
+        let one = vec![from[0]];
+        let silent = handshakes::unfinished(victim, from.clone(), keys.clone(), 0, ATTACK / 3).await?;
+        let spread = handshakes::unfinished(victim, from, keys.clone(), 1, ATTACK / 3).await?;
+        Ok(silent + spread + handshakes::unfinished(victim, one, keys, 1, ATTACK / 3).await?)
     };
     endure(run, cluster, &terms, attack).await?;
     cluster.no_failure_was_declared().await
@@ -145,7 +146,7 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
 
 async fn wrong_secret(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, from, .. } = scene(cluster)?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_unknown_secret")], pause: PAUSE };
+    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_by_peer")], apart: false };
     endure(run, cluster, &terms, strangers::wrong_secret(victim, from, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
@@ -154,7 +155,7 @@ async fn stolen_name(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure
     let Scene { victim, from, keys, .. } = scene(cluster)?;
     let robbed = (cluster.name(1).to_owned(), SocketAddr::from((cluster.lab().address(1), 7946)));
     let before = life_of(cluster, 1).await?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[("membership", "name_conflicts")], pause: PAUSE };
+    let terms = Terms { growth: 32 * MIB, told_by: &[("membership", "name_conflicts")], apart: false };
     endure(run, cluster, &terms, strangers::stolen_name(victim, from, robbed, keys, ATTACK)).await?;
     if life_of(cluster, 1).await? != before {
         return Err("the node whose name was stolen has had to begin another life".to_owned());
@@ -180,7 +181,7 @@ async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
             ("transport", "frames_timed_out"),
             ("replication", "refused_malformed"),
         ],
-        pause: PAUSE,
+        apart: false,
     };
     endure(run, cluster, &terms, streams::tedious(victim, from, keys, 2 * ATTACK)).await?;
     cluster.lab().set_rate(attacker, None)?;
@@ -189,7 +190,7 @@ async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
 
 async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, from, keys, honest } = scene(cluster)?;
-    let terms = Terms { growth: 128 * MIB, told_by: &[("replication", "news")], pause: PAUSE };
+    let terms = Terms { growth: 128 * MIB, told_by: &[("replication", "news")], apart: false };
     let attack = async move {
         let insider = Insider::enter("eager", from, victim, keys, &[JUNK], Modified::default()).await?;
         insider.await_others(honest).await?;
@@ -226,7 +227,7 @@ async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
         // A network full of entries of the attacker's, on the victim.
         growth: 150 * MIB,
         told_by: &[("replication", "refused_full")],
-        pause: PAUSE,
+        apart: false,
     };
     let attack = async move {
         let modified = Modified { deaf: true, ..Modified::default() };
@@ -289,7 +290,7 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let terms = Terms {
         growth: 64 * MIB,
         told_by: &[("replication", "provisional"), ("replication", "refused_ended")],
-        pause: PAUSE,
+        apart: true,
     };
     let attack = async move {
         let modified = Modified { deaf: true, ..Modified::default() };

@@ -237,9 +237,16 @@ async fn move_frames(
 ) {
     let handled = Notify::new();
     let writing = async {
+        let mut first = true;
         loop {
             let poll = shared.machine.lock().poll_frame(stream, now());
             match poll {
+                // It asks for nothing of tables either: the answer would tell what it does not want to hear.
+                FramePoll::Frame(frame)
+                    if std::mem::take(&mut first) && shared.deaf && frame.first() == Some(&FOR_TABLES) =>
+                {
+                    return Err(());
+                }
                 FramePoll::Frame(frame) => sender.send(frame).await.map_err(drop)?,
                 FramePoll::Wait => handled.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(drop),

@@ -18,14 +18,18 @@ pub(super) const ATTACK: Duration = Duration::from_secs(12);
 /// A new write must reach everybody within this time, while the attack lasts and both processors are busy with it.
 const SPREADING: Duration = Duration::from_secs(10);
 
+/// How often each honest host writes.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What an attack may cost, and what must tell of it.
 pub(super) struct Terms {
     /// By how much the victim's memory may grow, in bytes.
     pub(super) growth: u64,
     /// Counters of the victim that must have grown, by part and name.
     pub(super) told_by: &'static [(&'static str, &'static str)],
-    /// How often the honest hosts write.
-    pub(super) pause: Duration,
+    /// Whether the honest only create and update what is their own. A node that takes another life, to disown what was
+    /// said in its name, writes its entries again, and what others do to them at that moment may be undone.
+    pub(super) apart: bool,
 }
 
 /// Lets `attack`, which runs in the namespace of the last host and says how much it sent, take its course.
@@ -39,7 +43,10 @@ pub(super) async fn endure(
     let attacker = cluster.lab().hosts() - 1;
     let before = cluster.metrics(VICTIM).await?;
     let memory_before = cluster.resident_bytes(VICTIM)?;
-    let load = cluster.load(&honest, terms.pause, 100);
+    let load = match terms.apart {
+        true => cluster.load_apart(&honest, PAUSE, 100),
+        false => cluster.load(&honest, PAUSE, 100),
+    };
     let begun = Instant::now();
     let attacking = cluster.lab().inside(attacker).spawn(attack);
     let (mut slowest, mut number, mut memory) = (Duration::ZERO, 0, memory_before);

@@ -112,15 +112,32 @@ impl Cluster {
     /// Lets these hosts write all the time: about half creates, a quarter updates and a quarter deletes, of each
     /// other's entries too, one write every `pause` on each host.
     pub fn load(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
+        let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+        self.load_with(hosts, pause, seed, true, || keys.clone())
+    }
+
+    /// The same, but nothing is deleted, and nobody touches what is another's.
+    pub fn load_apart(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
+        self.load_with(hosts, pause, seed, false, Arc::default)
+    }
+
+    fn load_with(
+        &self,
+        hosts: &[usize],
+        pause: Duration,
+        seed: u64,
+        deletes: bool,
+        keys: impl Fn() -> Arc<Mutex<Vec<String>>>,
+    ) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
-        let keys: Arc<Mutex<Vec<String>>> = Arc::default();
         let tasks = hosts.iter().map(|host| {
             let writer = Writer {
                 host: self.name(*host).to_owned(),
                 prefix: format!("{}-{seed}", self.name(*host)),
                 ledger: self.ledger.clone(),
-                keys: keys.clone(),
+                keys: keys(),
+                deletes,
                 stop: stop.clone(),
                 acknowledged: acknowledged.clone(),
                 rng: ChaCha8Rng::seed_from_u64(seed << 8 | *host as u64),
@@ -168,8 +185,9 @@ struct Writer {
     host: String,
     prefix: String,
     ledger: Arc<Mutex<Ledger>>,
-    /// Of all writers of this load: keys that are likely to be there.
+    /// Keys that are likely to be there, shared with the other writers unless each keeps to itself.
     keys: Arc<Mutex<Vec<String>>>,
+    deletes: bool,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
     rng: ChaCha8Rng,
@@ -182,7 +200,7 @@ impl Writer {
             let old = self.keys.lock().choose(&mut self.rng).cloned();
             let (key, kind) = match (old, self.rng.random_range(0..4)) {
                 (Some(old), 0) => (old, Kind::Update),
-                (Some(old), 1) => (old, Kind::Delete),
+                (Some(old), 1) if self.deletes => (old, Kind::Delete),
                 _ => {
                     number += 1;
                     (format!("{}-{number}", self.prefix), Kind::Create)
