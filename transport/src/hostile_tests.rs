@@ -320,7 +320,7 @@ async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
         let mut stream = connection.open_uni().await.unwrap();
         let _ = stream.write_all(&words).await;
         let _ = stream.finish();
-        let error = connection.closed().await;
+        let error = timeout(PATIENCE, connection.closed()).await.expect("it is refused");
         let refusal = crate::refusal::refusal_of(&error).unwrap();
         assert!(refusal.to_string().contains("introduce"), "{refusal}");
     }
