@@ -17,13 +17,13 @@ use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, Wanted, World, addr
 struct Node(NodeMachine);
 
 impl Node {
-    fn new(who: &str, now: Instant) -> Self {
+    fn new(who: &str, start: Instant, now: Instant) -> Self {
         let record = NodeRecord { id: life(who), address: address(who), labels: BTreeMap::new() };
         let rng = ChaCha8Rng::seed_from_u64(who.len() as u64);
         let config =
             Config { datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD, ..Config::lan() };
         let membership = Membership::new(config, record, now, rng).expect("the settings fit together");
-        Self(NodeMachine::new(membership, tables(who, now)))
+        Self(NodeMachine::new(membership, tables(who, start, now)))
     }
 }
 
@@ -86,7 +86,7 @@ pub fn run(bytes: &[u8]) {
     let now = Instant::now();
     let world = World::run(
         || {
-            let mut world = World::new(Node::new(VICTIM, now), Node::new(PEER, now), PEER, now);
+            let mut world = World::new(Node::new(VICTIM, now, now), Node::new(PEER, now, now), PEER, now);
             for node in [&mut world.victim, &mut world.peer] {
                 node.0.join_network("blue", now).expect("there is room for a network");
             }
@@ -95,7 +95,7 @@ pub fn run(bytes: &[u8]) {
         },
         bytes,
     );
-    let newcomer = Node::new(NEWCOMER, world.now);
+    let newcomer = Node::new(NEWCOMER, world.start, world.now);
     let mut world = world.meet(newcomer);
     let now = world.now;
     world.peer.0.join(&[address(VICTIM)], now);

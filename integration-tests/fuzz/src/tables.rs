@@ -18,8 +18,10 @@ pub(crate) fn life(who: &str) -> NodeId {
     NodeId::new(name(who), 1000)
 }
 
-pub(crate) fn tables(who: &str, now: Instant) -> TableDb {
-    let origin = Origin { now, wall_clock: Duration::from_secs(1_700_000_000), seed: who.len() as u64 };
+/// The tables of a node that starts `now`, with a clock that is right: the world began at `start`.
+pub(crate) fn tables(who: &str, start: Instant, now: Instant) -> TableDb {
+    let wall_clock = Duration::from_secs(1_700_000_000) + (now - start);
+    let origin = Origin { now, wall_clock, seed: who.len() as u64 };
     TableDb::starting_at(Config::new(life(who)), origin).expect("the settings fit together")
 }
 
@@ -128,7 +130,7 @@ pub fn run(bytes: &[u8]) {
     let now = Instant::now();
     let world = World::run(
         || {
-            let (victim, peer) = (tables(VICTIM, now), tables(PEER, now));
+            let (victim, peer) = (tables(VICTIM, now, now), tables(PEER, now, now));
             for (tables, others) in [(&victim, [PEER, MALLORY]), (&peer, [VICTIM, MALLORY])] {
                 let mut replica = tables.replica();
                 others.iter().for_each(|other| replica.handle_owner_alive(&life(other), now));
@@ -140,7 +142,7 @@ pub fn run(bytes: &[u8]) {
         bytes,
     );
     let now = world.now;
-    let newcomer = Tables(tables(NEWCOMER, now));
+    let newcomer = Tables(tables(NEWCOMER, world.start, now));
     let victims_life = world.victim.0.node();
     newcomer.0.replica().handle_owner_alive(&victims_life, now);
     world.victim.0.replica().handle_owner_alive(&life(NEWCOMER), now);

@@ -90,6 +90,7 @@ pub(crate) struct World<M> {
     pub(crate) victim: M,
     pub(crate) peer: M,
     peer_name: &'static str,
+    pub(crate) start: Instant,
     pub(crate) now: Instant,
     /// Datagrams on the way; whether to the victim.
     on_the_way: VecDeque<(bool, Vec<u8>)>,
@@ -107,6 +108,7 @@ impl<M: Machine> World<M> {
             victim,
             peer,
             peer_name,
+            start: now,
             now,
             on_the_way: VecDeque::new(),
             links: Vec::new(),
