@@ -133,8 +133,8 @@ fn a_secret_and_a_certificate_exclude_each_other_and_a_certificate_is_whole() {
     assert!(error.contains("exclude each other"), "{error}");
     let error = resolve(&["--certificate-file", "c", "--key-file", "k"]).unwrap_err();
     assert!(error.contains("--authority-file is missing"), "{error}");
-    let error =
-        resolve(&["--certificate-file", "/nowhere/c", "--key-file", "k", "--authority-file", "a"]).unwrap_err();
+    let error = resolve(&["--certificate-file", "/nowhere/c", "--key-file", "k", "--authority-file", "a"])
+        .unwrap_err();
     assert!(error.starts_with("cannot read the certificate file /nowhere/c"), "{error}");
 }
 

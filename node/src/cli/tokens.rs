@@ -107,7 +107,7 @@ pub(super) fn tokengen(out: Option<&Path>) -> Result<ExitCode, Failure> {
 fn new_token(role: Role) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; 32]);
     ring::rand::SystemRandom::new().fill(&mut *bytes).expect("the system has a source of random numbers");
-    let random = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes));
+    let random = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
     Zeroizing::new(format!("networkdb-{}-{}", role.as_str(), *random))
 }
 
