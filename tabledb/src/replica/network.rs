@@ -301,17 +301,19 @@ impl Network {
         let values: Vec<_> = own
             .into_iter()
             .filter_map(|(table, key)| {
-                let value = table.records.get(&key).and_then(|record| record.visible().cloned())?;
-                Some((table, key, value))
+                let record = table.records.get(&key)?;
+                let (value, time) = (record.visible()?.clone(), record.time);
+                drop(record);
+                Some((table, key, value, time))
             })
             .collect();
         self.drop_attachment(self.own, common);
         self.own = self.store.attach(me, epoch, Visibility::Shown);
-        for (number, (table, key, value)) in (1..).zip(values) {
+        for (number, (table, key, value, time)) in (1..).zip(values) {
             let bytes = key.len() + value.len();
             let dot = (self.own, number);
             let table = self.store.view().table_or_new(&table.name);
-            let time = common.clock.tick(now);
+            // As old as it was: it is not to win over what others have made of it since.
             let write = Write { dot, time, table: &table, key: &key, body: Body::Live(value), replaced: &[] };
             self.store.apply(write, &mut common.watchers);
             self.news.push(Item { dot, replaced: Vec::new() }, true, bytes, now);

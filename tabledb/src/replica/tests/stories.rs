@@ -212,6 +212,36 @@ fn a_generation_used_twice_is_noticed() {
     cluster.assert_agreement();
 }
 
+/// What a node writes again as a later life is as old as it was: it does not win over what others have made of it since.
+#[test]
+fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
+    for deleted in [false, true] {
+        let mut cluster = Cluster::joined(3);
+        cluster.create(0, "k", "old");
+        cluster.create(0, "untouched", "x");
+        cluster.settle();
+        cluster.part(0, 1);
+        cluster.part(0, 2);
+        match deleted {
+            true => cluster.delete(1, "k"),
+            false => cluster.update(1, "k", "new"),
+        }
+        cluster.settle();
+        let now = cluster.now;
+        cluster.replicas[0].renew(2, now);
+        assert_eq!(cluster.get(0, "k").as_deref(), Some("old"), "it has not heard of it");
+        cluster.heal();
+        cluster.alive(1, 0);
+        cluster.alive(2, 0);
+        cluster.probe_for(Duration::from_secs(2));
+        for at in 0..3 {
+            assert_eq!(cluster.get(at, "k").as_deref(), (!deleted).then_some("new"), "deleted: {deleted}");
+            assert_eq!(cluster.get(at, "untouched").as_deref(), Some("x"));
+        }
+        cluster.assert_agreement();
+    }
+}
+
 /// A news of an owner that membership does not know yet waits for membership.
 #[test]
 fn news_of_an_unknown_life_waits() {
