@@ -19,6 +19,9 @@ use crate::hosts::Failure;
 /// How many handshakes are under way at once.
 const AT_ONCE: usize = 1500;
 
+/// How many are begun every ten milliseconds, at most.
+const PORTION: usize = 10;
+
 /// Begins handshakes with `victim` from these addresses, as many as it can for this long. Of the victim's answers `heard`
 /// are let through for each: one is enough for proving the own address, none leaves the victim with somebody who may not
 /// be there at all.
@@ -50,7 +53,8 @@ pub(super) async fn unfinished(
     let mut dials = tokio::task::JoinSet::new();
     let mut number = 0_u32;
     while Instant::now() < end {
-        while dials.len() < AT_ONCE {
+        // In portions that the queues between here and there can hold.
+        for _ in 0..PORTION.min(AT_ONCE.saturating_sub(dials.len())) {
             // All of 127.0.0.0/8 leads to the relay, so each dial has a destination of its own.
             let [_, a, b, c] = (number % 0x00ff_0000 + 0x0001_0001).to_be_bytes();
             number += 1;
@@ -58,10 +62,12 @@ pub(super) async fn unfinished(
             let transport = transport.clone();
             dials.spawn(async move { transport.open_stream(&to).await.is_ok() });
         }
-        if let Ok(Some(Ok(true))) = timeout(Duration::from_millis(50), dials.join_next()).await {
-            return Err("a handshake was completed that nobody was to complete".to_owned());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        while let Some(dialled) = dials.try_join_next() {
+            if matches!(dialled, Ok(true)) {
+                return Err("a handshake was completed that nobody was to complete".to_owned());
+            }
         }
-        while dials.try_join_next().is_some() {}
     }
     passing.abort();
     Ok(begun_handshakes.load(Ordering::Relaxed))
