@@ -73,7 +73,7 @@ impl Live {
         let mut replica = Replica::new(config, origin).expect("settings within their bounds");
         let watches = [false, true].map(|exclude_own| {
             let filter = WatchFilter { exclude_own, ..WatchFilter::default() };
-            let (sender, changes) = crossbeam_channel::bounded(1024);
+            let (sender, changes) = crossbeam_channel::bounded(16);
             let lagged = Arc::new(AtomicBool::new(false));
             replica.watch(filter.clone(), sender, &lagged);
             Watching { filter, changes, _lagged: lagged, table: BTreeMap::new() }
