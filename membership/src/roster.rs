@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) forget_at: Option<Instant>,
     /// When it was last told what is held against it.
     pub(crate) notified_at: Option<Instant>,
+    /// When it was last said to somebody who suspects it that it is held failed here.
+    pub(crate) voiced_at: Option<Instant>,
 }
 
 impl Entry {
@@ -36,6 +38,7 @@ impl Entry {
             announced: false,
             forget_at: None,
             notified_at: None,
+            voiced_at: None,
         }
     }
 

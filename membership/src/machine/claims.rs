@@ -294,7 +294,7 @@ impl Membership {
             return self.consider_own_state(id, incarnation, State::Suspect, now, replies);
         }
         let Some(entry) = self.believable(id, incarnation) else { return };
-        let (state, held) = (entry.member.state, entry.member.incarnation);
+        let (state, held, voiced_at) = (entry.member.state, entry.member.incarnation, entry.voiced_at);
         if state.is_active() && incarnation >= held {
             self.suspect(&id.name, incarnation, accuser, origin, now);
         } else if state == State::Failed && incarnation > held {
@@ -308,8 +308,13 @@ impl Membership {
             // Long decided here, and not told to those who find it out only now. It is one voice more, and no verdict: this
             // one may be the error of a partition that has just healed, and the suspect shall have the time to object.
             self.statistics.stale += 1;
-            let accuser = self.me.name().clone();
-            replies.push(Message::Suspect { id: id.clone(), incarnation, accuser });
+            // Two that both hold it failed answer each other's voices too: not at once, or they would never stop.
+            let due = voiced_at.is_none_or(|at| now >= at + self.config.notice_interval);
+            if due {
+                self.roster.note(id.name.as_str(), |entry| entry.voiced_at = Some(now));
+                let accuser = self.me.name().clone();
+                replies.push(Message::Suspect { id: id.clone(), incarnation, accuser });
+            }
         } else {
             self.stale_accusation(id, origin, replies);
         }

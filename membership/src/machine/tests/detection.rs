@@ -254,6 +254,9 @@ fn whoever_holds_a_suspect_failed_already_says_so_and_the_suspicion_is_shorter()
     assert!(knowing.sent_to("c").contains(&suspect("b", 0, "me")), "one voice more, not a verdict");
     knowing.receive("c", suspect("b", 0, "me"));
     assert!(knowing.sent_to("c").is_empty(), "its own voice is not answered");
+    // Another that holds it failed says so in answer to our voice: answered in turn, that would never end.
+    knowing.receive("a", suspect("b", 0, "a"));
+    assert!(knowing.sent_to("a").is_empty(), "no more than one voice a second");
 
     let mut asking = Lone::among(5, |config| config.suspicion_confirmations = 1);
     asking.receive("c", suspect("b", 0, "c"));
