@@ -1,0 +1,17 @@
+//! The ten hardest stories of systems of this kind, each told as a trace, with its variants. What befell others must not
+//! befall us.
+
+mod entries;
+mod lives;
+mod load;
+
+use integration_tests::cluster::{Cluster, Key, Peer, Settings};
+
+const NET: &str = "blue";
+const K: Key<'static> = Key::new(NET, "services", "k");
+const K1: Key<'static> = Key::new(NET, "services", "k1");
+const K2: Key<'static> = Key::new(NET, "services", "k2");
+
+fn cluster<const N: usize>(seed: u64, names: [&str; N]) -> (Cluster, [Peer; N]) {
+    Cluster::settled(Settings::seeded(seed), names, NET)
+}
