@@ -146,8 +146,9 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
 
 async fn wrong_secret(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, from, .. } = scene(cluster)?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_by_peer")], apart: false };
-    endure(run, cluster, &terms, strangers::wrong_secret(victim, from, ATTACK)).await?;
+    let secret = std::fs::read_to_string(cluster.secret_file()).map_err(|error| error.to_string())?;
+    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_unknown_secret")], apart: false };
+    endure(run, cluster, &terms, strangers::wrong_secret(victim, from, secret, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
 

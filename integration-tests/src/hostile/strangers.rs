@@ -16,18 +16,22 @@ const STRANGERS: usize = 24;
 /// No handshake takes less.
 const HANDSHAKE: Duration = Duration::from_micros(200);
 
-/// Valid TLS with a secret of one's own, again and again; every try must be refused.
+/// Valid TLS with a secret of one's own, again and again; every try must be refused, and by the victim: a stranger does not
+/// mind who the victim is. For that it accepts the cluster's secret from others, and makes no other use of it.
 pub(super) async fn wrong_secret(
     victim: SocketAddr,
     from: SocketAddr,
+    cluster: String,
     time: Duration,
 ) -> Result<u64, Failure> {
     let end = Instant::now() + time;
     let mut strangers = tokio::task::JoinSet::new();
     for number in 0..STRANGERS {
+        let cluster = cluster.clone();
         strangers.spawn(async move {
             let name = NodeName::new(&format!("stranger-{number}")).map_err(|error| error.to_string())?;
-            let keys = KeySet::parse(&generate_secret()).map_err(|error| error.to_string())?;
+            let keys = KeySet::parse(&format!("{}\n{cluster}", *generate_secret()))
+                .map_err(|error| error.to_string())?;
             let mut config = transport::Config::new(name, from, keys);
             config.timeouts = Timeouts { dial_backoff: Duration::from_millis(1), ..Timeouts::default() };
             config.limits = Limits { socket_buffer_bytes: 64 << 10, ..Limits::default() };

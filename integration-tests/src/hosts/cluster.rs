@@ -108,6 +108,11 @@ impl Cluster {
             files,
         };
         cluster.keygen(&cluster.secret_file())?;
+        for host in 0..cluster.nodes.len() {
+            // As on real hosts, each has its own copy. The mode is copied too.
+            std::fs::copy(cluster.secret_file(), cluster.secret_of(host))
+                .map_err(|error| format!("cannot copy the secret: {error}"))?;
+        }
         cluster.lab.set_faults(&Faults::default())?;
         for host in 0..plan.hosts {
             cluster.start_node(host).await?;
@@ -131,7 +136,7 @@ impl Cluster {
         Err(format!("networkdb keygen: {}", String::from_utf8_lossy(&output.stderr).trim()))
     }
 
-    /// The file with the secret of all nodes.
+    /// The file with the secret that all nodes begin with.
     pub fn secret_file(&self) -> PathBuf {
         self.files.path().join("secret")
     }
@@ -181,10 +186,9 @@ impl Cluster {
         arguments
     }
 
-    /// A secret file of its own, if the host has one.
-    pub(super) fn secret_of(&self, host: usize) -> PathBuf {
-        let own = self.files.path().join(format!("secret-{}", self.nodes[host].name));
-        if own.is_file() { own } else { self.secret_file() }
+    /// The file with the secrets of one host.
+    pub fn secret_of(&self, host: usize) -> PathBuf {
+        self.files.path().join(format!("secret-{}", self.nodes[host].name))
     }
 
     /// Starts a node on a host that has none, and waits until it answers.

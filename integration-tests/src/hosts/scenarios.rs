@@ -3,6 +3,7 @@
 //! After each, all nodes must know all, show the same, have lost no acknowledged write and brought nothing back; and
 //! while it is told, no host may show anew what it has seen superseded.
 
+mod keys;
 mod links;
 mod processes;
 
@@ -47,6 +48,12 @@ pub fn all() -> Vec<Scenario> {
             story: "one packet in five is lost for a minute while all write",
             prepare: as_usual,
             tell: |run, cluster| Box::pin(links::loss(run, cluster)),
+        },
+        Scenario {
+            name: "keys",
+            story: "all change from one secret to another, node by node, while all write",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(keys::rotation(run, cluster)),
         },
         Scenario {
             name: "partition",
