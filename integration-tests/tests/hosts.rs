@@ -34,8 +34,8 @@ async fn arrived(lab: &Lab, from: usize, to: usize, packets: usize, bytes: usize
         let (mut heard, mut buffer) = (0, vec![0; 2048]);
         let begun = Instant::now();
         let mut last = begun.elapsed();
-        // Far more than a packet takes that is not lost.
-        while heard < packets && timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await.is_ok() {
+        // Far more than a packet takes that is not lost, also on a busy machine.
+        while heard < packets && timeout(Duration::from_secs(2), socket.recv(&mut buffer)).await.is_ok() {
             heard += 1;
             last = begun.elapsed();
         }
@@ -108,8 +108,12 @@ fn a_slow_link_is_as_slow_as_it_says_in_both_directions() {
             assert!(after > Duration::from_millis(180), "they took {after:?}");
         }
         lab.set_rate(1, None).expect("a fast link");
-        let (_, after) = arrived(&lab, 0, 1, 30, 1000).await;
-        assert!(after < Duration::from_millis(180), "they took {after:?}");
+        // A busy machine may take its time too, but not always.
+        let mut quickest = Duration::MAX;
+        for _ in 0..10 {
+            quickest = quickest.min(arrived(&lab, 0, 1, 30, 1000).await.1);
+        }
+        assert!(quickest < Duration::from_millis(180), "they took {quickest:?}");
     });
 }
 

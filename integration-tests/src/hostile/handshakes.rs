@@ -1,12 +1,9 @@
 //! Handshakes that are begun and never finished.
 //!
-//! Real handshakes are dialled through a relay that passes the dialler's packets on and keeps the answers: to the victim
-//! each is a peer that falls silent after its first words.
+//! Real handshakes are dialled through relays, which pass on the first packets and no more: to the victim each is a peer
+//! that falls silent after its first words.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -16,15 +13,18 @@ use wire::{Destination, NodeName};
 
 use crate::hosts::Failure;
 
-/// How many handshakes are under way at once.
-const AT_ONCE: usize = 1500;
+/// How many handshakes are under way at once; each has two sockets.
+const AT_ONCE: usize = 400;
 
-/// How many are begun every ten milliseconds, at most.
+/// How many are begun every ten milliseconds, at most: the queues between here and there hold so many.
 const PORTION: usize = 10;
 
+/// How long the attacker stays with each. The victim waits longer.
+const DIAL: Duration = Duration::from_secs(1);
+
 /// Begins handshakes with `victim` from these addresses, as many as it can for this long. Of the victim's answers `heard`
-/// are let through for each: one is enough for proving the own address, none leaves the victim with somebody who may not
-/// be there at all.
+/// are let through for each, and one more packet goes out for each of them: one is enough for proving the own address, none
+/// leaves the victim with somebody who may not be there at all.
 pub(super) async fn unfinished(
     victim: SocketAddr,
     from: Vec<Ipv4Addr>,
@@ -32,35 +32,32 @@ pub(super) async fn unfinished(
     heard: usize,
     time: Duration,
 ) -> Result<u64, Failure> {
-    let told = |error: std::io::Error| format!("cannot relay packets: {error}");
-    let relay = Arc::new(UdpSocket::bind("0.0.0.0:0").await.map_err(told)?);
-    let port = relay.local_addr().map_err(told)?.port();
-    let begun_handshakes = Arc::new(AtomicU64::new(0));
-    let passing = tokio::spawn(pass_on(relay, victim, from, heard, begun_handshakes.clone()));
     let mut config = transport::Config::new(
         NodeName::new("undecided").map_err(|error| error.to_string())?,
         SocketAddr::from(([127, 0, 0, 1], 0)),
         keys,
     );
     config.limits = Limits { dials: 2 * AT_ONCE, connections: 2 * AT_ONCE, ..Limits::default() };
-    config.timeouts = Timeouts {
-        dial: Duration::from_secs(2),
-        dial_backoff: Duration::from_millis(1),
-        ..Timeouts::default()
-    };
+    config.timeouts = Timeouts { dial: DIAL, ..Timeouts::default() };
     let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
     let end = Instant::now() + time;
     let mut dials = tokio::task::JoinSet::new();
-    let mut number = 0_u32;
+    let mut begun = 0;
     while Instant::now() < end {
-        // In portions that the queues between here and there can hold.
         for _ in 0..PORTION.min(AT_ONCE.saturating_sub(dials.len())) {
-            // All of 127.0.0.0/8 leads to the relay, so each dial has a destination of its own.
-            let [_, a, b, c] = (number % 0x00ff_0000 + 0x0001_0001).to_be_bytes();
-            number += 1;
-            let to = Destination { name: None, address: SocketAddr::from(([127, a, b, c], port)) };
+            let address = from[begun as usize % from.len()];
+            begun += 1;
+            let told = |error: std::io::Error| format!("cannot relay packets: {error}");
+            let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
+            let mouth = UdpSocket::bind((address, 0)).await.map_err(told)?;
+            let to = Destination { name: None, address: ear.local_addr().map_err(told)? };
             let transport = transport.clone();
-            dials.spawn(async move { transport.open_stream(&to).await.is_ok() });
+            dials.spawn(async move {
+                tokio::select! {
+                    dialled = transport.open_stream(&to) => dialled.is_ok(),
+                    never = relay(ear, mouth, victim, heard) => never,
+                }
+            });
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
         while let Some(dialled) = dials.try_join_next() {
@@ -69,75 +66,21 @@ pub(super) async fn unfinished(
             }
         }
     }
-    passing.abort();
-    Ok(begun_handshakes.load(Ordering::Relaxed))
+    Ok(begun)
 }
 
-/// Passes packets of diallers on to the victim, each dialled destination from a socket of its own, and `heard` answers back.
-async fn pass_on(
-    relay: Arc<UdpSocket>,
-    victim: SocketAddr,
-    from: Vec<Ipv4Addr>,
-    heard: usize,
-    begun: Arc<AtomicU64>,
-) -> Result<(), Failure> {
-    // The relay cannot see which of its addresses was dialled, but QUIC says which handshake a packet belongs to.
-    let mut sockets: BTreeMap<Vec<u8>, Arc<UdpSocket>> = BTreeMap::new();
+/// Passes the first packet on, then `heard` answers back, each followed by the next packet. Then there is silence.
+async fn relay(ear: UdpSocket, mouth: UdpSocket, victim: SocketAddr, heard: usize) -> bool {
     let mut buffer = vec![0; 2048];
-    loop {
-        let (size, dialler) = relay.recv_from(&mut buffer).await.map_err(|error| error.to_string())?;
-        let packet = &buffer[..size];
-        let Some(source) = source_id(packet) else { continue };
-        let socket = match sockets.get(&source) {
-            Some(socket) => socket.clone(),
-            None => {
-                if sockets.len() > 2 * AT_ONCE {
-                    sockets.pop_first();
-                }
-                let address = from[begun.fetch_add(1, Ordering::Relaxed) as usize % from.len()];
-                let Ok(socket) = UdpSocket::bind((address, 0)).await else { continue };
-                let socket = Arc::new(socket);
-                sockets.insert(source, socket.clone());
-                if heard > 0 {
-                    tokio::spawn(answer(socket.clone(), relay.clone(), dialler, heard));
-                }
-                socket
+    for round in 0..=heard {
+        let Ok((size, dialler)) = ear.recv_from(&mut buffer).await else { break };
+        let _ = mouth.send_to(&buffer[..size], victim).await;
+        if round < heard {
+            match timeout(DIAL, mouth.recv_from(&mut buffer)).await {
+                Ok(Ok((size, _))) => drop(ear.send_to(&buffer[..size], dialler).await),
+                _ => break,
             }
-        };
-        let _ = socket.send_to(packet, victim).await;
+        }
     }
-}
-
-async fn answer(socket: Arc<UdpSocket>, relay: Arc<UdpSocket>, dialler: SocketAddr, heard: usize) {
-    let mut buffer = vec![0; 2048];
-    for _ in 0..heard {
-        let Ok(Ok((size, _))) = timeout(Duration::from_secs(2), socket.recv_from(&mut buffer)).await else {
-            return;
-        };
-        let _ = relay.send_to(&buffer[..size], dialler).await;
-    }
-}
-
-/// The connection ID that the sender of a long header chose for itself (RFC 9000, section 17.2).
-fn source_id(packet: &[u8]) -> Option<Vec<u8>> {
-    if packet.first()? & 0x80 == 0 {
-        return None;
-    }
-    let length = usize::from(*packet.get(5)?);
-    let at = 6 + length;
-    let source = usize::from(*packet.get(at)?);
-    packet.get(at + 1..at + 1 + source).map(<[u8]>::to_vec)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_source_of_a_long_header_is_found() {
-        let packet = [0xc0, 0, 0, 0, 1, 2, 7, 7, 3, 1, 2, 3, 0];
-        assert_eq!(source_id(&packet), Some(vec![1, 2, 3]));
-        assert_eq!(source_id(&packet[..11]), None);
-        assert_eq!(source_id(&[0x40, 0]), None);
-    }
+    std::future::pending().await
 }
