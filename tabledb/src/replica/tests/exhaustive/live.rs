@@ -246,6 +246,10 @@ impl Live {
         write!(text, "{:?} {:?}", self.now, self.replica).expect("a string takes everything");
     }
 
+    pub(super) fn is_leaving(&self) -> bool {
+        self.replica.network(NET).is_some_and(|network| network.is_leaving())
+    }
+
     pub(super) fn view(&self) -> View {
         let owners = &self.replica.common.owners;
         let lists = std::array::from_fn(|at| {

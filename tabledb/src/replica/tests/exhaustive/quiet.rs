@@ -32,11 +32,13 @@ pub(super) fn unsettled(replicas: [Box<Live>; NODES], written: &[Written], reape
         for stream in open {
             quiet.put(at, Input::StreamClosed { stream });
         }
-        let leaving = |quiet: &Quiet| quiet.replicas[at].view().content.leaving;
+        let leaving = |quiet: &Quiet| quiet.replicas[at].is_leaving();
+        // Patience with the last syncs ends after a few deadlines.
         for _ in 0..100 {
-            if leaving(&quiet) {
-                quiet.put(at, Input::Timer);
+            if !leaving(&quiet) {
+                break;
             }
+            quiet.put(at, Input::Timer);
         }
         if leaving(&quiet) {
             return Some(format!("n{at} never gets away"));
