@@ -226,7 +226,8 @@ async fn a_peer_that_does_not_read_does_not_hold_its_sender_for_ever() {
     sender.set_timeout(after);
     let frame = Bytes::from(vec![0; 1 << 20]);
     let error = loop {
-        if let Err(error) = sender.send(frame.clone()).await {
+        let sent = timeout(PATIENCE, sender.send(frame.clone())).await;
+        if let Err(error) = sent.expect("it is given up in time") {
             break error;
         }
     };
