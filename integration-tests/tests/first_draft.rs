@@ -159,7 +159,38 @@ fn assert_no_more_syncs(cluster: &mut Cluster, peers: &[Peer]) {
     cluster.assert_promises();
 }
 
-// The eighth, entries of a returned owner shown from memory, is told as story 6.
+#[test]
+fn f08_of_a_returned_owner_nothing_stale_is_shown_for_a_moment() {
+    let (mut cluster, [a, b, c]) = cluster(208, ["a", "b", "c"]);
+    let key = |number: usize| format!("key {number}");
+    for number in 0..20 {
+        cluster.create(a, Key::new(NET, "hosts", &key(number)), "old");
+    }
+    cluster.await_agreement(NET, SECOND);
+    cluster.partition(&[&[a, c], &[b]]);
+    cluster.run_until("B hides all of A", 60 * SECOND, |cluster| cluster.visible(b, NET).is_empty());
+    // Meanwhile half of it is deleted or changed.
+    for number in 0..10 {
+        match number % 2 {
+            0 => cluster.delete(c, Key::new(NET, "hosts", &key(number))),
+            _ => cluster.update(a, Key::new(NET, "hosts", &key(number)), "new"),
+        }
+    }
+    cluster.run_for(SECOND);
+    cluster.heal();
+    cluster.await_members(&[a, b, c], 30 * SECOND);
+    cluster.await_agreement(NET, 10 * SECOND);
+    for number in 0..20 {
+        let shown = cluster.shown_so_far(b, Key::new(NET, "hosts", &key(number)));
+        let expected = match number {
+            0..10 if number % 2 == 0 => some(&["old", ""]),
+            0..10 => some(&["old", "", "new"]),
+            _ => some(&["old", "", "old"]),
+        };
+        assert_eq!(shown, expected, "{}", key(number));
+    }
+    cluster.assert_promises();
+}
 
 #[test]
 fn f09_a_tombstone_reaped_before_it_met_the_put_lets_nothing_rise() {

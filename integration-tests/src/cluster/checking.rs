@@ -111,13 +111,7 @@ impl Cluster {
             self.next_inspection = self.now() + interval;
         }
         for peer in self.running() {
-            let life = self.life(peer);
-            let mut result = check_membership(life.machine.membership());
-            for network in &life.joined {
-                let statistics = life.tables.statistics(network);
-                result = result.and(statistics.map_or(Ok(()), |statistics| check_news(network, &statistics)));
-            }
-            if let Err(what) = result {
+            if let Err(what) = check_membership(self.life(peer).machine.membership()) {
                 self.violation(peer, what);
             }
             self.inspect_tables(peer);
@@ -128,23 +122,33 @@ impl Cluster {
         }
     }
 
-    /// Looks into the tables of a node whenever they have changed, as long as they hold little: then no wrong step can be
-    /// followed by another before it is found.
+    /// Checks after every call how much a node has sent and how much waits in it, and looks into its tables whenever they have
+    /// changed, as long as they hold little: then no wrong step can be followed by another before it is found.
     pub(super) fn inspect_if_changed(&mut self, peer: Peer) {
         if self.settings.inspection.is_none() {
             return;
         }
+        let written = self.ledger.len();
         let Some(life) = self.slots[peer.0].life.as_mut() else { return };
         let counters = life.tables.replica().counters();
+        let mut relays = Relays::default();
+        relays.add(&counters);
+        let mut result = relays.check(written);
         let changes =
             [counters.writes, counters.news, counters.buried, counters.reaped, counters.provisional];
-        if std::mem::replace(&mut life.changes, changes) == changes {
-            return;
+        if std::mem::replace(&mut life.changes, changes) != changes {
+            let mut held = 0;
+            for network in &life.joined {
+                let Some(found) = life.tables.statistics(network) else { continue };
+                held += found.entries + found.hidden + found.tombstones;
+                result = result.and(check_news(network, &found));
+            }
+            if held <= HELD_FOR_EVERY_STEP && result.is_ok() {
+                self.inspect_tables(peer);
+            }
         }
-        let statistics = life.joined.iter().filter_map(|network| life.tables.statistics(network));
-        let held: usize = statistics.map(|found| found.entries + found.hidden + found.tombstones).sum();
-        if held <= HELD_FOR_EVERY_STEP {
-            self.inspect_tables(peer);
+        if let Err(what) = result {
+            self.violation(peer, what);
         }
     }
 
