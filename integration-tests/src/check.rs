@@ -19,3 +19,6 @@ pub use ledger::{Ledger, WriteId, Wrote};
 pub use state::{Dot, HeldEntry, NetworkState, Version};
 pub(crate) use watchdog::Look;
 pub use watchdog::Watchdog;
+
+#[cfg(test)]
+mod tests;
