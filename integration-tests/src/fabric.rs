@@ -254,6 +254,8 @@ struct Endpoint {
     inbox: VecDeque<Pending>,
     inbox_bytes: usize,
     connections: BTreeMap<EndpointId, ConnectionId>,
+    /// With more connections than this it looks which of them are idle.
+    connections_before_tidying: usize,
     streams: BTreeMap<StreamId, (u64, usize)>,
     /// The earliest entry in the schedule for its timer, which may be stale, and the time that is really wanted.
     timer_scheduled: Option<Duration>,
@@ -433,6 +435,7 @@ impl Fabric {
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             connections: BTreeMap::new(),
+            connections_before_tidying: connections::CONNECTIONS_KEPT_IDLE,
             streams: BTreeMap::new(),
             timer_scheduled: None,
             timer_wanted: None,

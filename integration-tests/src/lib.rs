@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod convergence;
 pub mod detection;
 pub mod fabric;
+pub mod growth;
 pub mod history;
 pub mod hostile;
 pub mod hosts;

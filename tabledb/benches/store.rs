@@ -4,7 +4,6 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
@@ -160,17 +159,12 @@ fn queueing(c: &mut Criterion, keys: &[String]) {
     group.finish();
 }
 
-/// An allocator that counts what is allocated now.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-
+/// By what the process holds after filling, as the system counts it.
 fn memory(keys: &[String]) {
     let resident = || {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
     };
-    let _ = (Counting, ALLOCATED.load(Ordering::Relaxed));
     let before = resident();
     let tables = database();
     for key in keys {

@@ -6,11 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use wire::{NodeId, NodeName};
 
-use crate::replica::{Replica, View};
+use crate::replica::{Map, Replica, View};
 use crate::{
     Config, ConfigError, Entry, JoinError, LeaveError, Origin, Value, Watch, WatchFilter, WriteError,
 };
@@ -63,7 +62,7 @@ pub struct TableDb {
 
 struct Shared {
     replica: Mutex<Replica>,
-    views: Arc<DashMap<Arc<str>, Arc<View>>>,
+    views: Arc<Map<Arc<View>>>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 

@@ -33,7 +33,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use dashmap::DashMap;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -43,7 +42,7 @@ pub use common::{Event, Transmit};
 pub use counters::Counters;
 pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use ranges::Ranges;
-pub(crate) use view::View;
+pub(crate) use view::{Map, View};
 
 use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
 use clock::Clock;
@@ -116,7 +115,7 @@ pub struct Replica {
     deadlines: BTreeSet<(Instant, usize)>,
     planned: Vec<Instant>,
     /// What readers see, shared with them.
-    views: Arc<DashMap<Arc<str>, Arc<View>>>,
+    views: Arc<Map<Arc<View>>>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     opened: usize,
@@ -227,7 +226,7 @@ impl Replica {
         Counters { watchers_lagged: self.common.watchers.lagged(), ..self.common.counters }
     }
 
-    pub(crate) fn views(&self) -> Arc<DashMap<Arc<str>, Arc<View>>> {
+    pub(crate) fn views(&self) -> Arc<Map<Arc<View>>> {
         self.views.clone()
     }
 

@@ -56,7 +56,7 @@ impl<'a> Input<'a> {
     /// `bytes` with one to four changes.
     pub(crate) fn change(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len().max(1).min(65_536));
+            let at = self.below(bytes.len().clamp(1, 65_536));
             match self.byte() % 6 {
                 0 if at < bytes.len() => bytes[at] = self.byte(),
                 1 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),

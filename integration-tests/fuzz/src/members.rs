@@ -10,7 +10,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use wire::{FramePoll, NodeId, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, Wanted, World, address, name};
+use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, name};
 
 struct Member(Membership);
 
@@ -109,4 +109,7 @@ pub fn run(bytes: &[u8]) {
         world.victim.holds_alive(NEWCOMER) && world.peer.holds_alive(VICTIM)
     });
     assert!(met, "a newcomer is not taken in: {:?}", world.victim.0.statistics());
+    world.be_kind(WHILE, |_| false);
+    let stays = world.victim.holds_alive(NEWCOMER) && world.peer.holds_alive(VICTIM);
+    assert!(stays, "a newcomer does not stay: {:?}", world.victim.0.statistics());
 }

@@ -12,7 +12,7 @@ use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
 use crate::tables::{ask, life, meet, share, tables};
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, Wanted, World, address};
+use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address};
 
 struct Node(NodeMachine);
 
@@ -108,4 +108,7 @@ pub fn run(bytes: &[u8]) {
         world.victim.0.membership().statistics(),
         world.victim.0.tables().replica().counters()
     );
+    world.be_kind(WHILE, |_| false);
+    let shares = share(world.victim.0.tables(), world.peer.0.tables());
+    assert!(shares, "a newcomer does not stay: {:?}", world.victim.0.membership().statistics());
 }

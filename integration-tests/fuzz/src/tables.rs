@@ -7,7 +7,7 @@ use tabledb::{Config, Event, Origin, TableDb, Transmit};
 use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, Wanted, World, address, name};
+use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, name};
 
 const NETWORKS: [&str; 3] = ["blue", "green", "red"];
 const KEYS: [&str; 4] = ["", "a", "b", "long-long-long-long"];
@@ -151,4 +151,6 @@ pub fn run(bytes: &[u8]) {
     meet(&world.victim.0, &world.peer.0, now);
     let agreed = world.be_kind(Duration::from_secs(120), |world| share(&world.victim.0, &world.peer.0));
     assert!(agreed, "a newcomer does not see what is written: {:?}", world.victim.0.replica().counters());
+    world.be_kind(WHILE, |_| false);
+    assert!(share(&world.victim.0, &world.peer.0), "what was agreed on is forgotten");
 }

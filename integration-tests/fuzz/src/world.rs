@@ -36,6 +36,9 @@ const BYTES_A_BYTE: usize = 200;
 /// What may be needed for a moment, beside what is held.
 const MOMENT_BYTES: usize = 64 << 20;
 
+/// So long things must stay as they are once they are well.
+pub(crate) const WHILE: Duration = Duration::from_secs(20);
+
 /// In each simulated second a machine may ask for so many time-outs; more would keep a processor busy.
 const MOST_TIMEOUTS: u64 = 2000;
 

@@ -51,7 +51,7 @@ pub(super) struct Dial {
 }
 
 /// Beyond this many connections a process lets go of idle ones.
-const CONNECTIONS_KEPT_IDLE: usize = 256;
+pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
 
 impl Fabric {
     /// Keeps a datagram until the connection stands, and starts dialling if need be; hands it back if one waits already.
@@ -176,7 +176,8 @@ impl Fabric {
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
         for end in [from, to] {
-            if self.endpoint(end).connections.len() > CONNECTIONS_KEPT_IDLE {
+            let here = self.endpoint(end);
+            if here.connections.len() > here.connections_before_tidying {
                 self.let_go_of_idle(end);
             }
         }
@@ -192,6 +193,9 @@ impl Fabric {
                 self.forget_connection(id);
             }
         }
+        // If most are in use, to look again at the next one would be in vain.
+        let here = self.endpoint(endpoint);
+        here.connections_before_tidying = CONNECTIONS_KEPT_IDLE.max(here.connections.len() * 5 / 4);
     }
 
     fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {

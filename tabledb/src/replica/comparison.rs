@@ -167,6 +167,7 @@ impl Session {
         }
         self.apply_exact(states, network, common)?;
         if !told.is_empty() {
+            self.taught = true;
             self.send(&Frame::Told(told));
         }
         for span in left_over.into_iter().rev() {

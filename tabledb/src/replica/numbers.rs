@@ -104,10 +104,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use dashmap::DashMap;
     use proptest::prelude::*;
 
-    use super::super::view::Table;
+    use super::super::view::{Map, Table};
     use super::*;
 
     proptest! {
@@ -117,7 +116,7 @@ mod tests {
             low in 0u64..500,
             high in 0u64..500,
         ) {
-            let table = Arc::new(Table { name: "t".into(), records: DashMap::new() });
+            let table = Arc::new(Table { name: "t".into(), records: Map::default() });
             let (mut index, mut model) = (NumberIndex::default(), BTreeMap::<u64, Arc<str>>::new());
             for (put, number) in operations {
                 if put {

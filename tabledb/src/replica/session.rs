@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pub(super) list_exchange: super::list_exchange::ListExchange,
     /// Numbers learned.
     pub(crate) news: u64,
+    /// The peer lacked something.
+    pub(crate) taught: bool,
     /// Lists learned, to be taken in by the replica.
     pub(crate) lists: Vec<super::message::List>,
     pub(crate) outcome: Option<Outcome>,
@@ -123,6 +125,7 @@ impl Session {
             comparison: super::comparison::Comparison::default(),
             list_exchange: super::list_exchange::ListExchange::default(),
             news: 0,
+            taught: false,
             lists: Vec::new(),
             outcome: None,
             periodic: false,
@@ -390,6 +393,7 @@ impl Session {
         }
         self.progress_at = now;
         if let Some(chunk) = self.next_chunk(network, common, now) {
+            self.taught = true;
             return FramePoll::Frame(chunk);
         }
         self.sent_all = true;

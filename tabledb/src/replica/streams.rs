@@ -161,13 +161,14 @@ impl Replica {
         let Some(network) = &mut self.networks[at] else { return };
         network.receiving.retain(|_, &mut id| id != session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
-        if session.periodic && session.news > 0 {
+        if session.periodic && (session.news > 0 || session.taught) {
             // The quicker ways are to leave nothing for this one.
             self.common.counters.periodic_finds += 1;
             tracing::info!(
                 network = &*network.name,
                 peer = session.peer.as_str(),
-                found = session.news,
+                learned = session.news,
+                taught = session.taught,
                 "the periodic comparison found differences"
             );
         }

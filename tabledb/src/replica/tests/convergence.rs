@@ -132,7 +132,7 @@ fn equal_members_compare_by_one_fingerprint() {
     let before = cluster.bytes;
     cluster.run(Duration::from_secs(100));
     let syncs: u64 = cluster.replicas.iter().map(|replica| replica.counters().periodic_syncs).sum();
-    assert!(syncs >= 4, "{syncs}");
+    assert!(syncs >= 2, "{syncs}");
     assert!(cluster.bytes - before < 1000, "{} bytes", cluster.bytes - before);
 }
 
