@@ -42,9 +42,21 @@ impl Default for Describe {
     }
 }
 
+impl TraceEvent {
+    /// Whether it is part of the story, and not only traffic: what was done, reported and seen.
+    fn is_telling(&self) -> bool {
+        matches!(self, TraceEvent::Seen { .. } | TraceEvent::Note { .. })
+    }
+}
+
+/// A happening with its place among all of them.
+type Numbered = (u64, Duration, TraceEvent);
+
 /// The last happenings of a run, and a hash over all of them.
 pub struct Trace {
-    recent: VecDeque<(Duration, TraceEvent)>,
+    recent: VecDeque<Numbered>,
+    /// The last telling ones, which in a quiet cluster are much older than the last of all.
+    story: VecDeque<Numbered>,
     capacity: usize,
     hash: Xxh3,
     count: u64,
@@ -60,6 +72,7 @@ impl Trace {
         let aloud = std::env::var_os("SIM_TRACE").is_some_and(|value| value == "1");
         Self {
             recent: VecDeque::with_capacity(capacity.min(4096)),
+            story: VecDeque::new(),
             capacity,
             hash: Xxh3::new(),
             count: 0,
@@ -92,10 +105,14 @@ impl Trace {
         if self.capacity == 0 {
             return;
         }
-        if self.recent.len() == self.capacity {
-            self.recent.pop_front();
+        for list in
+            [Some(&mut self.recent), event.is_telling().then_some(&mut self.story)].into_iter().flatten()
+        {
+            if list.len() == self.capacity {
+                list.pop_front();
+            }
+            list.push_back((self.count, now, event.clone()));
         }
-        self.recent.push_back((now, event));
     }
 
     fn absorb(&mut self, now: Duration, event: &TraceEvent) {
@@ -141,18 +158,41 @@ impl Trace {
         self.hash.update(&bytes);
     }
 
-    /// The last happenings, one a line, oldest first; timers, which say little, are left out.
+    /// What mattered, one a line, oldest first, and then the last happenings of all kinds. Timers say little and are left
+    /// out; of probes that arrived only the number is told.
     pub fn tail(&self) -> String {
-        let mut text = String::new();
-        let left_out = self.count - self.recent.len() as u64;
-        if left_out > 0 {
-            let _ = writeln!(text, "… {left_out} earlier happenings left out; SIM_TRACE=1 prints all");
+        let mut text = String::from(
+            "time in seconds; n#2 is the second process of node n; → arrived, ✗ did not, · did or reported; \
+             SIM_TRACE=1 prints all as it happens\n",
+        );
+        let first = self.recent.front().map_or(self.count, |(number, ..)| *number);
+        let earlier = self.story.iter().take_while(|(number, ..)| *number < first);
+        for (_, now, event) in earlier {
+            let _ = writeln!(text, "{}", self.line(*now, event));
         }
-        for (now, event) in &self.recent {
-            if !matches!(event, TraceEvent::Timer { .. }) {
-                let _ = writeln!(text, "{}", self.line(*now, event));
+        if first > 1 {
+            let _ = writeln!(text, "… and from here on all kinds of happenings:");
+        }
+        let mut probes = 0;
+        let told = |text: &mut String, probes: &mut u64| {
+            if *probes > 0 {
+                let _ = writeln!(text, "{:>14} {probes} datagrams about members", "…");
+                *probes = 0;
             }
+        };
+        for (_, now, event) in &self.recent {
+            match event {
+                TraceEvent::Timer { .. } => continue,
+                TraceEvent::Datagram { bytes, .. } if (self.describe.datagram)(bytes) == "members" => {
+                    probes += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            told(&mut text, &mut probes);
+            let _ = writeln!(text, "{}", self.line(*now, event));
         }
+        told(&mut text, &mut probes);
         text
     }
 
