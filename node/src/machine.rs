@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
 use tabledb::{JoinError, LeaveError, ReplicaGuard, TableDb};
@@ -18,6 +18,9 @@ pub const DATAGRAM_BUDGET: usize = 1150;
 /// The first byte of a datagram, and of the first frame of a stream: whom it is for.
 const FOR_MEMBERSHIP: u8 = 0;
 const FOR_TABLES: u8 = 1;
+
+/// The least time between two lives that are taken because of what others hold in this node's name.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Something the node wants done on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +113,8 @@ pub struct NodeMachine {
     of_membership: BTreeMap<StreamId, StreamId>,
     next_stream: u64,
     leaving: Leaving,
+    /// When a later life was taken because somebody knew more of ours than we did.
+    renewed_at: Option<Instant>,
     events: VecDeque<NodeEvent>,
 }
 
@@ -129,6 +134,7 @@ impl NodeMachine {
             of_membership: BTreeMap::new(),
             next_stream: 0,
             leaving: Leaving::No,
+            renewed_at: None,
             events: VecDeque::new(),
         }
     }
@@ -401,7 +407,12 @@ impl NodeMachine {
                 // Told again of what has been seen to already.
                 Some(tabledb::Event::GenerationTaken { generation })
                     if generation != self.membership.me().record.id.generation => {}
+                // Each life writes all entries again: who forges in our name must not have us do that without end. While
+                // the claim stands it will be told again.
+                Some(tabledb::Event::GenerationTaken { .. })
+                    if self.renewed_at.is_some_and(|at| now < at + RENEW_INTERVAL) => {}
                 Some(tabledb::Event::GenerationTaken { generation }) => {
+                    self.renewed_at = Some(now);
                     let life = self.membership.renew(generation, now);
                     self.tables.replica().renew(life.generation, now);
                     self.pass_membership_events(now);
@@ -472,5 +483,43 @@ impl NodeMachine {
         self.next_stream += 1;
         self.streams.insert(id, stream);
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+    use tabledb::Origin;
+    use wire::{NodeId, codec};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn who_forges_in_a_nodes_name_makes_it_begin_again_once_a_second_at_most() {
+        let (now, name) = (Instant::now(), NodeName::new("a").unwrap());
+        let id = NodeId::new(name.clone(), 1);
+        let origin = Origin { now, wall_clock: Duration::from_secs(1_000_000), seed: 1 };
+        let tables = TableDb::starting_at(tabledb::Config::new(id.clone()), origin).unwrap();
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let record = membership::NodeRecord { id, address, labels: BTreeMap::new() };
+        let rng = ChaCha8Rng::seed_from_u64(1);
+        let membership = Membership::new(membership::Config::lan(), record, now, rng).unwrap();
+        let mut machine = NodeMachine::new(membership, tables);
+        // A list in its name that it never issued, of whatever life it is in.
+        let mut forge = |now: Instant| {
+            let life = machine.membership().me().record.id.clone();
+            let lists = vec![(life, u64::MAX, Vec::<(String, u64)>::new())];
+            let (of_lists, heads, relay) = (1u32, Vec::<(NodeId, u64)>::new(), false);
+            let bytes = codec::encode(&(FOR_TABLES, of_lists, lists, heads, relay));
+            machine.handle_datagram(&NodeName::new("b").unwrap(), address, &bytes, now).unwrap();
+            machine.membership().me().record.id.generation
+        };
+        assert_eq!(forge(now), 2);
+        for millisecond in 0..1000 {
+            assert_eq!(forge(now + Duration::from_millis(millisecond)), 2);
+        }
+        assert_eq!(forge(now + RENEW_INTERVAL), 3);
     }
 }
