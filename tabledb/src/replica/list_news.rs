@@ -1,7 +1,7 @@
 //! Spreading news of lists to the whole cluster: who is on which network is everybody's business, what is in its tables
 //! is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use rand::seq::IndexedRandom;
@@ -16,44 +16,54 @@ use super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, FLUSH_DELAY, LISTS
 pub(crate) struct ListNews {
     /// Whose list, when it is to be told next, and how often it has been.
     due: BTreeMap<NodeName, (Instant, usize)>,
+    /// The same by time: the next deadline is asked for after every datagram, and there may be as many lists as nodes.
+    order: BTreeSet<(Instant, NodeName)>,
 }
 
 impl ListNews {
     /// The list of `owner` is news here.
     pub(crate) fn add(&mut self, owner: NodeName, now: Instant) {
-        self.due.insert(owner, (now + FLUSH_DELAY, 0));
+        self.tell_at(owner, now + FLUSH_DELAY, 0);
+    }
+
+    fn tell_at(&mut self, owner: NodeName, at: Instant, told: usize) {
+        if let Some((before, _)) = self.due.insert(owner.clone(), (at, told)) {
+            self.order.remove(&(before, owner.clone()));
+        }
+        self.order.insert((at, owner));
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due.values().map(|&(at, _)| at).min()
+        self.order.first().map(|&(at, _)| at)
+    }
+
+    /// Takes out whose lists are due, by name; those that are to be told again stay for later.
+    fn take_due(&mut self, now: Instant) -> Vec<NodeName> {
+        let mut names = Vec::new();
+        while self.next_deadline().is_some_and(|at| at <= now)
+            && let Some((_, name)) = self.order.pop_first()
+        {
+            let told = self.due.remove(&name).map_or(0, |(_, told)| told);
+            if let Some(&after) = LISTS_AGAIN_AFTER.get(told) {
+                self.tell_at(name.clone(), now + after, told + 1);
+            }
+            names.push(name);
+        }
+        names.sort_unstable();
+        names
     }
 
     /// Tells what is due.
     pub(crate) fn flush(&mut self, common: &mut Common, now: Instant) {
-        let mut names = Vec::new();
-        self.due.retain(|name, (at, told)| {
-            if *at > now {
-                return true;
-            }
-            names.push(name.clone());
-            let again = LISTS_AGAIN_AFTER.get(*told);
-            *told += 1;
-            match again {
-                Some(&after) => {
-                    *at = now + after;
-                    true
-                }
-                None => false,
-            }
-        });
+        let names = self.take_due(now);
         if names.is_empty() {
             return;
         }
-        let alive: Vec<NodeName> =
-            common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name.clone()).collect();
+        let alive: Vec<&NodeName> =
+            common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name).collect();
         let direct = alive.len() <= DIRECT_MEMBERS;
         let count = if direct { alive.len() } else { FAN_OUT };
-        let targets: Vec<NodeName> = alive.sample(&mut common.rng, count).cloned().collect();
+        let targets: Vec<NodeName> = alive.sample(&mut common.rng, count).copied().cloned().collect();
         if targets.is_empty() {
             return;
         }
@@ -105,6 +115,23 @@ mod tests {
     fn list(name: &str, networks: usize) -> List {
         let networks = (0..networks).map(|n| (format!("network-{n:05}"), n as u64)).collect();
         List { owner: NodeId::new(NodeName::new(name).unwrap(), u64::MAX), version: u64::MAX, networks }
+    }
+
+    #[test]
+    fn what_is_due_comes_by_time_and_is_told_so_often_and_no_more() {
+        let (start, name) = (Instant::now(), |name: &str| NodeName::new(name).unwrap());
+        let mut news = ListNews::default();
+        news.add(name("b"), start);
+        news.add(name("a"), start + FLUSH_DELAY / 2);
+        // Newer news of the same list takes the place of the older.
+        news.add(name("b"), start + FLUSH_DELAY / 2);
+        assert!(news.take_due(start + FLUSH_DELAY).is_empty());
+        let mut told = 0;
+        while let Some(at) = news.next_deadline() {
+            assert_eq!(news.take_due(at), [name("a"), name("b")]);
+            told += 1;
+        }
+        assert_eq!((told, news.due.len()), (1 + LISTS_AGAIN_AFTER.len(), 0));
     }
 
     #[test]
