@@ -16,6 +16,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // One at a time: each takes all the processors it can get, and what is measured is the victim's memory and pace.
-    tell(Arguments::parse().flags, hostile::all(), 1)
+    // No more: each takes all the processors it can get.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tell(Arguments::parse().flags, hostile::all(), processors)
 }

@@ -51,7 +51,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "keys",
-            story: "all change from one secret to another, node by node, while all write",
+            story: "all change from one secret to another, node by node, while all write and one restarts at each step",
             prepare: as_usual,
             tell: |run, cluster| Box::pin(keys::rotation(run, cluster)),
         },

@@ -26,10 +26,17 @@ pub(super) async fn rotation(run: &mut Run, cluster: &mut Cluster) -> Result<(),
     let begun = Instant::now();
     // Accepted everywhere before anybody uses it, and used everywhere before the other is forgotten.
     for secrets in [vec![former.as_str(), &*new], vec![&*new, former.as_str()], vec![&*new]] {
-        for host in &everybody {
+        for (place, host) in everybody.iter().enumerate() {
             change(cluster, *host, &secrets).await?;
             // One after the other, with time for every connection to feel it.
             sleep(Duration::from_millis(500)).await;
+            if place == everybody.len() / 2 {
+                // Half of the cluster has taken the step: whoever begins anew now has to be let in by either half.
+                let last = *everybody.last().ok_or("there are no hosts")?;
+                cluster.terminate(last).await?;
+                cluster.start_node(last).await?;
+                cluster.await_members("a node that starts in the middle of a step is let in").await?;
+            }
         }
     }
     run.took("all have the new secret", begun.elapsed());
@@ -62,7 +69,7 @@ fn parse(secret: &str) -> Result<KeySet, Failure> {
 /// Gives a node these secrets: every other one over HTTP, the others by their files.
 async fn change(cluster: &Cluster, host: usize, secrets: &[&str]) -> Result<(), Failure> {
     let text = secrets.join("\n") + "\n";
-    if host % 2 == 0 {
+    if host.is_multiple_of(2) {
         let answer = cluster.ask(host, Method::PUT, "/v1/keys", Bytes::from(text)).await?;
         return match answer.status.is_success() {
             true => Ok(()),

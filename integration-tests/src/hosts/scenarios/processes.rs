@@ -114,15 +114,20 @@ pub(super) async fn rolling_restart(run: &mut Run, cluster: &mut Cluster) -> Res
     let load = cluster.load(&everybody, PAUSE, 9);
     sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
-    let mut slowest = Duration::ZERO;
+    let (mut slowest_farewell, mut slowest_return) = (Duration::ZERO, Duration::ZERO);
     for host in &everybody {
-        let leaving = Instant::now();
         cluster.terminate(*host).await?;
+        let left = Instant::now();
+        let others = cluster.running();
+        cluster.await_present("the farewell is known", &others, &others).await?;
+        slowest_farewell = slowest_farewell.max(left.elapsed());
+        let starting = Instant::now();
         cluster.start_node(*host).await?;
         await_life(cluster, *host).await?;
-        slowest = slowest.max(leaving.elapsed());
+        slowest_return = slowest_return.max(starting.elapsed());
     }
-    run.took("the slowest restart", slowest);
+    run.took("the slowest farewell known", slowest_farewell);
+    run.took("the slowest return known", slowest_return);
     run.took("all restarted", begun.elapsed());
     load.stop().await?;
     run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
