@@ -183,8 +183,9 @@ fn a_small_world() {
     explore(&worlds, &met);
 }
 
-// Deeper, by minutes and gigabytes: `cargo test --release -p tabledb exhaustive::deep -- --ignored --nocapture
-// --test-threads 1`.
+// Deeper, and far too slow without optimisation: `cargo test --release -p tabledb exhaustive::deep -- --ignored --nocapture
+// --test-threads 1`. A world that is to be made larger grows by a factor of three to ten with each thing more that may
+// happen.
 
 /// Two who write, and everything that datagrams can do.
 #[test]
@@ -194,7 +195,7 @@ fn deep_news() {
         Bounds { name: "more news", writes: [2, 2, 0], ..DEEP },
         Bounds { name: "news under two keys", keys: 2, writes: [2, 1, 0], ..DEEP },
         Bounds { name: "news, heads and reaps", writes: [2, 1, 0], timers: 1, reaps: 1, ..DEEP },
-        Bounds { name: "a delete, heads and reaps", writes: [0, 1, 0], timers: 3, reaps: 3, ..DEEP },
+        Bounds { name: "a delete, heads and reaps", writes: [0, 1, 0], timers: 2, reaps: 2, ..DEEP },
     ];
     explore(&worlds, &["ties", "buried", "reaped", "pulls"]);
 }
@@ -230,7 +231,6 @@ fn deep_stays() {
         Bounds { name: "the overwriter leaves", leavers: [false, true, false], ..stay },
         Bounds { name: "a stay and reaps", reaps: 1, ..stay },
         Bounds { name: "a stay with one exchange", writes: [1, 0, 0], streams: 1, ..stay },
-        Bounds { name: "a leave with last syncs", writes: [1, 0, 0], streams: 2, joins: 0, ..stay },
     ];
     explore(&worlds, &["provisional", "refused_ended", "refused_not_member", "syncs_completed"]);
 }
@@ -240,10 +240,7 @@ fn deep_stays() {
 #[ignore = "takes long"]
 fn deep_newcomer() {
     let newcomer = Bounds { joined: [true, true, false], joins: 1, ..DEEP };
-    let worlds = [
-        Bounds { name: "a newcomer", writes: [1, 0, 0], streams: 1, cuts: 1, ..newcomer },
-        Bounds { name: "a newcomer among writes of both", writes: [1, 1, 0], streams: 1, ..newcomer },
-    ];
+    let worlds = [Bounds { name: "a newcomer", writes: [1, 0, 0], streams: 1, cuts: 1, ..newcomer }];
     explore(&worlds, &["provisional", "syncs_completed", "syncs_failed"]);
 }
 

@@ -34,6 +34,12 @@ impl Steps<'_> {
     pub(super) fn put(&mut self, world: &mut World, at: usize, input: Input, draw: usize) -> Arc<Reaction> {
         let reaction = self.replicas.reactions(world.replicas[at], input).swap_remove(draw);
         let changed = world.replicas[at] != reaction.next;
+        if matches!(input, Input::Timer | Input::ReapTime) {
+            let (before, after) = (self.view(world, at), self.replicas.view(reaction.next));
+            let mut tombstones =
+                before.content.records.iter().filter(|(_, record)| record.residual.is_some());
+            world.left.reaped |= tombstones.any(|(key, _)| !after.content.records.contains_key(key));
+        }
         world.replicas[at] = reaction.next;
         for &(to, text) in &reaction.sent {
             let datagram = (at, to, text);
