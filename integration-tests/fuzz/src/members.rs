@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use membership::{Config, Membership, NodeRecord, State, Transmit};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use wire::{FramePoll, NodeId, NodeName, StreamId};
+use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, name};
+use crate::world::{
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_life, life,
+};
 
 struct Member(Membership);
 
 impl Member {
-    fn new(who: &str, now: Instant) -> Self {
-        let record =
-            NodeRecord { id: NodeId::new(name(who), 1000), address: address(who), labels: BTreeMap::new() };
+    fn new(who: &str, start: Instant, now: Instant) -> Self {
+        let record = NodeRecord { id: life(who, start, now), address: address(who), labels: BTreeMap::new() };
         let rng = ChaCha8Rng::seed_from_u64(who.len() as u64);
         Self(Membership::new(Config::lan(), record, now, rng).expect("the settings fit together"))
     }
@@ -77,7 +78,8 @@ impl Machine for Member {
         match input.below(4) {
             0 => self.0.join(&[address(PEER), address(MALLORY)], now),
             1 => self.0.join(&[], now),
-            2 => drop(self.0.renew(input.number() >> 8, now)),
+            // Its owner knows of no lives but those that others can have told it.
+            2 => drop(self.0.renew(first_life(VICTIM).generation + input.below(5) as u64, now)),
             _ => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let labels = BTreeMap::from([(text(input.bytes()), text(input.bytes()))]);
@@ -92,7 +94,7 @@ pub fn run(bytes: &[u8]) {
     let now = Instant::now();
     let world = World::run(
         || {
-            let mut world = World::new(Member::new(VICTIM, now), Member::new(PEER, now), PEER, now);
+            let mut world = World::new(Member::new(VICTIM, now, now), Member::new(PEER, now, now), PEER, now);
             world.victim.0.join(&[address(PEER)], now);
             world
         },
@@ -101,7 +103,7 @@ pub fn run(bytes: &[u8]) {
     if world.victim.0.is_leaving() {
         return;
     }
-    let newcomer = Member::new(NEWCOMER, world.now);
+    let newcomer = Member::new(NEWCOMER, world.start, world.now);
     let mut world = world.meet(newcomer);
     let now = world.now;
     world.peer.0.join(&[address(VICTIM)], now);

@@ -11,14 +11,14 @@ use rand_chacha::rand_core::SeedableRng as _;
 use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::tables::{ask, life, meet, share, tables};
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address};
+use crate::tables::{ask, meet, share, tables};
+use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life};
 
 struct Node(NodeMachine);
 
 impl Node {
     fn new(who: &str, start: Instant, now: Instant) -> Self {
-        let record = NodeRecord { id: life(who), address: address(who), labels: BTreeMap::new() };
+        let record = NodeRecord { id: life(who, start, now), address: address(who), labels: BTreeMap::new() };
         let rng = ChaCha8Rng::seed_from_u64(who.len() as u64);
         let config =
             Config { datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD, ..Config::lan() };

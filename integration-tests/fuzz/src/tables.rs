@@ -4,25 +4,23 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tabledb::{Config, Event, Origin, TableDb, Transmit};
-use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
+use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, name};
+use crate::world::{
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_life, life, name,
+    wall_clock,
+};
 
 const NETWORKS: [&str; 3] = ["blue", "green", "red"];
 const KEYS: [&str; 4] = ["", "a", "b", "long-long-long-long"];
 
 pub(crate) struct Tables(pub(crate) TableDb);
 
-pub(crate) fn life(who: &str) -> NodeId {
-    NodeId::new(name(who), 1000)
-}
-
 /// The tables of a node that starts `now`, with a clock that is right: the world began at `start`.
 pub(crate) fn tables(who: &str, start: Instant, now: Instant) -> TableDb {
-    let wall_clock = Duration::from_secs(1_700_000_000) + (now - start);
-    let origin = Origin { now, wall_clock, seed: who.len() as u64 };
-    TableDb::starting_at(Config::new(life(who)), origin).expect("the settings fit together")
+    let origin = Origin { now, wall_clock: wall_clock(start, now), seed: who.len() as u64 };
+    TableDb::starting_at(Config::new(life(who, start, now)), origin).expect("the settings fit together")
 }
 
 /// Something the owner of tables asks of them.
@@ -64,7 +62,7 @@ impl Machine for Tables {
     }
 
     fn lost(&mut self, peer: &NodeName, now: Instant) {
-        self.0.replica().handle_owner_failed(&life(peer.as_str()), now);
+        self.0.replica().handle_owner_failed(&first_life(peer.as_str()), now);
     }
 
     fn next(&mut self, now: Instant) -> Option<Wanted> {
@@ -97,9 +95,9 @@ impl Machine for Tables {
 
     fn ask(&mut self, input: &mut Input<'_>, now: Instant) {
         match input.below(8) {
-            0 => self.0.replica().handle_owner_alive(&life(MALLORY), now),
-            1 => self.0.replica().handle_owner_failed(&life(MALLORY), now),
-            2 => self.0.replica().handle_owner_alive(&life(PEER), now),
+            0 => self.0.replica().handle_owner_alive(&first_life(MALLORY), now),
+            1 => self.0.replica().handle_owner_failed(&first_life(MALLORY), now),
+            2 => self.0.replica().handle_owner_alive(&first_life(PEER), now),
             3 => drop(self.0.replica().digest_for(&name(PEER), 100, now)),
             _ => ask(&self.0, input, now),
         }
@@ -133,7 +131,7 @@ pub fn run(bytes: &[u8]) {
             let (victim, peer) = (tables(VICTIM, now, now), tables(PEER, now, now));
             for (tables, others) in [(&victim, [PEER, MALLORY]), (&peer, [VICTIM, MALLORY])] {
                 let mut replica = tables.replica();
-                others.iter().for_each(|other| replica.handle_owner_alive(&life(other), now));
+                others.iter().for_each(|other| replica.handle_owner_alive(&first_life(other), now));
                 replica.join_network("blue", now).expect("there is room for a network");
             }
             victim.replica().handle_cluster_joined(&name(PEER), now);
@@ -145,7 +143,7 @@ pub fn run(bytes: &[u8]) {
     let newcomer = Tables(tables(NEWCOMER, world.start, now));
     let victims_life = world.victim.0.node();
     newcomer.0.replica().handle_owner_alive(&victims_life, now);
-    world.victim.0.replica().handle_owner_alive(&life(NEWCOMER), now);
+    world.victim.0.replica().handle_owner_alive(&life(NEWCOMER, world.start, now), now);
     newcomer.0.replica().handle_cluster_joined(&name(VICTIM), now);
     let mut world = world.meet(newcomer);
     meet(&world.victim.0, &world.peer.0, now);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use wire::{Destination, FramePoll, NodeName, StreamId};
+use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
 
 use crate::input::Input;
 use crate::memory::Watch;
@@ -55,6 +55,24 @@ pub(crate) fn address(name: &str) -> SocketAddr {
         _ => 9,
     };
     SocketAddr::from(([10, 0, 0, last], 7946))
+}
+
+/// The time on every host's clock when a world begins, since 1970.
+const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
+
+/// The time on every host's clock.
+pub(crate) fn wall_clock(start: Instant, now: Instant) -> Duration {
+    BEGINNING + (now - start)
+}
+
+/// The life of a node that starts `now`, numbered by the clock as nodes do it.
+pub(crate) fn life(who: &str, start: Instant, now: Instant) -> NodeId {
+    NodeId::new(name(who), wall_clock(start, now).as_micros() as u64)
+}
+
+/// The life of a node that was there from the start.
+pub(crate) fn first_life(who: &str) -> NodeId {
+    NodeId::new(name(who), BEGINNING.as_micros() as u64)
 }
 
 /// What a machine wants done.
