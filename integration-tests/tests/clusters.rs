@@ -212,25 +212,3 @@ fn a_value_larger_than_any_datagram_arrives_promptly() {
     cluster.await_shown(&[b, c], K, &large, SECOND);
     cluster.assert_promises();
 }
-
-#[test]
-fn networks_are_apart_and_similar_names_are_different_names() {
-    let mut cluster = Cluster::new(Settings::seeded(13));
-    let [a, b] = cluster.start(["a", "b"]);
-    cluster.join_network([a, b], "nw1");
-    cluster.join_network([a], "nw10");
-    cluster.join_network([b], "nw1/x");
-    cluster.settle();
-    cluster.create(a, Key::new("nw10", "t", "k"), "ten");
-    cluster.create(b, Key::new("nw1/x", "t", "k"), "slash");
-    cluster.create(a, Key::new("nw1", "t", "a/b"), "");
-    cluster.await_shown(&[b], Key::new("nw1", "t", "a/b"), "", SECOND);
-    cluster.run_for(35 * SECOND);
-    assert_eq!(cluster.visible(b, "nw1").len(), 1);
-    assert_eq!(cluster.visible(b, "nw10").len(), 0);
-    assert_eq!(cluster.visible(a, "nw1/x").len(), 0);
-    cluster.leave_network([a], "nw1");
-    cluster.run_for(5 * SECOND);
-    assert!(cluster.shows(a, Key::new("nw10", "t", "k"), "ten"));
-    cluster.assert_promises();
-}

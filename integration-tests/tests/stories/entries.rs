@@ -267,14 +267,19 @@ fn story_04_cut_off_and_seen_through_others_only() {
     cluster.assert_promises();
 }
 
-#[test]
-fn story_05_lost_attachment() {
+/// Fifteen nodes, all on the network but A; B is another.
+fn all_but_one_of_fifteen() -> (Cluster, [Peer; 2]) {
     let mut cluster = Cluster::new(Settings::seeded(105));
     let peers = cluster.start_many(15);
-    let (a, b) = (peers[0], peers[1]);
     cluster.join_network(peers[1..].iter().copied(), NET);
     cluster.settle();
     cluster.run_for(6 * SECOND);
+    (cluster, [peers[0], peers[1]])
+}
+
+#[test]
+fn story_05_lost_attachment() {
+    let (mut cluster, [a, b]) = all_but_one_of_fifteen();
     let to_b = cluster.place(b);
     cluster.rule(move |message| match message.is_lists() && message.to == to_b {
         true => Verdict::Drop,
@@ -289,12 +294,7 @@ fn story_05_lost_attachment() {
 
 #[test]
 fn story_05_neither_lists_nor_syncs_reach_it() {
-    let mut cluster = Cluster::new(Settings::seeded(105));
-    let peers = cluster.start_many(15);
-    let (a, b) = (peers[0], peers[1]);
-    cluster.join_network(peers[1..].iter().copied(), NET);
-    cluster.settle();
-    cluster.run_for(6 * SECOND);
+    let (mut cluster, [a, b]) = all_but_one_of_fifteen();
     let place = cluster.place(b);
     // Whatever could tell B of A's joining in so many words, datagrams and streams, is lost: there is only the entry itself.
     let rule = cluster.rule(move |message| {
