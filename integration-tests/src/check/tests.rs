@@ -62,7 +62,7 @@ fn what_is_right_is_not_complained_of() {
     let deleted = ("deleted", entry(3, None));
     let first = state(&[("k", entry(1, Some("old")))], &[(1, 1)]);
     assert_eq!(
-        verdict(&[first, state(&[new.clone()], &[(1, 2)]), state(&[new, deleted], &[(1, 3)])]),
+        verdict(&[first, state(std::slice::from_ref(&new), &[(1, 2)]), state(&[new, deleted], &[(1, 3)])]),
         Ok(())
     );
 }
