@@ -42,6 +42,8 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Hosts that have a namespace but run no node yet; the last ones.
     pub spare: usize,
+    /// Whether the logs are kept even if all goes well.
+    pub keep_logs: bool,
 }
 
 /// Builds the release binary if cargo started this program, and says where it is.

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::scenarios::Scenario;
-use super::{Failure, Outcome, binary, require, table, tell_all};
+use super::{Failure, Outcome, Plan, binary, require, table, tell_all};
 
 /// What can be said to such a program.
 #[derive(Debug, Args)]
@@ -27,6 +27,12 @@ pub struct Flags {
     /// The networkdb binary to run; by default the release build, which is brought up to date first
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// One more flag for every node, such as --flag=--log-level=debug; may be repeated
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    flag: Vec<String>,
+    /// Keep the logs of what went well too, and say where they are
+    #[arg(long)]
+    keep_logs: bool,
     /// Say which scenarios there are, and end
     #[arg(long)]
     list: bool,
@@ -64,18 +70,20 @@ fn run(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> Result<bool, Fail
         .enable_all()
         .build()
         .map_err(|error| format!("cannot make a runtime: {error}"))?;
-    let outcomes = runtime.block_on(tell_with_progress(chosen, binary, usize::from(flags.hosts), jobs));
+    let plan = Plan {
+        binary,
+        hosts: usize::from(flags.hosts),
+        flags: flags.flag,
+        spare: 0,
+        keep_logs: flags.keep_logs,
+    };
+    let outcomes = runtime.block_on(tell_with_progress(chosen, plan, jobs));
     // Waits for scenarios that a signal cut short: they are taking their hosts away.
     drop(runtime);
     Ok(report(&outcomes?))
 }
 
-async fn tell_with_progress(
-    chosen: Vec<Scenario>,
-    binary: PathBuf,
-    hosts: usize,
-    jobs: usize,
-) -> Result<Vec<Outcome>, Failure> {
+async fn tell_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Result<Vec<Outcome>, Failure> {
     let told = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let (mut interrupt, mut terminate) = (told(SignalKind::interrupt())?, told(SignalKind::terminate())?);
     let bar = ProgressBar::new(chosen.len() as u64);
@@ -90,7 +98,7 @@ async fn tell_with_progress(
     let (say, mut said) = mpsc::unbounded_channel::<String>();
     // Dropped at a signal: whatever is under way ends then.
     let (_under_way, cancelled) = watch::channel(());
-    let telling = tell_all(chosen, binary, hosts, jobs, say, cancelled);
+    let telling = tell_all(chosen, plan, jobs, say, cancelled);
     tokio::pin!(telling);
     loop {
         tokio::select! {

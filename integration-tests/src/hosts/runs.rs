@@ -1,6 +1,5 @@
 //! Running scenarios side by side, each on hosts of its own.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,8 +22,12 @@ pub struct Run {
 impl Run {
     /// Something took so long.
     pub fn took(&mut self, what: &'static str, time: Duration) {
-        let _ = self.say.send(format!("{}: {what} after {:.2} s", self.name, time.as_secs_f64()));
+        self.say(&format!("{what} after {:.2} s", time.as_secs_f64()));
         self.report.times.push((what, time));
+    }
+
+    fn say(&self, what: &str) {
+        let _ = self.say.send(format!("{}: {what}", self.name));
     }
 
     /// Something happened so often.
@@ -44,12 +47,11 @@ impl Run {
     }
 }
 
-/// Tells these scenarios, `jobs` at a time, until all are told or `cancelled` is closed. `say` gets a line whenever
+/// Tells these scenarios, each with this plan, `jobs` at a time, until all are told or `cancelled` is closed. `say` gets a line whenever
 /// something worth telling happens.
 pub async fn tell_all(
     scenarios: Vec<Scenario>,
-    binary: PathBuf,
-    hosts: usize,
+    plan: Plan,
     jobs: usize,
     say: UnboundedSender<String>,
     cancelled: watch::Receiver<()>,
@@ -64,7 +66,7 @@ pub async fn tell_all(
         while running.len() < jobs.max(1)
             && let Some(scenario) = waiting.next()
         {
-            let plan = Plan { binary: binary.clone(), hosts, flags: Vec::new(), spare: 0 };
+            let plan = plan.clone();
             let (say, cancelled) = (say.clone(), cancelled.clone());
             let _ = say.send(format!("{}: {}", scenario.name, scenario.story));
             // A thread each: what one waits for must not keep the others from looking at the clock.
@@ -113,6 +115,9 @@ async fn tell(scenario: Scenario, mut plan: Plan, say: UnboundedSender<String>) 
             run.took("together", begun.elapsed());
             let told = tell_to_the_end(&scenario, &mut run, &mut cluster).await;
             run.counted("writes", cluster.ledger.lock().acknowledged() as u64);
+            if plan.keep_logs {
+                run.say(&format!("the logs are in {}", cluster.keep_logs().display()));
+            }
             told.map_err(|error| {
                 let words = cluster.last_words();
                 format!("{error}\n{words}the logs are in {}", cluster.keep_logs().display())

@@ -33,7 +33,8 @@ pub(super) async fn partition(run: &mut Run, cluster: &mut Cluster) -> Result<()
     cluster.create(many[1], "updated-by-both").await?;
     cluster.delete(few[1], "deleted-by-few").await?;
     cluster.delete(many[1], "deleted-by-many").await?;
-    sleep(Duration::from_secs(5)).await;
+    // Until no connection between the sides is left that could take up where it was cut.
+    sleep(Duration::from_secs(15)).await;
     run.dropped(cluster)?;
 
     cluster.lab().set_faults(&Faults::default())?;
