@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node::http::access::{Access, TokenStore, Tokens};
 use node::http::diagnostic::PATHS;
@@ -92,9 +92,20 @@ struct Answer {
 }
 
 /// What comes until the other side closes.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a deadline of a test: a stream that goes on for ever has none"
+)]
 fn read_answer(stream: &mut TcpStream) -> Answer {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
+    let (deadline, mut bytes, mut piece) = (Instant::now() + PATIENCE, Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut piece).unwrap() {
+            0 => break,
+            length => bytes.extend_from_slice(&piece[..length]),
+        }
+        let begun = String::from_utf8_lossy(&bytes);
+        assert!(Instant::now() < deadline, "this answer does not end: {begun}");
+    }
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?} is no answer"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();

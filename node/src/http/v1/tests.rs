@@ -22,6 +22,9 @@ const WATCHES: usize = 3;
 /// Shorter than by default, so that it is soon over.
 const BODY_TIME: Duration = Duration::from_millis(100);
 
+/// No answer takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 struct Server {
     db: TableDb,
     router: Router,
@@ -50,7 +53,9 @@ impl Server {
 
     async fn ask(&self, method: Method, path: &str, body: impl Into<Body>) -> (u16, String) {
         let answer = self.send(method, path, body).await;
-        (answer.status().as_u16(), text(answer).await)
+        let status = answer.status().as_u16();
+        let text = tokio::time::timeout(PATIENCE, text(answer)).await;
+        (status, text.unwrap_or_else(|_| panic!("{path} is answered without an end, with status {status}")))
     }
 }
 
