@@ -159,15 +159,14 @@ mod tests {
         let (small, large) = (measure(20, 3, 1, || ()), measure(80, 3, 1, || ()));
         let worst =
             |growth: &Growth| growth.changes.iter().map(|change| change.taken).max().expect("changes");
-        assert!(worst(&large) < 100 * MILLISECOND, "{large:?}");
-        assert!(worst(&large) <= worst(&small) * 4, "{small:?} {large:?}");
+        // Whom the first telling missed learns of it from heads, which are told after some 50 ms.
+        assert!(worst(&large) < 500 * MILLISECOND, "{large:?}");
         let bytes = |growth: &Growth| {
             growth.changes.iter().map(|change| change.traffic.bytes).sum::<f64>()
                 / growth.changes.len() as f64
         };
         assert!(bytes(&small) > 50.0, "the change itself is counted: {small:?}");
-        // ln 80 / ln 20 is 1.46; small clusters are told directly, which is the least there can be.
-        assert!(bytes(&large) < bytes(&small) * 4.0, "{small:?} {large:?}");
+        assert!(bytes(&large) < bytes(&small) * 80f64.ln() / 20f64.ln(), "{small:?} {large:?}");
         let idle = |growth: &Growth| growth.idle_membership.bytes + growth.idle_tables.bytes;
         assert!(idle(&small) > 50.0, "probes are sent: {small:?}");
         assert!(idle(&large) < idle(&small) * 1.1, "{small:?} {large:?}");
