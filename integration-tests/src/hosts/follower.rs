@@ -135,22 +135,39 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
     fn what_was_hidden_may_return_and_what_was_superseded_may_not() {
-        let now = Instant::now();
+        let mut now = Instant::now();
+        let mut later = || {
+            now += Duration::from_secs(1);
+            now
+        };
         let (mut ledger, mut seen) = (Ledger::default(), Seen::default());
-        let first = ledger.begin("h1", "k", Some("a".to_owned()), now);
-        ledger.acknowledge(&first, now);
-        seen.note("h2", &change(Some("a"), None), &ledger, now);
-        seen.note("h2", &change(None, Some("a")), &ledger, now);
-        seen.note("h2", &change(Some("a"), None), &ledger, now);
+        let write = |ledger: &mut Ledger, key: &str, value: Option<&str>, now| {
+            let id = ledger.begin("h1", key, value.map(str::to_owned), now);
+            ledger.acknowledge(&id, now);
+        };
+        write(&mut ledger, "k", Some("a"), later());
+        write(&mut ledger, "other", Some("b"), later());
+        // Its owner fails and returns.
+        seen.note("h2#0", &change(Some("a"), None), &ledger, later());
+        seen.note("h2#0", &change(None, Some("a")), &ledger, later());
+        seen.note("h2#0", &change(Some("a"), None), &ledger, later());
         assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
-        let second = ledger.begin("h1", "k", None, now);
-        ledger.acknowledge(&second, now);
-        seen.note("h2", &change(None, Some("a")), &ledger, now);
-        seen.note("h3", &change(Some("a"), None), &ledger, now);
+        // Its owner fails and returns, and meanwhile it was deleted where this host could not hear of it.
+        write(&mut ledger, "k", None, later());
+        let hidden = later();
+        seen.note("h2#0", &change(None, Some("a")), &ledger, hidden);
+        seen.note("h2#0", &change(None, Some("b")), &ledger, hidden);
+        seen.note("h2#0", &change(Some("a"), None), &ledger, later());
+        assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
+        // It is told of the delete.
+        seen.note("h2#0", &change(None, Some("a")), &ledger, later());
+        seen.note("h3#0", &change(Some("a"), None), &ledger, later());
         assert!(seen.wrong.is_empty(), "h3 has not heard of it: {:?}", seen.wrong);
-        seen.note("h2", &change(Some("a"), None), &ledger, now);
+        seen.note("h2#1", &change(Some("a"), None), &ledger, later());
+        assert!(seen.wrong.is_empty(), "the next life remembers nothing: {:?}", seen.wrong);
+        seen.note("h2#0", &change(Some("a"), None), &ledger, later());
         assert_eq!(seen.wrong.len(), 1, "{:?}", seen.wrong);
-        seen.note("h2", &change(Some("forged"), None), &ledger, now);
+        seen.note("h2#0", &change(Some("forged"), None), &ledger, later());
         assert_eq!(seen.wrong.len(), 2, "{:?}", seen.wrong);
     }
 }

@@ -138,7 +138,8 @@ impl Ledger {
             }
             _ => false,
         };
-        writes.iter().any(later) || self.end_of(write).is_some_and(|end| end <= moment)
+        let mut rivals = writes.iter().enumerate().filter(|(place, _)| *place != id.place);
+        rivals.any(|(_, rival)| later(rival)) || self.end_of(write).is_some_and(|end| end <= moment)
     }
 
     /// What may be shown under each key when all is quiet.
