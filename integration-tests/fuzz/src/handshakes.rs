@@ -1,14 +1,13 @@
 //! What a stranger can say to a transport before it is known: certificates and introductions.
 
-#[cfg(fuzzing)]
+use std::sync::LazyLock;
+
+use transport::fuzzing::{Door, introduces};
+
 use crate::input::Input;
 
 /// Shows a door certificates like its own and unlike it; panics if one opens it that names somebody else.
-#[cfg(fuzzing)]
 pub fn run(bytes: &[u8]) {
-    use std::sync::LazyLock;
-    use transport::fuzzing::{Door, introduces};
-
     static DOOR: LazyLock<Door> = LazyLock::new(|| Door::new("the-one-and-only"));
     let mut input = Input::new(bytes);
     let how = input.byte();
@@ -37,7 +36,3 @@ pub fn run(bytes: &[u8]) {
     );
     assert!(DOOR.whose(&own, &[], true).is_some(), "its own certificate opens it");
 }
-
-/// What stands at the door is not to be had without `--cfg fuzzing`.
-#[cfg(not(fuzzing))]
-pub fn run(_bytes: &[u8]) {}

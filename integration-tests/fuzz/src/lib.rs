@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "each world begins now; only differences from then on matter")]
 
 pub mod codec;
+#[cfg(fuzzing)]
 pub mod handshakes;
 mod input;
 pub mod members;
