@@ -9,7 +9,7 @@ use wire::{NodeId, NodeName, codec};
 
 use super::common::{Common, Transmit};
 use super::message::{Datagram, List, ListHead};
-use super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, FLUSH_DELAY, LISTS_AGAIN_AFTER};
+use super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FLUSH_DELAY, LISTS_AGAIN_AFTER, fan_out};
 
 /// Lists that changed lately, told at once and again after a while, then no more.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl ListNews {
         let alive: Vec<&NodeName> =
             common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name).collect();
         let direct = alive.len() <= DIRECT_MEMBERS;
-        let count = if direct { alive.len() } else { FAN_OUT };
+        let count = if direct { alive.len() } else { fan_out(alive.len()) };
         let targets: Vec<NodeName> = alive.sample(&mut common.rng, count).copied().cloned().collect();
         if targets.is_empty() {
             return;

@@ -15,9 +15,17 @@ pub(crate) const BACKLOG_BYTES: usize = 8 * DATAGRAM_BUDGET;
 /// Up to so many other members a writer reaches all of them itself, and nobody relays.
 pub(crate) const DIRECT_MEMBERS: usize = 8;
 
-/// To so many random members news is sent, by its writer and by everyone to whom it is news, in larger networks. After
-/// one such wave a member has missed it with a probability of about e⁻⁴; the heads find those.
-pub(crate) const FAN_OUT: usize = 4;
+/// To so many random members news is sent, by its writer and by everyone to whom it is news, in larger networks.
+///
+/// With ln n + c each, one such wave reaches all of n members with a probability of e to the power of −e⁻ᶜ (Eugster,
+/// Guerraoui, Kermarrec and Massoulié 2004), here nine times in ten whatever the size; the heads find the rest. With a
+/// constant number some would always be missed from about fifty members on, and wait for the heads.
+pub(crate) fn fan_out(members: usize) -> usize {
+    (members.max(1) as f64).ln().ceil() as usize + 2
+}
+
+/// To so many random members more news than datagrams should carry is pushed, over streams.
+pub(crate) const PUSH_FAN_OUT: usize = 4;
 
 /// When, after an attachment's last change, its heads are told again, and to how many random members. Then there is
 /// silence.
@@ -62,6 +70,10 @@ pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a session may make no progress.
 pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same for whoever has sent everything and waits for the other side to have taken it: what is under way by then may
+/// take its time on a slow link.
+pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long leaving a network may take.
 pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use super::super::bundle::{BundleBuilder, Envelope};
 use super::super::common::{Common, Transmit};
 use super::super::message::SessionKind;
 use super::super::news::{Flush, Item};
-use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FAN_OUT, RETRY};
+use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, RETRY, fan_out};
 use super::super::view::Slot;
 use super::Network;
 
@@ -18,7 +18,12 @@ impl Network {
         let members = self.members(common).len();
         let direct = members <= DIRECT_MEMBERS;
         let flush = self.news.take();
-        let mut targets = self.sample_members(if direct { members } else { FAN_OUT }, common);
+        let count = match flush {
+            _ if direct => members,
+            Flush::Backlog(_) => PUSH_FAN_OUT,
+            Flush::Items(_) => fan_out(members),
+        };
+        let mut targets = self.sample_members(count, common);
         // A member that a push is chasing gets all of this on its stream.
         targets.retain(|peer| !self.pushing.contains_key(peer));
         match flush {

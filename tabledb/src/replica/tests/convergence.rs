@@ -167,8 +167,9 @@ fn in_a_larger_network_news_is_relayed_and_everyone_gets_it() {
     cluster.create(7, "k", "v");
     cluster.run(Duration::from_millis(20));
     let reached = (0..30).filter(|&at| cluster.get(at, "k").is_some()).count();
-    assert!(reached >= 25, "the first wave reached {reached} of 30");
-    assert!(cluster.datagrams - before.0 <= 30 * 4, "{} datagrams", cluster.datagrams - before.0);
+    assert!(reached >= 28, "the first wave reached {reached} of 30");
+    // ln 29 + 2, rounded up.
+    assert!(cluster.datagrams - before.0 <= 30 * 6, "{} datagrams", cluster.datagrams - before.0);
     assert_eq!(cluster.frames, before.1, "no stream yet");
     cluster.settle();
     for at in 0..30 {
