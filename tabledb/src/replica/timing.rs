@@ -71,10 +71,6 @@ pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a session may make no progress.
 pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same for whoever has sent everything and waits for the other side to have taken it: what is under way by then may
-/// take its time on a slow link.
-pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
-
 /// How long leaving a network may take.
 pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
