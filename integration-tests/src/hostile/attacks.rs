@@ -173,7 +173,7 @@ async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, from, keys, .. } = scene(cluster)?;
     let attacker = cluster.lab().hosts() - 1;
     // What is large crawls through this.
-    cluster.lab().set_rate(attacker, Some(Rate { bits_per_second: 20_000_000, queue_ms: 100 }))?;
+    cluster.lab().set_rate(attacker, Some(Rate { bits_per_second: 4_000_000, queue_ms: 100 }))?;
     let terms = Terms {
         // As much as peers may leave unfinished, and what it takes to hold that.
         growth: 300 * MIB,

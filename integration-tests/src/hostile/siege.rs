@@ -43,6 +43,10 @@ pub(super) async fn endure(
     let attacker = cluster.lab().hosts() - 1;
     let before = cluster.metrics(VICTIM).await?;
     let memory_before = cluster.resident_bytes(VICTIM)?;
+    for host in &honest {
+        // Nobody touches these: they go only where all of their owner's are hidden or written again.
+        cluster.create(*host, &format!("kept-by-{}", cluster.name(*host))).await?;
+    }
     let load = match terms.apart {
         true => cluster.load_apart(&honest, PAUSE, 100),
         false => cluster.load(&honest, PAUSE, 100),

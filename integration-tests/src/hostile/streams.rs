@@ -26,6 +26,8 @@ fn peer(number: usize, from: SocketAddr, keys: &KeySet) -> Result<(Transport, tr
         unfinished_bytes_per_connection: 4 * frame,
         ..Limits::default()
     };
+    // It does not give up what crawls; the victim has to.
+    config.timeouts.frame = Duration::from_secs(600);
     Transport::bind(config).map_err(|error| error.to_string())
 }
 
