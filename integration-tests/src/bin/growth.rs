@@ -1,11 +1,13 @@
 //! Measures how the cost of a change, and of doing nothing, grows with the number of nodes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use integration_tests::growth::{Growth, measure};
+use integration_tests::growth::{Change, Growth, Rate, measure};
 use integration_tests::jobs::do_all;
 use plotters::prelude::*;
 
@@ -23,6 +25,9 @@ struct Arguments {
     /// Of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Measure nothing, but show what runs with --out have written here: large clusters take hours.
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["nodes", "runs", "seed"])]
+    from: Vec<PathBuf>,
     /// Write the results here.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -42,6 +47,19 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let found = if arguments.from.is_empty() { measure_all(arguments)? } else { read_all(&arguments.from)? };
+    print_table(&found);
+    if let Some(path) = &arguments.out {
+        std::fs::write(path, csv(&found))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if let Some(path) = &arguments.plot {
+        plot(&found, path).map_err(|error| format!("cannot draw {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn measure_all(arguments: &Arguments) -> Result<Vec<Growth>, String> {
     if let Some(nodes) = arguments.nodes.iter().find(|nodes| **nodes < 2) {
         return Err(format!("--nodes is {nodes}; a change spreads among 2 at least"));
     }
@@ -62,15 +80,37 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     });
     bar.finish_and_clear();
     found.reverse();
-    print_table(&found);
-    if let Some(path) = &arguments.out {
-        std::fs::write(path, csv(&found))
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(found)
+}
+
+/// What [`csv`] wrote, by the number of nodes.
+fn read_all(paths: &[PathBuf]) -> Result<Vec<Growth>, String> {
+    let mut found = BTreeMap::<usize, Growth>::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        for (at, line) in text.lines().enumerate().skip(1) {
+            let numbers: Result<Vec<f64>, _> = line.split(',').map(str::parse).collect();
+            let Ok(&[nodes, _, taken_us, messages, bytes, members, members_bytes, tables, tables_bytes]) =
+                numbers.as_deref()
+            else {
+                return Err(format!("{}:{}: \"{line}\" is not nine numbers", path.display(), at + 1));
+            };
+            let growth = found.entry(nodes as usize).or_insert_with(|| Growth {
+                nodes: nodes as usize,
+                idle_membership: Rate { messages: members, bytes: members_bytes },
+                idle_tables: Rate { messages: tables, bytes: tables_bytes },
+                changes: Vec::new(),
+            });
+            let taken = Duration::from_micros(taken_us as u64);
+            growth.changes.push(Change { taken, traffic: Rate { messages, bytes } });
+        }
     }
-    if let Some(path) = &arguments.plot {
-        plot(&found, path).map_err(|error| format!("cannot draw {}: {error}", path.display()))?;
+    if found.is_empty() {
+        Err("there are no results in the files".to_owned())
+    } else {
+        Ok(found.into_values().collect())
     }
-    Ok(())
 }
 
 /// One line of the results: medians and worsts over the changes in a cluster.
