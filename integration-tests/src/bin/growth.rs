@@ -233,6 +233,7 @@ fn panel(
     chart
         .configure_mesh()
         .x_desc("nodes")
+        .x_labels(4)
         .x_label_formatter(&|nodes| format!("{nodes:.0}"))
         .y_label_formatter(&|value| format!("{value:.0}"))
         .light_line_style(TRANSPARENT)
@@ -247,7 +248,7 @@ fn panel(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::MiddleLeft)
         .background_style(WHITE)
         .border_style(TRANSPARENT)
         .draw()?;
