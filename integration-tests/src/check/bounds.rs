@@ -7,7 +7,8 @@ use tabledb::{Counters, NetworkStatistics};
 /// and no piece takes less than 24 bytes.
 const WAITING_NEWS: usize = 9_120 / 24;
 
-/// A replica sends what is news to it once: directly to all members where they are at most eight, else to four.
+/// A replica sends what is news to it once: directly to all members where they are at most eight, else to ln n + 2, which
+/// is no more than eight of up to four hundred.
 const SENDINGS: u64 = 8;
 
 /// What all processes there ever were have sent and learned, added up.

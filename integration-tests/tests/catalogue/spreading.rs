@@ -419,7 +419,8 @@ fn l16_each_write_is_relayed_finitely_often() {
     cluster.await_shown(&peers, K, "v", SECOND);
     cluster.run_for(10 * SECOND);
     let sent = gossip(&cluster) - before;
-    assert!(sent <= 30 * 4, "{sent} datagrams for one write to 30 nodes");
+    // ln 29 + 2, rounded up.
+    assert!(sent <= 30 * 6, "{sent} datagrams for one write to 30 nodes");
     cluster.run_for(60 * SECOND);
     assert_eq!(gossip(&cluster) - before, sent, "it goes on");
 }
