@@ -36,8 +36,8 @@ pub(crate) const PUSH_FAN_OUT: usize = 4;
 /// probe between just the right two.
 pub(crate) const HEADS_AFTER: [(Duration, usize); 8] = [
     (Duration::from_millis(50), 3),
-    (Duration::from_millis(200), 3),
-    (Duration::from_millis(500), 3),
+    (Duration::from_millis(150), 3),
+    (Duration::from_millis(400), 3),
     (Duration::from_secs(1), 2),
     (Duration::from_secs(2), 2),
     (Duration::from_secs(4), 1),
