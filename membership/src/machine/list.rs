@@ -139,7 +139,13 @@ impl Membership {
             State::Failed => {
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
             }
-            State::Left => self.consider_left(&id, incarnation, origin, now, &mut replies),
+            State::Left => {
+                if self.holds_earlier_life(&id) {
+                    // As above: else the earlier life would be waited for, though a later one has come and gone.
+                    self.consider_alive(record, incarnation, origin, now);
+                }
+                self.consider_left(&id, incarnation, origin, now, &mut replies);
+            }
         }
         // Answers to lines go where they were heard, as news: the stream has its own order of frames.
         if !replies.is_empty() && replies.iter().any(|reply| !matches!(reply, Message::Alive { .. })) {

@@ -174,6 +174,19 @@ fn a_list_in_which_a_later_life_has_failed_ends_the_earlier_one() {
 }
 
 #[test]
+fn a_list_in_which_a_later_life_has_left_ends_the_earlier_one() {
+    let mut lone = Lone::among(3, |_| ());
+    let (stream, _) = lone.hello_from(record("x", 1, Lone::at("x")), 0);
+    lone.events();
+    let later = record("b", 11, Lone::at("b"));
+    let claim = Claim { record: later.clone(), incarnation: 2, state: State::Left, departed_for: 9 };
+    lone.frame(stream, &Frame::Members(vec![claim])).expect("understood");
+    let old = id("b", 10);
+    assert_eq!(lone.events(), [Event::Replaced { old, new: later }, Event::Left(id("b", 11))]);
+    assert_eq!(lone.state("b"), Some(State::Left));
+}
+
+#[test]
 fn the_dead_are_not_handed_down_for_ever() {
     let mut lone = Lone::among(1, |_| ());
     let day = 24 * 3600;
