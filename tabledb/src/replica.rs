@@ -8,6 +8,7 @@ mod clock;
 mod common;
 mod comparison;
 mod counters;
+mod fingerprint;
 mod inspect;
 mod list_exchange;
 mod list_news;

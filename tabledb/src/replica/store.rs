@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use wire::{NodeId, NodeName};
 
+use super::fingerprint::Fingerprint;
 use super::numbers::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix};
 use super::view::{Body, Record, Slot, Table, Tag, View};
@@ -44,6 +45,8 @@ pub(crate) struct Attachment {
     live: NumberIndex,
     buried: NumberIndex,
     live_digest: u64,
+    /// Its part of the store's fingerprint, until it changes.
+    pub(super) counted: Option<u64>,
 }
 
 impl Attachment {
@@ -72,6 +75,11 @@ impl Attachment {
         self.live
             .range(low, high)
             .fold((0, 0), |(digest, count), (number, _)| (digest ^ mix(number), count + 1))
+    }
+
+    /// What of it goes into the fingerprint: whose it is, what has been seen of it, and what of that is live.
+    pub(super) fn digest(&self) -> u64 {
+        mix(self.identity_digest() ^ self.context.digest().rotate_left(7) ^ mix(self.live_digest))
     }
 
     fn identity_digest(&self) -> u64 {
@@ -114,8 +122,7 @@ pub(crate) struct Store {
     /// Of their keys and values.
     bytes: usize,
     expiries: BinaryHeap<Reverse<(Instant, Slot, u64)>>,
-    /// The fingerprint, until something changes.
-    fingerprint: Option<u64>,
+    fingerprint: Fingerprint,
     /// A record was removed since tables were last looked at for emptiness.
     removed_records: bool,
 }
@@ -131,7 +138,7 @@ impl Store {
             records: 0,
             bytes: 0,
             expiries: BinaryHeap::new(),
-            fingerprint: None,
+            fingerprint: Fingerprint::default(),
             removed_records: false,
         }
     }
@@ -196,9 +203,10 @@ impl Store {
             live: NumberIndex::default(),
             buried: NumberIndex::default(),
             live_digest: 0,
+            counted: None,
         };
         self.attachments.insert(slot, attachment);
-        self.fingerprint = None;
+        self.fingerprint.add(slot);
         slot
     }
 
@@ -206,7 +214,7 @@ impl Store {
     pub(crate) fn end(&mut self, slot: Slot, watchers: &mut Watchers) {
         let Some(attachment) = self.attachments.remove(&slot) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
-        self.fingerprint = None;
+        self.fingerprint.remove(slot, &attachment);
         for (table, key) in attachment.live.into_places().chain(attachment.buried.into_places()) {
             if let Some((_, record)) = table.records.remove(&key) {
                 self.records -= 1;
@@ -260,8 +268,8 @@ impl Store {
         if !attachment.context.insert(number) {
             return false;
         }
+        self.fingerprint.disturb(slot, attachment);
         let tag = attachment.tag.clone();
-        self.fingerprint = None;
         let mut replaces_present = false;
         for &(slot, number) in write.replaced {
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
@@ -271,6 +279,7 @@ impl Store {
                 replaces_present = true;
             } else {
                 attachment.context.insert(number);
+                self.fingerprint.disturb(slot, attachment);
                 self.drop_live(slot, number, watchers);
             }
         }
@@ -307,7 +316,7 @@ impl Store {
     pub(crate) fn bury(&mut self, slot: Slot, low: u64, high: u64, watchers: &mut Watchers) -> usize {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return 0 };
         attachment.context.insert_range(low, high);
-        self.fingerprint = None;
+        self.fingerprint.disturb(slot, attachment);
         let victims: Vec<u64> = attachment.live.range(low, high).map(|(number, _)| number).collect();
         for &number in &victims {
             self.drop_live(slot, number, watchers);
@@ -351,16 +360,9 @@ impl Store {
 
     /// A digest of everything held: who is attached, what has been seen of each, and what of that is live. Equal on two
     /// members that agree. What is hidden counts: a failed owner's news must not be lost because it is not shown.
-    /// O(attachments) after a change, else O(1).
+    /// Costs as much as the attachments that have changed since it was last asked for.
     pub(crate) fn fingerprint(&mut self) -> u64 {
-        if let Some(known) = self.fingerprint {
-            return known;
-        }
-        let fingerprint = self.attachments.values().fold(0, |all, held| {
-            all ^ mix(held.identity_digest() ^ held.context.digest().rotate_left(7) ^ mix(held.live_digest))
-        });
-        self.fingerprint = Some(fingerprint);
-        fingerprint
+        self.fingerprint.bring_up_to_date(&mut self.attachments)
     }
 
     /// A digest of the visible entries alone, for people who compare nodes.
@@ -411,6 +413,7 @@ impl Store {
             Body::Live(_) => {
                 attachment.live.remove(record.number);
                 attachment.live_digest ^= mix(record.number);
+                self.fingerprint.disturb(record.tag.slot, attachment);
             }
             Body::Tombstone { .. } => {
                 attachment.buried.remove(record.number);

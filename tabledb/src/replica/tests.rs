@@ -237,6 +237,7 @@ impl Cluster {
                 if self.replicas[other.0].handle_frame(other.1, &frame, now).is_err() {
                     self.close(end);
                 }
+                self.recount(other.0);
                 true
             }
             FramePoll::Wait => false,
@@ -266,6 +267,15 @@ impl Cluster {
         }
         let (name, now) = (self.replicas[from].node().name.clone(), self.now);
         self.replicas[to].handle_datagram(&name, bytes, now).unwrap();
+        self.recount(to);
+    }
+
+    /// The fingerprint is kept as the store changes; counted anew it is the same.
+    fn recount(&mut self, at: usize) {
+        for network in self.replicas[at].networks.iter_mut().flatten() {
+            let counted_anew = network.store.attachments().fold(0, |all, (_, held)| all ^ held.digest());
+            assert_eq!(network.store.fingerprint(), counted_anew, "n{at}");
+        }
     }
 
     /// Lets every pair compare fingerprints as if a probe and its answer had carried them.
