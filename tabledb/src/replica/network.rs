@@ -195,11 +195,18 @@ impl Network {
         (now.saturating_duration_since(self.still_since) >= STILLNESS).then_some(present)
     }
 
+    /// One pull at a time, and none before the first sync: that brings the same, and with it what is dead. A pull tells one
+    /// attachment alone; a node that knew nothing but a delete, and forgot it when its time was up, would show the put that it
+    /// hears of later.
+    fn may_pull(&self) -> bool {
+        self.pulling.is_none() && self.is_synced()
+    }
+
     /// When this network wants to be looked at again.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let missing = match self.pulling {
-            Some(_) => None,
-            None => self.missing.values().map(|missing| missing.pull_at).min(),
+        let missing = match self.may_pull() {
+            true => self.missing.values().map(|missing| missing.pull_at).min(),
+            false => None,
         };
         let phase = match &self.phase {
             Phase::Joining { .. } if self.syncing.is_empty() => Some(self.sync_at),
@@ -327,8 +334,7 @@ impl Network {
     pub(crate) fn follow_list(&mut self, owner: &NodeId, common: &mut Common, now: Instant) {
         self.members_changed();
         let Some(known) = common.owners.get(owner.name.as_str()) else { return };
-        let (version, listed, alive) =
-            (known.list_version, known.networks.get(&self.name).copied(), known.alive);
+        let (version, listed, alive) = (known.list_version, known.listed_epoch(&self.name), known.alive);
         let held = self.store.of_owner(owner.name.as_str()).map(|(slot, held)| (slot, held.tag.epoch));
         if let Some((slot, epoch)) = held {
             // A provisional epoch is later than the list; the list says nothing of it yet.

@@ -115,7 +115,7 @@ impl Network {
     }
 
     pub(super) fn pull_missing(&mut self, common: &mut Common, now: Instant) {
-        if self.pulling.is_some() || self.missing.values().all(|missing| missing.pull_at > now) {
+        if !self.may_pull() || self.missing.values().all(|missing| missing.pull_at > now) {
             return;
         }
         self.forget_arrived();
