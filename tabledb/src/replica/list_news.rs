@@ -9,7 +9,10 @@ use wire::{NodeId, NodeName, codec};
 
 use super::common::{Common, Transmit};
 use super::message::{Datagram, List, ListHead};
-use super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, FLUSH_DELAY, LISTS_AGAIN_AFTER, fan_out};
+use super::timing::{
+    DATAGRAM_BUDGET, DIRECT_MEMBERS, FLUSH_DELAY, LISTS_AGAIN_AFTER, LISTS_AGAIN_FAN_OUT, LISTS_PAUSE,
+    fan_out,
+};
 
 /// Lists that changed lately, told at once and again after a while, then no more.
 #[derive(Debug, Default)]
@@ -18,6 +21,8 @@ pub(crate) struct ListNews {
     due: BTreeMap<NodeName, (Instant, usize)>,
     /// The same by time: the next deadline is asked for after every datagram, and there may be as many lists as nodes.
     order: BTreeSet<(Instant, NodeName)>,
+    /// Nothing is told before.
+    pause_until: Option<Instant>,
 }
 
 impl ListNews {
@@ -34,45 +39,63 @@ impl ListNews {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.order.first().map(|&(at, _)| at)
+        let &(at, _) = self.order.first()?;
+        Some(self.pause_until.map_or(at, |pause| at.max(pause)))
     }
 
-    /// Takes out whose lists are due, by name; those that are to be told again stay for later.
-    fn take_due(&mut self, now: Instant) -> Vec<NodeName> {
-        let mut names = Vec::new();
-        while self.next_deadline().is_some_and(|at| at <= now)
+    /// Takes out whose lists are due; those that are to be told again stay for later.
+    fn take_due(&mut self, now: Instant) -> Due {
+        let mut due = Due::default();
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return due;
+        }
+        while self.order.first().is_some_and(|&(at, _)| at <= now)
             && let Some((_, name)) = self.order.pop_first()
         {
             let told = self.due.remove(&name).map_or(0, |(_, told)| told);
             if let Some(&after) = LISTS_AGAIN_AFTER.get(told) {
                 self.tell_at(name.clone(), now + after, told + 1);
             }
-            names.push(name);
+            match told {
+                0 => due.news.push(name),
+                _ => due.again.push(name),
+            }
         }
-        names.sort_unstable();
-        names
+        self.pause_until = Some(now + LISTS_PAUSE);
+        due
     }
 
     /// Tells what is due.
     pub(crate) fn flush(&mut self, common: &mut Common, now: Instant) {
-        let names = self.take_due(now);
-        if names.is_empty() {
+        let due = self.take_due(now);
+        if due.news.is_empty() && due.again.is_empty() {
             return;
         }
         let alive: Vec<&NodeName> =
             common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name).collect();
         let direct = alive.len() <= DIRECT_MEMBERS;
-        let count = if direct { alive.len() } else { fan_out(alive.len()) };
-        let targets: Vec<NodeName> = alive.sample(&mut common.rng, count).copied().cloned().collect();
-        if targets.is_empty() {
-            return;
-        }
-        for bytes in pack(names.iter().filter_map(|name| common.owners.list_of(name.as_str())), !direct) {
-            for to in &targets {
-                common.outbox.push_back(Transmit::Datagram { to: to.clone(), bytes: bytes.clone() });
+        for (names, count) in [(due.news, fan_out(alive.len())), (due.again, LISTS_AGAIN_FAN_OUT)] {
+            let count = if direct { alive.len() } else { count };
+            let targets: Vec<&NodeName> = alive.sample(&mut common.rng, count).copied().collect();
+            if targets.is_empty() {
+                return;
+            }
+            for bytes in pack(names.iter().filter_map(|name| common.owners.list_of(name.as_str())), !direct) {
+                for &to in &targets {
+                    common.outbox.push_back(Transmit::Datagram { to: to.clone(), bytes: bytes.clone() });
+                }
             }
         }
     }
+}
+
+/// Whose lists are to be told now, in an order that depends on nothing but when they came.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Due {
+    /// For the first time.
+    news: Vec<NodeName>,
+    /// Once more.
+    again: Vec<NodeName>,
 }
 
 /// Packs lists into datagrams; of one that is too long for any, only the version is told.
@@ -110,6 +133,8 @@ fn pack(all: impl Iterator<Item = List>, relay: bool) -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn list(name: &str, networks: usize) -> List {
@@ -126,13 +151,28 @@ mod tests {
         news.add(name("a"), start + FLUSH_DELAY / 2);
         // Newer news of the same list takes the place of the older.
         news.add(name("b"), start + FLUSH_DELAY / 2);
-        assert!(news.take_due(start + FLUSH_DELAY).is_empty());
-        let mut told = 0;
+        assert_eq!(news.take_due(start + FLUSH_DELAY), Due::default());
+        let mut told = Vec::new();
         while let Some(at) = news.next_deadline() {
-            assert_eq!(news.take_due(at), [name("a"), name("b")]);
-            told += 1;
+            let Due { news, again } = news.take_due(at);
+            told.push((news.len(), again.len()));
         }
-        assert_eq!((told, news.due.len()), (1 + LISTS_AGAIN_AFTER.len(), 0));
+        assert_eq!(told, [(2, 0), (0, 2), (0, 2)]);
+        assert_eq!((told.len(), news.due.len()), (1 + LISTS_AGAIN_AFTER.len(), 0));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn lists_that_come_one_after_the_other_are_told_together_after_a_pause() {
+        let start = Instant::now();
+        let mut news = ListNews::default();
+        let mut tellings = Vec::new();
+        for millisecond in 0..60 {
+            let now = start + Duration::from_millis(millisecond);
+            news.add(NodeName::new(&format!("n{millisecond}")).unwrap(), now);
+            tellings.extend(Some(news.take_due(now).news.len()).filter(|count| *count > 0));
+        }
+        assert_eq!(tellings, [1, 20, 20], "the first at once");
     }
 
     #[test]

@@ -58,6 +58,13 @@ pub(crate) const MAX_PULLS: u32 = 5;
 /// When news of a list is told again after the first time.
 pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
+/// To how many random members it is told again: like heads, that finds whom the first wave has missed.
+pub(crate) const LISTS_AGAIN_FAN_OUT: usize = 3;
+
+/// How long after telling of lists the next ones wait for each other. When a thousand nodes start at once, each hears of
+/// a thousand lists one after the other, and would tell each in datagrams of its own.
+pub(crate) const LISTS_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long the list of somebody new may be missing before it is asked for.
 pub(crate) const UNLISTED_GRACE: Duration = Duration::from_millis(50);
 
