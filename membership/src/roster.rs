@@ -17,7 +17,8 @@ pub(crate) struct Entry {
     pub(crate) member: Member,
     /// The incarnation that issued the record. It lags behind while a suspicion of a newer one is all that was heard.
     pub(crate) record_incarnation: u64,
-    pub(crate) suspicion: Option<Suspicion>,
+    /// Boxed: few members are ever suspected, and each node keeps an entry for every other one.
+    pub(crate) suspicion: Option<Box<Suspicion>>,
     /// Whether the owner of this machine has been told that it joined.
     pub(crate) announced: bool,
     /// When it is forgotten, once it has departed.

@@ -339,7 +339,8 @@ impl Membership {
             let (started, confirmed) = match running {
                 Some(suspicion) => (false, suspicion.confirm(accuser)),
                 None => {
-                    entry.suspicion = Some(Suspicion::new(config, members, able, accuser.clone(), now));
+                    let suspicion = Suspicion::new(config, members, able, accuser.clone(), now);
+                    entry.suspicion = Some(Box::new(suspicion));
                     if entry.member.state != State::Suspect {
                         entry.member.since = now;
                     }
@@ -348,7 +349,7 @@ impl Membership {
                     (true, false)
                 }
             };
-            (started, confirmed, entry.suspicion.as_ref().map(Suspicion::deadline))
+            (started, confirmed, entry.suspicion.as_ref().map(|suspicion| suspicion.deadline()))
         }) else {
             return;
         };

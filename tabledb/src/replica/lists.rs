@@ -24,7 +24,7 @@ impl Replica {
             }
         };
         let listed = list.networks.iter().map(|(name, _)| name.as_str());
-        let named: BTreeSet<&str> = former.keys().map(|name| &**name).chain(listed).collect();
+        let named: BTreeSet<&str> = former.iter().map(|(name, _)| &**name).chain(listed).collect();
         for at in 0..self.networks.len() {
             let Some(network) = &mut self.networks[at] else { continue };
             // A provisional attachment may be on neither list: the owner joined and left between the two.
