@@ -24,7 +24,7 @@ use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
 use crate::fabric::rules::describe_datagram;
-use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Place, Traffic};
+use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Link, Place, Traffic};
 use crate::trace::Describe;
 pub use tables::{Key, Visible};
 
@@ -53,6 +53,9 @@ pub struct Settings {
     pub inspection: Option<Duration>,
     /// How a person runs the same again; without it, the test's own name is used.
     pub replay: Option<String>,
+    /// Whether what the nodes report is kept, for [`Cluster::events`]. In a cluster of thousands it would be the most of all
+    /// that is kept.
+    pub record_events: bool,
 }
 
 impl Settings {
@@ -66,6 +69,20 @@ impl Settings {
             watched: true,
             inspection: Some(Duration::from_millis(250)),
             replay: None,
+            record_events: true,
+        }
+    }
+
+    /// For measuring a large cluster: the LAN preset, `link` everywhere, and nothing watched, checked, traced or recorded.
+    pub fn measured(seed: u64, link: Link) -> Self {
+        Self {
+            fabric: FabricConfig { seed, link, trace_lines: 0, ..FabricConfig::default() },
+            membership: membership::Config::lan(),
+            reap_time: Duration::from_secs(30 * 60),
+            watched: false,
+            inspection: None,
+            replay: None,
+            record_events: false,
         }
     }
 }
@@ -88,6 +105,8 @@ pub(crate) struct Life {
     pub(crate) ready: BTreeSet<String>,
     /// It was told to leave the cluster.
     pub(crate) leaving: bool,
+    /// It has said its farewell.
+    pub(crate) left: bool,
     /// Counts of what changes its tables, when they were last looked into.
     pub(crate) changes: [u64; 5],
     pub(crate) refused_datagrams: u64,
@@ -259,7 +278,7 @@ impl Cluster {
         &self.life(peer).machine
     }
 
-    /// What the node's present process has reported, with the times.
+    /// What the node's present process has reported, with the times; nothing if that is not recorded.
     pub fn events(&self, peer: Peer) -> &[(Duration, NodeEvent)] {
         &self.life(peer).events
     }
@@ -383,6 +402,7 @@ impl Cluster {
             departing: BTreeSet::new(),
             ready: BTreeSet::new(),
             leaving: false,
+            left: false,
             changes: [0; 5],
             refused_datagrams: 0,
             refused_frames: 0,

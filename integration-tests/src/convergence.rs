@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use membership::Config;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Cluster, Deliveries, Key, MILLISECOND, Peer, SECOND, Settings};
-use crate::fabric::{FabricConfig, Link};
+use crate::fabric::Link;
 
 /// One kind of change, under the name NetworkDB's measurement gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,16 +108,8 @@ const CHURN_STEP: Duration = Duration::from_millis(20);
 /// If the cluster does not settle beforehand.
 pub fn measure(perturbation: Perturbation, nodes: usize, conditions: Conditions, seed: u64) -> Sample {
     let link = Link { loss: conditions.loss, ..Link::with_latency(conditions.latency) };
-    let settings = Settings {
-        fabric: FabricConfig { seed, link, trace_lines: 0, ..FabricConfig::default() },
-        membership: Config::lan(),
-        reap_time: Duration::from_secs(30 * 60),
-        watched: false,
-        inspection: None,
-        replay: None,
-    };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut cluster = Cluster::new(settings);
+    let mut cluster = Cluster::new(Settings::measured(seed, link));
     let peers = cluster.start_many(nodes);
     let others = &peers[..nodes - 1];
     let joins_later = matches!(

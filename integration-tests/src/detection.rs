@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use wire::NodeId;
 
 use crate::cluster::{Cluster, Peer, SECOND, Settings};
-use crate::fabric::{FabricConfig, Latency, Link};
+use crate::fabric::{Latency, Link};
 
 /// What nodes live under.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,14 +35,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 fn settled(nodes: usize, membership: &Config, seed: u64) -> (Cluster, Vec<Peer>) {
     let latency = Latency::Uniform(Duration::from_micros(100), Duration::from_millis(1));
     let link = Link { latency, ..Link::default() };
-    let settings = Settings {
-        fabric: FabricConfig { seed, link, trace_lines: 0, ..FabricConfig::default() },
-        membership: membership.clone(),
-        reap_time: Duration::from_secs(30 * 60),
-        watched: false,
-        inspection: None,
-        replay: None,
-    };
+    let settings =
+        Settings { membership: membership.clone(), record_events: true, ..Settings::measured(seed, link) };
     let mut cluster = Cluster::new(settings);
     let peers = cluster.start_many(nodes);
     cluster.settle();

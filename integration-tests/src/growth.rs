@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use membership::Config;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settings};
-use crate::fabric::{FabricConfig, Link, Load};
+use crate::fabric::{Link, Load};
 
 /// How long each packet takes, one way.
 pub const LATENCY: Duration = Duration::from_millis(1);
@@ -61,23 +60,11 @@ pub struct Growth {
 /// # Panics
 /// If the cluster does not settle, or a change does not reach all.
 pub fn measure(nodes: usize, changes: usize, seed: u64, progress: impl Fn()) -> Growth {
-    let settings = Settings {
-        fabric: FabricConfig {
-            seed,
-            link: Link::with_latency(LATENCY),
-            trace_lines: 0,
-            ..FabricConfig::default()
-        },
-        membership: Config::lan(),
-        reap_time: Duration::from_secs(30 * 60),
-        watched: false,
-        inspection: None,
-        replay: None,
-    };
+    let settings = Settings::measured(seed, Link::with_latency(LATENCY));
     let mut cluster = Cluster::new(settings);
     let peers = cluster.start_many(nodes);
-    cluster.run_until("all know each other", GIVE_UP_AFTER, |cluster| cluster.all_agree_on_members(&peers));
     cluster.join_network(peers.iter().copied(), NETWORK);
+    cluster.run_until("all know each other", GIVE_UP_AFTER, |cluster| cluster.all_agree_on_members(&peers));
     cluster.run_until("all list each other", GIVE_UP_AFTER, |cluster| {
         peers.iter().all(|peer| cluster.machine(*peer).tables().network_peers(NETWORK).len() == nodes)
     });

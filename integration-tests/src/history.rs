@@ -83,6 +83,7 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
         watched: true,
         inspection: Some(500 * MILLISECOND),
         replay: Some(plan.replay.replace("{seed}", &seed.to_string())),
+        record_events: true,
     };
     let mut cluster = Cluster::new(settings);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();

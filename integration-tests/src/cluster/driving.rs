@@ -142,9 +142,12 @@ impl Cluster {
                     NodeEvent::Membership(membership::Event::Forgotten(owner)) => {
                         self.watchdog.forget_owner(peer, owner, &self.ledger);
                     }
+                    NodeEvent::Membership(membership::Event::LeaveCompleted) => life.left = true,
                     _ => {}
                 }
-                life.events.push((self.fabric.now(), event));
+                if self.settings.record_events {
+                    life.events.push((self.fabric.now(), event));
+                }
             }
             assert!(
                 wishes < WISHES_A_CALL,
@@ -167,9 +170,7 @@ impl Cluster {
     /// A process that has said its farewell ends.
     fn end_if_left(&mut self, peer: Peer) {
         let Some(life) = self.slots[peer.0].life.as_ref() else { return };
-        let completed =
-            |event: &NodeEvent| matches!(event, NodeEvent::Membership(membership::Event::LeaveCompleted));
-        if life.leaving && life.events.iter().any(|(_, event)| completed(event)) {
+        if life.leaving && life.left {
             self.end_life(peer, Ending::Reset);
         }
     }
