@@ -21,7 +21,9 @@
 //!
 //! # How failures are found
 //!
-//! Every `probe_interval` the next member of a shuffled round is pinged. If no answer comes within `probe_timeout`,
+//! Every `probe_interval` a member is pinged: in turn the next of a shuffled round, and the one member that it is this
+//! node's task to look after, the next one on a circle of hashed names. So every member is pinged by somebody within two
+//! intervals. If no answer comes within `probe_timeout`,
 //! three other members are asked to ping it, and it is pinged over a stream, in case the path loses datagrams. If
 //! nothing has come after a whole `probe_interval`, it is suspected: it is told, everybody is told, and it has some
 //! seconds to refute. A suspicion starts at six times its least length and shrinks with every member that suspects

@@ -63,6 +63,8 @@ pub struct Membership {
     started: (u64, Instant),
 
     ring: Ring,
+    /// Whether the last probe was for the member that is ours to look after.
+    neighbours_turn: bool,
     probes: BTreeMap<u64, Probe>,
     /// Which members are being probed, and by which probe.
     probing: BTreeMap<NodeName, u64>,
@@ -126,6 +128,7 @@ impl Membership {
             called_at: now,
             started: (generation, now),
             ring: Ring::default(),
+            neighbours_turn: false,
             probes: BTreeMap::new(),
             probing: BTreeMap::new(),
             relays: BTreeMap::new(),

@@ -59,6 +59,8 @@ pub(crate) struct Roster {
     /// Those of the active that are suspected.
     suspects: BTreeSet<NodeName>,
     failed: SampleSet,
+    /// What [`Self::neighbour`] found, until a member comes, goes or is suspected.
+    neighbour: Option<Option<NodeName>>,
     /// The departed, in the order in which they will be forgotten.
     departed: BTreeSet<(Instant, NodeName)>,
     digest: u64,
@@ -79,6 +81,19 @@ impl Roster {
 
     pub(crate) fn suspects(&self) -> &BTreeSet<NodeName> {
         &self.suspects
+    }
+
+    /// The member that it is the task of `me` to look after: of those that are not suspected the next one on a circle on
+    /// which all have their places by the hashes of their names, so that nodes with names in a row, which may fail
+    /// together, do not look after each other. Members that agree on who is there agree on who looks after whom.
+    /// O(members) after a change, else O(1).
+    pub(crate) fn neighbour(&mut self, me: &NodeName) -> Option<&NodeName> {
+        let found = self.neighbour.get_or_insert_with(|| {
+            let mine = place_on_circle(me);
+            let trusted = self.active.names().iter().filter(|name| !self.suspects.contains(*name));
+            trusted.min_by_key(|name| (place_on_circle(name).wrapping_sub(mine), *name)).cloned()
+        });
+        found.as_ref()
     }
 
     pub(crate) fn failed(&self) -> &SampleSet {
@@ -141,6 +156,7 @@ impl Roster {
     }
 
     fn index(&mut self, name: &NodeName, entry: &Entry) {
+        self.neighbour = None;
         self.digest = self.digest.wrapping_add(entry.fingerprint());
         match entry.member.state {
             State::Alive | State::Suspect => self.active.insert(name),
@@ -156,6 +172,7 @@ impl Roster {
     }
 
     fn unindex(&mut self, name: &NodeName, entry: &Entry) {
+        self.neighbour = None;
         self.digest = self.digest.wrapping_sub(entry.fingerprint());
         match entry.member.state {
             State::Alive | State::Suspect => self.active.remove(name.as_str()),
@@ -171,12 +188,21 @@ impl Roster {
     }
 }
 
-/// What one active member adds to the fingerprint of a member list (FNV-1a, then mixed, since they are added up).
-///
-/// Written out because it must be the same in every version of the program; the standard library's hasher need not be.
+/// What one active member adds to the fingerprint of a member list.
 pub(crate) fn fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
     let numbers = id.generation.to_le_bytes().into_iter().chain(incarnation.to_le_bytes());
-    let mut hash = id.name.as_str().bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    hash_bytes(id.name.as_str().bytes().chain(numbers))
+}
+
+fn place_on_circle(name: &NodeName) -> u64 {
+    hash_bytes(name.as_str().bytes())
+}
+
+/// FNV-1a, then mixed, since hashes are added up and compared in size.
+///
+/// Written out because it must be the same in every version of the program; the standard library's hasher need not be.
+fn hash_bytes(bytes: impl Iterator<Item = u8>) -> u64 {
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -234,6 +260,29 @@ mod tests {
             });
             prop_assert_eq!(roster.digest(), digest);
         }
+    }
+
+    #[test]
+    fn everybody_is_looked_after_by_one_other_and_suspects_by_nobody() {
+        let names = (0..50).map(|number| format!("n{number}")).collect::<Vec<_>>();
+        let mut looked_after = BTreeSet::new();
+        for me in &names {
+            let mut roster = Roster::default();
+            for other in names.iter().filter(|other| *other != me) {
+                roster.insert(Entry::new(member(other, 1)));
+            }
+            let me = NodeName::new(me).expect("valid");
+            let first = roster.neighbour(&me).expect("there are others").clone();
+            assert!(looked_after.insert(first.clone()), "{first} twice");
+            roster.change(first.as_str(), |entry| entry.member.state = State::Suspect);
+            let second = roster.neighbour(&me).expect("there are others").clone();
+            roster.change(first.as_str(), |entry| entry.member.state = State::Alive);
+            assert_eq!((roster.neighbour(&me) == Some(&first), first == second), (true, false));
+            roster.remove(first.as_str());
+            assert_eq!(roster.neighbour(&me), Some(&second));
+        }
+        let mut alone = Roster::default();
+        assert_eq!(alone.neighbour(&NodeName::new("me").expect("valid")), None);
     }
 
     #[test]

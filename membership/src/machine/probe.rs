@@ -57,11 +57,21 @@ impl Membership {
         sequence
     }
 
-    /// It is time for the next member of the ring.
+    /// It is time to probe somebody: in turn the member that is ours to look after, and the next of the ring.
+    ///
+    /// By rings alone, which are independent of each other, one of many nodes that fail happens to be nobody's turn for
+    /// several intervals. With somebody who looks after each, the first probe of it comes within two.
     pub(super) fn probe_next(&mut self, now: Instant) {
         self.timers.set(Timer::Probe, now + self.health.scale(self.config.probe_interval));
         if self.leaving.is_some() {
             return;
+        }
+        self.neighbours_turn = !self.neighbours_turn;
+        if self.neighbours_turn
+            && let Some(name) = self.roster.neighbour(self.me.name()).cloned()
+            && !self.probing.contains_key(&name)
+        {
+            return self.probe_member(&name, now);
         }
         // A member that is being probed for another reason does not cost others their turn.
         for _ in 0..=self.probing.len() {

@@ -17,12 +17,12 @@ fn pings(sent: &[Sent]) -> Vec<(String, NodeId, u64)> {
 }
 
 #[test]
-fn every_member_is_probed_once_in_every_round() {
+fn every_other_probe_is_for_the_neighbour_and_the_others_are_for_everybody_once_in_every_round() {
     let mut lone = Lone::among(10, |_| ());
     lone.quiet();
     let mut counts = BTreeMap::<String, u32>::new();
     let mut gaps = BTreeMap::<String, Vec<u32>>::new();
-    for second in 0..100 {
+    for second in 0..200 {
         lone.pass(SECOND);
         for sent in lone.sent() {
             for message in sent.messages {
@@ -36,9 +36,15 @@ fn every_member_is_probed_once_in_every_round() {
         }
     }
     assert_eq!(counts.len(), 10);
-    assert!(counts.values().all(|count| (9..=11).contains(count)), "{counts:?}");
+    let neighbour = lone.machine.roster.neighbour(&name("me")).expect("there are others").to_string();
+    for (peer, count) in counts {
+        let expected = if peer == neighbour { 109..=111 } else { 9..=11 };
+        assert!(expected.contains(&count), "{peer}: {count}");
+    }
     let longest = gaps.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0])).max();
-    assert!(longest < Some(20), "between two probes of a member are fewer than two rounds: {longest:?}");
+    assert!(longest < Some(40), "between two probes of a member are fewer than two rounds: {longest:?}");
+    let longest = gaps[&neighbour].windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert_eq!(longest, Some(2));
 }
 
 #[test]
