@@ -353,3 +353,36 @@ fn a_stay_that_is_on_no_list_ends_with_the_later_list() {
     cluster.probe_for(Duration::from_secs(2));
     assert_eq!(cluster.get(1, "k"), None);
 }
+
+/// A node hears, during its first sync, of a write that it has missed. A pull would bring the writer's attachment alone: a
+/// delete, say, without the knowledge that what it deleted is dead.
+#[test]
+fn nothing_is_pulled_before_the_first_sync() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_secs(40));
+    cluster.slow_streams = true;
+    cluster.join(2);
+    cluster.run(Duration::from_millis(10));
+    cluster.held = Some(Vec::new());
+    cluster.delete(1, "k");
+    cluster.run(Duration::from_millis(60));
+    let held = cluster.held.take().unwrap();
+    let to_2: Vec<_> = held.iter().filter(|(from, to, _)| (*from, *to) == (1, 2)).collect();
+    assert_eq!(to_2.len(), 2, "the delete and, later, its head");
+    cluster.deliver(1, 2, &to_2[1].2);
+    let is_synced = |cluster: &Cluster| cluster.replicas[2].statistics(NET).unwrap().synchronised;
+    let mut steps = 0;
+    while !is_synced(&cluster) {
+        assert_eq!(cluster.replicas[2].counters().pulls, 0);
+        cluster.run(Duration::from_millis(20));
+        steps += 1;
+        assert!(steps < 100, "the sync goes on");
+    }
+    assert!(steps > 2, "a pull was due twenty milliseconds after the head");
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.get(2, "k"), None);
+}
