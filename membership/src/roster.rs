@@ -59,8 +59,8 @@ pub(crate) struct Roster {
     /// Those of the active that are suspected.
     suspects: BTreeSet<NodeName>,
     failed: SampleSet,
-    /// What [`Self::neighbour`] found, until a member comes, goes or is suspected.
-    neighbour: Option<Option<NodeName>>,
+    /// What [`Self::neighbour`] found, and from which place on the circle.
+    neighbour: Option<(u64, NodeName)>,
     /// The departed, in the order in which they will be forgotten.
     departed: BTreeSet<(Instant, NodeName)>,
     digest: u64,
@@ -86,14 +86,15 @@ impl Roster {
     /// The member that it is the task of `me` to look after: of those that are not suspected the next one on a circle on
     /// which all have their places by the hashes of their names, so that nodes with names in a row, which may fail
     /// together, do not look after each other. Members that agree on who is there agree on who looks after whom.
-    /// O(members) after a change, else O(1).
+    /// O(members) after it has changed itself, else O(1).
     pub(crate) fn neighbour(&mut self, me: &NodeName) -> Option<&NodeName> {
-        let found = self.neighbour.get_or_insert_with(|| {
+        if self.neighbour.is_none() {
             let mine = place_on_circle(me);
             let trusted = self.active.names().iter().filter(|name| !self.suspects.contains(*name));
-            trusted.min_by_key(|name| (place_on_circle(name).wrapping_sub(mine), *name)).cloned()
-        });
-        found.as_ref()
+            let next = trusted.min_by_key(|name| distance_on_circle(mine, name))?;
+            self.neighbour = Some((mine, next.clone()));
+        }
+        self.neighbour.as_ref().map(|(_, name)| name)
     }
 
     pub(crate) fn failed(&self) -> &SampleSet {
@@ -156,7 +157,12 @@ impl Roster {
     }
 
     fn index(&mut self, name: &NodeName, entry: &Entry) {
-        self.neighbour = None;
+        if let Some((mine, neighbour)) = &mut self.neighbour
+            && entry.member.state == State::Alive
+            && distance_on_circle(*mine, name) < distance_on_circle(*mine, neighbour)
+        {
+            *neighbour = name.clone();
+        }
         self.digest = self.digest.wrapping_add(entry.fingerprint());
         match entry.member.state {
             State::Alive | State::Suspect => self.active.insert(name),
@@ -172,7 +178,7 @@ impl Roster {
     }
 
     fn unindex(&mut self, name: &NodeName, entry: &Entry) {
-        self.neighbour = None;
+        self.neighbour.take_if(|(_, neighbour)| neighbour == name);
         self.digest = self.digest.wrapping_sub(entry.fingerprint());
         match entry.member.state {
             State::Alive | State::Suspect => self.active.remove(name.as_str()),
@@ -196,6 +202,11 @@ pub(crate) fn fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
 
 fn place_on_circle(name: &NodeName) -> u64 {
     hash_bytes(name.as_str().bytes())
+}
+
+/// How far a member is from a place on the circle, in one direction; no two are equally far.
+fn distance_on_circle(from: u64, name: &NodeName) -> (u64, &NodeName) {
+    (place_on_circle(name).wrapping_sub(from), name)
 }
 
 /// FNV-1a, then mixed, since hashes are added up and compared in size.
@@ -243,6 +254,10 @@ mod tests {
                         roster.insert(entry);
                     }
                 }
+                let me = NodeName::new("me").expect("valid");
+                let found = roster.neighbour(&me).cloned();
+                roster.neighbour = None;
+                prop_assert_eq!(found.as_ref(), roster.neighbour(&me));
             }
             let members = roster.after(None).map(|entry| entry.member.clone()).collect::<Vec<_>>();
             let names = |wanted: fn(State) -> bool| {
