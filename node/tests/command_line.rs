@@ -1,19 +1,11 @@
 //! The binary as people and scripts call it: what it prints, and with which status it ends.
 
+mod program;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn networkdb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
-    command.args(arguments);
-    // Only what a test says counts, not what its surroundings say.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("NETWORKDB_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+use program::networkdb;
 
 fn ends(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");

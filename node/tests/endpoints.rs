@@ -1,12 +1,15 @@
 //! The endpoints of real nodes over real sockets, as the original's tools and people with curl use them.
 
+mod program;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use node::http::{HttpConfig, HttpListener, HttpServer};
 use node::{Node, NodeConfig};
+use program::networkdb;
 use transport::KeySet;
 use wire::NodeName;
 
@@ -201,8 +204,8 @@ async fn metrics_and_v1_show_the_node() {
 
 /// What a client command printed and with which status it ended.
 async fn client(host: &Host, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
-    command.args(arguments).env("NETWORKDB_API", host.api()).stdin(Stdio::null());
+    let mut command = networkdb(arguments);
+    command.env("NETWORKDB_API", host.api()).stdin(Stdio::null());
     tokio::task::spawn_blocking(move || {
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -320,8 +323,7 @@ async fn a_watch_command_follows_changes_until_the_node_ends() {
     let host = Host::start("watched").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=before&value=1").await, "OK");
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_networkdb"))
-        .args(["watch", "--network", "net", "--table", "t", "--api", &host.api()])
+    let mut watch = networkdb(&["watch", "--network", "net", "--table", "t", "--api", &host.api()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -1,26 +1,18 @@
 //! Secrets of running processes: shown by fingerprints, changed by commands and by SIGHUP, never in any output.
 
+mod program;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use program::networkdb;
 use tempfile::TempDir;
 use transport::{Fingerprint, SECRET_PREFIX, Secret, generate_secret};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn networkdb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
-    command.args(arguments);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("NETWORKDB_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
 
 /// A node with a secret file, all it ever says, and the commands that ask it.
 struct Process {

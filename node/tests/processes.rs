@@ -1,23 +1,16 @@
 //! Nodes as processes: how they start, what they say, how they end.
 
+mod program;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use program::networkdb;
 
-fn networkdb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
-    command.args(arguments);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("NETWORKDB_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running node, killed if the test ends before it does.
 struct Process {

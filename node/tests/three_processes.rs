@@ -4,12 +4,15 @@
 //! On Linux every address in 127.0.0.0/8 is this host's own; elsewhere only 127.0.0.1 is.
 #![cfg(target_os = "linux")]
 
+mod program;
+
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use program::networkdb;
 use tempfile::NamedTempFile;
 
 /// Nothing here takes nearly this long, also on a busy machine, unless it never happens.
@@ -33,14 +36,9 @@ struct Process {
 
 impl Process {
     fn start(name: &str, address: Ipv4Addr, seed: Option<Ipv4Addr>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("NETWORKDB_") {
-                command.env_remove(name);
-            }
-        }
         let text = address.to_string();
-        command.args(["run", "--name", name, "--bind", &text, "--http", &text, "--network", "blue"]);
+        let mut command =
+            networkdb(&["run", "--name", name, "--bind", &text, "--http", &text, "--network", "blue"]);
         if let Some(seed) = seed {
             command.args(["--seed", &seed.to_string()]);
         }

@@ -1,0 +1,15 @@
+//! The binary under test.
+
+use std::process::Command;
+
+/// A call of `networkdb`. Only what a test says counts, not what its surroundings say.
+pub(crate) fn networkdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NETWORKDB_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
