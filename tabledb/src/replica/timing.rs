@@ -56,7 +56,7 @@ pub(crate) const RETRY: Duration = Duration::from_millis(250);
 pub(crate) const MAX_PULLS: u32 = 5;
 
 /// When news of a list is told again after the first time.
-pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
+pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
 /// To how many random members it is told again: like heads, that finds whom the first wave has missed.
 pub(crate) const LISTS_AGAIN_FAN_OUT: usize = 3;
