@@ -334,6 +334,10 @@ async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
     }
 }
 
+/// How long the other side of a stream may be silent after it was sent something. That may still be on its way: a stream
+/// takes up to 2 MiB in advance, which are 17 s of a megabit a second. Who was sent nothing yet has no reason to wait.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// The stream ended before the exchange did.
 struct Broken;
 
@@ -344,19 +348,31 @@ async fn move_frames(
     mut sender: FrameSender,
     mut receiver: FrameReceiver,
 ) {
-    let handled = Notify::new();
+    let (handled, sent) = (Notify::new(), Notify::new());
     let writing = async {
         loop {
             let poll = shared.machine.lock().poll_frame(stream, monotonic_now());
             match poll {
-                FramePoll::Frame(frame) => sender.send(frame).await.map_err(|_| Broken)?,
+                FramePoll::Frame(frame) => {
+                    sender.send(frame).await.map_err(|_| Broken)?;
+                    sent.notify_one();
+                }
                 FramePoll::Wait => handled.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(|_| Broken),
             }
         }
     };
     let reading = async {
-        while let Some(frame) = receiver.next().await.map_err(|_| Broken)? {
+        loop {
+            let next = tokio::select! {
+                next = receiver.next() => next.map_err(|_| Broken)?,
+                // Whoever goes on taking what it is sent owes no word meanwhile, be it for minutes.
+                () = sent.notified() => {
+                    receiver.set_timeout(SILENCE);
+                    continue;
+                }
+            };
+            let Some(frame) = next else { return Ok(()) };
             let result = shared.machine.lock().handle_frame(stream, &frame, monotonic_now());
             if let Err(error) = result {
                 tracing::debug!(%error, "stream given up");
@@ -365,7 +381,6 @@ async fn move_frames(
             handled.notify_one();
             shared.wake.notify_one();
         }
-        Ok(())
     };
     let _ = tokio::try_join!(writing, reading);
     shared.machine.lock().handle_stream_closed(stream, monotonic_now());

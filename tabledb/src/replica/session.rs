@@ -25,7 +25,7 @@ use super::message::{AttachmentId, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
 use super::owners::Gate;
 use super::ranges::Ranges;
-use super::timing::{MAX_WAITING_ANSWERS, SESSION_PATIENCE};
+use super::timing::{DRAIN_PATIENCE, MAX_WAITING_ANSWERS, SESSION_PATIENCE};
 use super::view::Slot;
 
 /// How a session ended.
@@ -191,7 +191,7 @@ impl Session {
 
     /// When it is given up if nothing moves.
     pub(crate) fn deadline(&self) -> Instant {
-        self.progress_at + SESSION_PATIENCE
+        self.progress_at + if self.sent_all { DRAIN_PATIENCE } else { SESSION_PATIENCE }
     }
 
     /// Turns the opener away: there are too many sessions already.

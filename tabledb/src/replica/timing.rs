@@ -78,6 +78,10 @@ pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a session may make no progress.
 pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same once everything is sent: the last of it may still be on its way. A stream takes up to 2 MiB in advance, which are
+/// 17 s of a megabit a second.
+pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long leaving a network may take.
 pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
