@@ -647,6 +647,16 @@ impl Replica {
         self.by_name.remove(&network.name);
         self.views.remove(&network.name);
         self.common.owners.leave(&network.name);
+        // What is still said in its sessions is about this stay, and its places in this store. Another stay may begin before
+        // they end.
+        for stream in self.streams.values_mut() {
+            if let Stream::Session(session) = stream
+                && session.network == network.name
+            {
+                session.abandon();
+            }
+        }
+        self.common.requests.retain(|request| request.network != network.name);
         self.common.events.push_back(Event::NetworkLeft(network.name.to_string()));
         self.announce_own_list(now);
     }

@@ -423,6 +423,15 @@ impl Session {
         self.outbox.push_back(codec::encode(frame));
     }
 
+    /// The network has been left here. What is over may still take its leave; nobody waits for the rest.
+    pub(crate) fn abandon(&mut self) {
+        if self.outcome.is_none() {
+            self.outbox.clear();
+            self.end(Outcome::Failed);
+            self.reported = true;
+        }
+    }
+
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }

@@ -386,3 +386,42 @@ fn nothing_is_pulled_before_the_first_sync() {
     cluster.run(Duration::from_secs(1));
     assert_eq!(cluster.get(2, "k"), None);
 }
+
+/// A node leaves a network while its final sync is under way, and comes back before the sync is over. Whatever is still said in
+/// it is about the earlier stay.
+#[test]
+fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
+    for steps in 0..15 {
+        let mut cluster = Cluster::strangers(2, |config| config.reap_time = Duration::from_secs(1));
+        cluster.join(0);
+        cluster.join(1);
+        cluster.settle();
+        for key in ["a", "b", "c"] {
+            cluster.create(0, key, "earlier");
+        }
+        cluster.run(Duration::from_secs(20));
+        // n1 forgets its delete before n0 has heard of it: only the comparison tells that "b" is dead.
+        cluster.lose_datagrams = true;
+        cluster.delete(1, "b");
+        cluster.run(Duration::from_secs(3));
+        cluster.lose_datagrams = false;
+        assert_eq!((cluster.get(0, "b").is_some(), cluster.replicas[1].counters().reaped), (true, 1));
+
+        cluster.slow_streams = true;
+        let now = cluster.now;
+        cluster.replicas[0].leave_network(NET, now).unwrap();
+        cluster.run(Duration::from_millis(100) * steps);
+        cluster.now += Duration::from_secs(3);
+        let now = cluster.now;
+        cluster.replicas[0].handle_timeout(now);
+        assert!(cluster.replicas[0].is_off_all_networks(), "it waits for nobody so long");
+        cluster.join(0);
+        for key in ["d", "e", "f"] {
+            cluster.create(0, key, "later");
+        }
+        cluster.slow_streams = false;
+        cluster.run(Duration::from_secs(5));
+        assert_eq!(cluster.shown(0).keys().collect::<Vec<_>>(), ["d", "e", "f"], "after {steps} steps");
+        cluster.assert_agreement();
+    }
+}
