@@ -172,13 +172,10 @@ impl Owners {
     }
 
     /// A node has said itself, on a stream of its own, that it is on a network since this epoch: as good as its list, which
-    /// may be on the way. From then on it counts, and is shown, as a member.
-    pub(crate) fn note_own_word(&mut self, name: &str, network: Arc<str>, epoch: u64) {
-        if let Some(owner) = self.others.get_mut(name)
-            && epoch > owner.list_version
-        {
-            owner.own_word.insert(network, epoch);
-        }
+    /// may be on the way. From then on it counts, and is shown, as a member. True if that was news.
+    pub(crate) fn note_own_word(&mut self, name: &str, network: Arc<str>, epoch: u64) -> bool {
+        let Some(owner) = self.others.get_mut(name) else { return false };
+        epoch > owner.list_version && owner.own_word.insert(network, epoch) != Some(epoch)
     }
 
     /// Whether `name` is on `network` by its own word, be it alive or not: whether it may get anything of it.

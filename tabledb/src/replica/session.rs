@@ -230,8 +230,9 @@ impl Session {
             self.send(&Frame::Busy);
             return self.end(Outcome::Failed);
         }
-        common.owners.note_own_word(self.peer.as_str(), network.name.clone(), open.epoch);
-        network.members_changed();
+        if common.owners.note_own_word(self.peer.as_str(), network.name.clone(), open.epoch) {
+            network.members_changed();
+        }
         if common.clock.believes(open.clock, now) {
             common.clock.observe(open.clock);
         }
