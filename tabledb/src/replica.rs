@@ -528,11 +528,8 @@ impl Replica {
                 }
                 SessionKind::Lists => continue,
             }
-            let (peer, kind) = (request.peer, request.kind);
-            let slots = request.slots;
-            let mut session =
-                Session::open(stream, peer.clone(), kind, slots, network, &mut self.common, now);
-            session.periodic = request.periodic;
+            let peer = request.peer.clone();
+            let session = Session::open(stream, request, network, &mut self.common, now);
             self.next_stream += 1;
             return Some(self.opened_session(stream, session, peer));
         }

@@ -65,7 +65,15 @@ fn count(cluster: &Cluster, counter: &str) -> u64 {
 fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
     let now = cluster.now;
     let network = if kind == SessionKind::Lists { "" } else { NET };
-    let open = Frame::Open(Open { kind, network, clock: 0, generation: 1, epoch: 2, fingerprint: 7 });
+    let open = Frame::Open(Open {
+        kind,
+        network,
+        clock: 0,
+        generation: 1,
+        epoch: 2,
+        fingerprint: 7,
+        periodic: false,
+    });
     let stream = cluster.replicas[0].handle_stream_opened(&name(1), now);
     cluster.replicas[0].handle_frame(stream, &codec::encode(&open), now).unwrap();
     stream
@@ -262,8 +270,15 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
     for at in 0..8 {
         let peer = NodeName::new(&format!("peer-{at}")).unwrap();
         let stream = cluster.replicas[0].handle_stream_opened(&peer, now);
-        let lists =
-            Open { kind: SessionKind::Lists, network: "", clock: 0, generation: 1, epoch: 0, fingerprint: 0 };
+        let lists = Open {
+            kind: SessionKind::Lists,
+            network: "",
+            clock: 0,
+            generation: 1,
+            epoch: 0,
+            fingerprint: 0,
+            periodic: false,
+        };
         cluster.replicas[0].handle_frame(stream, &codec::encode(&Frame::Open(lists)), now).unwrap();
     }
     assert_eq!(count(&cluster, "refused_busy"), 1 + 3, "2 of the first, 1 that ends, 5 of the others");

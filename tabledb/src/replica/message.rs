@@ -133,6 +133,8 @@ pub(crate) struct Open<'a> {
     pub(crate) epoch: u64,
     /// Of the network, at the opener.
     pub(crate) fingerprint: u64,
+    /// Nothing seems to be amiss: who has better to do may say so.
+    pub(crate) periodic: bool,
 }
 
 /// What one side holds of one attachment.

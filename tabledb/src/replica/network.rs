@@ -107,7 +107,7 @@ pub(crate) struct Network {
     pub(crate) syncing: BTreeMap<StreamId, NodeName>,
     awaiting: BTreeSet<Slot>,
     sync_at: Instant,
-    anti_entropy_at: Instant,
+    pub(super) anti_entropy_at: Instant,
     joined_at: Instant,
     still_since: Instant,
     last_fingerprint: u64,
@@ -163,6 +163,12 @@ impl Network {
 
     pub(crate) fn is_synced(&self) -> bool {
         !matches!(self.phase, Phase::Joining { .. })
+    }
+
+    /// Whether the first sync is bringing what the others hold. Over a slow link that may take minutes, in which each of them
+    /// would come along with the same.
+    pub(crate) fn is_being_filled(&self) -> bool {
+        !self.is_synced() && !self.syncing.is_empty() && !self.receiving.is_empty()
     }
 
     pub(crate) fn queue_length(&self) -> usize {

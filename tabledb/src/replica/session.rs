@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use wire::{FramePoll, NodeName, StreamId, codec};
 
-use super::common::Common;
+use super::common::{Common, SessionRequest};
 use super::counters::Refusal;
 use super::message::{AttachmentId, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
@@ -137,13 +137,12 @@ impl Session {
     /// Opens a session about a network.
     pub(crate) fn open(
         id: StreamId,
-        peer: NodeName,
-        kind: SessionKind,
-        scope: BTreeSet<Slot>,
+        request: SessionRequest,
         network: &mut Network,
         common: &mut Common,
         now: Instant,
     ) -> Self {
+        let SessionRequest { kind, peer, slots: scope, periodic, .. } = request;
         let mut session = Self::new(id, peer, kind, network.name.clone(), true, now);
         let epoch = network.store.attachment(network.own()).map_or(0, |own| own.tag.epoch);
         let open = Open {
@@ -153,9 +152,10 @@ impl Session {
             generation: common.owners.me().generation,
             epoch,
             fingerprint: network.store.fingerprint(),
+            periodic,
         };
         session.send(&Frame::Open(open));
-        session.scope = scope;
+        (session.scope, session.periodic) = (scope, periodic);
         if kind != SessionKind::Full {
             session.send_holdings(network, common);
         }
@@ -172,6 +172,7 @@ impl Session {
             generation: common.owners.me().generation,
             epoch: 0,
             fingerprint: 0,
+            periodic: false,
         };
         session.send(&Frame::Open(open));
         session.send_list_heads(common);
@@ -194,7 +195,7 @@ impl Session {
         self.progress_at + if self.sent_all { DRAIN_PATIENCE } else { SESSION_PATIENCE }
     }
 
-    /// Turns the opener away: there are too many sessions already.
+    /// Turns the opener away: there are too many sessions already, or a better one.
     pub(crate) fn refuse(&mut self) {
         self.send(&Frame::Busy);
         self.end(Outcome::Failed);
@@ -242,6 +243,9 @@ impl Session {
             {
                 self.send(&Frame::OpenedElsewhere);
                 return self.end(Outcome::OpenedElsewhere);
+            }
+            if open.periodic && network.is_being_filled() {
+                return self.refuse();
             }
             if open.fingerprint == network.store.fingerprint() {
                 self.send(&Frame::Equal { clock: common.clock.last() });

@@ -326,3 +326,37 @@ fn a_comparison_that_was_cut_short_is_repeated_with_the_next_probe() {
     cluster.run(Duration::from_millis(100));
     assert_eq!(cluster.get(0, "k"), None);
 }
+
+#[test]
+fn nobody_fills_a_newcomer_that_another_is_filling() {
+    let mut cluster = Cluster::strangers(4, |_| {});
+    for at in 0..3 {
+        cluster.join(at);
+    }
+    for number in 0..3_000 {
+        cluster.create(0, &format!("k{number}"), &"v".repeat(500));
+        cluster.run(Duration::from_micros(100));
+    }
+    cluster.run(Duration::from_secs(60));
+    cluster.slow_streams = true;
+    let before = cluster.bytes;
+    cluster.join(3);
+    let is_synced = |cluster: &Cluster| cluster.replicas[3].statistics(NET).unwrap().synchronised;
+    for step in 0.. {
+        assert!(step < 500, "the sync goes on");
+        if is_synced(&cluster) {
+            break;
+        }
+        let now = cluster.now;
+        // As if the others' periods were over just now.
+        for at in 0..3 {
+            let network = cluster.replicas[at].networks.iter_mut().flatten().next().unwrap();
+            network.anti_entropy_at = now;
+            cluster.replicas[at].replan_all();
+        }
+        cluster.run(Duration::from_millis(200));
+    }
+    assert_eq!(cluster.shown(3).len(), 3_000);
+    let held = 3_000 * 500;
+    assert!(cluster.bytes - before < held * 3 / 2, "{} bytes for {held}", cluster.bytes - before);
+}
