@@ -18,8 +18,8 @@ pub(crate) const DIRECT_MEMBERS: usize = 8;
 /// To so many random members news is sent, by its writer and by everyone to whom it is news, in larger networks.
 ///
 /// With ln n + c each, one such wave reaches all of n members with a probability of e to the power of −e⁻ᶜ (Eugster,
-/// Guerraoui, Kermarrec and Massoulié 2004), here nine times in ten whatever the size; the heads find the rest. With a
-/// constant number some would always be missed from about fifty members on, and wait for the heads.
+/// Guerraoui, Kermarrec and Massoulié 2004), here nine times in ten whatever the size; the heads find the rest. A constant
+/// number would miss a constant share, so in a large network somebody always, who would wait for the heads.
 pub(crate) fn fan_out(members: usize) -> usize {
     (members.max(1) as f64).ln().ceil() as usize + 2
 }

@@ -12,8 +12,7 @@ use wire::NodeId;
 
 use crate::{Entry, Value};
 
-/// A concurrent map by text. Its hash is keyed at random, as peers choose the keys, and faster than the standard one, which
-/// would be a third of a look-up.
+/// A concurrent map by text. Peers choose the keys, so its hash is keyed at random; and it is looked up for every read.
 pub(crate) type Map<V> = DashMap<Arc<str>, V, ahash::RandomState>;
 
 /// Numbers the attachments a network of this replica has ever held; never reused, so that nothing late can be
