@@ -147,7 +147,7 @@ fn story_07_rolling_restart_under_new_names() {
 }
 
 #[test]
-#[ignore = "takes minutes without optimisation: cargo test --release -p integration-tests --test stories -- --ignored"]
+#[ignore = "takes eleven minutes in a release build: cargo test --release -p integration-tests --test stories -- --ignored"]
 fn story_07_rolling_restart_of_six_hundred() {
     rolling_restart(600, true);
 }
