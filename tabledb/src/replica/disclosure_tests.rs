@@ -257,15 +257,7 @@ fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
     let of_it = Datagram::Lists { lists: Vec::new(), heads: vec![its_head()], relay: true };
     let now = head.now;
     head.replicas[0].handle_datagram(&name(2), &codec::encode(&of_it), now).unwrap();
-    let lists = Open {
-        kind: SessionKind::Lists,
-        network: "",
-        clock: 0,
-        generation: 1,
-        epoch: 0,
-        fingerprint: 0,
-        periodic: false,
-    };
+    let lists = Open::lists(0, 1);
     ask(&mut heads, 2, &[Frame::Open(lists), Frame::ListHeads { heads: vec![its_head()], last: true }]);
     for cluster in [&mut told, &mut head, &mut heads] {
         assert_eq!(cluster.replicas[0].counters().refused_not_author, 1);

@@ -137,6 +137,21 @@ pub(crate) struct Open<'a> {
     pub(crate) periodic: bool,
 }
 
+impl Open<'_> {
+    /// An exchange of lists, which is about no network.
+    pub(crate) fn lists(clock: u64, generation: u64) -> Self {
+        Self {
+            kind: SessionKind::Lists,
+            network: "",
+            clock,
+            generation,
+            epoch: 0,
+            fingerprint: 0,
+            periodic: false,
+        }
+    }
+}
+
 /// What one side holds of one attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holding<'a> {

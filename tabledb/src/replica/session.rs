@@ -165,15 +165,7 @@ impl Session {
     /// Opens an exchange of lists.
     pub(crate) fn open_lists(id: StreamId, peer: NodeName, common: &mut Common, now: Instant) -> Self {
         let mut session = Self::new(id, peer, SessionKind::Lists, "".into(), true, now);
-        let open = Open {
-            kind: SessionKind::Lists,
-            network: "",
-            clock: common.clock.last(),
-            generation: common.owners.me().generation,
-            epoch: 0,
-            fingerprint: 0,
-            periodic: false,
-        };
+        let open = Open::lists(common.clock.last(), common.owners.me().generation);
         session.send(&Frame::Open(open));
         session.send_list_heads(common);
         session
