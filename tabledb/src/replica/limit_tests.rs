@@ -270,15 +270,7 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
     for at in 0..8 {
         let peer = NodeName::new(&format!("peer-{at}")).unwrap();
         let stream = cluster.replicas[0].handle_stream_opened(&peer, now);
-        let lists = Open {
-            kind: SessionKind::Lists,
-            network: "",
-            clock: 0,
-            generation: 1,
-            epoch: 0,
-            fingerprint: 0,
-            periodic: false,
-        };
+        let lists = Open::lists(0, 1);
         cluster.replicas[0].handle_frame(stream, &codec::encode(&Frame::Open(lists)), now).unwrap();
     }
     assert_eq!(count(&cluster, "refused_busy"), 1 + 3, "2 of the first, 1 that ends, 5 of the others");
@@ -432,4 +424,27 @@ fn a_clock_that_is_pushed_ahead_elsewhere_keeps_nobody_from_being_heard() {
     cluster.now += Duration::from_secs(3);
     tell(&mut cluster, bundle(ahead, vec!["table"], vec![earlier, late]));
     assert_eq!(cluster.get(0, "late").as_deref(), Some("v"));
+}
+
+#[test]
+fn who_has_sent_everything_waits_longer_for_a_word() {
+    for sends_all in [false, true] {
+        let mut cluster = under(Limits::default());
+        let stream = opened(&mut cluster, SessionKind::Full);
+        let start = cluster.now;
+        let holdings = Frame::Holdings { clock: 0, holdings: Vec::new(), last: true };
+        let replica = &mut cluster.replicas[0];
+        if sends_all {
+            replica.handle_frame(stream, &codec::encode(&holdings), start).unwrap();
+        }
+        while let FramePoll::Frame(_) = replica.poll_frame(stream, start) {}
+        let mut after = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            replica.handle_timeout(now);
+            replica.poll_frame(stream, now)
+        };
+        assert_eq!(after(9), FramePoll::Wait);
+        assert_eq!(after(20), if sends_all { FramePoll::Wait } else { FramePoll::Finish });
+        assert_eq!(after(31), FramePoll::Finish, "but not for ever");
+    }
 }

@@ -107,7 +107,7 @@ pub(crate) struct Network {
     pub(crate) syncing: BTreeMap<StreamId, NodeName>,
     awaiting: BTreeSet<Slot>,
     sync_at: Instant,
-    pub(super) anti_entropy_at: Instant,
+    anti_entropy_at: Instant,
     joined_at: Instant,
     still_since: Instant,
     last_fingerprint: u64,
