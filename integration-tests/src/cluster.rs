@@ -15,11 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use membership::{Membership, NodeRecord};
-use node::{NodeEvent, NodeMachine};
+use node::{MachineSettings, NodeEvent, NodeMachine, compose};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tabledb::{Counters, Origin, TableDb};
+use tabledb::{Counters, TableDb};
 use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
@@ -371,23 +370,20 @@ impl Cluster {
         let wall_clock = Duration::from_micros(self.wall(peer));
         let name = self.name(peer).clone();
         let id = NodeId::new(name.clone(), generation);
-        let record = NodeRecord { id: id.clone(), address: self.address(peer), labels: BTreeMap::new() };
+        let address = self.address(peer);
         let slot = &mut self.slots[peer.0];
         slot.lives += 1;
         slot.last_generation = generation;
-        let rng = |purpose| {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.settings.fabric.seed);
-            rng.set_stream((peer.0 as u64) << 32 | self.slots[peer.0].lives << 4 | purpose);
-            rng
+        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.fabric.seed);
+        rng.set_stream((peer.0 as u64) << 32 | slot.lives);
+        let settings = MachineSettings {
+            membership: self.settings.membership.clone(),
+            reap_time: self.settings.reap_time,
+            ..MachineSettings::new(id.clone(), address, now, wall_clock, rng.next_u64())
         };
-        let membership = Membership::new(self.settings.membership.clone(), record, now, rng(1))
-            .expect("the settings of scenarios are valid");
-        let mut config = tabledb::Config::new(id.clone());
-        config.reap_time = self.settings.reap_time;
-        let origin = Origin { now, wall_clock, seed: rng(2).next_u64() };
-        let tables = TableDb::starting_at(config, origin).expect("the settings of scenarios are valid");
+        let machine = compose(settings).expect("the settings of scenarios are valid");
+        let tables = machine.tables().clone();
         let follower = self.settings.watched.then(|| Follower::new(&tables));
-        let machine = NodeMachine::new(membership, tables.clone());
         let lives = self.slots[peer.0].lives;
         let endpoint = self.fabric.start(self.place(peer), &name, &format!("{name}#{lives}"));
         self.owners.insert(endpoint, peer);

@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use membership::{Member, NodeRecord, RecordError, SeedFailure};
+use membership::{Member, SeedFailure};
 use parking_lot::{Mutex, MutexGuard};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use tabledb::{Origin, TableDb};
+use tabledb::TableDb;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -17,9 +15,9 @@ use transport::{ClusterName, Identity, Transport};
 use wire::{NodeId, NodeName};
 
 use crate::clock::{monotonic_now, wall_clock};
+use crate::compose::{ComposeError, MachineSettings, compose};
 use crate::driver::{Driver, Shared};
 use crate::identity::IdentitySource;
-use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
 use crate::seeds::{ResolveError, resolve};
 
 /// What a node needs to start.
@@ -91,15 +89,9 @@ pub enum StartError {
         "{0} means every address of this host, so others must be told which to use; add --advertise ADDRESS"
     )]
     NoAdvertise(SocketAddr),
-    /// The labels or the name cannot be told to others.
+    /// A setting makes no sense, or the labels or the name cannot be told to others.
     #[error(transparent)]
-    Record(#[from] RecordError),
-    /// A setting of membership makes no sense.
-    #[error(transparent)]
-    Membership(#[from] membership::ConfigError),
-    /// A setting of the tables makes no sense.
-    #[error(transparent)]
-    Tables(#[from] tabledb::ConfigError),
+    Settings(#[from] ComposeError),
     /// A network to be joined at the start cannot be.
     #[error(transparent)]
     Network(#[from] tabledb::JoinError),
@@ -192,19 +184,17 @@ impl Node {
         {
             return Err(StartError::NoAdvertise(config.bind));
         }
-        let tables_config = tabledb::Config {
-            node: id.clone(),
+        let seed = seed(&id);
+        let mut settings = MachineSettings {
+            labels: config.labels,
+            membership: config.membership,
             limits: config.limits,
             reap_time: config.reap_time,
             anti_entropy_interval: config.anti_entropy_interval,
+            ..MachineSettings::new(id, config.advertise.unwrap_or(config.bind), now, wall, seed)
         };
-        let seed = seed(&id);
-        let tables = TableDb::starting_at(tables_config, Origin { now, wall_clock: wall, seed })?;
-        let membership_config = membership::Config {
-            datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD,
-            ..config.membership
-        };
-        membership_config.validate()?;
+        // The address is known when the port is; everything else is checked before one is taken.
+        settings.validate()?;
         let (transport, incoming) = Transport::bind(transport::Config {
             cluster: config.cluster,
             advertise: config.advertise,
@@ -216,11 +206,9 @@ impl Node {
         if advertised.port() == 0 {
             advertised.set_port(local.port());
         }
-        let record = NodeRecord { id, address: advertised, labels: config.labels };
-        record.check()?;
-        let rng = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
-        let membership = membership::Membership::new(membership_config, record, now, rng)?;
-        let mut machine = NodeMachine::new(membership, tables.clone());
+        settings.address = advertised;
+        let mut machine = compose(settings)?;
+        let tables = machine.tables().clone();
         for network in &config.networks {
             machine.join_network(network, now)?;
         }

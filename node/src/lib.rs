@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod clock;
+mod compose;
 pub mod config;
 mod config_file;
 pub mod config_http;
@@ -15,6 +16,7 @@ pub mod identity;
 mod machine;
 mod seeds;
 
+pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, NodeConfig, StartError};
 pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
 pub use seeds::ResolveError;

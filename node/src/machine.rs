@@ -125,7 +125,7 @@ impl NodeMachine {
     /// Composes the two machines, of which both bear the same life.
     ///
     /// Writes are made on `tables`, whose owner has the machine polled afterwards.
-    pub fn new(membership: Membership, tables: TableDb) -> Self {
+    pub(crate) fn new(membership: Membership, tables: TableDb) -> Self {
         debug_assert_eq!(membership.me().record.id, tables.node());
         Self {
             membership,
@@ -488,25 +488,19 @@ impl NodeMachine {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng as _;
-    use rand_chacha::ChaCha8Rng;
-    use tabledb::Origin;
     use wire::{NodeId, codec};
 
     use super::*;
+    use crate::compose::{MachineSettings, compose};
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
     fn who_forges_in_a_nodes_name_makes_it_begin_again_once_a_second_at_most() {
         let (now, name) = (Instant::now(), NodeName::new("a").unwrap());
         let id = NodeId::new(name.clone(), 1);
-        let origin = Origin { now, wall_clock: Duration::from_secs(1_000_000), seed: 1 };
-        let tables = TableDb::starting_at(tabledb::Config::new(id.clone()), origin).unwrap();
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let record = membership::NodeRecord { id, address, labels: BTreeMap::new() };
-        let rng = ChaCha8Rng::seed_from_u64(1);
-        let membership = Membership::new(membership::Config::lan(), record, now, rng).unwrap();
-        let mut machine = NodeMachine::new(membership, tables);
+        let wall = Duration::from_secs(1_000_000);
+        let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
         // A list in its name that it never issued, of whatever life it is in.
         let mut forge = |now: Instant| {
             let life = machine.membership().me().record.id.clone();

@@ -1,29 +1,22 @@
 //! A whole node without its sockets, fed with whatever arrives.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use membership::{Config, Membership, NodeRecord};
-use node::{DATAGRAM_BUDGET, NodeMachine, NodeTransmit};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use node::{MachineSettings, NodeMachine, NodeTransmit, compose};
 use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
-use crate::tables::{ask, meet, share, tables};
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life};
+use crate::tables::{ask, meet, share};
+use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life, wall_clock};
 
 struct Node(NodeMachine);
 
 impl Node {
     fn new(who: &str, start: Instant, now: Instant) -> Self {
-        let record = NodeRecord { id: life(who, start, now), address: address(who), labels: BTreeMap::new() };
-        let rng = ChaCha8Rng::seed_from_u64(who.len() as u64);
-        let config =
-            Config { datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD, ..Config::lan() };
-        let membership = Membership::new(config, record, now, rng).expect("the settings fit together");
-        Self(NodeMachine::new(membership, tables(who, start, now)))
+        let (id, wall) = (life(who, start, now), wall_clock(start, now));
+        let settings = MachineSettings::new(id, address(who), now, wall, who.len() as u64);
+        Self(compose(settings).expect("the settings fit together"))
     }
 }
 

@@ -4,12 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use membership::{Membership, NodeRecord};
-use node::{DATAGRAM_BUDGET, NodeMachine, NodeTransmit};
+use node::{MachineSettings, NodeMachine, NodeTransmit, compose};
 use parking_lot::Mutex;
-use rand::SeedableRng as _;
-use rand_chacha::ChaCha8Rng;
-use tabledb::{Origin, TableDb};
+use tabledb::TableDb;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
@@ -76,19 +73,11 @@ impl Insider {
         let name = NodeName::new(name).map_err(|error| told(&error))?;
         let (start, wall) = (now(), wall());
         let id = NodeId::new(name.clone(), wall.as_micros() as u64);
-        let origin = Origin { now: start, wall_clock: wall + modified.clock_ahead, seed: id.generation };
-        let tables =
-            TableDb::starting_at(tabledb::Config::new(id.clone()), origin).map_err(|error| told(&error))?;
         let (transport, incoming) =
             Transport::bind(transport::Config::new(name, from, keys)).map_err(|error| told(&error))?;
-        let record = NodeRecord { id, address: transport.local_address(), labels: Default::default() };
-        let config = membership::Config {
-            datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD,
-            ..membership::Config::lan()
-        };
-        let rng = ChaCha8Rng::seed_from_u64(record.id.generation);
-        let membership = Membership::new(config, record, start, rng).map_err(|error| told(&error))?;
-        let mut machine = NodeMachine::new(membership, tables);
+        let (address, seed) = (transport.local_address(), id.generation);
+        let settings = MachineSettings::new(id, address, start, wall + modified.clock_ahead, seed);
+        let mut machine = compose(settings).map_err(|error| told(&error))?;
         for network in networks {
             machine.join_network(network, start).map_err(|error| told(&error))?;
         }

@@ -1,0 +1,117 @@
+//! The one place where a node is composed of its parts: production, the simulator, fuzz targets and tests all call
+//! [`compose`], so that none of them runs a composition that the others do not.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use membership::{Membership, NodeRecord, RecordError};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tabledb::{Origin, TableDb};
+use wire::NodeId;
+
+use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
+
+/// What a node's machine is made from.
+#[derive(Debug, Clone)]
+pub struct MachineSettings {
+    /// The node's present instance.
+    pub id: NodeId,
+    /// Where others reach it.
+    pub address: SocketAddr,
+    /// What the operator says about it.
+    pub labels: BTreeMap<String, String>,
+    /// Timers and bounds of membership. `datagram_budget` is set by [`compose`]: it follows from [`DATAGRAM_BUDGET`].
+    pub membership: membership::Config,
+    /// Bounds of the tables.
+    pub limits: tabledb::Limits,
+    /// How long a delete is remembered by tombstones.
+    pub reap_time: Duration,
+    /// How often a network is compared though nothing seems amiss.
+    pub anti_entropy_interval: Duration,
+    /// The monotonic time.
+    pub now: Instant,
+    /// The wall time since 1970.
+    pub wall_clock: Duration,
+    /// Where all randomness comes from. Different for every instance, so that nodes started together do not make the same
+    /// random choices.
+    pub seed: u64,
+}
+
+/// Why a machine cannot be composed from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The labels or the name cannot be sent to others.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A setting of membership makes no sense.
+    #[error(transparent)]
+    Membership(#[from] membership::ConfigError),
+    /// A setting of the tables makes no sense.
+    #[error(transparent)]
+    Tables(#[from] tabledb::ConfigError),
+}
+
+impl MachineSettings {
+    /// Everything at its default but what has none.
+    pub fn new(id: NodeId, address: SocketAddr, now: Instant, wall_clock: Duration, seed: u64) -> Self {
+        let tables = tabledb::Config::new(id.clone());
+        Self {
+            id,
+            address,
+            labels: BTreeMap::new(),
+            membership: membership::Config::lan(),
+            limits: tables.limits,
+            reap_time: tables.reap_time,
+            anti_entropy_interval: tables.anti_entropy_interval,
+            now,
+            wall_clock,
+            seed,
+        }
+    }
+
+    /// Whether [`compose`] will accept them; for a caller who does not know the address yet.
+    ///
+    /// # Errors
+    /// Those of [`compose`].
+    pub fn validate(&self) -> Result<(), ComposeError> {
+        self.record().check()?;
+        self.membership_config().validate()?;
+        self.tables_config().validate()?;
+        Ok(())
+    }
+
+    fn record(&self) -> NodeRecord {
+        NodeRecord { id: self.id.clone(), address: self.address, labels: self.labels.clone() }
+    }
+
+    fn membership_config(&self) -> membership::Config {
+        membership::Config {
+            datagram_budget: DATAGRAM_BUDGET - NodeMachine::MEMBERSHIP_OVERHEAD,
+            ..self.membership.clone()
+        }
+    }
+
+    fn tables_config(&self) -> tabledb::Config {
+        tabledb::Config {
+            node: self.id.clone(),
+            limits: self.limits.clone(),
+            reap_time: self.reap_time,
+            anti_entropy_interval: self.anti_entropy_interval,
+        }
+    }
+}
+
+/// Composes a node's machine.
+///
+/// # Errors
+/// If a setting makes no sense.
+pub fn compose(settings: MachineSettings) -> Result<NodeMachine, ComposeError> {
+    settings.validate()?;
+    let (now, wall_clock, seed) = (settings.now, settings.wall_clock, settings.seed);
+    let tables = TableDb::starting_at(settings.tables_config(), Origin { now, wall_clock, seed })?;
+    let rng = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
+    let membership = Membership::new(settings.membership_config(), settings.record(), now, rng)?;
+    Ok(NodeMachine::new(membership, tables))
+}
