@@ -71,12 +71,13 @@ impl MachineSettings {
         }
     }
 
-    /// Whether [`compose`] will accept them; for a caller who does not know the address yet.
+    /// Whether [`compose`] will accept them, given an address that others can use; for a caller who does not know it yet.
     ///
     /// # Errors
     /// Those of [`compose`].
-    pub fn validate(&self) -> Result<(), ComposeError> {
-        self.record().check()?;
+    pub fn validate_all_but_address(&self) -> Result<(), ComposeError> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        NodeRecord { address, ..self.record() }.check()?;
         self.membership_config().validate()?;
         self.tables_config().validate()?;
         Ok(())
@@ -108,10 +109,11 @@ impl MachineSettings {
 /// # Errors
 /// If a setting makes no sense.
 pub fn compose(settings: MachineSettings) -> Result<NodeMachine, ComposeError> {
-    settings.validate()?;
     let (now, wall_clock, seed) = (settings.now, settings.wall_clock, settings.seed);
     let tables = TableDb::starting_at(settings.tables_config(), Origin { now, wall_clock, seed })?;
     let rng = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
-    let membership = Membership::new(settings.membership_config(), settings.record(), now, rng)?;
+    let record = settings.record();
+    record.check()?;
+    let membership = Membership::new(settings.membership_config(), record, now, rng)?;
     Ok(NodeMachine::new(membership, tables))
 }

@@ -191,10 +191,10 @@ impl Node {
             limits: config.limits,
             reap_time: config.reap_time,
             anti_entropy_interval: config.anti_entropy_interval,
-            ..MachineSettings::new(id, config.advertise.unwrap_or(config.bind), now, wall, seed)
+            ..MachineSettings::new(id, config.bind, now, wall, seed)
         };
         // The address is known when the port is; everything else is checked before one is taken.
-        settings.validate()?;
+        settings.validate_all_but_address()?;
         let (transport, incoming) = Transport::bind(transport::Config {
             cluster: config.cluster,
             advertise: config.advertise,
