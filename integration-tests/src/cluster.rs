@@ -5,6 +5,7 @@
 //! again, and what happened last.
 
 mod checking;
+mod clocks;
 mod driving;
 mod faults;
 mod reporting;
@@ -25,6 +26,7 @@ use crate::check::{Follower, Ledger, Watchdog};
 use crate::fabric::rules::describe_datagram;
 use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Link, Place, Traffic};
 use crate::trace::Describe;
+use clocks::HostClock;
 pub use tables::{Key, Visible};
 
 /// One second of virtual time; `5 * SECOND` reads well.
@@ -120,8 +122,8 @@ pub(crate) struct Slot {
     /// How many processes it has had.
     pub(crate) lives: u64,
     pub(crate) last_generation: u64,
-    /// By how much its wall clock is off, in microseconds.
-    pub(crate) clock_offset: i64,
+    /// What its host's clocks show.
+    clock: HostClock,
 }
 
 /// The simulated cluster.
@@ -179,17 +181,6 @@ impl Cluster {
     /// Virtual time since the start.
     pub fn now(&self) -> Duration {
         self.fabric.now()
-    }
-
-    /// The same as the machines see it.
-    pub fn instant(&self) -> Instant {
-        self.base + self.fabric.now()
-    }
-
-    /// The wall time of a node, in microseconds since 1970.
-    pub fn wall(&self, peer: Peer) -> u64 {
-        (WALL_AT_START + self.fabric.now().as_micros() as u64)
-            .saturating_add_signed(self.slots[peer.0].clock_offset)
     }
 
     /// The network under the nodes.
@@ -351,7 +342,8 @@ impl Cluster {
     pub fn add_at(&mut self, name: &str, address: SocketAddr) -> Peer {
         let name = NodeName::new(name).expect("names in scenarios are valid");
         let place = self.fabric.place_at(address);
-        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock_offset: 0 });
+        let clock = HostClock::new(self.fabric.now());
+        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock });
         Peer(self.slots.len() - 1)
     }
 
@@ -366,7 +358,7 @@ impl Cluster {
 
     /// The same with a generation of the scenario's choice.
     pub fn begin_life_as(&mut self, peer: Peer, generation: u64, seeds: &[Peer]) {
-        let now = self.instant();
+        let now = self.instant(peer);
         let wall_clock = Duration::from_micros(self.wall(peer));
         let name = self.name(peer).clone();
         let id = NodeId::new(name.clone(), generation);

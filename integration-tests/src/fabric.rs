@@ -61,6 +61,8 @@ pub enum DropReason {
     NotConnected,
     /// The receiver is paused and its buffer full.
     BufferFull,
+    /// The receiver's host is asleep.
+    Asleep,
     /// A rule of the scenario said so.
     Rule,
 }
@@ -76,6 +78,7 @@ impl fmt::Display for DropReason {
             DropReason::WrongName => "another name answers there",
             DropReason::NotConnected => "not connected yet",
             DropReason::BufferFull => "receiver's buffer full",
+            DropReason::Asleep => "receiver asleep",
             DropReason::Rule => "dropped by a rule",
         })
     }
@@ -242,6 +245,8 @@ impl Traffic {
 enum Activity {
     Running,
     Paused,
+    /// Its host is.
+    Asleep,
     Ended,
 }
 
@@ -474,10 +479,20 @@ impl Fabric {
         }
     }
 
+    /// The host sleeps: its process stands still, and what is sent to it is lost.
+    pub fn sleep(&mut self, endpoint: EndpointId) {
+        let here = &mut self.endpoints[endpoint.0 as usize];
+        if matches!(here.activity, Activity::Running | Activity::Paused) {
+            here.activity = Activity::Asleep;
+            self.note(Some(endpoint), "falls asleep".into());
+            self.refresh_connections_of(endpoint);
+        }
+    }
+
     /// The process goes on: what waited arrives now, overdue timers fire.
     pub fn resume(&mut self, endpoint: EndpointId) {
         let here = &mut self.endpoints[endpoint.0 as usize];
-        if here.activity != Activity::Paused {
+        if !matches!(here.activity, Activity::Paused | Activity::Asleep) {
             return;
         }
         here.activity = Activity::Running;
@@ -494,7 +509,7 @@ impl Fabric {
         self.refresh_connections_of(endpoint);
     }
 
-    /// Whether the process is running, not paused or ended.
+    /// Whether the process is running, not paused, asleep or ended.
     pub fn is_running(&self, endpoint: EndpointId) -> bool {
         self.endpoints[endpoint.0 as usize].activity == Activity::Running
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use membership::{ConflictRole, Event, SeedFailure};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tabledb::TableDb;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use transport::{Arrival, FrameReceiver, FrameSender, Incoming, Transport};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
-use crate::clock::monotonic_now;
+use crate::clock::{monotonic_now, wall_clock};
 use crate::machine::{NodeEvent, NodeMachine, NodeTransmit};
 use crate::seeds::resolve;
 
@@ -106,6 +106,20 @@ impl Shared {
         })
     }
 
+    /// The machine, locked and told what the wall clock shows, with the monotonic time of that.
+    pub(crate) fn machine_now(&self) -> (MutexGuard<'_, NodeMachine>, std::time::Instant) {
+        let mut machine = self.machine.lock();
+        let now = monotonic_now();
+        machine.handle_wall_clock(wall_clock(), now);
+        (machine, now)
+    }
+
+    /// One call of the machine.
+    pub(crate) fn with_machine<R>(&self, call: impl FnOnce(&mut NodeMachine, std::time::Instant) -> R) -> R {
+        let (mut machine, now) = self.machine_now();
+        call(&mut machine, now)
+    }
+
     /// Takes over new seeds and has them joined in the background.
     pub(crate) fn set_seeds(&self, seeds: Vec<String>) {
         self.remember_seeds(seeds);
@@ -175,8 +189,7 @@ impl Driver {
     }
 
     fn handle_timeout(&self) {
-        let now = monotonic_now();
-        let mut machine = self.shared.machine.lock();
+        let (mut machine, now) = self.shared.machine_now();
         if machine.poll_timeout().is_some_and(|due| due <= now) {
             machine.handle_timeout(now);
         }
@@ -184,10 +197,9 @@ impl Driver {
 
     /// Gives what has arrived to the machine.
     fn take_in(&mut self, arrivals: &mut Vec<Arrival>) {
-        let now = monotonic_now();
         let mut opened = Vec::new();
         {
-            let mut machine = self.shared.machine.lock();
+            let (mut machine, now) = self.shared.machine_now();
             for arrival in arrivals.drain(..) {
                 match arrival {
                     Arrival::Datagram { from, bytes } => {
@@ -216,14 +228,13 @@ impl Driver {
     /// Does what the machine wants. Returns when it wants to be called again.
     fn carry_out(&mut self) -> Instant {
         loop {
-            let now = monotonic_now();
-            let transmit = {
-                let mut machine = self.shared.machine.lock();
+            let (transmit, now) = {
+                let (mut machine, now) = self.shared.machine_now();
                 while let Some(event) = machine.poll_event() {
                     self.report(event);
                 }
                 match machine.poll_transmit(now) {
-                    Some(transmit) => transmit,
+                    Some(transmit) => (transmit, now),
                     None => {
                         let far = now + Duration::from_secs(3600);
                         return machine.poll_timeout().unwrap_or(far).into();
@@ -303,7 +314,7 @@ async fn join_seeds(shared: &Shared) {
         let seeds = shared.seeds.lock().clone();
         match resolve(&seeds, shared.default_port).await {
             Ok(addresses) => {
-                shared.machine.lock().join(&addresses, monotonic_now());
+                shared.with_machine(|machine, now| machine.join(&addresses, now));
                 shared.wake.notify_one();
             }
             Err(error) => {
@@ -319,7 +330,7 @@ async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
     match shared.transport.open_stream(&to).await {
         Ok((sender, receiver, peer)) => {
             shared.unreached.lock().remove(&to.address);
-            shared.machine.lock().handle_stream_connected(stream, &peer.name, monotonic_now());
+            shared.with_machine(|machine, now| machine.handle_stream_connected(stream, &peer.name, now));
             move_frames(shared, stream, sender, receiver).await;
         }
         Err(error) => {
@@ -328,7 +339,7 @@ async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
                 // Only seeds are called without a name.
                 shared.unreached.lock().insert(to.address, error.to_string());
             }
-            shared.machine.lock().handle_stream_closed(stream, monotonic_now());
+            shared.with_machine(|machine, now| machine.handle_stream_closed(stream, now));
             shared.wake.notify_one();
         }
     }
@@ -351,7 +362,7 @@ async fn move_frames(
     let (handled, sent) = (Notify::new(), Notify::new());
     let writing = async {
         loop {
-            let poll = shared.machine.lock().poll_frame(stream, monotonic_now());
+            let poll = shared.with_machine(|machine, now| machine.poll_frame(stream, now));
             match poll {
                 FramePoll::Frame(frame) => {
                     sender.send(frame).await.map_err(|_| Broken)?;
@@ -373,7 +384,7 @@ async fn move_frames(
                 }
             };
             let Some(frame) = next else { return Ok(()) };
-            let result = shared.machine.lock().handle_frame(stream, &frame, monotonic_now());
+            let result = shared.with_machine(|machine, now| machine.handle_frame(stream, &frame, now));
             if let Err(error) = result {
                 tracing::debug!(%error, "stream given up");
                 return Err(Broken);
@@ -383,6 +394,6 @@ async fn move_frames(
         }
     };
     let _ = tokio::try_join!(writing, reading);
-    shared.machine.lock().handle_stream_closed(stream, monotonic_now());
+    shared.with_machine(|machine, now| machine.handle_stream_closed(stream, now));
     shared.wake.notify_one();
 }

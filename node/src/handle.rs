@@ -278,7 +278,7 @@ impl Node {
         shared.remember_seeds(seeds.to_vec());
         let addresses = resolve(seeds, shared.default_port).await?;
         let mut outcomes = shared.expect_seeds(&addresses);
-        shared.machine.lock().join(&addresses, monotonic_now());
+        shared.with_machine(|machine, now| machine.join(&addresses, now));
         shared.wake.notify_one();
         let mut waiting: BTreeMap<SocketAddr, Option<SeedFailure>> =
             addresses.iter().map(|&a| (a, None)).collect();
@@ -327,8 +327,8 @@ impl Node {
     pub async fn join_network(&self, network: &str) -> Result<(), tabledb::JoinError> {
         let shared = self.shared();
         let ready = {
-            let mut machine = shared.machine.lock();
-            machine.join_network(network, monotonic_now())?;
+            let (mut machine, now) = shared.machine_now();
+            machine.join_network(network, now)?;
             shared.waiters.lock().ready(network)
         };
         shared.wake.notify_one();
@@ -344,9 +344,9 @@ impl Node {
     pub async fn leave_network(&self, network: &str) -> Result<(), tabledb::LeaveError> {
         let shared = self.shared();
         let left = {
-            let mut machine = shared.machine.lock();
+            let (mut machine, now) = shared.machine_now();
             let left = shared.waiters.lock().left(network);
-            machine.leave_network(network, monotonic_now())?;
+            machine.leave_network(network, now)?;
             left
         };
         shared.wake.notify_one();
@@ -363,7 +363,7 @@ impl Node {
         let deadline = Instant::now() + limit;
         let shared = self.shared();
         let left = shared.waiters.lock().cluster_left();
-        shared.machine.lock().leave(monotonic_now());
+        shared.with_machine(|machine, now| machine.leave(now));
         shared.wake.notify_one();
         // A third of the time is kept for the farewell to get out.
         let _ = timeout_at(deadline - limit / 3, left).await;

@@ -153,6 +153,12 @@ impl NodeMachine {
 
     // What happens to it.
 
+    /// The wall clock showed `wall` since 1970. To be told before every other call that is given `now`: the monotonic clock stands
+    /// still while a host sleeps.
+    pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
+        self.tables.replica().handle_wall_clock(wall, now);
+    }
+
     /// A datagram arrived. `from` is the name the transport vouches for, `source` where it came from.
     pub fn handle_datagram(
         &mut self,

@@ -222,7 +222,9 @@ impl TableDb {
     fn change<T>(&self, call: impl FnOnce(&mut Replica, Instant) -> T) -> T {
         let (result, wake) = {
             let mut replica = self.shared.replica.lock();
-            let result = call(&mut replica, monotonic_now());
+            let now = monotonic_now();
+            replica.handle_wall_clock(wall_clock(), now);
+            let result = call(&mut replica, now);
             (result, replica.take_wake())
         };
         // Not under the lock: a waker is somebody else's code.

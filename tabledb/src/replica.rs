@@ -237,6 +237,13 @@ impl Replica {
 
     // What happens to it.
 
+    /// The wall clock showed `wall` since 1970. To be told before every other call that is given `now`: in between, the monotonic
+    /// clock alone goes on, which stands still while a host sleeps.
+    pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
+        self.now = now;
+        self.common.clock.read(wall, now);
+    }
+
     /// Membership says that this life is alive: for the first time, again after a failure, or in place of an earlier
     /// life, whose entries go.
     pub fn handle_owner_alive(&mut self, life: &NodeId, now: Instant) {

@@ -153,7 +153,7 @@ impl Cluster {
     }
 
     fn inspect_tables(&mut self, peer: Peer) {
-        let (now, instant) = (self.fabric.now(), self.instant());
+        let (now, instant) = (self.fabric.now(), self.instant(peer));
         let life = self.life(peer);
         let states: Vec<(Arc<str>, NetworkState)> = life
             .joined

@@ -39,14 +39,14 @@ impl Cluster {
             }
             Happening::StreamOpened { from, number } => {
                 let (name, address) = self.sender(from);
-                let now = self.instant();
+                let now = self.read_clocks(peer);
                 let stream = self.life_mut(peer).machine.handle_stream_opened(&name, address, now);
                 self.fabric.accept_stream(number, stream);
                 self.after_call(peer, Some(stream));
             }
             Happening::Frame { stream, first, bytes } => {
                 self.deliveries.table_streams += u64::from(first && bytes.starts_with(&TABLES));
-                let now = self.instant();
+                let now = self.read_clocks(peer);
                 let life = self.life_mut(peer);
                 let (endpoint, result) = (life.endpoint, life.machine.handle_frame(stream, &bytes, now));
                 if let Err(error) = result {
@@ -60,7 +60,7 @@ impl Cluster {
             }
             Happening::StreamConnected { stream, peer: other } => {
                 let name = self.fabric.name(other).clone();
-                let now = self.instant();
+                let now = self.read_clocks(peer);
                 self.life_mut(peer).machine.handle_stream_connected(stream, &name, now);
                 self.after_call(peer, Some(stream));
             }
@@ -82,7 +82,7 @@ impl Cluster {
 
     /// Calls into a machine, and does what it then wants.
     pub(crate) fn drive<R>(&mut self, peer: Peer, call: impl FnOnce(&mut NodeMachine, Instant) -> R) -> R {
-        let now = self.instant();
+        let now = self.read_clocks(peer);
         let result = call(&mut self.life_mut(peer).machine, now);
         self.after_call(peer, None);
         result
@@ -94,7 +94,7 @@ impl Cluster {
     }
 
     fn after_call(&mut self, peer: Peer, touched: Option<StreamId>) {
-        let now = self.instant();
+        let now = self.read_clocks(peer);
         let Some(life) = self.slots[peer.0].life.as_mut() else { return };
         let endpoint = life.endpoint;
         let mut wishes = 0;
@@ -158,9 +158,7 @@ impl Cluster {
                 break;
             }
         }
-        let deadline = life.machine.poll_timeout();
-        let deadline = deadline.map(|at| at.saturating_duration_since(self.base));
-        self.fabric.set_timer(endpoint, deadline);
+        self.plan_timer(peer);
         self.notice_renewal(peer);
         self.follow(peer);
         self.inspect_if_changed(peer);

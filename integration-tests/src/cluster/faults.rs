@@ -40,11 +40,6 @@ impl Cluster {
         self.fabric.resume(endpoint);
     }
 
-    /// Sets a node's wall clock this many microseconds ahead or back, for its next life.
-    pub fn set_clock_offset(&mut self, peer: Peer, microseconds: i64) {
-        self.slots[peer.0].clock_offset = microseconds;
-    }
-
     /// Nothing passes between nodes of different sides any more; within each, everything does.
     pub fn partition(&mut self, sides: &[&[Peer]]) {
         let mut pairs = Vec::new();

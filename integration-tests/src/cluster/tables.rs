@@ -157,7 +157,7 @@ impl Cluster {
     }
 
     fn write(&mut self, peer: Peer, key: Key<'_>, operation: Operation<'_>) -> Result<(), WriteError> {
-        let now = self.instant();
+        let now = self.read_clocks(peer);
         let Key { network, table, key: name } = key;
         let before = self.held(peer, key);
         let life = self.life(peer);
@@ -184,7 +184,7 @@ impl Cluster {
 
     /// Everything a node holds of a network, visible or not; `None` if it has not joined it.
     pub fn inspect(&self, peer: Peer, network: &str) -> Option<NetworkState> {
-        NetworkState::of(&self.life(peer).tables, network, self.instant())
+        NetworkState::of(&self.life(peer).tables, network, self.instant(peer))
     }
 
     /// What a node holds under a key, visible or not.
@@ -216,7 +216,7 @@ impl Cluster {
     /// Creates many entries on a node, under `prefix` and a number, without taking each down by itself: for loads that
     /// are only there to be large.
     pub fn load(&mut self, peer: Peer, network: &str, table: &str, prefix: &str, count: usize, value: &[u8]) {
-        let now = self.instant();
+        let now = self.read_clocks(peer);
         let tables = self.life(peer).tables.clone();
         for number in 0..count {
             let key = format!("{prefix}{number}");

@@ -162,7 +162,7 @@ impl Cluster {
     pub fn insides(&self, network: &str) -> String {
         let mut text = format!("what is held of {network}");
         for peer in self.members_of(network) {
-            let Some(state) = self.life(peer).tables.replica().inspect(network, self.instant()) else {
+            let Some(state) = self.life(peer).tables.replica().inspect(network, self.instant(peer)) else {
                 continue;
             };
             let on_it = self.life(peer).tables.network_peers(network);

@@ -330,7 +330,7 @@ impl Fabric {
     ) -> Option<(EndpointId, Happening)> {
         match self.endpoint(at).activity {
             Activity::Ended => None,
-            Activity::Paused => {
+            Activity::Paused | Activity::Asleep => {
                 self.endpoint(at).inbox.push_back(Pending::ConnectionLost { at, peer });
                 None
             }

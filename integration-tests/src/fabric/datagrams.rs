@@ -118,6 +118,10 @@ impl Fabric {
                 self.drop_datagram(from, Some(to), DropReason::Nobody, bytes);
                 None
             }
+            Activity::Asleep => {
+                self.drop_datagram(from, Some(to), DropReason::Asleep, bytes);
+                None
+            }
             Activity::Paused if here.inbox_bytes + bytes.len() > limit => {
                 self.drop_datagram(from, Some(to), DropReason::BufferFull, bytes);
                 None

@@ -369,7 +369,7 @@ impl Fabric {
     ) -> Option<(EndpointId, Happening)> {
         match self.endpoint(endpoint).activity {
             Activity::Ended => None,
-            Activity::Paused => {
+            Activity::Paused | Activity::Asleep => {
                 let event = match clean {
                     true => StreamEvent::Over { endpoint, id },
                     false => StreamEvent::Broken { endpoint, id },

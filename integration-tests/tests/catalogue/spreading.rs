@@ -321,7 +321,7 @@ fn n36_after_much_coming_and_going_nothing_is_left_behind() {
     let inside = |cluster: &Cluster| {
         let of = |peer: &Peer| {
             let machine = cluster.machine(*peer);
-            let state = machine.tables().replica().inspect(NET, cluster.instant());
+            let state = machine.tables().replica().inspect(NET, cluster.instant(*peer));
             let state = state.map(|state| (state.entries.len(), state.attachments.len(), state.queue_length));
             let watchers = machine.tables().replica().watcher_count();
             (state, watchers, machine.membership().stream_count(), machine.membership().broadcast_count())

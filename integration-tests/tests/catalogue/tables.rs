@@ -183,13 +183,16 @@ fn n07_writers_in_many_threads_never_send_an_older_value_after_a_newer_one() {
     let settings = Settings { watched: false, inspection: None, ..Settings::seeded(307) };
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
     let tables = cluster.machine(a).tables().clone();
-    tables.create(NET, "services", "k", *b"first").unwrap();
+    // In the simulation's time: the database's own methods would read the clocks of this machine.
+    let now = cluster.instant(a);
+    tables.replica().create(NET, "services", "k", *b"first", now).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let tables = &tables;
             scope.spawn(move || {
                 for number in 0..200 {
-                    tables.update(NET, "services", "k", format!("{thread} {number}").into_bytes()).unwrap();
+                    let value = format!("{thread} {number}").into_bytes();
+                    tables.replica().update(NET, "services", "k", value, now).unwrap();
                 }
             });
         }
@@ -306,9 +309,8 @@ fn n12_steps_of_the_wall_clock_change_neither_order_nor_reaping() {
     let (mut cluster, [a, b]) = Cluster::settled(settings, ["a", "b"], NET);
     cluster.create(b, K, "v");
     for minutes in [-30, 30, -10] {
-        // A process sees the wall clock when it starts, and never again.
-        cluster.set_clock_offset(a, minutes * MINUTES);
         cluster.kill(a);
+        cluster.set_clock_offset(a, minutes * MINUTES);
         cluster.restart(a, &[b]);
         cluster.join_network([a], NET);
         cluster.run_until("A holds what B holds", 10 * SECOND, |cluster| cluster.value(a, K).is_some());

@@ -1,6 +1,7 @@
 //! The ten hardest stories of systems of this kind, each told as a trace, with its variants. What befell others must not
 //! befall us.
 
+mod clocks;
 mod entries;
 mod lives;
 mod load;

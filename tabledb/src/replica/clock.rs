@@ -1,33 +1,49 @@
-//! The Lamport clock that versions are taken from.
+//! The hybrid logical clock that versions are taken from.
 
 use std::time::{Duration, Instant};
 
-/// A Lamport clock (Lamport 1978) that is never behind the wall time at start-up plus the monotonic time since, in
-/// microseconds since 1970.
+/// A hybrid logical clock (Kulkarni et al. 2014): a Lamport clock that is never behind the wall clock, in microseconds
+/// since 1970.
 ///
-/// The wall time keeps a newcomer's writes from being born older than what the cluster holds; the monotonic time keeps
-/// a step of the wall clock from doing harm. One clock serves all networks of a node: a network that is left and
+/// The wall time keeps a newcomer's writes from being born older than what the cluster holds. It is read again with each
+/// event, not once: the monotonic clock stands still while a host sleeps. A step back of the wall clock takes back neither the
+/// time of our writes nor what we believe of others. One clock serves all networks of a node: a network that is left and
 /// joined again then needs no memory of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     last: u64,
-    wall_at_start: u64,
-    started: Instant,
+    /// What the wall clock showed last, and when.
+    wall: (u64, Instant),
+    /// The greatest time that the wall clock has shown, and when. Others' times are measured by it and the time since.
+    greatest: (u64, Instant),
 }
 
 /// How far ahead of our own wall time a peer may push the clock: one hour. Beyond it, one broken clock or one
 /// malicious peer could write versions that nobody can ever overwrite.
 pub(crate) const MAX_LEAD: Duration = Duration::from_secs(3600);
 
+/// What a clock that showed `time` at `at` shows `now`, by the monotonic clock.
+fn continued((time, at): (u64, Instant), now: Instant) -> u64 {
+    time.saturating_add(now.saturating_duration_since(at).as_micros() as u64)
+}
+
 impl Clock {
     /// A clock that starts at `started`, when the wall showed `wall` since 1970.
     pub(crate) fn new(started: Instant, wall: Duration) -> Self {
-        let wall_at_start = wall.as_micros() as u64;
-        Self { last: wall_at_start, wall_at_start, started }
+        let reading = (wall.as_micros() as u64, started);
+        Self { last: reading.0, wall: reading, greatest: reading }
     }
 
-    fn wall(&self, now: Instant) -> u64 {
-        self.wall_at_start + now.saturating_duration_since(self.started).as_micros() as u64
+    /// The wall clock was read.
+    pub(crate) fn read(&mut self, wall: Duration, now: Instant) {
+        let wall = wall.as_micros() as u64;
+        self.wall = (wall, now);
+        self.greatest = (continued(self.greatest, now).max(wall), now);
+    }
+
+    /// What the wall clock shows, in microseconds since 1970.
+    pub(crate) fn wall(&self, now: Instant) -> u64 {
+        continued(self.wall, now)
     }
 
     /// The time for a new write: later than anything seen.
@@ -38,7 +54,7 @@ impl Clock {
 
     /// Whether `time` is believable: not further ahead of the wall than [`MAX_LEAD`].
     pub(crate) fn believes(&self, time: u64, now: Instant) -> bool {
-        time <= self.wall(now) + MAX_LEAD.as_micros() as u64
+        time <= continued(self.greatest, now).saturating_add(MAX_LEAD.as_micros() as u64)
     }
 
     /// Takes note of a time somebody else used; the caller has asked [`believes`](Self::believes).
@@ -80,5 +96,38 @@ mod tests {
         assert!(clock.believes(4_600_000_000, start));
         assert!(!clock.believes(4_600_000_001, start));
         assert!(clock.believes(4_600_000_001, start + Duration::from_millis(1)));
+    }
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn the_wall_clock_is_followed_when_the_monotonic_clock_stood_still() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, Duration::from_secs(1000));
+        // Two hours of sleep, which the monotonic clock does not know of.
+        let awake = start + Duration::from_millis(1);
+        clock.read(Duration::from_secs(8200), awake);
+        assert!(clock.believes(8_200_000_000, awake));
+        assert_eq!(clock.tick(awake), 8_200_000_000);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn a_step_back_takes_back_neither_our_time_nor_what_we_believe() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, Duration::from_secs(10_000));
+        let before = clock.tick(start);
+        let later = start + Duration::from_secs(60);
+        clock.read(Duration::from_secs(2800), later);
+        assert_eq!(clock.tick(later), before + 1);
+        assert!(clock.believes(10_060_000_000, later), "the others' clocks were not set back");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn a_wrong_time_that_nothing_was_written_at_is_gone_when_the_clock_is_right_again() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, Duration::from_secs(1000));
+        clock.read(Duration::from_secs(1_000_000), start);
+        clock.read(Duration::from_secs(1001), start);
+        assert_eq!(clock.tick(start), 1_001_000_000);
     }
 }

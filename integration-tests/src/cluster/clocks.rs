@@ -1,0 +1,186 @@
+//! The clocks of hosts. Each host has a monotonic clock, which stands still while the host sleeps, and a wall clock, which
+//! does not; both may run fast or slow, and the wall clock may be wrong and be set.
+
+use std::time::{Duration, Instant};
+
+use super::{Cluster, Peer, WALL_AT_START};
+
+const MILLION: u128 = 1_000_000;
+
+/// What the clocks of one host show.
+#[derive(Debug, Clone)]
+pub(crate) struct HostClock {
+    /// The virtual time of the readings below.
+    at: Duration,
+    monotonic: Duration,
+    /// Microseconds since 1970.
+    wall: u64,
+    /// By how many millionths both run fast.
+    drift_ppm: i32,
+    asleep: bool,
+}
+
+impl HostClock {
+    /// Clocks that are right.
+    pub(crate) fn new(now: Duration) -> Self {
+        let wall = WALL_AT_START + now.as_micros() as u64;
+        Self { at: now, monotonic: now, wall, drift_ppm: 0, asleep: false }
+    }
+
+    fn elapsed(&self, now: Duration) -> Duration {
+        let elapsed = now.saturating_sub(self.at).as_nanos();
+        nanoseconds(elapsed * self.rate() / MILLION)
+    }
+
+    fn rate(&self) -> u128 {
+        MILLION.saturating_add_signed(i128::from(self.drift_ppm)).max(1)
+    }
+
+    fn monotonic(&self, now: Duration) -> Duration {
+        if self.asleep { self.monotonic } else { self.monotonic + self.elapsed(now) }
+    }
+
+    fn wall(&self, now: Duration) -> u64 {
+        self.wall.saturating_add(self.elapsed(now).as_micros() as u64)
+    }
+
+    /// When the monotonic clock will show `monotonic`, if the host does not sleep.
+    fn virtual_time(&self, monotonic: Duration) -> Duration {
+        let ahead = monotonic.saturating_sub(self.monotonic).as_nanos();
+        self.at + nanoseconds((ahead * MILLION).div_ceil(self.rate()))
+    }
+
+    /// Takes the present readings as those from which it goes on.
+    fn settle(&mut self, now: Duration) {
+        (self.monotonic, self.wall, self.at) = (self.monotonic(now), self.wall(now), now);
+    }
+}
+
+fn nanoseconds(nanoseconds: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+impl Cluster {
+    /// The monotonic time of a node's host.
+    pub fn instant(&self, peer: Peer) -> Instant {
+        self.base + self.slots[peer.0].clock.monotonic(self.fabric.now())
+    }
+
+    /// The wall time of a node's host, in microseconds since 1970.
+    pub fn wall(&self, peer: Peer) -> u64 {
+        self.slots[peer.0].clock.wall(self.fabric.now())
+    }
+
+    /// Tells a node's machine what the wall clock shows, as the production driver does before each call; returns the monotonic
+    /// time for it.
+    pub(super) fn read_clocks(&mut self, peer: Peer) -> Instant {
+        let (now, wall) = (self.instant(peer), Duration::from_micros(self.wall(peer)));
+        if let Some(life) = &mut self.slots[peer.0].life {
+            life.machine.handle_wall_clock(wall, now);
+        }
+        now
+    }
+
+    /// By how many microseconds a node's wall clock is ahead of the true time.
+    pub fn clock_offset(&self, peer: Peer) -> i64 {
+        self.wall(peer).wrapping_sub(WALL_AT_START + self.fabric.now().as_micros() as u64) as i64
+    }
+
+    /// Sets a node's wall clock, so that it is this many microseconds ahead of the true time, or behind it.
+    pub fn set_clock_offset(&mut self, peer: Peer, microseconds: i64) {
+        self.note(&format!("the clock of {} is set to {microseconds} µs off", self.slots[peer.0].name));
+        let now = self.fabric.now();
+        let clock = &mut self.slots[peer.0].clock;
+        clock.settle(now);
+        clock.wall = (WALL_AT_START + now.as_micros() as u64).saturating_add_signed(microseconds);
+    }
+
+    /// Has both clocks of a node's host run fast by so many millionths from now on, or slow.
+    pub fn set_clock_drift(&mut self, peer: Peer, ppm: i32) {
+        self.note(&format!("the clocks of {} run {ppm} ppm fast", self.slots[peer.0].name));
+        let now = self.fabric.now();
+        let clock = &mut self.slots[peer.0].clock;
+        clock.settle(now);
+        clock.drift_ppm = ppm;
+        if self.is_running(peer) {
+            self.plan_timer(peer);
+        }
+    }
+
+    /// A node's host is suspended: its process and its monotonic clock stand still, and what is sent to it is lost. Its wall
+    /// clock goes on.
+    pub fn sleep_host(&mut self, peer: Peer) {
+        let endpoint = self.life(peer).endpoint;
+        let now = self.fabric.now();
+        let clock = &mut self.slots[peer.0].clock;
+        clock.settle(now);
+        clock.asleep = true;
+        self.fabric.sleep(endpoint);
+    }
+
+    /// A node's host wakes.
+    pub fn wake_host(&mut self, peer: Peer) {
+        let endpoint = self.life(peer).endpoint;
+        let now = self.fabric.now();
+        let clock = &mut self.slots[peer.0].clock;
+        clock.settle(now);
+        clock.asleep = false;
+        self.fabric.resume(endpoint);
+        self.plan_timer(peer);
+    }
+
+    /// The hosts of these nodes sleep for so long, all at once.
+    pub fn sleep_hosts_for(&mut self, peers: &[Peer], time: Duration) {
+        for &peer in peers {
+            self.sleep_host(peer);
+        }
+        self.run_for(time);
+        for &peer in peers {
+            self.wake_host(peer);
+        }
+    }
+
+    /// Whether a node's host is asleep.
+    pub fn is_asleep(&self, peer: Peer) -> bool {
+        self.slots[peer.0].clock.asleep
+    }
+
+    /// Has the network wake a node when the machine wants to be called.
+    pub(super) fn plan_timer(&mut self, peer: Peer) {
+        let slot = &self.slots[peer.0];
+        let Some(life) = &slot.life else { return };
+        let deadline = life.machine.poll_timeout();
+        let deadline = deadline.map(|at| slot.clock.virtual_time(at.saturating_duration_since(self.base)));
+        self.fabric.set_timer(life.endpoint, deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::SECOND;
+
+    #[test]
+    fn a_clock_that_drifts_shows_every_time_when_it_says_it_will() {
+        for drift_ppm in [-300_000, -50, 0, 1, 50, 300_000] {
+            let mut clock = HostClock { drift_ppm, ..HostClock::new(7 * SECOND) };
+            clock.settle(11 * SECOND);
+            for monotonic in [12 * SECOND, Duration::from_nanos(13_333_333_333)] {
+                let at = clock.virtual_time(monotonic);
+                assert!(clock.monotonic(at) >= monotonic, "{drift_ppm}");
+                assert!(clock.monotonic(at - Duration::from_nanos(3)) < monotonic, "{drift_ppm}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_monotonic_clock_stands_still_during_sleep_and_the_wall_clock_does_not() {
+        let mut clock = HostClock::new(SECOND);
+        clock.settle(2 * SECOND);
+        clock.asleep = true;
+        clock.settle(5 * SECOND);
+        clock.asleep = false;
+        assert_eq!(clock.monotonic(6 * SECOND), 3 * SECOND);
+        assert_eq!(clock.wall(6 * SECOND), WALL_AT_START + 6_000_000);
+    }
+}

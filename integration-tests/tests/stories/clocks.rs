@@ -1,0 +1,80 @@
+//! Clocks that are wrong, are set, or stood still while their host slept.
+
+use std::time::Duration;
+
+use integration_tests::cluster::SECOND;
+
+use crate::{K, K1, NET, cluster};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const HOURS: i64 = 3600 * 1_000_000;
+
+#[test]
+fn a_host_that_slept_two_hours_hears_everybody_and_is_heard() {
+    let (mut cluster, [a, b, c]) = cluster(1101, ["a", "b", "c"]);
+    cluster.create(a, K, "before");
+    cluster.await_agreement(NET, SECOND);
+    cluster.sleep_host(c);
+    cluster.run_for(2 * HOUR);
+    cluster.update(a, K, "while it slept");
+    cluster.run_for(10 * SECOND);
+    cluster.wake_host(c);
+    cluster.await_members(&[a, b, c], 60 * SECOND);
+    cluster.await_shown(&[a, b, c], K, "while it slept", 10 * SECOND);
+    cluster.update(b, K, "of b");
+    cluster.await_shown(&[a, b, c], K, "of b", 2 * SECOND);
+    cluster.update(c, K, "of the one that slept");
+    cluster.await_shown(&[a, b, c], K, "of the one that slept", 2 * SECOND);
+    cluster.assert_promises();
+}
+
+#[test]
+fn after_a_night_in_which_all_slept_a_newcomer_is_heard() {
+    let (mut cluster, [a, b, c]) = cluster(1102, ["a", "b", "c"]);
+    cluster.create(a, K, "of the evening");
+    cluster.await_agreement(NET, SECOND);
+    cluster.sleep_hosts_for(&[a, b, c], 8 * HOUR);
+    let d = cluster.start_with_seeds("d", &[a, b, c]);
+    cluster.join_network([d], NET);
+    cluster.await_members(&[a, b, c, d], 60 * SECOND);
+    cluster.await_shown(&[d], K, "of the evening", 10 * SECOND);
+    cluster.update(d, K, "of the morning");
+    cluster.create(d, K1, "new");
+    cluster.await_shown(&[a, b, c, d], K, "of the morning", 5 * SECOND);
+    cluster.await_shown(&[a, b, c, d], K1, "new", 5 * SECOND);
+    cluster.assert_promises();
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_hours_takes_no_writes_away() {
+    let (mut cluster, [a, b, c]) = cluster(1103, ["a", "b", "c"]);
+    cluster.create(b, K, "of b");
+    cluster.create(a, K1, "of a");
+    cluster.await_agreement(NET, SECOND);
+    cluster.set_clock_offset(a, -26 * HOURS);
+    cluster.run_for(5 * SECOND);
+    cluster.update(a, K, "of the one set back");
+    cluster.await_shown(&[b, c], K, "of the one set back", SECOND);
+    cluster.update(b, K, "of b again");
+    cluster.await_shown(&[a, c], K, "of b again", SECOND);
+    cluster.update(c, K1, "of c");
+    cluster.await_shown(&[a, b], K1, "of c", SECOND);
+    cluster.run_for(60 * SECOND);
+    cluster.assert_promises();
+}
+
+#[test]
+fn a_clock_that_is_put_right_by_hours_is_followed_at_once() {
+    let (mut cluster, [a, b, c]) = cluster(1104, ["a", "b", "c"]);
+    cluster.crash(a);
+    cluster.set_clock_offset(a, -26 * HOURS);
+    cluster.restart(a, &[b, c]);
+    cluster.join_network([a], NET);
+    cluster.set_clock_offset(a, 0);
+    cluster.create(a, K, "of a");
+    cluster.await_shown(&[b, c], K, "of a", 10 * SECOND);
+    cluster.update(b, K, "of b");
+    cluster.await_shown(&[a, c], K, "of b", 2 * SECOND);
+    cluster.await_members(&[a, b, c], 60 * SECOND);
+    cluster.assert_promises();
+}
