@@ -27,6 +27,9 @@ pub struct NetworkStatistics {
     pub tables: usize,
     /// Bytes of keys and values.
     pub bytes: usize,
+    /// Writes of others that are refused here, for a limit or for their time. What they replaced stays; they are tried again
+    /// within about two minutes after what kept them out has gone.
+    pub refused: usize,
     /// News waiting for its first sending.
     pub queue_length: usize,
     /// Nodes on the network that are alive, this one included.

@@ -63,6 +63,8 @@ mod disclosure_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
 mod tests;
 
 /// What a replica starts from.
@@ -215,6 +217,7 @@ impl Replica {
             tombstones,
             tables: network.store.view().table_count(),
             bytes: network.store.bytes(),
+            refused: network.refused(),
             queue_length: network.queue_length(),
             peers: self.network_peers(&network.name).len(),
             digest: network.store.visible_digest(),
@@ -578,7 +581,7 @@ impl Replica {
                 break;
             }
             if network.members(&self.common).binary_search(peer).is_ok()
-                && let Some(fingerprint) = network.still_fingerprint(now)
+                && let Some(fingerprint) = network.offered_fingerprint(now)
             {
                 fingerprints.push((digest_bytes(network.name.as_bytes()), fingerprint));
             }

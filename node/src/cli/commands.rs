@@ -399,6 +399,7 @@ mod tests {
             entries,
             hidden: 0,
             tombstones: 1,
+            refused: 0,
             queue_length: 0,
             peers: 3,
             synchronised: true,

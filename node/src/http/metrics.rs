@@ -46,12 +46,13 @@ pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
 
-const OF_A_NETWORK: [Measure; 7] = [
+const OF_A_NETWORK: [Measure; 8] = [
     ("networkdb_entries", "Visible entries.", |network| network.entries),
     ("networkdb_hidden_entries", "Entries of failed or not yet compared owners.", |network| network.hidden),
     ("networkdb_tombstones", "Deletes still remembered.", |network| network.tombstones),
     ("networkdb_tables", "Tables, those with nothing visible included.", |network| network.tables),
     ("networkdb_bytes", "Bytes of keys and values.", |network| network.bytes),
+    ("networkdb_refused_writes", "Writes of others refused here at present.", |network| network.refused),
     ("networkdb_queue_length", "News waiting to be sent.", |network| network.queue_length),
     ("networkdb_network_peers", "Nodes on the network, this one included.", |network| network.peers),
 ];

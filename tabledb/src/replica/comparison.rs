@@ -5,6 +5,7 @@
 //! four round trips and a few hundred numbers.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use super::bundle::attachment_id;
 use super::common::Common;
@@ -12,7 +13,7 @@ use super::message::{AttachmentId, Frame, Span, SpanState};
 use super::network::{Applied, Network};
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::Store;
+use super::store::{Attachment, Store};
 use super::timing::MAX_NAMED;
 use super::view::Slot;
 
@@ -29,6 +30,9 @@ const EXACT_LIVE: usize = 128;
 const EXACT_RANGES: usize = 512;
 
 const PARTS: u64 = 16;
+
+/// Up to so many chunks of news go between two frames of a comparison.
+const CHUNKS_BETWEEN: usize = 4;
 
 /// Rounds without end are no comparison: more than any honest descent needs.
 const MAX_ROUNDS: usize = 10_000;
@@ -51,7 +55,7 @@ impl Session {
             .store
             .attachments()
             .filter(|(slot, held)| !self.declined.contains(slot) && !held.context().is_empty())
-            .map(|(slot, held)| (slot, 1, held.context().highest()))
+            .flat_map(|(slot, held)| spans_of(held).into_iter().map(move |(low, high)| (slot, low, high)))
             .collect();
         self.ask_further(network);
     }
@@ -88,7 +92,10 @@ impl Session {
         attachments: &[AttachmentId<'_>],
         spans: &[(Span, u64)],
         network: &Network,
+        common: &Common,
+        now: Instant,
     ) {
+        let may_claim = self.catch_up(network, common, now);
         let places = attachments
             .iter()
             .map(|id| {
@@ -112,8 +119,13 @@ impl Session {
             {
                 continue;
             }
-            let state =
+            let mut state =
                 exact(&network.store, slot, span).unwrap_or_else(|| parts(&network.store, slot, span));
+            if let SpanState::Exact { seen, .. } = &mut state
+                && !(may_claim && is_backed(network, slot))
+            {
+                seen.clear();
+            }
             numbers += match &state {
                 SpanState::Parts(parts) => parts.len(),
                 SpanState::Exact { seen, live, .. } => seen.len() + live.len(),
@@ -130,6 +142,7 @@ impl Session {
         states: &[SpanState],
         network: &mut Network,
         common: &mut Common,
+        now: Instant,
     ) -> Result<(), SessionError> {
         if looked_at == 0 || looked_at > self.comparison.asked.len() {
             return Err(SessionError::Unexpected("an answer to other spans than were asked"));
@@ -157,7 +170,7 @@ impl Session {
                     let Some(held) = network.store.attachment(slot) else { continue };
                     let dead_here =
                         |number: &u64| held.context().contains(*number) && !held.live().contains(*number);
-                    if live.iter().any(dead_here) {
+                    if is_backed(network, slot) && live.iter().any(dead_here) {
                         // Only the numbers in question, so that a span full of live entries does not travel.
                         let seen = live.iter().filter(|number| dead_here(number)).map(|&n| (n, n)).collect();
                         told.push(SpanState::Exact { span: *span, seen, live: Vec::new() });
@@ -166,7 +179,7 @@ impl Session {
             }
         }
         self.apply_exact(states, network, common)?;
-        if !told.is_empty() {
+        if !told.is_empty() && self.catch_up(network, common, now) {
             self.taught = true;
             self.send(&Frame::Told(told));
         }
@@ -202,7 +215,11 @@ impl Session {
                 .filter(|number| seen.contains(*number) && !live.contains(number))
                 .collect();
             for number in dead {
-                let buried = network.store.bury(slot, number, number, &mut common.watchers) as u64;
+                if self.lacks_attachments || network.refusals.withholds(&network.store, (slot, number)) {
+                    common.counters.burials_withheld += 1;
+                    continue;
+                }
+                let buried = u64::from(network.store.bury(slot, number, &mut common.watchers));
                 tracing::debug!(
                     network = &*network.name,
                     peer = self.peer.as_str(),
@@ -216,9 +233,38 @@ impl Session {
         Ok(())
     }
 
+    /// Sends what has come in since the peer was sent everything: what has superseded an entry is to be with the peer, or refused by
+    /// it, before it hears that the entry is dead. False if there is too much of it for now.
+    fn catch_up(&mut self, network: &Network, common: &Common, now: Instant) -> bool {
+        if !self.sending {
+            return false;
+        }
+        for _ in 0..CHUNKS_BETWEEN {
+            let Some(chunk) = self.next_chunk(network, common, now) else { return true };
+            self.taught = true;
+            self.outbox.push_back(chunk);
+        }
+        false
+    }
+
     fn place(&self, span: Span) -> Option<Slot> {
         self.comparison.places.get(span.attachment as usize).copied().flatten()
     }
+}
+
+/// What is asked about first: everything; but between refusals only what has been seen, or all that is live in between with
+/// the peer would be told.
+fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
+    match held.context().as_slice() {
+        seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
+        _ => vec![(1, held.context().highest())],
+    }
+}
+
+/// Whether what is dead here of an attachment may be called so. While writes are refused here, others may know of their like
+/// only from us, and lack what has superseded them; but what we wrote ourselves died here by what we hold.
+fn is_backed(network: &Network, slot: Slot) -> bool {
+    slot == network.own() || !network.refusals.is_outstanding()
 }
 
 fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {

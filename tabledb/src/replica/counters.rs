@@ -66,6 +66,8 @@ counters! {
     periodic_finds,
     /// Live entries dropped because a peer that had seen them knew them to be dead.
     buried,
+    /// Times a live entry stayed although a peer knew it to be superseded, because what supersedes it may be refused here.
+    burials_withheld,
     /// Tombstones whose time came.
     reaped,
     /// Attachments taken up from news, before the owner's list.

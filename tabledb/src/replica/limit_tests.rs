@@ -237,9 +237,11 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
     let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
     tell(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 86));
-    // What mends it is welcome.
+    // What mends it is welcome: the dead by an exchange, in which their successors come along.
     tell(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
-    tell(&mut cluster, Bundle { dead: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) });
+    let stream = opened(&mut cluster, SessionKind::Push { relay: false });
+    let mended = Bundle { dead: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
+    send(&mut cluster, stream, &Frame::Chunk(mended)).unwrap();
     assert_eq!(pieces(&cluster), 1);
 }
 

@@ -1,6 +1,7 @@
 //! One joined network: its store, its news, and who else is on it.
 
 mod arrival;
+mod refusals;
 mod spreading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,6 +115,8 @@ pub(crate) struct Network {
     /// The comparison under way that differing fingerprints asked for.
     comparing: Option<(NodeName, Compared)>,
     compared: BTreeMap<NodeName, Compared>,
+    /// What others wrote and is not taken in here.
+    pub(crate) refusals: refusals::Refusals,
 }
 
 impl Network {
@@ -141,6 +144,7 @@ impl Network {
             last_fingerprint: 0,
             comparing: None,
             compared: BTreeMap::new(),
+            refusals: refusals::Refusals::default(),
         };
         network.plan_anti_entropy(common, now);
         let others: Vec<NodeId> =
@@ -201,6 +205,11 @@ impl Network {
         (now.saturating_duration_since(self.still_since) >= STILLNESS).then_some(present)
     }
 
+    /// The same, for others to compare with; `None` while something is refused here: it would only tell them so.
+    pub(crate) fn offered_fingerprint(&mut self, now: Instant) -> Option<u64> {
+        self.still_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
+    }
+
     /// One pull at a time, and none before the first sync: that brings the same, and with it what is dead. A pull tells one
     /// attachment alone; a node that knew nothing but a delete, and forgot it when its time was up, would show the put that it
     /// hears of later.
@@ -220,7 +229,8 @@ impl Network {
             _ => None,
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
-        [self.news.next_deadline(), missing, phase, awaiting, self.store.next_expiry()]
+        let refused = self.refusals.next_deadline();
+        [self.news.next_deadline(), missing, phase, awaiting, refused, self.store.next_expiry()]
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
@@ -394,6 +404,7 @@ impl Network {
         self.missing.remove(&slot);
         self.receiving.remove(&slot);
         self.awaiting.remove(&slot);
+        self.refusals.forget(slot);
     }
 
     // What sessions report.
@@ -407,6 +418,7 @@ impl Network {
         now: Instant,
     ) {
         common.counters.syncs_completed += 1;
+        self.refusals.compared(common.config.anti_entropy_interval, now);
         // Only now: one that was cut short is to be tried again with the next probe.
         if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer) {
             self.compared.insert(peer.clone(), Compared { at: now, ..compared });
@@ -487,8 +499,8 @@ impl Network {
         let store = &self.store;
         self.missing.retain(|&slot, missing| {
             store.attachment(slot).is_some_and(|held| {
-                let context = held.context();
-                missing.upto > context.highest() || context.has_holes()
+                let accounted = held.accounted();
+                missing.upto > accounted.highest() || accounted.has_holes()
             })
         });
     }
@@ -512,6 +524,7 @@ impl Network {
         if !heads.is_empty() {
             self.tell_heads(&heads, fan_out, common, now);
         }
+        self.retry_refused(common, now);
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);
         if let Phase::Joining { .. } = self.phase

@@ -64,6 +64,8 @@ pub(crate) struct Session {
     /// Owners of whom the peer knows an older list.
     pub(super) outdated_lists: BTreeSet<String>,
     pub(super) refused: Vec<(String, u64, u64)>,
+    /// Some of them are of lives that membership has not told of yet: their writes will come.
+    pub(super) lacks_attachments: bool,
     pub(super) comparison: super::comparison::Comparison,
     pub(super) list_exchange: super::list_exchange::ListExchange,
     /// Numbers learned.
@@ -122,6 +124,7 @@ impl Session {
             shown_by_peer: Vec::new(),
             outdated_lists: BTreeSet::new(),
             refused: Vec::new(),
+            lacks_attachments: false,
             comparison: super::comparison::Comparison::default(),
             list_exchange: super::list_exchange::ListExchange::default(),
             news: 0,
@@ -339,11 +342,11 @@ impl Session {
                 Err(SessionError::Unexpected("one question more, with the answers to many not taken"))
             }
             Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
-                self.answer_comparison(&attachments, &spans, network);
+                self.answer_comparison(&attachments, &spans, network, common, now);
                 Ok(())
             }
             Frame::Compared { looked_at, states } if opener && kind == SessionKind::Full => {
-                self.handle_compared(looked_at as usize, &states, network, common)
+                self.handle_compared(looked_at as usize, &states, network, common, now)
             }
             Frame::Told(states) if !opener && kind == SessionKind::Full => {
                 self.apply_exact(&states, network, common)

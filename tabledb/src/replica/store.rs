@@ -3,8 +3,11 @@
 //! Everything here happens under the replica's lock, in one step with the change of the context it belongs to. The
 //! invariant (ALGORITHM.md): a number in an attachment's context is in the store, or superseded, for ever.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+mod recount;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,6 +45,8 @@ pub(crate) struct Attachment {
     pub(crate) tag: Arc<Tag>,
     visibility: Visibility,
     context: Ranges,
+    /// The context and what was refused of late, while something is refused.
+    accounted: Option<Box<Ranges>>,
     live: NumberIndex,
     buried: NumberIndex,
     live_digest: u64,
@@ -52,6 +57,26 @@ pub(crate) struct Attachment {
 impl Attachment {
     pub(crate) fn context(&self) -> &Ranges {
         &self.context
+    }
+
+    /// What nobody has to send here: what has been seen, and what was refused of late.
+    pub(crate) fn accounted(&self) -> &Ranges {
+        self.accounted.as_deref().unwrap_or(&self.context)
+    }
+
+    /// Whether numbers are refused that have not been seen as superseded since.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.accounted.is_some()
+    }
+
+    fn see(&mut self, low: u64, high: u64) {
+        self.context.insert_range(low, high);
+        if let Some(accounted) = &mut self.accounted {
+            accounted.insert_range(low, high);
+            if **accounted == self.context {
+                self.accounted = None;
+            }
+        }
     }
 
     pub(crate) fn live(&self) -> &NumberIndex {
@@ -121,7 +146,8 @@ pub(crate) struct Store {
     records: usize,
     /// Of their keys and values.
     bytes: usize,
-    expiries: BinaryHeap<Reverse<(Instant, Slot, u64)>>,
+    /// When which tombstone held here is due.
+    expiries: BTreeSet<(Instant, Slot, u64)>,
     fingerprint: Fingerprint,
     /// A record was removed since tables were last looked at for emptiness.
     removed_records: bool,
@@ -137,7 +163,7 @@ impl Store {
             next_slot: 0,
             records: 0,
             bytes: 0,
-            expiries: BinaryHeap::new(),
+            expiries: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
             removed_records: false,
         }
@@ -200,6 +226,7 @@ impl Store {
             tag,
             visibility,
             context: Ranges::default(),
+            accounted: None,
             live: NumberIndex::default(),
             buried: NumberIndex::default(),
             live_digest: 0,
@@ -220,9 +247,13 @@ impl Store {
                 self.records -= 1;
                 self.bytes -= record.weight(&key);
                 self.removed_records = true;
+                if let Body::Tombstone { expires } = &record.body {
+                    self.expiries.remove(&(**expires, slot, record.number));
+                }
                 self.report(watchers, &table, &key, Some(&record), None);
             }
         }
+        self.debug_recount();
     }
 
     /// Ends everything, for a network that is left.
@@ -265,9 +296,10 @@ impl Store {
     pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
         let (slot, number) = write.dot;
         let Some(attachment) = self.attachments.get_mut(&slot) else { return false };
-        if !attachment.context.insert(number) {
+        if attachment.context.contains(number) {
             return false;
         }
+        attachment.see(number, number);
         self.fingerprint.disturb(slot, attachment);
         let tag = attachment.tag.clone();
         let mut replaces_present = false;
@@ -278,7 +310,7 @@ impl Store {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
             } else {
-                attachment.context.insert(number);
+                attachment.see(number, number);
                 self.fingerprint.disturb(slot, attachment);
                 self.drop_live(slot, number, watchers);
             }
@@ -308,32 +340,72 @@ impl Store {
                 write.table.records.insert(key, incoming);
             }
         }
+        self.debug_recount();
         true
     }
 
-    /// Takes note that all numbers of `low..=high` are dead with a peer that has seen them. Returns how many live
-    /// entries that took from us. Tombstones stay: they only say more of the same.
-    pub(crate) fn bury(&mut self, slot: Slot, low: u64, high: u64, watchers: &mut Watchers) -> usize {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return 0 };
-        attachment.context.insert_range(low, high);
+    /// Takes note that all numbers of `low..=high` have been seen by a peer and are not live with it. What is live here stays:
+    /// what has superseded it may be on its way, or may be refused.
+    pub(crate) fn note_dead(&mut self, slot: Slot, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        attachment.see(low, high);
         self.fingerprint.disturb(slot, attachment);
-        let victims: Vec<u64> = attachment.live.range(low, high).map(|(number, _)| number).collect();
-        for &number in &victims {
-            self.drop_live(slot, number, watchers);
+    }
+
+    /// Drops a live entry that a peer knows to be superseded. False if it is not live here.
+    pub(crate) fn bury(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> bool {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return false };
+        if !attachment.live.contains(number) {
+            return false;
         }
-        victims.len()
+        self.fingerprint.disturb(slot, attachment);
+        self.drop_live(slot, number, watchers);
+        self.debug_recount();
+        true
+    }
+
+    /// Takes note that a write was refused, so that it is not sent again and again. In at most about `pieces` ranges: false if
+    /// numbers that nobody has offered had to be counted in.
+    pub(crate) fn account_refused(&mut self, slot: Slot, number: u64, pieces: usize) -> bool {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return true };
+        let accounted = attachment.accounted.get_or_insert_with(|| Box::new(attachment.context.clone()));
+        if accounted.as_slice().len() < pieces.max(1) || accounted.touches(number, number) {
+            accounted.insert_range(number, number);
+            return true;
+        }
+        let (below, lowest) = (accounted.within(1, number).highest(), accounted.as_slice()[0].0);
+        let (low, high) = if below == 0 { (number, lowest) } else { (below, number) };
+        accounted.insert_range(low, high);
+        false
+    }
+
+    /// The same for a range of numbers.
+    pub(crate) fn account_range(&mut self, slot: Slot, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        attachment
+            .accounted
+            .get_or_insert_with(|| Box::new(attachment.context.clone()))
+            .insert_range(low, high);
+    }
+
+    /// Has what was refused of `low..=high` sent once more.
+    pub(crate) fn forget_refused(&mut self, slot: Slot, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        let Some(accounted) = attachment.accounted.take() else { return };
+        let mut left = accounted.within(1, low - 1);
+        left.union(&accounted.within(high + 1, u64::MAX));
+        left.union(&attachment.context);
+        attachment.accounted = (left != attachment.context).then(|| Box::new(left));
     }
 
     /// Forgets tombstones whose time has come. Their numbers stay in the context: dead for ever.
     pub(crate) fn reap(&mut self, now: Instant) -> usize {
         let mut reaped = 0;
-        while let Some(&Reverse((expires, slot, number))) = self.expiries.peek() {
-            if expires > now {
-                break;
-            }
-            self.expiries.pop();
+        while let Some(&(expires, slot, number)) = self.expiries.first()
+            && expires <= now
+        {
+            self.expiries.pop_first();
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
-            // Superseded since, or the attachment is another: the heap is only a reminder.
             let Some((table, key)) = attachment.buried.remove(number) else { continue };
             if let Some((_, record)) = table.records.remove(&key) {
                 self.bytes -= record.weight(&key);
@@ -342,6 +414,7 @@ impl Store {
             self.removed_records = true;
             reaped += 1;
         }
+        self.debug_recount();
         reaped
     }
 
@@ -355,7 +428,7 @@ impl Store {
 
     /// When the next tombstone may be due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.expiries.peek().map(|Reverse((expires, ..))| *expires)
+        self.expiries.first().map(|&(expires, ..)| expires)
     }
 
     /// A digest of everything held: who is attached, what has been seen of each, and what of that is live. Equal on two
@@ -409,14 +482,15 @@ impl Store {
     fn unlink(&mut self, record: &Record) {
         // The record of an ended attachment went with it, so its attachment is held.
         let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
-        match record.body {
+        match &record.body {
             Body::Live(_) => {
                 attachment.live.remove(record.number);
                 attachment.live_digest ^= mix(record.number);
                 self.fingerprint.disturb(record.tag.slot, attachment);
             }
-            Body::Tombstone { .. } => {
+            Body::Tombstone { expires } => {
                 attachment.buried.remove(record.number);
+                self.expiries.remove(&(**expires, record.tag.slot, record.number));
             }
         }
     }
@@ -431,7 +505,7 @@ impl Store {
             }
             Body::Tombstone { expires } => {
                 attachment.buried.insert(record.number, place);
-                self.expiries.push(Reverse((**expires, record.tag.slot, record.number)));
+                self.expiries.insert((**expires, record.tag.slot, record.number));
             }
         }
     }

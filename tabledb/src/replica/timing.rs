@@ -112,3 +112,11 @@ pub(crate) const MAX_NAMED: usize = 1 << 16;
 
 /// How long datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
 pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);
+
+/// How long after a write was refused it is tried anew, and the most that this grows to by doubling: what was refused because
+/// there was no capacity, or for its time, is taken within about so long after that has passed.
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(128);
+
+/// How long after one refusal was logged the next ones of the same network are only counted.
+pub(crate) const REFUSED_LOG_PAUSE: Duration = Duration::from_secs(30);

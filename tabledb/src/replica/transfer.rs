@@ -6,6 +6,7 @@ use super::bundle::{BundleBuilder, Envelope, attachment_id};
 use super::common::Common;
 use super::message::{AttachmentId, FRAME_BUDGET, Frame, Holding, SessionKind};
 use super::network::Network;
+use super::owners::Gate;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
 use super::store::{Attachment, Place, Store};
@@ -28,7 +29,8 @@ impl Session {
         let mut size = 0;
         for (_, attachment) in held {
             let owner = attachment.tag.owner.name.as_str();
-            let ranges = attachment.context().as_slice();
+            // What was refused here of late is not to be offered again at once.
+            let ranges = attachment.accounted().as_slice();
             // A badly torn context is told in parts; the peer joins them.
             let mut parts = ranges.chunks(RANGES_PER_FRAME).peekable();
             loop {
@@ -91,7 +93,10 @@ impl Session {
                 Err(_) if self.refused.len() >= MAX_NAMED => {
                     return Err(SessionError::TooMany("unknown attachments"));
                 }
-                Err(_) => self.refused.push((id.owner.to_owned(), id.generation, id.epoch)),
+                Err(gate) => {
+                    self.lacks_attachments |= gate == Gate::UnknownLife;
+                    self.refused.push((id.owner.to_owned(), id.generation, id.epoch));
+                }
             }
         }
         if last { self.all_holdings_known(network, common) } else { Ok(()) }
@@ -163,7 +168,7 @@ impl Session {
     fn receive_from_peer(&self, network: &mut Network) {
         for (&slot, theirs) in &self.peer_has {
             let lacking =
-                network.store.attachment(slot).is_some_and(|held| !theirs.is_subset_of(held.context()));
+                network.store.attachment(slot).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
             if lacking {
                 network.receiving.entry(slot).or_insert(self.id);
             }

@@ -85,6 +85,9 @@ pub struct NetworkView {
     pub hidden: usize,
     /// Deletes still remembered.
     pub tombstones: usize,
+    /// Writes of others that are refused here, for a limit or for their time: what they replaced stays.
+    #[serde(default)]
+    pub refused: usize,
     /// News waiting to be sent.
     pub queue_length: usize,
     /// Nodes on the network, this one included.
@@ -103,6 +106,7 @@ impl NetworkView {
             entries: statistics.entries,
             hidden: statistics.hidden,
             tombstones: statistics.tombstones,
+            refused: statistics.refused,
             queue_length: statistics.queue_length,
             peers: statistics.peers,
             synchronised: statistics.synchronised,

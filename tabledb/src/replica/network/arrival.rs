@@ -13,6 +13,7 @@ use super::super::owners::Gate;
 use super::super::store::{Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::view::{Body, Slot};
+use super::refusals::Refused;
 use super::{Applied, Arrival, Compared, Missing, Network, news_bytes};
 
 impl Network {
@@ -81,7 +82,7 @@ impl Network {
             } else if slot == self.own && high > own_highest {
                 applied.impostor = true;
             } else {
-                self.apply_dead(slot, low, high, relay, &mut applied, common, now);
+                self.apply_dead(slot, (low, high), arrival, relay, &mut applied, common, now);
             }
         }
         for &(attachment, head) in &bundle.heads {
@@ -131,14 +132,19 @@ impl Network {
             return;
         }
         let time = bundle.clock - event.age;
+        let dot = (slot, event.number);
+        let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
+        let refused = |why| {
+            let (table, key, bytes) = (table_name, event.key, value_bytes);
+            Refused { dot, time, table, key, bytes, why }
+        };
         if !common.clock.believes(time, now) {
-            return common.counters.refuse(Refusal::FutureTime);
+            return self.refuse(&refused(Refusal::FutureTime), common, now);
         }
         common.clock.observe(time);
         let limits = &common.config.limits;
-        let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
         if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
-            return common.counters.refuse(Refusal::TooLong);
+            return self.refuse(&refused(Refusal::TooLong), common, now);
         }
         let replaced: Vec<Dot> = event
             .replaced
@@ -161,13 +167,13 @@ impl Network {
         let found = self.store.view().table(table_name);
         let full = self.store.lacks_room(found.as_ref(), event.key, &body, limits);
         if let Some(full) = full {
-            return common.counters.refuse(match full {
+            let why = match full {
                 Full::Entries => Refusal::NetworkFull,
                 Full::Tables => Refusal::TooManyTables,
                 Full::Bytes => Refusal::TooManyBytes,
-            });
+            };
+            return self.refuse(&refused(why), common, now);
         }
-        let dot = (slot, event.number);
         let torn = std::iter::once(&dot).chain(&replaced).any(|&(slot, number)| {
             self.store.attachment(slot).is_some_and(|held| {
                 let pieces = held.context().as_slice().len() + replaced.len();
@@ -175,7 +181,7 @@ impl Network {
             })
         });
         if torn {
-            return common.counters.refuse(Refusal::Torn);
+            return self.refuse(&refused(Refusal::Torn), common, now);
         }
         let bytes = news_bytes(table_name, event.key, &body);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
@@ -190,12 +196,15 @@ impl Network {
         }
     }
 
+    /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:
+    /// what has superseded it may come later than this word, or be refused. If nothing comes, fingerprints differ, and the
+    /// comparison drops it.
     #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
     fn apply_dead(
         &mut self,
         slot: Slot,
-        low: u64,
-        high: u64,
+        (low, high): (u64, u64),
+        arrival: Arrival,
         relay: bool,
         applied: &mut Applied,
         common: &mut Common,
@@ -208,13 +217,16 @@ impl Network {
         }
         let known = context.within(low, high).count();
         let news = (high - low + 1) - known;
-        let buried = self.store.bury(slot, low, high, &mut common.watchers) as u64;
-        common.counters.buried += buried;
-        applied.buried += buried;
-        applied.news += news;
         if news == 0 {
             return;
         }
+        if arrival == Arrival::Gossip && self.refusals.is_outstanding() {
+            // Maybe only what is refused here has superseded it: the owner knows best.
+            let owner = attachment.tag.owner.name.clone();
+            return self.note_head(slot, high, &owner, now);
+        }
+        self.store.note_dead(slot, low, high);
+        applied.news += news;
         self.news.touch(slot, now);
         if relay && news <= 64 {
             for number in low..=high.min(low + 64) {
@@ -227,14 +239,26 @@ impl Network {
     /// Takes note that `holder` has an attachment up to `head`: what is missing is pulled if it does not come soon.
     fn note_head(&mut self, slot: Slot, head: u64, holder: &NodeName, now: Instant) {
         let Some(attachment) = self.store.attachment(slot) else { return };
-        let context = attachment.context();
-        if slot == self.own || (head <= context.highest() && !context.has_holes()) {
+        let accounted = attachment.accounted();
+        if slot == self.own || (head <= accounted.highest() && !accounted.has_holes()) {
             return;
         }
+        self.note_missing(slot, head, holder, now + MISSING_GRACE, now);
+    }
+
+    /// Has the numbers of an attachment up to `head` that are not accounted for pulled.
+    pub(super) fn note_missing(
+        &mut self,
+        slot: Slot,
+        head: u64,
+        holder: &NodeName,
+        pull_at: Instant,
+        now: Instant,
+    ) {
         let missing = self.missing.entry(slot).or_insert_with(|| Missing {
             holder: holder.clone(),
             upto: 0,
-            pull_at: now + MISSING_GRACE,
+            pull_at,
             tries: 0,
         });
         if head > missing.upto && missing.tries > 0 {
@@ -254,6 +278,9 @@ impl Network {
         common: &mut Common,
         now: Instant,
     ) {
+        if self.refusals.puts_off_comparison(now) {
+            return;
+        }
         let Some(mine) = self.still_fingerprint(now) else { return };
         if mine == theirs || !self.syncing.is_empty() {
             return;

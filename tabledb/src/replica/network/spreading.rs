@@ -88,7 +88,7 @@ impl Network {
     /// Tells how far these attachments have been seen, and once all is still, what everything held amounts to: that
     /// also finds what no head can tell of, such as a number that is live here and dead there.
     pub(super) fn tell_heads(&mut self, slots: &[Slot], fan_out: usize, common: &mut Common, now: Instant) {
-        let fingerprint = self.still_fingerprint(now);
+        let fingerprint = self.offered_fingerprint(now);
         let targets = self.sample_members(fan_out, common);
         if targets.is_empty() {
             return;

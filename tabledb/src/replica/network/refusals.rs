@@ -1,0 +1,309 @@
+//! Writes of others that were refused here, until they are taken or superseded.
+//!
+//! A refused write does not enter the context. But a peer that took it knows what it replaced to be dead, and that word alone would
+//! delete the old value here and put nothing in its place. So what lies under the key of a refused write is not dropped on a peer's
+//! word; and as long as anything is refused, nothing is called dead to others that they may lack the successor of.
+//!
+//! Nor is what was refused to be sent again and again: it is accounted for, so that no peer offers it, until it is tried
+//! anew: a little of it, after a pause that doubles, and more at once when that is taken.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::super::common::Common;
+use super::super::counters::Refusal;
+use super::super::ranges::{Ranges, digest_bytes, mix};
+use super::super::store::{Dot, Store};
+use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
+use super::super::view::Slot;
+use super::Network;
+
+/// The latest writes refused under so many keys are remembered; with more, nothing at all is dropped on a peer's word.
+const MAX_GUARDS: usize = 4096;
+
+/// So many numbers, and about so many bytes, are tried anew at first.
+const SAMPLE: u64 = 64;
+const SAMPLE_BYTES: usize = 64 << 10;
+
+/// How much more is tried after what was tried has been taken, and the most.
+const SAMPLE_GROWTH: u64 = 8;
+const MAX_SAMPLE: u64 = 1 << 20;
+
+/// At most so many ranges of numbers are tried anew at a time.
+const MAX_SAMPLE_RANGES: usize = 4096;
+
+/// So much of a key is logged.
+const LOGGED_KEY: usize = 64;
+
+/// A write that is refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    pub(super) dot: Dot,
+    pub(super) time: u64,
+    pub(super) table: &'a str,
+    pub(super) key: &'a str,
+    /// Of its value.
+    pub(super) bytes: usize,
+    pub(super) why: Refusal,
+}
+
+/// The latest write that was refused under a key.
+#[derive(Debug, Clone, Copy)]
+struct Guard {
+    time: u64,
+    dot: Dot,
+}
+
+impl Guard {
+    /// Whether the write is still neither taken, nor known to be superseded, nor gone with its owner.
+    fn is_outstanding(&self, store: &Store) -> bool {
+        store.attachment(self.dot.0).is_some_and(|held| !held.context().contains(self.dot.1))
+    }
+}
+
+/// When what was refused is tried anew.
+#[derive(Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+    /// So many numbers are tried next.
+    count: u64,
+    /// What has been tried last.
+    sample: Vec<(Slot, u64, u64)>,
+    /// Where the next sample begins: what cannot be taken must not keep the rest from being tried.
+    from: Dot,
+    /// The greatest value that was refused.
+    largest: usize,
+    /// When fingerprints may lead to a comparison again, and how long after that.
+    compare_at: Instant,
+    compare_pause: Duration,
+}
+
+/// What is refused on a network.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    guards: BTreeMap<u64, Guard>,
+    /// Not every key is among the guards.
+    is_blind: bool,
+    /// Numbers refused for their length: no time mends that.
+    too_long: BTreeMap<Slot, Ranges>,
+    /// Something is outstanding.
+    retry: Option<Retry>,
+    logged_at: Option<Instant>,
+    unlogged: u64,
+}
+
+fn key_digest(table: &str, key: &str) -> u64 {
+    mix(digest_bytes(table.as_bytes()) ^ digest_bytes(key.as_bytes()).rotate_left(29))
+}
+
+impl Refusals {
+    /// Whether something was refused that has neither been taken nor come to nothing since.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// Whether a live entry stays although a peer knows it to be superseded: maybe by what was refused.
+    pub(crate) fn withholds(&self, store: &Store, (slot, number): Dot) -> bool {
+        if !self.is_outstanding() || self.is_blind {
+            return self.is_blind;
+        }
+        let Some((table, key)) = store.attachment(slot).and_then(|held| held.live().get(number)) else {
+            return false;
+        };
+        self.guards.get(&key_digest(&table.name, key)).is_some_and(|guard| guard.is_outstanding(store))
+    }
+
+    /// When it is time for [`Network::retry_refused`].
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    /// Whether differing fingerprints are to be expected, and have been looked into of late.
+    pub(super) fn puts_off_comparison(&self, now: Instant) -> bool {
+        self.retry.as_ref().is_some_and(|retry| now < retry.compare_at)
+    }
+
+    /// A comparison is over; with what is refused there will be differences again.
+    pub(super) fn compared(&mut self, interval: Duration, now: Instant) {
+        if let Some(retry) = &mut self.retry {
+            retry.compare_at = now + retry.compare_pause;
+            retry.compare_pause = (retry.compare_pause * 2).min(interval);
+        }
+    }
+
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.too_long.remove(&slot);
+    }
+
+    fn note(&mut self, refused: &Refused<'_>, store: &mut Store, pieces: usize, now: Instant) {
+        let (slot, number) = refused.dot;
+        self.is_blind |= !store.account_refused(slot, number, pieces);
+        if refused.why == Refusal::TooLong {
+            let numbers = self.too_long.entry(slot).or_default();
+            if numbers.as_slice().len() < pieces || numbers.touches(number, number) {
+                numbers.insert(number);
+            }
+        }
+        self.guard(refused, store);
+        let retry = self.retry.get_or_insert_with(|| Retry {
+            at: now + REFUSED_PAUSE,
+            pause: REFUSED_PAUSE,
+            count: SAMPLE,
+            sample: Vec::new(),
+            from: (Slot(0), 0),
+            largest: 0,
+            compare_at: now,
+            compare_pause: REFUSED_PAUSE,
+        });
+        retry.largest = retry.largest.max(refused.bytes);
+    }
+
+    fn guard(&mut self, refused: &Refused<'_>, store: &Store) {
+        if self.is_blind {
+            return;
+        }
+        let digest = key_digest(refused.table, refused.key);
+        let new = Guard { time: refused.time, dot: refused.dot };
+        if let Some(guard) = self.guards.get_mut(&digest) {
+            if guard.time <= new.time || !guard.is_outstanding(store) {
+                *guard = new;
+            }
+            return;
+        }
+        if self.guards.len() >= MAX_GUARDS {
+            self.guards.retain(|_, guard| guard.is_outstanding(store));
+        }
+        match self.guards.len() < MAX_GUARDS {
+            true => drop(self.guards.insert(digest, new)),
+            false => self.is_blind = true,
+        }
+    }
+
+    /// Chooses what is tried anew, and has it no longer accounted for. Nothing is outstanding any more if none is left.
+    fn next_sample(&mut self, store: &mut Store, now: Instant) -> Vec<(Slot, u64, u64)> {
+        let Some(retry) = &mut self.retry else { return Vec::new() };
+        let (mut tried, mut taken) = (0, 0);
+        for (slot, low, high) in std::mem::take(&mut retry.sample) {
+            let Some(held) = store.attachment(slot) else { continue };
+            let seen = held.context().within(low, high).count();
+            (tried, taken) = (tried + (high - low + 1), taken + seen);
+            if seen < high - low + 1 {
+                // Refused again, or nobody was there who has it.
+                store.account_range(slot, low, high);
+            }
+        }
+        if !store.attachments().any(|(_, held)| held.has_refused()) {
+            (self.retry, self.is_blind) = (None, false);
+            self.guards.clear();
+            self.too_long.clear();
+            return Vec::new();
+        }
+        let first = SAMPLE.min((SAMPLE_BYTES / retry.largest.max(1)) as u64).max(1);
+        if tried > 0 {
+            (retry.count, retry.pause) = match taken {
+                taken if taken * 2 >= tried => ((retry.count * SAMPLE_GROWTH).min(MAX_SAMPLE), REFUSED_PAUSE),
+                0 => (first, (retry.pause * 2).min(REFUSED_PAUSE_MAX)),
+                _ => (first, retry.pause),
+            };
+        } else {
+            retry.count = first;
+        }
+        retry.at = now + retry.pause;
+        let nothing = Ranges::default();
+        for only_long in [false, true] {
+            let wanted = if only_long { 1 } else { retry.count };
+            let skipped =
+                |slot: Slot| (!only_long).then(|| self.too_long.get(&slot)).flatten().unwrap_or(&nothing);
+            retry.sample = choose(store, retry.from, wanted, skipped);
+            if !retry.sample.is_empty() {
+                break;
+            }
+        }
+        if let Some(&(slot, _, high)) = retry.sample.last() {
+            retry.from = (slot, high + 1);
+        }
+        for &(slot, low, high) in &retry.sample {
+            store.forget_refused(slot, low, high);
+        }
+        retry.sample.clone()
+    }
+}
+
+/// The first `wanted` numbers that are refused and not among the skipped, from `from` on, around the whole circle.
+fn choose<'a>(
+    store: &Store,
+    from: Dot,
+    wanted: u64,
+    skipped: impl Fn(Slot) -> &'a Ranges,
+) -> Vec<(Slot, u64, u64)> {
+    let mut chosen = Vec::new();
+    let mut left = wanted;
+    let refused = || store.attachments().filter(|(_, held)| held.has_refused());
+    let after = refused()
+        .filter(|&(slot, _)| slot >= from.0)
+        .map(|(slot, held)| (slot, held, if slot == from.0 { from.1.max(1) } else { 1 }, u64::MAX));
+    let before = refused().filter(|&(slot, _)| slot <= from.0).map(|(slot, held)| {
+        (slot, held, 1, if slot == from.0 { from.1.saturating_sub(1) } else { u64::MAX })
+    });
+    for (slot, held, mut next, last) in after.chain(before) {
+        let mut known = held.context().clone();
+        known.union(skipped(slot));
+        while left > 0
+            && chosen.len() < MAX_SAMPLE_RANGES
+            && let Some((low, high)) = held.accounted().first_beyond(&known, next)
+            && low <= last
+        {
+            let high = high.min(last).min(low.saturating_add(left - 1));
+            chosen.push((slot, low, high));
+            left -= high - low + 1;
+            next = high + 1;
+        }
+    }
+    chosen
+}
+
+impl Network {
+    /// A peer's write is not taken in, for a reason that may pass.
+    pub(super) fn refuse(&mut self, refused: &Refused<'_>, common: &mut Common, now: Instant) {
+        common.counters.refuse(refused.why);
+        self.refusals.note(refused, &mut self.store, common.config.limits.ranges, now);
+        let refusals = &mut self.refusals;
+        if refusals.logged_at.is_some_and(|at| now < at + REFUSED_LOG_PAUSE) {
+            refusals.unlogged += 1;
+            return;
+        }
+        refusals.logged_at = Some(now);
+        let owner = self.store.attachment(refused.dot.0).map(|held| held.tag.owner.name.as_str());
+        tracing::warn!(
+            network = &*self.name,
+            owner,
+            table = refused.table.chars().take(LOGGED_KEY).collect::<String>(),
+            key = refused.key.chars().take(LOGGED_KEY).collect::<String>(),
+            reason = ?refused.why,
+            others = std::mem::take(&mut refusals.unlogged),
+            "a write of a peer is refused here, and what it replaced stays"
+        );
+    }
+
+    /// How many writes of others are refused here.
+    pub(crate) fn refused(&self) -> usize {
+        let attachments = self.store.attachments().filter(|(_, held)| held.has_refused());
+        let numbers = attachments.map(|(_, held)| held.accounted().count_beyond(held.context()));
+        usize::try_from(numbers.fold(0, u64::saturating_add)).unwrap_or(usize::MAX)
+    }
+
+    /// Has a little of what was refused sent once more: there may be capacity again, or the clocks may be right.
+    pub(super) fn retry_refused(&mut self, common: &mut Common, now: Instant) {
+        if self.refusals.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let sample = self.refusals.next_sample(&mut self.store, now);
+        let Some(peer) = (!sample.is_empty()).then(|| self.sample_members(1, common).pop()).flatten() else {
+            return;
+        };
+        for (slot, _, high) in sample {
+            self.note_missing(slot, high, &peer, now, now);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a store counts as it changes, counted anew.
+
+use super::super::ranges::mix;
+use super::super::view::Body;
+use super::Store;
+
+impl Store {
+    /// Whether a recount finds what was counted as the store changed: records, bytes, digests, and the times of tombstones. Says
+    /// what differs. O(entries).
+    pub(crate) fn recount(&self) -> Result<(), String> {
+        let (mut records, mut bytes, mut tombstones) = (0, 0, 0);
+        for table in self.view.tables() {
+            for record in &table.records {
+                let what = || format!("{}/{}", table.name, record.key());
+                let Some(held) = self.attachments.get(&record.tag.slot) else {
+                    return Err(format!("{} is of an attachment that has ended", what()));
+                };
+                if !held.context.contains(record.number) {
+                    return Err(format!("{}: its number {} was never seen", what(), record.number));
+                }
+                let index = match &record.body {
+                    Body::Live(_) => &held.live,
+                    Body::Tombstone { expires } => {
+                        tombstones += 1;
+                        if !self.expiries.contains(&(**expires, record.tag.slot, record.number)) {
+                            return Err(format!("{}: its time is not remembered", what()));
+                        }
+                        &held.buried
+                    }
+                };
+                if index.get(record.number).is_none_or(|(_, key)| key != record.key()) {
+                    return Err(format!("{}: its number {} leads elsewhere", what(), record.number));
+                }
+                records += 1;
+                bytes += record.weight(record.key());
+            }
+        }
+        let mut numbers = 0;
+        for held in self.attachments.values() {
+            numbers += held.live.len() + held.buried.len();
+            let digest = held.live.iter().fold(0, |digest, (number, _)| digest ^ mix(number));
+            if digest != held.live_digest {
+                return Err(format!("the live digest of {} is another", held.tag.owner.name));
+            }
+        }
+        let counted = [
+            ("records", self.records, records),
+            ("bytes", self.bytes, bytes),
+            ("numbers", numbers, records),
+            ("times of tombstones", self.expiries.len(), tombstones),
+        ];
+        match counted.into_iter().find(|(_, counted, found)| counted != found) {
+            Some((what, counted, found)) => Err(format!("{what}: {counted} are counted, {found} are there")),
+            None => Ok(()),
+        }
+    }
+
+    /// In debug builds, now and then and while it is quick: a recount. What a limit is measured against must not drift.
+    pub(super) fn debug_recount(&self) {
+        const SMALL: usize = 64;
+        if cfg!(debug_assertions) && self.records <= SMALL {
+            debug_assert_eq!(self.recount(), Ok(()));
+        }
+    }
+}

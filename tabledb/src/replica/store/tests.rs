@@ -1,0 +1,134 @@
+//! A store under random operations: what it counts is what is there, and what it keeps is bounded by what it holds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use wire::{NodeId, NodeName};
+
+use super::super::view::{Body, Slot};
+use super::super::watchers::Watchers;
+use super::{Dot, Store, Visibility, Write};
+
+fn life(at: usize, generation: u64) -> NodeId {
+    NodeId::new(NodeName::new(&format!("n{at}")).unwrap(), generation)
+}
+
+#[expect(clippy::disallowed_methods, reason = "only a starting point")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn put(size: usize) -> Body {
+    Body::Live(vec![7; size].into())
+}
+
+/// A store with writers, each with the greatest number it has used.
+struct World {
+    store: Store,
+    watchers: Watchers,
+    writers: Vec<(Slot, u64)>,
+    time: u64,
+    now: Instant,
+}
+
+impl World {
+    fn new(writers: usize) -> Self {
+        let mut store = Store::new(Arc::from("net"), NodeName::new("n0").unwrap());
+        let writers = (0..writers).map(|at| (store.attach(life(at, 1), 1, Visibility::Shown), 0)).collect();
+        Self { store, watchers: Watchers::default(), writers, time: 0, now: start() }
+    }
+
+    /// The next write of `at`; `late` is how much older than the newest it is.
+    fn write(&mut self, at: usize, (table, key): (&str, &str), body: Body, late: u64, replaced: &[Dot]) {
+        self.time += 2;
+        let (slot, number) = &mut self.writers[at];
+        *number += 1;
+        let dot = (*slot, *number);
+        let table = self.store.view().table_or_new(table);
+        let time = self.time.saturating_sub(late);
+        let write = Write { dot, time, table: &table, key, body, replaced };
+        self.store.apply(write, &mut self.watchers);
+    }
+
+    fn present(&self, table: &str, key: &str) -> Option<Dot> {
+        let table = self.store.view().table(table)?;
+        let record = table.records.get(key)?;
+        Some((record.tag.slot, record.number))
+    }
+
+    fn tombstone(&self, seconds: u64) -> Body {
+        Body::Tombstone { expires: Box::new(self.now + Duration::from_secs(seconds)) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_counted_is_what_is_there(
+        steps in proptest::collection::vec((0usize..8, 0usize..3, 0usize..5, 0usize..40, 0u64..9), 1..120)
+    ) {
+        let mut world = World::new(3);
+        for (what, at, key, size, any) in steps {
+            let (table, key) = (["t", "u"][key % 2], ["a", "bb", "ccc", "dddd", ""][key]);
+            let replaced: Vec<Dot> = world.present(table, key).into_iter().collect();
+            match what {
+                // One who knew what it wrote over, late or not, and one who did not.
+                0 => world.write(at, (table, key), put(size), any, &replaced),
+                1 => world.write(at, (table, key), put(size), any, &[]),
+                2 => {
+                    let tombstone = world.tombstone(any);
+                    world.write(at, (table, key), tombstone, any / 2, &replaced);
+                }
+                // What it replaced lies under another key here.
+                3 => {
+                    let elsewhere: Vec<Dot> = world.present("t", "a").into_iter().collect();
+                    world.write(at, (table, key), put(size), 0, &elsewhere);
+                }
+                4 => {
+                    let (slot, highest) = world.writers[at];
+                    let low = highest.saturating_sub(any).max(1);
+                    world.store.note_dead(slot, low, low + any / 2);
+                    world.store.bury(slot, low, &mut world.watchers);
+                    world.writers[at].1 = highest.max(low + any / 2);
+                }
+                5 => {
+                    world.now += Duration::from_secs(any);
+                    world.store.reap(world.now);
+                    world.store.sweep_empty_tables();
+                }
+                6 if any < 3 => {
+                    let slot = world.writers[at].0;
+                    world.store.end(slot, &mut world.watchers);
+                    let slot = world.store.attach(life(at, 1), any, Visibility::Shown);
+                    world.writers[at] = (slot, 0);
+                }
+                _ => {
+                    let visibility = [Visibility::Shown, Visibility::OwnerFailed][size % 2];
+                    world.store.set_visibility(world.writers[at].0, visibility, &mut world.watchers);
+                }
+            }
+            prop_assert_eq!(world.store.recount(), Ok(()));
+        }
+        world.store.clear(&mut world.watchers);
+        prop_assert_eq!((world.store.bytes(), world.store.recount()), (0, Ok(())));
+    }
+}
+
+#[test]
+fn superseded_tombstones_are_not_remembered() {
+    // A key that is created and deleted for ever, by one and by two in turn; the reap time has not passed once.
+    let mut world = World::new(2);
+    for round in 0..10_000 {
+        let at = round % 2;
+        let before: Vec<Dot> = world.present("t", "k").into_iter().collect();
+        world.write(at, ("t", "k"), put(1), 0, &before);
+        let replaced: Vec<Dot> = world.present("t", "k").into_iter().collect();
+        let tombstone = world.tombstone(1800);
+        world.write(1 - at, ("t", "k"), tombstone, 0, &replaced);
+        assert!(world.store.expiries.len() <= 1, "{} times for one tombstone", world.store.expiries.len());
+    }
+    // Nor those of an owner that is gone.
+    world.store.end(world.writers[0].0, &mut world.watchers);
+    world.store.end(world.writers[1].0, &mut world.watchers);
+    assert_eq!(world.store.expiries.len(), 0);
+}
