@@ -450,3 +450,37 @@ fn who_has_sent_everything_waits_longer_for_a_word() {
         assert_eq!(after(31), FramePoll::Finish, "but not for ever");
     }
 }
+
+#[test]
+fn nothing_is_remembered_of_a_peer_that_goes_in_the_middle_of_an_exchange() {
+    let mut cluster = under(Limits::default());
+    let (life, now) = (cluster.replicas[1].node().clone(), cluster.now);
+    let replica = &mut cluster.replicas[0];
+    replica.lists_comparing = Some((name(1), 1, 2));
+    replica.want_lists(&name(1));
+    replica.handle_owner_failed(&life, now);
+    replica.handle_owner_alive(&life, now);
+    let network = replica.networks[0].as_mut().unwrap();
+    for later in [0, 2] {
+        network.note_fingerprint(&name(1), 7, &mut replica.common, now + Duration::from_secs(later));
+    }
+    let mut opened = Vec::new();
+    while let Some(transmit) = replica.poll_transmit(now) {
+        if let super::Transmit::OpenStream { stream, .. } = transmit {
+            let FramePoll::Frame(frame) = replica.poll_frame(stream, now) else { panic!("it opens") };
+            let Ok(Frame::Open(open)) = codec::decode(&frame) else { panic!("with what it is for") };
+            opened.push((stream, open.kind));
+        }
+    }
+    replica.handle_owner_gone(&life, now);
+    for (stream, kind) in opened {
+        let answer = match kind {
+            SessionKind::Lists => Frame::WantLists(Vec::new()),
+            _ => Frame::Equal { clock: 0 },
+        };
+        let _ = send(&mut cluster, stream, &answer);
+    }
+    let replica = &cluster.replicas[0];
+    assert!(replica.lists_compared.is_empty(), "{:?}", replica.lists_compared);
+    assert_eq!(replica.networks[0].as_ref().unwrap().compared_count(), 0);
+}

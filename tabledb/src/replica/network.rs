@@ -420,7 +420,9 @@ impl Network {
         common.counters.syncs_completed += 1;
         self.refusals.compared(common.config.anti_entropy_interval, now);
         // Only now: one that was cut short is to be tried again with the next probe.
-        if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer) {
+        if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer)
+            && common.owners.knows(peer)
+        {
             self.compared.insert(peer.clone(), Compared { at: now, ..compared });
         }
         for &slot in shown {
@@ -493,6 +495,11 @@ impl Network {
                 self.news.relay_by_stream(slot, at);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn compared_count(&self) -> usize {
+        self.compared.len()
     }
 
     fn forget_arrived(&mut self) {

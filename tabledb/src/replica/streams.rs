@@ -153,6 +153,7 @@ impl Replica {
             // Only now: an exchange that was cut short is to be tried again with the next probe.
             if let Some((peer, mine, theirs)) =
                 self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
+                && self.common.owners.knows(&peer)
             {
                 self.lists_compared.insert(peer, (mine, theirs, now));
             }

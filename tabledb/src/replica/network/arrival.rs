@@ -183,7 +183,7 @@ impl Network {
         if torn {
             return self.refuse(&refused(Refusal::Torn), common, now);
         }
-        let bytes = news_bytes(table_name, event.key, &body);
+        let bytes = news_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
         if self.store.apply(write, &mut common.watchers) {
