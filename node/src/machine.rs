@@ -516,10 +516,11 @@ mod tests {
             machine.handle_datagram(&NodeName::new("b").unwrap(), address, &bytes, now).unwrap();
             machine.membership().me().record.id.generation
         };
-        assert_eq!(forge(now), 2);
+        let second = forge(now);
+        assert!(second > 1);
         for millisecond in 0..1000 {
-            assert_eq!(forge(now + Duration::from_millis(millisecond)), 2);
+            assert_eq!(forge(now + Duration::from_millis(millisecond)), second);
         }
-        assert_eq!(forge(now + RENEW_INTERVAL), 3);
+        assert!(forge(now + RENEW_INTERVAL) > second);
     }
 }

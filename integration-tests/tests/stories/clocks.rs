@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration_tests::cluster::SECOND;
+use integration_tests::cluster::{Cluster, SECOND, Settings};
 
 use crate::{K, K1, NET, cluster};
 
@@ -77,4 +77,57 @@ fn a_clock_that_is_put_right_by_hours_is_followed_at_once() {
     cluster.await_shown(&[a, c], K, "of b", 2 * SECOND);
     cluster.await_members(&[a, b, c], 60 * SECOND);
     cluster.assert_promises();
+}
+
+#[test]
+fn two_processes_that_start_with_a_clock_set_back_among_different_peers_take_different_lives() {
+    let (mut cluster, [a, b, c]) = cluster(1105, ["a", "b", "c"]);
+    cluster.crash(a);
+    cluster.set_clock_offset(a, -HOURS);
+    for (here, there, value) in [(b, c, "first"), (c, b, "second")] {
+        // Those whom it reaches know of no more than its first life.
+        cluster.heal();
+        cluster.partition(&[&[a, here], &[there]]);
+        cluster.restart(a, &[here]);
+        cluster.join_network([a], NET);
+        cluster.await_members(&[a, here], 60 * SECOND);
+        cluster.create(a, K, value);
+        cluster.await_shown(&[here], K, value, 5 * SECOND);
+        if value == "first" {
+            cluster.crash(a);
+        }
+    }
+    cluster.heal();
+    cluster.await_members(&[a, b, c], 60 * SECOND);
+    cluster.await_shown(&[a, b, c], K, "second", 10 * SECOND);
+    cluster.await_agreement(NET, 10 * SECOND);
+    cluster.assert_promises();
+}
+
+#[test]
+fn one_life_that_two_processes_bore_is_noticed_though_both_wrote_as_much() {
+    // The machine was set back to an earlier time, and the same life goes on from there. The ledger knows one write a dot: it is
+    // not asked.
+    let settings = Settings { watched: false, inspection: None, ..Settings::seeded(1106) };
+    let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
+    cluster.crash(a);
+    let generation = cluster.wall(a);
+    for (here, there, value) in [(b, c, "first"), (c, b, "second")] {
+        cluster.heal();
+        cluster.partition(&[&[a, here], &[there]]);
+        cluster.begin_life_as(a, generation, &[here]);
+        cluster.join_network([a], NET);
+        cluster.await_members(&[a, here], 60 * SECOND);
+        cluster.create(a, K, value);
+        cluster.await_shown(&[here], K, value, 5 * SECOND);
+        if value == "first" {
+            cluster.crash(a);
+        }
+    }
+    assert_eq!(cluster.id(a).generation, generation, "nobody has noticed yet");
+    cluster.heal();
+    cluster.await_members(&[a, b, c], 60 * SECOND);
+    cluster.await_shown(&[a, b, c], K, "second", 10 * SECOND);
+    cluster.await_agreement(NET, 10 * SECOND);
+    assert!(cluster.id(a).generation > generation);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use rand::RngExt;
 use wire::NodeId;
 use wire::codec;
 
@@ -12,6 +13,10 @@ use crate::message::{Message, NameInUse};
 
 use super::Membership;
 use super::claims::{Origin, Verdict};
+
+/// A later life is later by 1 to this many, in microseconds: a second. The next start of the process, whose generation is the wall
+/// time, is then later still.
+const LATER_SPREAD: u64 = 1 << 20;
 
 impl Membership {
     /// Somebody says that this node stands so.
@@ -107,15 +112,17 @@ impl Membership {
         self.announce();
     }
 
-    /// Takes a life later than this generation and the present one, and tells everybody.
+    /// Takes a life later than this generation and the present one, and tells everybody. By how much later is left to chance:
+    /// another process of this name, one that went before it or one that a virtual machine was set back to, may know the same
+    /// generation and take a later one too.
     pub(super) fn take_later_life(&mut self, generation: u64, now: Instant) {
         let generation = generation.max(self.me.record.id.generation);
-        if generation >= MAX_GENERATION {
+        if generation >= MAX_GENERATION - LATER_SPREAD {
             self.statistics.invalid += 1;
             return;
         }
         let before = self.me.record.id.clone();
-        self.me.record.id.generation = generation + 1;
+        self.me.record.id.generation = generation + self.rng.random_range(1..=LATER_SPREAD);
         self.me.incarnation = 0;
         self.me.since = now;
         self.changed_at = now;

@@ -216,7 +216,7 @@ fn joining_again_after_leaving_takes_a_later_life() {
     network.run(SECOND);
     network.join(2, &[0]);
     network.until("it is back", SECOND, |network| network.all_know_all());
-    assert_eq!(network.machine(2).me().record.id.generation, 2);
+    assert!(network.machine(2).me().record.id.generation > 1);
     assert_eq!(network.count(|event| matches!(event, Event::GenerationRaised(_))), 1);
 }
 
@@ -256,7 +256,7 @@ fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
         network.restart(3, 7);
         network.join(3, &[0]);
         network.until("it is a member", SECOND * 5, |network| network.all_know_all());
-        assert_eq!(network.machine(3).me().record.id.generation, 1001);
+        assert!(network.machine(3).me().record.id.generation > 1000);
         let raised = network.count(|event| matches!(event, Event::GenerationRaised(_)));
         assert_eq!(raised, 1, "it was told once");
     }

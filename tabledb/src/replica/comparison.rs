@@ -168,12 +168,23 @@ impl Session {
                 SpanState::Exact { span, live, .. } => {
                     let Some(slot) = self.place(*span) else { continue };
                     let Some(held) = network.store.attachment(slot) else { continue };
-                    let dead_here =
-                        |number: &u64| held.context().contains(*number) && !held.live().contains(*number);
-                    if is_backed(network, slot) && live.iter().any(dead_here) {
-                        // Only the numbers in question, so that a span full of live entries does not travel.
-                        let seen = live.iter().filter(|number| dead_here(number)).map(|&n| (n, n)).collect();
-                        told.push(SpanState::Exact { span: *span, seen, live: Vec::new() });
+                    let backed = is_backed(network, slot);
+                    // An owner has to hear of what is held in its name that it did not write.
+                    let of_peer = held.tag.owner.name == self.peer;
+                    // Only the numbers in question, so that a span full of live entries does not travel.
+                    let (mut seen, mut conflicting) = (Vec::new(), Vec::new());
+                    for &(number, theirs) in live {
+                        match held.live().digest(number) {
+                            None if backed && held.context().contains(number) => seen.push((number, number)),
+                            Some(mine) if mine != theirs && of_peer => {
+                                seen.push((number, number));
+                                conflicting.push((number, mine));
+                            }
+                            _ => {}
+                        }
+                    }
+                    if !seen.is_empty() {
+                        told.push(SpanState::Exact { span: *span, seen, live: conflicting });
                     }
                 }
             }
@@ -192,6 +203,9 @@ impl Session {
 
     /// Drops what the peer has seen and does not hold live: it is dead, our own entries included. An owner that ignored
     /// the news of its own entries' death would disagree for ever.
+    ///
+    /// What both hold live under one number and not the same was written by two processes that took the same instance number.
+    /// If it is our own, we are the later of them, and take a number that is ours alone.
     pub(super) fn apply_exact(
         &mut self,
         states: &[SpanState],
@@ -207,7 +221,17 @@ impl Session {
             if span.low == 0 || span.high < span.low {
                 return Err(SessionError::Ranges);
             }
-            let live: BTreeSet<u64> = live.iter().copied().collect();
+            let differs = |&&(number, theirs): &&(u64, u32)| {
+                held.live().digest(number).is_some_and(|mine| mine != theirs)
+            };
+            let conflicting = live.iter().filter(differs).count() as u64;
+            if conflicting > 0 {
+                common.counters.conflicting += conflicting;
+                if slot == network.own() {
+                    common.report_taken_generation();
+                }
+            }
+            let live: BTreeSet<u64> = live.iter().map(|&(number, _)| number).collect();
             let dead: Vec<u64> = held
                 .live()
                 .range(span.low, span.high)
@@ -278,8 +302,7 @@ fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {
 /// Read in one step: seen and live of different instants would make the living dead.
 fn exact(store: &Store, slot: Slot, span: Span) -> Option<SpanState> {
     let held = store.attachment(slot)?;
-    let live: Vec<u64> =
-        held.live().range(span.low, span.high).map(|(number, _)| number).take(EXACT_LIVE + 1).collect();
+    let live: Vec<(u64, u32)> = held.live().digests(span.low, span.high).take(EXACT_LIVE + 1).collect();
     if live.len() > EXACT_LIVE {
         return None;
     }

@@ -68,6 +68,8 @@ counters! {
     buried,
     /// Times a live entry stayed although a peer knew it to be superseded, because what supersedes it may be refused here.
     burials_withheld,
+    /// Live entries that a peer holds differently under the same number: two processes took the same instance number.
+    conflicting,
     /// Tombstones whose time came.
     reaped,
     /// Attachments taken up from news, before the owner's list.

@@ -179,8 +179,9 @@ pub(crate) struct Span {
 pub(crate) enum SpanState {
     /// The digests of equal parts of the span.
     Parts(Vec<(Span, u64)>),
-    /// What is seen and what is live, read in one step: what is seen and not live is dead.
-    Exact { span: Span, seen: Vec<(u64, u64)>, live: Vec<u64> },
+    /// What is seen and what is live, read in one step: what is seen and not live is dead. With each live number the digest of its
+    /// record.
+    Exact { span: Span, seen: Vec<(u64, u64)>, live: Vec<(u64, u32)> },
 }
 
 /// One frame of a stream.

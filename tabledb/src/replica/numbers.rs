@@ -5,16 +5,25 @@ use std::ops::Bound;
 
 use super::store::Place;
 
+/// What a number's record is known by.
+#[derive(Debug)]
+struct Numbered {
+    offset: u8,
+    /// In the room that alignment leaves: it costs no memory.
+    digest: u32,
+    place: Place,
+}
+
 /// So many numbers share a chunk.
 const SPAN: u64 = 64;
 
-/// A map from numbers to places, for numbers that mostly arrive in ascending order.
+/// A map from numbers to places, and to digests of the records there, for numbers that mostly arrive in ascending order.
 ///
 /// A tree of small sorted arrays: a plain B-tree is left half empty by ascending insertion, which would cost twice the
 /// memory for each entry. Everything is O(log n); appending touches the last array only.
 #[derive(Debug, Default)]
 pub(crate) struct NumberIndex {
-    chunks: BTreeMap<u64, Vec<(u8, Place)>>,
+    chunks: BTreeMap<u64, Vec<Numbered>>,
     count: usize,
 }
 
@@ -35,8 +44,16 @@ impl NumberIndex {
     pub(crate) fn get(&self, number: u64) -> Option<&Place> {
         let (chunk, offset) = split(number);
         let chunk = self.chunks.get(&chunk)?;
-        let at = chunk.binary_search_by_key(&offset, |&(offset, _)| offset).ok()?;
-        Some(&chunk[at].1)
+        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
+        Some(&chunk[at].place)
+    }
+
+    /// The digest of a number's record.
+    pub(crate) fn digest(&self, number: u64) -> Option<u32> {
+        let (chunk, offset) = split(number);
+        let chunk = self.chunks.get(&chunk)?;
+        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
+        Some(chunk[at].digest)
     }
 
     pub(crate) fn contains(&self, number: u64) -> bool {
@@ -44,28 +61,30 @@ impl NumberIndex {
     }
 
     /// Puts a number in, in place of what was there.
-    pub(crate) fn insert(&mut self, number: u64, place: Place) {
+    pub(crate) fn insert(&mut self, number: u64, digest: u32, place: Place) {
         let (chunk, offset) = split(number);
         let chunk = self.chunks.entry(chunk).or_default();
-        if chunk.last().is_none_or(|&(last, _)| last < offset) {
-            chunk.push((offset, place));
+        let new = Numbered { offset, digest, place };
+        if chunk.last().is_none_or(|last| last.offset < offset) {
+            chunk.push(new);
         } else {
-            match chunk.binary_search_by_key(&offset, |&(offset, _)| offset) {
+            match chunk.binary_search_by_key(&offset, |numbered| numbered.offset) {
                 Ok(at) => {
-                    chunk[at].1 = place;
+                    chunk[at] = new;
                     return;
                 }
-                Err(at) => chunk.insert(at, (offset, place)),
+                Err(at) => chunk.insert(at, new),
             }
         }
         self.count += 1;
     }
 
-    pub(crate) fn remove(&mut self, number: u64) -> Option<Place> {
+    /// Takes a number out; returns the digest of its record and where that lies.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<(u32, Place)> {
         let (key, offset) = split(number);
         let chunk = self.chunks.get_mut(&key)?;
-        let at = chunk.binary_search_by_key(&offset, |&(offset, _)| offset).ok()?;
-        let (_, place) = chunk.remove(at);
+        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
+        let Numbered { digest, place, .. } = chunk.remove(at);
         self.count -= 1;
         if chunk.is_empty() {
             self.chunks.remove(&key);
@@ -73,17 +92,26 @@ impl NumberIndex {
             // What many updates leave behind must not keep the room of what was there.
             chunk.shrink_to(chunk.len() * 2);
         }
-        Some(place)
+        Some((digest, place))
     }
 
     /// The numbers within `low..=high`, ascending, with their places.
     pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Place)> {
+        self.within(low, high).map(|(number, numbered)| (number, &numbered.place))
+    }
+
+    /// The numbers within `low..=high`, ascending, with the digests of their records.
+    pub(crate) fn digests(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, u32)> {
+        self.within(low, high).map(|(number, numbered)| (number, numbered.digest))
+    }
+
+    fn within(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Numbered)> {
         // An empty range is no range to a BTreeMap.
         let chunks = (Bound::Included(low.min(high) / SPAN), Bound::Included(high / SPAN));
         self.chunks
             .range(chunks)
-            .flat_map(|(&chunk, places)| {
-                places.iter().map(move |(offset, place)| (chunk * SPAN + u64::from(*offset), place))
+            .flat_map(|(&chunk, numbers)| {
+                numbers.iter().map(move |numbered| (chunk * SPAN + u64::from(numbered.offset), numbered))
             })
             .filter(move |&(number, _)| low <= number && number <= high)
     }
@@ -95,7 +123,7 @@ impl NumberIndex {
 
     /// All places, in the order of their numbers.
     pub(crate) fn into_places(self) -> impl Iterator<Item = Place> {
-        self.chunks.into_values().flatten().map(|(_, place)| place)
+        self.chunks.into_values().flatten().map(|numbered| numbered.place)
     }
 }
 
@@ -121,10 +149,10 @@ mod tests {
             for (put, number) in operations {
                 if put {
                     let key: Arc<str> = format!("{number}-{}", model.len()).into();
-                    index.insert(number, (table.clone(), key.clone()));
+                    index.insert(number, number as u32 * 3, (table.clone(), key.clone()));
                     model.insert(number, key);
                 } else {
-                    prop_assert_eq!(index.remove(number).map(|(_, key)| key), model.remove(&number));
+                    prop_assert_eq!(index.remove(number).map(|(_, (_, key))| key), model.remove(&number));
                 }
                 prop_assert_eq!(index.len(), model.len());
                 prop_assert_eq!(index.is_empty(), model.is_empty());
@@ -136,6 +164,7 @@ mod tests {
             prop_assert_eq!(keys(index.iter().collect()), expected(0, 1000).collect::<Vec<_>>());
             prop_assert_eq!(keys(index.range(low, high).collect()), expected(low, high).collect::<Vec<_>>());
             for number in 0..500 {
+                prop_assert_eq!(index.digest(number), model.contains_key(&number).then_some(number as u32 * 3));
                 prop_assert_eq!(index.contains(number), model.contains_key(&number));
             }
             let places: Vec<_> = index.into_places().map(|(_, key)| key).collect();

@@ -197,8 +197,47 @@ pub(crate) fn digest_bytes(bytes: &[u8]) -> u64 {
     }))
 }
 
+/// A digest of what a live record says, the same on every machine: eight bytes at a time, as each write pays for it once.
+pub(crate) fn record_digest(time: u64, table: &str, key: &str, value: &[u8]) -> u32 {
+    // A product of 128 bits, folded (the step of wyhash, Wang 2019).
+    fn fold(digest: u64, word: u64) -> u64 {
+        let product = u128::from(digest ^ word) * 0x9e37_79b9_7f4a_7c15_u128;
+        (product >> 64) as u64 ^ product as u64 ^ word.rotate_left(29)
+    }
+    let mut digest = mix(time);
+    for part in [table.as_bytes(), key.as_bytes(), value] {
+        digest = fold(digest, part.len() as u64);
+        let mut words = part.chunks_exact(8);
+        for word in &mut words {
+            digest = fold(digest, u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        }
+        let mut rest = [0; 8];
+        rest[..words.remainder().len()].copy_from_slice(words.remainder());
+        digest = fold(digest, u64::from_le_bytes(rest));
+    }
+    (mix(digest) >> 32) as u32
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_digest_of_a_record_depends_on_all_it_says() {
+        let all = [
+            record_digest(1, "table", "key", b"value"),
+            record_digest(2, "table", "key", b"value"),
+            record_digest(1, "tablek", "ey", b"value"),
+            record_digest(1, "tabl", "ekey", b"value"),
+            record_digest(1, "table", "keyv", b"alue"),
+            record_digest(1, "table", "key", b"value\0"),
+            record_digest(1, "table", "key", b""),
+            record_digest(1, "table", "key", &[0; 8]),
+            record_digest(1, "table", "key", &[0; 16]),
+            record_digest(1, "table", "key", b"a value of more than eight bytes"),
+            record_digest(1, "table", "key", b"A value of more than eight bytes"),
+        ];
+        assert_eq!(BTreeSet::from(all).len(), all.len());
+    }
+
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;

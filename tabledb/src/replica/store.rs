@@ -15,7 +15,7 @@ use wire::{NodeId, NodeName};
 
 use super::fingerprint::Fingerprint;
 use super::numbers::NumberIndex;
-use super::ranges::{Ranges, digest_bytes, mix};
+use super::ranges::{Ranges, digest_bytes, mix, record_digest};
 use super::view::{Body, Record, Slot, Table, Tag, View};
 use super::watchers::Watchers;
 use crate::{Change, ChangeKind, Entry, Limits, Value};
@@ -97,9 +97,9 @@ impl Attachment {
 
     /// The digest and count of the live numbers within `low..=high`.
     pub(crate) fn live_within(&self, low: u64, high: u64) -> (u64, usize) {
-        self.live
-            .range(low, high)
-            .fold((0, 0), |(digest, count), (number, _)| (digest ^ mix(number), count + 1))
+        self.live.digests(low, high).fold((0, 0), |(digest, count), (number, record)| {
+            (digest ^ live_digest(number, record), count + 1)
+        })
     }
 
     /// What of it goes into the fingerprint: whose it is, what has been seen of it, and what of that is live.
@@ -113,6 +113,13 @@ impl Attachment {
             ^ mix(owner.generation)
             ^ mix(self.tag.epoch).rotate_left(17))
     }
+}
+
+/// What a live number adds to the digest of those that are live: which number it is, and what its record says. Two processes
+/// that took the same instance number give the same numbers to different writes; were the numbers alone compared, members
+/// would hold different records for ever and take themselves for equal.
+fn live_digest(number: u64, record: u32) -> u64 {
+    mix(number ^ u64::from(record) << 32)
 }
 
 /// A write on its way into the store.
@@ -406,7 +413,7 @@ impl Store {
         {
             self.expiries.pop_first();
             let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
-            let Some((table, key)) = attachment.buried.remove(number) else { continue };
+            let Some((_, (table, key))) = attachment.buried.remove(number) else { continue };
             if let Some((_, record)) = table.records.remove(&key) {
                 self.bytes -= record.weight(&key);
             }
@@ -468,8 +475,8 @@ impl Store {
 
     fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return };
-        let Some((table, key)) = attachment.live.remove(number) else { return };
-        attachment.live_digest ^= mix(number);
+        let Some((digest, (table, key))) = attachment.live.remove(number) else { return };
+        attachment.live_digest ^= live_digest(number, digest);
         if let Some((_, record)) = table.records.remove(&key) {
             self.records -= 1;
             self.bytes -= record.weight(&key);
@@ -484,8 +491,9 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
         match &record.body {
             Body::Live(_) => {
-                attachment.live.remove(record.number);
-                attachment.live_digest ^= mix(record.number);
+                if let Some((digest, _)) = attachment.live.remove(record.number) {
+                    attachment.live_digest ^= live_digest(record.number, digest);
+                }
                 self.fingerprint.disturb(record.tag.slot, attachment);
             }
             Body::Tombstone { expires } => {
@@ -499,12 +507,13 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
         let place = (table.clone(), key.clone());
         match &record.body {
-            Body::Live(_) => {
-                attachment.live.insert(record.number, place);
-                attachment.live_digest ^= mix(record.number);
+            Body::Live(value) => {
+                let digest = record_digest(record.time, &table.name, key, value);
+                attachment.live.insert(record.number, digest, place);
+                attachment.live_digest ^= live_digest(record.number, digest);
             }
             Body::Tombstone { expires } => {
-                attachment.buried.insert(record.number, place);
+                attachment.buried.insert(record.number, 0, place);
                 self.expiries.insert((**expires, record.tag.slot, record.number));
             }
         }

@@ -1,8 +1,8 @@
 //! What a store counts as it changes, counted anew.
 
-use super::super::ranges::mix;
+use super::super::ranges::record_digest;
 use super::super::view::Body;
-use super::Store;
+use super::{Place, Store, live_digest};
 
 impl Store {
     /// Whether a recount finds what was counted as the store changed: records, bytes, digests, and the times of tombstones. Says
@@ -38,7 +38,7 @@ impl Store {
         let mut numbers = 0;
         for held in self.attachments.values() {
             numbers += held.live.len() + held.buried.len();
-            let digest = held.live.iter().fold(0, |digest, (number, _)| digest ^ mix(number));
+            let digest = held.live.iter().fold(0, |digest, (number, place)| digest ^ of_live(number, place));
             if digest != held.live_digest {
                 return Err(format!("the live digest of {} is another", held.tag.owner.name));
             }
@@ -62,4 +62,13 @@ impl Store {
             debug_assert_eq!(self.recount(), Ok(()));
         }
     }
+}
+
+/// What the record of a live number adds to the digest, read from the record itself.
+fn of_live(number: u64, (table, key): &Place) -> u64 {
+    let record = table.records.get(key);
+    record.map_or(0, |record| match &record.body {
+        Body::Live(value) => live_digest(number, record_digest(record.time, &table.name, key, value)),
+        Body::Tombstone { .. } => 0,
+    })
 }

@@ -212,6 +212,56 @@ fn a_generation_used_twice_is_noticed() {
     cluster.assert_agreement();
 }
 
+/// Two processes took the same instance number, and each was heard by one member alone: the members hold different records
+/// under the same number. That is found, although both have seen and hold the same numbers, and the owner begins again.
+#[test]
+fn two_processes_that_took_the_same_instance_number_are_found() {
+    for delete in [false, true] {
+        let mut cluster = Cluster::joined(3);
+        cluster.part(0, 2);
+        cluster.part(1, 2);
+        cluster.create(0, "k", "first");
+        cluster.create(0, "same", "first");
+        cluster.settle();
+        assert_eq!(cluster.get(1, "k").as_deref(), Some("first"));
+        cluster.heal();
+        cluster.part(0, 1);
+        cluster.part(1, 2);
+        let config = Config::new(NodeId::new(name(0), 1));
+        let origin = Origin { now: cluster.now, wall_clock: Duration::from_secs(1_000_000), seed: 9 };
+        cluster.replicas[0] = Replica::new(config, origin).unwrap();
+        cluster.alive(0, 1);
+        cluster.alive(0, 2);
+        cluster.join(0);
+        cluster.create(0, "k", "second");
+        cluster.create(0, "other", "second");
+        if delete {
+            // It is gone with the owner, and would be kept by who heard of the first process.
+            cluster.delete(0, "other");
+        }
+        cluster.settle();
+        assert_eq!(cluster.get(2, "k").as_deref(), Some("second"));
+        let digest = |at: usize| cluster.replicas[at].statistics(NET).unwrap().digest;
+        assert_ne!(digest(1), digest(2));
+        cluster.heal();
+        cluster.probe_for(Duration::from_secs(5));
+        assert!(cluster.events[0].contains(&Event::GenerationTaken { generation: 1 }));
+        let now = cluster.now;
+        cluster.replicas[0].renew(2, now);
+        cluster.alive(1, 0);
+        cluster.alive(2, 0);
+        cluster.probe_for(Duration::from_secs(5));
+        let mut expected = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
+        if !delete {
+            expected.insert("other".into(), "second".into());
+        }
+        for at in 0..3 {
+            assert_eq!(cluster.shown(at), expected, "n{at}");
+        }
+        cluster.assert_agreement();
+    }
+}
+
 /// What a node writes again as a later life is as old as it was: it does not win over what others have made of it since.
 #[test]
 fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
