@@ -35,6 +35,12 @@
 //! most members are suspected at once, the others do not wait for confirmations of those: the last of a cluster
 //! would wait for the dead.
 //!
+//! What others have found is taken as far as it fits what this node sees. A member that is suspected here for a whole
+//! `probe_interval` already, and was not heard from since, has failed when somebody says so: the suspicion of one that
+//! crashed spread seconds before the first verdict. A verdict without that comes from where things are seen otherwise,
+//! from the other side of a partition that has just healed above all; it is a suspicion here, of the least length, and the
+//! member has that time to refute it.
+//!
 //! A node doubts itself first. Its *health score* worsens when its helpers are silent too (they are probed at once, and
 //! the silence of those that are in doubt themselves does not count), when it is suspected, and when it finds that its
 //! process stood still; the score makes its probes rarer and more patient. After it stood still, all judgements are
@@ -46,7 +52,7 @@
 //! What a node finds out itself (its own refutation, a failure, a newcomer that called it) it sends to all members at
 //! once if there are not too many, else to some; what it hears it passes on to three at once. Ticks repeat it, and every
 //! probe and answer carries some, until it was sent 4 · ⌈log10(n + 1)⌉ times. Answers to probes carry a fingerprint of
-//! the member list. If it differs from one's own that has been still for a second, news was lost, and the two compare
+//! the member list: the instances and incarnations of the active members and of the failed. If it differs from one's own that has been still for a second, news was lost, and the two compare
 //! their lists over a stream; they do so with a random member every 30 s anyway.
 //!
 //! # How nodes come and go
@@ -60,7 +66,8 @@
 //! *Leaving* tells all members, repeats it to those who have not acknowledged it, and ends when three have, or after
 //! two seconds. The name is free at once.
 //!
-//! *The dead* are kept for a day. One random failed member is called each second, so that a healed partition finds
+//! *The dead* are kept for a day after the first of the members saw them fail, so that all forget them together. Of one name
+//! the latest instance is kept: sides of a partition may each have seen another one fail. One random failed member is called each second, so that a healed partition finds
 //! together: each side learns in the greeting what is held against it, and refutes that. Who claims to be alive and is
 //! held failed is told so, at most once a second. Forgotten lives are remembered for two days more, so that nobody who
 //! forgets later can teach them to us again.
@@ -84,6 +91,7 @@
 //! | `Suspect` | that node did not answer this accuser |
 //! | `Failed` | that node has not objected |
 //! | `Left` | that node has said good-bye |
+//! | `Forgotten` | the time of this failed instance is over here |
 //! | `Introduce` | I do not know you as you are now: send me your record |
 //! | `Outdated` | I know a life of yours that is not earlier, and gone: take a later one |
 //! | `NameInUse` | two living nodes have this name: who has it, and who wanted it |

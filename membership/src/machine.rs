@@ -24,10 +24,10 @@ use crate::config::{Config, ConfigError};
 use crate::event::{Event, Statistics, Transmit};
 use crate::health::Health;
 use crate::member::{MAX_GENERATION, MAX_LEAD, Member, NodeRecord, RecordError, State};
-use crate::memory::Memory;
+use crate::memory::{Memory, Trace};
 use crate::message::MessageError;
 use crate::ring::Ring;
-use crate::roster::{Roster, fingerprint};
+use crate::roster::{Roster, active_fingerprint};
 use crate::timers::{Timer, Timers};
 
 use conflict::{Check, Ruling};
@@ -220,10 +220,12 @@ impl Membership {
         self.health.score()
     }
 
-    /// A fingerprint of the names, lives and incarnations of all active members: equal on nodes that agree.
+    /// A fingerprint of the names, instances and incarnations of all active and all failed members: equal on nodes that
+    /// agree on both.
     pub fn digest(&self) -> u64 {
-        let own = match self.me.state.is_active() {
-            true => fingerprint(&self.me.record.id, self.me.incarnation),
+        let (me, incarnation) = (&self.me, self.me.incarnation);
+        let own = match me.state.is_active() {
+            true => active_fingerprint(&me.record.id, incarnation, incarnation),
             false => 0,
         };
         self.roster.digest().wrapping_add(own)
@@ -475,12 +477,13 @@ impl Membership {
     }
 
     fn reap(&mut self, now: Instant) {
-        self.timers.set(Timer::Reap, now + self.config.reap_interval);
         while let Some((at, name)) = self.roster.next_departed().cloned()
             && at <= now
         {
             self.forget(&name, now);
         }
+        self.timers.set(Timer::Reap, now + self.config.reap_interval);
+        self.forget_in_time();
         self.memory.expire(now);
         self.rulings.retain(|_, ruling| ruling.until > now);
         let interval = self.config.conflict_report_interval;
@@ -495,11 +498,22 @@ impl Membership {
         generation <= most.min(MAX_GENERATION)
     }
 
+    /// The departed are forgotten when their time is over, not when somebody looks: members that learned of a failure
+    /// together forget it together, and hold the same meanwhile.
+    fn forget_in_time(&mut self) {
+        let Some((at, _)) = self.roster.next_departed() else { return };
+        if self.timers.due(&Timer::Reap).is_none_or(|due| *at < due) {
+            self.timers.set(Timer::Reap, *at);
+        }
+    }
+
     /// Takes a member out of the roster, but not out of memory.
     fn forget(&mut self, name: &NodeName, now: Instant) {
         let Some(entry) = self.roster.remove(name.as_str()) else { return };
         self.timers.cancel(&Timer::Suspicion(name.clone()));
-        self.memory.keep(name, entry.member.standing(), now + self.config.memory_retention);
+        let until = now + self.config.memory_retention;
+        self.memory.keep(name, entry.member.standing(), Trace::Forgotten, until);
+        self.changed_at = now;
         tracing::debug!(node = %self.me.record.id, member = %entry.member.record.id, "member forgotten");
         if entry.announced {
             self.events.push_back(Event::Forgotten(entry.member.record.id));

@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Failed { id: NodeId, incarnation: u64, accuser: NodeName },
     /// The node said good-bye.
     Left { id: NodeId, incarnation: u64 },
+    /// This failed instance, and any earlier one, is no longer kept by the sender, its time being over.
+    Forgotten { id: NodeId, incarnation: u64 },
     /// I do not know you as you are now: send me your record.
     Introduce,
     /// Your life is not later than one already known, which is gone: take a generation above this one.

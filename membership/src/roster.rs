@@ -43,11 +43,17 @@ impl Entry {
         }
     }
 
+    /// What it adds to the fingerprint of the list.
     fn fingerprint(&self) -> u64 {
-        if !self.member.state.is_active() {
-            return 0;
+        let (id, incarnation) = (&self.member.record.id, self.member.incarnation);
+        match self.member.state {
+            // To be suspected is no difference: it passes, one way or the other.
+            State::Alive | State::Suspect => active_fingerprint(id, incarnation, self.record_incarnation),
+            // Members that hold unequal amounts of the failed hold unequal tables.
+            State::Failed => failed_fingerprint(id, incarnation),
+            // Nobody keeps anything of it, and whoever holds it alive differs by that.
+            State::Left => 0,
         }
-        fingerprint(&self.member.record.id, self.member.incarnation)
     }
 }
 
@@ -116,7 +122,8 @@ impl Roster {
         self.entries.range::<NodeName, _>(..name).map(|(_, entry)| entry)
     }
 
-    /// A fingerprint of the active members, their lives and incarnations; independent of the order of events.
+    /// A fingerprint of the active and the failed members, their instances and incarnations; independent of the order of
+    /// events.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
@@ -194,10 +201,21 @@ impl Roster {
     }
 }
 
-/// What one active member adds to the fingerprint of a member list.
-pub(crate) fn fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
-    let numbers = id.generation.to_le_bytes().into_iter().chain(incarnation.to_le_bytes());
-    hash_bytes(id.name.as_str().bytes().chain(numbers))
+/// What one active member adds to the fingerprint of a member list. Labels and address need no part of their own: with
+/// each change of them the incarnation of the record rises.
+pub(crate) fn active_fingerprint(id: &wire::NodeId, incarnation: u64, record_incarnation: u64) -> u64 {
+    fingerprint(id, State::Alive, [incarnation, record_incarnation])
+}
+
+/// What one failed member adds. Its record may be an older one: nobody can ask it for the present one.
+fn failed_fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
+    fingerprint(id, State::Failed, [incarnation, 0])
+}
+
+fn fingerprint(id: &wire::NodeId, state: State, incarnations: [u64; 2]) -> u64 {
+    let state = if state == State::Failed { 1u8 } else { 0 };
+    let numbers = [id.generation].into_iter().chain(incarnations).flat_map(u64::to_le_bytes);
+    hash_bytes(id.name.as_str().bytes().chain([state]).chain(numbers))
 }
 
 fn place_on_circle(name: &NodeName) -> u64 {
@@ -270,8 +288,16 @@ mod tests {
             prop_assert_eq!(roster.suspects(), &names(|state| state == State::Suspect));
             let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
             prop_assert_eq!(departed, names(|state| !state.is_active()));
-            let digest = members.iter().filter(|member| member.state.is_active()).fold(0u64, |sum, member| {
-                sum.wrapping_add(fingerprint(&member.record.id, member.incarnation))
+            let digest = members.iter().fold(0u64, |sum, member| {
+                let id = &member.record.id;
+                let record_incarnation = roster.get(member.name().as_str()).map_or(0, |e| e.record_incarnation);
+                sum.wrapping_add(match member.state {
+                    State::Alive | State::Suspect => {
+                        active_fingerprint(id, member.incarnation, record_incarnation)
+                    }
+                    State::Failed => failed_fingerprint(id, member.incarnation),
+                    State::Left => 0,
+                })
             });
             prop_assert_eq!(roster.digest(), digest);
         }
@@ -302,6 +328,10 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_the_same_in_every_version() {
-        assert_eq!(fingerprint(&member("a", 1).record.id, 0), 0x27136c26ccf0f27c);
+        let id = member("a", 1).record.id;
+        assert_eq!(
+            (active_fingerprint(&id, 0, 0), failed_fingerprint(&id, 0)),
+            (15265164620190317741, 8320948539726489848)
+        );
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Suspicion {
     longest: Duration,
     wanted: usize,
     accusers: BTreeSet<NodeName>,
+    /// Somebody's suspicion of it has run out: no confirmations are waited for.
+    judged: bool,
 }
 
 impl Suspicion {
@@ -33,6 +35,7 @@ impl Suspicion {
             longest: shortest * config.suspicion_max_multiplier,
             wanted: config.suspicion_confirmations,
             accusers: BTreeSet::from([accuser]),
+            judged: false,
         };
         suspicion.expect_no_more_than(able);
         suspicion
@@ -46,6 +49,29 @@ impl Suspicion {
     /// There is nobody to wait for beyond `able` members, the first accuser included.
     pub(crate) fn expect_no_more_than(&mut self, able: usize) {
         self.wanted = self.wanted.min(able.saturating_sub(1));
+    }
+
+    /// Somebody claims that it has failed: a suspicion has run out there, and only the time to object is still waited
+    /// for. If it was heard from since this one began, that time begins now.
+    pub(crate) fn judge(&mut self, last_seen: Option<Instant>, now: Instant) {
+        if self.judged {
+            return;
+        }
+        self.judged = true;
+        self.wanted = 0;
+        if self.is_doubted(last_seen) {
+            (self.started, self.lost) = (now, Duration::ZERO);
+        }
+    }
+
+    /// For how long it has run, without the time in which no objection could be read.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started + self.lost)
+    }
+
+    /// Whether the suspect was heard from since it began.
+    pub(crate) fn is_doubted(&self, last_seen: Option<Instant>) -> bool {
+        last_seen.is_some_and(|at| at > self.started)
     }
 
     /// Adds time in which this process stood still.

@@ -1,6 +1,7 @@
 //! What the tests of this crate share.
 
 mod chaos;
+mod heals;
 mod network;
 mod scenarios;
 

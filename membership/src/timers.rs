@@ -86,6 +86,11 @@ impl Timers {
         self.due.contains_key(timer)
     }
 
+    /// When this timer fires, if it is set.
+    pub(crate) fn due(&self, timer: &Timer) -> Option<Instant> {
+        self.due.get(timer).copied()
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, _)| *at)
     }

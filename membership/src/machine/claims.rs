@@ -9,6 +9,7 @@ use wire::{Destination, NodeId, NodeName};
 use crate::broadcast::Urgency;
 use crate::event::Event;
 use crate::member::{MAX_INCARNATION, Member, NodeRecord, Standing, State};
+use crate::memory::Trace;
 use crate::message::{Message, NameInUse};
 use crate::roster::Entry;
 use crate::suspicion::Suspicion;
@@ -437,18 +438,46 @@ impl Membership {
         if state == State::Failed && incarnation > held {
             // Only a still higher incarnation refutes this.
             self.roster.change(id.name.as_str(), |entry| entry.member.incarnation = incarnation);
+            self.changed_at = now;
             let news = Message::Failed { id: id.clone(), incarnation, accuser: accuser.clone() };
             return self.tell(&id.name, &news, origin);
         }
         if !state.is_active() || incarnation < held {
             return self.stale_accusation(id, origin, replies);
         }
-        if origin.list {
-            // Two sides of a healed partition hold each other's members failed. Believing a list would let the error
-            // spread to those who know better; a suspicion gives the node the time to object.
-            return self.suspect(&id.name, incarnation, accuser, origin, now);
+        if origin.list || !self.is_silent(&id.name, incarnation, now) {
+            // Two sides of a healed partition hold each other's members failed. Believing them would let the error spread
+            // to those who know better; a suspicion gives the node the time to object.
+            self.suspect(&id.name, incarnation, accuser, origin, now);
+            return self.judge(&id.name, now);
         }
         self.depart(&id.name, incarnation, State::Failed, accuser, Duration::ZERO, origin, now);
+    }
+
+    /// Whether a member has been suspected here for so long that an objection would have come, and was not heard from
+    /// since. Who crashed has: its suspicion spread seconds before the first verdict. A verdict of which there was no
+    /// suspicion before comes from somewhere else, where things may be seen otherwise.
+    fn is_silent(&self, name: &NodeName, incarnation: u64, now: Instant) -> bool {
+        let Some(entry) = self.roster.get(name.as_str()) else { return true };
+        let member = &entry.member;
+        entry.suspicion.as_ref().filter(|_| member.incarnation == incarnation).is_some_and(|suspicion| {
+            suspicion.age(now) >= self.config.probe_interval && !suspicion.is_doubted(member.last_seen)
+        })
+    }
+
+    /// Somebody's suspicion of this suspect has run out: it has the time to object, and no more.
+    fn judge(&mut self, name: &NodeName, now: Instant) {
+        let mut deadline = None;
+        self.roster.note(name.as_str(), |entry| {
+            let last_seen = entry.member.last_seen;
+            if let Some(suspicion) = &mut entry.suspicion {
+                suspicion.judge(last_seen, now);
+                deadline = Some(suspicion.deadline());
+            }
+        });
+        if let Some(deadline) = deadline {
+            self.timers.set(Timer::Suspicion(name.clone()), deadline);
+        }
     }
 
     /// A claim that a node has said good-bye.
@@ -492,7 +521,7 @@ impl Membership {
         let sensible = incarnation <= MAX_INCARNATION && self.believes(id.generation, now);
         if sensible && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
             let standing = Standing::new(id.generation, incarnation, state);
-            self.memory.keep(&id.name, standing, now + self.config.memory_retention);
+            self.memory.keep(&id.name, standing, Trace::Heard, now + self.config.memory_retention);
         }
     }
 
@@ -530,6 +559,7 @@ impl Membership {
         };
         self.timers.cancel(&Timer::Suspicion(name.clone()));
         self.changed_at = now;
+        self.forget_in_time();
         let id = member.record.id.clone();
         tracing::info!(node = %self.me.record.id, member = %id, incarnation, %accuser, "member {state}");
         if announced {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use wire::{Destination, NodeId, NodeName};
 
-use crate::member::{Member, Standing, State};
+use crate::event::Event;
+use crate::member::{MAX_INCARNATION, Member, NodeRecord, Standing, State};
 use crate::message::{Claim, Frame, Message, Occasion, claim_size};
 use crate::roster::Entry;
 use crate::timers::Timer;
@@ -128,8 +129,8 @@ impl Membership {
                 self.consider_alive(record, incarnation, origin, now);
                 self.consider_suspect(&id, incarnation, origin.from, origin, now, &mut replies);
             }
-            State::Failed if self.roster.get(id.name.as_str()).is_none() => {
-                self.learn_failed(record, incarnation, departed_for, now);
+            State::Failed if self.is_news_of_the_dead(&id) => {
+                self.learn_failed(record, incarnation, departed_for, now, &mut replies);
             }
             State::Failed if self.holds_earlier_life(&id) => {
                 // The earlier life has ended when this one began; of this one we shall hear whether it objects.
@@ -138,6 +139,10 @@ impl Membership {
             }
             State::Failed => {
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
+                self.forget_as_early(&id, departed_for, now);
+            }
+            State::Left if self.is_news_of_the_dead(&id) && self.roster.get(id.name.as_str()).is_some() => {
+                self.learn_left(record, incarnation, departed_for, now);
             }
             State::Left => {
                 if self.holds_earlier_life(&id) {
@@ -159,30 +164,114 @@ impl Membership {
         })
     }
 
+    /// Whether the name is not known, or is known as that of an earlier instance that is gone too. Sides of a partition may
+    /// each have seen another instance fail: the later one counts, or they would compare themselves for ever.
+    fn is_news_of_the_dead(&self, id: &NodeId) -> bool {
+        self.roster.get(id.name.as_str()).is_none_or(|entry| {
+            !entry.member.state.is_active() && entry.member.record.id.generation < id.generation
+        })
+    }
+
     /// A failed member that was never known here is kept too, so that it is called as well, but not longer than by
     /// those who have known it: else newcomers would hand down the dead for ever.
-    fn learn_failed(&mut self, record: crate::NodeRecord, incarnation: u64, departed_for: u32, now: Instant) {
+    fn learn_failed(
+        &mut self,
+        record: NodeRecord,
+        incarnation: u64,
+        departed_for: u32,
+        now: Instant,
+        replies: &mut Vec<Message>,
+    ) {
         let claimed = Standing::new(record.id.generation, incarnation, State::Failed);
-        let remembered = self.memory.get(record.id.name.as_str()).is_some_and(|held| held >= claimed);
+        if !self.is_sensible(&record, incarnation, now) || self.leaving.is_some() {
+            return;
+        }
+        if let Some(held) = self.memory.forgotten(record.id.name.as_str())
+            && held >= claimed
+        {
+            // Its time is over. What one member forgets and another keeps would be a difference that nothing mends.
+            let id = NodeId::new(record.id.name, held.generation);
+            replies.push(Message::Forgotten { id, incarnation: held.incarnation });
+            return;
+        }
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
-        let sensible = record.check().is_ok()
-            && incarnation <= crate::member::MAX_INCARNATION
-            && self.believes(record.id.generation, now);
-        if remembered || left.is_zero() || !sensible || self.leaving.is_some() {
-            self.statistics.invalid += u64::from(!sensible);
-            return;
-        }
+        let known = self.roster.get(record.id.name.as_str()).is_some();
         // The dead must not crowd out the living.
-        if self.roster.len() + 1 >= self.config.max_members {
+        if left.is_zero() || (!known && self.roster.len() + 1 >= self.config.max_members) {
             return;
         }
-        let state = State::Failed;
         // Whoever keeps something of it is told, or would keep less than those who have known it.
-        self.events.push_back(crate::Event::LearnedFailed(record.clone()));
+        self.events.push_back(Event::LearnedFailed(record.clone()));
+        self.keep_departed(record, incarnation, State::Failed, now + left, now);
+    }
+
+    /// A later instance of a member that is held failed has come and gone without being known here. Of the earlier one
+    /// nobody keeps anything any more.
+    fn learn_left(&mut self, record: NodeRecord, incarnation: u64, departed_for: u32, now: Instant) {
+        let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
+        if !self.is_sensible(&record, incarnation, now) || self.leaving.is_some() || left.is_zero() {
+            return;
+        }
+        let earlier = self.roster.get(record.id.name.as_str());
+        if let Some(earlier) = earlier.filter(|entry| entry.member.state == State::Failed && entry.announced)
+        {
+            self.events.push_back(Event::Forgotten(earlier.member.record.id.clone()));
+        }
+        self.keep_departed(record, incarnation, State::Left, now + left, now);
+    }
+
+    /// Holds a departed member that a list has told of, in place of an earlier instance.
+    fn keep_departed(
+        &mut self,
+        record: NodeRecord,
+        incarnation: u64,
+        state: State,
+        forget_at: Instant,
+        now: Instant,
+    ) {
+        let name = record.id.name.clone();
         let mut entry = Entry::new(Member { record, incarnation, state, since: now, last_seen: None });
         entry.announced = true;
-        entry.forget_at = Some(now + left);
+        entry.forget_at = Some(forget_at);
         self.roster.insert(entry);
+        self.memory.remove(name.as_str());
+        self.broadcasts.remove(name.as_str());
+        self.changed_at = now;
+        self.forget_in_time();
+    }
+
+    fn is_sensible(&mut self, record: &NodeRecord, incarnation: u64, now: Instant) -> bool {
+        let sensible = record.check().is_ok()
+            && incarnation <= MAX_INCARNATION
+            && self.believes(record.id.generation, now);
+        self.statistics.invalid += u64::from(!sensible);
+        sensible
+    }
+
+    /// A failed member is forgotten when those have to who saw it fail first.
+    fn forget_as_early(&mut self, id: &NodeId, departed_for: u32, now: Instant) {
+        let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
+        let held = self.roster.get(id.name.as_str());
+        if held.is_some_and(|entry| {
+            entry.member.record.id == *id
+                && entry.member.state == State::Failed
+                // Only whole seconds are told.
+                && entry.forget_at.is_some_and(|at| now + left + Duration::from_secs(1) < at)
+        }) {
+            self.roster.change(id.name.as_str(), |entry| entry.forget_at = Some(now + left));
+            self.forget_in_time();
+        }
+    }
+
+    /// A member that is held failed was forgotten elsewhere, its time being over there.
+    pub(super) fn forgotten_elsewhere(&mut self, id: &NodeId, incarnation: u64, now: Instant) {
+        let held = self.roster.get(id.name.as_str());
+        if held.is_some_and(|entry| {
+            let held = (entry.member.record.id.generation, entry.member.incarnation);
+            entry.member.state == State::Failed && held <= (id.generation, incarnation)
+        }) {
+            self.forget(&id.name, now);
+        }
     }
 }
 

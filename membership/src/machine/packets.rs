@@ -84,6 +84,7 @@ impl Membership {
             Message::Left { id, incarnation } => {
                 self.consider_left(&id, incarnation, origin, now, replies);
             }
+            Message::Forgotten { id, incarnation } => self.forgotten_elsewhere(&id, incarnation, now),
             Message::Introduce => replies.push(self.own_claim()),
             Message::Outdated { generation } => self.outdated(generation, now),
             Message::NameInUse(in_use) => self.told_of_conflict(in_use, now),

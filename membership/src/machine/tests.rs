@@ -2,10 +2,12 @@
 
 mod claims;
 mod detection;
+mod digest;
 mod limits;
 mod news;
 mod streams;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use wire::codec;
 use wire::{Destination, FramePoll, NodeId, StreamId};
 
-use crate::message::{Frame, Hello, Message, Occasion, PacketBuilder, split_packet};
+use crate::message::{Claim, Frame, Hello, Message, Occasion, PacketBuilder, split_packet};
 use crate::tests::{address, name, record, start};
 use crate::{Config, Event, Membership, MessageError, NodeRecord, Purpose, State, Transmit};
 
@@ -148,13 +150,31 @@ impl Lone {
     }
 
     fn answer_probes(&mut self) {
+        self.answer_probes_but(None);
+    }
+
+    fn answer_probes_but(&mut self, silent: Option<&str>) {
         for sent in self.sent() {
             for message in sent.messages {
-                if let Message::Ping { sequence, target, .. } = message {
+                if let Message::Ping { sequence, target, .. } = message
+                    && silent != Some(target.name.as_str())
+                {
                     self.answer_probe(sequence, target);
                 }
             }
         }
+    }
+
+    /// This member is suspected, says nothing for as long as it takes, and `from` tells that it has failed.
+    fn lose(&mut self, from: &str, peer: &str, incarnation: u64) {
+        self.receive(from, suspect(peer, incarnation, "z"));
+        let end = self.now + self.machine.config().probe_interval;
+        while self.now < end {
+            self.pass(MILLI * 20);
+            self.answer_probes_but(Some(peer));
+        }
+        self.receive(from, failed(peer, incarnation));
+        assert_eq!(self.state(peer), Some(State::Failed));
     }
 
     fn state(&self, peer: &str) -> Option<State> {
@@ -205,6 +225,19 @@ impl Lone {
         self.machine.handle_frame(stream, &codec::encode(frame), self.now)
     }
 
+    /// A member compares lists with it, and sends these lines.
+    fn list_from(&mut self, peer: &str, lines: Vec<Claim>) {
+        let stream = self.machine.handle_stream_opened(&name(peer), Self::at(peer), self.now);
+        let held = self.machine.member(peer).expect("a member");
+        let (record, incarnation) = (held.record.clone(), held.incarnation);
+        let hello = Hello { occasion: Occasion::Sync, record, incarnation, digest: 0, against: None };
+        self.frame(stream, &Frame::Hello(hello)).expect("a valid greeting");
+        self.frames(stream);
+        self.frame(stream, &Frame::Members(lines)).expect("valid lines");
+        self.frame(stream, &Frame::End).expect("the end");
+        self.frames(stream);
+    }
+
     /// What it answers to this node's wish to join.
     fn hello_from(&mut self, peer: NodeRecord, incarnation: u64) -> (StreamId, Frame) {
         let (from, source) = (peer.id.name.clone(), peer.address);
@@ -241,4 +274,10 @@ fn suspect(peer: &str, incarnation: u64, accuser: &str) -> Message {
 
 fn failed(peer: &str, incarnation: u64) -> Message {
     Message::Failed { id: id(peer, 10), incarnation, accuser: name("z") }
+}
+
+/// A line of a list about a node that has been gone for so many seconds.
+fn gone(peer: &str, generation: u64, incarnation: u64, state: State, departed_for: u32) -> Claim {
+    let record = record(peer, generation, address(u16::from(peer.as_bytes()[0]) + 1000));
+    Claim { record, incarnation, state, departed_for }
 }

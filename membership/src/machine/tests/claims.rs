@@ -21,8 +21,8 @@ fn news_changes_a_member_and_is_told_once() {
     assert_eq!(lone.events(), [Event::Refuted(id("a", 10))]);
     lone.receive("b", failed("a", 0));
     assert_eq!(lone.events(), [], "it is late");
-    lone.receive("b", failed("a", 1));
-    assert_eq!(lone.events(), [Event::Failed(id("a", 10))]);
+    lone.lose("b", "a", 1);
+    assert_eq!(lone.events(), [Event::Suspected(id("a", 10)), Event::Failed(id("a", 10))]);
     lone.receive("b", alive("a", 10, 2));
     assert_eq!(lone.events(), [Event::Returned(record("a", 10, Lone::at("a")))]);
     let mut labelled = record("a", 10, Lone::at("a"));
@@ -122,7 +122,7 @@ proptest! {
 #[test]
 fn a_stale_claim_to_live_is_answered_with_what_is_held_against_it() {
     let mut lone = Lone::among(3, |_| ());
-    lone.receive("b", failed("a", 0));
+    lone.lose("b", "a", 0);
     lone.quiet();
     // First hand: at once, to the node itself.
     lone.receive("a", alive("a", 10, 0));
@@ -146,7 +146,7 @@ fn a_stale_claim_to_live_is_answered_with_what_is_held_against_it() {
 #[test]
 fn a_node_is_not_told_more_often_than_once_a_second_that_it_is_dead() {
     let mut lone = Lone::among(2, |_| ());
-    lone.receive("b", failed("a", 0));
+    lone.lose("b", "a", 0);
     lone.quiet();
     lone.pass(SECOND * 2);
     lone.sent();
@@ -448,4 +448,63 @@ fn two_processes_that_hear_of_the_same_life_take_different_ones() {
 /// Whether we have taken a life later than this one, by a second at most.
 fn is_later(lone: &Lone, than: u64) -> bool {
     (than + 1..=than + (1 << 20)).contains(&lone.me().id.generation)
+}
+
+#[test]
+fn a_verdict_from_elsewhere_is_a_suspicion_here_with_the_time_to_object() {
+    // Nobody here suspects it.
+    let mut lone = Lone::among(5, |_| ());
+    lone.receive("b", failed("a", 0));
+    assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
+    let told = lone.sent_to("a");
+    assert!(
+        told.contains(&Message::Suspect { id: id("a", 10), incarnation: 0, accuser: name("me") }),
+        "{told:?}"
+    );
+    lone.receive("a", alive("a", 10, 1));
+    assert_eq!(lone.events(), [Event::Refuted(id("a", 10))]);
+    // A suspicion that has only just come here, ahead of the verdict.
+    lone.receive("b", suspect("a", 1, "b"));
+    lone.pass(MILLI * 500);
+    lone.receive("b", failed("a", 1));
+    assert_eq!((lone.state("a"), lone.events()), (Some(State::Suspect), vec![Event::Suspected(id("a", 10))]));
+}
+
+#[test]
+fn a_verdict_about_a_suspect_that_was_heard_from_is_not_believed_at_once() {
+    let mut lone = Lone::among(5, |_| ());
+    lone.receive("b", suspect("a", 0, "z"));
+    lone.pass_in_peace(SECOND * 3);
+    // Its objection is lost, but it lives.
+    let ping = Message::Ping { sequence: 7, target: id("me", 100), generation: 10, incarnation: 0 };
+    lone.receive("a", ping);
+    lone.receive("b", failed("a", 0));
+    assert_eq!(lone.state("a"), Some(State::Suspect));
+    let mut lasted = 0;
+    while lone.state("a") == Some(State::Suspect) && lasted < 10_000 {
+        lone.pass(MILLI * 20);
+        lone.answer_probes_but(Some("a"));
+        if lasted < 900 {
+            // Said again it puts nothing off, and is not believed before an objection could have come.
+            lone.receive("c", failed("a", 0));
+        }
+        lasted += 20;
+    }
+    assert!((3_300..=3_400).contains(&lasted), "{lasted} ms");
+}
+
+#[test]
+fn a_verdict_of_a_list_waits_for_no_confirmations() {
+    let mut lone = Lone::among(5, |_| ());
+    let mut line = gone("a", 10, 0, State::Failed, 100);
+    line.record.address = Lone::at("a");
+    lone.list_from("b", vec![line]);
+    assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
+    let mut lasted = 0;
+    while lone.state("a") == Some(State::Suspect) && lasted < 30_000 {
+        lone.pass(MILLI * 20);
+        lone.answer_probes_but(Some("a"));
+        lasted += 20;
+    }
+    assert!((3_300..=3_400).contains(&lasted), "{lasted} ms");
 }

@@ -254,7 +254,7 @@ fn whoever_was_asked_to_ping_a_suspect_and_had_no_answer_probes_it_at_once() {
 #[test]
 fn whoever_holds_a_suspect_failed_already_says_so_and_the_suspicion_is_shorter() {
     let mut knowing = Lone::among(5, |_| ());
-    knowing.receive("a", failed("b", 0));
+    knowing.lose("a", "b", 0);
     knowing.quiet();
     knowing.receive("c", suspect("b", 0, "c"));
     assert!(knowing.sent_to("c").contains(&suspect("b", 0, "me")), "one voice more, not a verdict");
@@ -322,7 +322,7 @@ fn a_ping_is_answered_and_a_sender_that_is_not_known_as_it_is_is_asked_or_told()
     assert_eq!(answer(&mut lone, "a", ping(10, 1)), [Message::Introduce], "a later incarnation");
     assert_eq!(answer(&mut lone, "a", ping(11, 0)), [Message::Introduce], "a later life");
     assert_eq!(answer(&mut lone, "x", ping(1, 0)), [Message::Introduce], "a stranger");
-    lone.receive("b", failed("a", 0));
+    lone.lose("b", "a", 0);
     lone.quiet();
     assert_eq!(
         answer(&mut lone, "a", ping(10, 0)),

@@ -7,19 +7,32 @@ use crate::message::Refusal;
 
 #[test]
 fn a_hundred_thousand_nodes_that_come_and_go_leave_nothing_behind() {
-    let mut lone = Lone::among(3, |config| config.max_remembered = 1000);
-    for number in 0..100_000u32 {
-        let peer = format!("churn-{number}");
+    let mut lone = Lone::among(3, |config| {
+        config.max_remembered = 1000;
+        config.second_opinions = 0;
+    });
+    let churn = |number: u32| format!("churn-{number}");
+    // A verdict follows its suspicion by more than a second.
+    let later = 60;
+    for number in 0..100_000u32 + later {
+        let peer = churn(number);
         let [_, high, middle, low] = number.to_be_bytes();
         let at = SocketAddr::from(([10, 1 + high, middle, low], 7946));
-        let joined = Message::Alive { record: record(&peer, 1, at), incarnation: 0 };
-        let gone = match number % 2 {
-            0 => Message::Left { id: id(&peer, 1), incarnation: 0 },
-            _ => Message::Failed { id: id(&peer, 1), incarnation: 0, accuser: name("a") },
-        };
-        let bytes = packet(&[joined, gone]);
+        let mut messages = Vec::new();
+        if number < 100_000 {
+            let (id, accuser) = (id(&peer, 1), name("a"));
+            messages.push(Message::Alive { record: record(&peer, 1, at), incarnation: 0 });
+            messages.push(match number % 2 {
+                0 => Message::Left { id, incarnation: 0 },
+                _ => Message::Suspect { id, incarnation: 0, accuser },
+            });
+        }
+        if let Some(before) = number.checked_sub(later).filter(|before| before % 2 == 1) {
+            messages.push(Message::Failed { id: id(&churn(before), 1), incarnation: 0, accuser: name("a") });
+        }
+        let bytes = packet(&messages);
         lone.machine.handle_datagram(&name("a"), Lone::at("a"), &bytes, lone.now).expect("valid");
-        lone.now += MILLI;
+        lone.now += MILLI * 20;
         while lone.machine.poll_transmit().is_some() {}
         while lone.machine.poll_event().is_some() {}
     }
@@ -52,7 +65,7 @@ fn a_hundred_thousand_nodes_that_come_and_go_leave_nothing_behind() {
 #[test]
 fn a_full_roster_forgets_the_departed_and_then_refuses_newcomers() {
     let mut lone = Lone::among(3, |config| config.max_members = 5);
-    lone.receive("a", failed("b", 0));
+    lone.lose("a", "b", 0);
     lone.receive("a", alive("d", 10, 0));
     lone.events();
     lone.receive("a", alive("e", 10, 0));

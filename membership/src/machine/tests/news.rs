@@ -28,7 +28,7 @@ fn own_news_goes_to_all_at_once_and_relayed_news_to_three() {
     let sent = lone.sent();
     assert_eq!(told_of(&sent, "me").into_iter().collect::<BTreeSet<_>>().len(), 10);
     lone.quiet();
-    lone.receive("a", failed("b", 0));
+    lone.receive("a", Message::Left { id: id("b", 10), incarnation: 0 });
     let sent = lone.sent();
     assert_eq!(told_of(&sent, "b").into_iter().collect::<BTreeSet<_>>().len(), 3);
 }
@@ -60,13 +60,12 @@ fn labels_that_are_too_long_change_nothing_and_the_same_labels_are_no_news() {
 fn news_is_repeated_a_limited_number_of_times_then_there_is_silence() {
     // 4 × ⌈log10(11)⌉ sendings, the first round of which goes to three.
     let mut lone = Lone::among(9, |_| ());
-    lone.receive("a", failed("b", 0));
+    lone.receive("a", Message::Left { id: id("b", 10), incarnation: 0 });
     let mut times = 0;
     for _ in 0..200 {
         times += told_of(&lone.sent(), "b").len();
         lone.pass(MILLI * 10);
     }
-    // One message more tells the failed node itself nothing: it was not our verdict.
     assert!((4..=6).contains(&times), "{times}");
     assert_eq!(lone.machine.broadcast_count(), 0);
 }

@@ -220,7 +220,7 @@ fn the_dead_are_not_handed_down_for_ever() {
 #[test]
 fn a_node_held_failed_learns_it_in_the_greeting_and_returns_in_one_exchange() {
     let mut lone = Lone::among(3, |_| ());
-    lone.receive("b", failed("a", 0));
+    lone.lose("b", "a", 0);
     lone.quiet();
     let called = (0..100).find_map(|_| {
         lone.pass_in_peace(MILLI * 100);
@@ -298,7 +298,7 @@ fn a_node_may_introduce_only_itself() {
 #[test]
 fn another_node_that_answers_in_place_of_the_wanted_one_is_not_talked_to() {
     let mut lone = Lone::among(2, |_| ());
-    lone.receive("b", failed("a", 0));
+    lone.lose("b", "a", 0);
     lone.quiet();
     lone.pass_in_peace(SECOND * 2);
     let (stream, _) = lone.opened.iter().find(|(_, to)| to.name == Some(name("a"))).cloned().expect("called");
