@@ -451,7 +451,8 @@ impl NodeMachine {
                 replica.handle_owner_alive(&record.id, now);
                 replica.handle_owner_failed(&record.id, now);
             }
-            Event::Left(life) | Event::Forgotten(life) => replica.handle_owner_gone(life, now),
+            Event::Left(life) => replica.handle_owner_gone(life, now),
+            Event::Forgotten(life) => replica.handle_owner_forgotten(life, now),
             Event::SeedAnswered { id, .. } => replica.handle_cluster_joined(&id.name, now),
             Event::GenerationRaised(life) => replica.renew(life.generation, now),
             Event::Updated(_)

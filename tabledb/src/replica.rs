@@ -19,6 +19,7 @@ mod news;
 mod numbers;
 mod owners;
 mod ranges;
+mod remembered;
 mod session;
 mod store;
 mod streams;
@@ -54,6 +55,7 @@ use message::{Bundle, Datagram, Digest, SessionKind};
 use network::{Arrival, Network};
 use owners::Owners;
 use ranges::digest_bytes;
+use remembered::Remembered;
 use session::Session;
 use timing::{MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
@@ -143,6 +145,7 @@ impl Replica {
             clock: Clock::new(origin.now, origin.wall_clock),
             rng: ChaCha8Rng::seed_from_u64(origin.seed),
             owners,
+            remembered: Remembered::default(),
             watchers: Watchers::default(),
             outbox: VecDeque::new(),
             requests: VecDeque::new(),
@@ -298,7 +301,19 @@ impl Replica {
         self.replan_all();
     }
 
-    /// Membership says that this life has left, or has been forgotten: everything it owned goes.
+    /// Membership has forgotten this instance, after it had failed long ago: everything it owned goes. It may return all the
+    /// same, so what is dead of it is remembered.
+    pub fn handle_owner_forgotten(&mut self, life: &NodeId, now: Instant) {
+        let known = self.common.owners.get(life.name.as_str());
+        if known.is_some_and(|owner| owner.generation == life.generation) {
+            for network in self.networks.iter_mut().flatten() {
+                network.remember_dead(life.name.as_str(), &mut self.common);
+            }
+        }
+        self.handle_owner_gone(life, now);
+    }
+
+    /// Membership says that this instance has left, for ever: everything it owned goes.
     pub fn handle_owner_gone(&mut self, life: &NodeId, now: Instant) {
         self.now = now;
         let known = self.common.owners.get(life.name.as_str());
@@ -654,6 +669,7 @@ impl Replica {
         self.by_name.remove(&network.name);
         self.views.remove(&network.name);
         self.common.owners.leave(&network.name);
+        self.common.remembered.drop_network(&network.name);
         // What is still said in its sessions is about this stay, and its places in this store. Another stay may begin before
         // they end.
         for stream in self.streams.values_mut() {

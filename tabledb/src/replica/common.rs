@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::message::SessionKind;
 use super::owners::Owners;
+use super::remembered::Remembered;
 use super::view::Slot;
 use super::watchers::Watchers;
 use crate::Config;
@@ -68,6 +69,7 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) owners: Owners,
+    pub(crate) remembered: Remembered,
     pub(crate) watchers: Watchers,
     pub(crate) outbox: VecDeque<Transmit>,
     pub(crate) requests: VecDeque<SessionRequest>,

@@ -403,7 +403,7 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
         // Clocks alone push nothing either.
         for frame in [
             Frame::Holdings { clock: u64::MAX, holdings: Vec::new(), last: true },
-            Frame::Equal { clock: u64::MAX },
+            Frame::Equal { clock: u64::MAX, hidden: None },
         ] {
             let stream = opened(&mut cluster, SessionKind::Full);
             let _ = send(&mut cluster, stream, &frame);
@@ -476,7 +476,7 @@ fn nothing_is_remembered_of_a_peer_that_goes_in_the_middle_of_an_exchange() {
     for (stream, kind) in opened {
         let answer = match kind {
             SessionKind::Lists => Frame::WantLists(Vec::new()),
-            _ => Frame::Equal { clock: 0 },
+            _ => Frame::Equal { clock: 0, hidden: None },
         };
         let _ = send(&mut cluster, stream, &answer);
     }

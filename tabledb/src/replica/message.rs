@@ -191,6 +191,10 @@ pub(crate) enum Frame<'a> {
     /// Nothing to do: the fingerprints are equal.
     Equal {
         clock: u64,
+        /// The attachments that the sender does not show; for all others it vouches. `None` if they are too many for a
+        /// frame: then it vouches only for its own.
+        #[serde(borrow)]
+        hidden: Option<Vec<AttachmentId<'a>>>,
     },
     /// Not now: there are too many sessions, or membership has not told of the opener yet.
     Busy,

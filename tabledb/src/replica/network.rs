@@ -17,8 +17,8 @@ use super::message::SessionKind;
 use super::news::{Item, News};
 use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{
-    COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE, MAX_PULLS,
-    MISSING_GRACE, RETRY, STILLNESS,
+    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE,
+    MAX_PULLS, MISSING_GRACE, RETRY, STILLNESS,
 };
 use super::view::{Body, Slot};
 use crate::{Value, WriteError};
@@ -107,6 +107,8 @@ pub(crate) struct Network {
     /// Full sessions under way, opened here.
     pub(crate) syncing: BTreeMap<StreamId, NodeName>,
     awaiting: BTreeSet<Slot>,
+    /// Whether the next comparison for the sake of what waits is with an owner of it.
+    owners_turn: bool,
     sync_at: Instant,
     anti_entropy_at: Instant,
     joined_at: Instant,
@@ -138,6 +140,7 @@ impl Network {
             pulling: None,
             syncing: BTreeMap::new(),
             awaiting: BTreeSet::new(),
+            owners_turn: false,
             sync_at: now,
             joined_at: now,
             still_since: now,
@@ -361,7 +364,7 @@ impl Network {
         }
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
-            self.store.attach(owner.clone(), epoch, visibility);
+            self.take_up(owner.clone(), epoch, visibility, common);
             if let Phase::Joining { .. } = self.phase {
                 self.sync_at = self.sync_at.min(now);
             }
@@ -384,9 +387,36 @@ impl Network {
         }
         let until = now + COMPARISON_PATIENCE;
         self.store.set_visibility(slot, Visibility::AwaitsComparison { until }, &mut common.watchers);
-        self.awaiting.insert(slot);
-        self.sync_at = now + RETRY;
-        self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), common);
+        // Half a cluster may return at once, each of which shows what the others own: the first are asked, and the next when
+        // that is known. Not put off by each that returns.
+        let first = self.awaiting.is_empty();
+        self.owners_turn &= !first;
+        self.sync_at = if first { now + RETRY } else { self.sync_at.min(now + RETRY) };
+        if self.awaiting.insert(slot) && self.awaiting.len() <= AWAITED_AT_ONCE / 2 {
+            self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), common);
+        }
+    }
+
+    /// Compares for the sake of what waits for it: in turn with one of the owners, which shows its own entries and most likely
+    /// those of others that wait, and with another member, in case the owners cannot be reached.
+    fn compare_awaiting(&mut self, common: &mut Common) {
+        if self.awaiting.is_empty() || self.syncing.len() >= AWAITED_AT_ONCE {
+            return;
+        }
+        self.members(common);
+        let asked: BTreeSet<&NodeName> = self.syncing.values().collect();
+        let members = self.members.iter().flatten().filter(|member| !asked.contains(member));
+        let waits = |member: &&NodeName| {
+            self.store.of_owner(member.as_str()).is_some_and(|(slot, _)| self.awaiting.contains(&slot))
+        };
+        let (owners, others): (Vec<&NodeName>, Vec<&NodeName>) = members.partition(waits);
+        let (first, second) = if self.owners_turn { (owners, others) } else { (others, owners) };
+        let chosen = first.choose(&mut common.rng).or_else(|| second.choose(&mut common.rng));
+        let chosen = chosen.map(|member| NodeName::clone(member));
+        self.owners_turn = !self.owners_turn;
+        if let Some(member) = chosen {
+            self.request(SessionKind::Full, member, BTreeSet::new(), common);
+        }
     }
 
     /// The owner's life is over, or it has left the network.
@@ -395,6 +425,29 @@ impl Network {
         self.compared.remove(owner);
         if let Some((slot, _)) = self.store.of_owner(owner) {
             self.drop_attachment(slot, common);
+        }
+    }
+
+    /// Takes up an attachment. Nothing is known of it yet, unless its owner was forgotten here and is back: then what of it
+    /// was dead still is.
+    fn take_up(&mut self, owner: NodeId, epoch: u64, visibility: Visibility, common: &mut Common) -> Slot {
+        let dead = common.remembered.take(&owner, &self.name, epoch);
+        let slot = self.store.attach(owner, epoch, visibility);
+        for &(low, high) in dead.iter().flat_map(|dead| dead.as_slice()) {
+            self.store.note_dead(slot, low, high);
+        }
+        slot
+    }
+
+    /// The owner is about to be forgotten. Live entries and tombstones are dropped, and count as not seen should it return;
+    /// the rest of what was seen is dead for ever, and must not come back with it.
+    pub(crate) fn remember_dead(&mut self, owner: &str, common: &mut Common) {
+        let Some((_, attachment)) = self.store.of_owner(owner) else { return };
+        let dead = attachment.dead();
+        // Torn so badly it would keep the owner's next writes out.
+        if dead.as_slice().len() <= common.config.limits.ranges / 2 {
+            let tag = &attachment.tag;
+            common.remembered.keep(&tag.owner, &self.name, tag.epoch, dead);
         }
     }
 
@@ -425,10 +478,16 @@ impl Network {
         {
             self.compared.insert(peer.clone(), Compared { at: now, ..compared });
         }
+        let waited = self.awaiting.len();
         for &slot in shown {
             if self.awaiting.remove(&slot) {
                 self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
             }
+        }
+        if !self.awaiting.is_empty() && self.awaiting.len() < waited {
+            // That helped. What does not help is tried again after a while.
+            self.owners_turn = true;
+            self.compare_awaiting(common);
         }
         match &mut self.phase {
             Phase::Joining { .. } => self.ready(common),
@@ -604,9 +663,7 @@ impl Network {
                 self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
             }
         }
-        if !self.awaiting.is_empty() && self.syncing.is_empty() {
-            self.sync_with_random(common);
-        }
+        self.compare_awaiting(common);
     }
 
     fn plan_anti_entropy(&mut self, common: &mut Common, now: Instant) {

@@ -120,6 +120,25 @@ impl Ranges {
         true
     }
 
+    /// The set without these numbers, which are ascending.
+    pub(crate) fn without(&self, numbers: &[u64]) -> Ranges {
+        let mut ranges = Vec::new();
+        let mut numbers = numbers.iter().copied().peekable();
+        for &(low, high) in &self.ranges {
+            let mut from = low;
+            while let Some(number) = numbers.next_if(|&number| number <= high) {
+                if number > from {
+                    ranges.push((from, number - 1));
+                }
+                from = from.max(number + 1);
+            }
+            if from <= high {
+                ranges.push((from, high));
+            }
+        }
+        Ranges { ranges }
+    }
+
     /// The first range of numbers, at or above `from`, that is in this set and not in `other`.
     pub fn first_beyond(&self, other: &Ranges, from: u64) -> Option<(u64, u64)> {
         let mut from = from;
@@ -261,6 +280,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn without_numbers_it_is_the_set_without_them(all in numbers(), out in numbers()) {
+            let left: BTreeSet<u64> = all.difference(&out).copied().collect();
+            let out: Vec<u64> = out.into_iter().collect();
+            prop_assert_eq!(set(&all).without(&out), set(&left));
+        }
+
         #[test]
         fn behaves_like_a_set(operations in proptest::collection::vec((0u8..3, 1u64..40, 0u64..6), 0..60)) {
             let (mut ranges, mut model) = (Ranges::default(), BTreeSet::new());

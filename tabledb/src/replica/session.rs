@@ -19,14 +19,27 @@ use std::time::Instant;
 
 use wire::{FramePoll, NodeName, StreamId, codec};
 
+use super::bundle::attachment_id;
 use super::common::{Common, SessionRequest};
 use super::counters::Refusal;
-use super::message::{AttachmentId, Frame, Open, SessionKind};
+use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
 use super::owners::Gate;
 use super::ranges::Ranges;
 use super::timing::{DRAIN_PATIENCE, MAX_WAITING_ANSWERS, SESSION_PATIENCE};
 use super::view::Slot;
+
+/// What is not shown of a network, if it can be told in a frame.
+fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
+    let hidden = network.store.attachments().filter(|(_, held)| !held.tag.is_shown());
+    let mut room = FRAME_BUDGET;
+    hidden
+        .map(|(_, held)| {
+            room = room.checked_sub(held.tag.owner.name.as_str().len() + 24)?;
+            Some(attachment_id(&held.tag))
+        })
+        .collect()
+}
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +256,7 @@ impl Session {
                 return self.refuse();
             }
             if open.fingerprint == network.store.fingerprint() {
-                self.send(&Frame::Equal { clock: common.clock.last() });
+                self.send(&Frame::Equal { clock: common.clock.last(), hidden: hidden_attachments(network) });
                 return self.end(Outcome::Completed);
             }
             self.send_holdings(network, common);
@@ -269,12 +282,17 @@ impl Session {
         let network = network.ok_or(SessionError::NetworkGone)?;
         let (opener, kind) = (self.opened_here, self.kind);
         match frame {
-            Frame::Equal { clock } if opener && kind == SessionKind::Full => {
+            Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {
                 if common.clock.believes(clock, now) {
                     common.clock.observe(clock);
                 }
-                // An owner shows its own.
-                self.shown_by_peer.extend(network.store.of_owner(self.peer.as_str()).map(|(slot, _)| slot));
+                let hidden = hidden.map(|hidden| hidden.into_iter().collect::<BTreeSet<_>>());
+                let shown = network.store.attachments().filter(|(_, held)| match &hidden {
+                    Some(hidden) => !hidden.contains(&attachment_id(&held.tag)),
+                    // An owner shows its own.
+                    None => held.tag.owner.name == self.peer,
+                });
+                self.shown_by_peer.extend(shown.map(|(slot, _)| slot));
                 self.end(Outcome::Completed);
                 Ok(())
             }

@@ -87,6 +87,14 @@ impl Attachment {
         &self.buried
     }
 
+    /// The numbers that have been seen and of which no record is left.
+    pub(crate) fn dead(&self) -> Ranges {
+        let mut records: Vec<u64> =
+            self.live.iter().chain(self.buried.iter()).map(|(number, _)| number).collect();
+        records.sort_unstable();
+        self.context.without(&records)
+    }
+
     pub(crate) fn live_digest(&self) -> u64 {
         self.live_digest
     }

@@ -75,6 +75,10 @@ pub(crate) const STILLNESS: Duration = Duration::from_secs(1);
 /// How long a returned owner's entries wait to be compared before they are shown as they are.
 pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
 
+/// With so many members a network is compared at once for the sake of what waits for a comparison: with half as many owners
+/// of it, as they return, then with whoever else is there.
+pub(crate) const AWAITED_AT_ONCE: usize = 4;
+
 /// How long a session may make no progress.
 pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 

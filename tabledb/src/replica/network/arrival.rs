@@ -39,7 +39,7 @@ impl Network {
                 let alive = common.owners.get(id.owner).is_some_and(|owner| owner.alive);
                 let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
                 common.counters.provisional += 1;
-                Ok(self.store.attach(NodeId::new(name, id.generation), id.epoch, visibility))
+                Ok(self.take_up(NodeId::new(name, id.generation), id.epoch, visibility, common))
             }
             refused => Err(refused),
         }

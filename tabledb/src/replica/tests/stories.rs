@@ -475,3 +475,68 @@ fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
         cluster.assert_agreement();
     }
 }
+
+/// Who answers that all is equal vouches for what it shows, and for nothing that it hides itself.
+#[test]
+fn an_equal_answer_shows_what_the_answerer_shows_and_not_what_it_hides() {
+    let mut cluster = Cluster::joined(5);
+    (0..5).for_each(|at| cluster.create(at, &format!("of {at}"), "v"));
+    cluster.run(Duration::from_secs(40));
+    // n0 hides n2, n3 and n4; n1 hides n2. They do not reach the hidden themselves.
+    for hidden in [2, 3, 4] {
+        cluster.failed(0, hidden);
+        cluster.part(0, hidden);
+    }
+    cluster.failed(1, 2);
+    for back in [2, 3, 4] {
+        cluster.alive(0, back);
+    }
+    assert_eq!(cluster.shown(0).len(), 2);
+    cluster.run(Duration::from_secs(1));
+    let shown: Vec<String> = cluster.shown(0).into_keys().collect();
+    assert_eq!(shown, ["of 0", "of 1", "of 3", "of 4"], "n1 shows n3 and n4");
+    assert_eq!(cluster.replicas[0].counters().shown_uncompared, 0);
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.shown(0).len(), 5, "shown as it is, after five seconds");
+    assert_eq!(cluster.replicas[0].counters().shown_uncompared, 1);
+}
+
+/// An owner is forgotten and returns in the same instance: what had died of it stays dead, on both sides, and the rest is
+/// there again.
+#[test]
+fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
+    let mut cluster = Cluster::strangers(3, |config| config.reap_time = Duration::from_secs(1));
+    (0..3).for_each(|at| cluster.join(at));
+    cluster.settle();
+    for key in ["deleted", "overwritten", "kept", "of its own deleted"] {
+        cluster.create(0, key, "v");
+    }
+    cluster.settle();
+    cluster.part(0, 1);
+    cluster.part(0, 2);
+    cluster.delete(1, "deleted");
+    cluster.update(2, "overwritten", "w");
+    cluster.run(Duration::from_secs(3));
+    let life = cluster.replicas[0].node().clone();
+    for at in [1, 2] {
+        cluster.failed(at, 0);
+        let now = cluster.now;
+        cluster.replicas[at].handle_owner_forgotten(&life, now);
+        assert!(!cluster.replicas[at].inspect(NET, now).unwrap().attachments.contains_key(&life.name));
+    }
+    cluster.delete(0, "of its own deleted");
+    cluster.create(0, "late", "v");
+    cluster.run(Duration::from_secs(3));
+    cluster.heal();
+    (1..3).for_each(|at| cluster.alive(at, 0));
+    cluster.run(Duration::from_secs(40));
+    for at in 0..3 {
+        let shown: Vec<(String, String)> = cluster.shown(at).into_iter().collect();
+        let expected = [("kept", "v"), ("late", "v"), ("overwritten", "w")];
+        assert_eq!(shown, expected.map(|(key, value)| (key.to_owned(), value.to_owned())), "n{at}");
+    }
+    // One that has left never returns: nothing is kept of it.
+    let now = cluster.now;
+    cluster.replicas[1].handle_owner_gone(&life, now);
+    assert!(cluster.replicas[1].common.remembered.take(&life, &NET.into(), 2).is_none());
+}
