@@ -159,7 +159,9 @@ impl Roster {
     /// Changes only what nothing else follows from.
     pub(crate) fn note(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.entries.get_mut(name) {
+            let before = (entry.fingerprint(), entry.member.state, entry.forget_at);
             change(entry);
+            debug_assert_eq!(before, (entry.fingerprint(), entry.member.state, entry.forget_at));
         }
     }
 

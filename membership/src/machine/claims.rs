@@ -303,7 +303,7 @@ impl Membership {
             // incarnation is not known, and must not be told to others as if it were.
             let (record, known) = (entry.member.record.clone(), entry.record_incarnation);
             self.accept_alive(record, incarnation, Origin { relay: false, ..origin }, now);
-            self.roster.note(id.name.as_str(), |entry| entry.record_incarnation = known);
+            self.roster.change(id.name.as_str(), |entry| entry.record_incarnation = known);
             self.suspect(&id.name, incarnation, accuser, origin, now);
         } else if state == State::Failed && !origin.list && accuser != self.me.name() {
             // Long decided here, and not told to those who find it out only now. It is one voice more, and no verdict: this

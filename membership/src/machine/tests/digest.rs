@@ -133,3 +133,14 @@ fn the_failed_are_forgotten_when_their_time_is_over_and_by_all() {
     lone.receive("b", Message::Forgotten { id: id("a", 10), incarnation: 0 });
     assert_eq!(lone.state("a"), Some(State::Alive), "only the failed are forgotten");
 }
+
+#[test]
+fn the_digest_follows_a_failed_member_that_is_suspected_in_a_later_incarnation() {
+    let mut lone = Lone::among(3, |_| {});
+    lone.lose("b", "a", 0);
+    lone.receive("b", suspect("a", 1, "b"));
+    assert_eq!(lone.state("a"), Some(State::Suspect));
+    assert_eq!(lone.machine.digest(), after(&[suspect("a", 1, "b")]).machine.digest());
+    lone.receive("b", alive("a", 10, 2));
+    assert_eq!(lone.machine.digest(), after(&[alive("a", 10, 2)]).machine.digest());
+}
