@@ -122,6 +122,11 @@ pub enum Happening {
         /// The sender's number of the stream.
         stream: StreamId,
     },
+    /// The other side has finished its half of the stream, and all that it sent has arrived. This side's half goes on.
+    StreamFinished {
+        /// This side's number of the stream.
+        stream: StreamId,
+    },
     /// Both sides have finished and all has arrived (`clean`), or the stream broke or did not open.
     StreamClosed {
         /// This side's number of the stream.
@@ -160,6 +165,8 @@ pub struct FabricConfig {
     pub connect_timeout: Duration,
     /// How many frames of one stream may be under way or unread, each way.
     pub frames_in_flight: usize,
+    /// How many streams an end of a connection may have open at a time that it opened itself; further ones wait.
+    pub streams_per_connection: usize,
     /// How many bytes of datagrams a paused process can have waiting.
     pub receive_buffer: usize,
     /// How many happenings the trace keeps.
@@ -176,6 +183,7 @@ impl Default for FabricConfig {
             idle_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             frames_in_flight: 8,
+            streams_per_connection: 64,
             receive_buffer: 212_992,
             trace_lines: 400,
             describe: Describe::default(),

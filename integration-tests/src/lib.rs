@@ -5,6 +5,7 @@
 //! vocabulary of scenarios, [`check`] what must hold in every run.
 
 pub mod check;
+pub mod churn;
 pub mod cluster;
 pub mod convergence;
 pub mod detection;

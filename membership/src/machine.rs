@@ -293,6 +293,14 @@ impl Membership {
         result
     }
 
+    /// The peer has finished its half of the stream: no more frames come. An exchange that still awaits one has failed; what
+    /// remains to be sent is sent all the same.
+    pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
+        self.notice_stall(now);
+        self.stream_finished(stream, now);
+        self.flush(now);
+    }
+
     /// The stream is over in both directions, or broke, or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.notice_stall(now);

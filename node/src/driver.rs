@@ -144,13 +144,34 @@ impl Shared {
     }
 }
 
+/// The driver's end of a task that moves the frames of a stream.
+#[derive(Debug)]
+struct StreamHandle {
+    abort: AbortHandle,
+    /// The machine may have more to say on it.
+    speak: Arc<Notify>,
+}
+
+/// Held by the task of a stream from before it begins: however the task ends, the machine is told that the stream is over.
+struct StreamGuard {
+    shared: Arc<Shared>,
+    stream: StreamId,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.shared.with_machine(|machine, now| machine.handle_stream_closed(self.stream, now));
+        self.shared.wake.notify_one();
+    }
+}
+
 /// The task that drives a node.
 #[derive(Debug)]
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     incoming: Incoming,
     streams: JoinSet<StreamId>,
-    handles: BTreeMap<StreamId, AbortHandle>,
+    handles: BTreeMap<StreamId, StreamHandle>,
 }
 
 impl Driver {
@@ -177,8 +198,9 @@ impl Driver {
                     self.handle_timeout();
                 }
                 Some(ended) = self.streams.join_next() => {
-                    if let Ok(stream) = ended {
-                        self.handles.remove(&stream);
+                    match ended {
+                        Ok(stream) => drop(self.handles.remove(&stream)),
+                        Err(_) => self.handles.retain(|_, handle| !handle.abort.is_finished()),
                     }
                 }
                 () = self.shared.wake.notified() => {}
@@ -221,7 +243,7 @@ impl Driver {
             }
         }
         for (stream, sender, receiver) in opened {
-            self.spawn(stream, move |shared| move_frames(shared, stream, sender, receiver));
+            self.spawn(stream, move |shared, speak| move_frames(shared, stream, speak, sender, receiver));
         }
     }
 
@@ -250,27 +272,35 @@ impl Driver {
                     }
                 }
                 NodeTransmit::OpenStream { stream, to } => {
-                    self.spawn(stream, move |shared| open_stream(shared, stream, to));
+                    self.spawn(stream, move |shared, speak| open_stream(shared, stream, speak, to));
                 }
                 NodeTransmit::CloseStream { stream } => {
                     if let Some(handle) = self.handles.remove(&stream) {
-                        handle.abort();
+                        handle.abort.abort();
+                    }
+                }
+                NodeTransmit::WakeStream { stream } => {
+                    if let Some(handle) = self.handles.get(&stream) {
+                        handle.speak.notify_one();
                     }
                 }
             }
         }
     }
 
-    fn spawn<F>(&mut self, stream: StreamId, task: impl FnOnce(Arc<Shared>) -> F)
+    fn spawn<F>(&mut self, stream: StreamId, task: impl FnOnce(Arc<Shared>, Arc<Notify>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let work = task(self.shared.clone());
-        let handle = self.streams.spawn(async move {
+        let speak = Arc::new(Notify::new());
+        let guard = StreamGuard { shared: self.shared.clone(), stream };
+        let work = task(self.shared.clone(), speak.clone());
+        let abort = self.streams.spawn(async move {
+            let _guard = guard;
             work.await;
             stream
         });
-        self.handles.insert(stream, handle);
+        self.handles.insert(stream, StreamHandle { abort, speak });
     }
 
     fn report(&self, event: NodeEvent) {
@@ -326,12 +356,12 @@ async fn join_seeds(shared: &Shared) {
     }
 }
 
-async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
+async fn open_stream(shared: Arc<Shared>, stream: StreamId, speak: Arc<Notify>, to: Destination) {
     match shared.transport.open_stream(&to).await {
         Ok((sender, receiver, peer)) => {
             shared.unreached.lock().remove(&to.address);
             shared.with_machine(|machine, now| machine.handle_stream_connected(stream, &peer.name, now));
-            move_frames(shared, stream, sender, receiver).await;
+            move_frames(shared, stream, speak, sender, receiver).await;
         }
         Err(error) => {
             tracing::debug!(address = %to.address, %error, "stream not opened");
@@ -339,8 +369,6 @@ async fn open_stream(shared: Arc<Shared>, stream: StreamId, to: Destination) {
                 // Only seeds are called without a name.
                 shared.unreached.lock().insert(to.address, error.to_string());
             }
-            shared.with_machine(|machine, now| machine.handle_stream_closed(stream, now));
-            shared.wake.notify_one();
         }
     }
 }
@@ -352,14 +380,16 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// The stream ended before the exchange did.
 struct Broken;
 
-/// Moves the frames of one stream, reading while writing: two sides that both only wrote would wait for each other.
+/// Moves the frames of one stream, reading while writing: two sides that both only wrote would wait for each other. Each half
+/// ends by itself, and the machine is told: what cannot go on without the other side's word is over then.
 async fn move_frames(
     shared: Arc<Shared>,
     stream: StreamId,
+    speak: Arc<Notify>,
     mut sender: FrameSender,
     mut receiver: FrameReceiver,
 ) {
-    let (handled, sent) = (Notify::new(), Notify::new());
+    let sent = Notify::new();
     let writing = async {
         loop {
             let poll = shared.with_machine(|machine, now| machine.poll_frame(stream, now));
@@ -368,7 +398,7 @@ async fn move_frames(
                     sender.send(frame).await.map_err(|_| Broken)?;
                     sent.notify_one();
                 }
-                FramePoll::Wait => handled.notified().await,
+                FramePoll::Wait => speak.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(|_| Broken),
             }
         }
@@ -383,17 +413,20 @@ async fn move_frames(
                     continue;
                 }
             };
-            let Some(frame) = next else { return Ok(()) };
+            let Some(frame) = next else {
+                shared.with_machine(|machine, now| machine.handle_stream_finished(stream, now));
+                speak.notify_one();
+                shared.wake.notify_one();
+                return Ok(());
+            };
             let result = shared.with_machine(|machine, now| machine.handle_frame(stream, &frame, now));
             if let Err(error) = result {
                 tracing::debug!(%error, "stream given up");
                 return Err(Broken);
             }
-            handled.notify_one();
+            speak.notify_one();
             shared.wake.notify_one();
         }
     };
     let _ = tokio::try_join!(writing, reading);
-    shared.with_machine(|machine, now| machine.handle_stream_closed(stream, now));
-    shared.wake.notify_one();
 }

@@ -15,6 +15,7 @@ pub mod http;
 pub mod identity;
 mod machine;
 mod seeds;
+mod streams;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, NodeConfig, StartError};

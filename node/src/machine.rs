@@ -4,13 +4,15 @@
 //! Membership's events become the tables' input here, the tables' digests ride on membership's probes, and one deadline
 //! drives both.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
 use tabledb::{JoinError, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, FramePoll, NodeName, StreamId};
+
+use crate::streams::{Owner, Streams};
 
 /// The most a datagram has, in bytes: what every QUIC path is sure to carry, less a little.
 pub const DATAGRAM_BUDGET: usize = 1150;
@@ -46,6 +48,11 @@ pub enum NodeTransmit {
         /// Which one.
         stream: StreamId,
     },
+    /// Ask for the stream's frames, though nothing has arrived on it: what it was for is over.
+    WakeStream {
+        /// Which one.
+        stream: StreamId,
+    },
 }
 
 /// Something the owner of the node may want to know.
@@ -76,24 +83,6 @@ pub enum MachineError {
     UnknownStream(StreamId),
 }
 
-/// Whose a stream is.
-#[derive(Debug)]
-enum Stream {
-    /// The peer has not said yet.
-    Unknown {
-        from: NodeName,
-        source: SocketAddr,
-    },
-    Membership {
-        inner: StreamId,
-        announce: bool,
-    },
-    Tables {
-        inner: StreamId,
-        announce: bool,
-    },
-}
-
 /// How far a graceful leave has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {
@@ -109,9 +98,9 @@ enum Leaving {
 pub struct NodeMachine {
     membership: Membership,
     tables: TableDb,
-    streams: BTreeMap<StreamId, Stream>,
-    of_membership: BTreeMap<StreamId, StreamId>,
-    next_stream: u64,
+    streams: Streams,
+    /// Streams that were dropped and are to be broken off.
+    to_close: VecDeque<StreamId>,
     leaving: Leaving,
     /// When a later life was taken because somebody knew more of ours than we did.
     renewed_at: Option<Instant>,
@@ -130,9 +119,8 @@ impl NodeMachine {
         Self {
             membership,
             tables,
-            streams: BTreeMap::new(),
-            of_membership: BTreeMap::new(),
-            next_stream: 0,
+            streams: Streams::default(),
+            to_close: VecDeque::new(),
             leaving: Leaving::No,
             renewed_at: None,
             events: VecDeque::new(),
@@ -149,6 +137,16 @@ impl NodeMachine {
     /// The tables.
     pub fn tables(&self) -> &TableDb {
         &self.tables
+    }
+
+    /// How many streams are open, in one direction at least.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The streams that are open, ascending. Whoever moves their frames has exactly these.
+    pub fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.streams.ids()
     }
 
     // What happens to it.
@@ -203,62 +201,85 @@ impl NodeMachine {
     }
 
     /// A peer opened a stream; the number is the machine's.
-    pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, _now: Instant) -> StreamId {
-        self.add_stream(Stream::Unknown { from: from.clone(), source })
+    pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
+        self.streams.accept(from.clone(), source, now)
     }
 
     /// A stream this machine asked for is open, and `peer` answered.
     pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
-        if let Some(&Stream::Membership { inner, .. }) = self.streams.get(&stream) {
+        if let Some(Owner::Membership(inner)) = self.owner(stream) {
             self.membership.handle_stream_connected(inner, peer, now);
             self.settle(now);
         }
     }
 
-    /// The next frame of a stream. After an error the stream is to be given up.
+    /// The next frame of a stream. After an error the stream is no longer open here, and is to be broken off.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
         let result = self.dispatch_frame(stream, bytes, now);
+        if result.is_err() {
+            self.drop_stream(stream, now);
+        }
         self.settle(now);
         result
     }
 
     fn dispatch_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
-        let known = self.streams.get_mut(&stream).ok_or(MachineError::UnknownStream(stream))?;
-        let bytes = match known {
-            Stream::Unknown { from, source } => match bytes {
-                [FOR_MEMBERSHIP, first @ ..] => {
-                    let inner = self.membership.handle_stream_opened(from, *source, now);
-                    *known = Stream::Membership { inner, announce: false };
-                    self.of_membership.insert(inner, stream);
-                    first
-                }
-                [FOR_TABLES, first @ ..] => {
-                    let inner = self.tables.replica().handle_stream_opened(from, now);
-                    *known = Stream::Tables { inner, announce: false };
-                    first
-                }
-                _ => return Err(MachineError::Unaddressed(bytes.len())),
-            },
-            _ => bytes,
+        let known = self.streams.get(stream).ok_or(MachineError::UnknownStream(stream))?;
+        let has_sent_all = known.has_sent_all();
+        let (owner, bytes) = match (known.owner.clone(), bytes) {
+            (Owner::Unknown { from, source }, [FOR_MEMBERSHIP, first @ ..]) => {
+                let inner = self.membership.handle_stream_opened(&from, source, now);
+                (Owner::Membership(inner), first)
+            }
+            (Owner::Unknown { from, .. }, [FOR_TABLES, first @ ..]) => {
+                (Owner::Tables(self.tables.replica().handle_stream_opened(&from, now)), first)
+            }
+            (Owner::Unknown { .. }, _) => return Err(MachineError::Unaddressed(bytes.len())),
+            (owner, bytes) => (owner, bytes),
         };
-        match *known {
-            Stream::Membership { inner, .. } => Ok(self.membership.handle_frame(inner, bytes, now)?),
-            Stream::Tables { inner, .. } => Ok(self.tables.replica().handle_frame(inner, bytes, now)?),
-            Stream::Unknown { .. } => Ok(()),
+        if self.owner(stream).as_ref() != Some(&owner) {
+            self.streams.assign(stream, owner.clone());
+        }
+        match owner {
+            Owner::Membership(inner) => {
+                self.streams.note_frame(stream, now);
+                Ok(self.membership.handle_frame(inner, bytes, now)?)
+            }
+            // What the peer had under way when we ended the exchange.
+            Owner::Tables(_) if has_sent_all => Ok(()),
+            Owner::Tables(inner) => Ok(self.tables.replica().handle_frame(inner, bytes, now)?),
+            Owner::Unknown { .. } => Ok(()),
         }
     }
 
-    /// A stream is over in both directions, or broke, or could not be opened.
-    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
-        match self.streams.remove(&stream) {
-            Some(Stream::Membership { inner, .. }) => {
-                self.of_membership.remove(&inner);
-                self.membership.handle_stream_closed(inner, now);
-            }
-            Some(Stream::Tables { inner, .. }) => self.tables.replica().handle_stream_closed(inner, now),
-            Some(Stream::Unknown { .. }) | None => {}
+    /// The peer's half of a stream is over: no more frames come. Ours ends as soon as all is said: ask for its frames.
+    pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
+        match self.owner(stream) {
+            Some(Owner::Membership(inner)) => self.membership.handle_stream_finished(inner, now),
+            Some(Owner::Tables(inner)) => self.tables.replica().handle_stream_finished(inner, now),
+            Some(Owner::Unknown { .. }) | None => {}
         }
+        self.streams.finish_receiving(stream);
         self.settle(now);
+    }
+
+    /// A stream is over in both directions, or broke, or could not be opened. Of no account if it is known to be over.
+    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
+        self.drop_stream(stream, now);
+        self.settle(now);
+    }
+
+    /// Forgets a stream and tells whose it was.
+    fn drop_stream(&mut self, stream: StreamId, now: Instant) {
+        match self.streams.remove(stream) {
+            Some(Owner::Membership(inner)) => self.membership.handle_stream_closed(inner, now),
+            Some(Owner::Tables(inner)) => self.tables.replica().handle_stream_closed(inner, now),
+            Some(Owner::Unknown { .. }) | None => {}
+        }
+    }
+
+    fn owner(&self, stream: StreamId) -> Option<Owner> {
+        self.streams.get(stream).map(|known| known.owner.clone())
     }
 
     /// The connection with a node broke: a hint to the failure detector, never a verdict.
@@ -277,6 +298,10 @@ impl NodeMachine {
             if replica.poll_timeout().is_some_and(|due| due <= now) {
                 replica.handle_timeout(now);
             }
+        }
+        while let Some(stream) = self.streams.next_overdue(now) {
+            self.drop_stream(stream, now);
+            self.to_close.push_back(stream);
         }
         self.settle(now);
     }
@@ -319,6 +344,9 @@ impl NodeMachine {
 
     /// The next thing to do on the network.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<NodeTransmit> {
+        if let Some(stream) = self.to_close.pop_front() {
+            return Some(NodeTransmit::CloseStream { stream });
+        }
         while let Some(transmit) = self.membership.poll_transmit() {
             match transmit {
                 membership::Transmit::Datagram { id, to, bytes, purpose } => {
@@ -326,13 +354,12 @@ impl NodeMachine {
                     return Some(NodeTransmit::Datagram { id: Some(id), to, bytes });
                 }
                 membership::Transmit::OpenStream { stream: inner, to } => {
-                    let stream = self.add_stream(Stream::Membership { inner, announce: true });
-                    self.of_membership.insert(inner, stream);
+                    let stream = self.streams.open(Owner::Membership(inner));
                     return Some(NodeTransmit::OpenStream { stream, to });
                 }
                 membership::Transmit::CloseStream { stream: inner } => {
-                    if let Some(stream) = self.of_membership.remove(&inner) {
-                        self.streams.remove(&stream);
+                    if let Some(stream) = self.streams.of_membership(inner) {
+                        self.streams.remove(stream);
                         return Some(NodeTransmit::CloseStream { stream });
                     }
                 }
@@ -350,30 +377,42 @@ impl NodeMachine {
                 }
                 tabledb::Transmit::OpenStream { stream: inner, to } => match self.destination(&to) {
                     Some(to) => {
-                        let stream = self.add_stream(Stream::Tables { inner, announce: true });
+                        let stream = self.streams.open(Owner::Tables(inner));
                         return Some(NodeTransmit::OpenStream { stream, to });
                     }
                     None => self.tables.replica().handle_stream_closed(inner, now),
                 },
+                tabledb::Transmit::CloseStream { stream: inner } => {
+                    if let Some(stream) = self.streams.of_tables(inner) {
+                        self.streams.remove(stream);
+                        return Some(NodeTransmit::CloseStream { stream });
+                    }
+                }
+                tabledb::Transmit::WakeStream { stream: inner } => {
+                    if let Some(stream) = self.streams.of_tables(inner) {
+                        return Some(NodeTransmit::WakeStream { stream });
+                    }
+                }
             }
         }
     }
 
     /// What a stream has to say next; to be asked whenever it can take a frame: when it is open, after a frame was
-    /// handled, and after a frame was sent.
+    /// handled, after a frame was sent, after the peer's half ended, and when [`NodeTransmit::WakeStream`] says so.
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
-        let (poll, kind, announce) = match self.streams.get_mut(&stream) {
-            None => return FramePoll::Finish,
-            Some(Stream::Unknown { .. }) => return FramePoll::Wait,
-            Some(Stream::Membership { inner, announce }) => {
-                (self.membership.poll_frame(*inner, now), FOR_MEMBERSHIP, announce)
-            }
-            Some(Stream::Tables { inner, announce }) => {
-                (self.tables.replica().poll_frame(*inner, now), FOR_TABLES, announce)
-            }
+        let Some(known) = self.streams.get(stream) else { return FramePoll::Finish };
+        if known.has_sent_all() {
+            return FramePoll::Finish;
+        }
+        let has_received_all = known.has_received_all();
+        let (poll, kind) = match known.owner {
+            Owner::Unknown { .. } if has_received_all => (FramePoll::Finish, FOR_TABLES),
+            Owner::Unknown { .. } => return FramePoll::Wait,
+            Owner::Membership(inner) => (self.membership.poll_frame(inner, now), FOR_MEMBERSHIP),
+            Owner::Tables(inner) => (self.tables.replica().poll_frame(inner, now), FOR_TABLES),
         };
         let poll = match poll {
-            FramePoll::Frame(frame) if std::mem::take(announce) => {
+            FramePoll::Frame(frame) if self.streams.take_announce(stream) => {
                 let mut first = Vec::with_capacity(frame.len() + 1);
                 first.push(kind);
                 first.extend_from_slice(&frame);
@@ -381,6 +420,9 @@ impl NodeMachine {
             }
             other => other,
         };
+        if poll == FramePoll::Finish {
+            self.streams.finish_sending(stream, now);
+        }
         self.settle(now);
         poll
     }
@@ -392,7 +434,8 @@ impl NodeMachine {
 
     /// When [`Self::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.membership.poll_timeout(), self.tables.replica().poll_timeout()].into_iter().flatten().min()
+        let replica = self.tables.replica().poll_timeout();
+        [self.membership.poll_timeout(), replica, self.streams.next_deadline()].into_iter().flatten().min()
     }
 
     // How the two are kept in step.
@@ -483,13 +526,6 @@ impl NodeMachine {
     fn destination(&self, peer: &NodeName) -> Option<Destination> {
         let member = self.membership.member(peer.as_str())?;
         Some(Destination { name: Some(peer.clone()), address: member.record.address })
-    }
-
-    fn add_stream(&mut self, stream: Stream) -> StreamId {
-        let id = StreamId(self.next_stream);
-        self.next_stream += 1;
-        self.streams.insert(id, stream);
-        id
     }
 }
 

@@ -405,7 +405,7 @@ impl Replica {
         let stale: Vec<StreamId> =
             self.streams.iter().filter(|(_, s)| deadline_of(s) <= now).map(|(&id, _)| id).collect();
         for stream in stale {
-            self.handle_stream_closed(stream, now);
+            self.give_up_stream(stream, now);
         }
         while self.parked.front().is_some_and(|parked| parked.until <= now) {
             self.parked.pop_front();
@@ -516,7 +516,7 @@ impl Replica {
 
     // What it wants.
 
-    /// The next datagram to send or stream to open.
+    /// The next datagram to send, stream to open, or stream to see to.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         self.now = now;
         if let Some(transmit) = self.common.outbox.pop_front() {
@@ -672,11 +672,13 @@ impl Replica {
         self.common.remembered.drop_network(&network.name);
         // What is still said in its sessions is about this stay, and its places in this store. Another stay may begin before
         // they end.
-        for stream in self.streams.values_mut() {
-            if let Stream::Session(session) = stream
+        for (&stream, state) in &mut self.streams {
+            if let Stream::Session(session) = state
                 && session.network == network.name
+                && session.abandon()
             {
-                session.abandon();
+                // Nothing else makes it say that it is over.
+                self.common.outbox.push_back(Transmit::WakeStream { stream });
             }
         }
         self.common.requests.retain(|request| request.network != network.name);

@@ -45,6 +45,10 @@ impl Machine for Member {
         self.0.handle_frame(stream, bytes, now).is_ok()
     }
 
+    fn finished(&mut self, stream: StreamId, now: Instant) {
+        self.0.handle_stream_finished(stream, now);
+    }
+
     fn closed(&mut self, stream: StreamId, now: Instant) {
         self.0.handle_stream_closed(stream, now);
     }

@@ -8,7 +8,9 @@ use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
 use crate::tables::{ask, meet, share};
-use crate::world::{MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life, wall_clock};
+use crate::world::{
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life, wall_clock,
+};
 
 struct Node(NodeMachine);
 
@@ -37,6 +39,10 @@ impl Machine for Node {
         self.0.handle_frame(stream, bytes, now).is_ok()
     }
 
+    fn finished(&mut self, stream: StreamId, now: Instant) {
+        self.0.handle_stream_finished(stream, now);
+    }
+
     fn closed(&mut self, stream: StreamId, now: Instant) {
         self.0.handle_stream_closed(stream, now);
     }
@@ -47,11 +53,15 @@ impl Machine for Node {
 
     fn next(&mut self, now: Instant) -> Option<Wanted> {
         while self.0.poll_event().is_some() {}
-        Some(match self.0.poll_transmit(now)? {
-            NodeTransmit::Datagram { to, bytes, .. } => Wanted::Datagram { to, bytes },
-            NodeTransmit::OpenStream { stream, to } => Wanted::Open { stream, to },
-            NodeTransmit::CloseStream { stream } => Wanted::Close { stream },
-        })
+        loop {
+            return Some(match self.0.poll_transmit(now)? {
+                NodeTransmit::Datagram { to, bytes, .. } => Wanted::Datagram { to, bytes },
+                NodeTransmit::OpenStream { stream, to } => Wanted::Open { stream, to },
+                NodeTransmit::CloseStream { stream } => Wanted::Close { stream },
+                // Every stream is asked again and again.
+                NodeTransmit::WakeStream { .. } => continue,
+            });
+        }
     }
 
     fn next_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {

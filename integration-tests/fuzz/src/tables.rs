@@ -57,6 +57,10 @@ impl Machine for Tables {
         self.0.replica().handle_frame(stream, bytes, now).is_ok()
     }
 
+    fn finished(&mut self, stream: StreamId, now: Instant) {
+        self.0.replica().handle_stream_finished(stream, now);
+    }
+
     fn closed(&mut self, stream: StreamId, now: Instant) {
         self.0.replica().handle_stream_closed(stream, now);
     }
@@ -73,12 +77,17 @@ impl Machine for Tables {
             }
         }
         let to = |name: NodeName| Destination { address: address(name.as_str()), name: Some(name) };
-        Some(match replica.poll_transmit(now)? {
-            Transmit::Datagram { to: name, bytes } => {
-                Wanted::Datagram { to: to(name), bytes: [&[1], &bytes[..]].concat() }
-            }
-            Transmit::OpenStream { stream, to: name } => Wanted::Open { stream, to: to(name) },
-        })
+        loop {
+            return Some(match replica.poll_transmit(now)? {
+                Transmit::Datagram { to: name, bytes } => {
+                    Wanted::Datagram { to: to(name), bytes: [&[1], &bytes[..]].concat() }
+                }
+                Transmit::OpenStream { stream, to: name } => Wanted::Open { stream, to: to(name) },
+                Transmit::CloseStream { stream } => Wanted::Close { stream },
+                // Every stream is asked again and again.
+                Transmit::WakeStream { .. } => continue,
+            });
+        }
     }
 
     fn next_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {

@@ -89,6 +89,8 @@ pub(crate) trait Machine {
     fn connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant);
     /// Whether the stream can go on.
     fn frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> bool;
+    /// The other side's half of a stream is over.
+    fn finished(&mut self, stream: StreamId, now: Instant);
     fn closed(&mut self, stream: StreamId, now: Instant);
     fn lost(&mut self, peer: &NodeName, now: Instant);
     fn next(&mut self, now: Instant) -> Option<Wanted>;
@@ -355,7 +357,11 @@ impl<M: Machine> World<M> {
                 }
             }
             FramePoll::Wait => {}
-            FramePoll::Finish => link.finished.1 = true,
+            FramePoll::Finish => {
+                if !std::mem::replace(&mut link.finished.1, true) {
+                    self.victim.finished(victims, self.now);
+                }
+            }
         }
         match self.victim.next_frame(victims, self.now) {
             FramePoll::Frame(bytes) => {
@@ -366,7 +372,11 @@ impl<M: Machine> World<M> {
                 }
             }
             FramePoll::Wait => {}
-            FramePoll::Finish => link.finished.0 = true,
+            FramePoll::Finish => {
+                if !std::mem::replace(&mut self.links[at].finished.0, true) {
+                    self.peer.finished(peers, self.now);
+                }
+            }
         }
         (self.links[at].finished != (true, true)).then_some(moved)
     }

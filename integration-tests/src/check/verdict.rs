@@ -12,6 +12,8 @@ const LAST_WORDS: Duration = Duration::from_secs(22);
 const SILENCE: Duration = Duration::from_secs(5);
 /// Each compares member lists with a random other every thirty seconds.
 const MEMBER_LISTS: Duration = Duration::from_secs(150);
+/// Within this time the exchanges that are under way have ended, and those that nobody goes on with have been given up.
+const STREAMS_END: Duration = Duration::from_secs(45);
 
 impl Cluster {
     /// Checks every promise that can be judged when all is quiet.
@@ -33,6 +35,7 @@ impl Cluster {
             self.assert_no_lost_write(&network);
         }
         self.assert_silence();
+        self.assert_no_open_streams();
     }
 
     /// Once the last heads have been told, tables of members that agree say nothing more: no gossip, no heads, no pulls.
@@ -57,6 +60,19 @@ impl Cluster {
             }
             panic!("{} {what} more within {SILENCE:?} though there is nothing new", after - before);
         }
+    }
+
+    /// Once all is quiet, every stream has ended, on both sides, but for those that wait for an answer from where nobody is.
+    #[track_caller]
+    fn assert_no_open_streams(&mut self) {
+        let none_open = |cluster: &Cluster| {
+            cluster.fabric().open_streams() == 0
+                && cluster.running().into_iter().all(|peer| {
+                    let waiting = cluster.fabric().streams_of(cluster.life(peer).endpoint);
+                    cluster.machine(peer).streams().all(|stream| waiting.contains(&stream))
+                })
+        };
+        self.run_until("no stream is open any more", STREAMS_END, none_open);
     }
 
     fn said(&self) -> [(&'static str, u64); 5] {

@@ -1,9 +1,11 @@
 //! The checks that run along.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use membership::State;
 use tabledb::Change;
+use wire::StreamId;
 
 use super::{Cluster, Key, Peer};
 use crate::check::{Look, NetworkState, Origin, Relays, WriteId, check_membership, check_news, spot};
@@ -115,10 +117,28 @@ impl Cluster {
                 self.violation(peer, what);
             }
             self.inspect_tables(peer);
+            if let Err(what) = self.check_streams(peer) {
+                self.violation(peer, what);
+            }
         }
         let result = self.relays().check(self.ledger.len());
         if let (Err(what), Some(peer)) = (result, self.running().first()) {
             self.violation(*peer, what);
+        }
+    }
+
+    /// What a node's machine holds for open and what is open must be the same: who forgets a stream never ends it, and a
+    /// connection has only so many.
+    fn check_streams(&self, peer: Peer) -> Result<(), String> {
+        let life = self.life(peer);
+        if !self.fabric.is_running(life.endpoint) {
+            return Ok(());
+        }
+        // The other way round it may be for a moment: that a stream broke takes its time to be known.
+        let known: BTreeSet<StreamId> = life.machine.streams().collect();
+        match self.fabric.streams_of(life.endpoint).into_iter().find(|stream| !known.contains(stream)) {
+            Some(stream) => Err(format!("{stream:?} is open, though the machine holds it for over")),
+            None => Ok(()),
         }
     }
 

@@ -53,7 +53,6 @@ impl Cluster {
                     // What production does: the exchange is given up.
                     self.life_mut(peer).refused_frames += 1;
                     self.fabric.note(Some(endpoint), format!("refuses a frame of {stream:?}: {error}"));
-                    self.life_mut(peer).machine.handle_stream_closed(stream, now);
                     self.fabric.reset_stream(endpoint, stream);
                 }
                 self.after_call(peer, Some(stream));
@@ -65,6 +64,11 @@ impl Cluster {
                 self.after_call(peer, Some(stream));
             }
             Happening::StreamWritable { stream } => self.after_call(peer, Some(stream)),
+            Happening::StreamFinished { stream } => {
+                let now = self.read_clocks(peer);
+                self.life_mut(peer).machine.handle_stream_finished(stream, now);
+                self.after_call(peer, Some(stream));
+            }
             Happening::StreamClosed { stream, .. } => {
                 self.drive(peer, |machine, now| machine.handle_stream_closed(stream, now));
             }
@@ -98,10 +102,10 @@ impl Cluster {
         let Some(life) = self.slots[peer.0].life.as_mut() else { return };
         let endpoint = life.endpoint;
         let mut wishes = 0;
-        let mut touched = touched;
+        let mut touched: Vec<StreamId> = touched.into_iter().collect();
         loop {
             let mut quiet = true;
-            if let Some(stream) = touched.take() {
+            for stream in std::mem::take(&mut touched) {
                 while self.fabric.has_room(endpoint, stream) {
                     match life.machine.poll_frame(stream, now) {
                         FramePoll::Frame(bytes) => {
@@ -125,6 +129,7 @@ impl Cluster {
                     }
                     NodeTransmit::OpenStream { stream, to } => self.fabric.open_stream(endpoint, stream, &to),
                     NodeTransmit::CloseStream { stream } => self.fabric.reset_stream(endpoint, stream),
+                    NodeTransmit::WakeStream { stream } => touched.push(stream),
                 }
             }
             while let Some(event) = life.machine.poll_event() {

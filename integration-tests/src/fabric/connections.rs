@@ -1,6 +1,6 @@
 //! Connections: dialled when first needed, kept while anything passes, lost after silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,9 @@ pub(super) struct Connection {
     /// The lesser first.
     pub(super) ends: [EndpointId; 2],
     pub(super) streams: BTreeSet<u64>,
+    /// How many of them each end has opened, and what it wants to open beyond what it may.
+    pub(super) opened: [usize; 2],
+    pub(super) waiting: [VecDeque<StreamId>; 2],
     /// Stream events that cannot be delivered while the connection is silent, in order.
     pub(super) stalled: Vec<Pending>,
     /// Since when no packet and answer can pass.
@@ -72,6 +75,25 @@ impl Fabric {
     /// Opens a stream as soon as the connection stands.
     pub(super) fn open_after_dial(&mut self, from: EndpointId, to: &Destination, stream: StreamId) {
         self.dial(from, to.address).opens.push((to.name.clone(), stream));
+    }
+
+    /// The streams that wait for a connection to stand.
+    pub(super) fn opens_waiting_for_dials(&self, from: EndpointId) -> impl Iterator<Item = StreamId> + '_ {
+        let of_endpoint = self.dials.iter().filter(move |((dialler, _), _)| *dialler == from);
+        of_endpoint.flat_map(|(_, dial)| dial.opens.iter().map(|(_, stream)| *stream))
+    }
+
+    /// A stream that waits for a connection, or for its turn on one, is not wanted any more.
+    pub(super) fn forget_open(&mut self, from: EndpointId, stream: StreamId) {
+        for (_, dial) in self.dials.iter_mut().filter(|((dialler, _), _)| *dialler == from) {
+            dial.opens.retain(|(_, waiting)| *waiting != stream);
+        }
+        for id in self.endpoint(from).connections.values().copied().collect::<Vec<_>>() {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                let side = connection.direction(from);
+                connection.waiting[side].retain(|waiting| *waiting != stream);
+            }
+        }
     }
 
     fn dial(&mut self, from: EndpointId, address: SocketAddr) -> &mut Dial {
@@ -166,6 +188,8 @@ impl Fabric {
             Connection {
                 ends: [from.min(to), from.max(to)],
                 streams: BTreeSet::new(),
+                opened: [0; 2],
+                waiting: [const { VecDeque::new() }; 2],
                 stalled: Vec::new(),
                 silent_since: None,
                 free_for_frames: [Duration::ZERO; 2],
@@ -316,6 +340,11 @@ impl Fabric {
         let Some(connection) = self.forget_connection(id) else { return };
         for number in connection.streams {
             self.break_stream(number, delay);
+        }
+        for (end, waiting) in connection.ends.into_iter().zip(connection.waiting) {
+            for stream in waiting {
+                self.fail_open(end, stream);
+            }
         }
         let [a, b] = connection.ends;
         for (at, peer) in [(a, b), (b, a)] {

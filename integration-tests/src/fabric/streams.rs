@@ -1,5 +1,6 @@
 //! Streams: frames in order, as many under way as there is room for, until finished or broken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,9 +179,11 @@ impl Fabric {
         }
     }
 
-    /// Gives the stream up; the other end sees it break one latency later, this end is told nothing.
+    /// Gives the stream up in both directions; the other end sees it break one latency later, this end is told nothing.
     pub fn reset_stream(&mut self, endpoint: EndpointId, stream: StreamId) {
-        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
+        let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else {
+            return self.forget_open(endpoint, stream);
+        };
         let Some(state) = self.forget_stream(number) else { return };
         self.traffic.broken_streams += 1;
         let other = &state.ends[1 - side];
@@ -210,6 +213,21 @@ impl Fabric {
         self.streams.len()
     }
 
+    /// The streams that an endpoint has open in one direction at least, or has asked for.
+    pub fn streams_of(&self, endpoint: EndpointId) -> BTreeSet<StreamId> {
+        let here = &self.endpoints[endpoint.0 as usize];
+        let is_open = |number: u64, side: usize| {
+            let stream = &self.streams[&number];
+            !(stream.ends[side].finished && stream.ends[1 - side].finish_seen)
+        };
+        let open = here.streams.iter().filter(|(_, (number, side))| is_open(*number, *side));
+        let waiting = here.connections.values().flat_map(|id| {
+            let connection = &self.connections[id];
+            connection.waiting[connection.direction(endpoint)].iter().copied()
+        });
+        open.map(|(id, _)| *id).chain(waiting).chain(self.opens_waiting_for_dials(endpoint)).collect()
+    }
+
     pub(super) fn open_on_connection(
         &mut self,
         from: EndpointId,
@@ -218,6 +236,13 @@ impl Fabric {
         delay: Duration,
     ) {
         let Some(connection) = self.connection_between(from, to) else { return self.fail_open(from, id) };
+        if let Some(state) = self.connections.get_mut(&connection) {
+            let side = state.direction(from);
+            if state.opened[side] >= self.config.streams_per_connection {
+                return state.waiting[side].push_back(id);
+            }
+            state.opened[side] += 1;
+        }
         let number = self.next_stream;
         self.next_stream += 1;
         let (here, there) = (self.place(from), self.place(to));
@@ -272,13 +297,23 @@ impl Fabric {
 
     fn forget_stream(&mut self, number: u64) -> Option<Stream> {
         let stream = self.streams.remove(&number)?;
+        let [opener, acceptor] = stream.ends.each_ref().map(|end| end.endpoint);
+        let mut next = None;
         if let Some(connection) = self.connections.get_mut(&stream.connection) {
             connection.streams.remove(&number);
+            let side = connection.direction(opener);
+            connection.opened[side] -= 1;
+            next = connection.waiting[side].pop_front();
         }
         for end in &stream.ends {
             if let Some(id) = end.id {
                 self.endpoint(end.endpoint).streams.remove(&id);
             }
+        }
+        if let Some(next) = next {
+            // That there is one more to open has to be said first.
+            let delay = self.round_trip(self.place(acceptor), self.place(opener)) / 2;
+            self.open_on_connection(opener, acceptor, next, delay);
         }
         Some(stream)
     }
@@ -329,13 +364,14 @@ impl Fabric {
                 let (endpoint, id, over) =
                     (state.ends[to].endpoint, state.ends[to].id?, state.ends[to].finished);
                 self.trace.record(self.now, TraceEvent::StreamFinished { number, to: endpoint });
-                if !over {
-                    return None;
+                if over {
+                    let event = StreamEvent::Over { endpoint, id };
+                    self.schedule.push(self.now, Pending::Stream { number, event });
                 }
                 if self.streams[&number].ends.iter().all(|end| end.finish_seen) {
                     self.forget_stream(number);
                 }
-                Some((endpoint, Happening::StreamClosed { stream: id, clean: true }))
+                Some((endpoint, Happening::StreamFinished { stream: id }))
             }
             StreamEvent::Writable { at } => {
                 let end = &stream.ends[at];

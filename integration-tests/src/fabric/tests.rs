@@ -305,7 +305,7 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
                 assert_eq!((id, stream), (ids[1], there));
                 received.push(bytes[0]);
             }
-            Some((_, Happening::StreamWritable { .. })) => {}
+            Some((_, Happening::StreamWritable { .. } | Happening::StreamFinished { .. })) => {}
             Some((id, Happening::StreamClosed { stream, clean: true })) => {
                 assert!(closed.insert((id, stream)), "told once");
                 if closed.len() == 2 {
@@ -320,6 +320,75 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
     assert_eq!(most_in_flight, 4, "no more frames are under way than there is room for");
     // 200,000 bytes at 100,000 a second.
     assert!(fabric.now() > 2 * SECOND, "{:?}", fabric.now());
+}
+
+#[test]
+fn each_half_of_a_stream_ends_by_itself() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (_, ids) = endpoints(&mut fabric, 2);
+    let (here, there) = stream(&mut fabric, &ids);
+    fabric.finish_stream(ids[0], here);
+    assert_eq!(fabric.next(SECOND), Some((ids[1], Happening::StreamFinished { stream: there })));
+    // The other half goes on, for as long as its sender likes.
+    assert!(fabric.has_room(ids[1], there) && !fabric.has_room(ids[0], here));
+    fabric.send_frame(ids[1], there, b"frame".to_vec());
+    assert_eq!(
+        fabric.next(SECOND),
+        Some((ids[0], Happening::Frame { stream: here, first: false, bytes: b"frame"[..].into() }))
+    );
+    assert_eq!(fabric.next(600 * SECOND), None);
+    assert_eq!(fabric.open_streams(), 1, "it stays open until both halves have ended");
+    assert_eq!(fabric.streams_of(ids[1]), BTreeSet::from([there]));
+    fabric.finish_stream(ids[1], there);
+    let mut events = Vec::new();
+    while let Some(event) = fabric.next(601 * SECOND) {
+        events.push(event);
+    }
+    events.sort_by_key(|(id, event)| (*id, matches!(event, Happening::StreamClosed { .. })));
+    assert_eq!(
+        events,
+        [
+            (ids[0], Happening::StreamFinished { stream: here }),
+            (ids[0], Happening::StreamClosed { stream: here, clean: true }),
+            (ids[1], Happening::StreamClosed { stream: there, clean: true }),
+        ]
+    );
+    assert_eq!(fabric.open_streams(), 0);
+}
+
+#[test]
+fn an_end_opens_no_more_streams_than_it_may_until_one_of_them_has_ended() {
+    let mut fabric = Fabric::new(FabricConfig { streams_per_connection: 2, ..FabricConfig::default() });
+    let (_, ids) = endpoints(&mut fabric, 2);
+    stream(&mut fabric, &ids);
+    for number in 10..14 {
+        fabric.open_stream(ids[0], StreamId(number), &destination(1));
+    }
+    let opened = |fabric: &mut Fabric, until: Duration| {
+        let mut opened = Vec::new();
+        while let Some((_, happening)) = fabric.next(until) {
+            match happening {
+                Happening::StreamConnected { stream, .. } => opened.push(stream.0),
+                Happening::StreamOpened { number, .. } => {
+                    fabric.accept_stream(number, StreamId(100 + number))
+                }
+                _ => {}
+            }
+        }
+        opened
+    };
+    assert_eq!(opened(&mut fabric, SECOND), [10], "two are open");
+    assert_eq!(fabric.streams_of(ids[0]).len(), 5, "three wait");
+    fabric.reset_stream(ids[0], StreamId(11));
+    fabric.reset_stream(ids[0], StreamId(10));
+    assert_eq!(
+        opened(&mut fabric, 2 * SECOND),
+        [12],
+        "in their order, but for the one that is not wanted any more"
+    );
+    // The other end may open as many of its own.
+    fabric.open_stream(ids[1], StreamId(1), &destination(0));
+    assert_eq!(opened(&mut fabric, 3 * SECOND), [1]);
 }
 
 #[test]

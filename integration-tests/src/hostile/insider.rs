@@ -211,8 +211,8 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Inst
                     }
                 });
             }
-            // What the machine gave up ends with the next frame that nobody wants.
-            NodeTransmit::CloseStream { .. } => {}
+            // What the machine gave up ends with the next frame that nobody wants, or with its peer's half.
+            NodeTransmit::CloseStream { .. } | NodeTransmit::WakeStream { .. } => {}
         }
     }
     machine.poll_timeout().unwrap_or_else(|| now() + Duration::from_secs(1))
@@ -252,6 +252,8 @@ async fn move_frames(
             handled.notify_one();
             shared.wake.notify_one();
         }
+        shared.machine.lock().handle_stream_finished(stream, now());
+        handled.notify_one();
         Ok(())
     };
     let _ = tokio::try_join!(writing, reading);

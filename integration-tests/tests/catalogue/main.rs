@@ -5,6 +5,7 @@
 
 mod members;
 mod spreading;
+mod streams;
 mod tables;
 
 use integration_tests::cluster::{Cluster, Key, Peer, SECOND, Settings};

@@ -1,5 +1,6 @@
 //! Clusters of nodes in one process, over real QUIC on loopback, on ports that the system chooses.
 
+mod churning;
 mod cluster;
 mod departing;
 mod joining;

@@ -540,6 +540,12 @@ impl Membership {
         }
     }
 
+    pub(super) fn stream_finished(&mut self, stream: StreamId, now: Instant) {
+        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.heard_all) {
+            self.fail(stream, SeedFailure::Unreachable, now);
+        }
+    }
+
     pub(super) fn stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.fail(stream, SeedFailure::Unreachable, now);
     }

@@ -32,6 +32,16 @@ pub enum Transmit {
         /// To which node.
         to: NodeName,
     },
+    /// Break off a stream in both directions: the exchange on it was given up. It is not open here any more.
+    CloseStream {
+        /// Which one.
+        stream: StreamId,
+    },
+    /// Ask for a stream's frames, though nothing has arrived on it: the exchange is over, and its half is to be finished.
+    WakeStream {
+        /// Which one.
+        stream: StreamId,
+    },
 }
 
 /// Something that happened which the owner of the replica may be waiting for.

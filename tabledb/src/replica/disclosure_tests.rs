@@ -107,7 +107,7 @@ fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, B
                     }
                     victim.handle_stream_closed(stream, now);
                 }
-                Transmit::Datagram { .. } => {}
+                Transmit::Datagram { .. } | Transmit::CloseStream { .. } | Transmit::WakeStream { .. } => {}
             }
         }
         cluster.now += Duration::from_millis(10);

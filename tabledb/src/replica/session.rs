@@ -441,13 +441,15 @@ impl Session {
         self.outbox.push_back(codec::encode(frame));
     }
 
-    /// The network has been left here. What is over may still take its leave; nobody waits for the rest.
-    pub(crate) fn abandon(&mut self) {
-        if self.outcome.is_none() {
+    /// The network has been left here. What is over may still take its leave; nobody waits for the rest. Whether this ended it.
+    pub(crate) fn abandon(&mut self) -> bool {
+        let ends = self.outcome.is_none();
+        if ends {
             self.outbox.clear();
             self.end(Outcome::Failed);
             self.reported = true;
         }
+        ends
     }
 
     pub(super) fn end(&mut self, outcome: Outcome) {

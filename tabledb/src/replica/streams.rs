@@ -83,6 +83,22 @@ impl Replica {
         self.streams.values().filter(theirs).count()
     }
 
+    /// The peer has finished its half of a stream: no more frames come. An exchange that still awaits one has failed; one that
+    /// is over sends what remains.
+    pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
+        let is_over =
+            |stream: &Stream| matches!(stream, Stream::Session(session) if session.outcome.is_some());
+        if !self.streams.get(&stream).is_some_and(is_over) {
+            self.handle_stream_closed(stream, now);
+        }
+    }
+
+    /// Gives a stream up on which nothing has moved for too long.
+    pub(super) fn give_up_stream(&mut self, stream: StreamId, now: Instant) {
+        self.handle_stream_closed(stream, now);
+        self.common.outbox.push_back(Transmit::CloseStream { stream });
+    }
+
     /// A stream is over, in both directions, or broke, or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.now = now;

@@ -204,6 +204,9 @@ impl Cluster {
                             self.streams.insert((at, stream), (to, theirs));
                             self.streams.insert((to, theirs), (at, stream));
                         }
+                        Transmit::CloseStream { stream } => self.close((at, stream)),
+                        // Every end is asked again and again.
+                        Transmit::WakeStream { .. } => {}
                     }
                 }
                 while let Some(event) = self.replicas[at].poll_event() {
@@ -243,6 +246,7 @@ impl Cluster {
             FramePoll::Wait => false,
             FramePoll::Finish => {
                 // When both have said so the stream is over.
+                self.replicas[other.0].handle_stream_finished(other.1, now);
                 if self.replicas[other.0].poll_frame(other.1, now) == FramePoll::Finish {
                     self.close(end);
                     return true;

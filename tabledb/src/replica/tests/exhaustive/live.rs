@@ -110,6 +110,8 @@ impl Live {
             match transmit {
                 Transmit::Datagram { to, bytes } => output.datagrams.push((node_of(&to), bytes)),
                 Transmit::OpenStream { stream, to } => output.opened.push((stream.0, node_of(&to))),
+                // The model asks every end after every step.
+                Transmit::CloseStream { .. } | Transmit::WakeStream { .. } => {}
             }
         }
         while let Some(event) = self.replica.poll_event() {

@@ -1,0 +1,60 @@
+//! Joins and leaves a network on real nodes in one process for as long as is wished, and says what it cost.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use integration_tests::churn::{Goals, Plan, run};
+
+/// Has nodes on loopback create entries, leave and join a network without a pause, over real QUIC. Fails if a stream was
+/// given up, a call was slow, the tables agreed late, or streams or memory were not given back. The defaults are goals for a
+/// machine that does nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "churn")]
+struct Arguments {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// How many joins and leaves a minute there must be, all nodes together.
+    #[arg(long, default_value_t = 20_000.0)]
+    changes_a_minute: f64,
+    /// How many milliseconds a join or leave may take.
+    #[arg(long, default_value_t = 500)]
+    slowest_ms: u64,
+    /// Within how many milliseconds of the last change all must show the same.
+    #[arg(long, default_value_t = 500)]
+    agreement_ms: u64,
+    /// By how many mebibytes the memory may grow after the first fifth of the time.
+    #[arg(long, default_value_t = 16)]
+    growth_mib: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let plan = Plan { nodes: arguments.nodes, duration: Duration::from_secs(arguments.seconds) };
+    let goals = Goals {
+        changes_a_minute: arguments.changes_a_minute,
+        slowest: Duration::from_millis(arguments.slowest_ms),
+        agreement: Duration::from_millis(arguments.agreement_ms),
+        growth: arguments.growth_mib << 20,
+    };
+    match run(plan).await {
+        Ok(report) => {
+            println!("{report}");
+            let missed = report.missed(&goals);
+            if missed.is_empty() {
+                return ExitCode::SUCCESS;
+            }
+            println!("\nmissed: {}", missed.join("; "));
+            ExitCode::FAILURE
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::from(2)
+        }
+    }
+}
