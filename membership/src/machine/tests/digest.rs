@@ -43,6 +43,10 @@ fn the_digest_counts_the_failed_by_instance_and_incarnation() {
     for (place, digest) in all.iter().enumerate() {
         assert!(!all[..place].contains(digest), "{place}");
     }
+    let mut lone = Lone::among(3, |_| {});
+    let alive = lone.machine.digest();
+    lone.lose("b", "a", 0);
+    assert_ne!(lone.machine.digest(), alive, "whoever holds it alive differs");
     assert_eq!(with(&[(10, 0), (11, 0)]), with(&[(11, 0)]), "the later instance replaces the earlier");
     assert_eq!(with(&[(11, 0), (10, 7)]), with(&[(11, 0)]), "and not the other way round");
 }
