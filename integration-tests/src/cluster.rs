@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use node::{MachineSettings, NodeEvent, NodeMachine, compose};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tabledb::{Counters, TableDb};
+use tabledb::{Counters, Limits, TableDb};
 use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
@@ -124,6 +124,8 @@ pub(crate) struct Slot {
     pub(crate) last_generation: u64,
     /// What its host's clocks show.
     clock: HostClock,
+    /// Of its tables, from its next process on.
+    pub(crate) limits: Limits,
 }
 
 /// The simulated cluster.
@@ -343,7 +345,8 @@ impl Cluster {
         let name = NodeName::new(name).expect("names in scenarios are valid");
         let place = self.fabric.place_at(address);
         let clock = HostClock::new(self.fabric.now());
-        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock });
+        let limits = Limits::default();
+        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock, limits });
         Peer(self.slots.len() - 1)
     }
 
@@ -371,6 +374,7 @@ impl Cluster {
         let settings = MachineSettings {
             membership: self.settings.membership.clone(),
             reap_time: self.settings.reap_time,
+            limits: slot.limits.clone(),
             ..MachineSettings::new(id.clone(), address, now, wall_clock, rng.next_u64())
         };
         let machine = compose(settings).expect("the settings of scenarios are valid");

@@ -1,5 +1,7 @@
 //! What can befall a cluster.
 
+use tabledb::Limits;
+
 use super::{Cluster, Peer};
 use crate::fabric::{Ending, HeldDatagram, Link, Message, Place, RuleId, Verdict};
 
@@ -38,6 +40,11 @@ impl Cluster {
     pub fn resume(&mut self, peer: Peer) {
         let endpoint = self.life(peer).endpoint;
         self.fabric.resume(endpoint);
+    }
+
+    /// Sets the limits of a node's tables, for its next life.
+    pub fn set_limits(&mut self, peer: Peer, limits: Limits) {
+        self.slots[peer.0].limits = limits;
     }
 
     /// Nothing passes between nodes of different sides any more; within each, everything does.

@@ -5,6 +5,7 @@ mod clocks;
 mod entries;
 mod lives;
 mod load;
+mod refusals;
 
 use integration_tests::cluster::{Cluster, Key, Peer, Settings};
 
