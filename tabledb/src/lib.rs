@@ -18,8 +18,8 @@ pub use database::{NetworkStatistics, ReplicaGuard, TableDb};
 pub use entry::{Entry, Value};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use replica::{
-    Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin, Ranges,
-    Replica, Transmit,
+    ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
+    Ranges, Replica, Transmit,
 };
 pub use watch::{Change, ChangeKind, Watch, WatchEvent, WatchFilter};
 pub use wire::{FramePoll, NodeId, NodeName, StreamId};

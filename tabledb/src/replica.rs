@@ -21,6 +21,7 @@ mod owners;
 mod ranges;
 mod remembered;
 mod session;
+mod skews;
 mod store;
 mod streams;
 mod timing;
@@ -44,6 +45,7 @@ pub use common::{Event, Transmit};
 pub use counters::Counters;
 pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use ranges::Ranges;
+pub use skews::ClockSkew;
 pub(crate) use view::{Map, View};
 
 use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
@@ -57,6 +59,7 @@ use owners::Owners;
 use ranges::digest_bytes;
 use remembered::Remembered;
 use session::Session;
+use skews::Skews;
 use timing::{MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
 
@@ -151,6 +154,7 @@ impl Replica {
             requests: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            skews: Skews::default(),
             wake: false,
             config,
         };
@@ -231,6 +235,11 @@ impl Replica {
     /// Counts of what happened.
     pub fn counters(&self) -> Counters {
         Counters { watchers_lagged: self.common.watchers.lagged(), ..self.common.counters }
+    }
+
+    /// How far the wall clocks of peers are from ours, by their own word at their last exchange with us.
+    pub fn clock_skew(&self) -> ClockSkew {
+        self.common.skews.summary()
     }
 
     pub(crate) fn views(&self) -> Arc<Map<Arc<View>>> {
@@ -658,6 +667,7 @@ impl Replica {
         }
         self.common.owners.remove(name);
         self.lists_compared.remove(name);
+        self.common.skews.forget(name);
     }
 
     /// The tables of a network go; everybody is told by the shorter list. No deletes are written for our entries: the

@@ -131,3 +131,39 @@ fn one_life_that_two_processes_bore_is_noticed_though_both_wrote_as_much() {
     cluster.await_agreement(NET, 10 * SECOND);
     assert!(cluster.id(a).generation > generation);
 }
+
+#[test]
+fn a_node_that_starts_two_hours_ahead_makes_nothing_vanish() {
+    let (mut cluster, [a, b, c]) = cluster(1107, ["a", "b", "c"]);
+    cluster.create(a, K, "of a");
+    cluster.create(b, K1, "of b");
+    cluster.await_agreement(NET, SECOND);
+    let x = cluster.add("x");
+    cluster.set_clock_offset(x, 2 * HOURS);
+    cluster.begin_life(x, &[a, b, c]);
+    cluster.join_network([x], NET);
+    cluster.await_members(&[a, b, c, x], 10 * SECOND);
+    cluster.await_shown(&[x], K, "of a", 10 * SECOND);
+    cluster.update(x, K, "of x");
+    cluster.run_for(60 * SECOND);
+    // Those whose clocks are right do not believe it, and keep what they have.
+    cluster.update(a, K, "of a again");
+    cluster.delete(b, K1);
+    cluster.create(b, K1, "of b again");
+    cluster.run_for(120 * SECOND);
+    for peer in [a, b, c] {
+        assert!(cluster.shows(peer, K, "of a again"), "{}", cluster.name(peer));
+        assert!(cluster.shows(peer, K1, "of b again"), "{}", cluster.name(peer));
+        let shown = cluster.shown_so_far(peer, K);
+        assert_eq!(shown, ["of a", "of a again"].map(|value| Some(value.to_owned())), "nothing vanished");
+    }
+    // Everybody can say whose clock it is.
+    let skew = |peer| cluster.machine(peer).tables().replica().clock_skew();
+    assert!([a, b, c].map(skew).iter().any(|skew| skew.peers_beyond == 1), "somebody has noticed");
+    assert!(skew(x).largest > HOUR && skew(x).largest < 3 * HOUR);
+    // What it wrote is believed when it is not in the future any more; when its clock has been put right, so is all it writes.
+    cluster.run_for(2 * HOUR + 300 * SECOND);
+    cluster.set_clock_offset(x, 0);
+    cluster.update(x, K, "of x, believed");
+    cluster.await_shown(&[a, b, c, x], K, "of x, believed", 60 * SECOND);
+}

@@ -177,6 +177,7 @@ fn story_08_same_name_lost_memory() {
 fn story_08_same_name_and_a_clock_that_was_set_back() {
     let (mut cluster, [a, b, c]) = cluster(108, ["a", "b", "c"]);
     cluster.create(a, K1, "earlier");
+    cluster.create(b, K, "of b");
     cluster.await_agreement(NET, SECOND);
     cluster.crash(a);
     // A day back: its generation is lower than the one the others know.
@@ -187,6 +188,20 @@ fn story_08_same_name_and_a_clock_that_was_set_back() {
     cluster.await_shown(&[b, c], K2, "later", 30 * SECOND);
     cluster.await_members(&[a, b, c], 30 * SECOND);
     cluster.await_absent(&[a, b, c], K1, 10 * SECOND);
+    // What the others wrote is a day ahead for it: it takes none of that, and takes nothing away.
+    cluster.update(b, K, "of b again");
+    cluster.run_for(60 * SECOND);
+    for peer in [b, c] {
+        assert_eq!(cluster.shown_so_far(peer, K), ["of b", "of b again"].map(|value| Some(value.into())));
+    }
+    assert!(cluster.value(a, K).is_none());
+    let skew = cluster.machine(a).tables().replica().clock_skew();
+    assert!(skew.peers_beyond > 0, "it can say so: {skew:?}");
+    // When somebody has put its clock right, it is one of them.
+    cluster.set_clock_offset(a, 0);
+    cluster.await_shown(&[a], K, "of b again", 180 * SECOND);
+    cluster.update(a, K, "of a");
+    cluster.await_shown(&[a, b, c], K, "of a", SECOND);
     cluster.assert_promises();
 }
 

@@ -120,9 +120,11 @@ impl Endpoints {
         let networks = db.networks().into_iter();
         // By itself: the replica stays locked to the end of the statement.
         let replication = replication_counts(&db.replica().counters());
+        let clock_skew = db.replica().clock_skew();
         Metrics {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             members,
+            clock_skew,
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
             parts: vec![
                 ("transport", self.node.transport().statistics().iter().collect()),

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub uptime_seconds: f64,
     /// The number of members in each state.
     pub members: Vec<(String, usize)>,
+    /// How far the clocks of peers are from this node's.
+    pub clock_skew: tabledb::ClockSkew,
     /// The joined networks, sorted.
     pub networks: Vec<(String, NetworkStatistics)>,
     /// Counts of a part of the node, by the part's name.
@@ -72,6 +74,13 @@ impl Metrics {
         for (state, count) in &self.members {
             writeln!(out, "networkdb_members{{state=\"{}\"}} {count}", escape(state))?;
         }
+        let skew = self.clock_skew;
+        let name = "networkdb_clock_skew_seconds";
+        head(out, name, "gauge", "The greatest difference between a peer's wall clock and this node's.")?;
+        writeln!(out, "{name} {}", skew.largest.as_secs_f64())?;
+        let name = "networkdb_clock_skewed_peers";
+        head(out, name, "gauge", "Peers whose wall clocks differ by more than a minute.")?;
+        writeln!(out, "{name} {}", skew.peers_beyond)?;
         for (name, help, measure) in OF_A_NETWORK {
             head(out, name, "gauge", help)?;
             for (network, statistics) in &self.networks {
@@ -107,6 +116,10 @@ mod tests {
         let metrics = Metrics {
             uptime_seconds: 1.5,
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
+            clock_skew: tabledb::ClockSkew {
+                largest: std::time::Duration::from_millis(7_200_500),
+                peers_beyond: 1,
+            },
             networks: vec![("a \"b\"\\\n".into(), statistics)],
             parts: vec![("transport", vec![("frames_sent", 9)]), ("http", vec![("requests", 7)])],
         };
@@ -114,6 +127,8 @@ mod tests {
         for line in [
             "# TYPE networkdb_members gauge",
             "networkdb_uptime_seconds 1.5",
+            "networkdb_clock_skew_seconds 7200.5",
+            "networkdb_clock_skewed_peers 1",
             "networkdb_members{state=\"failed\"} 1",
             "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
             "networkdb_http_requests_total 7",

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
 use wire::{NodeName, StreamId};
@@ -11,6 +12,7 @@ use super::counters::Counters;
 use super::message::SessionKind;
 use super::owners::Owners;
 use super::remembered::Remembered;
+use super::skews::Skews;
 use super::view::Slot;
 use super::watchers::Watchers;
 use crate::Config;
@@ -85,11 +87,20 @@ pub(crate) struct Common {
     pub(crate) requests: VecDeque<SessionRequest>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
+    pub(crate) skews: Skews,
     /// A deadline came nearer outside of the driver's own calls: it has to be woken.
     pub(crate) wake: bool,
 }
 
 impl Common {
+    /// A peer has told what its wall clock shows.
+    pub(crate) fn note_wall_clock(&mut self, peer: &NodeName, theirs: u64, now: Instant) {
+        if self.owners.get(peer.as_str()).is_some() {
+            let ours = self.clock.wall(now);
+            self.skews.note(&self.owners.me().name, peer, theirs, ours, now);
+        }
+    }
+
     /// Somebody holds writes in our name that we never made.
     pub(crate) fn report_taken_generation(&mut self) {
         let taken = Event::GenerationTaken { generation: self.owners.me().generation };

@@ -51,7 +51,16 @@ fn ask(cluster: &mut Cluster, from: usize, frames: &[Frame<'_>]) -> (StreamId, V
 }
 
 fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
-    Frame::Open(Open { kind, network: NET, clock: 0, generation: 1, epoch, fingerprint: 7, periodic: false })
+    Frame::Open(Open {
+        kind,
+        network: NET,
+        clock: 0,
+        generation: 1,
+        epoch,
+        fingerprint: 7,
+        periodic: false,
+        wall: 1_000_000_000_000,
+    })
 }
 
 /// Claims to hold nothing of what the two members have written.
@@ -257,7 +266,7 @@ fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
     let of_it = Datagram::Lists { lists: Vec::new(), heads: vec![its_head()], relay: true };
     let now = head.now;
     head.replicas[0].handle_datagram(&name(2), &codec::encode(&of_it), now).unwrap();
-    let lists = Open::lists(0, 1);
+    let lists = Open::lists(0, 1, 0);
     ask(&mut heads, 2, &[Frame::Open(lists), Frame::ListHeads { heads: vec![its_head()], last: true }]);
     for cluster in [&mut told, &mut head, &mut heads] {
         assert_eq!(cluster.replicas[0].counters().refused_not_author, 1);

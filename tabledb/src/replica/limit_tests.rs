@@ -73,6 +73,7 @@ fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
         epoch: 2,
         fingerprint: 7,
         periodic: false,
+        wall: 1_000_000_000_000,
     });
     let stream = cluster.replicas[0].handle_stream_opened(&name(1), now);
     cluster.replicas[0].handle_frame(stream, &codec::encode(&open), now).unwrap();
@@ -272,7 +273,7 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
     for at in 0..8 {
         let peer = NodeName::new(&format!("peer-{at}")).unwrap();
         let stream = cluster.replicas[0].handle_stream_opened(&peer, now);
-        let lists = Open::lists(0, 1);
+        let lists = Open::lists(0, 1, 0);
         cluster.replicas[0].handle_frame(stream, &codec::encode(&Frame::Open(lists)), now).unwrap();
     }
     assert_eq!(count(&cluster, "refused_busy"), 1 + 3, "2 of the first, 1 that ends, 5 of the others");

@@ -135,11 +135,13 @@ pub(crate) struct Open<'a> {
     pub(crate) fingerprint: u64,
     /// Nothing seems to be amiss: who has better to do may say so.
     pub(crate) periodic: bool,
+    /// What the opener's wall clock shows, in microseconds since 1970: for people.
+    pub(crate) wall: u64,
 }
 
 impl Open<'_> {
     /// An exchange of lists, which is about no network.
-    pub(crate) fn lists(clock: u64, generation: u64) -> Self {
+    pub(crate) fn lists(clock: u64, generation: u64, wall: u64) -> Self {
         Self {
             kind: SessionKind::Lists,
             network: "",
@@ -148,6 +150,7 @@ impl Open<'_> {
             epoch: 0,
             fingerprint: 0,
             periodic: false,
+            wall,
         }
     }
 }
@@ -242,4 +245,8 @@ pub(crate) enum Frame<'a> {
     Bye,
     /// To the opener's `Bye`, or `ChunksDone` where nothing is compared: all of it has been applied.
     Done,
+    /// The answerer's wall clock, in microseconds since 1970, for people: told to an opener whose clock shows something else.
+    WallClock {
+        wall: u64,
+    },
 }

@@ -26,6 +26,7 @@ use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind};
 use super::network::{Arrival, Network};
 use super::owners::Gate;
 use super::ranges::Ranges;
+use super::skews;
 use super::timing::{DRAIN_PATIENCE, MAX_WAITING_ANSWERS, SESSION_PATIENCE};
 use super::view::Slot;
 
@@ -169,6 +170,7 @@ impl Session {
             epoch,
             fingerprint: network.store.fingerprint(),
             periodic,
+            wall: common.clock.wall(now),
         };
         session.send(&Frame::Open(open));
         (session.scope, session.periodic) = (scope, periodic);
@@ -181,7 +183,7 @@ impl Session {
     /// Opens an exchange of lists.
     pub(crate) fn open_lists(id: StreamId, peer: NodeName, common: &mut Common, now: Instant) -> Self {
         let mut session = Self::new(id, peer, SessionKind::Lists, "".into(), true, now);
-        let open = Open::lists(common.clock.last(), common.owners.me().generation);
+        let open = Open::lists(common.clock.last(), common.owners.me().generation, common.clock.wall(now));
         session.send(&Frame::Open(open));
         session.send_list_heads(common);
         session
@@ -217,6 +219,7 @@ impl Session {
         common: &mut Common,
         now: Instant,
     ) {
+        common.note_wall_clock(&self.peer, open.wall, now);
         if self.kind == SessionKind::Lists {
             return;
         }
@@ -254,6 +257,10 @@ impl Session {
             }
             if open.periodic && network.is_being_filled() {
                 return self.refuse();
+            }
+            let wall = common.clock.wall(now);
+            if skews::is_notable(open.wall, wall) {
+                self.send(&Frame::WallClock { wall });
             }
             if open.fingerprint == network.store.fingerprint() {
                 self.send(&Frame::Equal { clock: common.clock.last(), hidden: hidden_attachments(network) });
@@ -294,6 +301,10 @@ impl Session {
                 });
                 self.shown_by_peer.extend(shown.map(|(slot, _)| slot));
                 self.end(Outcome::Completed);
+                Ok(())
+            }
+            Frame::WallClock { wall } if opener => {
+                common.note_wall_clock(&self.peer, wall, now);
                 Ok(())
             }
             Frame::Busy if opener => {

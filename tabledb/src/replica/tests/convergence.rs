@@ -356,7 +356,16 @@ fn nobody_fills_a_newcomer_that_another_is_filling() {
     for at in 0..3 {
         for periodic in [true, false] {
             let (kind, fingerprint) = (SessionKind::Full, 7);
-            let open = Open { kind, network: NET, clock: 0, generation: 1, epoch: 2, fingerprint, periodic };
+            let open = Open {
+                kind,
+                network: NET,
+                clock: 0,
+                generation: 1,
+                epoch: 2,
+                fingerprint,
+                periodic,
+                wall: 1_000_000_000_000,
+            };
             let newcomer = &mut cluster.replicas[3];
             let stream = newcomer.handle_stream_opened(&name(at), now);
             newcomer.handle_frame(stream, &codec::encode(&Frame::Open(open)), now).unwrap();
