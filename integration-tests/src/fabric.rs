@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wire::{NodeName, StreamId};
+use transport::{DialPolicy, DialSettings};
+use wire::{Destination, NodeName, StreamId};
 
 use connections::{Connection, ConnectionId, Dial};
 use link::Position;
@@ -161,8 +162,12 @@ pub struct FabricConfig {
     pub link: Link,
     /// A connection over which nothing passes for so long is lost.
     pub idle_timeout: Duration,
-    /// A dial without an answer for so long has failed.
+    /// A dial without an answer for so long has failed, if `dialling` does not say otherwise.
     pub connect_timeout: Duration,
+    /// The bounds of the policy by which production dials; without, everybody dials whom it wants at any time.
+    pub dialling: Option<DialSettings>,
+    /// What handshakes cost; without, nothing.
+    pub handshakes: Option<HandshakePrice>,
     /// How many frames of one stream may be under way or unread, each way.
     pub frames_in_flight: usize,
     /// How many streams an end of a connection may have open at a time that it opened itself; further ones wait.
@@ -175,6 +180,17 @@ pub struct FabricConfig {
     pub describe: Describe,
 }
 
+/// What a handshake costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandshakePrice {
+    /// What the processor of each side does for it. Handshakes wait for each other.
+    pub work: Duration,
+    /// All hosts share so many processors; zero if each has one of its own.
+    pub shared_cores: usize,
+    /// Beyond so many begun by others and not finished, a host refuses more.
+    pub most_half_open: usize,
+}
+
 impl Default for FabricConfig {
     fn default() -> Self {
         Self {
@@ -182,6 +198,8 @@ impl Default for FabricConfig {
             link: Link::default(),
             idle_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
+            dialling: None,
+            handshakes: None,
             frames_in_flight: 8,
             streams_per_connection: 64,
             receive_buffer: 212_992,
@@ -233,6 +251,14 @@ pub struct Traffic {
     pub reordered: u64,
     /// Streams that broke or did not open.
     pub broken_streams: u64,
+    /// Dials begun. Counted for all together only, as the next three are.
+    pub dials: u64,
+    /// Dials without an answer in time.
+    pub dials_unanswered: u64,
+    /// Handshakes that were worked at after their dial had been given up.
+    pub dials_in_vain: u64,
+    /// What processors did for handshakes.
+    pub handshake_work: Duration,
 }
 
 impl Traffic {
@@ -274,6 +300,10 @@ struct Endpoint {
     timer_scheduled: Option<Duration>,
     timer_wanted: Option<Duration>,
     traffic: Traffic,
+    dialling: Option<DialPolicy>,
+    /// Handshakes of others that are not finished.
+    half_open: usize,
+    processor_free: Duration,
 }
 
 /// An entry of the schedule.
@@ -281,10 +311,23 @@ struct Endpoint {
 enum Pending {
     Datagram { from: EndpointId, to: EndpointId, sent: Duration, bytes: Arc<[u8]> },
     Stream { number: u64, event: StreamEvent },
-    DialAttempt { from: EndpointId, address: SocketAddr, attempt: u32 },
+    DialAttempt { from: EndpointId, address: SocketAddr, number: u64, attempt: u32 },
+    DialTimeout { from: EndpointId, address: SocketAddr, number: u64 },
+    Handshake(Handshake),
+    OpenInTurn { from: EndpointId, to: Destination, stream: StreamId, deadline: Duration },
     SilenceCheck { connection: ConnectionId, since: Duration },
     ConnectionLost { at: EndpointId, peer: EndpointId },
     Timer { at: EndpointId },
+}
+
+/// A handshake of which one side or both have done their part.
+#[derive(Debug, Clone, Copy)]
+struct Handshake {
+    from: EndpointId,
+    to: EndpointId,
+    address: SocketAddr,
+    number: u64,
+    done: bool,
 }
 
 /// A datagram that a rule withheld.
@@ -333,6 +376,12 @@ pub struct Fabric {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     dials: BTreeMap<(EndpointId, SocketAddr), Dial>,
+    /// Streams that are to be opened when there is a turn to dial for them.
+    opens_in_turn: BTreeSet<(EndpointId, StreamId)>,
+    /// Who has come to have a connection with whom, or has none any more, since that was asked last.
+    connection_changes: Vec<(EndpointId, EndpointId, bool)>,
+    /// When each of the processors that all hosts share is free.
+    cores_free: Vec<Duration>,
     streams: BTreeMap<u64, Stream>,
     next_stream: u64,
     traffic: Traffic,
@@ -364,6 +413,9 @@ impl Fabric {
             connections: BTreeMap::new(),
             next_connection: 0,
             dials: BTreeMap::new(),
+            opens_in_turn: BTreeSet::new(),
+            connection_changes: Vec::new(),
+            cores_free: Vec::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
             traffic: Traffic::default(),
@@ -441,6 +493,8 @@ impl Fabric {
         let before = self.listeners.insert(self.address(place), id);
         assert!(before.is_none(), "{} is taken by {:?}", self.address(place), before.map(|b| self.name(b)));
         self.trace.add_endpoint(life.to_owned());
+        let seed = self.config.seed ^ u64::from(id.0) << 32;
+        let dialling = self.config.dialling.clone().map(|settings| DialPolicy::new(settings, seed));
         self.endpoints.push(Endpoint {
             name: name.clone(),
             place,
@@ -453,6 +507,9 @@ impl Fabric {
             timer_scheduled: None,
             timer_wanted: None,
             traffic: Traffic::default(),
+            dialling,
+            half_open: 0,
+            processor_free: Duration::ZERO,
         });
         self.note(Some(id), format!("starts at {}", self.address(place)));
         id
@@ -471,6 +528,7 @@ impl Fabric {
             self.listeners.remove(&address);
         }
         self.dials.retain(|(from, _), _| *from != endpoint);
+        self.opens_in_turn.retain(|(from, _)| *from != endpoint);
         match ending {
             Ending::Silent => self.refresh_connections_of(endpoint),
             Ending::Reset => self.break_connections_of(endpoint),
@@ -533,6 +591,22 @@ impl Fabric {
             here.timer_scheduled = Some(at);
             self.schedule.push(at, Pending::Timer { at: endpoint });
         }
+    }
+
+    /// Who has come to have a connection with whom, or has none any more, in order, since this was asked last.
+    pub fn take_connection_changes(&mut self) -> Vec<(EndpointId, EndpointId, bool)> {
+        std::mem::take(&mut self.connection_changes)
+    }
+
+    /// Whether a process has a connection with one by this name.
+    pub fn is_connected(&self, endpoint: EndpointId, name: &NodeName) -> bool {
+        self.endpoints[endpoint.0 as usize].connections.keys().any(|peer| self.name(*peer) == name)
+    }
+
+    /// How long nearly all dials of a process take now that succeed; zero if nothing is known of it.
+    pub fn dial_time(&self, endpoint: EndpointId) -> Duration {
+        let policy = self.endpoints[endpoint.0 as usize].dialling.as_ref();
+        policy.and_then(|policy| policy.expected(self.now)).unwrap_or_default()
     }
 
     // Conditions
@@ -643,8 +717,22 @@ impl Fabric {
             let happening = match pending {
                 Pending::Datagram { from, to, sent, bytes } => self.deliver_datagram(from, to, sent, bytes),
                 Pending::Stream { number, event } => self.deliver_stream_event(number, event),
-                Pending::DialAttempt { from, address, attempt } => {
-                    self.attempt_dial(from, address, attempt);
+                Pending::DialAttempt { from, address, number, attempt } => {
+                    self.attempt_dial(from, address, number, attempt);
+                    None
+                }
+                Pending::DialTimeout { from, address, number } => {
+                    self.time_out_dial(from, address, number);
+                    None
+                }
+                Pending::Handshake(handshake) => {
+                    self.go_on_with_handshake(handshake);
+                    None
+                }
+                Pending::OpenInTurn { from, to, stream, deadline } => {
+                    if self.endpoint(from).activity != Activity::Ended {
+                        self.open_again(from, to, stream, deadline);
+                    }
                     None
                 }
                 Pending::SilenceCheck { connection, since } => {

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod convergence;
 pub mod detection;
 pub mod fabric;
+pub mod formation;
 pub mod growth;
 pub mod history;
 pub mod hostile;

@@ -2,6 +2,7 @@
 
 mod claims;
 mod conflict;
+mod connections;
 mod exchange;
 mod gossip;
 mod leave;
@@ -31,6 +32,7 @@ use crate::roster::{Roster, active_fingerprint};
 use crate::timers::{Timer, Timers};
 
 use conflict::{Check, Ruling};
+use connections::Allowance;
 use exchange::Exchange;
 use leave::Leaving;
 use probe::{Probe, Relay};
@@ -94,6 +96,10 @@ pub struct Membership {
     seeds: BTreeMap<SocketAddr, Seed>,
     leaving: Option<Leaving>,
 
+    /// How long handshakes take at the moment.
+    handshake_time: Duration,
+    allowance: Allowance,
+
     urgent: VecDeque<Transmit>,
     ordinary: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -148,6 +154,8 @@ impl Membership {
             repaired_at: None,
             seeds: BTreeMap::new(),
             leaving: None,
+            handshake_time: Duration::ZERO,
+            allowance: Allowance::new(now),
             urgent: VecDeque::new(),
             ordinary: VecDeque::new(),
             events: VecDeque::new(),
@@ -314,6 +322,23 @@ impl Membership {
         self.notice_stall(now);
         self.probe_hinted(peer, now);
         self.flush(now);
+    }
+
+    /// There has come to be a connection with a node, or is none any more, whoever made or ended it. Whoever never tells
+    /// this has every member written to as if there were one.
+    pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
+        self.roster.set_connected(peer, connected);
+    }
+
+    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    pub fn forget_connections(&mut self) {
+        self.roster.forget_connections();
+    }
+
+    /// How long nearly all handshakes take now. As long as it is more than an answer to a probe may take, probes go first
+    /// to those whom they reach without one.
+    pub fn set_handshake_time(&mut self, time: Duration) {
+        self.handshake_time = time;
     }
 
     /// A datagram polled lately could not be sent: its news is queued again. Only for what is known here and now;

@@ -46,6 +46,16 @@ impl Ring {
         None
     }
 
+    /// The same, but of those whose turn has not come in this round first those with whom there is a connection.
+    pub(crate) fn next_near(&mut self, roster: &Roster, rng: &mut ChaCha8Rng) -> Option<NodeName> {
+        let waiting = self.order.iter().skip(self.next);
+        let wanted = |name: &NodeName| roster.is_near(name) && roster.is_active(name.as_str());
+        if let Some(place) = waiting.into_iter().position(wanted) {
+            self.order.swap(self.next, self.next + place);
+        }
+        self.next(roster, rng)
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.order.len()

@@ -65,6 +65,10 @@ pub(crate) struct Roster {
     /// Those of the active that are suspected.
     suspects: BTreeSet<NodeName>,
     failed: SampleSet,
+    /// With whom there is a connection, members or not; `None` as long as nothing has been said about connections.
+    connected: Option<BTreeSet<NodeName>>,
+    /// Those of the active with whom there is a connection.
+    near: SampleSet,
     /// What [`Self::neighbour`] found, and from which place on the circle.
     neighbour: Option<(u64, NodeName)>,
     /// The departed, in the order in which they will be forgotten.
@@ -83,6 +87,36 @@ impl Roster {
 
     pub(crate) fn active(&self) -> &SampleSet {
         &self.active
+    }
+
+    /// Those of the active with whom there is a connection; `None` if nothing is known about connections.
+    pub(crate) fn near(&self) -> Option<&SampleSet> {
+        self.connected.as_ref().map(|_| &self.near)
+    }
+
+    /// Whether something can be sent to this member without a handshake before, as far as is known.
+    pub(crate) fn is_near(&self, name: &NodeName) -> bool {
+        self.connected.as_ref().is_none_or(|connected| connected.contains(name))
+    }
+
+    /// There has come to be a connection with a node, or is none any more.
+    pub(crate) fn set_connected(&mut self, name: &NodeName, is_connected: bool) {
+        let connected = self.connected.get_or_insert_default();
+        if is_connected {
+            connected.insert(name.clone());
+            if self.entries.get(name).is_some_and(|entry| entry.member.state.is_active()) {
+                self.near.insert(name);
+            }
+        } else {
+            connected.remove(name);
+            self.near.remove(name.as_str());
+        }
+    }
+
+    /// There are no connections.
+    pub(crate) fn forget_connections(&mut self) {
+        self.connected = Some(BTreeSet::new());
+        self.near = SampleSet::default();
     }
 
     pub(crate) fn suspects(&self) -> &BTreeSet<NodeName> {
@@ -174,7 +208,12 @@ impl Roster {
         }
         self.digest = self.digest.wrapping_add(entry.fingerprint());
         match entry.member.state {
-            State::Alive | State::Suspect => self.active.insert(name),
+            State::Alive | State::Suspect => {
+                self.active.insert(name);
+                if self.connected.as_ref().is_some_and(|connected| connected.contains(name)) {
+                    self.near.insert(name);
+                }
+            }
             State::Failed => self.failed.insert(name),
             State::Left => {}
         }
@@ -190,7 +229,10 @@ impl Roster {
         self.neighbour.take_if(|(_, neighbour)| neighbour == name);
         self.digest = self.digest.wrapping_sub(entry.fingerprint());
         match entry.member.state {
-            State::Alive | State::Suspect => self.active.remove(name.as_str()),
+            State::Alive | State::Suspect => {
+                self.active.remove(name.as_str());
+                self.near.remove(name.as_str());
+            }
             State::Failed => self.failed.remove(name.as_str()),
             State::Left => {}
         }
@@ -251,11 +293,21 @@ mod tests {
     proptest! {
         #[test]
         fn the_indices_follow_every_change(
-            changes in proptest::collection::vec((0usize..8, 0u64..3, 0usize..5), 0..60)
+            changes in proptest::collection::vec((0usize..8, 0u64..3, 0usize..7), 0..60)
         ) {
             let mut roster = Roster::default();
+            let mut connected = BTreeSet::new();
             for (number, incarnation, state) in changes {
                 let name = format!("n{number}");
+                if state > 4 {
+                    let name = NodeName::new(&name).expect("valid");
+                    roster.set_connected(&name, state == 5);
+                    match state {
+                        5 => drop(connected.insert(name)),
+                        _ => drop(connected.remove(&name)),
+                    }
+                    continue;
+                }
                 let departed = start() + Duration::from_secs(incarnation);
                 let set = |entry: &mut Entry, state: State| {
                     entry.member.state = state;
@@ -286,6 +338,8 @@ mod tests {
             };
             let set = |set: &SampleSet| set.names().iter().cloned().collect::<BTreeSet<_>>();
             prop_assert_eq!(set(roster.active()), names(State::is_active));
+            let near = names(State::is_active).intersection(&connected).cloned().collect::<BTreeSet<_>>();
+            prop_assert_eq!(set(&roster.near), near);
             prop_assert_eq!(set(roster.failed()), names(|state| state == State::Failed));
             prop_assert_eq!(roster.suspects(), &names(|state| state == State::Suspect));
             let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();

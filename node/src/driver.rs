@@ -15,7 +15,7 @@ use tabledb::TableDb;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use transport::{Arrival, FrameReceiver, FrameSender, Incoming, Transport};
+use transport::{Arrival, ConnectionChanges, FrameReceiver, FrameSender, Incoming, Transport};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::clock::{monotonic_now, wall_clock};
@@ -194,9 +194,12 @@ impl Driver {
                     if !more {
                         return;
                     }
+                    // Before that: what has arrived came over a connection.
+                    self.take_connection_changes();
                     self.take_in(&mut arrivals);
                     self.handle_timeout();
                 }
+                () = shared.transport.connections_changed() => self.take_connection_changes(),
                 Some(ended) = self.streams.join_next() => {
                     match ended {
                         Ok(stream) => drop(self.handles.remove(&stream)),
@@ -213,7 +216,26 @@ impl Driver {
     fn handle_timeout(&self) {
         let (mut machine, now) = self.shared.machine_now();
         if machine.poll_timeout().is_some_and(|due| due <= now) {
+            machine.set_handshake_time(self.shared.transport.dial_time());
             machine.handle_timeout(now);
+        }
+    }
+
+    /// Tells the machine whom it reaches without a handshake, and what one takes now.
+    fn take_connection_changes(&self) {
+        let transport = &self.shared.transport;
+        let changes = transport.take_connection_changes();
+        if changes == ConnectionChanges::default() {
+            return;
+        }
+        let time = transport.dial_time();
+        let mut machine = self.shared.machine.lock();
+        machine.set_handshake_time(time);
+        if changes.whole {
+            machine.forget_connections();
+        }
+        for (peer, connected) in changes.peers {
+            machine.handle_connection_changed(&peer, connected);
         }
     }
 

@@ -288,6 +288,21 @@ impl NodeMachine {
         self.settle(now);
     }
 
+    /// There has come to be a connection with a node, or is none any more.
+    pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
+        self.membership.handle_connection_changed(peer, connected);
+    }
+
+    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    pub fn forget_connections(&mut self) {
+        self.membership.forget_connections();
+    }
+
+    /// How long nearly all handshakes take now.
+    pub fn set_handshake_time(&mut self, time: Duration) {
+        self.membership.set_handshake_time(time);
+    }
+
     /// Does what is due. Early, late or twice is always legal. What has arrived is to be handled first.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.membership.poll_timeout().is_some_and(|due| due <= now) {

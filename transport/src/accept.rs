@@ -100,16 +100,23 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     }
     let verdict = Verdict::default();
     let config = shared.server_config(tls::server_config(&shared.credentials(), &verdict));
+    let connecting = match incoming.accept_with(Arc::new(config)) {
+        Ok(connecting) => connecting,
+        Err(error) => match refusal_of(&error) {
+            Some(refusal) => return refuse(shared, address, None, refusal),
+            // The packet looks like the first of a handshake, but is sealed with the keys of another one: a late packet of
+            // a handshake that was given up here, and that the other side goes on with.
+            None => return shared.counters.handshakes_stray.increment(),
+        },
+    };
     let meeting = async {
-        let connection = match incoming.accept_with(Arc::new(config)) {
-            Ok(connecting) => connecting.await.map_err(Speechless::Lost)?,
-            Err(error) => return Err(Speechless::Lost(error)),
-        };
+        let connection = connecting.await.map_err(Speechless::Lost)?;
         let heard = Introduction::receive(&connection).await;
         Ok((connection, heard))
     };
+    let after = shared.handshake_timeout();
     let met = tokio::select! {
-        met = timeout(shared.config.timeouts.dial, meeting) => met,
+        met = timeout(after, meeting) => met,
         () = shared.stop.cancelled() => return,
     };
     let bearer = verdict.take();
@@ -147,7 +154,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             shared.counters.handshakes_accepted.increment();
             // Our introduction tells the dialler that it is welcome: until then it may still be refused.
             let welcome = shared.subject.introduction.send(&connection);
-            let _ = timeout(shared.config.timeouts.dial, welcome).await;
+            let _ = timeout(after, welcome).await;
         }
         Err(refusal) => {
             connection.close(CloseCode::of_refusal(&refusal).code(), refusal.told_to_peer().as_bytes());

@@ -113,11 +113,17 @@ impl Config {
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A dial, from the first packet until the peer has accepted; also a handshake that a peer began, and the wait for
-    /// a stream that the peer's limit does not allow yet. Default 3 s.
+    /// The least time after which a dial is given up, from the first packet until the peer has accepted; also a handshake
+    /// that a peer began, and the wait for a stream that the peer's limit does not allow yet. It follows what dials take
+    /// at the moment, see [`crate::DialPolicy`]. Default 3 s.
     pub dial: Duration,
-    /// After a failed dial, how long the same destination is not dialled again. Default 200 ms.
+    /// The most that it may become. Default 20 s.
+    pub dial_most: Duration,
+    /// After a failed dial, how long the same destination is not dialled again; it doubles with each failure, and a random
+    /// part of up to a half is left out. Default 200 ms.
     pub dial_backoff: Duration,
+    /// The most that it may become. Default 3 s.
+    pub dial_backoff_most: Duration,
     /// Silence after which a connection is lost. Default 10 s.
     pub idle: Duration,
     /// How often an otherwise silent connection is kept alive; must be well below `idle`. Default 3 s.
@@ -144,7 +150,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             dial: Duration::from_secs(3),
+            dial_most: Duration::from_secs(20),
             dial_backoff: Duration::from_millis(200),
+            dial_backoff_most: Duration::from_secs(3),
             idle: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
             unused: Duration::from_secs(60),
@@ -170,7 +178,7 @@ pub struct Limits {
     pub handshakes: usize,
     /// The same, from one IP address. Default 128.
     pub handshakes_per_address: usize,
-    /// Dials at the same time. Default 64.
+    /// The most dials at the same time; how many there may be follows what they take. Default 64.
     pub dials: usize,
     /// Streams that one peer may have open towards us on one connection. Default 64.
     pub streams_per_connection: u32,

@@ -1,7 +1,8 @@
-//! Dialling peers: one dial a destination, few at a time, and a pause after a failure.
+//! Dialling peers: one dial a destination, when [`DialPolicy`] says so.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -10,6 +11,8 @@ use wire::Destination;
 
 use crate::accept::check;
 use crate::arrivals::Arrival;
+use crate::config::{Limits, Timeouts};
+use crate::dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 use crate::endpoint::Sent;
 use crate::introduction::{Introduction, Speechless};
 use crate::link::Link;
@@ -19,55 +22,76 @@ use crate::tls::{self, Verdict};
 
 type Outcome = Option<Result<Arc<Link>, OpenError>>;
 
-/// A dial, or the memory of one that failed.
+/// A dial under way.
 #[derive(Debug)]
-enum Dial {
-    Running {
-        outcome: watch::Sender<Outcome>,
-        /// The one datagram that may wait for it.
-        kept: Option<Bytes>,
-    },
-    Failed {
-        until: Instant,
-        error: OpenError,
-    },
+struct Dial {
+    outcome: watch::Sender<Outcome>,
+    /// The one datagram that may wait for it.
+    kept: Option<Bytes>,
 }
 
-/// All of them.
-#[derive(Debug, Default)]
+/// All of them, and what was learned from those that have ended.
+#[derive(Debug)]
 pub(crate) struct Dials {
     dials: HashMap<Destination, Dial>,
-    running: usize,
+    /// Why the last dial failed, of destinations that are not to be dialled for a while.
+    failed: HashMap<Destination, OpenError>,
+    policy: DialPolicy,
+    started: Instant,
 }
 
 /// What to do about a destination without a connection.
 enum Step {
     Wait(watch::Receiver<Outcome>),
-    Start(watch::Receiver<Outcome>),
+    Start(watch::Receiver<Outcome>, Duration),
     Failed(OpenError),
-    Busy,
+    /// The turn of this one has not come; it may when a dial ends, or after this time.
+    Busy(Duration),
 }
 
 impl Dials {
-    fn step(&mut self, to: &Destination, limit: usize, now: Instant) -> Step {
-        match self.dials.get(to) {
-            Some(Dial::Running { outcome, .. }) => return Step::Wait(outcome.subscribe()),
-            Some(Dial::Failed { until, error }) if now < *until => return Step::Failed(error.clone()),
-            _ => {}
+    pub(crate) fn new(limits: &Limits, timeouts: &Timeouts, seed: u64) -> Self {
+        let settings = DialSettings::of(limits, timeouts);
+        let policy = DialPolicy::new(settings, seed);
+        Self { dials: HashMap::new(), failed: HashMap::new(), policy, started: Instant::now() }
+    }
+
+    fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// How long a handshake may take now.
+    pub(crate) fn timeout(&self, now: Instant) -> Duration {
+        self.policy.timeout(self.since_start(now))
+    }
+
+    /// How long nearly all dials take now that succeed.
+    pub(crate) fn expected(&self, now: Instant) -> Duration {
+        self.policy.expected(self.since_start(now)).unwrap_or_default()
+    }
+
+    fn step(&mut self, to: &Destination, now: Instant) -> Step {
+        if let Some(Dial { outcome, .. }) = self.dials.get(to) {
+            return Step::Wait(outcome.subscribe());
         }
-        if self.running >= limit {
-            return Step::Busy;
+        let at = self.since_start(now);
+        match self.policy.begin(to, at) {
+            Turn::Dial { timeout } => {
+                self.failed.remove(to);
+                let (outcome, receiver) = watch::channel(None);
+                self.dials.insert(to.clone(), Dial { outcome, kept: None });
+                Step::Start(receiver, timeout)
+            }
+            Turn::NotBefore(_) if let Some(error) = self.failed.get(to) => Step::Failed(error.clone()),
+            // Somebody else was called there, or nobody in particular: what comes of that is the answer for this one too.
+            Turn::UnderWay | Turn::Full | Turn::NotBefore(_) => Step::Busy(self.policy.patience(at)),
         }
-        let (outcome, receiver) = watch::channel(None);
-        self.dials.insert(to.clone(), Dial::Running { outcome, kept: None });
-        self.running += 1;
-        Step::Start(receiver)
     }
 
     /// Keeps a datagram for a running dial, if it has none yet.
     fn keep(&mut self, to: &Destination, bytes: Bytes) -> bool {
         match self.dials.get_mut(to) {
-            Some(Dial::Running { kept: kept @ None, .. }) => {
+            Some(Dial { kept: kept @ None, .. }) => {
                 *kept = Some(bytes);
                 true
             }
@@ -80,12 +104,21 @@ impl Dials {
         &mut self,
         to: &Destination,
         result: Result<Arc<Link>, OpenError>,
-        until: Instant,
+        now: Instant,
     ) -> Option<Bytes> {
-        let Some(Dial::Running { outcome, kept }) = self.dials.remove(to) else { return None };
-        self.running -= 1;
-        if let Err(error) = &result {
-            self.dials.insert(to.clone(), Dial::Failed { until, error: error.clone() });
+        let Dial { outcome, kept } = self.dials.remove(to)?;
+        let end = match &result {
+            Ok(_) => DialEnd::Connected,
+            Err(OpenError::NoAnswer { .. } | OpenError::Lost { .. }) => DialEnd::Unanswered,
+            Err(_) => DialEnd::Refused,
+        };
+        // If the peer dialled us meanwhile, this is no failure that should keep anybody from dialling again.
+        let met = matches!(&*outcome.borrow(), Some(Ok(_)));
+        self.policy.end(to, end, self.since_start(now));
+        match &result {
+            Err(_) if met => self.policy.met(|other| other == to),
+            Err(error) => drop(self.failed.insert(to.clone(), error.clone())),
+            Ok(_) => {}
         }
         outcome.send_replace(Some(result));
         kept
@@ -101,38 +134,41 @@ impl Dials {
     ) -> Vec<Bytes> {
         let mut datagrams = Vec::new();
         for (to, dial) in &mut self.dials {
-            if let Dial::Running { outcome, kept } = dial
-                && leads_there(to)
-            {
-                outcome.send_replace(Some(Ok(link.clone())));
-                datagrams.extend(kept.take());
+            if leads_there(to) {
+                dial.outcome.send_replace(Some(Ok(link.clone())));
+                datagrams.extend(dial.kept.take());
             }
         }
-        self.dials.retain(|to, dial| !matches!(dial, Dial::Failed { .. }) || !leads_there(to));
+        self.failed.retain(|to, _| !leads_there(to));
+        self.policy.met(leads_there);
         datagrams
     }
 
     /// Forgets all failures: what they failed for may have changed.
     pub(crate) fn forgive(&mut self) {
-        self.dials.retain(|_, dial| !matches!(dial, Dial::Failed { .. }));
+        self.failed.clear();
+        self.policy.forgive();
     }
 
     /// Forgets failures that no longer count.
     pub(crate) fn purge(&mut self, now: Instant) {
-        self.dials.retain(|_, dial| !matches!(dial, Dial::Failed { until, .. } if *until <= now));
+        let at = self.since_start(now);
+        self.policy.purge(at);
+        let policy = &self.policy;
+        self.failed.retain(|to, _| policy.remembers(to));
     }
 }
 
 /// Has a destination dialled for a datagram, which may wait for it.
 pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes) -> Result<Sent, SendError> {
     let mut table = shared.table.write();
-    let step = table.dials.step(to, shared.config.limits.dials, Instant::now());
+    let step = table.dials.step(to, Instant::now());
     let failure = match step {
-        Step::Wait(_) | Step::Start(_) => {
+        Step::Wait(_) | Step::Start(..) => {
             let kept = table.dials.keep(to, bytes);
             drop(table);
-            if matches!(step, Step::Start(_)) {
-                start(shared, to);
+            if let Step::Start(_, timeout) = step {
+                start(shared, to, timeout);
             }
             if kept {
                 shared.counters.datagrams_kept.increment();
@@ -142,7 +178,7 @@ pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes)
             return Err(SendError::NotReady);
         }
         Step::Failed(_) => SendError::Unreachable,
-        Step::Busy => {
+        Step::Busy(_) => {
             shared.counters.dials_capped.increment();
             SendError::Unreachable
         }
@@ -155,53 +191,56 @@ pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes)
 pub(crate) async fn connect(
     shared: &Arc<Shared>,
     to: &Destination,
+    begun: Instant,
     deadline: Instant,
 ) -> Result<Arc<Link>, OpenError> {
-    let after = shared.config.timeouts.dial;
+    let mut capped = false;
     let mut outcome = loop {
         if let Some(link) = shared.find(to) {
             return Ok(link);
         }
         // Asked before it is looked, so that a place that becomes free in between is not missed.
         let place = shared.dial_ended.notified();
-        let step = shared.table.write().dials.step(to, shared.config.limits.dials, Instant::now());
+        let step = shared.table.write().dials.step(to, Instant::now());
         match step {
             Step::Wait(outcome) => break outcome,
-            Step::Start(outcome) => {
-                start(shared, to);
+            Step::Start(outcome, timeout) => {
+                start(shared, to, timeout);
                 break outcome;
             }
             Step::Failed(error) => return Err(error),
-            Step::Busy => {
-                shared.counters.dials_capped.increment();
-                if timeout_at(deadline, place).await.is_err() {
-                    return Err(OpenError::Busy { to: describe(to), after });
+            Step::Busy(patience) => {
+                if !std::mem::replace(&mut capped, true) {
+                    shared.counters.dials_capped.increment();
                 }
+                let now = Instant::now();
+                if now >= deadline {
+                    return Err(OpenError::Busy { to: describe(to), after: now - begun });
+                }
+                let _ = timeout_at(deadline.min(now + patience), place).await;
             }
         }
     };
     match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
         Ok(Ok(outcome)) => outcome.clone().expect("waited for"),
         Ok(Err(_)) => Err(OpenError::ShutDown),
-        Err(_) => Err(OpenError::NoAnswer { to: describe(to), after }),
+        Err(_) => Err(OpenError::NoAnswer { to: describe(to), after: begun.elapsed() }),
     }
 }
 
-fn start(shared: &Arc<Shared>, to: &Destination) {
+fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
     shared.counters.dials_started.increment();
     let to = to.clone();
     shared.spawn(move |shared| async move {
-        let after = shared.config.timeouts.dial;
         let result = tokio::select! {
-            result = timeout(after, dial(&shared, &to)) => {
+            result = timeout(after, dial(&shared, &to, after)) => {
                 result.unwrap_or_else(|_| Err(OpenError::NoAnswer { to: describe(&to), after }))
             }
             () = shared.stop.cancelled() => Err(OpenError::ShutDown),
         };
         report(&shared, &to, &result);
         let link = result.as_ref().ok().cloned();
-        let until = Instant::now() + shared.config.timeouts.dial_backoff;
-        let kept = shared.table.write().dials.finish(&to, result, until);
+        let kept = shared.table.write().dials.finish(&to, result, Instant::now());
         shared.dial_ended.notify_waiters();
         match (kept, link) {
             (Some(bytes), Some(link)) => shared.send_kept(&link, bytes),
@@ -237,7 +276,7 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
     }
 }
 
-async fn dial(shared: &Arc<Shared>, to: &Destination) -> Result<Arc<Link>, OpenError> {
+async fn dial(shared: &Arc<Shared>, to: &Destination, after: Duration) -> Result<Arc<Link>, OpenError> {
     let refused = |refusal| OpenError::Refused { to: describe(to), refusal };
     if to.address == shared.local {
         return Err(refused(Refusal::Myself));
@@ -249,9 +288,7 @@ async fn dial(shared: &Arc<Shared>, to: &Destination) -> Result<Arc<Link>, OpenE
     })?;
     let ended = |error: quinn::ConnectionError| match refusal_of(&error) {
         Some(refusal) => refused(refusal),
-        None if error == quinn::ConnectionError::TimedOut => {
-            OpenError::NoAnswer { to: describe(to), after: shared.config.timeouts.dial }
-        }
+        None if error == quinn::ConnectionError::TimedOut => OpenError::NoAnswer { to: describe(to), after },
         None => OpenError::Lost { to: describe(to), loss: Loss::of(&error) },
     };
     let connected = connecting.await;

@@ -16,7 +16,7 @@ use crate::frames::{FrameReceiver, FrameSender};
 use crate::identity::{Identity, IdentityError};
 use crate::link::DatagramFailure;
 use crate::refusal::{BindError, CloseCode, OpenError, SendError};
-use crate::shared::Shared;
+use crate::shared::{ConnectionChanges, Shared};
 use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
 use crate::upkeep::upkeep;
@@ -99,6 +99,27 @@ impl Transport {
         links.iter().map(|(link, current)| link.statistics(*current)).collect()
     }
 
+    /// With whom there has come to be a connection, or is none any more, since this was asked last.
+    /// [`Self::connections_changed`] returns when it is worth asking.
+    pub fn take_connection_changes(&self) -> ConnectionChanges {
+        let table = &self.shared().table;
+        // Asked for with each batch of arrivals, and seldom the case.
+        if !table.read().has_changes() {
+            return ConnectionChanges::default();
+        }
+        table.write().take_changes()
+    }
+
+    /// Returns once [`Self::take_connection_changes`] may have something to tell. Cancelling loses nothing.
+    pub async fn connections_changed(&self) {
+        self.shared().connections_changed.notified().await;
+    }
+
+    /// How long nearly all dials take that succeed, as far as that was measured lately; zero if it was not.
+    pub fn dial_time(&self) -> Duration {
+        self.shared().table.read().dials.expected(Instant::now())
+    }
+
     /// Sends one datagram, or says why not. Never waits.
     ///
     /// Without a connection the destination is dialled, and one datagram is kept for it. Nothing that was accepted
@@ -134,7 +155,8 @@ impl Transport {
         dial::for_datagram(shared, to, bytes)
     }
 
-    /// Opens a stream, dialling the destination if there is no connection. Takes at most [`crate::Timeouts::dial`].
+    /// Opens a stream, dialling the destination if there is no connection. Takes as long as a dial may take now,
+    /// at least [`crate::Timeouts::dial`].
     ///
     /// The peer sees the stream once something was sent on it.
     pub async fn open_stream(

@@ -306,6 +306,27 @@ async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
 }
 
 #[tokio::test]
+async fn a_late_packet_of_a_handshake_that_was_given_up_says_nothing_about_certificates() {
+    let (transport, _incoming) = bind(config("a"));
+    // What a client sends first, to somewhere else.
+    let elsewhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let hostile = Hostile::insider("b");
+    let _dial = hostile.dial(elsewhere.local_addr().unwrap(), PROTOCOL);
+    let mut packet = [0; 2048];
+    let (length, _) = timeout(PATIENCE, elsewhere.recv_from(&mut packet)).await.unwrap().unwrap();
+    // Once a server has answered, packets of the handshake go to an identifier of its choice, and are sealed with the keys
+    // that follow from the first one.
+    let first = packet[6];
+    for change in 1..=16 {
+        packet[6] = first ^ change;
+        elsewhere.send_to(&packet[..length], transport.local_address()).await.unwrap();
+    }
+    let statistics = counted(&transport, |statistics| statistics.handshakes_stray > 0).await;
+    assert_eq!((statistics.refused_certificate, statistics.handshakes_unfinished), (0, 0));
+    assert_eq!(transport.half_open(), 0);
+}
+
+#[tokio::test]
 async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
     let mut config = config("a");
     config.timeouts.dial = Duration::from_millis(300);

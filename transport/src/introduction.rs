@@ -31,6 +31,14 @@ impl Life {
         Self(life)
     }
 
+    /// The one before all others in order.
+    pub(crate) const FIRST: Self = Self([0; 32]);
+
+    /// A number that no other life is likely to have.
+    pub(crate) fn number(self) -> u64 {
+        u64::from_le_bytes(*self.0.first_chunk().expect("32 are more than 8"))
+    }
+
     #[cfg(test)]
     pub(crate) fn numbered(number: u8) -> Self {
         Self([number; 32])

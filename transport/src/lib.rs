@@ -43,6 +43,7 @@ mod arrivals;
 mod certificate;
 mod config;
 mod dial;
+mod dial_policy;
 mod endpoint;
 mod frames;
 #[cfg(fuzzing)]
@@ -68,6 +69,7 @@ mod hostile_tests;
 
 pub use arrivals::{Arrival, Incoming, Peer};
 pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
+pub use dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 pub use endpoint::{Sent, Transport};
 pub use frames::{FrameError, FrameReceiver, FrameSender};
 pub use identity::{Identity, IdentityError};
@@ -77,6 +79,7 @@ pub use keys::{
 };
 pub use pki::{CertificateSet, CertificateSetError, MAX_AUTHORITIES};
 pub use refusal::{BindError, Loss, OpenError, PROTOCOL, Refusal, SendError};
+pub use shared::ConnectionChanges;
 pub use statistics::{ConnectionStatistics, Statistics};
 
 /// Every path carries datagrams of this size, in bytes; larger ones may be refused at any time.

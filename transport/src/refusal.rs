@@ -198,9 +198,11 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> Option<Refusal> {
         ConnectionError::TransportError(error) if u64::from(error.code) == NO_APPLICATION_PROTOCOL => {
             Some(Refusal::Protocol)
         }
-        ConnectionError::TransportError(error) => {
+        // What TLS found here about the peer. Anything else that QUIC found says nothing about who it is.
+        ConnectionError::TransportError(error) if ALERTS.contains(&u64::from(error.code)) => {
             Some(Refusal::Certificate(readable(error.reason.as_bytes())))
         }
+        ConnectionError::TransportError(_) => None,
         ConnectionError::ConnectionClosed(close) => match u64::from(close.error_code) {
             NO_APPLICATION_PROTOCOL => Some(Refusal::Protocol),
             CONNECTION_REFUSED => Some(Refusal::NoRoom),

@@ -129,6 +129,25 @@ impl Routes {
         lane.is_some_and(|lane| lane.current == Some(id))
     }
 
+    /// Whether there is a connection for something new with a node of this name.
+    pub(crate) fn is_connected(&self, name: &NodeName) -> bool {
+        let first = Who { name: name.clone(), life: Life::FIRST };
+        let lives = self.lanes.range(first..).take_while(|(who, _)| who.name == *name);
+        lives.into_iter().any(|(_, lane)| lane.current.is_some())
+    }
+
+    /// The names of all nodes with whom there is a connection, in order.
+    pub(crate) fn connected(&self) -> Vec<NodeName> {
+        let mut names: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.current.is_some())
+            .map(|(who, _)| who.name.clone())
+            .collect();
+        names.dedup();
+        names
+    }
+
     /// Every connection with a node of this name, at this address if one is given, in order.
     pub(crate) fn of(&self, name: &NodeName, address: Option<SocketAddr>) -> Vec<LinkId> {
         let mut found: Vec<_> = self

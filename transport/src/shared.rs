@@ -1,9 +1,10 @@
 //! What all tasks of an endpoint share: who it is, who can be reached how, and what is counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::Destination;
+use wire::{Destination, NodeName};
 
 use crate::accept::{HalfOpen, refuse};
 use crate::arrivals::{Arrival, Arrivals, Peer};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) half_open: Mutex<HalfOpen>,
     pub(crate) table: RwLock<Table>,
     pub(crate) dial_ended: Notify,
+    pub(crate) connections_changed: Notify,
     credentials: RwLock<Arc<Credentials>>,
     quic: Arc<TransportConfig>,
     server: quinn::ServerConfig,
@@ -66,9 +68,54 @@ pub(crate) struct Table {
     pub(crate) routes: Routes,
     pub(crate) links: HashMap<LinkId, Arc<Link>>,
     pub(crate) dials: Dials,
+    changed: Changed,
+}
+
+/// With whom there may be a connection where there was none, or none where there was one, since the owner asked last.
+#[derive(Debug, Default)]
+struct Changed {
+    peers: BTreeSet<NodeName>,
+    /// They were too many to be noted one by one.
+    all: bool,
+}
+
+/// With whom there is a connection, and with whom none any more; see [`crate::Transport::take_connection_changes`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionChanges {
+    /// Whether `peers` are all with whom there is a connection, and not only what has changed.
+    pub whole: bool,
+    /// Each once, and whether there is a connection.
+    pub peers: Vec<(NodeName, bool)>,
 }
 
 impl Table {
+    fn note_change(&mut self, peer: &NodeName, limits: &Limits) {
+        if self.changed.all {
+            return;
+        }
+        self.changed.peers.insert(peer.clone());
+        if self.changed.peers.len() > limits.connections {
+            self.changed = Changed { peers: BTreeSet::new(), all: true };
+        }
+    }
+
+    pub(crate) fn has_changes(&self) -> bool {
+        self.changed.all || !self.changed.peers.is_empty()
+    }
+
+    pub(crate) fn take_changes(&mut self) -> ConnectionChanges {
+        let Changed { peers, all } = std::mem::take(&mut self.changed);
+        if all {
+            let peers = self.routes.connected().into_iter().map(|peer| (peer, true)).collect();
+            return ConnectionChanges { whole: true, peers };
+        }
+        let peers = peers.into_iter().map(|peer| {
+            let connected = self.routes.is_connected(&peer);
+            (peer, connected)
+        });
+        ConnectionChanges { whole: false, peers: peers.collect() }
+    }
+
     fn is_full(&self, limits: &Limits, address: SocketAddr) -> bool {
         self.routes.len() >= limits.connections
             || self.routes.from(address.ip()) >= limits.connections_per_address
@@ -103,6 +150,7 @@ impl Shared {
         .map_err(failed)?;
         let unfinished = Unfinished::new(&config.limits);
         let routes = Routes::new(Who { name: subject.name.clone(), life: subject.life() });
+        let dials = Dials::new(&config.limits, &config.timeouts, subject.life().number());
         Ok(Arc::new(Self {
             arrivals: Arrivals::new(&config.limits, counters.clone()),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
@@ -115,8 +163,9 @@ impl Shared {
             stop: CancellationToken::new(),
             counters,
             half_open: Mutex::default(),
-            table: RwLock::new(Table { routes, links: HashMap::new(), dials: Dials::default() }),
+            table: RwLock::new(Table { routes, links: HashMap::new(), dials, changed: Changed::default() }),
             dial_ended: Notify::new(),
+            connections_changed: Notify::new(),
             credentials: RwLock::new(credentials),
             quic,
             server,
@@ -189,6 +238,8 @@ impl Shared {
             {
                 successor.set_retirement(None);
             }
+            table.note_change(&link.peer.name, &self.config.limits);
+            self.connections_changed.notify_one();
             link.set_retirement(Some(Retirement::keys(Instant::now())));
         }
     }
@@ -212,6 +263,11 @@ impl Shared {
         let mut config = self.server.clone();
         config.crypto = Arc::new(crypto);
         config
+    }
+
+    /// How long a handshake may take now, whoever began it.
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        self.table.read().dials.timeout(Instant::now())
     }
 
     /// Whether there may not be another connection with a peer at this address.
@@ -256,14 +312,16 @@ impl Shared {
         self.credentials().check(bearer.authority)?;
         let added = table.routes.add(Route { id, who, dialled, address });
         table.links.insert(id, link.clone());
+        table.note_change(&link.peer.name, &self.config.limits);
         for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
             self.counters.connections_replaced.increment();
             replaced.set_retirement(Some(Retirement::replaced(replaced, now, self.config.timeouts.drain)));
         }
-        for stale in added.stale.iter().filter_map(|id| table.links.get(id)) {
+        for stale in added.stale.iter().filter_map(|id| table.links.get(id).cloned()).collect::<Vec<_>>() {
+            table.note_change(&stale.peer.name, &self.config.limits);
             stale.set_retirement(Some(Retirement::stale(now)));
         }
-        let Table { routes, links, dials } = &mut *table;
+        let Table { routes, links, dials, .. } = &mut *table;
         // A connection that is being used up from the start takes nothing new.
         let waiting = match routes.is_current(id) {
             true => dials.satisfy(&link, |to| routes.find(to) == Some(id)),
@@ -274,6 +332,7 @@ impl Shared {
             .and_then(|id| links.get(&id).cloned())
             .unwrap_or_else(|| link.clone());
         drop(table);
+        self.connections_changed.notify_one();
 
         let served = link.clone();
         self.spawn(|shared| async move { served.serve_datagrams(&shared).await });
@@ -305,13 +364,13 @@ impl Shared {
         to: &Destination,
     ) -> Result<(FrameSender, FrameReceiver, Peer), OpenError> {
         let to = &Destination { name: to.name.clone(), address: canonical(to.address) };
-        let after = self.config.timeouts.dial;
-        let deadline = Instant::now() + after;
+        let begun = Instant::now();
+        let deadline = begun + self.handshake_timeout();
         loop {
             if self.is_stopping() {
                 return Err(OpenError::ShutDown);
             }
-            let link = dial::connect(self, to, deadline).await?;
+            let link = dial::connect(self, to, begun, deadline).await?;
             match timeout_at(deadline, link.connection.open_bi()).await {
                 Ok(Ok(stream)) => {
                     let (sender, receiver) = link.frames(stream, self, None);
@@ -320,7 +379,7 @@ impl Shared {
                 // It had ended without the table knowing: the next look finds another one, or dials.
                 Ok(Err(_)) if Instant::now() < deadline => self.ended(&link),
                 Ok(Err(error)) => return Err(OpenError::Lost { to: describe(to), loss: Loss::of(&error) }),
-                Err(_) => return Err(OpenError::Busy { to: describe(to), after }),
+                Err(_) => return Err(OpenError::Busy { to: describe(to), after: begun.elapsed() }),
             }
         }
     }
@@ -330,6 +389,10 @@ impl Shared {
         let mut table = self.table.write();
         let removed = table.routes.remove(link.id);
         table.links.remove(&link.id);
+        if removed != Removed::Unknown {
+            table.note_change(&link.peer.name, &self.config.limits);
+            self.connections_changed.notify_one();
+        }
         if let Removed::Succeeded(id) = removed
             && let Some(successor) = table.links.get(&id)
         {

@@ -97,6 +97,8 @@ counters! {
     handshakes_retried,
     /// Handshakes that were begun and not completed in time, or broke off.
     handshakes_unfinished,
+    /// Packets that begin no handshake, though they look like it: mostly late ones of handshakes that were given up here.
+    handshakes_stray,
     /// Peers refused for a secret we do not have.
     refused_unknown_secret,
     /// Peers refused for a certificate of an authority we do not have.

@@ -20,6 +20,7 @@ impl Cluster {
             self.inspect_all();
         }
         let Some((endpoint, happening)) = self.fabric.next(until) else { return false };
+        self.tell_connections();
         let Some(peer) = self.owners.get(&endpoint).copied() else { return true };
         self.happen(peer, happening);
         true
@@ -76,7 +77,36 @@ impl Cluster {
                 let name = self.fabric.name(other).clone();
                 self.drive(peer, |machine, now| machine.handle_connection_lost(&name, now));
             }
-            Happening::Timer => self.drive(peer, |machine, now| machine.handle_timeout(now)),
+            Happening::Timer => {
+                self.tell_dial_time(peer);
+                self.drive(peer, |machine, now| machine.handle_timeout(now));
+            }
+        }
+    }
+
+    /// Tells the machines with whom they have come to have a connection, or have none any more, as the production driver
+    /// does, unless everybody may dial at any time.
+    fn tell_connections(&mut self) {
+        for (endpoint, other, connected) in self.fabric.take_connection_changes() {
+            let Some(peer) = self.owners.get(&endpoint).copied() else { continue };
+            let name = self.fabric.name(other).clone();
+            // The next process of the node may have a connection already when that with the one before ends.
+            let connected = connected || self.fabric.is_connected(endpoint, &name);
+            if self.settings.fabric.dialling.is_none() {
+                continue;
+            }
+            self.tell_dial_time(peer);
+            let Some(life) = self.slots[peer.0].life.as_mut() else { continue };
+            if life.endpoint == endpoint {
+                life.machine.handle_connection_changed(&name, connected);
+            }
+        }
+    }
+
+    fn tell_dial_time(&mut self, peer: Peer) {
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+        if self.settings.fabric.dialling.is_some() {
+            life.machine.set_handshake_time(self.fabric.dial_time(life.endpoint));
         }
     }
 

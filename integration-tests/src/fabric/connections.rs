@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
+use transport::{DialEnd, Turn};
 use wire::{Destination, NodeName, StreamId};
 
 use super::link::Link;
-use super::{Activity, DropReason, EndpointId, Fabric, Happening, Pending};
+use super::{Activity, DropReason, EndpointId, Fabric, Handshake, Happening, Pending};
 use crate::trace::TraceEvent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +48,10 @@ impl Connection {
 /// A connection being made, and what waits for it.
 #[derive(Debug)]
 pub(super) struct Dial {
-    started: Duration,
+    /// The first that was to be reached by it.
+    to: Destination,
+    number: u64,
+    deadline: Duration,
     /// One datagram may wait; the protocols' own retransmission does the rest.
     kept: Option<(Option<NodeName>, Arc<[u8]>)>,
     opens: Vec<(Option<NodeName>, StreamId)>,
@@ -57,34 +61,40 @@ pub(super) struct Dial {
 pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
 
 impl Fabric {
-    /// Keeps a datagram until the connection stands, and starts dialling if need be; hands it back if one waits already.
+    /// Keeps a datagram until the connection stands, and starts dialling if need be; hands it back if one waits already, or
+    /// it is not the time to dial.
     pub(super) fn keep_for_dial(
         &mut self,
         from: EndpointId,
         to: &Destination,
         bytes: Arc<[u8]>,
     ) -> Option<Arc<[u8]>> {
-        let dial = self.dial(from, to.address);
-        if dial.kept.is_some() {
-            return Some(bytes);
+        match self.dial(from, to) {
+            Ok(Dial { kept: kept @ None, .. }) => {
+                *kept = Some((to.name.clone(), bytes));
+                None
+            }
+            _ => Some(bytes),
         }
-        dial.kept = Some((to.name.clone(), bytes));
-        None
     }
 
     /// Opens a stream as soon as the connection stands.
     pub(super) fn open_after_dial(&mut self, from: EndpointId, to: &Destination, stream: StreamId) {
-        self.dial(from, to.address).opens.push((to.name.clone(), stream));
+        let deadline = self.now + self.dial_timeout(from);
+        self.open_in_turn(from, to.clone(), stream, deadline);
     }
 
     /// The streams that wait for a connection to stand.
     pub(super) fn opens_waiting_for_dials(&self, from: EndpointId) -> impl Iterator<Item = StreamId> + '_ {
         let of_endpoint = self.dials.iter().filter(move |((dialler, _), _)| *dialler == from);
-        of_endpoint.flat_map(|(_, dial)| dial.opens.iter().map(|(_, stream)| *stream))
+        let of_dials = of_endpoint.flat_map(|(_, dial)| dial.opens.iter().map(|(_, stream)| *stream));
+        let in_turn = self.opens_in_turn.iter().filter(move |(opener, _)| *opener == from);
+        of_dials.chain(in_turn.map(|(_, stream)| *stream))
     }
 
     /// A stream that waits for a connection, or for its turn on one, is not wanted any more.
     pub(super) fn forget_open(&mut self, from: EndpointId, stream: StreamId) {
+        self.opens_in_turn.remove(&(from, stream));
         for (_, dial) in self.dials.iter_mut().filter(|((dialler, _), _)| *dialler == from) {
             dial.opens.retain(|(_, waiting)| *waiting != stream);
         }
@@ -96,21 +106,81 @@ impl Fabric {
         }
     }
 
-    fn dial(&mut self, from: EndpointId, address: SocketAddr) -> &mut Dial {
-        if !self.dials.contains_key(&(from, address)) {
-            let round_trip = match self.places.get(&address) {
-                Some(to) => self.round_trip(self.place(from), *to),
-                None => Duration::ZERO,
-            };
-            self.schedule.push(self.now + round_trip, Pending::DialAttempt { from, address, attempt: 0 });
+    /// The turn of a stream may have come that waited for the dials of others, or there is a connection by now.
+    pub(super) fn open_again(
+        &mut self,
+        from: EndpointId,
+        to: Destination,
+        stream: StreamId,
+        deadline: Duration,
+    ) {
+        if !self.opens_in_turn.remove(&(from, stream)) {
+            return;
         }
-        let now = self.now;
-        self.dials.entry((from, address)).or_insert(Dial { started: now, kept: None, opens: Vec::new() })
+        let Some(receiver) = self.listeners.get(&to.address).copied() else {
+            return self.open_in_turn(from, to, stream, deadline);
+        };
+        if self.connection_between(from, receiver).is_none() {
+            return self.open_in_turn(from, to, stream, deadline);
+        }
+        match to.name.is_none_or(|name| name == *self.name(receiver)) {
+            true => self.open_on_connection(from, receiver, stream, Duration::ZERO),
+            false => self.fail_open(from, stream),
+        }
     }
 
-    pub(super) fn attempt_dial(&mut self, from: EndpointId, address: SocketAddr, attempt: u32) {
-        let Some(dial) = self.dials.get(&(from, address)) else { return };
-        let started = dial.started;
+    fn open_in_turn(&mut self, from: EndpointId, to: Destination, stream: StreamId, deadline: Duration) {
+        let over = self.now >= deadline;
+        match self.dial(from, &to) {
+            Ok(dial) => dial.opens.push((to.name.clone(), stream)),
+            Err(Turn::NotBefore(_)) => self.fail_open(from, stream),
+            Err(_) if over => self.fail_open(from, stream),
+            Err(_) => {
+                // As production does: asked again when a dial ends, or has lasted too long to hold a place.
+                let again = self.now + Duration::from_millis(50);
+                self.opens_in_turn.insert((from, stream));
+                let pending = Pending::OpenInTurn { from, to, stream, deadline };
+                self.schedule.push(again.min(deadline), pending);
+            }
+        }
+    }
+
+    fn dial_timeout(&self, from: EndpointId) -> Duration {
+        let policy = self.endpoints[from.0 as usize].dialling.as_ref();
+        policy.map_or(self.config.connect_timeout, |policy| policy.timeout(self.now))
+    }
+
+    fn dial(&mut self, from: EndpointId, to: &Destination) -> Result<&mut Dial, Turn> {
+        let key = (from, to.address);
+        if !self.dials.contains_key(&key) {
+            let now = self.now;
+            let timeout = match &mut self.endpoint(from).dialling {
+                None => self.config.connect_timeout,
+                Some(policy) => match policy.begin(to, now) {
+                    Turn::Dial { timeout } => timeout,
+                    turn => return Err(turn),
+                },
+            };
+            let round_trip = match self.places.get(&to.address) {
+                Some(place) => self.round_trip(self.place(from), *place),
+                None => Duration::ZERO,
+            };
+            self.traffic.dials += 1;
+            let number = self.traffic.dials;
+            let attempt = Pending::DialAttempt { from, address: to.address, number, attempt: 0 };
+            self.schedule.push(now + round_trip, attempt);
+            let deadline = now + timeout;
+            let dial = Dial { to: to.clone(), number, deadline, kept: None, opens: Vec::new() };
+            self.dials.insert(key, dial);
+        }
+        Ok(self.dials.get_mut(&key).expect("it is there, or was just put there"))
+    }
+
+    pub(super) fn attempt_dial(&mut self, from: EndpointId, address: SocketAddr, number: u64, attempt: u32) {
+        let Some(dial) = self.dials.get(&(from, address)).filter(|dial| dial.number == number) else {
+            return;
+        };
+        let deadline = dial.deadline;
         let failure = match self.listeners.get(&address).copied() {
             None => Some(DropReason::Nobody),
             Some(to) if self.endpoint(to).activity != Activity::Running => Some(DropReason::Nobody),
@@ -121,20 +191,80 @@ impl Fabric {
                 } else if self.loses_flight(here, there) || self.loses_flight(there, here) {
                     Some(DropReason::Lost)
                 } else {
-                    self.connected(from, to, address);
-                    return;
+                    return self.answer_dial(from, to, address, number);
                 }
             }
         };
         let Some(reason) = failure else { return };
-        let deadline = started + self.config.connect_timeout;
         if self.now >= deadline {
             return self.dial_failed(from, address, reason);
         }
         // A handshake packet without an answer is sent again after twice the initial round trip estimate, then twice
         // as late each time.
         let next = self.now + Duration::from_millis(666) * 2u32.pow(attempt.min(8));
-        self.schedule.push(next.min(deadline), Pending::DialAttempt { from, address, attempt: attempt + 1 });
+        let again = Pending::DialAttempt { from, address, number, attempt: attempt + 1 };
+        self.schedule.push(next.min(deadline), again);
+    }
+
+    /// The first packet of a handshake has arrived: both sides have to do their part, one after the other.
+    fn answer_dial(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr, number: u64) {
+        let Some(price) = self.config.handshakes else { return self.connected(from, to, address) };
+        let deadline = self.dials[&(from, address)].deadline;
+        let there = self.endpoint(to);
+        if there.half_open >= price.most_half_open {
+            self.schedule.push(self.now, Pending::DialTimeout { from, address, number });
+            return;
+        }
+        there.half_open += 1;
+        let answered = self.occupy_processor(to, price.work);
+        let work = Handshake { from, to, address, number, done: false };
+        self.schedule.push(answered, Pending::Handshake(work));
+        self.schedule.push(deadline, Pending::DialTimeout { from, address, number });
+    }
+
+    /// One side has done its part of a handshake.
+    pub(super) fn go_on_with_handshake(&mut self, handshake: Handshake) {
+        let Handshake { from, to, address, number, done } = handshake;
+        let wanted = self.dials.get(&(from, address)).is_some_and(|dial| dial.number == number);
+        if wanted
+            && !done
+            && let Some(price) = self.config.handshakes
+        {
+            let finished = self.occupy_processor(from, price.work);
+            self.schedule.push(finished, Pending::Handshake(Handshake { done: true, ..handshake }));
+            return;
+        }
+        let there = self.endpoint(to);
+        there.half_open = there.half_open.saturating_sub(1);
+        match wanted {
+            true if self.is_running(to) => self.connected(from, to, address),
+            true => {}
+            // All that was done for it was done in vain.
+            false => self.traffic.dials_in_vain += 1,
+        }
+    }
+
+    pub(super) fn time_out_dial(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
+        if self.dials.get(&(from, address)).is_some_and(|dial| dial.number == number) {
+            self.dial_failed(from, address, DropReason::Nobody);
+        }
+    }
+
+    /// When the processor of an endpoint's host has done this, after all that it was to do before.
+    fn occupy_processor(&mut self, endpoint: EndpointId, work: Duration) -> Duration {
+        self.traffic.handshake_work += work;
+        let cores = self.config.handshakes.map_or(0, |price| price.shared_cores);
+        if cores == 0 {
+            let now = self.now;
+            let here = self.endpoint(endpoint);
+            here.processor_free = here.processor_free.max(now) + work;
+            return here.processor_free;
+        }
+        self.cores_free.resize(cores, Duration::ZERO);
+        let now = self.now;
+        let Some(first) = self.cores_free.iter_mut().min() else { return now };
+        *first = (*first).max(now) + work;
+        *first
     }
 
     fn loses_flight(&mut self, from: super::Place, to: super::Place) -> bool {
@@ -144,6 +274,8 @@ impl Fabric {
 
     fn dial_failed(&mut self, from: EndpointId, address: SocketAddr, reason: DropReason) {
         let Some(dial) = self.dials.remove(&(from, address)) else { return };
+        self.traffic.dials_unanswered += 1;
+        self.tell_end_of_dial(from, &dial.to, DialEnd::Unanswered);
         let to = self.listeners.get(&address).copied();
         self.trace.record(self.now, TraceEvent::DialFailed { from, reason });
         if let Some((_, bytes)) = dial.kept {
@@ -156,6 +288,7 @@ impl Fabric {
 
     fn connected(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr) {
         let Some(dial) = self.dials.remove(&(from, address)) else { return };
+        self.tell_end_of_dial(from, &dial.to, DialEnd::Connected);
         self.connect(from, to);
         let name = self.name(to).clone();
         let fits = |expected: &Option<NodeName>| expected.as_ref().is_none_or(|expected| *expected == name);
@@ -173,6 +306,13 @@ impl Fabric {
             } else {
                 self.drop_datagram(from, Some(to), DropReason::WrongName, bytes);
             }
+        }
+    }
+
+    fn tell_end_of_dial(&mut self, from: EndpointId, to: &Destination, end: DialEnd) {
+        let now = self.now;
+        if let Some(policy) = &mut self.endpoint(from).dialling {
+            policy.end(to, end, now);
         }
     }
 
@@ -199,6 +339,11 @@ impl Fabric {
         );
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
+        self.connection_changes.extend([(from, to, true), (to, from, true)]);
+        let met = self.address(self.place(from));
+        if let Some(policy) = &mut self.endpoint(to).dialling {
+            policy.met(|other| other.address == met);
+        }
         for end in [from, to] {
             let here = self.endpoint(end);
             if here.connections.len() > here.connections_before_tidying {
@@ -227,6 +372,7 @@ impl Fabric {
         let [a, b] = connection.ends;
         self.endpoint(a).connections.remove(&b);
         self.endpoint(b).connections.remove(&a);
+        self.connection_changes.extend([(a, b, false), (b, a, false)]);
         Some(connection)
     }
 

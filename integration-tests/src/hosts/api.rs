@@ -97,6 +97,11 @@ impl Metrics {
         self.0.get(&name).map(|count| *count as u64).ok_or_else(|| format!("the node has no metric {name}"))
     }
 
+    /// How many members the node holds for being in this state, such as `alive`.
+    pub fn members(&self, state: &str) -> Option<usize> {
+        self.0.get(&format!("networkdb_members{{state=\"{state}\"}}")).map(|count| *count as usize)
+    }
+
     /// Every counter that grew since `before`, without the common beginning and end of their names.
     pub fn grown_since(&self, before: &Self) -> BTreeMap<String, u64> {
         let grown = self.0.iter().filter_map(|(name, now)| {
@@ -118,6 +123,8 @@ mod tests {
         let after = Metrics::parse("networkdb_membership_probes_total 5\nnetworkdb_tables_news_total 0\n");
         assert_eq!(before.count("membership", "probes"), Ok(3));
         assert!(before.count("membership", "prods").is_err());
+        let members = Metrics::parse("networkdb_members{state=\"alive\"} 7\n");
+        assert_eq!((members.members("alive"), members.members("failed")), (Some(7), None));
         assert_eq!(after.grown_since(&before), [("membership_probes".to_owned(), 2)].into());
     }
 }

@@ -55,21 +55,19 @@ impl Membership {
             self.send_datagram(to, packet.finish(), Purpose::Gossip, Vec::new());
         }
         if fresh {
-            self.send_fresh();
+            self.send_fresh(now);
         }
         if !self.notices.is_empty() {
             self.timers.set(Timer::Flush, now + self.config.gossip_delay);
         }
     }
 
-    fn send_fresh(&mut self) {
+    fn send_fresh(&mut self, now: Instant) {
         let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
-        let all_or_some = match everybody {
-            true => self.roster.active().names().to_vec(),
-            false => self.roster.active().sample(self.config.broadcast_fanout, &[], &mut self.rng),
-        };
+        let most = if everybody { usize::MAX } else { self.config.broadcast_fanout };
+        let all_or_some = self.choose_for_news(most, now);
         self.send_fresh_to(true, &all_or_some);
-        let some = self.roster.active().sample(self.config.gossip_fanout, &[], &mut self.rng);
+        let some = self.choose_for_news(self.config.gossip_fanout, now);
         self.send_fresh_to(false, &some);
         let limit = self.retransmit_limit();
         self.broadcasts.forget_freshness(limit);
@@ -95,7 +93,7 @@ impl Membership {
 
     /// Sends queued news to some random members, a few datagrams each.
     pub(super) fn gossip_tick(&mut self, now: Instant) {
-        let members = self.roster.active().sample(self.config.gossip_fanout, &[], &mut self.rng);
+        let members = self.choose_for_news(self.config.gossip_fanout, now);
         let limit = self.retransmit_limit();
         for member in &members {
             let (most, budget) = (self.config.gossip_packets, self.config.datagram_budget);

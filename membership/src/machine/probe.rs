@@ -67,15 +67,22 @@ impl Membership {
             return;
         }
         self.neighbours_turn = !self.neighbours_turn;
+        let dear = self.handshakes_are_dear();
         if self.neighbours_turn
             && let Some(name) = self.roster.neighbour(self.me.name()).cloned()
             && !self.probing.contains_key(&name)
+            && (!dear || self.roster.is_near(&name))
         {
             return self.probe_member(&name, now);
         }
         // A member that is being probed for another reason does not cost others their turn.
         for _ in 0..=self.probing.len() {
-            let Some(name) = self.ring.next(&self.roster, &mut self.rng) else { return };
+            // Nobody's turn is put off beyond the end of the round, and most have a connection by then.
+            let next = match dear {
+                true => self.ring.next_near(&self.roster, &mut self.rng),
+                false => self.ring.next(&self.roster, &mut self.rng),
+            };
+            let Some(name) = next else { return };
             if !self.probing.contains_key(&name) {
                 self.probe_member(&name, now);
                 return;
@@ -138,8 +145,10 @@ impl Membership {
         self.statistics.probes += 1;
         let messages = self.probe_messages(&target, sequence);
         let to = Destination { name: Some(target.name.clone()), address };
-        self.timers.set(Timer::ProbeFallback(sequence), now + self.health.scale(self.config.probe_timeout));
-        self.timers.set(Timer::ProbeDeadline(sequence), now + self.health.scale(self.config.probe_interval));
+        let handshake = self.handshake_with(&target.name);
+        let (late, over) = (self.config.probe_timeout, self.config.probe_interval);
+        self.timers.set(Timer::ProbeFallback(sequence), now + self.health.scale(late) + handshake);
+        self.timers.set(Timer::ProbeDeadline(sequence), now + self.health.scale(over) + handshake);
         let (helpers, nacks) = Default::default();
         let probe = Probe { target, address, reason, helpers, nacks, stream: None, doubtful: false };
         self.probes.insert(sequence, probe);
@@ -196,7 +205,12 @@ impl Membership {
         excluded.push(target);
         excluded.sort_unstable();
         excluded.dedup();
-        let mut helpers = self.roster.active().sample(wanted, &excluded, &mut self.rng);
+        // What is asked of them must not wait for a handshake, if it need not.
+        let near = self.roster.near().map(|near| near.sample(wanted, &excluded, &mut self.rng));
+        let mut helpers = near.unwrap_or_default();
+        excluded.extend(&helpers);
+        let others = self.roster.active().sample(wanted - helpers.len(), &excluded, &mut self.rng);
+        helpers.extend(others);
         if helpers.len() < wanted {
             let mut excluded = helpers.iter().collect::<Vec<_>>();
             excluded.push(target);

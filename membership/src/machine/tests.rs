@@ -1,6 +1,7 @@
 //! The machine alone, rule by rule: messages are handed to it, and what it wants is looked at.
 
 mod claims;
+mod connections;
 mod detection;
 mod digest;
 mod limits;

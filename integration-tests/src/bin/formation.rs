@@ -1,0 +1,152 @@
+//! Starts many nodes at once, and measures when they have formed a cluster and what that took.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use integration_tests::fabric::HandshakePrice;
+use integration_tests::formation::{Formation, Processes, Simulated, in_one_process, production, simulate};
+use integration_tests::hosts::binary;
+
+/// Starts nodes all at once, real processes on loopback or all in this one, and measures until everybody holds everybody
+/// alive. Status 1 if that is not so by the deadline.
+#[derive(Debug, Parser)]
+#[command(name = "formation")]
+struct Arguments {
+    /// How many processes of the real binary; several numbers with commas between them
+    #[arg(long, value_delimiter = ',')]
+    processes: Vec<usize>,
+    /// Kill all processes when they have formed a cluster, and start all again at once
+    #[arg(long)]
+    restart: bool,
+    /// How many nodes in this process; several numbers with commas between them
+    #[arg(long, value_delimiter = ',')]
+    nodes: Vec<usize>,
+    /// How many nodes in virtual time, with and without the policy of dialling; several numbers with commas between them
+    #[arg(long, value_delimiter = ',')]
+    simulated: Vec<usize>,
+    /// What a handshake takes of the processor of each side there, in microseconds
+    #[arg(long, default_value_t = 1000)]
+    handshake_us: u64,
+    /// How many processors all nodes share there; 0 if each has one of its own
+    #[arg(long, default_value_t = 2)]
+    cores: usize,
+    /// Leave out the nodes without the policy
+    #[arg(long)]
+    only_policy: bool,
+    /// After how many seconds it is given up
+    #[arg(long, default_value_t = 120)]
+    deadline: u64,
+    /// The networkdb binary to run; by default the release build, which is brought up to date first
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// One more flag for every process, such as --flag=--network=blue; may be repeated
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    flag: Vec<String>,
+}
+
+/// What a hundred processes on two cores should take at most: from the last start on, and of processors.
+const PROCESSES_FORMED_WITHIN: Duration = Duration::from_secs(10);
+const PROCESSOR_OF_A_PROCESS: Duration = Duration::from_millis(150);
+
+/// What two hundred nodes in one process should take at most.
+const NODES_FORMED_WITHIN: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<bool, String> {
+    let Arguments { processes, restart, nodes, simulated, deadline, binary: chosen, flag, .. } = arguments;
+    if processes.is_empty() && nodes.is_empty() && simulated.is_empty() {
+        return Err("say how many: --processes 100, --nodes 200, or --simulated 100".to_owned());
+    }
+    let deadline = Duration::from_secs(deadline);
+    let mut all_formed = true;
+    if !processes.is_empty() {
+        let binary = chosen.map_or_else(binary, Ok)?;
+        for count in processes {
+            let mut cluster = Processes::new(binary.clone(), count, flag.clone())?;
+            let formation = cluster.start(deadline)?;
+            all_formed &= report("processes", &formation, PROCESSES_FORMED_WITHIN);
+            if restart {
+                cluster.kill();
+                let formation = cluster.start(deadline)?;
+                all_formed &= report("processes after a power cut", &formation, PROCESSES_FORMED_WITHIN);
+            }
+        }
+    }
+    if !nodes.is_empty() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot make a runtime: {error}"))?;
+        for count in nodes {
+            let formation = runtime.block_on(in_one_process(count, deadline))?;
+            all_formed &= report("nodes in one process", &formation, NODES_FORMED_WITHIN);
+        }
+    }
+    let price = HandshakePrice {
+        work: Duration::from_micros(arguments.handshake_us),
+        shared_cores: arguments.cores,
+        most_half_open: transport::Limits::default().handshakes_per_address,
+    };
+    for count in simulated {
+        if !arguments.only_policy {
+            tell("everybody dials at any time", count, &simulate(count, price, None, deadline, 1));
+        }
+        let found = simulate(count, price, Some(production()), deadline, 1);
+        tell("by the policy", count, &found);
+        all_formed &= found.formed.is_some();
+    }
+    Ok(all_formed)
+}
+
+/// Says what came of it in virtual time.
+fn tell(how: &str, nodes: usize, found: &Simulated) {
+    let formed = found
+        .formed
+        .map_or("NOT FORMED".to_owned(), |formed| format!("formed after {:.1} s", formed.as_secs_f64()));
+    println!("{nodes} simulated nodes, {how}: {formed}");
+    println!(
+        "    dials: {} begun, {} without an answer, {} in vain; {:.1} s of processor time for handshakes",
+        found.dials,
+        found.unanswered,
+        found.in_vain,
+        found.processor.as_secs_f64()
+    );
+}
+
+/// Says what came of it. Whether the cluster has formed.
+fn report(what: &str, formation: &Formation, within: Duration) -> bool {
+    let Formation { nodes, starting, formed, incomplete, processor, handshakes, load } = formation;
+    let outcome = match formed {
+        Some(formed) => format!(
+            "formed {:.1} s after the last start, {:.2} of the goal",
+            formed.as_secs_f64(),
+            formed.as_secs_f64() / within.as_secs_f64()
+        ),
+        None => format!("NOT FORMED, {incomplete} at least are not complete"),
+    };
+    let goal = PROCESSOR_OF_A_PROCESS.as_secs_f64() * *nodes as f64;
+    println!("{nodes} {what}: {outcome}");
+    println!("    started within {:.1} s, load {load:.1}", starting.as_secs_f64());
+    println!(
+        "    processor time {:.1} s, {:.2} of the goal",
+        processor.as_secs_f64(),
+        processor.as_secs_f64() / goal
+    );
+    println!(
+        "    dials: {} begun, {} succeeded, {} without an answer; {} handshakes of others not finished",
+        handshakes.started, handshakes.succeeded, handshakes.unanswered, handshakes.unfinished
+    );
+    formed.is_some()
+}

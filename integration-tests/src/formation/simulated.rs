@@ -1,0 +1,82 @@
+//! The same in virtual time, where handshakes cost what they cost: with the policy that production dials by, and without.
+
+use std::time::Duration;
+
+use transport::{DialSettings, Limits, Timeouts};
+
+use crate::cluster::{Cluster, MILLISECOND, Settings};
+use crate::fabric::{HandshakePrice, Link};
+
+/// What came of a start in virtual time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Simulated {
+    /// From the start of all until everybody held everybody alive; `None` if that was not so in time.
+    pub formed: Option<Duration>,
+    /// Dials begun.
+    pub dials: u64,
+    /// Dials without an answer in time.
+    pub unanswered: u64,
+    /// Handshakes that a processor worked at after their dial had been given up.
+    pub in_vain: u64,
+    /// What processors did for handshakes.
+    pub processor: Duration,
+}
+
+/// The bounds within which production dials by default.
+pub fn production() -> DialSettings {
+    DialSettings::of(&Limits::default(), &Timeouts::default())
+}
+
+/// Starts `nodes` nodes at the same instant, all told of the first, on hosts where handshakes have this price. Without
+/// `dialling`, everybody dials at any time whom it has something to tell, and gives up after three seconds.
+pub fn simulate(
+    nodes: usize,
+    price: HandshakePrice,
+    dialling: Option<DialSettings>,
+    deadline: Duration,
+    seed: u64,
+) -> Simulated {
+    let mut settings = Settings::measured(seed, Link::with_latency(MILLISECOND / 10));
+    settings.fabric.handshakes = Some(price);
+    settings.fabric.dialling = dialling;
+    let mut cluster = Cluster::new(settings);
+    let peers = cluster.start_many(nodes);
+    let step = 100 * MILLISECOND;
+    let formed = loop {
+        cluster.run_for(step);
+        if cluster.all_agree_on_members(&peers) {
+            break Some(cluster.now());
+        }
+        if cluster.now() >= deadline {
+            break None;
+        }
+    };
+    let traffic = cluster.fabric().traffic();
+    Simulated {
+        formed,
+        dials: traffic.dials,
+        unanswered: traffic.dials_unanswered,
+        in_vain: traffic.dials_in_vain,
+        processor: traffic.handshake_work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::SECOND;
+
+    /// What a handshake takes of a busy processor.
+    const PRICE: HandshakePrice =
+        HandshakePrice { work: Duration::from_micros(1000), shared_cores: 2, most_half_open: 128 };
+
+    #[test]
+    fn nodes_that_start_at_once_storm_without_the_policy_and_form_with_it() {
+        let storm = simulate(100, PRICE, None, 8 * SECOND, 1);
+        assert!(storm.in_vain > 1000, "{storm:?}");
+        let formation = simulate(100, PRICE, Some(production()), 10 * SECOND, 1);
+        assert!(formation.formed.is_some_and(|formed| formed < 10 * SECOND), "{formation:?}");
+        assert!(formation.in_vain < formation.dials / 100, "{formation:?}");
+        assert!(formation.processor * 4 < storm.processor, "{formation:?} {storm:?}");
+    }
+}

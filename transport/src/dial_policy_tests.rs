@@ -1,0 +1,212 @@
+use std::collections::BTreeMap;
+
+use wire::NodeName;
+
+use super::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn to(number: u32) -> Destination {
+    let name = NodeName::new(&format!("n{number}")).unwrap();
+    Destination { name: Some(name), address: SocketAddr::from((number.to_be_bytes(), 7946)) }
+}
+
+fn settings() -> DialSettings {
+    DialSettings {
+        most: 64,
+        timeout: 3 * SECOND,
+        timeout_most: 20 * SECOND,
+        backoff: 200 * MILLISECOND,
+        backoff_most: 3 * SECOND,
+    }
+}
+
+fn policy() -> DialPolicy {
+    DialPolicy::new(settings(), 1)
+}
+
+fn is_dial(turn: Turn) -> bool {
+    matches!(turn, Turn::Dial { .. })
+}
+
+/// Dials as many as it may of an endless number, each of which takes `time(under way)`. How many were under way at most
+/// in the last second, and how many were given up.
+fn load(
+    policy: &mut DialPolicy,
+    from: Duration,
+    seconds: u64,
+    time: impl Fn(usize) -> Duration,
+) -> (usize, usize) {
+    let (mut next, mut widest, mut given_up) = (1000, 0, 0);
+    let mut ends: BTreeMap<(Duration, u32), DialEnd> = BTreeMap::new();
+    let over = from + Duration::from_secs(seconds);
+    let mut now = from;
+    while now < over {
+        while let Some((&(at, number), &end)) = ends.first_key_value()
+            && at <= now
+        {
+            ends.pop_first();
+            given_up += usize::from(end == DialEnd::Unanswered);
+            policy.end(&to(number), end, now);
+        }
+        while let Turn::Dial { timeout } = policy.begin(&to(next), now) {
+            let takes = time(policy.running());
+            let end = if takes < timeout { DialEnd::Connected } else { DialEnd::Unanswered };
+            ends.insert((now + takes.min(timeout), next), end);
+            next += 1;
+        }
+        if now + SECOND >= over {
+            widest = widest.max(policy.running());
+        }
+        now += MILLISECOND;
+    }
+    for ((_, number), end) in ends {
+        policy.end(&to(number), end, now);
+    }
+    (widest, given_up)
+}
+
+#[test]
+fn few_are_under_way_at_first_and_one_to_an_address() {
+    let mut policy = policy();
+    assert_eq!(policy.begin(&to(1), SECOND), Turn::Dial { timeout: 3 * SECOND });
+    assert_eq!(policy.begin(&to(1), SECOND), Turn::UnderWay);
+    let seed = Destination { name: None, ..to(1) };
+    assert_eq!(policy.begin(&seed, SECOND), Turn::UnderWay, "whoever answers there is being asked already");
+    let turns = (2..100).filter(|number| is_dial(policy.begin(&to(*number), SECOND))).count();
+    assert_eq!(turns, 3);
+    assert_eq!(policy.begin(&to(100), SECOND), Turn::Full);
+    policy.end(&to(1), DialEnd::Connected, SECOND);
+    assert!(is_dial(policy.begin(&to(100), SECOND)));
+}
+
+#[test]
+fn more_are_under_way_the_faster_they_are_and_never_more_than_may() {
+    let mut policy = policy();
+    let (widest, given_up) = load(&mut policy, SECOND, 2, |_| 5 * MILLISECOND);
+    assert_eq!((widest, given_up), (64, 0));
+}
+
+#[test]
+fn where_each_dial_slows_the_others_down_few_are_under_way_and_none_is_given_up() {
+    // Each takes 40 ms of a processor that they share: 64 at a time would take 2.5 s each.
+    let mut policy = policy();
+    let (widest, given_up) = load(&mut policy, SECOND, 10, |running| 40 * MILLISECOND * running as u32);
+    assert!((2..=16).contains(&widest), "{widest}");
+    assert_eq!(given_up, 0);
+}
+
+#[test]
+fn a_dial_is_given_up_after_what_dials_take_at_the_moment() {
+    let mut policy = policy();
+    assert_eq!(policy.timeout(SECOND), 3 * SECOND);
+    load(&mut policy, SECOND, 20, |_| 2500 * MILLISECOND);
+    let slow = policy.timeout(21 * SECOND);
+    assert!((7 * SECOND..=20 * SECOND).contains(&slow), "{slow:?}");
+    load(&mut policy, 21 * SECOND, 3, |_| 5 * MILLISECOND);
+    assert_eq!(policy.timeout(24 * SECOND), 3 * SECOND);
+    assert!(policy.expected(24 * SECOND).unwrap() < 20 * MILLISECOND);
+}
+
+#[test]
+fn what_was_measured_long_ago_counts_for_little() {
+    let mut policy = policy();
+    load(&mut policy, SECOND, 20, |_| 2500 * MILLISECOND);
+    assert!(policy.expected(21 * SECOND).unwrap() > 2 * SECOND);
+    assert!(policy.expected(121 * SECOND).unwrap() < 20 * MILLISECOND);
+}
+
+#[test]
+fn when_nobody_answers_dials_become_fewer_and_longer() {
+    let mut policy = policy();
+    let (_, given_up) = load(&mut policy, SECOND, 60, |_| 100 * SECOND);
+    assert!(given_up > 0);
+    assert_eq!(policy.window(), 1);
+    assert!(policy.timeout(61 * SECOND) > 10 * SECOND);
+    // The first answer ends that.
+    assert!(is_dial(policy.begin(&to(1), 100 * SECOND)));
+    policy.end(&to(1), DialEnd::Connected, 100 * SECOND + 5 * MILLISECOND);
+    assert_eq!(policy.timeout(101 * SECOND), 3 * SECOND);
+}
+
+#[test]
+fn the_absent_do_not_keep_the_present_waiting() {
+    let mut policy = policy();
+    load(&mut policy, SECOND, 2, |_| 5 * MILLISECOND);
+    let mut now = 3 * SECOND;
+    // Some are for hosts that are not there: as many at a time as may be under way at first, several times over.
+    let (mut dialled, mut absent) = (0, Vec::new());
+    for number in 0..2000 {
+        if number % 16 == 0 {
+            if is_dial(policy.begin(&to(10_000 + number), now)) {
+                absent.push((now, 10_000 + number));
+            }
+        } else if is_dial(policy.begin(&to(number), now)) {
+            now += 5 * MILLISECOND;
+            policy.end(&to(number), DialEnd::Connected, now);
+            dialled += 1;
+        }
+        now += 5 * MILLISECOND;
+        while let Some(&(at, number)) = absent.first()
+            && now >= at + 3 * SECOND
+        {
+            absent.remove(0);
+            policy.end(&to(number), DialEnd::Unanswered, now);
+        }
+    }
+    assert!(dialled > 1800, "{dialled} of 1875, {} absent under way", absent.len());
+    assert!(policy.window() > 1, "{}", policy.window());
+}
+
+#[test]
+fn after_failures_a_destination_is_left_alone_ever_longer_and_not_by_all_nodes_equally_long() {
+    let mut pauses = Vec::new();
+    for seed in 0..20 {
+        let mut policy = DialPolicy::new(settings(), seed);
+        let mut now = SECOND;
+        let mut of_this = Vec::new();
+        for _ in 0..8 {
+            assert!(is_dial(policy.begin(&to(1), now)));
+            policy.end(&to(1), DialEnd::Refused, now);
+            let Turn::NotBefore(until) = policy.begin(&to(1), now) else { panic!() };
+            assert_eq!(policy.begin(&to(1), until - MILLISECOND), Turn::NotBefore(until));
+            of_this.push(until - now);
+            now = until;
+        }
+        for (number, pause) in of_this.iter().enumerate() {
+            let most = (200 * MILLISECOND * 2u32.pow(number as u32)).min(3 * SECOND);
+            assert!((most / 2..=most).contains(pause), "{number}: {pause:?}");
+        }
+        pauses.push(of_this);
+    }
+    let first: std::collections::BTreeSet<_> = pauses.iter().map(|pauses| pauses[0]).collect();
+    assert!(first.len() > 15, "{first:?}");
+}
+
+#[test]
+fn who_is_met_after_all_is_not_left_alone() {
+    let mut policy = policy();
+    assert!(is_dial(policy.begin(&to(1), SECOND)));
+    policy.end(&to(1), DialEnd::Unanswered, 2 * SECOND);
+    assert!(policy.remembers(&to(1)));
+    policy.met(|other| other.address == to(1).address);
+    assert!(is_dial(policy.begin(&to(1), 2 * SECOND)));
+    policy.end(&to(1), DialEnd::Unanswered, 3 * SECOND);
+    policy.forgive();
+    assert!(is_dial(policy.begin(&to(1), 3 * SECOND)));
+}
+
+#[test]
+fn failures_are_forgotten_in_time_and_bounded_in_number() {
+    let mut policy = DialPolicy::new(DialSettings { most: usize::MAX, ..settings() }, 1);
+    for number in 0..20_000 {
+        let at = SECOND;
+        if is_dial(policy.begin(&to(number), at)) {
+            policy.end(&to(number), DialEnd::Refused, at);
+        }
+    }
+    assert_eq!(policy.failures.len(), MAX_FAILURES);
+    policy.purge(20 * SECOND);
+    assert!(policy.failures.is_empty());
+}
