@@ -8,6 +8,7 @@ mod checking;
 mod clocks;
 mod driving;
 mod faults;
+mod quiet;
 mod reporting;
 mod tables;
 mod waiting;
@@ -27,6 +28,8 @@ use crate::fabric::rules::describe_datagram;
 use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Link, Place, Traffic};
 use crate::trace::Describe;
 use clocks::HostClock;
+pub(crate) use quiet::{Found, Strictness};
+pub use quiet::{Judged, READY_WITHIN};
 pub use tables::{Key, Visible};
 
 /// One second of virtual time; `5 * SECOND` reads well.
@@ -104,6 +107,10 @@ pub(crate) struct Life {
     pub(crate) departing: BTreeSet<String>,
     /// Networks whose first sync is over.
     pub(crate) ready: BTreeSet<String>,
+    /// What those who had long been there held of each network when this process joined it, if that was judged.
+    pub(crate) found: BTreeMap<String, Found>,
+    /// Since when it holds each owner that had failed for alive again.
+    pub(crate) returned: BTreeMap<NodeId, Duration>,
     /// It was told to leave the cluster.
     pub(crate) leaving: bool,
     /// It has said its farewell.
@@ -126,6 +133,10 @@ pub(crate) struct Slot {
     clock: HostClock,
     /// Of its tables, from its next process on.
     pub(crate) limits: Limits,
+    /// Since when its process stands still.
+    pub(crate) paused_at: Option<Duration>,
+    /// For how long its processes have stood still before that, in all.
+    pub(crate) stood_still: Duration,
 }
 
 /// The simulated cluster.
@@ -140,6 +151,12 @@ pub struct Cluster {
     pub(crate) watchdog: Watchdog,
     next_inspection: Duration,
     deliveries: Deliveries,
+    /// How long a message may have been under way so far, but for what waits in processes that stand still.
+    pub(crate) under_way: Duration,
+    /// Since when nothing hinders anybody: no cut, no loss, no pause. Then more is promised.
+    pub(crate) quiet_since: Option<Duration>,
+    pub(crate) judged: Judged,
+    pub(crate) strictness: Strictness,
     /// What processes that have ended had reported and counted.
     pub(crate) ended: Vec<(Vec<NodeEvent>, Counters)>,
 }
@@ -167,6 +184,7 @@ impl Cluster {
         Self {
             fabric: Fabric::new(settings.fabric.clone()),
             next_inspection: settings.inspection.unwrap_or(Duration::MAX),
+            under_way: faults::under_way_over(&settings.fabric.link),
             settings,
             base,
             slots: Vec::new(),
@@ -174,6 +192,9 @@ impl Cluster {
             ledger: Ledger::default(),
             watchdog: Watchdog::default(),
             deliveries: Deliveries::default(),
+            quiet_since: None,
+            judged: Judged::default(),
+            strictness: Strictness::default(),
             ended: Vec::new(),
         }
     }
@@ -345,8 +366,17 @@ impl Cluster {
         let name = NodeName::new(name).expect("names in scenarios are valid");
         let place = self.fabric.place_at(address);
         let clock = HostClock::new(self.fabric.now());
-        let limits = Limits::default();
-        self.slots.push(Slot { name, place, life: None, lives: 0, last_generation: 0, clock, limits });
+        self.slots.push(Slot {
+            name,
+            place,
+            life: None,
+            lives: 0,
+            last_generation: 0,
+            clock,
+            limits: Limits::default(),
+            paused_at: None,
+            stood_still: Duration::ZERO,
+        });
         Peer(self.slots.len() - 1)
     }
 
@@ -393,6 +423,8 @@ impl Cluster {
             joined: BTreeSet::new(),
             departing: BTreeSet::new(),
             ready: BTreeSet::new(),
+            found: BTreeMap::new(),
+            returned: BTreeMap::new(),
             leaving: false,
             left: false,
             changes: [0; 5],
@@ -415,6 +447,11 @@ impl Cluster {
     }
 
     fn end_life(&mut self, peer: Peer, ending: Ending) {
+        if !self.is_running(peer) {
+            return;
+        }
+        self.learn_at_the_end(peer, None);
+        self.went_on(peer);
         let Some(life) = self.slots[peer.0].life.take() else { return };
         self.ledger.life_ended(&life.tables.node());
         let events = life.events.into_iter().map(|(_, event)| event).collect();

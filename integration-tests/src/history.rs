@@ -1,8 +1,12 @@
 //! Random histories: operations and faults drawn from a seed, then quiet, then every check.
 
+mod draws;
 mod faults;
+mod hard;
 mod met;
+mod quiet;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,11 +16,16 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, SECOND, Settings};
 use crate::fabric::{FabricConfig, Latency, Link};
+pub use draws::{Draw, Kind};
 pub use met::Met;
 
 /// What random histories are made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// In which world.
+    pub kind: Kind,
+    /// What of that world is drawn from.
+    pub draws: BTreeSet<Draw>,
     /// How many nodes; drawn from this range for each seed.
     pub nodes: RangeInclusive<usize>,
     /// How many operations and faults.
@@ -27,7 +36,18 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 2..=7, steps: 30..=150, replay: String::new() }
+        Self::of(Kind::Old)
+    }
+}
+
+impl Plan {
+    /// The usual sizes of histories of a kind, with all that they draw from.
+    pub fn of(kind: Kind) -> Self {
+        let (nodes, steps) = match kind {
+            Kind::Old => (2..=7, 30..=150),
+            Kind::Hard => (8..=30, 20..=60),
+        };
+        Self { kind, draws: Draw::usual(), nodes, steps, replay: String::new() }
     }
 }
 
@@ -38,7 +58,6 @@ const MEMBERS_WITHIN: Duration = Duration::from_secs(180);
 /// How long it may take from then on until they show the same.
 const AGREEMENT_WITHIN: Duration = Duration::from_secs(25);
 
-const NETWORKS: [&str; 2] = ["blue", "green"];
 const TABLES: [&str; 2] = ["services", "hosts"];
 const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 
@@ -46,6 +65,10 @@ struct History {
     cluster: Cluster,
     rng: ChaCha8Rng,
     peers: Vec<Peer>,
+    networks: Vec<String>,
+    /// How likely a node that starts is to join each network.
+    joins: f64,
+    draws: BTreeSet<Draw>,
     /// Values are unique, so that each tells which write it comes from.
     writes: u64,
     met: Met,
@@ -65,6 +88,13 @@ pub struct Outcome {
 /// # Panics
 /// If a promise is broken: the cluster then prints the story.
 pub fn run(seed: u64, plan: &Plan) -> Outcome {
+    match plan.kind {
+        Kind::Old => run_old(seed, plan),
+        Kind::Hard => hard::run(seed, plan),
+    }
+}
+
+fn run_old(seed: u64, plan: &Plan) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX);
     let count = rng.random_range(plan.nodes.clone());
@@ -90,11 +120,21 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
     for &peer in &peers {
         cluster.begin_life(peer, &peers);
     }
-    let mut history = History { cluster, rng, peers, writes: 0, met: Met::default() };
+    let mut history = History {
+        cluster,
+        rng,
+        peers,
+        networks: vec!["blue".to_owned(), "green".to_owned()],
+        joins: 0.7,
+        draws: BTreeSet::new(),
+        writes: 0,
+        met: Met::default(),
+    };
     history.begin();
     for _ in 0..steps {
         history.step();
     }
+    history.heal_for_good();
     history.end();
     Outcome { met: history.met, trace_hash: history.cluster.trace_hash() }
 }
@@ -125,15 +165,19 @@ fn some_link(rng: &mut ChaCha8Rng) -> Link {
 impl History {
     fn begin(&mut self) {
         for peer in self.peers.clone() {
-            for network in NETWORKS {
-                if self.rng.random_bool(0.7) {
-                    self.cluster.join_network([peer], network);
-                }
-            }
+            self.join_networks(peer);
         }
         // Often a history begins before the nodes have found each other.
         if self.rng.random_bool(0.5) {
             self.cluster.run_for(5 * SECOND);
+        }
+    }
+
+    fn join_networks(&mut self, peer: Peer) {
+        for network in self.networks.clone() {
+            if self.rng.random_bool(self.joins) {
+                self.cluster.join_network([peer], &network);
+            }
         }
     }
 
@@ -186,6 +230,9 @@ impl History {
             Ok(()) => self.met.writes += 1,
             // A node about to leave the network refuses; anything else is a fault.
             Err(tabledb::WriteError::NotJoined { .. }) => {}
+            Err(error) if self.cluster.has_limits(peer) && is_of_limits(&error) => {
+                self.met.refused_writes += 1
+            }
             Err(error) => panic!("{} refused a write to {key}: {error}", self.cluster.name(peer)),
         }
     }
@@ -204,58 +251,26 @@ impl History {
 
     fn join_or_leave_network(&mut self) {
         let Some(peer) = self.some_running() else { return };
-        let network = NETWORKS[self.rng.random_range(0..NETWORKS.len())];
-        if self.cluster.networks_of(peer).iter().any(|joined| joined == network) {
-            if self.rng.random_bool(0.5) && self.cluster.try_leave_network(peer, network).is_ok() {
+        let network = self.networks[self.rng.random_range(0..self.networks.len())].clone();
+        if self.cluster.networks_of(peer).contains(&network) {
+            if self.rng.random_bool(0.5) && self.cluster.try_leave_network(peer, &network).is_ok() {
                 self.met.network_leaves += 1;
             }
-        } else if self.cluster.try_join_network(peer, network).is_ok() {
+        } else if self.cluster.try_join_network(peer, &network).is_ok() {
             // Refused while it is still being left.
             self.met.network_joins += 1;
         }
     }
+}
 
-    /// Mends everything, waits for agreement, and checks.
-    fn end(&mut self) {
-        self.cluster.heal();
-        for peer in self.cluster.running() {
-            self.cluster.resume(peer);
-        }
-        let latency = self.cluster.fabric().default_link().latency;
-        self.cluster.set_links(Link { latency, ..Link::default() });
-        if self.cluster.running().is_empty() {
-            self.restart_some();
-        }
-        self.cluster.note("quiet from here on");
-        // Those that are leaving end by themselves.
-        self.cluster.run_until("those that leave have left", 30 * SECOND, |cluster| {
-            cluster.running().iter().all(|peer| !cluster.is_leaving(*peer))
-        });
-        let members = self.await_lasting_membership();
-        self.met.longest_members = self.met.longest_members.max(members);
-        for network in self.cluster.networks() {
-            let agreement = self.cluster.await_agreement(&network, AGREEMENT_WITHIN);
-            self.met.longest_agreement = self.met.longest_agreement.max(agreement);
-        }
-        self.cluster.run_for(5 * SECOND);
-        self.cluster.assert_promises();
-        self.met.count(&self.cluster);
-    }
-
-    /// Until the nodes agree on who is there and still do so a while later: what had waited in buffers, and verdicts that
-    /// were under way, may upset a first agreement.
-    fn await_lasting_membership(&mut self) -> Duration {
-        let (start, running) = (self.cluster.now(), self.cluster.running());
-        let mut agreed = Duration::ZERO;
-        let lasting = |cluster: &Cluster| {
-            match cluster.all_agree_on_members(&running) {
-                true if agreed.is_zero() => agreed = cluster.now(),
-                true => {}
-                false => agreed = Duration::ZERO,
-            }
-            !agreed.is_zero() && cluster.now() >= agreed + 5 * SECOND
-        };
-        self.cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, lasting);
-        agreed - start
-    }
+/// Whether a write was refused because it would be too much.
+fn is_of_limits(error: &tabledb::WriteError) -> bool {
+    use tabledb::WriteError;
+    !matches!(
+        error,
+        WriteError::NotJoined { .. }
+            | WriteError::AlreadyExists { .. }
+            | WriteError::CannotUpdate { .. }
+            | WriteError::CannotDelete { .. }
+    )
 }

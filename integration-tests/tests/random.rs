@@ -1,6 +1,6 @@
 //! Random histories: a few hundred of what the soak binary runs by the thousand.
 
-use integration_tests::history::{Met, Plan, run};
+use integration_tests::history::{Kind, Met, Plan, run};
 
 const REPLAY: &str =
     "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {seed}";
@@ -22,12 +22,21 @@ fn histories(from: u64, count: u64, plan: &Plan) -> Met {
     met
 }
 
+fn hard() -> Plan {
+    Plan {
+        nodes: 8..=16,
+        steps: 20..=30,
+        replay: format!("{REPLAY} --kind hard --nodes 8..16 --steps 20..30"),
+        ..Plan::of(Kind::Hard)
+    }
+}
+
 // Several tests, so that they run side by side.
 
 #[test]
 fn histories_1_to_60_keep_every_promise_and_meet_every_misfortune() {
     let met = histories(1, 60, &plan());
-    assert_eq!(met.never(), Vec::<&str>::new(), "what never happened is not tried");
+    assert_eq!(met.never(&plan()), Vec::<&str>::new(), "what never happened is not tried");
 }
 
 #[test]
@@ -41,7 +50,13 @@ fn short_histories_1121_to_1240_keep_every_promise() {
 }
 
 #[test]
+fn hard_histories_1_to_12_keep_every_promise() {
+    histories(1, 12, &hard());
+}
+
+#[test]
 fn one_seed_gives_one_trace() {
+    assert_eq!(run(13, &hard()), run(13, &hard()));
     for seed in 1..=6 {
         let (first, second) = (run(seed, &plan()), run(seed, &plan()));
         assert_eq!(first, second, "seed {seed}");

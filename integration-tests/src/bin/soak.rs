@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use integration_tests::history::{Met, Plan, run};
+use integration_tests::history::{Draw, Kind, Met, Plan, run};
 
 /// Runs random histories of operations and faults on simulated clusters, and checks every promise in each.
 #[derive(Debug, Parser)]
@@ -18,12 +18,24 @@ struct Arguments {
     /// How many histories.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// How many nodes, drawn for each history from a range such as 2..7.
-    #[arg(long, default_value = "2..7", value_parser = range)]
-    nodes: RangeInclusive<usize>,
-    /// How many operations and faults, drawn for each history.
-    #[arg(long, default_value = "30..150", value_parser = range)]
-    steps: RangeInclusive<usize>,
+    /// In which world.
+    #[arg(long, value_enum, default_value = "old")]
+    kind: Kind,
+    /// What the hard world draws from, instead of the usual; may be given several times, and `--all-draws` is everything.
+    #[arg(long, value_enum)]
+    draw: Vec<Draw>,
+    /// Draw from everything the hard world has.
+    #[arg(long)]
+    all_draws: bool,
+    /// How many nodes, drawn for each history from a range such as 2..7, which is the usual; 8..30 in the hard world.
+    #[arg(long, value_parser = range)]
+    nodes: Option<RangeInclusive<usize>>,
+    /// How many operations and faults, drawn for each history; 30..150 is the usual, 20..60 in the hard world.
+    #[arg(long, value_parser = range)]
+    steps: Option<RangeInclusive<usize>>,
+    /// How many histories at a time; as many as there are processors, if it is not given.
+    #[arg(long)]
+    threads: Option<usize>,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
@@ -49,21 +61,33 @@ fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
     Ok(low..=high)
 }
 
+fn plan(arguments: &Arguments) -> Plan {
+    let mut plan = Plan::of(arguments.kind);
+    plan.nodes = arguments.nodes.clone().unwrap_or(plan.nodes);
+    plan.steps = arguments.steps.clone().unwrap_or(plan.steps);
+    let draws = arguments.draw.iter().copied().collect();
+    let mut again = String::from("SIM_TRACE=1 cargo run --release -p integration-tests --bin soak --");
+    again += &format!(" --seeds 1 --from {{seed}} --kind {}", value_name(arguments.kind));
+    if arguments.all_draws {
+        plan.draws = Draw::all();
+        again += " --all-draws";
+    } else if !arguments.draw.is_empty() {
+        plan.draws = draws;
+        again.extend(plan.draws.iter().map(|draw| format!(" --draw {}", value_name(*draw))));
+    }
+    let range = |range: &RangeInclusive<usize>| format!("{}..{}", range.start(), range.end());
+    again += &format!(" --nodes {} --steps {}", range(&plan.nodes), range(&plan.steps));
+    plan.replay = again;
+    plan
+}
+
+fn value_name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (nodes, steps) = (&arguments.nodes, &arguments.steps);
-    let plan = Plan {
-        nodes: nodes.clone(),
-        steps: steps.clone(),
-        replay: format!(
-            "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {{seed}} \
-             --nodes {}..{} --steps {}..{}",
-            nodes.start(),
-            nodes.end(),
-            steps.start(),
-            steps.end()
-        ),
-    };
+    let plan = plan(&arguments);
     let bar = ProgressBar::new(arguments.seeds);
     bar.set_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {per_sec}, {eta} left")
@@ -73,7 +97,8 @@ fn main() -> ExitCode {
     let slowest = Mutex::new([Vec::new(), Vec::new()]);
     let failed = Mutex::new(Vec::new());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads =
+        arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -87,7 +112,8 @@ fn main() -> ExitCode {
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
                         Ok(history) => {
                             let mut slowest = slowest.lock().expect("never held over a panic");
-                            let taken = [history.met.longest_members, history.met.longest_agreement];
+                            let tables = history.met.longest_agreement.max(history.met.longest_while_writing);
+                            let taken = [history.met.longest_members, tables];
                             for (slowest, taken) in slowest.iter_mut().zip(taken) {
                                 slowest.push((taken, seed));
                                 slowest.sort_unstable_by_key(|slow| Reverse(*slow));
@@ -114,19 +140,20 @@ fn main() -> ExitCode {
     }
     report(
         arguments.seeds,
+        &plan,
         &met.into_inner().expect("all threads have ended"),
         failed.into_inner().unwrap_or_default(),
     )
 }
 
-fn report(seeds: u64, met: &Met, mut failed: Vec<u64>) -> ExitCode {
+fn report(seeds: u64, plan: &Plan, met: &Met, mut failed: Vec<u64>) -> ExitCode {
     println!("{met}");
     if !failed.is_empty() {
         failed.sort_unstable();
         println!("\na promise was broken with the seeds {failed:?}");
         return ExitCode::FAILURE;
     }
-    let never = met.never();
+    let never = met.never(plan);
     if !never.is_empty() {
         println!(
             "\n{seeds} histories without a violation, but no proof, for these never happened: {}",

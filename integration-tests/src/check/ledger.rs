@@ -38,6 +38,8 @@ pub struct Ledger {
     ended_lives: BTreeSet<NodeId>,
     /// Writes of the life in the network that are older than this number ended with an attachment.
     left: BTreeMap<(NodeId, Arc<str>), usize>,
+    /// Of those, which had all the time and all the links it takes to hand on what they had done to others' entries.
+    handed_on: BTreeMap<(NodeId, Arc<str>), usize>,
     ties: u64,
 }
 
@@ -86,6 +88,23 @@ impl Ledger {
         self.left.insert((life.clone(), network.into()), self.writes.len());
     }
 
+    /// What the life has written in the network so far was handed on before it left.
+    pub(crate) fn handed_on(&mut self, life: &NodeId, network: &str) {
+        self.handed_on.insert((life.clone(), network.into()), self.writes.len());
+    }
+
+    /// Whether others know of the write, though its attachment may have ended.
+    pub(crate) fn was_handed_on(&self, id: WriteId) -> bool {
+        let write = self.get(id);
+        let place = (write.version.dot.owner.clone(), write.spot.0.clone());
+        self.handed_on.get(&place).is_some_and(|mark| id.0 < *mark)
+    }
+
+    /// Where anything was written since then.
+    pub(crate) fn written_since(&self, since: Duration) -> BTreeSet<&Spot> {
+        self.writes.iter().rev().take_while(|write| write.at >= since).map(|write| &write.spot).collect()
+    }
+
     pub(crate) fn life_ended(&mut self, life: &NodeId) {
         self.ended_lives.insert(life.clone());
     }
@@ -127,9 +146,18 @@ impl Ledger {
         }
     }
 
-    /// Whether a write to the same key with a greater version exists, known to whomever.
-    pub(crate) fn is_superseded(&self, id: WriteId) -> bool {
-        self.greater(id).next().is_some()
+    /// Whether anything that would supersede it was ever written, known to whomever.
+    pub(crate) fn may_be_superseded(&self, id: WriteId) -> bool {
+        self.superseding(id).next().is_some()
+    }
+
+    /// What supersedes a write wherever both are known: greater versions, and what was written over it.
+    pub(crate) fn superseding(&self, id: WriteId) -> impl Iterator<Item = WriteId> {
+        let write = self.get(id);
+        let others = self.by_spot.get(&write.spot).into_iter().flatten().copied();
+        others.filter(move |other| {
+            *other != id && (self.get(*other).version > write.version || self.descends(*other, id))
+        })
     }
 
     /// The writes to the same key with greater versions.

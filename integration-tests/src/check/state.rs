@@ -1,12 +1,14 @@
 //! What a node holds, visible or not: the one place that reads the insides of a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tabledb::{InspectedEntry, TableDb};
 use wire::NodeId;
+
+use super::knowledge::{Contexts, contains};
 
 /// One write: who made it, in which epoch of its attachment to the network, and as which of its writes there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +55,7 @@ pub struct NetworkState {
     /// By table and key.
     pub entries: BTreeMap<(String, String), HeldEntry>,
     /// By owner and epoch, the numbers that have been seen, as inclusive ranges, ascending.
-    pub contexts: BTreeMap<(NodeId, u64), Vec<(u64, u64)>>,
+    pub contexts: Contexts,
 }
 
 impl From<InspectedEntry> for HeldEntry {
@@ -81,8 +83,29 @@ impl NetworkState {
 
     /// Whether the node has seen a write.
     pub fn has_seen(&self, dot: &Dot) -> bool {
-        self.contexts
-            .get(&(dot.owner.clone(), dot.epoch))
-            .is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
+        contains(&self.contexts, dot)
+    }
+
+    /// What has been seen and is not held: dead.
+    pub(crate) fn dead(&self) -> impl Iterator<Item = Dot> {
+        let held: BTreeSet<&Dot> = self.entries.values().map(|entry| &entry.version.dot).collect();
+        let seen = self.contexts.iter().flat_map(|((owner, epoch), ranges)| {
+            let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
+            numbers.map(|number| Dot { owner: owner.clone(), epoch: *epoch, number })
+        });
+        seen.filter(move |dot| !held.contains(&dot))
+    }
+
+    /// What counts of it must say, from the entries themselves: shown, hidden, tombstones, bytes of keys and values.
+    pub(crate) fn recount(&self) -> [usize; 4] {
+        self.entries.iter().fold([0; 4], |[shown, hidden, tombstones, bytes], ((_, key), entry)| {
+            let (live, value) = (entry.value.is_some(), entry.value.as_ref().map_or(0, |value| value.len()));
+            [
+                shown + usize::from(live && entry.shown),
+                hidden + usize::from(live && !entry.shown),
+                tombstones + usize::from(!live),
+                bytes + key.len() + value,
+            ]
+        })
     }
 }

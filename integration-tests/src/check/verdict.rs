@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ledger::WriteId;
+use super::state::NetworkState;
 use crate::cluster::{Cluster, Peer};
 
 /// For sixteen seconds after an attachment's last change its heads are told; whoever lacks what nobody alive has asks for
@@ -33,6 +34,7 @@ impl Cluster {
         for network in self.networks() {
             self.assert_convergence(&network);
             self.assert_no_lost_write(&network);
+            self.assert_deaths_are_known(&network);
         }
         self.assert_silence();
         self.assert_no_open_streams();
@@ -132,13 +134,18 @@ impl Cluster {
         let members = self.members_of(network);
         let Some(&first) = members.first() else { return };
         let visible = self.visible(first, network);
+        let Some(state) = self.inspect(first, network) else { return };
         let mut verdicts = Vec::new();
         for (spot, writes) in self.ledger.spots().filter(|(spot, _)| *spot.0 == *network) {
             let shown = visible.get(&(spot.1.to_string(), spot.2.to_string()));
             let verdict = match shown {
-                None => writes.iter().find(|id| self.must_be_shown(**id)).map(|id| {
-                    format!("{} is lost: nothing greater was ever written", self.ledger.describe(*id))
-                }),
+                None => {
+                    let must_be_shown = |id: &&WriteId| {
+                        self.is_a_value_to_keep(**id) && !self.is_superseded_for(&state, **id)
+                    };
+                    let lost = writes.iter().find(must_be_shown);
+                    lost.map(|id| format!("{} is lost: nothing greater is known", self.ledger.describe(*id)))
+                }
                 Some((value, owner)) => {
                     let owns = |id: &&WriteId| {
                         let write = self.ledger.get(**id);
@@ -170,9 +177,41 @@ impl Cluster {
         }
     }
 
-    /// A live value that nothing superseded.
-    fn must_be_shown(&self, id: WriteId) -> bool {
-        self.ledger.get(id).value.is_some() && !self.ledger.is_over(id) && !self.ledger.is_superseded(id)
+    /// What a node has seen and does not hold was superseded by something that this node knows: not by what it has refused, nor
+    /// by what somebody elsewhere has written and could not tell. What supersedes may be forgotten with its owner.
+    #[track_caller]
+    fn assert_deaths_are_known(&mut self, network: &str) {
+        for peer in self.members_of(network) {
+            let Some(state) = self.inspect(peer, network) else { continue };
+            let lost = state.dead().find_map(|dot| {
+                let id = self.ledger.by_dot(network, &dot)?;
+                (self.is_a_value_to_keep(id) && !self.is_superseded_for(&state, id)).then_some(id)
+            });
+            if let Some(id) = lost {
+                let spot = &self.ledger.get(id).spot;
+                let greater: Vec<String> =
+                    self.ledger.superseding(id).map(|id| self.ledger.describe(id)).collect();
+                let what = format!(
+                    "{network}/{}/{}: {} is dead here; what supersedes it is not known here: {}",
+                    spot.1,
+                    spot.2,
+                    self.ledger.describe(id),
+                    greater.join(", ")
+                );
+                self.violation(peer, what);
+            }
+        }
+    }
+
+    /// Whether anything that supersedes this write is known to a node in this state, or may have been forgotten with its owner.
+    fn is_superseded_for(&self, state: &NetworkState, id: WriteId) -> bool {
+        self.ledger
+            .superseding(id)
+            .any(|later| self.ledger.is_over(later) || state.has_seen(&self.ledger.get(later).version.dot))
+    }
+
+    fn is_a_value_to_keep(&self, id: WriteId) -> bool {
+        self.ledger.get(id).value.is_some() && !self.ledger.is_over(id)
     }
 
     /// A value is shown rightly if the greatest write of all ended with its owner, for what that superseded elsewhere
@@ -185,7 +224,10 @@ impl Cluster {
             let reaped = write.value.is_none() && self.now() >= write.at + self.settings.reap_time;
             self.ledger.is_over(greatest) || reaped
         };
-        let replaced = |later: WriteId| !self.ledger.is_over(later) && self.ledger.descends(later, id);
+        let replaced = |later: WriteId| {
+            (!self.ledger.is_over(later) || self.ledger.was_handed_on(later))
+                && self.ledger.descends(later, id)
+        };
         !self.ledger.is_over(id) && greatest.is_none_or(gone) && !self.ledger.greater(id).any(replaced)
     }
 

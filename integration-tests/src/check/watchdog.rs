@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tabledb::NetworkStatistics;
 use wire::NodeId;
 
+use super::knowledge::{Contexts, Knowledge, contains};
 use super::ledger::{Ledger, WriteId};
 use super::state::{Dot, NetworkState};
 use crate::cluster::Peer;
-
-type Contexts = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
 
 /// Remembers what was seen at the last look.
 #[derive(Debug, Default)]
@@ -18,8 +18,9 @@ pub struct Watchdog {
     contexts: BTreeMap<(Peer, Arc<str>), Contexts>,
     /// What each node held at the last look.
     held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
-    /// Of each node's tombstones, at the last look.
-    residuals: BTreeMap<(Peer, Arc<str>), BTreeMap<Dot, Duration>>,
+    /// Until when each tombstone will be kept by whoever keeps it longest.
+    kept_until: BTreeMap<(Arc<str>, Dot), Duration>,
+    knowledge: Knowledge,
     /// What each node has seen die, by its watcher.
     dead: BTreeMap<Peer, BTreeSet<WriteId>>,
     looks: u64,
@@ -31,12 +32,16 @@ pub(crate) struct Look<'a> {
     pub(crate) network: &'a Arc<str>,
     pub(crate) state: &'a NetworkState,
     pub(crate) ledger: &'a Ledger,
+    /// What the node says of it in numbers.
+    pub(crate) statistics: &'a NetworkStatistics,
     pub(crate) now: Duration,
     pub(crate) reap_time: Duration,
+    /// How long a message to the node may have been under way: what it tells of tombstones is as old.
+    pub(crate) under_way: Duration,
 }
 
-/// Durations travel in milliseconds, rounded up.
-const ROUNDING: Duration = Duration::from_millis(2);
+/// Durations travel in whole milliseconds, and clocks drift a little.
+const ROUNDING: Duration = Duration::from_millis(50);
 
 impl Watchdog {
     /// How often the insides of a node were looked at.
@@ -53,15 +58,15 @@ impl Watchdog {
     pub(crate) fn forget_life(&mut self, peer: Peer) {
         self.contexts.retain(|(of, _), _| *of != peer);
         self.held.retain(|(of, _), _| *of != peer);
-        self.residuals.retain(|(of, _), _| *of != peer);
         self.dead.remove(&peer);
+        self.knowledge.end_stays(peer, None);
     }
 
     /// A node that leaves a network forgets what it saw there.
     pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
         self.contexts.retain(|(of, name), _| *of != peer || **name != *network);
         self.held.retain(|(of, name), _| *of != peer || **name != *network);
-        self.residuals.retain(|(of, name), _| *of != peer || **name != *network);
+        self.knowledge.end_stays(peer, Some(network));
         if let Some(dead) = self.dead.get_mut(&peer) {
             dead.retain(|id| *ledger.get(*id).spot.0 != *network);
         }
@@ -82,11 +87,18 @@ impl Watchdog {
         }
     }
 
+    /// Takes down what a process knows of a network, without a check of it.
+    pub(crate) fn learn(&mut self, peer: Peer, network: &Arc<str>, state: &NetworkState) {
+        self.knowledge.learn(peer, network, state);
+    }
+
     /// Checks one node's state of one network.
     pub(crate) fn look(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
         self.looks += 1;
+        self.knowledge.learn(peer, look.network, look.state);
+        check_counts(look)?;
         self.check_entries(look)?;
-        self.check_residuals(peer, look)?;
+        self.check_residuals(look)?;
         self.check_deaths(look)?;
         self.check_resurrection(peer, look)?;
         self.check_growth(peer, look)
@@ -99,10 +111,7 @@ impl Watchdog {
         let before = self.held.insert(place.clone(), now.clone()).unwrap_or_default();
         let Some(contexts) = self.contexts.get(&place) else { return Ok(()) };
         for dot in now.difference(&before) {
-            let seen = contexts.get(&(dot.owner.clone(), dot.epoch));
-            if seen
-                .is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
-            {
+            if contains(contexts, dot) {
                 return Err(format!("holds {dot} of {}, which it had seen die", look.network));
             }
         }
@@ -135,59 +144,54 @@ impl Watchdog {
         Ok(())
     }
 
-    /// How much longer a tombstone is kept only shrinks. What it was under way, nobody subtracts: so each node is
-    /// compared with itself, and with what was given at first.
-    fn check_residuals(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, reap_time, .. } = *look;
-        let now: BTreeMap<Dot, Duration> = state
-            .entries
-            .values()
-            .filter_map(|entry| Some((entry.version.dot.clone(), entry.residual?)))
-            .collect();
-        let before = self.residuals.entry((peer, network.clone())).or_default();
-        for (dot, residual) in &now {
-            let bound = before.get(dot).copied().unwrap_or(reap_time);
-            if *residual > bound + ROUNDING {
+    /// How much longer a tombstone is kept only shrinks, wherever it goes: nobody keeps it longer than whoever has kept it
+    /// longest so far, but for the time it was under way, which nobody subtracts.
+    fn check_residuals(&mut self, look: &Look<'_>) -> Result<(), String> {
+        let Look { network, state, ledger, now, under_way, .. } = *look;
+        for entry in state.entries.values() {
+            // One whose time is up waits for the next timer to be reaped.
+            let Some(residual) = entry.residual.filter(|residual| !residual.is_zero()) else { continue };
+            let dot = &entry.version.dot;
+            let until = now + residual;
+            let place = (network.clone(), dot.clone());
+            // At first it is as long as the writer was told to keep it.
+            let written = || ledger.by_dot(network, dot).map(|id| ledger.get(id).at + look.reap_time);
+            let Some(bound) = self.kept_until.get(&place).copied().or_else(written) else { continue };
+            if until > bound + under_way + ROUNDING {
                 return Err(format!(
-                    "the residual of tombstone {dot} has grown from {bound:?} to {residual:?}"
+                    "keeps tombstone {dot} of {network} for {residual:?}, {:?} longer than anybody had before",
+                    until - bound
                 ));
             }
+            self.kept_until.insert(place, bound.max(until));
         }
-        *before = now;
         Ok(())
     }
 
     /// What is seen and not held must have been superseded, or be a tombstone whose time was up.
     fn check_deaths(&mut self, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, ledger, now, reap_time } = *look;
-        let held: BTreeSet<&Dot> = state.entries.values().map(|entry| &entry.version.dot).collect();
-        for ((owner, epoch), ranges) in &state.contexts {
-            for number in ranges.iter().flat_map(|(low, high)| *low..=*high) {
-                let dot = Dot { owner: owner.clone(), epoch: *epoch, number };
-                if held.contains(&dot) {
-                    continue;
-                }
-                let Some(id) = ledger.by_dot(network, &dot) else {
-                    return Err(format!("has seen {dot} of {network}, which nobody wrote"));
-                };
-                if ledger.is_superseded(id) {
-                    continue;
-                }
-                let write = ledger.get(id);
-                if write.value.is_some() {
-                    return Err(format!(
-                        "has recorded {dot} of {network}/{}/{} as dead, and nothing supersedes it",
-                        write.spot.1, write.spot.2
-                    ));
-                }
-                if now + ROUNDING < write.at + reap_time {
-                    return Err(format!(
-                        "has reaped tombstone {dot} {:?} after the delete; {reap_time:?} is right",
-                        now - write.at
-                    ));
-                }
-                self.tombstones_reaped.insert((network.clone(), dot));
+        let Look { network, state, ledger, now, reap_time, .. } = *look;
+        for dot in state.dead() {
+            let Some(id) = ledger.by_dot(network, &dot) else {
+                return Err(format!("has seen {dot} of {network}, which nobody wrote"));
+            };
+            if self.knowledge.is_superseded(id, state, ledger) {
+                continue;
             }
+            let write = ledger.get(id);
+            if write.value.is_some() {
+                return Err(format!(
+                    "has recorded {dot} of {network}/{}/{} as dead, and nothing supersedes it that anybody who knew it knew",
+                    write.spot.1, write.spot.2
+                ));
+            }
+            if now + ROUNDING < write.at + reap_time {
+                return Err(format!(
+                    "has reaped tombstone {dot} {:?} after the delete; {reap_time:?} is right",
+                    now - write.at
+                ));
+            }
+            self.tombstones_reaped.insert((network.clone(), dot));
         }
         Ok(())
     }
@@ -208,5 +212,18 @@ impl Watchdog {
             }
         }
         Ok(())
+    }
+}
+
+/// What a node says of a network in numbers is what it holds.
+fn check_counts(look: &Look<'_>) -> Result<(), String> {
+    let NetworkStatistics { entries, hidden, tombstones, bytes, .. } = *look.statistics;
+    let (said, held) = ([entries, hidden, tombstones, bytes], look.state.recount());
+    match said == held {
+        true => Ok(()),
+        false => Err(format!(
+            "says of {} that [shown, hidden, tombstones, bytes] are {said:?}, and holds {held:?}",
+            look.network
+        )),
     }
 }

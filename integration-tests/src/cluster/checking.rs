@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use membership::State;
-use tabledb::Change;
-use wire::StreamId;
+use tabledb::{Change, NetworkStatistics};
+use wire::{NodeId, StreamId};
 
 use super::{Cluster, Key, Peer};
 use crate::check::{Look, NetworkState, Origin, Relays, WriteId, check_membership, check_news, spot};
@@ -44,10 +44,10 @@ impl Cluster {
             if change.value.is_some() {
                 self.watchdog.saw_die(peer, id);
             } else if self.holds_owner_for_alive(peer, id) && self.is_member(peer, &spot.0) {
-                if !self.ledger.is_superseded(id) && !self.ledger.is_over(id) {
+                if !self.ledger.may_be_superseded(id) && !self.ledger.is_over(id) {
                     return Err(format!("{path} = {previous:?} vanished, though nothing superseded it"));
                 }
-                if self.ledger.is_superseded(id) {
+                if self.ledger.may_be_superseded(id) {
                     self.watchdog.saw_die(peer, id);
                 }
             }
@@ -175,25 +175,60 @@ impl Cluster {
     fn inspect_tables(&mut self, peer: Peer) {
         let (now, instant) = (self.fabric.now(), self.instant(peer));
         let life = self.life(peer);
-        let states: Vec<(Arc<str>, NetworkState)> = life
+        let states: Vec<(Arc<str>, NetworkState, NetworkStatistics)> = life
             .joined
             .iter()
             .filter_map(|network| {
                 let state = NetworkState::of(&life.tables, network, instant)?;
-                Some((Arc::from(network.as_str()), state))
+                Some((Arc::from(network.as_str()), state, life.tables.statistics(network)?))
             })
             .collect();
-        for (network, state) in states {
+        let under_way = self.longest_under_way(peer);
+        for (network, state, statistics) in states {
             let look = Look {
                 network: &network,
                 state: &state,
                 ledger: &self.ledger,
+                statistics: &statistics,
                 now,
                 reap_time: self.settings.reap_time,
+                under_way,
             };
-            let result = self.watchdog.look(peer, &look);
+            let mut result = self.watchdog.look(peer, &look);
+            if result.is_err() {
+                // Who told it may not have been looked into since it learned: contexts only grow, so it still knows.
+                for (other, state) in self.all_that_is_known(&network) {
+                    self.watchdog.learn(other, &network, &state);
+                }
+                result = self.watchdog.look(peer, &look);
+            }
             if let Err(what) = result {
                 self.violation(peer, what);
+            }
+            let hidden = state.entries.values().filter(|entry| entry.value.is_some() && !entry.shown);
+            let hidden: BTreeSet<NodeId> = hidden.map(|entry| entry.version.dot.owner.clone()).collect();
+            if !hidden.is_empty() {
+                self.check_hidden(peer, &network, &hidden);
+            }
+        }
+    }
+
+    /// What each process holds of a network, also of those that are leaving it.
+    fn all_that_is_known(&self, network: &str) -> Vec<(Peer, NetworkState)> {
+        let running = self.running().into_iter();
+        running.filter_map(|peer| Some((peer, self.inspect(peer, network)?))).collect()
+    }
+
+    /// Takes down what a process knew when it ended, or began to leave the network.
+    pub(super) fn learn_at_the_end(&mut self, peer: Peer, of: Option<&str>) {
+        if self.settings.inspection.is_none() {
+            return;
+        }
+        let life = self.life(peer);
+        let networks: Vec<String> = life.joined.union(&life.departing).cloned().collect();
+        for network in networks.into_iter().filter(|network| of.is_none_or(|of| of == network)) {
+            if let Some(state) = self.inspect(peer, &network) {
+                self.watchdog.learn(peer, &network.into(), &state);
             }
         }
     }

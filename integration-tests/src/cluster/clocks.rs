@@ -116,6 +116,7 @@ impl Cluster {
         clock.settle(now);
         clock.asleep = true;
         self.fabric.sleep(endpoint);
+        self.slots[peer.0].paused_at.get_or_insert(now);
     }
 
     /// A node's host wakes.
@@ -126,6 +127,7 @@ impl Cluster {
         clock.settle(now);
         clock.asleep = false;
         self.fabric.resume(endpoint);
+        self.went_on(peer);
         self.plan_timer(peer);
     }
 

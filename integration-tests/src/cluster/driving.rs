@@ -133,6 +133,7 @@ impl Cluster {
         let endpoint = life.endpoint;
         let mut wishes = 0;
         let mut touched: Vec<StreamId> = touched.into_iter().collect();
+        let mut became_ready = Vec::new();
         loop {
             let mut quiet = true;
             for stream in std::mem::take(&mut touched) {
@@ -169,15 +170,22 @@ impl Cluster {
                 match &event {
                     NodeEvent::NetworkReady(network) => {
                         life.ready.insert(network.clone());
+                        became_ready.push(network.clone());
                     }
                     NodeEvent::NetworkLeft(network) => {
                         life.departing.remove(network);
+                        if self.quiet_since.is_some() && !life.found.contains_key(network) {
+                            self.ledger.handed_on(&life.id, network);
+                        }
                         self.watchdog.forget_network(peer, network, &self.ledger);
                     }
                     NodeEvent::Membership(membership::Event::Forgotten(owner)) => {
                         self.watchdog.forget_owner(peer, owner, &self.ledger);
                     }
                     NodeEvent::Membership(membership::Event::LeaveCompleted) => life.left = true,
+                    NodeEvent::Membership(membership::Event::Returned(record)) => {
+                        life.returned.insert(record.id.clone(), self.fabric.now());
+                    }
                     _ => {}
                 }
                 if self.settings.record_events {
@@ -195,6 +203,9 @@ impl Cluster {
         }
         self.plan_timer(peer);
         self.notice_renewal(peer);
+        for network in became_ready {
+            self.check_readiness(peer, &network);
+        }
         self.follow(peer);
         self.inspect_if_changed(peer);
         self.end_if_left(peer);

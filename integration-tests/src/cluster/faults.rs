@@ -1,9 +1,16 @@
 //! What can befall a cluster.
 
+use std::time::Duration;
+
 use tabledb::Limits;
 
 use super::{Cluster, Peer};
 use crate::fabric::{Ending, HeldDatagram, Link, Message, Place, RuleId, Verdict};
+
+/// How long a message may be under way over such a link: it is sent again until it arrives, and queues where little passes.
+pub(super) fn under_way_over(link: &Link) -> Duration {
+    Duration::from_secs(if link.bandwidth.is_some() { 60 } else { 5 })
+}
 
 impl Cluster {
     /// The process is gone without a word; the others learn of it by silence.
@@ -34,12 +41,29 @@ impl Cluster {
     pub fn pause(&mut self, peer: Peer) {
         let endpoint = self.life(peer).endpoint;
         self.fabric.pause(endpoint);
+        let now = self.now();
+        self.slots[peer.0].paused_at.get_or_insert(now);
     }
 
     /// The process goes on.
     pub fn resume(&mut self, peer: Peer) {
         let endpoint = self.life(peer).endpoint;
         self.fabric.resume(endpoint);
+        self.went_on(peer);
+    }
+
+    /// Takes down for how long a process stood still.
+    pub(super) fn went_on(&mut self, peer: Peer) {
+        let now = self.now();
+        let slot = &mut self.slots[peer.0];
+        if let Some(paused_at) = slot.paused_at.take() {
+            slot.stood_still += now - paused_at;
+        }
+    }
+
+    /// Whether the node has other limits than most.
+    pub fn has_limits(&self, peer: Peer) -> bool {
+        self.slots[peer.0].limits != Limits::default()
     }
 
     /// Sets the limits of a node's tables, for its next life.
@@ -90,11 +114,14 @@ impl Cluster {
 
     /// Sets the conditions of every link.
     pub fn set_links(&mut self, link: Link) {
+        self.under_way = self.under_way.max(under_way_over(&link));
         self.fabric.set_all_links(link);
     }
 
     /// Asks `judge` about every message from now on.
     pub fn rule(&mut self, judge: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+        // It may withhold messages for as long as it likes.
+        self.under_way = Duration::from_secs(24 * 3600);
         self.fabric.add_rule(judge)
     }
 
@@ -140,5 +167,10 @@ impl Cluster {
     pub fn break_streams(&mut self, a: Peer, b: Peer) -> usize {
         let (a, b): (Place, Place) = (self.place(a), self.place(b));
         self.fabric.break_streams_between(a, b)
+    }
+
+    /// How long what a node receives may have been under way: what came while its process stood still has waited for it.
+    pub(super) fn longest_under_way(&self, peer: Peer) -> Duration {
+        self.under_way + self.slots[peer.0].stood_still
     }
 }

@@ -55,6 +55,8 @@ impl Cluster {
     /// Joins a network on one node.
     pub fn try_join_network(&mut self, peer: Peer, network: &str) -> Result<(), JoinError> {
         self.say(peer, format!("joins network {network}"));
+        // Before it says that it is ready, which may be at once.
+        self.note_found(peer, network);
         self.drive(peer, |machine, now| machine.join_network(network, now))?;
         let life = self.life_mut(peer);
         life.joined.insert(network.to_owned());
@@ -75,6 +77,7 @@ impl Cluster {
     /// Starts leaving a network on one node.
     pub fn try_leave_network(&mut self, peer: Peer, network: &str) -> Result<(), LeaveError> {
         self.say(peer, format!("leaves network {network}"));
+        self.learn_at_the_end(peer, Some(network));
         // From here on its entries may vanish on this node.
         let was_joined = self.life_mut(peer).joined.remove(network);
         if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
@@ -94,6 +97,12 @@ impl Cluster {
     /// Whether the node has joined the network and its first sync is over.
     pub fn is_ready(&self, peer: Peer, network: &str) -> bool {
         self.life(peer).ready.contains(network)
+    }
+
+    /// Whether the node is on no network, not even one that it is leaving.
+    pub fn is_off_networks(&self, peer: Peer) -> bool {
+        let life = self.life(peer);
+        life.joined.is_empty() && life.departing.is_empty()
     }
 
     /// The running nodes that were told to join the network and not to leave it.

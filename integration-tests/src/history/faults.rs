@@ -5,10 +5,14 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{History, NETWORKS, REAP_TIME, some_link};
+use super::hard::WRONG_BY;
+use super::{Draw, History, REAP_TIME, some_link};
 
 impl History {
     pub(super) fn fault(&mut self) {
+        if self.draws.contains(&Draw::Clocks) && self.rng.random_bool(0.15) {
+            return if self.rng.random_bool(0.5) { self.jump() } else { self.sleep() };
+        }
         match self.rng.random_range(0..100) {
             0..12 => self.crash(),
             12..36 => self.restart_some(),
@@ -49,11 +53,7 @@ impl History {
         let seeds = self.peers.clone();
         self.cluster.restart(peer, &seeds);
         self.met.restarts += 1;
-        for network in NETWORKS {
-            if self.rng.random_bool(0.7) {
-                self.cluster.join_network([peer], network);
-            }
-        }
+        self.join_networks(peer);
     }
 
     fn pause(&mut self) {
@@ -62,10 +62,28 @@ impl History {
         self.met.pauses += 1;
     }
 
-    fn resume_all(&mut self) {
+    pub(super) fn resume_all(&mut self) {
         for peer in self.cluster.running() {
-            self.cluster.resume(peer);
+            match self.cluster.is_asleep(peer) {
+                true => self.cluster.wake_host(peer),
+                false => self.cluster.resume(peer),
+            }
         }
+    }
+
+    /// Somebody sets a wall clock, not right but within what others believe.
+    fn jump(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        let offset = self.rng.random_range(-WRONG_BY..WRONG_BY);
+        self.cluster.set_clock_offset(peer, offset);
+        self.met.clock_jumps += 1;
+    }
+
+    /// A host is suspended, until all that stands still goes on.
+    fn sleep(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        self.cluster.sleep_host(peer);
+        self.met.sleeps += 1;
     }
 
     fn leave(&mut self) {

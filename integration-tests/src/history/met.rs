@@ -7,8 +7,18 @@ use membership::Event;
 use node::NodeEvent;
 use tabledb::Counters;
 
+use super::{Draw, Kind, Plan};
 use crate::cluster::Cluster;
 use crate::fabric::DropReason;
+
+/// What only the hard world has.
+const HARD: [&str; 5] = [
+    "networks",
+    "networks joined at once by one, more than eight",
+    "newcomers whose readiness was judged",
+    "writes that never stopped while agreement was judged",
+    "times entries were found hidden whose owner was back",
+];
 
 /// Counts over one or many histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +58,26 @@ pub struct Met {
     pub provisional_attachments: u64,
     pub parked_datagrams: u64,
     pub shown_uncompared: u64,
+    pub refused_writes: u64,
+    pub refused_news: u64,
+    pub refused_times: u64,
+    pub networks: u64,
+    pub wrong_clocks: u64,
+    pub lying_clocks: u64,
+    pub clock_jumps: u64,
+    pub sleeps: u64,
+    pub little_rooms: u64,
+    pub short_memories: u64,
+    pub forgotten: u64,
+    pub last_deletes: u64,
+    pub many_left: u64,
+    pub many_joined: u64,
+    pub writes_while_judged: u64,
+    pub judged_ready: u64,
+    pub found_hidden: u64,
+    pub longest_while_writing: Duration,
+    pub longest_ready: Duration,
+    pub longest_hidden: Duration,
     pub longest_members: Duration,
     pub longest_agreement: Duration,
 }
@@ -65,6 +95,11 @@ impl Met {
         self.ties += cluster.ledger.ties();
         self.reaped_tombstones += cluster.watchdog.reaped() as u64;
         self.happenings += cluster.fabric().trace().count();
+        let judged = cluster.judged();
+        self.judged_ready += judged.ready;
+        self.found_hidden += judged.hidden;
+        self.longest_ready = self.longest_ready.max(judged.longest_ready);
+        self.longest_hidden = self.longest_hidden.max(judged.longest_hidden);
         for peer in cluster.running() {
             self.count_counters(&cluster.machine(peer).tables().replica().counters());
             for (_, event) in cluster.events(peer) {
@@ -90,6 +125,11 @@ impl Met {
         self.provisional_attachments += counters.provisional;
         self.parked_datagrams += counters.parked;
         self.shown_uncompared += counters.shown_uncompared;
+        self.refused_times += counters.refused_future;
+        self.refused_news += counters.refused_full
+            + counters.refused_bytes
+            + counters.refused_too_long
+            + counters.refused_tables;
     }
 
     fn count_event(&mut self, event: &NodeEvent, cluster: &Cluster) {
@@ -102,6 +142,7 @@ impl Met {
             }
             Event::Returned(_) => self.returns += 1,
             Event::Replaced { .. } => self.replacements += 1,
+            Event::Forgotten(_) => self.forgotten += 1,
             _ => {}
         }
     }
@@ -111,13 +152,54 @@ impl Met {
         for ((_, mine), (_, theirs)) in self.counts_mut().into_iter().zip(other.counts()) {
             *mine += theirs;
         }
-        self.longest_members = self.longest_members.max(other.longest_members);
-        self.longest_agreement = self.longest_agreement.max(other.longest_agreement);
+        for ((_, mine), (_, theirs)) in self.longest_mut().into_iter().zip(other.clone().longest_mut()) {
+            *mine = (*mine).max(*theirs);
+        }
     }
 
-    /// What never happened.
-    pub fn never(&self) -> Vec<&'static str> {
-        self.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    /// What never happened of what is drawn from.
+    pub fn never(&self, plan: &Plan) -> Vec<&'static str> {
+        let hidden = |name: &str| {
+            let needs = match name {
+                "clocks that are up to half an hour off" | "clocks that jumped" | "hosts that slept" => {
+                    Some(Draw::Clocks)
+                }
+                "clocks that are hours off" | "events refused for their time" => Some(Draw::Liars),
+                "nodes with little room"
+                | "writes refused for want of room"
+                | "events refused for want of room" => Some(Draw::Limits),
+                "clusters that keep the departed for a minute" | "departed nodes forgotten" => {
+                    Some(Draw::Retention)
+                }
+                "deletes just before all networks are left"
+                | "networks left at once by one, more than eight" => Some(Draw::Leaving),
+                "networks joined at once by one, more than eight" => Some(Draw::Networks),
+                _ => None,
+            };
+            match (plan.kind, needs) {
+                (Kind::Hard, Some(draw)) => !plan.draws.contains(&draw),
+                (Kind::Hard, None) => false,
+                (Kind::Old, needs) => needs.is_some() || HARD.contains(&name),
+            }
+        };
+        let never = self.counts().into_iter().filter(|(name, count)| *count == 0 && !hidden(name));
+        never.map(|(name, _)| name).collect()
+    }
+
+    fn longest_mut(&mut self) -> Vec<(&'static str, &mut Duration)> {
+        vec![
+            ("longest from the heal until the nodes agreed on who is there", &mut self.longest_members),
+            ("longest from the heal until they showed the same", &mut self.longest_agreement),
+            (
+                "longest from the heal until they showed the same while writes went on",
+                &mut self.longest_while_writing,
+            ),
+            ("longest until a newcomer was ready, when all was well", &mut self.longest_ready),
+            (
+                "longest that entries were found hidden whose owner was back, when all was well",
+                &mut self.longest_hidden,
+            ),
+        ]
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -160,6 +242,23 @@ impl Met {
             ("attachments taken up before the list", &mut self.provisional_attachments),
             ("datagrams parked for membership", &mut self.parked_datagrams),
             ("attachments shown uncompared", &mut self.shown_uncompared),
+            ("networks", &mut self.networks),
+            ("networks joined at once by one, more than eight", &mut self.many_joined),
+            ("newcomers whose readiness was judged", &mut self.judged_ready),
+            ("writes that never stopped while agreement was judged", &mut self.writes_while_judged),
+            ("times entries were found hidden whose owner was back", &mut self.found_hidden),
+            ("clocks that are up to half an hour off", &mut self.wrong_clocks),
+            ("clocks that are hours off", &mut self.lying_clocks),
+            ("clocks that jumped", &mut self.clock_jumps),
+            ("hosts that slept", &mut self.sleeps),
+            ("events refused for their time", &mut self.refused_times),
+            ("nodes with little room", &mut self.little_rooms),
+            ("writes refused for want of room", &mut self.refused_writes),
+            ("events refused for want of room", &mut self.refused_news),
+            ("clusters that keep the departed for a minute", &mut self.short_memories),
+            ("departed nodes forgotten", &mut self.forgotten),
+            ("deletes just before all networks are left", &mut self.last_deletes),
+            ("networks left at once by one, more than eight", &mut self.many_left),
         ]
     }
 }
@@ -169,8 +268,13 @@ impl fmt::Display for Met {
         for (name, count) in self.counts() {
             writeln!(f, "{count:>12}  {name}")?;
         }
-        writeln!(f, "{:>12}  longest until the nodes agreed on who is there", text(self.longest_members))?;
-        write!(f, "{:>12}  longest from then until they showed the same", text(self.longest_agreement))
+        let mut copy = self.clone();
+        let longest: Vec<String> = copy
+            .longest_mut()
+            .into_iter()
+            .map(|(name, longest)| format!("{:>12}  {name}", text(*longest)))
+            .collect();
+        write!(f, "{}", longest.join("\n"))
     }
 }
 

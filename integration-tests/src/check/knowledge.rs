@@ -1,0 +1,121 @@
+//! Which process has ever known which write. What is lost must have been superseded by something that somebody who knew the
+//! lost knew as well: a greater write that has never met it takes nothing away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use wire::NodeId;
+
+use super::ledger::{Ledger, WriteId};
+use super::state::{Dot, NetworkState};
+use crate::cluster::Peer;
+
+/// By owner and epoch, the numbers seen, as inclusive ranges, ascending.
+pub(crate) type Contexts = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
+
+/// One stay of one process on one network.
+#[derive(Debug, Default)]
+struct Stay {
+    known: Contexts,
+    over: bool,
+}
+
+/// What each stay of each process on each network has ever known.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    stays: BTreeMap<Arc<str>, BTreeMap<Peer, Vec<Stay>>>,
+    /// Writes of which somebody has known that something supersedes them.
+    superseded: BTreeSet<WriteId>,
+}
+
+impl Knowledge {
+    /// Takes down what a process knows of a network now.
+    pub(crate) fn learn(&mut self, peer: Peer, network: &Arc<str>, state: &NetworkState) {
+        let stays = self.stays.entry(network.clone()).or_default().entry(peer).or_default();
+        if stays.last().is_none_or(|stay| stay.over) {
+            stays.push(Stay::default());
+        }
+        let Some(stay) = stays.last_mut() else { return };
+        for (attachment, ranges) in &state.contexts {
+            match stay.known.get_mut(attachment) {
+                // Contexts only grow while an attachment lasts: that is checked elsewhere.
+                Some(known) if known != ranges => known.clone_from(ranges),
+                Some(_) => {}
+                None => drop(stay.known.insert(attachment.clone(), ranges.clone())),
+            }
+        }
+    }
+
+    /// The process has ended, or has left the network: it learns nothing more there.
+    pub(crate) fn end_stays(&mut self, peer: Peer, of: Option<&str>) {
+        for (network, by_peer) in &mut self.stays {
+            if of.is_none_or(|of| *of == **network)
+                && let Some(stay) = by_peer.get_mut(&peer).and_then(|stays| stays.last_mut())
+            {
+                stay.over = true;
+            }
+        }
+    }
+
+    /// Whether something supersedes this write in the eyes of somebody who has ever known both: who wrote over it, or
+    /// whoever heard of both. What was written in an attachment that has ended may have been forgotten since by all.
+    pub(crate) fn is_superseded(&mut self, id: WriteId, state: &NetworkState, ledger: &Ledger) -> bool {
+        if self.superseded.contains(&id) {
+            return true;
+        }
+        let write = ledger.get(id);
+        let (network, dot) = (&write.spot.0, &write.version.dot);
+        let mut forgotten = false;
+        for later in ledger.superseding(id) {
+            let superseding = &ledger.get(later).version.dot;
+            let met = state.has_seen(superseding)
+                || ledger.descends(later, id)
+                || self.somebody_knew_both(network, dot, superseding);
+            if met {
+                self.superseded.insert(id);
+                return true;
+            }
+            forgotten |= ledger.is_over(later);
+        }
+        forgotten
+    }
+
+    fn somebody_knew_both(&self, network: &str, one: &Dot, other: &Dot) -> bool {
+        let stays = self.stays.get(network).into_iter().flat_map(|by_peer| by_peer.values().flatten());
+        stays.into_iter().any(|stay| contains(&stay.known, one) && contains(&stay.known, other))
+    }
+}
+
+/// Whether these contexts contain a write.
+pub(crate) fn contains(contexts: &Contexts, dot: &Dot) -> bool {
+    let ranges = contexts.get(&(dot.owner.clone(), dot.epoch));
+    ranges.is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
+}
+
+/// A number that is in the second and not in the first; `None` if the first contain all of the second.
+pub(crate) fn contains_all(contexts: &Contexts, wanted: &Contexts) -> Option<Dot> {
+    let mut dots = wanted.iter().flat_map(|((owner, epoch), ranges)| {
+        let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
+        numbers.map(|number| Dot { owner: owner.clone(), epoch: *epoch, number })
+    });
+    dots.find(|dot| !contains(contexts, dot))
+}
+
+/// What both contain.
+pub(crate) fn intersection(one: &Contexts, other: &Contexts) -> Contexts {
+    let mut both = Contexts::new();
+    for (attachment, ranges) in one {
+        let Some(others) = other.get(attachment) else { continue };
+        let common: Vec<(u64, u64)> = ranges
+            .iter()
+            .flat_map(|(low, high)| {
+                others.iter().filter_map(move |(from, to)| {
+                    let (low, high) = (*low.max(from), *high.min(to));
+                    (low <= high).then_some((low, high))
+                })
+            })
+            .collect();
+        both.insert(attachment.clone(), common);
+    }
+    both
+}

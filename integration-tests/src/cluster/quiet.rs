@@ -1,0 +1,226 @@
+//! What is promised when nothing hinders anybody: judged from the moment from which a scenario says so.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use membership::State;
+
+use super::{Cluster, MILLISECOND, Peer, SECOND};
+use crate::check::{Contexts, contains_all, intersection};
+
+/// How long entries may stay hidden though their owner is back.
+const HIDDEN_AT_MOST: Duration = Duration::from_secs(1);
+/// What has been known and seen for so long, everybody has been told of.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// What all who had long been on a network knew of it when somebody joined it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    known: Contexts,
+    at: Duration,
+}
+
+/// How often something was judged, and what was the worst of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Newcomers that said they were ready, and what they held then was looked at.
+    pub ready: u64,
+    /// The longest that one of them took.
+    pub longest_ready: Duration,
+    /// Times a node held entries hidden whose owner was back.
+    pub hidden: u64,
+    /// The longest that such entries were found hidden.
+    pub longest_hidden: Duration,
+}
+
+/// What of these promises is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Strictness {
+    pub(crate) readiness: bool,
+    pub(crate) hidden: bool,
+}
+
+impl Cluster {
+    /// From here on nothing hinders anybody any more.
+    pub fn is_quiet_from_now_on(&mut self) {
+        self.quiet_since = Some(self.now());
+    }
+
+    /// What has been judged so far of what is promised when nothing hinders anybody.
+    pub fn judged(&self) -> Judged {
+        self.judged
+    }
+
+    /// Takes down what there is for a newcomer to learn, if all is well and has been for a while.
+    pub(super) fn note_found(&mut self, peer: Peer, network: &str) {
+        let settled = |since: Duration| self.now() >= since + SETTLED;
+        if !self.quiet_since.is_some_and(settled) || !self.sees_all(peer) {
+            return;
+        }
+        let holders: Vec<Peer> = self
+            .members_of(network)
+            .into_iter()
+            .filter(|member| self.is_settled_on(*member, network))
+            .collect();
+        let known = holders
+            .iter()
+            .filter_map(|holder| Some(self.inspect(*holder, network)?.contexts))
+            .reduce(|one, other| intersection(&one, &other));
+        let at = self.now();
+        if let Some(known) = known {
+            self.life_mut(peer).found.insert(network.to_owned(), Found { known, at });
+        }
+    }
+
+    /// Whether it knows of everybody, and everybody of it.
+    fn sees_all(&self, peer: Peer) -> bool {
+        let running = self.running();
+        running.iter().all(|other| {
+            *other == peer
+                || (self.state_of(peer, *other) == Some(State::Alive)
+                    && self.state_of(*other, peer) == Some(State::Alive))
+        })
+    }
+
+    fn is_settled_on(&self, member: Peer, network: &str) -> bool {
+        self.is_ready(member, network) && !self.life(member).found.contains_key(network)
+    }
+
+    /// Who says that it is ready holds what those who had been there held when it joined.
+    pub(super) fn check_readiness(&mut self, peer: Peer, network: &str) {
+        let now = self.now();
+        let Some(mut found) = self.life_mut(peer).found.remove(network) else { return };
+        // What has ended meanwhile need not be learned.
+        found.known.retain(|(owner, epoch), _| {
+            let owner = self.running().into_iter().find(|running| self.life(*running).id == *owner);
+            let own = |owner: Peer| self.inspect(owner, network).map(|state| state.contexts);
+            owner.and_then(own).is_some_and(|contexts| {
+                contexts
+                    .keys()
+                    .any(|(by, of)| of == epoch && Some(by) == owner.map(|owner| &self.life(owner).id))
+            })
+        });
+        let Some(state) = self.inspect(peer, network) else { return };
+        self.judged.ready += 1;
+        self.judged.longest_ready = self.judged.longest_ready.max(now - found.at);
+        if self.strictness.readiness
+            && let Some(missing) = contains_all(&state.contexts, &found.known)
+        {
+            let what =
+                format!("says it is ready on {network}, and has not heard of {missing}, which all knew");
+            self.violation(peer, what);
+        }
+    }
+
+    /// What a node holds of an owner that is back is shown soon.
+    pub(super) fn check_hidden(&mut self, peer: Peer, network: &str, hidden: &BTreeSet<wire::NodeId>) {
+        let now = self.now();
+        let Some(quiet_since) = self.quiet_since else { return };
+        let life = self.life(peer);
+        let mut longest: Option<(Duration, wire::NodeId)> = None;
+        for owner in hidden {
+            let member = life.machine.membership().member(owner.name.as_str());
+            let is_back =
+                member.is_some_and(|member| member.record.id == *owner && member.state == State::Alive);
+            if let Some(&since) = life.returned.get(owner).filter(|_| is_back) {
+                let taken = now.saturating_sub(since.max(quiet_since));
+                if longest.as_ref().is_none_or(|(longest, _)| taken > *longest) {
+                    longest = Some((taken, owner.clone()));
+                }
+            }
+        }
+        let Some((longest, owner)) = longest else { return };
+        self.judged.hidden += 1;
+        self.judged.longest_hidden = self.judged.longest_hidden.max(longest);
+        if self.strictness.hidden && longest > HIDDEN_AT_MOST {
+            let what = format!("hides what {owner} wrote in {network}, {longest:?} after it came back");
+            self.violation(peer, what);
+        }
+    }
+
+    /// The first difference between what members of a network show, but for what was written within the last `moment`, and for
+    /// what is shown of owners that have ended, of which some may not have heard. `of` are the members that are compared.
+    pub fn difference_but_for(&self, network: &str, of: &[Peer], moment: Duration) -> Option<String> {
+        let recent = self.ledger.written_since(self.now().saturating_sub(moment));
+        let recent: BTreeSet<(&str, &str)> =
+            recent.into_iter().filter(|spot| *spot.0 == *network).map(|spot| (&*spot.1, &*spot.2)).collect();
+        let ended: BTreeSet<&str> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.life.as_ref().is_none_or(|life| life.leaving))
+            .map(|slot| slot.name.as_str())
+            .collect();
+        let members = self.members_of(network);
+        let mut views = members.into_iter().filter(|member| of.contains(member)).map(|member| {
+            let mut visible = self.visible(member, network);
+            visible.retain(|(table, key), _| !recent.contains(&(table.as_str(), key.as_str())));
+            (member, visible)
+        });
+        let (first, reference) = views.next()?;
+        for (other, visible) in views {
+            if visible == reference {
+                continue;
+            }
+            let keys: BTreeSet<_> = visible.keys().chain(reference.keys()).collect();
+            let differs = keys.into_iter().find(|key| {
+                let (here, there) = (reference.get(*key), visible.get(*key));
+                let is_of_ended =
+                    [here, there].into_iter().flatten().any(|(_, owner)| ended.contains(owner.as_str()));
+                here != there && !is_of_ended
+            });
+            if let Some((table, key)) = differs {
+                let text = |shown: Option<&(Vec<u8>, String)>| match shown {
+                    None => "nothing".to_owned(),
+                    Some((value, owner)) => {
+                        format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
+                    }
+                };
+                let place = (table.clone(), key.clone());
+                return Some(format!(
+                    "{network}/{table}/{key}: {} on {}, {} on {}",
+                    text(reference.get(&place)),
+                    self.name(first),
+                    text(visible.get(&place)),
+                    self.name(other)
+                ));
+            }
+        }
+        None
+    }
+
+    /// Lets time pass, at most `within`, until members show the same of all `networks` but for what was written within the
+    /// last `moment`; calls `meanwhile` every twenty milliseconds. Returns how long it took, or how they differ.
+    pub fn agree_meanwhile(
+        &mut self,
+        of: &[Peer],
+        moment: Duration,
+        within: Duration,
+        mut meanwhile: impl FnMut(&mut Cluster),
+    ) -> Result<Duration, String> {
+        let start = self.now();
+        loop {
+            let networks = self.networks();
+            let difference = networks.iter().find_map(|network| self.difference_but_for(network, of, moment));
+            let Some(difference) = difference else { return Ok(self.now() - start) };
+            if self.now() >= start + within {
+                return Err(difference);
+            }
+            for _ in 0..5 {
+                self.run_for(20 * MILLISECOND);
+                meanwhile(self);
+            }
+        }
+    }
+
+    /// Whether everybody who joined networks while all was well says it is ready; `None` if so, else who is not.
+    pub fn not_ready(&self) -> Option<String> {
+        self.running().into_iter().find_map(|peer| {
+            let life = self.life(peer);
+            let mut waits = life.joined.iter().filter(|network| !life.ready.contains(*network));
+            waits.next().map(|network| format!("{} on {network}", self.name(peer)))
+        })
+    }
+}
+
+/// How soon those who join networks when all is well must be ready there.
+pub const READY_WITHIN: Duration = SECOND.saturating_mul(5);

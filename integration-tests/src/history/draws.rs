@@ -1,0 +1,52 @@
+//! What kinds of worlds there are, and what the hard one draws from.
+
+use std::collections::BTreeSet;
+
+use clap::ValueEnum;
+
+/// In which world histories happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    /// Few nodes on two networks, with equal clocks and roomy limits; judged when all is still.
+    Old,
+    /// Many nodes on up to forty networks, with clocks, limits and retentions that differ; judged from the heal on, while writes go
+    /// on.
+    Hard,
+}
+
+/// One hardship of the hard world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Draw {
+    /// Up to forty networks, else up to four.
+    Networks,
+    /// Wall clocks that are off by less than what a time may be ahead.
+    Clocks,
+    /// Wall clocks that are hours off.
+    Liars,
+    /// Nodes with little room, that refuse what others hold.
+    Limits,
+    /// The departed are kept for a minute.
+    Retention,
+    /// Deletes on many networks, all of which are left at once.
+    Leaving,
+    /// Newcomers that say they are ready hold what there was.
+    Readiness,
+    /// Entries of owners that are back are shown within a second.
+    Hidden,
+    /// Agreement within five seconds of the heal.
+    Agreement,
+    /// No more said than must be once all is told.
+    Silence,
+}
+
+impl Draw {
+    /// What histories draw from unless they are told otherwise.
+    pub fn usual() -> BTreeSet<Self> {
+        BTreeSet::from([Self::Networks, Self::Clocks])
+    }
+
+    /// All there is.
+    pub fn all() -> BTreeSet<Self> {
+        Self::value_variants().iter().copied().collect()
+    }
+}

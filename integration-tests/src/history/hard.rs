@@ -1,0 +1,245 @@
+//! Histories of the hard world: many nodes on many networks, with clocks, limits and memories that differ, and writes that never
+//! stop while agreement is judged.
+
+use std::time::Duration;
+
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tabledb::Limits;
+
+use super::{Draw, History, Met, Outcome, Plan, REAP_TIME, TABLES, some_link};
+use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, READY_WITHIN, SECOND, Settings, Strictness};
+use crate::fabric::FabricConfig;
+
+/// A hundred nodes and a thousand attachments show nothing that thirty nodes and these do not.
+const ATTACHMENTS: usize = 160;
+/// By how many microseconds clocks may be off: any two by less than what a time may be ahead.
+pub(super) const WRONG_BY: i64 = 1_700_000_000;
+/// What was written within the last moment need not be everywhere yet.
+const MOMENT: Duration = SECOND;
+/// All else is the same everywhere so soon after the heal, whatever was cut, and stays so.
+const AGREEMENT_WITHIN: Duration = Duration::from_secs(5);
+/// How long that is waited for where it is not promised.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long writes go on after that.
+const GOING_ON: Duration = Duration::from_secs(4);
+/// How long leaving networks may take.
+const LEFT_WITHIN: Duration = Duration::from_secs(6);
+
+pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(u64::MAX - 1);
+    let draws = &plan.draws;
+    // Rather few than many: each costs, and most of what there is to find shows among ten.
+    let count = (0..3).map(|_| rng.random_range(plan.nodes.clone())).min().unwrap_or(*plan.nodes.start());
+    let steps = rng.random_range(plan.steps.clone());
+    let mut membership = membership::Config::lan();
+    let forgetful = rng.random_bool(0.3) && draws.contains(&Draw::Retention);
+    if forgetful {
+        membership.departed_retention = Duration::from_secs(60);
+        membership.memory_retention = Duration::from_secs(180);
+        membership.reap_interval = Duration::from_secs(5);
+    }
+    let settings = Settings {
+        fabric: FabricConfig {
+            seed,
+            link: some_link(&mut rng),
+            trace_lines: 600,
+            describe: DESCRIBE,
+            ..FabricConfig::default()
+        },
+        membership,
+        reap_time: REAP_TIME,
+        watched: true,
+        inspection: Some(2 * SECOND),
+        replay: Some(plan.replay.replace("{seed}", &seed.to_string())),
+        record_events: true,
+    };
+    let mut cluster = Cluster::new(settings);
+    cluster.strictness =
+        Strictness { readiness: draws.contains(&Draw::Readiness), hidden: draws.contains(&Draw::Hidden) };
+    let mut met = Met::default();
+    met.short_memories += u64::from(forgetful);
+    let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
+    for &peer in &peers {
+        let hardship = rng.random_range(0..10);
+        if hardship < 3 && draws.contains(&Draw::Clocks) {
+            // Less than what a time may be ahead, between any two of them.
+            cluster.set_clock_offset(peer, rng.random_range(-WRONG_BY..WRONG_BY));
+            met.wrong_clocks += 1;
+        } else if hardship < 4 && draws.contains(&Draw::Liars) {
+            let hours = rng.random_range(2..12) * if rng.random_bool(0.5) { 1 } else { -1 };
+            cluster.set_clock_offset(peer, hours * 3_600_000_000);
+            met.lying_clocks += 1;
+        } else if hardship < 5 && draws.contains(&Draw::Limits) {
+            cluster.set_limits(peer, little_room(&mut rng));
+            met.little_rooms += 1;
+        }
+        cluster.begin_life(peer, &peers);
+    }
+    let most = match rng.random_range(0..6) {
+        0..3 => 4,
+        3..5 => 12,
+        _ => 40,
+    };
+    let networks = rng.random_range(1..=if draws.contains(&Draw::Networks) { most } else { 4 });
+    let joins = (ATTACHMENTS as f64 / (count * networks) as f64).min(0.7);
+    met.networks += networks as u64;
+    let mut history = History {
+        cluster,
+        rng,
+        peers,
+        networks: (1..=networks).map(|number| format!("net{number}")).collect(),
+        joins,
+        draws: draws.clone(),
+        writes: 0,
+        met,
+    };
+    history.begin();
+    for _ in 0..steps {
+        history.step();
+    }
+    history.end_hard();
+    Outcome { met: history.met, trace_hash: history.cluster.trace_hash() }
+}
+
+/// Less than others need: they refuse what they cannot hold.
+fn little_room(rng: &mut ChaCha8Rng) -> Limits {
+    let mut limits = Limits::default();
+    match rng.random_range(0..3) {
+        0 => limits.value_bytes = rng.random_range(8..2_000),
+        1 => limits.entries = rng.random_range(4..40),
+        _ => limits.bytes = rng.random_range(200..20_000),
+    }
+    limits.sessions = rng.random_range(4..16);
+    limits
+}
+
+impl History {
+    fn end_hard(&mut self) {
+        self.heal_for_good();
+        self.agree_while_writing();
+        if self.draws.contains(&Draw::Leaving) {
+            self.leave_many();
+        }
+        self.join_many();
+        self.end();
+    }
+
+    /// Everybody shows the same soon after the heal, though writes never stop.
+    fn agree_while_writing(&mut self) {
+        let compared: Vec<Peer> =
+            self.peers.iter().copied().filter(|peer| !self.cluster.has_limits(*peer)).collect();
+        let strict = self.draws.contains(&Draw::Agreement);
+        let within = if strict { AGREEMENT_WITHIN } else { PATIENCE };
+        let (mut rng, networks) = (self.rng.clone(), self.networks.clone());
+        let mut writer = Writer { rng: &mut rng, networks: &networks, written: 0, begin: self.writes };
+        let agreed = self.cluster.agree_meanwhile(&compared, MOMENT, within, |cluster| writer.write(cluster));
+        let agreed = match agreed {
+            Ok(agreed) => agreed,
+            Err(difference) => panic!("{within:?} after the heal members do not agree: {difference}"),
+        };
+        self.met.longest_while_writing = self.met.longest_while_writing.max(agreed);
+        let until = self.cluster.now() + GOING_ON;
+        while self.cluster.now() < until {
+            for _ in 0..10 {
+                self.cluster.run_for(20 * MILLISECOND);
+                writer.write(&mut self.cluster);
+            }
+            let networks = self.cluster.networks();
+            let difference = networks
+                .iter()
+                .find_map(|network| self.cluster.difference_but_for(network, &compared, MOMENT));
+            if let (Some(difference), true) = (difference, strict) {
+                panic!("members that had agreed no longer do: {difference}");
+            }
+        }
+        let written = writer.written;
+        self.met.writes_while_judged += written;
+        self.writes += written;
+        self.rng = rng;
+    }
+
+    /// One node deletes something on each of its networks and leaves them all: its last deletes stand.
+    fn leave_many(&mut self) {
+        let Some(peer) = self.some_running() else { return };
+        if self.cluster.running().len() < 3 || self.cluster.has_limits(peer) {
+            return;
+        }
+        let networks = self.cluster.networks_of(peer);
+        for network in &networks {
+            for key in self.cluster.visible(peer, network).into_keys().take(2) {
+                if self.cluster.try_delete(peer, Key::new(network, &key.0, &key.1)).is_ok() {
+                    self.met.last_deletes += 1;
+                }
+            }
+        }
+        for network in &networks {
+            if self.cluster.try_leave_network(peer, network).is_ok() {
+                self.met.network_leaves += 1;
+            }
+        }
+        self.met.many_left += u64::from(networks.len() > 8);
+        self.cluster
+            .run_until("many networks are left", LEFT_WITHIN, |cluster| cluster.is_off_networks(peer));
+    }
+
+    /// Somebody joins many networks at once, and is ready when it says so, soon.
+    fn join_many(&mut self) {
+        let running = self.cluster.running();
+        self.cluster.run_until("all agree on the members", PATIENCE, |cluster| {
+            cluster.all_agree_on_members(&running)
+        });
+        self.cluster.run_for(5 * SECOND);
+        let mut able = self.cluster.running();
+        able.retain(|peer| !self.cluster.has_limits(*peer) && !self.cluster.is_leaving(*peer));
+        let Some(&peer) = able.choose(&mut self.rng) else { return };
+        let mut joined = 0;
+        for network in self.networks.clone() {
+            joined += u64::from(self.cluster.try_join_network(peer, &network).is_ok());
+        }
+        self.met.network_joins += joined;
+        self.met.many_joined += u64::from(joined > 8);
+        let within = if self.draws.contains(&Draw::Readiness) { READY_WITHIN } else { PATIENCE };
+        if self.cluster.try_run_until(within, |cluster| cluster.not_ready().is_none()).is_none() {
+            let who = self.cluster.not_ready().unwrap_or_default();
+            panic!("{within:?} after it joined still not ready: {who}");
+        }
+    }
+}
+
+/// Writes here and there, one after the other.
+struct Writer<'a> {
+    rng: &'a mut ChaCha8Rng,
+    networks: &'a [String],
+    written: u64,
+    begin: u64,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, cluster: &mut Cluster) {
+        let mut writers = cluster.running();
+        writers.retain(|peer| !cluster.is_leaving(*peer));
+        let Some(&peer) = writers.choose(self.rng) else { return };
+        let joined = cluster.networks_of(peer);
+        let Some(network) = joined.choose(self.rng).filter(|network| self.networks.contains(network)) else {
+            return;
+        };
+        // Of forty keys one is written for each tick of twenty milliseconds; most are not of the last moment.
+        let name = format!("w{}", self.rng.random_range(0..200));
+        let key = Key::new(network, TABLES[self.rng.random_range(0..TABLES.len())], &name);
+        let value = format!("{} {}", cluster.name(peer), self.begin + self.written + 1);
+        let result = match cluster.value(peer, key) {
+            None => cluster.try_create(peer, key, value.as_bytes()),
+            Some(_) if self.rng.random_bool(0.7) => cluster.try_update(peer, key, value.as_bytes()),
+            Some(_) => cluster.try_delete(peer, key),
+        };
+        match result {
+            Ok(()) => self.written += 1,
+            Err(tabledb::WriteError::NotJoined { .. }) => {}
+            Err(error) if cluster.has_limits(peer) && super::is_of_limits(&error) => {}
+            Err(error) => panic!("{} refused a write to {key}: {error}", cluster.name(peer)),
+        }
+    }
+}
