@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use membership::{ConflictRole, Event, SeedFailure};
 use parking_lot::{Mutex, MutexGuard};
-use tabledb::TableDb;
+use tabledb::{FinalSyncs, TableDb};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -50,7 +50,7 @@ type SeedOutcomes = mpsc::UnboundedSender<(SocketAddr, Result<(), SeedFailure>)>
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     ready: HashMap<String, Vec<oneshot::Sender<()>>>,
-    left: HashMap<String, Vec<oneshot::Sender<()>>>,
+    left: HashMap<String, Vec<oneshot::Sender<FinalSyncs>>>,
     cluster_left: Vec<oneshot::Sender<()>>,
     seeds: Vec<SeedOutcomes>,
 }
@@ -60,7 +60,7 @@ impl Waiters {
         add(self.ready.entry(network.to_owned()).or_default())
     }
 
-    pub(crate) fn left(&mut self, network: &str) -> oneshot::Receiver<()> {
+    pub(crate) fn left(&mut self, network: &str) -> oneshot::Receiver<FinalSyncs> {
         add(self.left.entry(network.to_owned()).or_default())
     }
 
@@ -73,16 +73,16 @@ impl Waiters {
     }
 }
 
-fn add(waiters: &mut Vec<oneshot::Sender<()>>) -> oneshot::Receiver<()> {
+fn add<T>(waiters: &mut Vec<oneshot::Sender<T>>) -> oneshot::Receiver<T> {
     waiters.retain(|waiter| !waiter.is_closed());
     let (sender, receiver) = oneshot::channel();
     waiters.push(sender);
     receiver
 }
 
-fn tell(waiters: impl IntoIterator<Item = oneshot::Sender<()>>) {
+fn tell<T: Copy>(waiters: impl IntoIterator<Item = oneshot::Sender<T>>, outcome: T) {
     for waiter in waiters {
-        let _ = waiter.send(());
+        let _ = waiter.send(outcome);
     }
 }
 
@@ -328,9 +328,11 @@ impl Driver {
     fn report(&self, event: NodeEvent) {
         let mut waiters = self.shared.waiters.lock();
         match event {
-            NodeEvent::NetworkReady(network) => tell(waiters.ready.remove(&network).unwrap_or_default()),
-            NodeEvent::NetworkLeft(network) => tell(waiters.left.remove(&network).unwrap_or_default()),
-            NodeEvent::Membership(Event::LeaveCompleted) => tell(waiters.cluster_left.drain(..)),
+            NodeEvent::NetworkReady(network) => tell(waiters.ready.remove(&network).unwrap_or_default(), ()),
+            NodeEvent::NetworkLeft { network, final_syncs } => {
+                tell(waiters.left.remove(&network).unwrap_or_default(), final_syncs)
+            }
+            NodeEvent::Membership(Event::LeaveCompleted) => tell(waiters.cluster_left.drain(..), ()),
             NodeEvent::Membership(Event::SeedAnswered { address, .. }) => {
                 waiters.seed_outcome(address, Ok(()))
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use membership::{Member, SeedFailure};
 use parking_lot::{Mutex, MutexGuard};
-use tabledb::TableDb;
+use tabledb::{FinalSyncs, TableDb};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -166,7 +166,7 @@ impl Running {
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a join or leave of a network waits for the tables to be exchanged. They are exchanged all the same later.
-const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+const SYNC_PATIENCE: Duration = Duration::from_secs(32);
 
 impl Node {
     /// Starts a node on the present tokio runtime. Its seeds are joined in the background.
@@ -337,11 +337,11 @@ impl Node {
     }
 
     /// Leaves a network, and returns once what only this node knew has reached others, some seconds later at the
-    /// latest.
+    /// latest; and whether it has.
     ///
     /// # Errors
     /// If it is not joined.
-    pub async fn leave_network(&self, network: &str) -> Result<(), tabledb::LeaveError> {
+    pub async fn leave_network(&self, network: &str) -> Result<FinalSyncs, tabledb::LeaveError> {
         let shared = self.shared();
         let left = {
             let (mut machine, now) = shared.machine_now();
@@ -350,8 +350,8 @@ impl Node {
             left
         };
         shared.wake.notify_one();
-        wait(left).await;
-        Ok(())
+        // One that has not come to its end by now has saved nothing as far as anybody knows.
+        Ok(wait(left).await.unwrap_or(FinalSyncs { wanted: 1, completed: 0 }))
     }
 
     /// Leaves the cluster gracefully and stops, within `limit`. Always completes; a second call returns at once.
@@ -394,8 +394,8 @@ impl Node {
     }
 }
 
-async fn wait(event: oneshot::Receiver<()>) {
-    let _ = timeout_at(Instant::now() + SYNC_PATIENCE, event).await;
+async fn wait<T>(event: oneshot::Receiver<T>) -> Option<T> {
+    timeout_at(Instant::now() + SYNC_PATIENCE, event).await.ok()?.ok()
 }
 
 /// Different for every life, so that nodes started together do not make the same random choices.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
-use tabledb::{JoinError, LeaveError, ReplicaGuard, TableDb};
+use tabledb::{FinalSyncs, JoinError, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
@@ -62,8 +62,13 @@ pub enum NodeEvent {
     Membership(membership::Event),
     /// The first sync of a network joined here is over, or nobody was there to sync with.
     NetworkReady(String),
-    /// A network has been left: the final sync is over, its tables are gone here.
-    NetworkLeft(String),
+    /// A network has been left: its tables are gone here.
+    NetworkLeft {
+        /// Which network.
+        network: String,
+        /// Whether what only this node knew has reached others.
+        final_syncs: FinalSyncs,
+    },
 }
 
 /// What arrived could not be used; it was dropped and counted.
@@ -336,7 +341,7 @@ impl NodeMachine {
         joined
     }
 
-    /// Leaves a network; [`NodeEvent::NetworkLeft`] tells when.
+    /// Leaves a network; [`NodeEvent::NetworkLeft`] tells when, and whether anything is lost.
     pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
         let left = self.tables.replica().leave_network(network, now);
         self.settle(now);
@@ -465,8 +470,11 @@ impl NodeMachine {
                 Some(tabledb::Event::NetworkReady(network)) => {
                     self.events.push_back(NodeEvent::NetworkReady(network))
                 }
-                Some(tabledb::Event::NetworkLeft(network)) => {
-                    self.events.push_back(NodeEvent::NetworkLeft(network))
+                Some(tabledb::Event::NetworkLeft { network, final_syncs }) => {
+                    if !final_syncs.saved() {
+                        tracing::warn!(network, "network left: {final_syncs}");
+                    }
+                    self.events.push_back(NodeEvent::NetworkLeft { network, final_syncs })
                 }
                 // Told again of what has been seen to already.
                 Some(tabledb::Event::GenerationTaken { generation })

@@ -289,7 +289,10 @@ async fn the_client_commands() {
         (status, sentence.as_str()),
         (1, "networkdb: table copy of network net has no entry under the key żółw\n")
     );
-    assert_eq!(client(&host, &["network", "leave", "net"]).await, done("Left network net.\n"));
+    assert_eq!(
+        client(&host, &["network", "leave", "net"]).await,
+        done("Left network net; 1 other member holds everything that this node held.\n")
+    );
     let not_joined = refused("network net is not joined on this node");
     assert_eq!(client(&host, &["network", "stats", "net"]).await, not_joined);
     assert_eq!(

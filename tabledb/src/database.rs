@@ -131,7 +131,7 @@ impl TableDb {
         self.change(|replica, now| replica.join_network(network, now))
     }
 
-    /// Leaves a network. Its tables go as soon as what only this node knew has reached others, two seconds later at the
+    /// Leaves a network. Its tables go as soon as what only this node knew has reached others, some seconds later at the
     /// latest; from this call on it takes no writes.
     pub fn leave_network(&self, network: &str) -> Result<(), LeaveError> {
         self.change(|replica, now| replica.leave_network(network, now))

@@ -10,6 +10,7 @@ mod config;
 mod database;
 mod entry;
 mod error;
+mod final_syncs;
 mod replica;
 mod watch;
 
@@ -17,6 +18,7 @@ pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
 pub use database::{NetworkStatistics, ReplicaGuard, TableDb};
 pub use entry::{Entry, Value};
 pub use error::{JoinError, LeaveError, WriteError};
+pub use final_syncs::FinalSyncs;
 pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
     Ranges, Replica, Transmit,

@@ -20,6 +20,7 @@ mod numbers;
 mod owners;
 mod ranges;
 mod remembered;
+mod requests;
 mod session;
 mod skews;
 mod store;
@@ -58,9 +59,10 @@ use network::{Arrival, Network};
 use owners::Owners;
 use ranges::digest_bytes;
 use remembered::Remembered;
+use requests::Requests;
 use session::Session;
 use skews::Skews;
-use timing::{MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
+use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
 use watchers::Watchers;
 
 #[cfg(test)]
@@ -126,7 +128,6 @@ pub struct Replica {
     views: Arc<Map<Arc<View>>>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
-    opened: usize,
     list_news: ListNews,
     list_peers: VecDeque<NodeName>,
     /// The exchange of lists under way that differing digests asked for, and those that are over.
@@ -151,7 +152,7 @@ impl Replica {
             remembered: Remembered::default(),
             watchers: Watchers::default(),
             outbox: VecDeque::new(),
-            requests: VecDeque::new(),
+            requests: Requests::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
             skews: Skews::default(),
@@ -167,7 +168,6 @@ impl Replica {
             views: Arc::default(),
             streams: BTreeMap::new(),
             next_stream: 0,
-            opened: 0,
             list_news: ListNews::default(),
             list_peers: VecDeque::new(),
             lists_comparing: None,
@@ -304,6 +304,7 @@ impl Replica {
             return;
         }
         owners.set_alive(life.name.as_str(), false);
+        self.common.requests.forget_peer(life.name.as_str());
         for network in self.networks.iter_mut().flatten() {
             network.owner_failed(life.name.as_str(), &mut self.common);
         }
@@ -368,6 +369,13 @@ impl Replica {
                     self.check_author(&head.owner, head.version);
                 }
             }
+            Datagram::Settled { network, settled } => {
+                if let Some(network) = find(&mut self.networks, &self.by_name, network)
+                    && network.members(&self.common).binary_search(from).is_ok()
+                {
+                    network.note_settled(from, &settled, &mut self.common, now);
+                }
+            }
         }
         Ok(())
     }
@@ -397,6 +405,7 @@ impl Replica {
     /// Does what is due. Early, late or twice is always legal.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.common.requests.handle_timeout(now);
         while let Some(&(deadline, at)) = self.deadlines.first() {
             if deadline > now {
                 break;
@@ -468,14 +477,16 @@ impl Replica {
     }
 
     /// Starts leaving a network: no more writes, a final sync with two members, then its tables go and
-    /// [`Event::NetworkLeft`] tells. Bounded to two seconds.
+    /// [`Event::NetworkLeft`] tells whether the final syncs came to their end. Bounded to two seconds from when there is
+    /// capacity for them, and to thirty in any case.
     pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
         self.now = now;
         let not_joined = || LeaveError::NotJoined { network: network.to_owned() };
         let &at = self.by_name.get(network).ok_or_else(not_joined)?;
+        let others = self.networks.iter().flatten().filter(|network| network.is_leaving()).count();
         let leaving =
             self.networks[at].as_mut().filter(|network| !network.is_leaving()).ok_or_else(not_joined)?;
-        leaving.start_leaving(&mut self.common, now);
+        leaving.start_leaving(others, &mut self.common, now);
         if leaving.left(now) {
             self.finish_leaving(at, now);
         } else {
@@ -531,28 +542,31 @@ impl Replica {
         if let Some(transmit) = self.common.outbox.pop_front() {
             return Some(transmit);
         }
-        if self.opened < MAX_OPENED_SESSIONS
+        if self.common.requests.open() < MAX_OPENED_SESSIONS
+            && !self.list_peers.is_empty()
+            && self.open_list_sessions() < MAX_LIST_SESSIONS
             && let Some(peer) = self.list_peers.pop_front()
         {
             let stream = self.new_stream();
             let session = Session::open_lists(stream, peer.clone(), &mut self.common, now);
             return Some(self.opened_session(stream, session, peer));
         }
-        while let Some(request) = self.common.requests.pop_front() {
+        while let Some(request) = self.common.requests.next() {
             let stream = StreamId(self.next_stream);
-            let full = self.opened >= MAX_OPENED_SESSIONS;
-            let Some(network) = find(&mut self.networks, &self.by_name, &request.network) else { continue };
-            // It may have left the network since.
-            let gone = !self.common.owners.is_member(request.peer.as_str(), &request.network);
-            if full || gone {
+            let Some(&at) = self.by_name.get(&request.network) else { continue };
+            let Some(network) = &mut self.networks[at] else { continue };
+            if !self.common.owners.is_member(request.peer.as_str(), &request.network) {
+                // It has left the network since.
                 if request.kind == SessionKind::Full {
-                    network.comparison_failed(&mut self.common, now);
+                    network.comparison_not_begun(now);
+                    self.plan(at, now);
                 }
                 continue;
             }
             match request.kind {
                 SessionKind::Full => {
                     network.syncing.insert(stream, request.peer.clone());
+                    network.final_sync_opened(stream, &request.peer, now);
                 }
                 SessionKind::Pull if network.pulling.is_some() => continue,
                 SessionKind::Pull => network.pulling = Some(stream),
@@ -565,6 +579,7 @@ impl Replica {
             let peer = request.peer.clone();
             let session = Session::open(stream, request, network, &mut self.common, now);
             self.next_stream += 1;
+            self.plan(at, now);
             return Some(self.opened_session(stream, session, peer));
         }
         None
@@ -580,7 +595,8 @@ impl Replica {
         let networks = self.deadlines.first().map(|&(at, _)| at);
         let streams = self.streams.values().map(deadline_of).min();
         let parked = self.parked.front().map(|parked| parked.until);
-        [networks, streams, parked, self.list_news.next_deadline(), self.unlisted_at]
+        let requests = self.common.requests.next_deadline();
+        [networks, streams, parked, requests, self.list_news.next_deadline(), self.unlisted_at]
             .into_iter()
             .flatten()
             .min()
@@ -666,6 +682,7 @@ impl Replica {
             network.owner_gone(name, &mut self.common);
         }
         self.common.owners.remove(name);
+        self.common.requests.forget_peer(name);
         self.lists_compared.remove(name);
         self.common.skews.forget(name);
     }
@@ -691,8 +708,9 @@ impl Replica {
                 self.common.outbox.push_back(Transmit::WakeStream { stream });
             }
         }
-        self.common.requests.retain(|request| request.network != network.name);
-        self.common.events.push_back(Event::NetworkLeft(network.name.to_string()));
+        self.common.requests.forget_network(&network.name);
+        let (network, final_syncs) = (network.name.to_string(), network.final_syncs());
+        self.common.events.push_back(Event::NetworkLeft { network, final_syncs });
         self.announce_own_list(now);
     }
 

@@ -172,7 +172,7 @@ impl Cluster {
                         life.ready.insert(network.clone());
                         became_ready.push(network.clone());
                     }
-                    NodeEvent::NetworkLeft(network) => {
+                    NodeEvent::NetworkLeft { network, .. } => {
                         life.departing.remove(network);
                         if self.quiet_since.is_some() && !life.found.contains_key(network) {
                             self.ledger.handed_on(&life.id, network);

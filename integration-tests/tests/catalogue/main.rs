@@ -4,6 +4,7 @@
 //! the catalogue that the README of this crate maps to tests.
 
 mod members;
+mod networks;
 mod spreading;
 mod streams;
 mod tables;

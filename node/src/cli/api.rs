@@ -131,6 +131,11 @@ impl Api {
         self.read_json(answer).await
     }
 
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let answer = self.ask(Method::DELETE, path, None).await?;
+        self.read_json(answer).await
+    }
+
     /// The JSON of an answer.
     pub(super) async fn read_json<T: DeserializeOwned>(
         &self,

@@ -19,8 +19,8 @@ use super::{
     WriteEntry,
 };
 use crate::http::v1::model::{
-    Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, MemberView, Members,
-    NetworkView, Networks, Peers, Tables, WatchRecord,
+    Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
+    Members, NetworkView, Networks, Peers, Tables, WatchRecord,
 };
 
 /// Asks the node, prints its answer, and says how it went.
@@ -107,8 +107,13 @@ async fn network(NetworkCommand { client, what }: NetworkCommand) -> Result<Exit
             print_done(client.json, &format!("Joined network {}.", harmless(&network)))?;
         }
         NetworkWhat::Leave { network } => {
-            client.api.ask(Method::DELETE, &path(&["networks", &network]), None).await?;
-            print_done(client.json, &format!("Left network {}.", harmless(&network)))?;
+            let left: LeaveOutcome = client.api.delete(&path(&["networks", &network])).await?;
+            let outcome = harmless(&left.outcome);
+            if client.json {
+                print_json(&left)?;
+            } else {
+                print(&format!("Left network {}; {outcome}.\n", harmless(&network)))?;
+            }
         }
         NetworkWhat::List => {
             let networks: Networks = client.api.get("/v1/networks").await?;

@@ -72,7 +72,9 @@ impl Endpoints {
             Call::ClusterPeers => diagnostic::peers(self.cluster_peers()),
             Call::NetworkPeers(network) => diagnostic::peers(self.network_peers(&network)),
             Call::JoinNetwork(network) => diagnostic::done(self.node.join_network(&network).await),
-            Call::LeaveNetwork(network) => diagnostic::done(self.node.leave_network(&network).await),
+            Call::LeaveNetwork(network) => {
+                diagnostic::done(self.node.leave_network(&network).await.map(drop))
+            }
             // What may copy a whole table does not hold up those who ask for less.
             Call::Table(call @ TableCall::Table { .. }) => {
                 return off_the_runtime(move || {

@@ -1,7 +1,6 @@
 //! What all networks of a replica share.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
@@ -9,13 +8,12 @@ use wire::{NodeName, StreamId};
 
 use super::clock::Clock;
 use super::counters::Counters;
-use super::message::SessionKind;
 use super::owners::Owners;
 use super::remembered::Remembered;
+use super::requests::Requests;
 use super::skews::Skews;
-use super::view::Slot;
 use super::watchers::Watchers;
-use crate::Config;
+use crate::{Config, FinalSyncs};
 
 /// Something the replica wants done on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +49,13 @@ pub enum Transmit {
 pub enum Event {
     /// A network joined here has been synchronised for the first time, or nobody was there to synchronise with.
     NetworkReady(String),
-    /// A network has been left: its final syncs are over, its tables are gone here.
-    NetworkLeft(String),
+    /// A network has been left: its tables are gone here.
+    NetworkLeft {
+        /// Which network.
+        network: String,
+        /// Whether what only this node knew has reached others.
+        final_syncs: FinalSyncs,
+    },
     /// A peer holds writes in our name and life that we never made: an earlier process bore the same generation. Take a
     /// higher one and call [`Replica::renew`](super::Replica::renew). May be told several times; of no account once
     /// our generation is another.
@@ -60,18 +63,6 @@ pub enum Event {
         /// The generation in question.
         generation: u64,
     },
-}
-
-/// A session that a network wants opened.
-#[derive(Debug)]
-pub(crate) struct SessionRequest {
-    pub(crate) kind: SessionKind,
-    pub(crate) network: Arc<str>,
-    pub(crate) peer: NodeName,
-    /// For a pull or push: of which attachments.
-    pub(crate) slots: BTreeSet<Slot>,
-    /// It is only the anti-entropy period that asks for it: nothing seems to be amiss.
-    pub(crate) periodic: bool,
 }
 
 /// The parts of a replica that every network needs a hand on.
@@ -84,7 +75,7 @@ pub(crate) struct Common {
     pub(crate) remembered: Remembered,
     pub(crate) watchers: Watchers,
     pub(crate) outbox: VecDeque<Transmit>,
-    pub(crate) requests: VecDeque<SessionRequest>,
+    pub(crate) requests: Requests,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
     pub(crate) skews: Skews,

@@ -60,6 +60,8 @@ counters! {
     syncs_failed,
     /// Full syncs started because fingerprints differed.
     fingerprint_syncs,
+    /// Full syncs started because what is settled of an attachment differed in a network that is never still.
+    settled_syncs,
     /// Full syncs started because the anti-entropy period had passed.
     periodic_syncs,
     /// Periodic syncs that found something: the quicker ways had missed it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 
 use super::message::{
-    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind,
+    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind, Standing,
 };
 use super::tests::{Cluster, NET, TABLE, name};
 use super::{Event as Happening, Transmit};
@@ -60,6 +60,7 @@ fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
         fingerprint: 7,
         periodic: false,
         wall: 1_000_000_000_000,
+        standing: Standing::Synchronised,
     })
 }
 

@@ -9,7 +9,7 @@ use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 use super::Replica;
 use super::message::{
     AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, ListHead, Open, SessionKind,
-    Span, SpanState,
+    Span, SpanState, Standing,
 };
 use super::tests::{Cluster, NET, name};
 use crate::{Limits, WriteError};
@@ -74,6 +74,7 @@ fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
         fingerprint: 7,
         periodic: false,
         wall: 1_000_000_000_000,
+        standing: Standing::Synchronised,
     });
     let stream = cluster.replicas[0].handle_stream_opened(&name(1), now);
     cluster.replicas[0].handle_frame(stream, &codec::encode(&open), now).unwrap();

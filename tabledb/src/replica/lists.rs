@@ -64,6 +64,16 @@ impl Replica {
         }
     }
 
+    /// How many exchanges of lists are under way that were opened here. Those with peers that cannot be reached must not
+    /// take the capacity of all others.
+    pub(super) fn open_list_sessions(&self) -> usize {
+        let of_lists = |stream: &&Stream| match stream {
+            Stream::Session(session) => session.opened_here && session.kind == SessionKind::Lists,
+            Stream::Unopened { .. } => false,
+        };
+        self.streams.values().filter(of_lists).count()
+    }
+
     /// Whether a peer's knowledge of the lists differs from ours though ours has been still, and the two have not been
     /// compared in vain of late.
     pub(super) fn lists_differ(&mut self, peer: &NodeName, theirs: u64, now: Instant) -> bool {

@@ -105,6 +105,22 @@ pub(crate) enum Datagram<'a> {
         heads: Vec<ListHead>,
         relay: bool,
     },
+    /// What is settled of a network's attachments, in one that is never still.
+    Settled {
+        #[serde(borrow)]
+        network: &'a str,
+        settled: Vec<Settled>,
+    },
+}
+
+/// What is live of an attachment up to a number, up to which the sender has seen everything for some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settled {
+    /// A digest of whose it is. Two that are taken for each other cost a needless sync.
+    pub(crate) attachment: u32,
+    pub(crate) upto: u64,
+    /// The digest of the live numbers up to it.
+    pub(crate) live: u32,
 }
 
 /// What a stream is opened for.
@@ -137,6 +153,19 @@ pub(crate) struct Open<'a> {
     pub(crate) periodic: bool,
     /// What the opener's wall clock shows, in microseconds since 1970: for people.
     pub(crate) wall: u64,
+    /// What the opener says of its own copy.
+    #[serde(borrow)]
+    pub(crate) standing: Standing<'a>,
+}
+
+/// What a node says of its own copy of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing<'a> {
+    Synchronised,
+    /// Its first sync is not over. It holds what these held, who are not synchronised either.
+    Unsynchronised(#[serde(borrow)] Vec<&'a str>),
+    /// It is about to drop everything.
+    Leaving,
 }
 
 impl Open<'_> {
@@ -151,6 +180,7 @@ impl Open<'_> {
             fingerprint: 0,
             periodic: false,
             wall,
+            standing: Standing::Synchronised,
         }
     }
 }
@@ -249,4 +279,6 @@ pub(crate) enum Frame<'a> {
     WallClock {
         wall: u64,
     },
+    /// From the responder, before its answer, if it is not simply synchronised.
+    Standing(#[serde(borrow)] Standing<'a>),
 }

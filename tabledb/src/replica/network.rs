@@ -1,7 +1,10 @@
 //! One joined network: its store, its news, and who else is on it.
 
 mod arrival;
+mod first_sync;
+mod leaving;
 mod refusals;
+mod settled;
 mod spreading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +15,18 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName, StreamId};
 
-use super::common::{Common, SessionRequest};
+use super::common::Common;
 use super::message::SessionKind;
 use super::news::{Item, News};
+use super::requests::SessionRequest;
+use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
-use super::timing::{
-    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FINAL_SYNCS, FIRST_SYNC_TRIES, LEAVE_PATIENCE, LISTS_PATIENCE,
-    MAX_PULLS, MISSING_GRACE, RETRY, STILLNESS,
-};
+use super::timing::{AWAITED_AT_ONCE, COMPARISON_PATIENCE, MAX_PULLS, RETRY, STILLNESS};
 use super::view::{Body, Slot};
 use crate::{Value, WriteError};
+use first_sync::FirstSync;
+use leaving::Leaving;
+use settled::Busy;
 
 /// A number that is known to exist and has not arrived.
 #[derive(Debug)]
@@ -39,16 +44,10 @@ struct Missing {
 #[derive(Debug)]
 enum Phase {
     /// Not yet synchronised with anybody since it was joined.
-    Joining {
-        failures: u32,
-    },
+    Joining(FirstSync),
     Active,
     /// Writes are refused; final syncs are under way.
-    Leaving {
-        deadline: Instant,
-        done: usize,
-        started: usize,
-    },
+    Leaving(Leaving),
 }
 
 /// A comparison of fingerprints that changed nothing.
@@ -119,6 +118,10 @@ pub(crate) struct Network {
     compared: BTreeMap<NodeName, Compared>,
     /// What others wrote and is not taken in here.
     pub(crate) refusals: refusals::Refusals,
+    /// While changes come without a pause.
+    busy: Option<Busy>,
+    /// When the next full sync may be made because what is settled differs.
+    settled_pause: Option<Instant>,
 }
 
 impl Network {
@@ -131,7 +134,7 @@ impl Network {
             name: name.clone(),
             store,
             own,
-            phase: Phase::Joining { failures: 0 },
+            phase: Phase::Joining(FirstSync::default()),
             news: News::default(),
             members: None,
             missing: BTreeMap::new(),
@@ -148,6 +151,8 @@ impl Network {
             comparing: None,
             compared: BTreeMap::new(),
             refusals: refusals::Refusals::default(),
+            busy: None,
+            settled_pause: None,
         };
         network.plan_anti_entropy(common, now);
         let others: Vec<NodeId> =
@@ -165,17 +170,22 @@ impl Network {
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Leaving { .. })
+        matches!(self.phase, Phase::Leaving(_))
     }
 
     pub(crate) fn is_synced(&self) -> bool {
-        !matches!(self.phase, Phase::Joining { .. })
+        !matches!(self.phase, Phase::Joining(_))
     }
 
-    /// Whether the first sync is bringing what the others hold. Over a slow link that may take minutes, in which each of them
-    /// would come along with the same.
+    /// Whether the first sync is under way, which brings what the others hold. Over a slow link that may take minutes, in
+    /// which each of them would come along with the same.
     pub(crate) fn is_being_filled(&self) -> bool {
-        !self.is_synced() && !self.syncing.is_empty() && !self.receiving.is_empty()
+        !self.is_synced() && !self.syncing.is_empty()
+    }
+
+    /// Whether a full sync opened here is under way, or waits for capacity.
+    fn is_syncing(&self, common: &Common) -> bool {
+        !self.syncing.is_empty() || common.requests.full_syncs(&self.name).next().is_some()
     }
 
     pub(crate) fn queue_length(&self) -> usize {
@@ -227,13 +237,12 @@ impl Network {
             false => None,
         };
         let phase = match &self.phase {
-            Phase::Joining { .. } if self.syncing.is_empty() => Some(self.sync_at),
-            Phase::Leaving { deadline, .. } => Some(*deadline),
-            _ => None,
+            Phase::Joining(_) if self.syncing.is_empty() => Some(self.sync_at),
+            _ => self.leaving_deadline(),
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
-        let refused = self.refusals.next_deadline();
-        [self.news.next_deadline(), missing, phase, awaiting, refused, self.store.next_expiry()]
+        let (refused, settled) = (self.refusals.next_deadline(), self.settled_deadline());
+        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
@@ -298,25 +307,9 @@ impl Network {
         let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
         self.store.apply(write, &mut common.watchers);
         common.counters.writes += 1;
+        self.note_change(now);
         common.wake |= self.news.push(Item { dot, replaced }, true, bytes, now);
         Ok(())
-    }
-
-    /// Starts leaving: no more writes, final syncs with some members, then [`Self::left`] is true.
-    pub(crate) fn start_leaving(&mut self, common: &mut Common, now: Instant) {
-        let chosen = self.sample_members(FINAL_SYNCS, common);
-        self.phase = Phase::Leaving { deadline: now + LEAVE_PATIENCE, done: 0, started: chosen.len() };
-        for peer in chosen {
-            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
-        }
-    }
-
-    /// Whether nothing keeps a network that is being left from going.
-    pub(crate) fn left(&self, now: Instant) -> bool {
-        match self.phase {
-            Phase::Leaving { deadline, done, started } => done >= started || now >= deadline,
-            _ => false,
-        }
     }
 
     /// Rewrites our own entries in a new life of ours, under the same epoch.
@@ -365,7 +358,8 @@ impl Network {
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
             self.take_up(owner.clone(), epoch, visibility, common);
-            if let Phase::Joining { .. } = self.phase {
+            if let Phase::Joining(first) = &mut self.phase {
+                first.forget(owner.name.as_str());
                 self.sync_at = self.sync_at.min(now);
             }
         }
@@ -400,11 +394,12 @@ impl Network {
     /// Compares for the sake of what waits for it: in turn with one of the owners, which shows its own entries and most likely
     /// those of others that wait, and with another member, in case the owners cannot be reached.
     fn compare_awaiting(&mut self, common: &mut Common) {
-        if self.awaiting.is_empty() || self.syncing.len() >= AWAITED_AT_ONCE {
+        self.members(common);
+        let asked: BTreeSet<&NodeName> =
+            self.syncing.values().chain(common.requests.full_syncs(&self.name)).collect();
+        if self.awaiting.is_empty() || asked.len() >= AWAITED_AT_ONCE {
             return;
         }
-        self.members(common);
-        let asked: BTreeSet<&NodeName> = self.syncing.values().collect();
         let members = self.members.iter().flatten().filter(|member| !asked.contains(member));
         let waits = |member: &&NodeName| {
             self.store.of_owner(member.as_str()).is_some_and(|(slot, _)| self.awaiting.contains(&slot))
@@ -423,6 +418,9 @@ impl Network {
     pub(crate) fn owner_gone(&mut self, owner: &str, common: &mut Common) {
         self.members_changed();
         self.compared.remove(owner);
+        if let Phase::Joining(first) = &mut self.phase {
+            first.forget(owner);
+        }
         if let Some((slot, _)) = self.store.of_owner(owner) {
             self.drop_attachment(slot, common);
         }
@@ -467,6 +465,7 @@ impl Network {
         &mut self,
         peer: &NodeName,
         shown: &[Slot],
+        standing: &PeerStanding,
         common: &mut Common,
         now: Instant,
     ) {
@@ -484,15 +483,15 @@ impl Network {
                 self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
             }
         }
+        if !self.is_leaving() {
+            // Another that waits would find nothing.
+            common.requests.forget_full_syncs(&self.name, Some(peer));
+        }
+        self.first_sync_completed(peer, standing, common, now);
         if !self.awaiting.is_empty() && self.awaiting.len() < waited {
             // That helped. What does not help is tried again after a while.
             self.owners_turn = true;
             self.compare_awaiting(common);
-        }
-        match &mut self.phase {
-            Phase::Joining { .. } => self.ready(common),
-            Phase::Leaving { done, .. } => *done += 1,
-            Phase::Active => {}
         }
         // Whatever is missing may have come along.
         self.forget_arrived();
@@ -509,15 +508,40 @@ impl Network {
     pub(crate) fn comparison_failed(&mut self, common: &mut Common, now: Instant) {
         common.counters.syncs_failed += 1;
         self.sync_at = now + RETRY;
-        match &mut self.phase {
-            Phase::Joining { failures } => {
-                *failures += 1;
-                if *failures == FIRST_SYNC_TRIES {
-                    common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
-                }
+        self.first_sync_failed(common);
+    }
+
+    /// The peer has no capacity for a full sync now. That is no failure: somebody else is asked, or the same one later.
+    pub(crate) fn comparison_turned_away(
+        &mut self,
+        peer: &NodeName,
+        periodic: bool,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        match self.phase {
+            Phase::Joining(_) => self.sync_at = now,
+            Phase::Active if !periodic => {
+                self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), common);
             }
-            Phase::Leaving { done, .. } => *done += 1,
-            Phase::Active => {}
+            Phase::Active | Phase::Leaving(_) => {}
+        }
+    }
+
+    /// The member with whom a full sync was to be made has gone.
+    pub(crate) fn comparison_not_begun(&mut self, now: Instant) {
+        self.sync_at = now;
+    }
+
+    /// The peer has no capacity for a pull now: another is asked, and it does not count.
+    pub(crate) fn pull_turned_away(&mut self, common: &mut Common, now: Instant) {
+        self.pulling = None;
+        let other = self.sample_members(1, common).pop();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY;
+            if let Some(other) = &other {
+                missing.holder = other.clone();
+            }
         }
     }
 
@@ -571,15 +595,6 @@ impl Network {
         });
     }
 
-    fn ready(&mut self, common: &mut Common) {
-        if let Phase::Joining { failures } = self.phase
-            && failures < FIRST_SYNC_TRIES
-        {
-            common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
-        }
-        self.phase = Phase::Active;
-    }
-
     // What time brings.
 
     pub(crate) fn handle_timeout(&mut self, common: &mut Common, now: Instant) {
@@ -593,21 +608,14 @@ impl Network {
         self.retry_refused(common, now);
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);
-        if let Phase::Joining { .. } = self.phase
-            && self.syncing.is_empty()
-            && now >= self.sync_at
-        {
-            self.sync_at = now + RETRY;
-            self.first_sync(common, now);
-        }
+        self.keep_first_sync(common, now);
+        self.keep_final_syncs(common, now);
+        self.tell_settled(common, now);
         if now >= self.anti_entropy_at {
             self.plan_anti_entropy(common, now);
-            if self.syncing.is_empty() && !self.is_leaving() {
+            if !self.is_syncing(common) && !self.is_leaving() {
                 common.counters.periodic_syncs += 1;
-                self.sync_with_random(common);
-                if let Some(request) = common.requests.back_mut() {
-                    request.periodic = true;
-                }
+                self.sync_with_random(true, common);
             }
         }
         if self.store.next_expiry().is_some_and(|at| at <= now) {
@@ -616,30 +624,10 @@ impl Network {
         self.store.sweep_empty_tables();
     }
 
-    fn first_sync(&mut self, common: &mut Common, now: Instant) {
-        if self.members(common).is_empty() {
-            if common.owners.unlisted().next().is_some() && now < self.joined_at + LISTS_PATIENCE {
-                // Somebody is there whose list has not come: a node that has just joined the cluster does not know
-                // yet who is on which network.
-                self.sync_at = now + MISSING_GRACE;
-                return;
-            }
-            // Nobody is known to be here: ready as it is. Should somebody turn up, the first sync is made then.
-            if let Phase::Joining { failures } = &mut self.phase
-                && *failures < FIRST_SYNC_TRIES
-            {
-                *failures = FIRST_SYNC_TRIES;
-                common.events.push_back(super::Event::NetworkReady(self.name.to_string()));
-            }
-            self.sync_at += Duration::from_secs(3600);
-            return;
-        }
-        self.sync_with_random(common);
-    }
-
-    fn sync_with_random(&mut self, common: &mut Common) {
+    fn sync_with_random(&mut self, periodic: bool, common: &mut Common) {
         if let Some(peer) = self.sample_members(1, common).pop() {
-            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+            let (kind, network) = (SessionKind::Full, self.name.clone());
+            common.requests.push(SessionRequest { kind, network, peer, slots: BTreeSet::new(), periodic });
         }
     }
 
@@ -673,11 +661,17 @@ impl Network {
 
     /// Has a session opened. A network's tables, and who holds what of them, go to its members only: whoever else it was
     /// to be opened with gets nothing.
-    fn request(&mut self, kind: SessionKind, peer: NodeName, slots: BTreeSet<Slot>, common: &mut Common) {
+    pub(crate) fn request(
+        &mut self,
+        kind: SessionKind,
+        peer: NodeName,
+        slots: BTreeSet<Slot>,
+        common: &mut Common,
+    ) {
         if !common.owners.is_member(peer.as_str(), &self.name) {
             return;
         }
-        common.requests.push_back(SessionRequest {
+        common.requests.push(SessionRequest {
             kind,
             network: self.name.clone(),
             peer,

@@ -2,7 +2,7 @@
 //!
 //! | kind | opener | responder |
 //! |---|---|---|
-//! | full | `Open` | `Equal`, or its `Holdings` |
+//! | full | `Open` | `Standing` unless it is synchronised; `Equal`, or its `Holdings` |
 //! | | its `Holdings`, `Chunk`…, `ChunksDone` | `Chunk`…, `ChunksDone` |
 //! | | `Compare`, `Told` … `Bye` | `Compared` … `Done` |
 //! | pull | `Open`, `Holdings` of what it lacks of | `Chunk`…, `ChunksDone` |
@@ -20,12 +20,13 @@ use std::time::Instant;
 use wire::{FramePoll, NodeName, StreamId, codec};
 
 use super::bundle::attachment_id;
-use super::common::{Common, SessionRequest};
+use super::common::Common;
 use super::counters::Refusal;
-use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind};
+use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Standing};
 use super::network::{Arrival, Network};
 use super::owners::Gate;
 use super::ranges::Ranges;
+use super::requests::SessionRequest;
 use super::skews;
 use super::timing::{DRAIN_PATIENCE, MAX_WAITING_ANSWERS, SESSION_PATIENCE};
 use super::view::Slot;
@@ -49,6 +50,30 @@ pub(crate) enum Outcome {
     Failed,
     /// The two sides had opened one each; the other one goes on.
     OpenedElsewhere,
+    /// The peer has no capacity for it now.
+    TurnedAway,
+}
+
+/// What the peer of a full sync says of its own copy.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum PeerStanding {
+    #[default]
+    Synchronised,
+    /// It holds what these held, who are not synchronised either.
+    Unsynchronised(Vec<NodeName>),
+    Leaving,
+}
+
+impl From<&Standing<'_>> for PeerStanding {
+    fn from(standing: &Standing<'_>) -> Self {
+        match standing {
+            Standing::Synchronised => Self::Synchronised,
+            Standing::Leaving => Self::Leaving,
+            Standing::Unsynchronised(names) => {
+                Self::Unsynchronised(names.iter().filter_map(|name| NodeName::new(name).ok()).collect())
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +98,7 @@ pub(crate) struct Session {
     pub(super) sending: bool,
     pub(super) sent_all: bool,
     pub(super) received_all: bool,
+    pub(crate) peer_standing: PeerStanding,
     /// Attachments the peer shows.
     pub(crate) shown_by_peer: Vec<Slot>,
     /// Owners of whom the peer knows an older list.
@@ -135,6 +161,7 @@ impl Session {
             sending: false,
             sent_all: false,
             received_all: false,
+            peer_standing: PeerStanding::default(),
             shown_by_peer: Vec::new(),
             outdated_lists: BTreeSet::new(),
             refused: Vec::new(),
@@ -171,6 +198,7 @@ impl Session {
             fingerprint: network.store.fingerprint(),
             periodic,
             wall: common.clock.wall(now),
+            standing: if kind == SessionKind::Full { network.standing() } else { Standing::Synchronised },
         };
         session.send(&Frame::Open(open));
         (session.scope, session.periodic) = (scope, periodic);
@@ -262,6 +290,11 @@ impl Session {
             if skews::is_notable(open.wall, wall) {
                 self.send(&Frame::WallClock { wall });
             }
+            self.peer_standing = PeerStanding::from(&open.standing);
+            let standing = network.standing();
+            if standing != Standing::Synchronised {
+                self.send(&Frame::Standing(standing));
+            }
             if open.fingerprint == network.store.fingerprint() {
                 self.send(&Frame::Equal { clock: common.clock.last(), hidden: hidden_attachments(network) });
                 return self.end(Outcome::Completed);
@@ -307,8 +340,12 @@ impl Session {
                 common.note_wall_clock(&self.peer, wall, now);
                 Ok(())
             }
+            Frame::Standing(standing) if opener && kind == SessionKind::Full && !self.sending => {
+                self.peer_standing = PeerStanding::from(&standing);
+                Ok(())
+            }
             Frame::Busy if opener => {
-                self.end(Outcome::Failed);
+                self.end(Outcome::TurnedAway);
                 Ok(())
             }
             Frame::OpenedElsewhere if opener && kind == SessionKind::Full => {

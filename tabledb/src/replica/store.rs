@@ -115,6 +115,11 @@ impl Attachment {
         mix(self.identity_digest() ^ self.context.digest().rotate_left(7) ^ mix(self.live_digest))
     }
 
+    /// Whose it is, in short.
+    pub(super) fn short_id(&self) -> u32 {
+        self.identity_digest() as u32
+    }
+
     fn identity_digest(&self) -> u64 {
         let owner = &self.tag.owner;
         mix(digest_bytes(owner.name.as_str().as_bytes())

@@ -8,7 +8,7 @@ use wire::{FramePoll, NodeName, StreamId, codec};
 use super::common::Transmit;
 use super::counters::Refusal;
 use super::message::{Frame, SessionKind};
-use super::session::{Outcome, Session};
+use super::session::{Outcome, PeerStanding, Session};
 use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
 
@@ -38,7 +38,7 @@ impl Replica {
                 let network: Arc<str> = open.network.into();
                 let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
                 let most = self.common.config.limits.sessions;
-                let accepted = self.streams.len() - self.opened;
+                let accepted = self.streams.len() - self.common.requests.open();
                 if accepted >= most || self.accepted_from(&session.peer) >= most / SESSION_SHARES {
                     self.common.counters.refuse(Refusal::Busy);
                     session.refuse();
@@ -78,7 +78,8 @@ impl Replica {
     fn accepted_from(&self, peer: &NodeName) -> usize {
         let theirs = |stream: &&Stream| match stream {
             Stream::Session(session) => !session.opened_here && session.peer == *peer,
-            Stream::Unopened { .. } => false,
+            // One that has not said what for takes the place of one that does.
+            Stream::Unopened { peer: opener, .. } => opener == peer,
         };
         self.streams.values().filter(theirs).count()
     }
@@ -129,7 +130,7 @@ impl Replica {
     }
 
     pub(super) fn opened_session(&mut self, stream: StreamId, session: Session, to: NodeName) -> Transmit {
-        self.opened += 1;
+        self.common.requests.opened(&to);
         self.common.counters.sessions_opened += 1;
         self.streams.insert(stream, Stream::Session(Box::new(session)));
         Transmit::OpenStream { stream, to }
@@ -156,7 +157,7 @@ impl Replica {
         }
         self.report(&mut session, now);
         if session.opened_here {
-            self.opened -= 1;
+            self.common.requests.closed(&session.peer);
         }
     }
 
@@ -164,6 +165,17 @@ impl Replica {
     fn report(&mut self, session: &mut Session, now: Instant) {
         if std::mem::replace(&mut session.reported, true) {
             return;
+        }
+        if session.opened_here {
+            match session.outcome {
+                Some(Outcome::TurnedAway) => {
+                    self.common.requests.turned_away(&session.peer, &mut self.common.rng, now);
+                }
+                Some(Outcome::Completed | Outcome::OpenedElsewhere) => {
+                    self.common.requests.served(&session.peer);
+                }
+                _ => {}
+            }
         }
         if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
             // Only now: an exchange that was cut short is to be tried again with the next probe.
@@ -194,14 +206,33 @@ impl Replica {
                 let was_syncing = network.syncing.remove(&session.id).is_some();
                 match session.outcome {
                     Some(Outcome::Completed) => {
-                        network.compared_with(&session.peer, &session.shown_by_peer, &mut self.common, now);
+                        let (shown, standing) = (&session.shown_by_peer, &session.peer_standing);
+                        network.compared_with(&session.peer, shown, standing, &mut self.common, now);
                     }
                     Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
+                    Some(Outcome::TurnedAway) => {
+                        network.comparison_turned_away(
+                            &session.peer,
+                            session.periodic,
+                            &mut self.common,
+                            now,
+                        );
+                    }
                     _ if was_syncing => network.comparison_failed(&mut self.common, now),
                     _ => {}
                 }
+                let completed = session.outcome == Some(Outcome::Completed);
+                let leaving = session.peer_standing == PeerStanding::Leaving;
+                network.final_sync_over(session.id, completed, leaving, &mut self.common, now);
+            }
+            SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::TurnedAway) => {
+                network.pull_turned_away(&mut self.common, now);
             }
             SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
+            kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {
+                let scope = std::mem::take(&mut session.scope);
+                network.request(kind, session.peer.clone(), scope, &mut self.common);
+            }
             SessionKind::Push { relay: true } if !session.opened_here && session.news > 0 => {
                 network.relay_pushed(session.scope.iter().copied(), &mut self.common, now);
             }

@@ -5,6 +5,7 @@ mod convergence;
 mod exhaustive;
 mod model;
 mod stories;
+mod syncing;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

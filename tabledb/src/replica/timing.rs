@@ -86,8 +86,12 @@ pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 /// 17 s of a megabit a second.
 pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long leaving a network may take.
+/// How long the final syncs of a network may take from when they are opened. What waits for capacity, because many
+/// networks are left at once, does not count.
 pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long leaving a network may take in any case.
+pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
 /// With so many members the final sync is done.
 pub(crate) const FINAL_SYNCS: usize = 2;
@@ -96,11 +100,39 @@ pub(crate) const FINAL_SYNCS: usize = 2;
 /// the first one on it.
 pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many members are tried for the first sync before the network counts as ready all the same.
+/// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,
+/// here or there, is no failure.
 pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
 
-/// How many sessions this node opens at a time; further ones wait for their next timer.
-pub(crate) const MAX_OPENED_SESSIONS: usize = 16;
+/// How long a network that has members counts as not ready at most: as long as three first syncs that get stuck.
+pub(crate) const FIRST_SYNC_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many sessions this node opens at a time; further ones wait for their turn.
+pub(crate) const MAX_OPENED_SESSIONS: usize = 32;
+
+/// How many of them with one peer, which lets four times as many in. One that takes long, or cannot be reached, leaves
+/// most of the capacity to the others.
+pub(crate) const MAX_OPENED_TO_PEER: usize = 8;
+
+/// How many of them may be exchanges of lists.
+pub(crate) const MAX_LIST_SESSIONS: usize = 8;
+
+/// How long a peer that turns a session away as busy is left alone, give or take half.
+pub(crate) fn busy_backoff(refusals: u32) -> Duration {
+    Duration::from_millis(100) * 2u32.pow(refusals.min(5))
+}
+
+/// In a network that is never still as a whole: how often what is settled of each attachment is told, and how long after
+/// the first change that begins.
+pub(crate) const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// To how many random members it is told.
+pub(crate) const SETTLED_FAN_OUT: usize = 2;
+
+/// How long after a full sync that differing settled parts asked for the next may be, for each 64 attachments: what is
+/// overwritten just now differs for a moment and looks the same.
+pub(crate) const SETTLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Of the sessions that peers may open, one peer may have one part in so many.
 pub(crate) const SESSION_SHARES: usize = 4;

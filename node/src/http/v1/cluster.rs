@@ -11,7 +11,8 @@ use tabledb::TableDb;
 use wire::NodeName;
 
 use super::model::{
-    Agreement, JoinOutcome, JoinRequest, MemberView, Members, NetworkView, Networks, NodeView, Peers,
+    Agreement, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkView, Networks, NodeView,
+    Peers,
 };
 use super::refused::{Names, Refused};
 use crate::http::query::Query;
@@ -130,9 +131,14 @@ async fn join_network(
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<StatusCode, Refused> {
-    node.leave_network(&network).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<LeaveOutcome>, Refused> {
+    let final_syncs = node.leave_network(&network).await?;
+    Ok(Json(LeaveOutcome {
+        saved: final_syncs.saved(),
+        wanted: final_syncs.wanted,
+        completed: final_syncs.completed,
+        outcome: final_syncs.to_string(),
+    }))
 }
 
 async fn agreement(

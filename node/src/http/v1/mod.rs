@@ -40,7 +40,7 @@ const CALLS: [(&str, &str); 24] = [
     ("GET /v1/networks", "the networks of this node with counts and digests"),
     ("PUT /v1/networks/{network}", "join a network"),
     ("GET /v1/networks/{network}", "counts and digest of a network"),
-    ("DELETE /v1/networks/{network}", "leave a network"),
+    ("DELETE /v1/networks/{network}", "leave a network; says whether what only this node knew is saved"),
     ("GET /v1/networks/{network}/peers", "the nodes on a network"),
     ("GET /v1/networks/{network}/tables", "the tables of a network"),
     ("GET /v1/networks/{network}/tables/{table}/entries", "all entries, a JSON line each"),

@@ -74,6 +74,19 @@ pub struct JoinOutcome {
     pub answered: usize,
 }
 
+/// What came of leaving a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveOutcome {
+    /// Whether somebody else holds everything that this node held, or nobody is left on the network.
+    pub saved: bool,
+    /// With how many members final syncs were to be made.
+    pub wanted: usize,
+    /// With how many they came to their end.
+    pub completed: usize,
+    /// The same as a sentence.
+    pub outcome: String,
+}
+
 /// One network as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkView {

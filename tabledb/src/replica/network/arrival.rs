@@ -93,6 +93,9 @@ impl Network {
                 self.note_head(slot, head, from, now);
             }
         }
+        if applied.news > 0 || applied.buried > 0 {
+            self.note_change(now);
+        }
         if applied.news > 0 {
             for slot in slots.into_iter().flatten() {
                 // Gossip that left a hole tells whom to ask.
@@ -282,7 +285,7 @@ impl Network {
             return;
         }
         let Some(mine) = self.still_fingerprint(now) else { return };
-        if mine == theirs || !self.syncing.is_empty() {
+        if mine == theirs || self.is_syncing(common) {
             return;
         }
         if let Some(compared) = self.compared.get(peer.as_str())

@@ -2,7 +2,7 @@
 
 use wire::codec;
 
-use super::super::message::{Frame, Open, SessionKind};
+use super::super::message::{Frame, Open, SessionKind, Standing};
 use super::*;
 
 #[test]
@@ -365,6 +365,7 @@ fn nobody_fills_a_newcomer_that_another_is_filling() {
                 fingerprint,
                 periodic,
                 wall: 1_000_000_000_000,
+                standing: Standing::Synchronised,
             };
             let newcomer = &mut cluster.replicas[3];
             let stream = newcomer.handle_stream_opened(&name(at), now);

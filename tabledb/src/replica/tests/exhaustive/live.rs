@@ -16,11 +16,13 @@ use super::content::{Content, Dot, Held, HeldRecord, View};
 use super::promises::Promise;
 use super::steps::Input;
 use super::{NODES, REAP_TIME};
-use crate::replica::common::SessionRequest;
 use crate::replica::message::SessionKind;
+use crate::replica::network::Network;
+use crate::replica::requests::SessionRequest;
 use crate::replica::session::Session;
 use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
+use crate::replica::timing::LEAVE_LIMIT;
 use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Transmit};
 use crate::{Change, Config, Value, WatchFilter};
 
@@ -163,6 +165,12 @@ impl Live {
                 if replica.next_stream == stream + 1 {
                     replica.next_stream = stream;
                 }
+                // Whoever leaves and reaches nobody tries until its time is up.
+                let reaches_nobody = replica.network(NET).is_some_and(|network| network.syncing.is_empty());
+                if replica.network(NET).is_some_and(Network::is_leaving) && reaches_nobody {
+                    self.now += LEAVE_LIMIT;
+                    replica.handle_timeout(self.now);
+                }
             }
             Input::Timer => {
                 self.now = replica.poll_timeout().map_or(now, |due| due.max(now));
@@ -197,7 +205,7 @@ impl Live {
         let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
         let is_member = network.members(common).contains(&name(with));
         if is_member && network.syncing.is_empty() && !network.is_leaving() {
-            common.requests.push_back(SessionRequest {
+            common.requests.push(SessionRequest {
                 kind: SessionKind::Full,
                 network: network.name.clone(),
                 peer: name(with),

@@ -1,0 +1,58 @@
+//! What became of the final syncs of a network that was left.
+
+use std::fmt;
+
+/// Whether what only this node knew of a network has reached others before its copy was dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FinalSyncs {
+    /// With how many members they were to be made: two, or as many as stayed.
+    pub wanted: usize,
+    /// With how many they came to their end. One is enough for nothing to be lost as long as that member lives.
+    pub completed: usize,
+}
+
+impl FinalSyncs {
+    /// Whether nothing is lost: somebody who stays holds everything, or nobody stays.
+    pub fn saved(&self) -> bool {
+        self.completed > 0 || self.wanted == 0
+    }
+}
+
+impl fmt::Display for FinalSyncs {
+    /// A sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, completed } = self;
+        match (completed, wanted) {
+            (0, 0) => write!(f, "nobody else stayed on it"),
+            (0, _) => write!(
+                f,
+                "no final sync with another member came to its end: writes and deletes that only this node knew are lost"
+            ),
+            (completed, wanted) if completed >= wanted => {
+                let members = if *completed == 1 { "member holds" } else { "members hold" };
+                write!(f, "{completed} other {members} everything that this node held")
+            }
+            _ => write!(
+                f,
+                "{completed} of {wanted} final syncs came to their end: what this node held is saved"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_whether_anything_is_lost() {
+        let text = |wanted, completed| FinalSyncs { wanted, completed }.to_string();
+        assert_eq!(text(0, 0), "nobody else stayed on it");
+        assert_eq!(text(2, 2), "2 other members hold everything that this node held");
+        assert_eq!(text(1, 1), "1 other member holds everything that this node held");
+        assert!(text(2, 1).starts_with("1 of 2"));
+        assert!(text(2, 0).ends_with("are lost"));
+        let saved = |wanted, completed| FinalSyncs { wanted, completed }.saved();
+        assert_eq!([saved(0, 0), saved(2, 0), saved(2, 1), saved(2, 2)], [true, false, true, true]);
+    }
+}

@@ -1,0 +1,145 @@
+//! The first sync of a network: from when on it is ready.
+//!
+//! A sync makes ready if the other side is synchronised itself. Where nobody is, because all have begun at once, each says
+//! so, and whom it has heard say so; what those hold it holds, since it says so only of whom it has completed a sync with,
+//! directly or over others. Who has heard it of all members is ready. The sets double with each sync, so that takes a
+//! logarithm of the members in rounds; and the first who is ready makes the others ready.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rand::seq::IndexedRandom;
+use wire::NodeName;
+
+use super::super::Event;
+use super::super::common::Common;
+use super::super::message::{SessionKind, Standing};
+use super::super::session::PeerStanding;
+use super::super::timing::{FIRST_SYNC_LIMIT, FIRST_SYNC_TRIES, LISTS_PATIENCE, MISSING_GRACE, RETRY};
+use super::{Network, Phase};
+
+/// How far the first sync has come.
+#[derive(Debug, Default)]
+pub(super) struct FirstSync {
+    /// Syncs that broke off.
+    failures: u32,
+    /// The event has been given, because nobody is known to be here, or no sync comes to its end.
+    announced: bool,
+    /// Members who are known not to vouch for what they hold, and whose entries are held here.
+    unsynchronised: BTreeSet<NodeName>,
+}
+
+impl FirstSync {
+    /// What a member said is no longer about it: it is another attachment, or none.
+    pub(super) fn forget(&mut self, owner: &str) {
+        self.unsynchronised.remove(owner);
+    }
+}
+
+impl Network {
+    /// What this node can say of its own copy of the network.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        match &self.phase {
+            Phase::Joining(first) => {
+                Standing::Unsynchronised(first.unsynchronised.iter().map(NodeName::as_str).collect())
+            }
+            Phase::Active => Standing::Synchronised,
+            Phase::Leaving(_) => Standing::Leaving,
+        }
+    }
+
+    pub(super) fn first_sync_completed(
+        &mut self,
+        peer: &NodeName,
+        standing: &PeerStanding,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let Phase::Joining(first) = &mut self.phase else { return };
+        match standing {
+            PeerStanding::Synchronised => return self.ready(common),
+            PeerStanding::Leaving => {}
+            PeerStanding::Unsynchronised(names) => {
+                // Members only: that bounds the set.
+                let members = names.iter().filter(|name| common.owners.is_member(name.as_str(), &self.name));
+                first.unsynchronised.extend(members.cloned());
+            }
+        }
+        first.unsynchronised.insert(peer.clone());
+        if self.nobody_is_synchronised(common) {
+            return self.ready(common);
+        }
+        self.sync_at = now;
+    }
+
+    pub(super) fn first_sync_failed(&mut self, common: &mut Common) {
+        let Phase::Joining(first) = &mut self.phase else { return };
+        first.failures += 1;
+        if first.failures >= FIRST_SYNC_TRIES {
+            self.announce_ready(common);
+        }
+    }
+
+    /// Whether all members have said that they are not synchronised, and what they hold is held here.
+    fn nobody_is_synchronised(&mut self, common: &Common) -> bool {
+        self.members(common);
+        let Phase::Joining(first) = &self.phase else { return false };
+        let members = self.members.as_deref().unwrap_or_default();
+        !members.is_empty() && members.iter().all(|member| first.unsynchronised.contains(member))
+    }
+
+    fn announce_ready(&mut self, common: &mut Common) {
+        if let Phase::Joining(first) = &mut self.phase
+            && !std::mem::replace(&mut first.announced, true)
+        {
+            common.events.push_back(Event::NetworkReady(self.name.to_string()));
+        }
+    }
+
+    fn ready(&mut self, common: &mut Common) {
+        self.announce_ready(common);
+        self.phase = Phase::Active;
+    }
+
+    /// Tries to get the first sync, unless one is under way.
+    pub(super) fn keep_first_sync(&mut self, common: &mut Common, now: Instant) {
+        if !matches!(self.phase, Phase::Joining(_)) || now < self.sync_at {
+            return;
+        }
+        self.sync_at = now + RETRY;
+        if now >= self.joined_at + FIRST_SYNC_LIMIT {
+            self.announce_ready(common);
+        }
+        if !self.is_syncing(common) {
+            self.first_sync(common, now);
+        }
+    }
+
+    fn first_sync(&mut self, common: &mut Common, now: Instant) {
+        if self.members(common).is_empty() {
+            if common.owners.unlisted().next().is_some() && now < self.joined_at + LISTS_PATIENCE {
+                // Somebody is there whose list has not come: a node that has just joined the cluster does not know
+                // yet who is on which network.
+                self.sync_at = now + MISSING_GRACE;
+                return;
+            }
+            // Nobody is known to be here: ready as it is. Should somebody turn up, the first sync is made then.
+            self.announce_ready(common);
+            self.sync_at += Duration::from_secs(3600);
+            return;
+        }
+        if self.nobody_is_synchronised(common) {
+            return self.ready(common);
+        }
+        let Phase::Joining(first) = &self.phase else { return };
+        let members = self.members.as_deref().unwrap_or_default();
+        let others: Vec<&NodeName> =
+            members.iter().filter(|member| !first.unsynchronised.contains(*member)).collect();
+        let ready_to_serve: Vec<&NodeName> =
+            others.iter().filter(|member| !common.requests.is_backing_off(member)).copied().collect();
+        let choice = if ready_to_serve.is_empty() { others } else { ready_to_serve };
+        if let Some(peer) = choice.choose(&mut common.rng).map(|peer| (*peer).clone()) {
+            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Leaving a network: final syncs, so that what this node alone knew is not lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use rand::seq::IndexedRandom;
+use wire::{NodeName, StreamId};
+
+use super::super::common::Common;
+use super::super::message::SessionKind;
+use super::super::timing::{FINAL_SYNCS, LEAVE_LIMIT, LEAVE_PATIENCE, MAX_OPENED_SESSIONS, RETRY};
+use super::{Network, Phase};
+use crate::FinalSyncs;
+
+/// The final syncs of a network. Only those count that were opened here after the last write: one that a peer had opened
+/// before has compared an earlier state.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    wanted: usize,
+    /// With whom they are complete.
+    completed: BTreeSet<NodeName>,
+    /// Members who are leaving as well: they save nothing.
+    leavers: BTreeSet<NodeName>,
+    /// With whom they broke off.
+    failed: BTreeSet<NodeName>,
+    under_way: BTreeMap<StreamId, NodeName>,
+    opened: usize,
+    deadline: Instant,
+    limit: Instant,
+    /// Nobody is left to sync with.
+    over: bool,
+    /// One final sync is complete, and the others broke off with everybody else.
+    contented: bool,
+}
+
+impl Network {
+    /// Starts leaving: no more writes, final syncs with some members, then [`Self::left`] is true. `leaving` networks are
+    /// left at the same time, and wait for each other.
+    pub(crate) fn start_leaving(&mut self, leaving: usize, common: &mut Common, now: Instant) {
+        let wanted = self.members(common).len().min(FINAL_SYNCS);
+        let turns = (2 + 2 * leaving / MAX_OPENED_SESSIONS) as u32;
+        let limit = now + (LEAVE_PATIENCE * turns).min(LEAVE_LIMIT);
+        self.phase = Phase::Leaving(Leaving {
+            wanted,
+            completed: BTreeSet::new(),
+            leavers: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            opened: 0,
+            deadline: limit,
+            limit,
+            over: false,
+            contented: false,
+        });
+        common.requests.forget_full_syncs(&self.name, None);
+        self.sync_at = now + RETRY;
+        self.keep_final_syncs(common, now);
+    }
+
+    /// Whether nothing keeps a network that is being left from going.
+    pub(crate) fn left(&self, now: Instant) -> bool {
+        match &self.phase {
+            Phase::Leaving(leaving) => {
+                leaving.completed.len() >= leaving.wanted
+                    || leaving.over
+                    || leaving.contented
+                    || now >= leaving.deadline
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn leaving_deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Leaving(leaving) => Some(leaving.deadline.min(self.sync_at)),
+            _ => None,
+        }
+    }
+
+    /// What became of the final syncs.
+    pub(crate) fn final_syncs(&self) -> FinalSyncs {
+        match &self.phase {
+            Phase::Leaving(leaving) => {
+                let completed = leaving.completed.len();
+                // Who stays has it all.
+                let wanted = if leaving.over { completed } else { leaving.wanted };
+                FinalSyncs { wanted, completed }
+            }
+            _ => FinalSyncs::default(),
+        }
+    }
+
+    /// A full sync has been opened here.
+    pub(crate) fn final_sync_opened(&mut self, id: StreamId, peer: &NodeName, now: Instant) {
+        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        leaving.under_way.insert(id, peer.clone());
+        leaving.opened += 1;
+        // Further tries have to make do with the time of the first ones.
+        if leaving.opened <= leaving.wanted {
+            leaving.deadline = leaving.limit.min(now + LEAVE_PATIENCE);
+        }
+    }
+
+    /// A full sync is over. If it was a final one and did not come to its end, another is made.
+    pub(crate) fn final_sync_over(
+        &mut self,
+        id: StreamId,
+        completed: bool,
+        peer_is_leaving: bool,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        let Some(peer) = leaving.under_way.remove(&id) else { return };
+        match (completed, peer_is_leaving) {
+            (true, false) => leaving.completed.insert(peer),
+            (true, true) => leaving.leavers.insert(peer),
+            (false, _) => leaving.failed.insert(peer),
+        };
+        self.keep_final_syncs(common, now);
+    }
+
+    /// Has as many final syncs under way as are wanted: first with members with whom none broke off, then, after a while,
+    /// with those again.
+    pub(super) fn keep_final_syncs(&mut self, common: &mut Common, now: Instant) {
+        let retry = now >= self.sync_at;
+        if retry {
+            self.sync_at = now + RETRY;
+        }
+        self.members(common);
+        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        let waiting: BTreeSet<&NodeName> = common.requests.full_syncs(&self.name).collect();
+        let under_way = leaving.under_way.len() + waiting.len();
+        let lacking = leaving.wanted.saturating_sub(leaving.completed.len() + under_way);
+        if lacking == 0 {
+            return;
+        }
+        let members = self.members.as_deref().unwrap_or_default();
+        let open: Vec<&NodeName> = members
+            .iter()
+            .filter(|member| !leaving.completed.contains(*member) && !leaving.leavers.contains(*member))
+            .filter(|member| !waiting.contains(member))
+            .filter(|member| !leaving.under_way.values().any(|peer| peer == *member))
+            .collect();
+        if open.is_empty() {
+            leaving.over |= under_way == 0;
+            return;
+        }
+        // One is enough for nothing to be lost: for another it is not worth waiting on those who cannot be reached.
+        let all_failed = open.iter().all(|member| leaving.failed.contains(*member));
+        leaving.contented |= under_way == 0 && all_failed && !leaving.completed.is_empty();
+        let untried: Vec<&NodeName> = open
+            .iter()
+            .filter(|member| !leaving.failed.contains(**member) && !common.requests.is_backing_off(member))
+            .copied()
+            .collect();
+        let choice = match (untried.is_empty(), retry) {
+            (false, _) => untried,
+            (true, true) => open,
+            (true, false) => return,
+        };
+        let chosen: Vec<NodeName> =
+            choice.sample(&mut common.rng, lacking).map(|peer| (*peer).clone()).collect();
+        for peer in chosen {
+            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+        }
+    }
+}

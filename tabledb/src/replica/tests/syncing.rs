@@ -1,0 +1,265 @@
+//! Many networks at once, first and final syncs, and comparisons that find the rest while others write.
+
+use super::*;
+
+fn network(number: usize) -> String {
+    format!("net-{number:03}")
+}
+
+fn join_all(cluster: &mut Cluster, at: usize, networks: usize) {
+    let now = cluster.now;
+    for number in 0..networks {
+        cluster.replicas[at].join_network(&network(number), now).unwrap();
+    }
+}
+
+fn entries(cluster: &Cluster, at: usize, network: &str) -> usize {
+    cluster.replicas[at].statistics(network).map_or(0, |counts| counts.entries)
+}
+
+/// Whether the event that `name` is ready has come.
+fn is_ready(cluster: &Cluster, at: usize, name: &str) -> bool {
+    cluster.events[at].iter().any(|event| *event == Event::NetworkReady(name.to_owned()))
+}
+
+#[test]
+fn leaving_many_networks_at_once_loses_no_delete() {
+    const NETWORKS: usize = 40;
+    let mut cluster = Cluster::strangers(3, |_| {});
+    for at in 0..3 {
+        join_all(&mut cluster, at, NETWORKS);
+    }
+    cluster.settle();
+    let now = cluster.now;
+    for number in 0..NETWORKS {
+        for key in ["a", "b", "c"] {
+            cluster.replicas[1].create(&network(number), TABLE, key, *b"v", now).unwrap();
+        }
+    }
+    cluster.settle();
+    // Only the final syncs bring these.
+    cluster.lose_datagrams = true;
+    cluster.run(Duration::from_secs(40));
+    let now = cluster.now;
+    for number in 0..NETWORKS {
+        for key in ["a", "b", "c"] {
+            cluster.replicas[0].delete(&network(number), TABLE, key, now).unwrap();
+        }
+        cluster.replicas[0].leave_network(&network(number), now).unwrap();
+    }
+    cluster.settle();
+    assert!(cluster.replicas[0].is_off_all_networks());
+    for number in 0..NETWORKS {
+        for at in [1, 2] {
+            assert_eq!(entries(&cluster, at, &network(number)), 0, "n{at} {}", network(number));
+        }
+    }
+}
+
+#[test]
+fn a_sync_that_a_peer_opened_before_is_no_final_sync() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(1, "k", "v");
+    cluster.settle();
+    cluster.lose_datagrams = true;
+    cluster.slow_streams = true;
+    // Each holds something that the other does not, and the other opens a comparison.
+    cluster.create(0, "mine", "v");
+    cluster.create(1, "yours", "v");
+    let before = cluster.replicas[1].counters().sessions_opened;
+    for _ in 0..2 {
+        cluster.run(Duration::from_millis(1100));
+        let now = cluster.now;
+        let digest = cluster.replicas[0].digest_for(&name(1), 500, now).unwrap();
+        cluster.replicas[1].handle_digest(&name(0), &digest, now).unwrap();
+    }
+    cluster.exchange();
+    assert_eq!(cluster.replicas[1].counters().sessions_opened, before + 1);
+    // It is in the middle of telling what is live when this one deletes what has been compared already, and leaves.
+    cluster.run(Duration::from_millis(250));
+    cluster.delete(0, "k");
+    let now = cluster.now;
+    let opened = cluster.replicas[0].counters().sessions_opened;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.replicas[0].networks().len(), 0);
+    assert!(cluster.replicas[0].counters().sessions_opened > opened);
+    let left = cluster.events[0].iter().any(|event| matches!(event, Event::NetworkLeft { .. }));
+    assert!(left);
+    assert_eq!(cluster.get(1, "k"), None);
+}
+
+#[test]
+fn forty_networks_joined_at_once_are_ready_when_they_hold_everything() {
+    const NETWORKS: usize = 40;
+    const ENTRIES: usize = 20;
+    let mut cluster = Cluster::strangers(3, |_| {});
+    for at in 0..2 {
+        join_all(&mut cluster, at, NETWORKS);
+    }
+    cluster.settle();
+    let now = cluster.now;
+    for number in 0..NETWORKS {
+        for key in 0..ENTRIES {
+            cluster.replicas[0].create(&network(number), TABLE, &format!("k{key}"), *b"v", now).unwrap();
+        }
+    }
+    cluster.settle();
+    cluster.slow_streams = true;
+    cluster.lose_datagrams = true;
+    join_all(&mut cluster, 2, NETWORKS);
+    let mut ready = BTreeSet::new();
+    for _ in 0..600 {
+        cluster.run(Duration::from_millis(50));
+        for number in 0..NETWORKS {
+            if is_ready(&cluster, 2, &network(number)) && ready.insert(number) {
+                assert_eq!(entries(&cluster, 2, &network(number)), ENTRIES, "{}", network(number));
+            }
+        }
+    }
+    assert_eq!(ready.len(), NETWORKS);
+}
+
+#[test]
+fn newcomers_do_not_make_each_other_ready() {
+    const NEWCOMERS: usize = 30;
+    let mut cluster = Cluster::strangers(2 + NEWCOMERS, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    for key in 0..50 {
+        cluster.create(0, &format!("k{key}"), "v");
+    }
+    cluster.settle();
+    cluster.slow_streams = true;
+    // One after the other, so that the later know of the earlier, who are still at it.
+    for at in 2..2 + NEWCOMERS {
+        cluster.join(at);
+        cluster.run(Duration::from_millis(20));
+    }
+    let mut ready = BTreeSet::new();
+    for _ in 0..400 {
+        cluster.run(Duration::from_millis(50));
+        for at in 2..2 + NEWCOMERS {
+            if is_ready(&cluster, at, NET) && ready.insert(at) {
+                assert_eq!(entries(&cluster, at, NET), 50, "n{at}");
+            }
+        }
+    }
+    assert_eq!(ready.len(), NEWCOMERS);
+}
+
+#[test]
+fn all_who_begin_at_once_are_ready_soon_and_hold_what_each_other_holds() {
+    // Nobody is synchronised with anybody, and each has written before it met the others.
+    let mut cluster = Cluster::strangers(12, |_| {});
+    for a in 0..12 {
+        for b in (0..12).filter(|b| *b != a) {
+            cluster.part(a, b);
+        }
+    }
+    for at in 0..12 {
+        cluster.join(at);
+        cluster.create(at, &format!("of-{at}"), "v");
+    }
+    cluster.run(Duration::from_secs(4));
+    cluster.heal();
+    let now = cluster.now;
+    for a in 0..12 {
+        for b in (0..12).filter(|b| *b != a) {
+            cluster.replicas[a].handle_cluster_joined(&name(b), now);
+        }
+    }
+    cluster.run(Duration::from_secs(2));
+    for at in 0..12 {
+        assert!(is_ready(&cluster, at, NET), "n{at}");
+        assert!(cluster.replicas[at].statistics(NET).unwrap().synchronised, "n{at}");
+        assert_eq!(entries(&cluster, at, NET), 12, "n{at}");
+    }
+}
+
+#[test]
+fn a_busy_network_agrees_on_what_does_not_change() {
+    let mut cluster = Cluster::joined(5);
+    for key in 0..10 {
+        cluster.create(2, &format!("k{key}"), "v");
+    }
+    cluster.settle();
+    // n4 overwrites entries of n2, which only n3 gets to know by its final sync, and leaves. What n3 would tell of it is lost.
+    for at in 0..3 {
+        cluster.part(at, 4);
+    }
+    cluster.lose_datagrams = true;
+    for key in 0..5 {
+        cluster.update(4, &format!("k{key}"), "w");
+    }
+    let now = cluster.now;
+    cluster.replicas[4].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_secs(3));
+    let (leaver, now) = (cluster.replicas[4].node().clone(), cluster.now);
+    for at in 0..4 {
+        cluster.replicas[at].handle_owner_gone(&leaver, now);
+    }
+    let mut serial = 0;
+    let mut write = |cluster: &mut Cluster| {
+        serial += 1;
+        let now = cluster.now;
+        for at in 0..4 {
+            let (key, value) = (format!("busy-{at}-{}", serial % 7), format!("{serial}"));
+            let replica = &mut cluster.replicas[at];
+            if replica.update(NET, TABLE, &key, value.as_bytes(), now).is_err() {
+                replica.create(NET, TABLE, &key, value.as_bytes(), now).unwrap();
+            }
+        }
+        cluster.run(Duration::from_millis(50));
+    };
+    // No moment is still.
+    for _ in 0..100 {
+        write(&mut cluster);
+    }
+    cluster.heal();
+    cluster.lose_datagrams = false;
+    let (bytes, full) = (cluster.bytes, fingerprint_syncs(&cluster));
+    for round in 0..100 {
+        write(&mut cluster);
+        if round % 20 == 0 {
+            cluster.exchange_digests();
+        }
+    }
+    for at in 0..4 {
+        let held: Vec<String> = cluster.shown(at).into_keys().filter(|key| key.starts_with('k')).collect();
+        assert_eq!(held, ["k5", "k6", "k7", "k8", "k9"], "n{at}");
+    }
+    // Five seconds of eighty writes a second to three others.
+    assert!(cluster.bytes - bytes < 400_000, "{} bytes", cluster.bytes - bytes);
+    assert!(fingerprint_syncs(&cluster) - full < 20, "{} syncs", fingerprint_syncs(&cluster) - full);
+}
+
+fn fingerprint_syncs(cluster: &Cluster) -> u64 {
+    cluster.replicas.iter().map(|replica| replica.counters().fingerprint_syncs).sum()
+}
+
+#[test]
+fn only_the_request_of_the_period_is_periodic() {
+    let mut cluster = Cluster::joined(2);
+    cluster.run(Duration::from_secs(20));
+    // The period is over for a network without anybody else on it: nothing is asked for.
+    let now = cluster.now;
+    cluster.replicas[0].join_network("alone", now).unwrap();
+    for network in cluster.replicas[0].networks.iter_mut().flatten() {
+        network.still_fingerprint(now);
+    }
+    cluster.run(Duration::from_millis(1500));
+    let now = cluster.now;
+    let replica = &mut cluster.replicas[0];
+    let alone = replica.by_name["alone"];
+    let other = replica.by_name[NET];
+    let whole = replica.networks[other].as_mut().unwrap();
+    whole.note_fingerprint(&name(1), 1, &mut replica.common, now);
+    assert_eq!(replica.common.requests.len(), 1);
+    let network = replica.networks[alone].as_mut().unwrap();
+    network.handle_timeout(&mut replica.common, now + Duration::from_secs(60));
+    let Some(Transmit::OpenStream { stream, .. }) = replica.poll_transmit(now) else { panic!("no session") };
+    let super::super::Stream::Session(session) = &replica.streams[&stream] else { panic!("no session") };
+    assert!(!session.periodic);
+}
