@@ -155,6 +155,7 @@ impl Drop for Running {
 
 impl Running {
     fn stop_now(&self) {
+        self.shared.tables.end_watches();
         self.shared.transport.abort();
         if let Some(driver) = self.driver.lock().take() {
             driver.abort();

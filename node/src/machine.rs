@@ -353,6 +353,8 @@ impl NodeMachine {
     pub fn leave(&mut self, now: Instant) {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Networks;
+            // The tables go, but nobody deletes what is in them.
+            self.tables.end_watches();
             for network in self.tables.networks() {
                 let _ = self.tables.replica().leave_network(&network, now);
             }

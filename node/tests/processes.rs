@@ -107,6 +107,29 @@ fn free_address() -> String {
 }
 
 #[test]
+fn a_node_that_ends_tells_a_watch_of_no_deletes() {
+    let bind = free_address();
+    let a = Process::start(&["--name", "a", "--bind", &bind, "--network", "net"]);
+    let mut b =
+        Process::start(&["--name", "b", "--bind", "127.0.0.1:0", "--seed", &bind, "--network", "net"]);
+    assert_eq!(a.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v"), "OK");
+    let mut watch = TcpStream::connect(b.http()).unwrap();
+    watch.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(watch, "GET /v1/watch?network=net HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(watch).lines().map(|line| line.expect("the stream ends as it should"));
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.contains("create")) {
+        seen.push(lines.next().expect("the entry comes"));
+    }
+    b.signal("TERM");
+    // The last chunk of the answer is empty.
+    seen.extend(lines.by_ref().take_while(|line| line != "0"));
+    assert_eq!(b.await_end(), 0);
+    assert!(seen.iter().any(|line| line.contains(r#"{"event":"closed"}"#)), "{seen:#?}");
+    assert!(!seen.iter().any(|line| line.contains("delete")), "a still has the entry: {seen:#?}");
+}
+
+#[test]
 fn a_node_says_who_it_is_warns_of_the_development_secret_and_leaves_when_told() {
     for signal in ["TERM", "INT"] {
         let mut node = Process::start(&["--name", "alone", "--bind", "127.0.0.1:0", "--network", "net"]);

@@ -218,6 +218,12 @@ impl TableDb {
         Watch::new(self.clone(), filter, snapshot, changes, lagged)
     }
 
+    /// Ends every watch: each is told what it was to be told by now, then [`WatchEvent::Closed`](crate::WatchEvent::Closed).
+    /// For when the node ends: what goes from the tables after that is not deleted.
+    pub fn end_watches(&self) {
+        self.replica().end_watches();
+    }
+
     fn view(&self, network: &str) -> Option<Arc<View>> {
         self.shared.views.get(network).map(|view| view.clone())
     }

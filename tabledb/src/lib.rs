@@ -23,5 +23,5 @@ pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
     Ranges, Replica, Transmit,
 };
-pub use watch::{Change, ChangeKind, Watch, WatchEvent, WatchFilter};
+pub use watch::{Change, ChangeKind, DeleteReason, Watch, WatchEvent, WatchFilter};
 pub use wire::{FramePoll, NodeId, NodeName, StreamId};

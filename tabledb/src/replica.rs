@@ -529,6 +529,11 @@ impl Replica {
         inspect::snapshot(self.networks.iter().flatten(), filter, &self.node().name)
     }
 
+    /// Ends every watch, and those that are begun later: nothing more is reported to anybody.
+    pub fn end_watches(&mut self) {
+        self.common.watchers.close();
+    }
+
     /// How many watchers follow.
     pub fn watcher_count(&self) -> usize {
         self.common.watchers.count()

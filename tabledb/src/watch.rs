@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use wire::NodeName;
 
 use crate::{TableDb, Value};
@@ -32,6 +32,21 @@ pub enum ChangeKind {
     Delete,
 }
 
+/// Why a key is visible no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeleteReason {
+    /// Somebody deleted it, or overwrote it with what is not visible here.
+    Deleted,
+    /// Its owner is held for failed. What it owns is kept, and becomes visible again should it return.
+    OwnerFailed,
+    /// Its owner has left the network or the cluster, has started anew, or has been forgotten.
+    OwnerGone,
+    /// This node has left the network: nothing is known of what became of the entry.
+    NetworkLeft,
+    /// This node owns it now, and the watcher leaves out what this node owns.
+    NowOwn,
+}
+
 /// One change of the visible state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -49,6 +64,8 @@ pub struct Change {
     pub previous: Option<Value>,
     /// Whose entry it is now, or was before a delete.
     pub owner: NodeName,
+    /// Why it is deleted; `None` for what is not.
+    pub reason: Option<DeleteReason>,
 }
 
 /// What a watcher receives.
@@ -58,12 +75,16 @@ pub enum WatchEvent {
     Change(Change),
     /// The watcher fell behind and changes were dropped: forget everything; a fresh snapshot follows as creates.
     Lagged,
+    /// The database has ended: there are no more changes, and nothing is known of the entries from now on. Every further call
+    /// returns this again.
+    Closed,
 }
 
 /// A subscription: first a create for each entry that is visible, then each change, in order, without a gap between.
 ///
 /// At most [`Limits::watch_queue`](crate::Limits::watch_queue) changes wait for it. Beyond that they are dropped, the
-/// watcher is told so once by [`WatchEvent::Lagged`], and a fresh snapshot follows. Dropping it ends the subscription.
+/// watcher is told so once by [`WatchEvent::Lagged`], and a fresh snapshot follows. Dropping it ends the subscription; when the
+/// database ends it is told by [`WatchEvent::Closed`], and of no deletes.
 #[derive(Debug)]
 pub struct Watch {
     database: TableDb,
@@ -90,7 +111,11 @@ impl Watch {
         if let Some(event) = self.try_next() {
             return Some(event);
         }
-        self.changes.recv_timeout(timeout).ok().map(WatchEvent::Change)
+        match self.changes.recv_timeout(timeout) {
+            Ok(change) => Some(WatchEvent::Change(change)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(WatchEvent::Closed),
+        }
     }
 
     /// The next event if there is one now.
@@ -98,8 +123,10 @@ impl Watch {
         if let Some(change) = self.snapshot.pop_front() {
             return Some(WatchEvent::Change(change));
         }
-        if let Ok(change) = self.changes.try_recv() {
-            return Some(WatchEvent::Change(change));
+        match self.changes.try_recv() {
+            Ok(change) => return Some(WatchEvent::Change(change)),
+            Err(TryRecvError::Disconnected) => return Some(WatchEvent::Closed),
+            Err(TryRecvError::Empty) => {}
         }
         if !self.lagged.load(Ordering::Acquire) {
             return None;

@@ -16,6 +16,8 @@ pub struct Follower {
     shown: BTreeMap<Spot, (Arc<[u8]>, NodeName)>,
     told: Vec<Change>,
     lagged: u64,
+    /// The node ends, and says no more.
+    closed: bool,
 }
 
 impl Follower {
@@ -26,6 +28,7 @@ impl Follower {
             shown: BTreeMap::new(),
             told: Vec::new(),
             lagged: 0,
+            closed: false,
         }
     }
 
@@ -48,6 +51,10 @@ impl Follower {
                     self.lagged += 1;
                     self.shown.clear();
                 }
+                WatchEvent::Closed => {
+                    self.closed = true;
+                    break;
+                }
                 WatchEvent::Change(change) => {
                     self.apply(&change)?;
                     self.told.push(change.clone());
@@ -60,6 +67,9 @@ impl Follower {
 
     /// Whether each of the changed entries is what a reader sees now.
     pub(crate) fn compare(&self, tables: &TableDb, changes: &[Change]) -> Result<(), String> {
+        if self.closed {
+            return Ok(());
+        }
         let spots: BTreeSet<Spot> = changes.iter().map(spot).collect();
         for spot in spots {
             let (network, table, key) = &spot;
@@ -78,6 +88,9 @@ impl Follower {
 
     /// Whether everything that was told is what readers see, and nothing else is.
     pub(crate) fn compare_all(&self, tables: &TableDb) -> Result<(), String> {
+        if self.closed {
+            return Ok(());
+        }
         let mut read = BTreeMap::new();
         for network in tables.networks() {
             let network: Arc<str> = network.into();

@@ -129,6 +129,7 @@ mod tests {
             previous,
             previous_base64: None,
             owner: "h1".to_owned(),
+            reason: None,
         }
     }
 

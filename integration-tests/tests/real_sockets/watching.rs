@@ -33,6 +33,10 @@ impl Follower {
                     self.story.push("lagged".to_owned());
                 }
                 WatchEvent::Change(change) => self.apply(&change),
+                WatchEvent::Closed => {
+                    self.story.push("closed".to_owned());
+                    return;
+                }
             }
         }
     }
@@ -167,4 +171,16 @@ async fn a_watch_tells_deletes_when_the_owner_fails_and_creates_when_it_returns(
     follower.tells(&cluster, &["Create k 1 of c", "Delete k - of c"]).await;
     cluster.heal();
     follower.tells(&cluster, &["Create k 1 of c", "Delete k - of c", "Create k 1 of c"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ends_tells_its_watchers_of_no_deletes() {
+    let mut cluster = Cluster::on_network(&["a", "b"]).await;
+    create(cluster.node("a"), "k", "1");
+    cluster.show("k", Some("1")).await;
+    let mut follower = Follower::of(cluster.node("b"), false);
+    follower.tells(&cluster, &["Create k 1 of a"]).await;
+    cluster.take("b").shutdown(std::time::Duration::from_secs(5)).await;
+    follower.catch_up();
+    assert_eq!(follower.story, ["Create k 1 of a", "closed"], "the entry is a's, and a still has it");
 }

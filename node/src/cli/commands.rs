@@ -266,6 +266,9 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
 /// `+` made, `~` changed, `-` deleted.
 fn watch_line(record: &WatchRecord) -> String {
     let Some(change) = &record.change else {
+        if record.event == "closed" {
+            return String::new();
+        }
         return "! this watch fell behind; everything follows afresh\n".to_owned();
     };
     let ChangeRecord { network, table, key, owner, .. } = change;

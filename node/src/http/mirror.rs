@@ -98,8 +98,11 @@ impl Follower {
             let (mirror, unwanted) = (mirror.clone(), unwanted.clone());
             move || {
                 while !unwanted.load(Ordering::Relaxed) {
-                    if let Some(event) = watch.next_timeout(PAUSE) {
-                        mirror.lock().apply(event);
+                    match watch.next_timeout(PAUSE) {
+                        // What was seen last stays.
+                        Some(WatchEvent::Closed) => break,
+                        Some(event) => mirror.lock().apply(event),
+                        None => {}
                     }
                 }
             }
@@ -130,6 +133,7 @@ impl Mirror {
         match event {
             WatchEvent::Change(change) => self.apply_change(change, MAX_ELEMENTS),
             WatchEvent::Lagged => *self = Self::default(),
+            WatchEvent::Closed => {}
         }
     }
 
@@ -179,6 +183,7 @@ mod tests {
             value: value.map(Into::into),
             previous: None,
             owner: NodeName::new("n").unwrap(),
+            reason: value.is_none().then_some(tabledb::DeleteReason::Deleted),
         }
     }
 

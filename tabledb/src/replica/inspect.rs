@@ -127,6 +127,7 @@ pub(super) fn snapshot<'a>(
                         value: Some(entry.value),
                         previous: None,
                         owner: entry.owner,
+                        reason: None,
                     });
                 }
             }

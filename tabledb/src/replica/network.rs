@@ -23,7 +23,7 @@ use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{AWAITED_AT_ONCE, COMPARISON_PATIENCE, MAX_PULLS, RETRY, STILLNESS};
 use super::view::{Body, Slot};
-use crate::{Value, WriteError};
+use crate::{DeleteReason, Value, WriteError};
 use first_sync::FirstSync;
 use leaving::Leaving;
 use settled::Busy;
@@ -450,7 +450,7 @@ impl Network {
     }
 
     fn drop_attachment(&mut self, slot: Slot, common: &mut Common) {
-        self.store.end(slot, &mut common.watchers);
+        self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
         self.news.forget(slot);
         self.missing.remove(&slot);
         self.receiving.remove(&slot);

@@ -18,7 +18,7 @@ use super::numbers::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix, record_digest};
 use super::view::{Body, Record, Slot, Table, Tag, View};
 use super::watchers::Watchers;
-use crate::{Change, ChangeKind, Entry, Limits, Value};
+use crate::{Change, ChangeKind, DeleteReason, Entry, Limits, Value};
 
 /// One write: the attachment it was made in, and its number there.
 pub(crate) type Dot = (Slot, u64);
@@ -257,8 +257,8 @@ impl Store {
         slot
     }
 
-    /// Ends an attachment: its records and its context go together.
-    pub(crate) fn end(&mut self, slot: Slot, watchers: &mut Watchers) {
+    /// Ends an attachment: its records and its context go together. The watchers learn the reason.
+    pub(crate) fn end(&mut self, slot: Slot, reason: DeleteReason, watchers: &mut Watchers) {
         let Some(attachment) = self.attachments.remove(&slot) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
         self.fingerprint.remove(slot, &attachment);
@@ -270,7 +270,7 @@ impl Store {
                 if let Body::Tombstone { expires } = &record.body {
                     self.expiries.remove(&(**expires, slot, record.number));
                 }
-                self.report(watchers, &table, &key, Some(&record), None);
+                self.report(watchers, &table, &key, (Some(&record), None), reason);
             }
         }
         self.debug_recount();
@@ -279,7 +279,7 @@ impl Store {
     /// Ends everything, for a network that is left.
     pub(crate) fn clear(&mut self, watchers: &mut Watchers) {
         for slot in self.attachments.keys().copied().collect::<Vec<_>>() {
-            self.end(slot, watchers);
+            self.end(slot, DeleteReason::NetworkLeft, watchers);
         }
         self.view.clear();
     }
@@ -306,7 +306,9 @@ impl Store {
             let (value, previous) = if is { (Some(value), None) } else { (None, Some(value)) };
             let owner = attachment.tag.owner.name.clone();
             let former = previous.is_some().then(|| owner.clone());
-            watchers.send(self.change(kind, table, key, value, previous, owner), former.as_ref(), &self.me);
+            let mut change = self.change(kind, table, key, value, previous, owner);
+            change.reason = (!is).then_some(DeleteReason::OwnerFailed);
+            watchers.send(change, former.as_ref(), &self.me);
         }
     }
 
@@ -347,7 +349,13 @@ impl Store {
                 self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
                 self.unlink(&former);
                 self.link(&incoming, write.table, &key);
-                self.report(watchers, write.table, &key, Some(&former), Some(&incoming));
+                self.report(
+                    watchers,
+                    write.table,
+                    &key,
+                    (Some(&former), Some(&incoming)),
+                    DeleteReason::Deleted,
+                );
             }
             None => {
                 let key: Arc<str> = write.key.into();
@@ -355,7 +363,7 @@ impl Store {
                 self.bytes += incoming.weight(&key);
                 self.link(&incoming, write.table, &key);
                 if watchers.wants(&self.view.name) {
-                    self.report(watchers, write.table, &key, None, Some(&incoming));
+                    self.report(watchers, write.table, &key, (None, Some(&incoming)), DeleteReason::Deleted);
                 }
                 write.table.records.insert(key, incoming);
             }
@@ -494,7 +502,7 @@ impl Store {
             self.records -= 1;
             self.bytes -= record.weight(&key);
             self.removed_records = true;
-            self.report(watchers, &table, &key, Some(&record), None);
+            self.report(watchers, &table, &key, (Some(&record), None), DeleteReason::Deleted);
         }
     }
 
@@ -539,8 +547,8 @@ impl Store {
         watchers: &mut Watchers,
         table: &Table,
         key: &Arc<str>,
-        before: Option<&Record>,
-        after: Option<&Record>,
+        (before, after): (Option<&Record>, Option<&Record>),
+        reason: DeleteReason,
     ) {
         if !watchers.wants(&self.view.name) {
             return;
@@ -555,7 +563,9 @@ impl Store {
         };
         let Some(owner) = record.map(|record| record.tag.owner.name.clone()) else { return };
         let former = before.map(|record| &record.tag.owner.name);
-        watchers.send(self.change(kind, table, key, new.cloned(), old.cloned(), owner), former, &self.me);
+        let mut change = self.change(kind, table, key, new.cloned(), old.cloned(), owner);
+        change.reason = (kind == ChangeKind::Delete).then_some(reason);
+        watchers.send(change, former, &self.me);
     }
 
     fn change(
@@ -568,6 +578,7 @@ impl Store {
         owner: NodeName,
     ) -> Change {
         let network = self.view.name.clone();
-        Change { kind, network, table: table.name.clone(), key: key.clone(), value, previous, owner }
+        let (table, key) = (table.name.clone(), key.clone());
+        Change { kind, network, table, key, value, previous, owner, reason: None }
     }
 }

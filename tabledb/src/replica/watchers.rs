@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Sender, TrySendError};
 use wire::NodeName;
 
-use crate::{Change, ChangeKind, WatchFilter};
+use crate::{Change, ChangeKind, DeleteReason, WatchFilter};
 
 impl WatchFilter {
     fn wants_network(&self, network: &str) -> bool {
@@ -34,12 +34,23 @@ struct Watcher {
 pub(crate) struct Watchers {
     watchers: Vec<Watcher>,
     lagged: u64,
+    closed: bool,
 }
 
 impl Watchers {
     pub(crate) fn add(&mut self, filter: WatchFilter, sender: Sender<Change>, lagged: Arc<AtomicBool>) {
         self.forget_gone();
+        if self.closed {
+            // Its channel goes with this call, which tells it.
+            return;
+        }
         self.watchers.push(Watcher { filter, sender, lagged });
+    }
+
+    /// Ends them all, and those that come later.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.watchers.clear();
     }
 
     /// How many there are.
@@ -72,10 +83,13 @@ impl Watchers {
             let change = match (change.previous.is_some() && before, after) {
                 (false, false) => continue,
                 (true, true) => change.clone(),
-                (false, true) => Change { kind: ChangeKind::Create, previous: None, ..change.clone() },
+                (false, true) => {
+                    Change { kind: ChangeKind::Create, previous: None, reason: None, ..change.clone() }
+                }
                 (true, false) => {
                     let owner = former_owner.unwrap_or(&change.owner).clone();
-                    Change { kind: ChangeKind::Delete, value: None, owner, ..change.clone() }
+                    let reason = change.reason.or(Some(DeleteReason::NowOwn));
+                    Change { kind: ChangeKind::Delete, value: None, owner, reason, ..change.clone() }
                 }
             };
             if let Err(TrySendError::Full(_)) = watcher.sender.try_send(change) {

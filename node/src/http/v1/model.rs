@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tabledb::{Change, ChangeKind, Entry, NetworkStatistics, WatchEvent};
+use tabledb::{Change, ChangeKind, DeleteReason, Entry, NetworkStatistics, WatchEvent};
 
 use crate::http::value_text::{from_base64, to_base64};
 
@@ -237,12 +237,17 @@ pub struct ChangeRecord {
     pub previous_base64: Option<String>,
     /// Whose entry it is, or was before a delete.
     pub owner: String,
+    /// Why it was deleted: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now own`, which a watcher
+    /// that leaves out what this node owns is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl From<&WatchEvent> for WatchRecord {
     fn from(event: &WatchEvent) -> Self {
         match event {
             WatchEvent::Lagged => Self { event: "lagged".to_owned(), change: None },
+            WatchEvent::Closed => Self { event: "closed".to_owned(), change: None },
             WatchEvent::Change(change) => {
                 let event = match change.kind {
                     ChangeKind::Create => "create",
@@ -268,7 +273,18 @@ impl From<&Change> for ChangeRecord {
             previous,
             previous_base64,
             owner: change.owner.to_string(),
+            reason: change.reason.map(|reason| spell_reason(reason).to_owned()),
         }
+    }
+}
+
+fn spell_reason(reason: DeleteReason) -> &'static str {
+    match reason {
+        DeleteReason::Deleted => "deleted",
+        DeleteReason::OwnerFailed => "owner failed",
+        DeleteReason::OwnerGone => "owner gone",
+        DeleteReason::NetworkLeft => "network left",
+        DeleteReason::NowOwn => "now own",
     }
 }
 
@@ -379,6 +395,7 @@ mod tests {
             value: Some(b"new".as_slice().into()),
             previous: Some([0xff].as_slice().into()),
             owner: NodeName::new("n1").unwrap(),
+            reason: None,
         };
         let line = json(&WatchRecord::from(&WatchEvent::Change(change.clone())));
         assert_eq!(
@@ -392,12 +409,16 @@ mod tests {
             serde_json::from_str::<WatchRecord>(&line).unwrap(),
             WatchRecord::from(&WatchEvent::Change(change.clone()))
         );
-        let deleted = Change { kind: ChangeKind::Delete, value: None, ..change };
-        assert!(
-            json(&WatchRecord::from(&WatchEvent::Change(deleted))).starts_with(
-                r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64""#
+        let reason = Some(DeleteReason::NetworkLeft);
+        let deleted = Change { kind: ChangeKind::Delete, value: None, reason, ..change };
+        assert_eq!(
+            json(&WatchRecord::from(&WatchEvent::Change(deleted))),
+            concat!(
+                r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64":"/w==","#,
+                r#""owner":"n1","reason":"network left"}"#
             )
         );
+        assert_eq!(json(&WatchRecord::from(&WatchEvent::Closed)), r#"{"event":"closed"}"#);
         assert_eq!(json(&WatchRecord::from(&WatchEvent::Lagged)), r#"{"event":"lagged"}"#);
         let lagged = serde_json::from_str::<WatchRecord>(r#"{"event":"lagged"}"#).unwrap();
         assert_eq!(lagged.change, None);

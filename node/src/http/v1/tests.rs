@@ -189,10 +189,12 @@ async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server(
         [
             format!(r#"{{"event":"create",{place},"value":"1","owner":"n1"}}"#),
             format!(r#"{{"event":"update",{place},"value":"2","previous":"1","owner":"n1"}}"#),
-            format!(r#"{{"event":"delete",{place},"previous":"2","owner":"n1"}}"#),
+            format!(r#"{{"event":"delete",{place},"previous":"2","owner":"n1","reason":"deleted"}}"#),
         ]
     );
     server.stop.send_replace(true);
+    let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(last, "{\"event\":\"closed\"}\n");
     assert!(body.frame().await.is_none());
 }
 

@@ -9,7 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::StatusCode;
-use tabledb::{TableDb, WatchFilter};
+use tabledb::{TableDb, WatchEvent, WatchFilter};
 use tokio::sync::watch;
 
 use super::model::WatchRecord;
@@ -50,14 +50,21 @@ async fn follow(
         let _place = place;
         let mut watch = db.watch(filter);
         let mut quiet = 0;
-        while !*stopping.borrow() && !lines.reader_is_gone() {
+        let mut closed = false;
+        while !closed && !*stopping.borrow() && !lines.reader_is_gone() {
             match watch.next_timeout(PAUSE) {
                 Some(event) => {
                     quiet = 0;
-                    lines.line(&WatchRecord::from(&event))?;
+                    let mut next = Some(event);
                     // What is there already goes out together; nothing waits for what may come later.
-                    for event in std::iter::from_fn(|| watch.try_next()).take(MOST_TOGETHER) {
+                    for _ in 0..MOST_TOGETHER {
+                        let Some(event) = next else { break };
+                        closed = event == WatchEvent::Closed;
+                        if closed {
+                            break;
+                        }
                         lines.line(&WatchRecord::from(&event))?;
+                        next = watch.try_next();
                     }
                     lines.flush()?;
                 }
@@ -69,7 +76,9 @@ async fn follow(
                 }
             }
         }
-        Ok(())
+        // Whoever reads this knows that the node has ended, not the entries.
+        lines.line(&WatchRecord::from(&WatchEvent::Closed))?;
+        lines.flush()
     });
     Ok((Extension(HasOwnPlace), lines).into_response())
 }

@@ -98,7 +98,7 @@ proptest! {
                 }
                 6 if any < 3 => {
                     let slot = world.writers[at].0;
-                    world.store.end(slot, &mut world.watchers);
+                    world.store.end(slot, crate::DeleteReason::OwnerGone, &mut world.watchers);
                     let slot = world.store.attach(life(at, 1), any, Visibility::Shown);
                     world.writers[at] = (slot, 0);
                 }
@@ -128,7 +128,7 @@ fn superseded_tombstones_are_not_remembered() {
         assert!(world.store.expiries.len() <= 1, "{} times for one tombstone", world.store.expiries.len());
     }
     // Nor those of an owner that is gone.
-    world.store.end(world.writers[0].0, &mut world.watchers);
-    world.store.end(world.writers[1].0, &mut world.watchers);
+    world.store.end(world.writers[0].0, crate::DeleteReason::OwnerGone, &mut world.watchers);
+    world.store.end(world.writers[1].0, crate::DeleteReason::OwnerGone, &mut world.watchers);
     assert_eq!(world.store.expiries.len(), 0);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::{NodeId, NodeName};
 
-use crate::{ChangeKind, Config, TableDb, WatchEvent, WatchFilter};
+use crate::{ChangeKind, Config, DeleteReason, TableDb, WatchEvent, WatchFilter};
 
 fn database(queue: usize) -> TableDb {
     let mut config = Config::new(NodeId::new(NodeName::new("me").unwrap(), 1));
@@ -105,9 +105,50 @@ fn leaving_a_network_deletes_what_was_seen_of_it() {
     let mut map = BTreeMap::new();
     apply(&mut map, watch.try_next().unwrap());
     assert_eq!(map.len(), 1, "an empty value is a value");
-    apply(&mut map, watch.try_next().unwrap());
+    let left = watch.try_next().unwrap();
+    assert_eq!(reason(&left), Some(DeleteReason::NetworkLeft));
+    apply(&mut map, left);
     assert_eq!((map.len(), watch.try_next()), (0, None));
     assert!(database.entries("net", "t").is_empty());
+}
+
+fn reason(event: &WatchEvent) -> Option<DeleteReason> {
+    match event {
+        WatchEvent::Change(change) => change.reason,
+        _ => None,
+    }
+}
+
+#[test]
+fn a_delete_says_why_and_nothing_else_does() {
+    let database = database(100);
+    let mut watch = database.watch(WatchFilter::default());
+    let mut others = database.watch(WatchFilter { exclude_own: true, ..WatchFilter::default() });
+    database.create("net", "t", "k", *b"1").unwrap();
+    database.update("net", "t", "k", *b"2").unwrap();
+    database.delete("net", "t", "k").unwrap();
+    let reasons: Vec<_> = std::iter::from_fn(|| watch.try_next()).map(|event| reason(&event)).collect();
+    assert_eq!(reasons, [None, None, Some(DeleteReason::Deleted)]);
+    assert_eq!(others.try_next(), None);
+}
+
+#[test]
+fn a_database_that_ends_closes_its_watches_and_deletes_nothing() {
+    let database = database(100);
+    let mut watch = database.watch(WatchFilter::default());
+    database.create("net", "t", "k", *b"1").unwrap();
+    database.end_watches();
+    database.leave_network("net").unwrap();
+    let mut map = BTreeMap::new();
+    apply(&mut map, watch.try_next().unwrap());
+    assert_eq!(map.len(), 1, "what happened before is told");
+    for _ in 0..2 {
+        assert_eq!(watch.try_next(), Some(WatchEvent::Closed));
+        assert_eq!(watch.next_timeout(std::time::Duration::from_secs(3600)), Some(WatchEvent::Closed));
+    }
+    let mut late = database.watch(WatchFilter::default());
+    assert_eq!(late.try_next(), Some(WatchEvent::Closed));
+    assert_eq!(database.replica().watcher_count(), 0);
 }
 
 #[test]
