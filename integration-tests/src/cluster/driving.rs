@@ -172,9 +172,11 @@ impl Cluster {
                         life.ready.insert(network.clone());
                         became_ready.push(network.clone());
                     }
-                    NodeEvent::NetworkLeft { network, .. } => {
+                    NodeEvent::NetworkLeft { network, final_syncs } => {
                         life.departing.remove(network);
-                        if self.quiet_since.is_some() && !life.found.contains_key(network) {
+                        // A leave that reached nobody says so: what it alone knew may be lost.
+                        let handed_on = self.quiet_since.is_some() && final_syncs.completed > 0;
+                        if handed_on && !life.found.contains_key(network) {
                             self.ledger.handed_on(&life.id, network);
                         }
                         self.watchdog.forget_network(peer, network, &self.ledger);

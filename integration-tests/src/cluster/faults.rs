@@ -7,9 +7,10 @@ use tabledb::Limits;
 use super::{Cluster, Peer};
 use crate::fabric::{Ending, HeldDatagram, Link, Message, Place, RuleId, Verdict};
 
-/// How long a message may be under way over such a link: it is sent again until it arrives, and queues where little passes.
+/// How long a message may be under way over such a link: it is sent again until it arrives, and queues where little passes. A
+/// frame of a stream also waits out a cut that is shorter than the idle time-out of its connection, which is ten seconds.
 pub(super) fn under_way_over(link: &Link) -> Duration {
-    Duration::from_secs(if link.bandwidth.is_some() { 60 } else { 5 })
+    Duration::from_secs(if link.bandwidth.is_some() { 70 } else { 15 })
 }
 
 impl Cluster {
