@@ -7,8 +7,8 @@ use clap::Parser;
 use integration_tests::churn::{Goals, Plan, run};
 
 /// Has nodes on loopback create entries, leave and join a network without a pause, over real QUIC. Fails if a stream was
-/// given up, a call was slow, the tables agreed late, or streams or memory were not given back. The defaults are goals for a
-/// machine that does nothing else.
+/// given up, the tables agreed late, or streams or memory were not given back; with --strict also if it was slow. The defaults
+/// are goals for a machine that does nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "churn")]
 struct Arguments {
@@ -30,6 +30,9 @@ struct Arguments {
     /// By how many mebibytes the memory may grow after the first fifth of the time.
     #[arg(long, default_value_t = 16)]
     growth_mib: u64,
+    /// Fail for want of speed as well: too few joins and leaves, or a slow one.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[tokio::main]
@@ -45,7 +48,11 @@ async fn main() -> ExitCode {
     match run(plan).await {
         Ok(report) => {
             println!("{report}");
-            let missed = report.missed(&goals);
+            println!("speed: {}", report.speed(&goals));
+            let mut missed = report.missed(&goals);
+            if arguments.strict {
+                missed.extend(report.slow(&goals));
+            }
             if missed.is_empty() {
                 return ExitCode::SUCCESS;
             }

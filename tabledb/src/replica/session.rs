@@ -277,8 +277,11 @@ impl Session {
             common.clock.observe(open.clock);
         }
         if self.kind == SessionKind::Full {
-            // Both have opened one at the same time: one is enough, and both choose the same.
-            if common.owners.me().name < self.peer && network.syncing.values().any(|peer| *peer == self.peer)
+            // Both have opened one at the same time: one is enough, and both choose the same. But a final sync is never
+            // turned away for another, which may have compared what was there before the leaver's last writes.
+            if common.owners.me().name < self.peer
+                && open.standing != Standing::Leaving
+                && network.syncing.values().any(|peer| *peer == self.peer)
             {
                 self.send(&Frame::OpenedElsewhere);
                 return self.end(Outcome::OpenedElsewhere);

@@ -263,3 +263,33 @@ fn only_the_request_of_the_period_is_periodic() {
     let super::super::Stream::Session(session) = &replica.streams[&stream] else { panic!("no session") };
     assert!(!session.periodic);
 }
+
+#[test]
+fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
+    let mut cluster = Cluster::joined(2);
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.settle();
+    cluster.create(1, "k", "v");
+    cluster.settle();
+    // n0 is back and in the middle of its first sync when n1, with whom it has that, leaves.
+    cluster.slow_streams = true;
+    cluster.join(0);
+    cluster.run(Duration::from_millis(50));
+    let at = cluster.replicas[0].by_name[NET];
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 1);
+    let now = cluster.now;
+    let opened = cluster.replicas[1].counters().sessions_opened;
+    cluster.replicas[1].leave_network(NET, now).unwrap();
+    for _ in 0..60 {
+        cluster.run(Duration::from_millis(50));
+    }
+    // What that one compares is older than the last write, so the leaver would only try again after a pause.
+    assert_eq!(cluster.replicas[1].counters().sessions_opened, opened + 1);
+    let left = |event: &Event| match event {
+        Event::NetworkLeft { final_syncs, .. } => Some(final_syncs.completed),
+        _ => None,
+    };
+    assert_eq!(cluster.events[1].iter().find_map(left), Some(1));
+    assert_eq!(cluster.get(0, "k"), None);
+}
