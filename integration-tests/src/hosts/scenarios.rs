@@ -50,6 +50,12 @@ pub fn all() -> Vec<Scenario> {
             tell: |run, cluster| Box::pin(links::loss(run, cluster)),
         },
         Scenario {
+            name: "long-freeze",
+            story: "a fifth of the processes stands still for a minute and is held failed, while the others write",
+            prepare: as_usual,
+            tell: |run, cluster| Box::pin(processes::long_freeze(run, cluster)),
+        },
+        Scenario {
             name: "keys",
             story: "all change from one secret to another, node by node, while all write and one restarts at each step",
             prepare: as_usual,

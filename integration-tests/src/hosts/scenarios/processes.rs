@@ -87,6 +87,50 @@ pub(super) async fn freeze(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
     Ok(())
 }
 
+/// A fifth of the processes stands still for a minute, long enough to be held failed, while the others go on writing.
+pub(super) async fn long_freeze(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let everybody = cluster.running();
+    let (others, frozen) = everybody.split_at(everybody.len() - (everybody.len() / 5).max(1));
+    // Everybody owns something, of which the others overwrite and delete what they please until its owner is held failed.
+    let load = cluster.load(&everybody, PAUSE, 11);
+    sleep(Duration::from_secs(2)).await;
+    load.stop().await?;
+    for host in &everybody {
+        cluster.create(*host, &format!("of-{}", cluster.name(*host))).await?;
+    }
+    cluster.await_agreement("all hold what was written before").await?;
+    for host in frozen {
+        cluster.freeze(*host)?;
+    }
+    let begun = Instant::now();
+    let load = cluster.load(others, PAUSE, 12);
+    for host in frozen {
+        cluster.delete(others[0], &format!("of-{}", cluster.name(*host))).await?;
+    }
+    cluster.await_present("the frozen are held failed", others, others).await?;
+    run.took("the frozen are held failed", begun.elapsed());
+    sleep(Duration::from_secs(60).saturating_sub(begun.elapsed())).await;
+    run.counted("writes meanwhile", load.acknowledged());
+    cluster.await_present("they still are", others, others).await?;
+    for host in frozen {
+        cluster.thaw(*host)?;
+    }
+    run.took("all know all again", cluster.await_members("they go on").await?);
+    load.stop().await?;
+    run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
+    // They have seen nobody for a minute, but that was their own fault.
+    for host in frozen {
+        let metrics = cluster.metrics(*host).await?;
+        match metrics.count("membership", "failures_declared")? {
+            0 => {}
+            declared => {
+                return Err(format!("{}, which was frozen, declared {declared} failed", cluster.name(*host)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All seeds are killed and started again at once, as new lives.
 pub(super) async fn seeds(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let seeds: Vec<usize> = cluster.running().into_iter().take(SEEDS).collect();
