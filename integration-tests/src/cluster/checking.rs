@@ -183,7 +183,7 @@ impl Cluster {
                 Some((Arc::from(network.as_str()), state, life.tables.statistics(network)?))
             })
             .collect();
-        let under_way = self.longest_under_way(peer);
+        let under_way = self.longest_under_way();
         for (network, state, statistics) in states {
             let look = Look {
                 network: &network,

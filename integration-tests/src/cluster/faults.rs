@@ -170,8 +170,9 @@ impl Cluster {
         self.fabric.break_streams_between(a, b)
     }
 
-    /// How long what a node receives may have been under way: what came while its process stood still has waited for it.
-    pub(super) fn longest_under_way(&self, peer: Peer) -> Duration {
-        self.under_way + self.slots[peer.0].stood_still
+    /// How long what a node receives may have been under way: what came while a process stood still has waited for it, and may
+    /// have been passed on since.
+    pub(super) fn longest_under_way(&self) -> Duration {
+        self.under_way + self.slots.iter().map(|slot| slot.stood_still).sum::<Duration>()
     }
 }

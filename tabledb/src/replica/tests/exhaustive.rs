@@ -71,6 +71,13 @@ struct Bounds {
     is_deep: bool,
 }
 
+impl Bounds {
+    /// A leave that reaches nobody takes longer than the shortest reap time. Where nothing is to be reaped, it outlasts that too.
+    fn reap_time(&self) -> Duration {
+        if self.reaps == 0 && self.leaves > 0 { crate::replica::timing::LEAVE_LIMIT * 2 } else { REAP_TIME }
+    }
+}
+
 /// All are on the network and hold an entry.
 const KNOWN_ENTRY: Bounds = Bounds {
     name: "nothing happens",

@@ -66,9 +66,9 @@ fn key_name(key: u8) -> String {
 }
 
 impl Live {
-    pub(super) fn new(me: usize, start: Instant) -> Self {
+    pub(super) fn new(me: usize, start: Instant, reap_time: Duration) -> Self {
         let mut config = Config::new(NodeId::new(name(me), 1));
-        config.reap_time = REAP_TIME;
+        config.reap_time = reap_time;
         // The comparison falls due when the model says so.
         config.anti_entropy_interval = Duration::from_secs(24 * 3600);
         let origin = Origin { now: start, wall_clock: Duration::from_secs(1_000_000), seed: 0 };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::FramePoll;
 
@@ -120,6 +120,7 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Replicas {
     start: Instant,
+    reap_time: Duration,
     known: Vec<Known>,
     by_picture: HashMap<u128, State>,
     reactions: HashMap<(State, Input), Vec<Arc<Reaction>>>,
@@ -142,9 +143,10 @@ const DRAWS: u64 = 8;
 const MOST_LIVE: usize = 4096;
 
 impl Replicas {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(reap_time: Duration) -> Self {
         Self {
             start: start(),
+            reap_time,
             known: Vec::new(),
             by_picture: HashMap::new(),
             reactions: HashMap::new(),
@@ -165,7 +167,7 @@ impl Replicas {
     }
 
     pub(super) fn newborn(&mut self, me: usize) -> State {
-        let live = Live::new(me, self.start);
+        let live = Live::new(me, self.start, self.reap_time);
         self.keep(Box::new(live), None)
     }
 
@@ -238,7 +240,7 @@ impl Replicas {
             inputs.push((input, draw));
             at = from;
         }
-        let mut live = Box::new(Live::new(self.known[at.0 as usize].me, self.start));
+        let mut live = Box::new(Live::new(self.known[at.0 as usize].me, self.start, self.reap_time));
         for (input, draw) in inputs.into_iter().rev() {
             let text = text_of(&input).map(|text| self.text(text).clone());
             live.take_unwatched(&input, draw, text.as_deref());

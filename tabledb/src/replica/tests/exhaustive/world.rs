@@ -99,7 +99,7 @@ impl Small {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            replicas: Mutex::new(Replicas::new()),
+            replicas: Mutex::new(Replicas::new(bounds.reap_time())),
             settled: Mutex::default(),
             settlings: Mutex::default(),
             unsettled: Mutex::default(),
