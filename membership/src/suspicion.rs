@@ -52,8 +52,9 @@ impl Suspicion {
     }
 
     /// Somebody claims that it has failed: a suspicion has run out there, and only the time to object is still waited
-    /// for. If it was heard from since this one began, that time begins now.
-    pub(crate) fn judge(&mut self, last_seen: Option<Instant>, now: Instant) {
+    /// for. If it was heard from since this one began, that time begins now. Else `enough` is enough, if it is given: with a
+    /// crash, everybody else has given the suspect the whole time already.
+    pub(crate) fn judge(&mut self, last_seen: Option<Instant>, enough: Option<Duration>, now: Instant) {
         if self.judged {
             return;
         }
@@ -61,6 +62,8 @@ impl Suspicion {
         self.wanted = 0;
         if self.is_doubted(last_seen) {
             (self.started, self.lost) = (now, Duration::ZERO);
+        } else if let Some(enough) = enough {
+            self.shortest = self.shortest.min(enough);
         }
     }
 

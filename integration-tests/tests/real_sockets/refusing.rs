@@ -108,9 +108,19 @@ async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_
         let (mut sender, mut receiver, _) = modified.transport().open_stream(&to).await.unwrap();
         let (for_tables, open, full) = (1u8, 0u32, 0u32);
         let generation = modified.id().generation;
-        let periodic = false;
+        let (periodic, synchronised) = (false, 0u32);
         let asks = wire::codec::encode(&(
-            for_tables, open, full, NET, 0u64, generation, epoch, 7u64, periodic, 0u64,
+            for_tables,
+            open,
+            full,
+            NET,
+            0u64,
+            generation,
+            epoch,
+            7u64,
+            periodic,
+            0u64,
+            synchronised,
         ));
         sender.send(asks).await.unwrap();
         let mut said = Vec::new();

@@ -449,7 +449,10 @@ impl Membership {
             // Two sides of a healed partition hold each other's members failed. Believing them would let the error spread
             // to those who know better; a suspicion gives the node the time to object.
             self.suspect(&id.name, incarnation, accuser, origin, now);
-            return self.judge(&id.name, now);
+            // Gossip brings verdicts as they fall: who has only missed the suspicion is not to wait for all of it again. The
+            // suspect hears of ours at once.
+            let enough = (!origin.list).then(|| self.config.probe_interval.mul_f64(1.5));
+            return self.judge(&id.name, enough, now);
         }
         self.depart(&id.name, incarnation, State::Failed, accuser, Duration::ZERO, origin, now);
     }
@@ -466,12 +469,12 @@ impl Membership {
     }
 
     /// Somebody's suspicion of this suspect has run out: it has the time to object, and no more.
-    fn judge(&mut self, name: &NodeName, now: Instant) {
+    fn judge(&mut self, name: &NodeName, enough: Option<Duration>, now: Instant) {
         let mut deadline = None;
         self.roster.note(name.as_str(), |entry| {
             let last_seen = entry.member.last_seen;
             if let Some(suspicion) = &mut entry.suspicion {
-                suspicion.judge(last_seen, now);
+                suspicion.judge(last_seen, enough, now);
                 deadline = Some(suspicion.deadline());
             }
         });

@@ -471,6 +471,19 @@ fn a_verdict_from_elsewhere_is_a_suspicion_here_with_the_time_to_object() {
 }
 
 #[test]
+fn who_missed_a_suspicion_does_not_wait_for_all_of_it_after_the_verdict() {
+    let mut lone = Lone::among(5, |_| ());
+    lone.receive("b", failed("a", 0));
+    let mut lasted = 0;
+    while lone.state("a") == Some(State::Suspect) && lasted < 30_000 {
+        lone.pass(MILLI * 20);
+        lone.answer_probes_but(Some("a"));
+        lasted += 20;
+    }
+    assert!((1_500..=1_520).contains(&lasted), "{lasted} ms");
+}
+
+#[test]
 fn a_verdict_about_a_suspect_that_was_heard_from_is_not_believed_at_once() {
     let mut lone = Lone::among(5, |_| ());
     lone.receive("b", suspect("a", 0, "z"));
