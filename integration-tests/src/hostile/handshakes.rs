@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
-use transport::{KeySet, Limits, Timeouts, Transport};
+use transport::{KeySet, Timeouts, Transport};
 use wire::{Destination, NodeName};
 
 use crate::hosts::Failure;
@@ -32,38 +32,44 @@ pub(super) async fn unfinished(
     heard: usize,
     time: Duration,
 ) -> Result<u64, Failure> {
-    let mut config = transport::Config::new(
-        NodeName::new("undecided").map_err(|error| error.to_string())?,
-        SocketAddr::from(([127, 0, 0, 1], 0)),
-        keys,
-    );
-    config.limits = Limits { dials: 2 * AT_ONCE, connections: 2 * AT_ONCE, ..Limits::default() };
-    config.timeouts = Timeouts { dial: DIAL, ..Timeouts::default() };
-    let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
+    // One endpoint dials few at a time, and fewer when nobody answers: an attacker has one for each.
+    let mut idle = Vec::with_capacity(AT_ONCE);
+    for _ in 0..AT_ONCE {
+        let mut config = transport::Config::new(
+            NodeName::new("undecided").map_err(|error| error.to_string())?,
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            keys.clone(),
+        );
+        config.timeouts = Timeouts { dial: DIAL, dial_most: DIAL, ..Timeouts::default() };
+        idle.push(Transport::bind(config).map_err(|error| error.to_string())?);
+    }
     let end = Instant::now() + time;
     let mut dials = tokio::task::JoinSet::new();
     let mut begun = 0;
     while Instant::now() < end {
-        for _ in 0..PORTION.min(AT_ONCE.saturating_sub(dials.len())) {
+        for _ in 0..PORTION {
+            let Some((transport, incoming)) = idle.pop() else { break };
             let address = from[begun as usize % from.len()];
             begun += 1;
             let told = |error: std::io::Error| format!("cannot relay packets: {error}");
             let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
             let mouth = UdpSocket::bind((address, 0)).await.map_err(told)?;
             let to = Destination { name: None, address: ear.local_addr().map_err(told)? };
-            let transport = transport.clone();
             dials.spawn(async move {
-                tokio::select! {
+                let completed = tokio::select! {
                     dialled = transport.open_stream(&to) => dialled.is_ok(),
                     never = relay(ear, mouth, victim, heard) => never,
-                }
+                };
+                (completed, (transport, incoming))
             });
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
         while let Some(dialled) = dials.try_join_next() {
-            if matches!(dialled, Ok(true)) {
+            let (completed, endpoint) = dialled.map_err(|error| error.to_string())?;
+            if completed {
                 return Err("a handshake was completed that nobody was to complete".to_owned());
             }
+            idle.push(endpoint);
         }
     }
     Ok(begun)
