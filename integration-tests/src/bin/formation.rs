@@ -134,7 +134,7 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
             formed.as_secs_f64(),
             formed.as_secs_f64() / within.as_secs_f64()
         ),
-        None => format!("NOT FORMED, {incomplete} at least are not complete"),
+        None => format!("NOT FORMED, up to {incomplete} are not complete"),
     };
     let goal = PROCESSOR_OF_A_PROCESS.as_secs_f64() * *nodes as f64;
     println!("{nodes} {what}: {outcome}");
