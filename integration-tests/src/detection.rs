@@ -201,14 +201,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_is_known_everywhere_within_ten_seconds_and_nearly_always_within_eight() {
+    fn a_crash_is_known_everywhere_within_eight_seconds() {
         for nodes in [3, 10, 40] {
             // Somebody probes it within two seconds and suspects it a second later; a suspicion lasts four at most.
             let times = crashes(nodes, 40, 0.1, &Config::lan(), 1, || ());
-            // With a tenth of all datagrams lost, one of three second opinions is not given in a quarter of the crashes; in a
-            // tenth of these nobody's turn to probe it comes soon, and the suspicion lasts for seven seconds.
-            let late = times.iter().filter(|time| **time >= 8 * SECOND).count();
-            assert!(late <= 1 && times.iter().all(|time| *time < 10 * SECOND), "{nodes} nodes: {times:?}");
+            assert!(times.iter().all(|time| *time < 8 * SECOND), "{nodes} nodes: {times:?}");
             // The shortest suspicion alone takes three.
             assert!(times.iter().all(|time| *time > 3 * SECOND), "{nodes} nodes: {times:?}");
         }

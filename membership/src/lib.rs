@@ -31,8 +31,8 @@
 //!
 //! Nobody waits for the ring to confirm a suspicion: those who were asked to ping the suspect, and had no answer
 //! either, probe it when they hear that it is suspected, and so do about three others, however large the cluster. So
-//! a suspicion is either confirmed a second after it began, or the suspect has been told by several and objects. Where
-//! most members are suspected at once, the others do not wait for confirmations of those: the last of a cluster
+//! a suspicion is either confirmed a second after it began, or the suspect has been told by several and objects. As
+//! long as too few confirmations have come, as many again do the same every 1.25 `probe_interval`. Where most members are suspected at once, the others do not wait for confirmations of those: the last of a cluster
 //! would wait for the dead.
 //!
 //! What others have found is taken as far as it fits what this node sees. A member that is suspected here for a whole

@@ -495,6 +495,7 @@ impl Membership {
             Timer::RelayNack(sequence) => self.relay_nack(sequence),
             Timer::RelayEnd(sequence) => drop(self.relays.remove(&sequence)),
             Timer::Suspicion(name) => self.suspicion_over(&name, now),
+            Timer::SecondOpinions(name) => self.second_opinions_due(&name, now),
             Timer::Gossip => self.gossip_tick(now),
             Timer::Flush => {}
             Timer::Sync => self.sync_next(now),
@@ -543,7 +544,7 @@ impl Membership {
     /// Takes a member out of the roster, but not out of memory.
     fn forget(&mut self, name: &NodeName, now: Instant) {
         let Some(entry) = self.roster.remove(name.as_str()) else { return };
-        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.cancel_suspicion(name);
         let until = now + self.config.memory_retention;
         self.memory.keep(name, entry.member.standing(), Trace::Forgotten, until);
         self.changed_at = now;

@@ -46,6 +46,16 @@ impl Suspicion {
         self.accusers.len() <= self.wanted && self.accusers.insert(accuser.clone())
     }
 
+    /// How many confirmations it still waits for.
+    pub(crate) fn missing(&self) -> usize {
+        (self.wanted + 1).saturating_sub(self.accusers.len())
+    }
+
+    /// Whether this member is one of those who suspect.
+    pub(crate) fn is_by(&self, accuser: &NodeName) -> bool {
+        self.accusers.contains(accuser)
+    }
+
     /// There is nobody to wait for beyond `able` members, the first accuser included.
     pub(crate) fn expect_no_more_than(&mut self, able: usize) {
         self.wanted = self.wanted.min(able.saturating_sub(1));

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     RelayEnd(u64),
     /// The suspicion of this member ends.
     Suspicion(NodeName),
+    /// If confirmations of the suspicion of this member are missing still, some more probe it.
+    SecondOpinions(NodeName),
     /// Queued news is sent again.
     Gossip,
     /// Fresh news and notices may go out.

@@ -258,7 +258,7 @@ impl Membership {
         let news = Message::claim(&entry.member, self.me.name());
         self.roster.insert(entry);
         self.memory.remove(name.as_str());
-        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.cancel_suspicion(&name);
         self.changed_at = now;
         if !was_active {
             self.ring.insert(name.clone(), self.roster.active().len(), &mut self.rng);
@@ -366,6 +366,7 @@ impl Membership {
             self.events.push_back(Event::Suspected(id.clone()));
             self.notify(name, now);
             self.expect_fewer_confirmations();
+            self.await_second_opinions(name, now);
             if accuser != self.me.name() {
                 self.give_second_opinion(&id, now);
             }
@@ -400,6 +401,12 @@ impl Membership {
                 self.timers.set(Timer::Suspicion(name), deadline);
             }
         }
+    }
+
+    /// Nothing is waited for any more that a suspicion of this member had led to.
+    pub(super) fn cancel_suspicion(&mut self, name: &NodeName) {
+        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.timers.cancel(&Timer::SecondOpinions(name.clone()));
     }
 
     /// The suspect has not objected in time.
@@ -560,7 +567,7 @@ impl Membership {
         }) else {
             return;
         };
-        self.timers.cancel(&Timer::Suspicion(name.clone()));
+        self.cancel_suspicion(name);
         self.changed_at = now;
         self.forget_in_time();
         let id = member.record.id.clone();

@@ -128,10 +128,11 @@ impl Membership {
         self.me.last_seen = Some(now);
         self.take_later_life(self.me.record.id.generation, now);
         self.start_timers(now);
-        for name in self.roster.active().names() {
+        for name in self.roster.suspects().clone() {
             let suspicion = self.roster.get(name.as_str()).and_then(|entry| entry.suspicion.as_ref());
             if let Some(suspicion) = suspicion {
                 self.timers.set(Timer::Suspicion(name.clone()), suspicion.deadline());
+                self.await_second_opinions(&name, now);
             }
         }
     }

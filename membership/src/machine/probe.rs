@@ -18,6 +18,10 @@ use super::claims::Origin;
 /// How many members that are in doubt are looked past when helpers are chosen.
 const MOST_LOOKED_PAST: usize = 64;
 
+/// By when second opinions should have come, in probe intervals from the beginning of a suspicion. Twice as long is still well
+/// within the shortest suspicion, so one round that brings too few delays nothing.
+const SECOND_OPINIONS_WITHIN: f64 = 1.25;
+
 /// Why a node is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -99,6 +103,26 @@ impl Membership {
         if was_asked || self.rng.random_range(0..others) < self.config.second_opinions {
             self.probe_hinted(&suspect.name, now);
         }
+    }
+
+    /// A second opinion takes a probe's time to form and a moment to spread. If too few have come by then, more are needed:
+    /// those who gave one may have been few, by chance, or what they said got lost.
+    pub(super) fn await_second_opinions(&mut self, suspect: &NodeName, now: Instant) {
+        let at = now + self.config.probe_interval.mul_f64(SECOND_OPINIONS_WITHIN);
+        self.timers.set(Timer::SecondOpinions(suspect.clone()), at);
+    }
+
+    /// Second opinions have had their time. While some are missing, those draw again who have not given any.
+    pub(super) fn second_opinions_due(&mut self, suspect: &NodeName, now: Instant) {
+        let Some(entry) = self.roster.get(suspect.as_str()) else { return };
+        let Some(suspicion) = entry.suspicion.as_ref().filter(|suspicion| suspicion.missing() > 0) else {
+            return;
+        };
+        let (id, given) = (entry.member.record.id.clone(), suspicion.is_by(self.me.name()));
+        if !given {
+            self.give_second_opinion(&id, now);
+        }
+        self.await_second_opinions(suspect, now);
     }
 
     /// There is a reason to look after a node now: its connection broke, it did not answer when asked for help, or

@@ -284,6 +284,35 @@ fn some_of_those_who_hear_of_a_suspicion_probe_the_suspect_at_once() {
 }
 
 #[test]
+fn as_long_as_second_opinions_are_missing_some_more_probe_the_suspect() {
+    let (mut second, mut third, mut needless) = (0, 0, 0);
+    for seed in 0..200 {
+        let drawn = |opinions: &[&str], intervals: f64| {
+            let mut lone = Lone::seeded(seed, 20, |_| ());
+            let due = lone.now + SECOND.mul_f64(intervals);
+            lone.receive("f", suspect("b", 0, "f"));
+            if pinged_at_once(&mut lone).contains(&"b".to_owned()) {
+                return false;
+            }
+            for accuser in opinions {
+                lone.receive(accuser, suspect("b", 0, accuser));
+            }
+            lone.pass_in_peace(SECOND.mul_f64(intervals) - MILLI * 50);
+            lone.pass((due - MILLI) - lone.now);
+            lone.sent();
+            lone.pass(MILLI * 2);
+            pings(&lone.sent()).iter().any(|(to, ..)| to == "b")
+        };
+        second += usize::from(drawn(&["c", "d"], 1.25));
+        third += usize::from(drawn(&["c", "d"], 2.5));
+        needless += usize::from(drawn(&["c", "d", "e"], 1.25));
+    }
+    // Three of twenty, of those who had not been drawn at first; later of those who had not been drawn before.
+    assert!((12..=45).contains(&second) && (10..=40).contains(&third), "{second} and {third} of 200");
+    assert_eq!(needless, 0, "all have come");
+}
+
+#[test]
 fn bad_health_makes_probes_rarer_and_more_patient() {
     let mut lone = Lone::among(1, |_| ());
     lone.machine.health.worse(3);
