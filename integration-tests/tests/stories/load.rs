@@ -91,3 +91,45 @@ fn story_10_overloaded_sync() {
 fn story_10_on_a_path_that_carries_less_than_it_must() {
     overloaded_sync(ENTRIES, BANDWIDTH, 400);
 }
+
+#[test]
+fn a_newcomer_gets_everything_once_while_others_overwrite() {
+    const ENTRIES: usize = 5_000;
+    const NET: &str = "blue";
+    let mut cluster = Cluster::new(Settings { inspection: None, watched: false, ..Settings::seeded(111) });
+    let peers = cluster.start(["a", "b", "c", "d"]);
+    cluster.join_network(peers, NET);
+    cluster.settle();
+    cluster.load(peers[0], NET, "load", "key ", ENTRIES, &[b'x'; 100]);
+    cluster.await_agreement(NET, 30 * SECOND);
+    // Until all have made their first syncs.
+    cluster.run_for(5 * SECOND);
+    let newcomer = cluster.start_with_seeds("e", &peers);
+    cluster.await_members(&[&peers[..], &[newcomer]].concat(), 10 * SECOND);
+    // One copy of all takes ten seconds.
+    cluster.set_links(Link { bandwidth: Some(60_000), ..Link::with_latency(MILLISECOND) });
+    let (place, bytes) = (cluster.place(newcomer), Rc::new(Cell::new(0)));
+    let seen = bytes.clone();
+    cluster.rule(move |message| {
+        if message.to == place {
+            seen.set(seen.get() + message.bytes.len());
+        }
+        Verdict::Pass
+    });
+    cluster.join_network([newcomer], NET);
+    let mut written = 0;
+    while !cluster.is_ready(newcomer, NET) {
+        assert!(written < 300, "not ready after half a minute");
+        // Whoever did not create it: what is superseded dies elsewhere than where it was told.
+        let key = format!("key {}", written * 1_009 % ENTRIES);
+        cluster.update(peers[1 + written % 3], Key::new(NET, "load", &key), format!("new {written}"));
+        cluster.run_for(100 * MILLISECOND);
+        written += 1;
+    }
+    let held = cluster.visible(newcomer, NET).len();
+    assert!(held >= ENTRIES, "ready with {held} entries");
+    let copies = bytes.get() as f64 / (ENTRIES * 115) as f64;
+    assert!(copies < 1.3, "everything came {copies:.2} times");
+    cluster.await_agreement(NET, 10 * SECOND);
+    cluster.assert_promises();
+}

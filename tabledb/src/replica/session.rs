@@ -286,7 +286,8 @@ impl Session {
                 self.send(&Frame::OpenedElsewhere);
                 return self.end(Outcome::OpenedElsewhere);
             }
-            if open.periodic && network.is_being_filled() {
+            // What a synchronised member holds comes with the first sync already; over a slow link each copy takes minutes.
+            if open.standing == Standing::Synchronised && network.is_being_filled() {
                 return self.refuse();
             }
             let wall = common.clock.wall(now);

@@ -17,7 +17,7 @@ use super::super::timing::{
     DATAGRAM_BUDGET, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE, STILLNESS,
 };
 use super::super::view::Slot;
-use super::Network;
+use super::{Network, Phase};
 
 /// Attachments that a pause of one second between such syncs is for.
 const ATTACHMENTS_A_SECOND: usize = 64;
@@ -63,6 +63,10 @@ impl Network {
             return;
         }
         busy.tell_at = now + SETTLED_INTERVAL;
+        // Half of a first sync is here: what has been superseded by what comes last looks alive.
+        if matches!(self.phase, Phase::Joining(_)) {
+            return;
+        }
         let from = busy.next;
         let mut room = DATAGRAM_BUDGET.saturating_sub(24 + self.name.len());
         let mut settled = Vec::new();
