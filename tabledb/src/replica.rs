@@ -356,6 +356,10 @@ impl Replica {
                     self.park(from, bytes, now);
                 }
             }
+            // Lists are told by their authors, and passed on by the cluster's other nodes.
+            Datagram::Lists { .. } if !self.common.owners.knows(from) => {
+                self.common.counters.refuse(Refusal::UnknownLife);
+            }
             Datagram::Lists { lists, heads, relay } => {
                 for list in &lists {
                     if self.handle_list(list, now) && relay {
@@ -642,13 +646,21 @@ impl Replica {
 
     // How it works inside.
 
-    /// Applies gossip. True if a life in it is not known to membership yet.
+    /// Applies gossip. True if a life in it, or its sender, is not known yet.
     fn handle_bundle(&mut self, from: &NodeName, bundle: &Bundle<'_>, now: Instant) -> bool {
         let Some(&at) = self.by_name.get(bundle.network) else {
             self.common.counters.refuse(Refusal::NotMember);
             return false;
         };
         let Some(network) = &mut self.networks[at] else { return false };
+        match network.judge_sender(from, bundle, &mut self.common) {
+            Ok(()) => {}
+            Err(Refusal::UnknownLife) => return true,
+            Err(why) => {
+                self.common.counters.refuse(why);
+                return false;
+            }
+        }
         let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.common, now);
         self.common.counters.news += applied.news;
         if applied.impostor {
@@ -672,6 +684,7 @@ impl Replica {
         self.parked.push_back(Parked { from: from.clone(), bytes: bytes.to_vec(), until: now + PARKED_FOR });
     }
 
+    /// Applies what was kept until more was known of its sender, or of whom it is about.
     fn replay_parked(&mut self, now: Instant) {
         for parked in std::mem::take(&mut self.parked) {
             if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&parked.bytes)

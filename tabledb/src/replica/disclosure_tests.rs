@@ -177,17 +177,88 @@ fn what_others_claim_of_a_node_gets_it_nothing() {
     assert!(codec::decode::<super::message::Digest>(&digest).unwrap().fingerprints.is_empty());
 }
 
+/// News of the second member's attachment that it never wrote: heads, a death and an entry.
+fn forged_of_the_second() -> Vec<u8> {
+    let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
+    let event = Event {
+        attachment: 0,
+        number: 3,
+        age: 0,
+        table: 0,
+        key: "forged",
+        body: EventBody::Value(b"v"),
+        replaced: vec![(0, 1)],
+    };
+    let gossip = Bundle {
+        network: NET,
+        clock: 1_000_000_000_000,
+        relay: true,
+        fingerprint: None,
+        attachments: vec![second],
+        tables: vec!["other"],
+        heads: vec![(0, 50)],
+        dead: vec![(0, 1, 10)],
+        events: vec![event],
+    };
+    codec::encode(&Datagram::Gossip(gossip))
+}
+
 #[test]
-fn what_somebody_outside_tells_of_is_asked_of_members() {
+fn what_somebody_outside_tells_of_a_network_is_dropped() {
+    // The third node is in the cluster and not on the network; the fourth has a certificate and never joined the cluster.
+    for from in [2, 3] {
+        let mut cluster = cluster();
+        let now = cluster.now;
+        let refused = {
+            let counters = cluster.replicas[0].counters();
+            counters.refused_not_member + counters.parked
+        };
+        cluster.replicas[0].handle_datagram(&name(from), &forged_of_the_second(), now).unwrap();
+        let (sent, partners) = sent_to(&mut cluster, from, Duration::from_secs(12));
+        sent.iter().for_each(|bytes| tells_nothing(bytes));
+        assert_eq!(partners, BTreeSet::new(), "nothing is asked for");
+        let counters = cluster.replicas[0].counters();
+        assert!(counters.refused_not_member + counters.parked > refused, "it is counted");
+        assert_eq!(cluster.get(0, "forged"), None);
+        assert_eq!(cluster.get(0, &format!("{KEY}-2")).as_deref(), Some(VALUE), "what it called dead");
+        for number in 3..8 {
+            let key = format!("{KEY}-{number}");
+            cluster.create(1, &key, VALUE);
+            cluster.settle();
+            assert_eq!(cluster.get(0, &key).as_deref(), Some(VALUE), "under a number that it called dead");
+        }
+    }
+}
+
+#[test]
+fn who_never_joined_the_cluster_ends_nobodys_attachment() {
     let mut cluster = cluster();
     let now = cluster.now;
-    let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
-    let heads = bundle(vec![second], vec![(0, 50)], Vec::new());
-    cluster.replicas[0].handle_datagram(&name(2), &heads, now).unwrap();
-    let (sent, partners) = sent_to(&mut cluster, 2, Duration::from_secs(10));
-    sent.iter().for_each(|bytes| tells_nothing(bytes));
-    assert_eq!(partners, [name(1)].into(), "it is asked for, of a member");
-    assert!(cluster.replicas[0].counters().pulls > 0);
+    let list = List { owner: NodeId::new(name(1), 1), version: 90, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: true });
+    cluster.replicas[0].handle_datagram(&name(3), &told, now).unwrap();
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
+    assert_eq!(cluster.get(0, &format!("{KEY}-2")).as_deref(), Some(VALUE));
+}
+
+#[test]
+fn gossip_of_a_newcomer_is_taken_by_its_own_word() {
+    let mut cluster = cluster();
+    let now = cluster.now;
+    let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
+    let event = Event {
+        attachment: 0,
+        number: 1,
+        age: 0,
+        table: 0,
+        key: "k",
+        body: EventBody::Value(b"v"),
+        replaced: Vec::new(),
+    };
+    let news = bundle(vec![third], Vec::new(), vec![event]);
+    cluster.replicas[0].handle_datagram(&name(2), &news, now).unwrap();
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+    assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
     cluster.replicas[0].handle_owner_gone(&life(1), now);
     let bytes =
         codec::encode(&Datagram::Lists { lists: vec![list(life(3), 2, 8, 3)], heads: vec![], relay: false });
-    cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
+    cluster.replicas[0].handle_datagram(&name(2), &bytes, now).unwrap();
     assert_eq!(cluster.replicas[0].common.owners.list_version_of("n3"), 2, "what is gone makes room");
 }
 

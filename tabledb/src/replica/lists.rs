@@ -33,6 +33,7 @@ impl Replica {
                 self.plan(at, now);
             }
         }
+        self.replay_parked(now);
         true
     }
 

@@ -45,6 +45,39 @@ impl Network {
         }
     }
 
+    /// Whether the sender of gossip may speak of this network, else why not: a member by its list may, or by its own word, which
+    /// it gives by speaking of its own attachment. Others could only repeat what members say, and members say it themselves.
+    /// [`Refusal::UnknownLife`] is to be asked again when more is known.
+    pub(crate) fn judge_sender(
+        &mut self,
+        from: &NodeName,
+        bundle: &Bundle<'_>,
+        common: &mut Common,
+    ) -> Result<(), Refusal> {
+        let sender = from.as_str();
+        if common.owners.is_member(sender, &self.name) {
+            return Ok(());
+        }
+        if common.owners.get(sender).is_none() {
+            return Err(Refusal::UnknownLife);
+        }
+        if let Some(id) = bundle.attachments.iter().find(|id| id.owner == sender) {
+            let held = self.store.of_owner(sender).map(|(_, held)| held.tag.epoch);
+            return match common.owners.gate(&self.name, sender, id.generation, id.epoch, held) {
+                Gate::Attached | Gate::Provisional => {
+                    if common.owners.note_own_word(sender, self.name.clone(), id.epoch) {
+                        self.members_changed();
+                    }
+                    Ok(())
+                }
+                Gate::UnknownLife => Err(Refusal::UnknownLife),
+                Gate::Refused => Err(Refusal::EndedAttachment),
+            };
+        }
+        let is_listed = common.owners.list_version_of(sender) > 0;
+        Err(if is_listed { Refusal::NotMember } else { Refusal::UnknownLife })
+    }
+
     /// Applies what a peer told. Gate, context and store change in one step for each number.
     pub(crate) fn apply(
         &mut self,

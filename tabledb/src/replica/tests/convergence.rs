@@ -351,10 +351,13 @@ fn nobody_fills_a_newcomer_that_another_is_filling() {
         }
     }
     assert!(cluster.shown(3).len() < 3_000, "and not all of it at once");
-    // Each of the others, by hand: because its period is over, and because something is amiss.
+    // Each of the others, by hand: because its period is over, because something is amiss, and because it leaves, which cannot
+    // wait.
     let now = cluster.now;
     for at in 0..3 {
-        for periodic in [true, false] {
+        let reasons =
+            [(true, Standing::Synchronised), (false, Standing::Synchronised), (false, Standing::Leaving)];
+        for (periodic, standing) in reasons {
             let (kind, fingerprint) = (SessionKind::Full, 7);
             let open = Open {
                 kind,
@@ -365,13 +368,14 @@ fn nobody_fills_a_newcomer_that_another_is_filling() {
                 fingerprint,
                 periodic,
                 wall: 1_000_000_000_000,
-                standing: Standing::Synchronised,
+                standing,
             };
+            let leaves = open.standing == Standing::Leaving;
             let newcomer = &mut cluster.replicas[3];
             let stream = newcomer.handle_stream_opened(&name(at), now);
             newcomer.handle_frame(stream, &codec::encode(&Frame::Open(open)), now).unwrap();
             let busy = FramePoll::Frame(codec::encode(&Frame::Busy));
-            assert_eq!(newcomer.poll_frame(stream, now) == busy, periodic, "n{at}");
+            assert_eq!(newcomer.poll_frame(stream, now) != busy, leaves, "n{at}");
         }
     }
 }
