@@ -68,6 +68,12 @@ impl Waiters {
         add(&mut self.cluster_left)
     }
 
+    /// For how many networks somebody waits.
+    #[cfg(test)]
+    pub(crate) fn networks(&self) -> usize {
+        self.ready.len() + self.left.len()
+    }
+
     fn seed_outcome(&mut self, address: SocketAddr, outcome: Result<(), SeedFailure>) {
         self.seeds.retain(|waiter| waiter.send((address, outcome.clone())).is_ok());
     }

@@ -346,9 +346,9 @@ impl Node {
         let shared = self.shared();
         let left = {
             let (mut machine, now) = shared.machine_now();
-            let left = shared.waiters.lock().left(network);
             machine.leave_network(network, now)?;
-            left
+            // The driver reports under the machine's lock: nothing is missed.
+            shared.waiters.lock().left(network)
         };
         shared.wake.notify_one();
         // One that has not come to its end by now has saved nothing as far as anybody knows.
@@ -404,4 +404,25 @@ fn seed(id: &NodeId) -> u64 {
     let name =
         id.name.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     name.rotate_left(17) ^ id.generation
+}
+
+#[cfg(test)]
+mod tests {
+    use transport::KeySet;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_waits_for_what_was_refused() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let name = NodeName::new("waits").unwrap();
+        let node = Node::start(NodeConfig::new(name, loopback, KeySet::development())).await.unwrap();
+        node.join_network("net").await.unwrap();
+        for index in 0..10 {
+            assert!(node.leave_network(&format!("random-{index}")).await.is_err());
+            assert!(node.join_network("net").await.is_err());
+        }
+        assert_eq!(node.shared().waiters.lock().networks(), 0);
+        node.abort();
+    }
 }
