@@ -71,7 +71,7 @@ impl From<&mut Place<'_>> for usize {
 type Access = fn(&mut Limits) -> Place<'_>;
 
 /// Every limit, by name, in the order in which they are shown.
-const NAMES: [(&str, Access); 34] = [
+const NAMES: [(&str, Access); 36] = [
     ("connections", |all| Place::Usize(&mut all.transport.connections)),
     ("connections-per-address", |all| Place::Usize(&mut all.transport.connections_per_address)),
     ("handshakes", |all| Place::Usize(&mut all.transport.handshakes)),
@@ -108,6 +108,8 @@ const NAMES: [(&str, Access); 34] = [
     ("parked", |all| Place::Usize(&mut all.tables.parked)),
     ("sessions", |all| Place::Usize(&mut all.tables.sessions)),
     ("watch-queue", |all| Place::Usize(&mut all.tables.watch_queue)),
+    ("watch-bytes", |all| Place::Usize(&mut all.tables.watch_bytes)),
+    ("watch-bytes-total", |all| Place::Usize(&mut all.tables.watch_bytes_total)),
 ];
 
 /// Of a frame, what the key, the names and the versions of a value need beside it, in bytes.
@@ -238,8 +240,10 @@ mod tests {
             parked: _,
             sessions: _,
             watch_queue: _,
+            watch_bytes: _,
+            watch_bytes_total: _,
         } = tabledb::Limits::default();
-        assert_eq!(NAMES.len(), 18 + 12 + 4);
+        assert_eq!(NAMES.len(), 18 + 14 + 4);
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub struct Limits {
     pub sessions: usize,
     /// The most changes that wait for one watcher before it has to start over. Default 8,192.
     pub watch_queue: usize,
+    /// The most bytes of changes, their values before and after included, that wait for one watcher before it has to start over. One
+    /// change may be longer. Default 8 MiB.
+    pub watch_bytes: usize,
+    /// The most bytes of changes that wait for all watchers; beyond it the one for which most wait has to start over. Default
+    /// 64 MiB.
+    pub watch_bytes_total: usize,
 }
 
 impl Limits {
@@ -59,6 +65,8 @@ impl Default for Limits {
             parked: 256,
             sessions: 128,
             watch_queue: 8192,
+            watch_bytes: 8 << 20,
+            watch_bytes_total: 64 << 20,
         }
     }
 }
@@ -125,6 +133,8 @@ impl Config {
             ("limits.ranges", limits.ranges, 16, "16 or more"),
             ("limits.parked", limits.parked, 1, "1 or more"),
             ("limits.sessions", limits.sessions, 4, "4 or more"),
+            ("limits.watch_bytes", limits.watch_bytes, 1, "1 or more"),
+            ("limits.watch_bytes_total", limits.watch_bytes_total, 1, "1 or more"),
         ] {
             check(setting, found.to_string(), allowed, found >= least)?;
         }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::{ControlFlow, Deref, DerefMut};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
@@ -198,6 +197,38 @@ impl TableDb {
         entries
     }
 
+    /// The same, for callers that may lose interest: asks `keep_going` before each entry, and gives up with `None` when it says no.
+    pub fn entries_while(
+        &self,
+        network: &str,
+        table: &str,
+        keep_going: impl FnMut() -> bool,
+    ) -> Option<Vec<Entry>> {
+        let Some(table) = self.view(network).and_then(|view| view.table(table)) else {
+            return Some(Vec::new());
+        };
+        let mut entries = table.entries_while(keep_going)?;
+        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Some(entries)
+    }
+
+    /// The tables of `network` with at least one visible entry and how many each has, sorted; given up with `None` when
+    /// `keep_going`, which is asked before each entry, says no. No entry is copied.
+    pub fn table_counts_while(
+        &self,
+        network: &str,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Option<Vec<(Arc<str>, usize)>> {
+        let mut counts = Vec::new();
+        for table in self.view(network).map(|view| view.tables()).unwrap_or_default() {
+            let count = table.count_while(&mut keep_going)?;
+            if count > 0 {
+                counts.push((table.name.clone(), count));
+            }
+        }
+        Some(counts)
+    }
+
     /// Calls `visit` for each visible entry of a table, in no particular order, until it breaks. No lock is held
     /// meanwhile, so `visit` may use the database; it sees the table as it was when the walk began.
     pub fn walk(&self, network: &str, table: &str, mut visit: impl FnMut(&Entry) -> ControlFlow<()>) {
@@ -211,11 +242,8 @@ impl TableDb {
 
     /// Starts following changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
-        let mut replica = self.replica();
-        let (sender, changes) = crossbeam_channel::bounded(replica.config().limits.watch_queue);
-        let lagged = Arc::new(AtomicBool::new(false));
-        let snapshot = replica.watch(filter.clone(), sender, &lagged);
-        Watch::new(self.clone(), filter, snapshot, changes, lagged)
+        let (begun, queue) = self.replica().watch(&filter);
+        Watch::new(self.clone(), filter, begun, queue)
     }
 
     /// Ends every watch: each is told what it was to be told by now, then [`WatchEvent::Closed`](crate::WatchEvent::Closed).

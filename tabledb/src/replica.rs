@@ -28,15 +28,14 @@ mod streams;
 mod timing;
 mod transfer;
 mod view;
+mod watch_queue;
 mod watchers;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -48,6 +47,7 @@ pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use ranges::Ranges;
 pub use skews::ClockSkew;
 pub(crate) use view::{Map, View};
+pub(crate) use watch_queue::{Taken, WatchQueue};
 
 use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
 use clock::Clock;
@@ -63,6 +63,7 @@ use requests::Requests;
 use session::Session;
 use skews::Skews;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
+use view::Table;
 use watchers::Watchers;
 
 #[cfg(test)]
@@ -150,7 +151,7 @@ impl Replica {
             rng: ChaCha8Rng::seed_from_u64(origin.seed),
             owners,
             remembered: Remembered::default(),
-            watchers: Watchers::default(),
+            watchers: Watchers::new((&config.limits).into()),
             outbox: VecDeque::new(),
             requests: Requests::default(),
             events: VecDeque::new(),
@@ -516,21 +517,49 @@ impl Replica {
         self.replan_all();
     }
 
-    /// Follows changes: what is visible now, and from then on every change into `sender`, without a gap between.
-    pub(crate) fn watch(
-        &mut self,
-        filter: WatchFilter,
-        sender: Sender<Change>,
-        lagged: &Arc<AtomicBool>,
-    ) -> VecDeque<Change> {
-        let snapshot = self.snapshot(&filter);
-        self.common.watchers.add(filter, sender, lagged.clone());
-        snapshot
+    /// Follows changes: the first chunk of what is visible now, and where the rest and every change from then on come from, without
+    /// a gap between.
+    pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<Change>, Arc<WatchQueue>) {
+        let queue = self.common.watchers.add(filter.clone());
+        (queue.read(self, filter), queue)
     }
 
-    /// What is visible now and passes `filter`, as creates.
-    pub(crate) fn snapshot(&self, filter: &WatchFilter) -> VecDeque<Change> {
-        inspect::snapshot(self.networks.iter().flatten(), filter, &self.node().name)
+    /// A table of a network of this node.
+    pub(crate) fn table(&self, network: &str, table: &str) -> Option<Arc<Table>> {
+        self.network(network)?.store.view().table(table)
+    }
+
+    /// The first table that a watcher wants behind `after`, in the order of networks and tables.
+    pub(crate) fn next_table(
+        &self,
+        after: Option<(&str, &str)>,
+        filter: &WatchFilter,
+    ) -> Option<(Arc<str>, Arc<Table>)> {
+        let next_in = |network: &Network, after: Option<&str>| {
+            let view = network.store.view();
+            let table = match filter.table.as_deref() {
+                None => view.table_after(after),
+                Some(wanted) if after.is_none_or(|after| after < wanted) => view.table(wanted),
+                Some(_) => None,
+            };
+            Some((network.name.clone(), table?))
+        };
+        let present = after.and_then(|(network, table)| next_in(self.network(network)?, Some(table)));
+        if present.is_some() {
+            return present;
+        }
+        let mut last = after.map(|(network, _)| network);
+        loop {
+            let behind = self.networks.iter().flatten().filter(|network| {
+                filter.network.as_deref().is_none_or(|wanted| wanted == &*network.name)
+                    && last.is_none_or(|last| *network.name > *last)
+            });
+            let network = behind.min_by(|a, b| a.name.cmp(&b.name))?;
+            if let found @ Some(_) = next_in(network, None) {
+                return found;
+            }
+            last = Some(&network.name);
+        }
     }
 
     /// Ends every watch, and those that are begun later: nothing more is reported to anybody.
@@ -541,6 +570,11 @@ impl Replica {
     /// How many watchers follow.
     pub fn watcher_count(&self) -> usize {
         self.common.watchers.count()
+    }
+
+    /// The bytes of changes that wait for watchers.
+    pub fn watcher_bytes(&self) -> usize {
+        self.common.watchers.bytes()
     }
 
     // What it wants.

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use wire::NodeName;
 
+use crate::replica::{Taken, WatchQueue};
 use crate::{TableDb, Value};
 
 /// Which changes a watcher wants.
@@ -82,28 +81,34 @@ pub enum WatchEvent {
 
 /// A subscription: first a create for each entry that is visible, then each change, in order, without a gap between.
 ///
-/// At most [`Limits::watch_queue`](crate::Limits::watch_queue) changes wait for it. Beyond that they are dropped, the
-/// watcher is told so once by [`WatchEvent::Lagged`], and a fresh snapshot follows. Dropping it ends the subscription; when the
-/// database ends it is told by [`WatchEvent::Closed`], and of no deletes.
+/// What is visible is read from the store when it is asked for, so a watch that stands still holds little. Of changes at most
+/// [`Limits::watch_queue`](crate::Limits::watch_queue) wait for it, and at most
+/// [`Limits::watch_bytes`](crate::Limits::watch_bytes) bytes. Beyond that they are dropped, the watcher is told so once by
+/// [`WatchEvent::Lagged`], and what is visible then follows. Dropping it ends the subscription; when the database ends it is told by
+/// [`WatchEvent::Closed`], and of no deletes.
 #[derive(Debug)]
 pub struct Watch {
     database: TableDb,
     filter: WatchFilter,
-    /// What is left of the snapshot.
-    snapshot: VecDeque<Change>,
-    changes: Receiver<Change>,
-    lagged: Arc<AtomicBool>,
+    /// What has been read of the beginning.
+    begun: VecDeque<Change>,
+    queue: Arc<WatchQueue>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
 }
 
 impl Watch {
     pub(crate) fn new(
         database: TableDb,
         filter: WatchFilter,
-        snapshot: VecDeque<Change>,
-        changes: Receiver<Change>,
-        lagged: Arc<AtomicBool>,
+        begun: VecDeque<Change>,
+        queue: Arc<WatchQueue>,
     ) -> Self {
-        Self { database, filter, snapshot, changes, lagged }
+        Self { database, filter, begun, queue }
     }
 
     /// The next event; waits up to `timeout`, and returns `None` when nothing came.
@@ -111,31 +116,29 @@ impl Watch {
         if let Some(event) = self.try_next() {
             return Some(event);
         }
-        match self.changes.recv_timeout(timeout) {
-            Ok(change) => Some(WatchEvent::Change(change)),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(WatchEvent::Closed),
-        }
+        self.queue.wait(timeout);
+        self.try_next()
     }
 
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
-        if let Some(change) = self.snapshot.pop_front() {
-            return Some(WatchEvent::Change(change));
+        loop {
+            if let Some(change) = self.begun.pop_front() {
+                return Some(WatchEvent::Change(change));
+            }
+            match self.queue.take() {
+                Taken::Change(change) => return Some(WatchEvent::Change(change)),
+                Taken::Closed => return Some(WatchEvent::Closed),
+                Taken::Nothing => return None,
+                Taken::Unread => self.begun = self.queue.read(&self.database.replica(), &self.filter),
+                Taken::Lagged => {
+                    // Nothing is queued for a watcher that lags, so between here and there nothing is lost or seen twice.
+                    let replica = self.database.replica();
+                    self.queue.start_over();
+                    self.begun = self.queue.read(&replica, &self.filter);
+                    return Some(WatchEvent::Lagged);
+                }
+            }
         }
-        match self.changes.try_recv() {
-            Ok(change) => return Some(WatchEvent::Change(change)),
-            Err(TryRecvError::Disconnected) => return Some(WatchEvent::Closed),
-            Err(TryRecvError::Empty) => {}
-        }
-        if !self.lagged.load(Ordering::Acquire) {
-            return None;
-        }
-        // Nothing is sent to a watcher that lags, so between here and there nothing is lost or seen twice.
-        let replica = self.database.replica();
-        while self.changes.try_recv().is_ok() {}
-        self.snapshot = replica.snapshot(&self.filter);
-        self.lagged.store(false, Ordering::Release);
-        Some(WatchEvent::Lagged)
     }
 }

@@ -1,16 +1,15 @@
 //! Looking inside: for people who ask why, and for the checks of a simulator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use wire::{NodeId, NodeName};
 
-use super::network::Network;
+use super::Replica;
 use super::ranges::Ranges;
 use super::store::Visibility;
 use super::view::Body;
-use super::{Change, Replica, WatchFilter};
-use crate::{ChangeKind, Value};
+use crate::Value;
 
 /// Everything a replica holds of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,37 +100,4 @@ impl Replica {
             queue_length: network.queue_length(),
         })
     }
-}
-
-/// What is visible and passes `filter`, as creates, ordered by network, table and key.
-pub(super) fn snapshot<'a>(
-    networks: impl Iterator<Item = &'a Network>,
-    filter: &WatchFilter,
-    me: &NodeName,
-) -> VecDeque<Change> {
-    let mut networks: Vec<&Network> = networks.collect();
-    networks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut changes = VecDeque::new();
-    for network in networks {
-        if filter.network.as_deref().is_some_and(|wanted| wanted != &*network.name) {
-            continue;
-        }
-        for (table, entries) in network.store.snapshot(filter.table.as_deref()) {
-            for entry in entries {
-                if filter.wants(&network.name, &table.name, &entry.owner, me) {
-                    changes.push_back(Change {
-                        kind: ChangeKind::Create,
-                        network: network.name.clone(),
-                        table: table.name.clone(),
-                        key: entry.key,
-                        value: Some(entry.value),
-                        previous: None,
-                        owner: entry.owner,
-                        reason: None,
-                    });
-                }
-            }
-        }
-    }
-    changes
 }

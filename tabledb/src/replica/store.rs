@@ -18,7 +18,7 @@ use super::numbers::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix, record_digest};
 use super::view::{Body, Record, Slot, Table, Tag, View};
 use super::watchers::Watchers;
-use crate::{Change, ChangeKind, DeleteReason, Entry, Limits, Value};
+use crate::{Change, ChangeKind, DeleteReason, Limits, Value};
 
 /// One write: the attachment it was made in, and its number there.
 pub(crate) type Dot = (Slot, u64);
@@ -480,18 +480,6 @@ impl Store {
             Visibility::Shown => (shown + a.live.len(), hidden, buried + a.buried.len()),
             _ => (shown, hidden + a.live.len(), buried + a.buried.len()),
         })
-    }
-
-    /// Every visible entry with its table, ordered: what a watcher starts from.
-    pub(crate) fn snapshot(&self, table: Option<&str>) -> Vec<(Arc<Table>, Vec<Entry>)> {
-        let wanted = self.view.tables().into_iter().filter(|t| table.is_none_or(|name| *t.name == *name));
-        wanted
-            .map(|table| {
-                let mut entries = table.entries();
-                entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-                (table, entries)
-            })
-            .collect()
     }
 
     fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) {

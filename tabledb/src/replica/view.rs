@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -126,6 +127,30 @@ impl Table {
         self.records.iter().filter_map(|record| record.entry(record.key())).collect()
     }
 
+    /// The same, given up as soon as `keep_going` says no.
+    pub(crate) fn entries_while(&self, mut keep_going: impl FnMut() -> bool) -> Option<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for record in &self.records {
+            if !keep_going() {
+                return None;
+            }
+            entries.extend(record.entry(record.key()));
+        }
+        Some(entries)
+    }
+
+    /// How many are visible, counted as long as `keep_going` says yes.
+    pub(crate) fn count_while(&self, mut keep_going: impl FnMut() -> bool) -> Option<usize> {
+        let mut count = 0;
+        for record in &self.records {
+            if !keep_going() {
+                return None;
+            }
+            count += usize::from(record.visible().is_some());
+        }
+        Some(count)
+    }
+
     fn has_visible(&self) -> bool {
         self.records.iter().any(|record| record.visible().is_some())
     }
@@ -156,6 +181,12 @@ impl View {
     /// All tables, by name.
     pub(crate) fn tables(&self) -> Vec<Arc<Table>> {
         self.tables.read().values().cloned().collect()
+    }
+
+    /// The first table whose name is greater than `after`.
+    pub(crate) fn table_after(&self, after: Option<&str>) -> Option<Arc<Table>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.tables.read().range::<str, _>((from, Bound::Unbounded)).next().map(|(_, table)| table.clone())
     }
 
     /// How many there are, those with nothing visible included.

@@ -1,11 +1,12 @@
 //! The sending side of watches.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Sender, TrySendError};
 use wire::NodeName;
 
+use super::watch_queue::{QueueLimits, WatchQueue};
 use crate::{Change, ChangeKind, DeleteReason, WatchFilter};
 
 impl WatchFilter {
@@ -21,41 +22,63 @@ impl WatchFilter {
     }
 }
 
-#[derive(Debug)]
 struct Watcher {
     filter: WatchFilter,
-    sender: Sender<Change>,
-    /// Set when the channel was full. Nothing more is sent until the watcher has taken a fresh snapshot.
-    lagged: Arc<AtomicBool>,
+    queue: Arc<WatchQueue>,
 }
 
 /// Everyone who follows changes on this replica. Never waits for any of them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Watchers {
     watchers: Vec<Watcher>,
+    /// The bytes that wait for all of them.
+    in_all: Arc<AtomicUsize>,
+    limits: QueueLimits,
     lagged: u64,
     closed: bool,
 }
 
+impl fmt::Debug for Watchers {
+    /// Without what waits: that is the watchers' own business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters = self.watchers.iter().map(|watcher| &watcher.filter).collect::<Vec<_>>();
+        f.debug_struct("Watchers")
+            .field("filters", &filters)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Watchers {
-    pub(crate) fn add(&mut self, filter: WatchFilter, sender: Sender<Change>, lagged: Arc<AtomicBool>) {
+    pub(crate) fn new(limits: QueueLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, filter: WatchFilter) -> Arc<WatchQueue> {
         self.forget_gone();
+        let queue = Arc::new(WatchQueue::new(self.in_all.clone()));
         if self.closed {
-            // Its channel goes with this call, which tells it.
-            return;
+            queue.close();
+        } else {
+            self.watchers.push(Watcher { filter, queue: queue.clone() });
         }
-        self.watchers.push(Watcher { filter, sender, lagged });
+        queue
     }
 
     /// Ends them all, and those that come later.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.watchers.clear();
+        self.watchers.drain(..).for_each(|watcher| watcher.queue.close());
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.watchers.iter().filter(|watcher| Arc::strong_count(&watcher.lagged) > 1).count()
+        self.watchers.iter().filter(|watcher| Arc::strong_count(&watcher.queue) > 1).count()
+    }
+
+    /// The bytes of changes that wait for all of them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.in_all.load(Ordering::Relaxed)
     }
 
     /// How often one fell behind.
@@ -71,15 +94,16 @@ impl Watchers {
     /// Passes a change on to whoever wants it. `former_owner` owned the entry before, if there was one: for a watcher
     /// that leaves out our own entries, an entry that changes hands comes or goes.
     pub(crate) fn send(&mut self, change: Change, former_owner: Option<&NodeName>, me: &NodeName) {
+        let limits = self.limits;
         for watcher in &mut self.watchers {
-            if watcher.lagged.load(Ordering::Acquire) {
-                continue;
-            }
             let filter = &watcher.filter;
             let before =
                 former_owner.is_some_and(|owner| filter.wants(&change.network, &change.table, owner, me));
             let after =
                 change.value.is_some() && filter.wants(&change.network, &change.table, &change.owner, me);
+            if watcher.queue.skips(&change) {
+                continue;
+            }
             let change = match (change.previous.is_some() && before, after) {
                 (false, false) => continue,
                 (true, true) => change.clone(),
@@ -92,15 +116,24 @@ impl Watchers {
                     Change { kind: ChangeKind::Delete, value: None, owner, reason, ..change.clone() }
                 }
             };
-            if let Err(TrySendError::Full(_)) = watcher.sender.try_send(change) {
-                watcher.lagged.store(true, Ordering::Release);
-                self.lagged += 1;
-            }
+            self.lagged += u64::from(!watcher.queue.push(change, limits));
         }
+        while self.bytes() > limits.bytes_in_all && self.lag_the_fullest() {}
     }
 
-    /// A watcher that was dropped holds its end of the flag no longer.
+    /// Has the watcher start over for which most bytes wait, unless it is but one change. The slow ones pay, not the next that is
+    /// told something.
+    fn lag_the_fullest(&mut self) -> bool {
+        let waiting = self.watchers.iter().map(|watcher| (watcher, watcher.queue.waiting()));
+        let fullest = waiting.filter(|(_, (changes, _))| *changes > 1).max_by_key(|(_, (_, bytes))| *bytes);
+        let Some((watcher, _)) = fullest else { return false };
+        watcher.queue.lag();
+        self.lagged += 1;
+        true
+    }
+
+    /// A watcher that was dropped holds its end of the queue no longer.
     pub(crate) fn forget_gone(&mut self) {
-        self.watchers.retain(|watcher| Arc::strong_count(&watcher.lagged) > 1);
+        self.watchers.retain(|watcher| Arc::strong_count(&watcher.queue) > 1);
     }
 }

@@ -96,6 +96,113 @@ fn a_watcher_that_falls_behind_is_told_and_starts_over() {
     assert_eq!(database.replica().counters().watchers_lagged, 1);
 }
 
+/// Takes everything that a watcher is to be told now.
+fn follow(watch: &mut crate::Watch, map: &mut BTreeMap<Key, Vec<u8>>) -> usize {
+    let mut lagged = 0;
+    while let Some(event) = watch.try_next() {
+        lagged += usize::from(event == WatchEvent::Lagged);
+        apply(map, event);
+    }
+    lagged
+}
+
+/// Everything that readers see.
+fn visible(database: &TableDb) -> BTreeMap<Key, Vec<u8>> {
+    let mut map = BTreeMap::new();
+    for network in database.networks() {
+        for table in database.tables(&network) {
+            for entry in database.entries(&network, &table) {
+                map.insert((network.clone(), table.clone(), entry.key.to_string()), entry.value.to_vec());
+            }
+        }
+    }
+    map
+}
+
+#[test]
+fn watchers_that_stand_still_hold_no_more_bytes_than_the_limits() {
+    let mut config = Config::new(NodeId::new(NodeName::new("me").unwrap(), 1));
+    (config.limits.watch_bytes, config.limits.watch_bytes_total) = (100_000, 150_000);
+    let database = TableDb::new(config).unwrap();
+    database.join_network("net").unwrap();
+    let mut still = [(); 3].map(|()| database.watch(WatchFilter::default()));
+    let mut awake = database.watch(WatchFilter::default());
+    let (mut shown, mut lagged, mut most) = (BTreeMap::new(), 0, 0);
+    for n in 0..200 {
+        let key = format!("k{}", n % 20);
+        let written = database.create("net", "t", &key, [n; 10_000]);
+        written.or_else(|_| database.update("net", "t", &key, [n; 10_000])).unwrap();
+        most = most.max(database.replica().watcher_bytes());
+        lagged += follow(&mut awake, &mut shown);
+    }
+    assert!((100_000..=150_000).contains(&most), "{most}");
+    assert_eq!(lagged, 0, "who follows does not pay for those who stand still");
+    for watch in &mut still {
+        let mut shown = BTreeMap::new();
+        assert_eq!(follow(watch, &mut shown), 1);
+        assert_eq!(shown, visible(&database));
+    }
+    assert_eq!(database.replica().watcher_bytes(), 0);
+    let held = database.watch(WatchFilter::default());
+    database.create("net", "u", "k", [0; 10_000]).unwrap();
+    assert_eq!(database.replica().watcher_bytes(), 0, "it is still to be read");
+    drop((held, still));
+    database.create("net", "u", "l", [0; 200_000]).unwrap();
+    assert_eq!(follow(&mut awake, &mut shown), 0, "one change may be longer than the limit");
+    assert_eq!(shown, visible(&database));
+    assert_eq!(database.replica().watcher_bytes(), 0);
+}
+
+#[test]
+fn what_a_watch_has_not_read_it_does_not_hold() {
+    let database = database(100);
+    for n in 0..100 {
+        database.create("net", "t", &format!("k{n:02}"), [n; 100]).unwrap();
+    }
+    let watch = database.watch(WatchFilter::default());
+    let last = std::sync::Arc::downgrade(&database.get("net", "t", "k99").unwrap().value);
+    database.delete("net", "t", "k99").unwrap();
+    assert!(last.upgrade().is_none());
+    drop(watch);
+}
+
+#[test]
+fn a_watch_is_exact_whatever_happens_while_its_beginning_is_read() {
+    use rand::{RngExt as _, SeedableRng as _};
+    for seed in 0..200 {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let database = database(if seed % 2 == 0 { 8192 } else { 20 });
+        database.join_network("other").unwrap();
+        let step = |random: &mut rand_chacha::ChaCha8Rng| {
+            let network = ["net", "other", "late"][random.random_range(0..3)];
+            let table = ["a", "b", "c"][random.random_range(0..3)];
+            let key = format!("key-{:02}", random.random_range(0..40));
+            let value = vec![random.random::<u8>(); random.random_range(0..200)];
+            // What is refused leaves everything as it is.
+            let _ = match random.random_range(0..50) {
+                0 => database.join_network("late").map_err(drop),
+                1 => database.leave_network("late").map_err(drop),
+                2..15 => database.delete(network, table, &key).map_err(drop),
+                15..30 => database.update(network, table, &key, value).map_err(drop),
+                _ => database.create(network, table, &key, value).map_err(drop),
+            };
+        };
+        (0..300).for_each(|_| step(&mut random));
+        let mut watch = database.watch(WatchFilter::default());
+        let mut shown = BTreeMap::new();
+        for _ in 0..300 {
+            step(&mut random);
+            for _ in 0..random.random_range(0..4) {
+                if let Some(event) = watch.try_next() {
+                    apply(&mut shown, event);
+                }
+            }
+        }
+        follow(&mut watch, &mut shown);
+        assert_eq!(shown, visible(&database), "seed {seed}");
+    }
+}
+
 #[test]
 fn leaving_a_network_deletes_what_was_seen_of_it() {
     let database = database(100);

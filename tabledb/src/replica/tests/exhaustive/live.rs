@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use wire::{FramePoll, NodeId, NodeName, StreamId};
@@ -23,15 +21,14 @@ use crate::replica::session::Session;
 use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
 use crate::replica::timing::LEAVE_LIMIT;
-use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Transmit};
-use crate::{Change, Config, Value, WatchFilter};
+use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Taken, Transmit, WatchQueue};
+use crate::{Config, Value, WatchFilter};
 
 /// One watch, and the table as it appears to whoever follows it.
 #[derive(Debug)]
 struct Watching {
     filter: WatchFilter,
-    changes: Receiver<Change>,
-    _lagged: Arc<AtomicBool>,
+    queue: Arc<WatchQueue>,
     table: BTreeMap<Arc<str>, (Value, NodeName)>,
 }
 
@@ -75,10 +72,8 @@ impl Live {
         let mut replica = Replica::new(config, origin).expect("settings within their bounds");
         let watches = [false, true].map(|exclude_own| {
             let filter = WatchFilter { exclude_own, ..WatchFilter::default() };
-            let (sender, changes) = crossbeam_channel::bounded(16);
-            let lagged = Arc::new(AtomicBool::new(false));
-            replica.watch(filter.clone(), sender, &lagged);
-            Watching { filter, changes, _lagged: lagged, table: BTreeMap::new() }
+            let (_, queue) = replica.watch(&filter);
+            Watching { filter, queue, table: BTreeMap::new() }
         });
         Self { me, replica, now: start, start, watches: watches.into() }
     }
@@ -94,11 +89,14 @@ impl Live {
 
     /// Whether what the watchers were told, applied in order, fits at every step, and is what a reader sees now.
     pub(super) fn watches_see_the_table(&mut self) -> bool {
+        let held = self.replica.inspect(NET, self.now).map(|network| network.entries).unwrap_or_default();
         self.follow_watches()
             && self.watches.iter().all(|watching| {
-                let shown = self.replica.snapshot(&watching.filter);
-                let shown =
-                    shown.into_iter().filter_map(|entry| Some((entry.key, (entry.value?, entry.owner))));
+                let wanted = |owner: &NodeName| !(watching.filter.exclude_own && *owner == name(self.me));
+                let shown = held.iter().filter(|(_, entry)| entry.visible && wanted(&entry.owner.name));
+                let shown = shown.filter_map(|((_, key), entry)| {
+                    Some((Arc::from(key.as_str()), (entry.value.clone()?, entry.owner.name.clone())))
+                });
                 shown.collect::<BTreeMap<_, _>>() == watching.table
             })
     }
@@ -218,7 +216,7 @@ impl Live {
     /// Applies what the watchers were told, and says whether each change fitted what was there.
     pub(super) fn follow_watches(&mut self) -> bool {
         self.watches.iter_mut().all(|watching| {
-            while let Ok(change) = watching.changes.try_recv() {
+            while let Taken::Change(change) = watching.queue.take() {
                 let before = watching.table.get(&change.key).map(|(value, _)| value.clone());
                 let kind = match (&before, &change.value) {
                     (None, Some(_)) => crate::ChangeKind::Create,
