@@ -21,6 +21,26 @@ struct Shared {
     unanswered: bool,
     /// The caller took nothing for too long.
     stalled: bool,
+    /// The status of an answer that the HTTP library gave by itself, without a body. It is held back: it was the last, and a better
+    /// one follows.
+    bare: Option<u16>,
+}
+
+impl Shared {
+    /// Whether `bytes` are such an answer, and have been taken for written.
+    fn holds_back(&mut self, bytes: &[u8]) -> bool {
+        self.bare = self.bare.or_else(|| bare_refusal(bytes));
+        self.bare.is_some()
+    }
+}
+
+/// The status of a refusal that none of our handlers has made: those always have the header by which browsers do not guess.
+fn bare_refusal(bytes: &[u8]) -> Option<u16> {
+    let head = bytes.strip_prefix(b"HTTP/1.1 ")?;
+    let status = std::str::from_utf8(head.get(..3)?).ok()?.parse().ok()?;
+    let whole = head.ends_with(b"\r\n\r\n") && head.windows(17).any(|part| part == b"content-length: 0");
+    let ours = head.windows(22).any(|part| part == b"x-content-type-options");
+    (matches!(status, 400 | 414 | 431) && whole && !ours).then_some(status)
 }
 
 /// The end that is served.
@@ -38,7 +58,7 @@ pub(super) struct Kept(Arc<Mutex<Shared>>);
 impl ClientStream {
     /// Whoever takes nothing of an answer for `stall_time` is given up.
     pub(super) fn new(stream: TcpStream, stall_time: Duration) -> (Self, Kept) {
-        let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false }));
+        let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false, bare: None }));
         (Self { shared: shared.clone(), stall_time, waiting: None }, Kept(shared))
     }
 
@@ -67,6 +87,11 @@ impl Kept {
         self.0.lock().stalled
     }
 
+    /// The status that the HTTP library answered with by itself.
+    pub(super) fn bare_refusal(&self) -> Option<u16> {
+        self.0.lock().bare
+    }
+
     /// Sends `text` as the end of the connection, now that nobody else does.
     pub(super) async fn last_word(self, text: String) {
         if let Ok(shared) = Arc::try_unwrap(self.0).map(Mutex::into_inner) {
@@ -77,7 +102,7 @@ impl Kept {
 
 /// Sends `text` and closes. A system that closes while something arrived unread would take back what was sent, so that is
 /// waited for as well, for a moment.
-pub(super) async fn last_word(mut stream: TcpStream, text: String) {
+async fn last_word(mut stream: TcpStream, text: String) {
     let saying = async {
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
@@ -112,6 +137,9 @@ impl AsyncWrite for ClientStream {
         let outcome = {
             let mut shared = self.shared.lock();
             shared.unanswered = false;
+            if shared.holds_back(bytes) {
+                return Poll::Ready(Ok(bytes.len()));
+            }
             Pin::new(&mut shared.stream).poll_write(context, bytes)
         };
         self.bounded(context, outcome)
@@ -125,6 +153,9 @@ impl AsyncWrite for ClientStream {
         let outcome = {
             let mut shared = self.shared.lock();
             shared.unanswered = false;
+            if shared.holds_back(pieces.first().map_or(b"", |piece| piece)) {
+                return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+            }
             Pin::new(&mut shared.stream).poll_write_vectored(context, pieces)
         };
         self.bounded(context, outcome)
@@ -140,6 +171,11 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.shared.lock().stream).poll_shutdown(context)
+        let mut shared = self.shared.lock();
+        if shared.bare.is_some() {
+            // There is something left to say.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut shared.stream).poll_shutdown(context)
     }
 }

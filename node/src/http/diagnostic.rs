@@ -4,7 +4,7 @@ use tabledb::TableDb;
 
 use super::mirror::Mirrors;
 use super::query::{NotUtf8, Query};
-use super::reply::{Details, Peer, Reply, ValueSpelling};
+use super::reply::{Details, Peer, Reply, ReplyWriter, ValueSpelling};
 use super::value_text::{IllegalBase64, from_base64};
 
 /// Every path the diagnostic server answers, in the order of `/help`.
@@ -256,8 +256,14 @@ pub fn watch_table(mirrors: &Mirrors, table: &str) -> Vec<u8> {
 }
 
 /// The answer to `/watchedtableentries`.
-pub fn watched_table_entries(mirrors: &Mirrors, table: &str) -> Vec<u8> {
-    mirrors.text(table).unwrap_or_else(|| format!("Table {table} not watched\n").into_bytes())
+pub fn watched_table_entries(mirrors: &Mirrors, table: &str) -> ReplyWriter {
+    mirrors.writer(table).unwrap_or_else(|| {
+        let mut text = Some(format!("Table {table} not watched\n"));
+        Box::new(move |piece| {
+            piece.extend_from_slice(text.take().unwrap_or_default().as_bytes());
+            false
+        })
+    })
 }
 
 /// The answer to a call that needs nothing but the tables.

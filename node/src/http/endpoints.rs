@@ -2,26 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::Uri;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::{Extension, Router};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, LOCATION};
+use hyper::{Method, StatusCode, Uri};
 use membership::Member;
 use tokio::sync::watch::Receiver;
 
 use super::diagnostic::{self, Call, TableCall};
-use super::guard::{self, Guard};
+use super::guard::{self, Guard, Held};
 use super::metrics::{Metrics, membership_counts, replication_counts};
 use super::mirror::Mirrors;
+use super::permits::Permit;
 use super::query::Query;
-use super::reply::{Peer, Reply, Spelling};
-use super::v1;
+use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
+use super::streamed::streamed;
+use super::v1::{self, Refused};
 use crate::Node;
+
+/// What a body of parameters calls itself.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -43,31 +51,63 @@ pub(super) fn router(node: Node, guard: Arc<Guard>, stopping: Receiver<bool>) ->
         // Whatever is not known is answered too, and any method is as good as GET: so does the original.
         .fallback(diagnose)
         .with_state(endpoints)
+        // Bounded already, and by a limit that can be set.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(guard.clone(), guard::take_short))
         .nest("/v1", v1::router(node, started, guard.clone(), stopping))
         // The last layer is the first that a request meets.
         .layer(from_fn_with_state(guard, guard::pass))
 }
 
-async fn diagnose(State(endpoints): State<Arc<Endpoints>>, uri: Uri) -> Response {
-    let query = Query::parse(uri.query().unwrap_or_default());
+async fn diagnose(
+    State(endpoints): State<Arc<Endpoints>>,
+    Extension(held): Extension<Held>,
+    (method, uri, headers): (Method, Uri, HeaderMap),
+    body: Bytes,
+) -> Response {
     let path = uri.path();
+    if let Some(clean) = clean_path(path) {
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        // The method stays: what a POST does is not to be asked for by GET.
+        return (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, clean + &query)]).into_response();
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_form = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM))
+        && matches!(method, Method::POST | Method::PUT | Method::PATCH);
+    let form = if is_form { &body[..] } else { b"" };
+    let query = Query::parse_form(form, uri.query().unwrap_or_default());
     let spelling = if Call::speaks_text_only(path) { Spelling::Text } else { Spelling::of(&query) };
     let body = match Call::parse(path, &query) {
         Ok(call) => {
             tracing::debug!(path, "diagnostic call");
-            endpoints.answer(call, spelling).await
+            endpoints.answer(call, spelling, &held).await
         }
-        Err(reply) => reply.render(spelling),
+        Err(reply) => reply.render(spelling).into(),
     };
     ([(CONTENT_TYPE, spelling.content_type()), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
+/// The path without empty parts, `.` and `..`, if it has any: the original sends callers there.
+fn clean_path(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    let clean = format!("/{}{end}", parts.join("/"));
+    (clean != path && path.starts_with('/')).then_some(clean)
+}
+
 impl Endpoints {
-    async fn answer(self: Arc<Self>, call: Call, spelling: Spelling) -> Vec<u8> {
+    async fn answer(self: Arc<Self>, call: Call, spelling: Spelling, held: &Held) -> Body {
+        let guard = self.guard.clone();
         let reply = match call {
             Call::Ready => diagnostic::ready(),
             Call::Help => diagnostic::help(),
-            Call::MyIp => return format!("{}\n", self.node.advertised_address().ip()).into_bytes(),
+            Call::MyIp => return format!("{}\n", self.node.advertised_address().ip()).into(),
             Call::Join(seeds) => diagnostic::joined(self.node.join(&seeds).await),
             Call::ClusterPeers => diagnostic::peers(self.cluster_peers()),
             Call::NetworkPeers(network) => diagnostic::peers(self.network_peers(&network)),
@@ -75,23 +115,33 @@ impl Endpoints {
             Call::LeaveNetwork(network) => {
                 diagnostic::done(self.node.leave_network(&network).await.map(drop))
             }
-            // What may copy a whole table does not hold up those who ask for less.
-            Call::Table(call @ TableCall::Table { .. }) => {
-                return off_the_runtime(move || {
-                    diagnostic::answer_table_call(self.node.tables(), call).render(spelling)
-                })
-                .await;
+            Call::Table(TableCall::Table { network, table, values }) => {
+                let work = move |gone: &AtomicBool| {
+                    self.node
+                        .tables()
+                        .entries_while(&network, &table, || !gone.load(Ordering::Relaxed))
+                        .map(|entries| Reply::ok(Details::Entries(entries, values)).writer(spelling))
+                };
+                return large(guard.large_answer(held, work).await, spelling);
             }
             Call::Table(call) => diagnostic::answer_table_call(self.node.tables(), call),
             Call::WatchTable(table) => {
-                return off_the_runtime(move || diagnostic::watch_table(&self.mirrors, &table)).await;
+                let work = move |_: &AtomicBool| -> Option<ReplyWriter> {
+                    let mut whole = Some(diagnostic::watch_table(&self.mirrors, &table));
+                    Some(Box::new(move |piece| {
+                        piece.extend_from_slice(&whole.take().unwrap_or_default());
+                        false
+                    }))
+                };
+                return large(guard.large_answer(held, work).await, spelling);
             }
             Call::WatchedTableEntries(table) => {
-                return off_the_runtime(move || diagnostic::watched_table_entries(&self.mirrors, &table))
-                    .await;
+                let work =
+                    move |_: &AtomicBool| Some(diagnostic::watched_table_entries(&self.mirrors, &table));
+                return large(guard.large_answer(held, work).await, spelling);
             }
         };
-        reply.render(spelling)
+        streamed(reply.writer(spelling))
     }
 
     /// The members that are not known to have failed or left, sorted by name.
@@ -147,6 +197,36 @@ async fn metrics(State(endpoints): State<Arc<Endpoints>>) -> Response {
     (headers, endpoints.metrics().text()).into_response()
 }
 
-async fn off_the_runtime(work: impl FnOnce() -> Vec<u8> + Send + 'static) -> Vec<u8> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Reply::fail(error).render(Spelling::Text))
+/// The body of an answer that grows with the data, which holds its permit; empty for a caller who is gone.
+fn large(made: Result<(Option<ReplyWriter>, Permit), Refused>, spelling: Spelling) -> Body {
+    match made {
+        Ok((Some(mut writer), permit)) => streamed(move |piece| {
+            let _permit = &permit;
+            writer(piece)
+        }),
+        Ok((None, _)) => Body::empty(),
+        Err(refused) => Reply::fail(refused.sentence).render(spelling).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean_path;
+
+    #[test]
+    fn paths_are_cleaned_as_the_original_does() {
+        for (path, clean) in [
+            ("//ready", Some("/ready")),
+            ("/./ready", Some("/ready")),
+            ("/a/../ready", Some("/ready")),
+            ("//evil.example//x/", Some("/evil.example/x/")),
+            ("/../..", Some("/")),
+            ("/", None),
+            ("/ready", None),
+            ("/ready/", None),
+            ("*", None),
+        ] {
+            assert_eq!(clean_path(path).as_deref(), clean, "{path}");
+        }
+    }
 }

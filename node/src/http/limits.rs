@@ -4,19 +4,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::metrics::Counts;
+use super::permits::{Caller, share};
 
 /// Bounds on what callers can take of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at a time; further ones are answered 503 and closed. Of one other host at most a quarter.
+    /// Connections at a time; of one other host at most a quarter, of this one at most three quarters. On up to 32 further ones
+    /// health and metrics are answered, everything else with 503.
     pub connections: usize,
-    /// Requests at a time, watches not among them; further ones are answered 503. At most a quarter are imports.
+    /// Requests at a time whose bodies have arrived; further ones are answered 503, but for four that ask for health or metrics.
+    /// Of one caller at most three quarters. An eighth of as many answers that grow with the data may be under way, and
+    /// a quarter of as many imports, which are not among them, nor are watches.
     pub requests: usize,
-    /// Watches at a time, a thread each; further ones are answered 503.
+    /// Watches at a time, a thread each; further ones are answered 503. Of one caller at most three quarters.
     pub watches: usize,
     /// The most bytes of a request's head, values in the query string included; longer ones are answered 431.
     pub head_bytes: usize,
-    /// The most bytes of a request's body; longer ones are answered 413. An import may be longer: it is read in lines.
+    /// The most bytes of a request's body; longer ones are answered 413. An import may be longer: it is read in lines. All bodies
+    /// that have begun to arrive hold sixteen times as much, those of one caller three quarters of that.
     pub body_bytes: usize,
     /// The head of a request must have arrived within this time, or it is answered 408; so long may a connection idle.
     pub head_time: Duration,
@@ -40,14 +45,32 @@ impl Default for HttpLimits {
 }
 
 impl HttpLimits {
-    /// Connections of one other host at a time: no single one can keep all others out.
-    pub(super) fn connections_of_a_host(&self) -> usize {
-        (self.connections / 4).max(1)
+    /// Connections of one caller at a time: no single one can keep all others out.
+    pub(super) fn connections_of(&self, caller: Caller) -> usize {
+        match caller {
+            Caller::Host(address) if !address.is_loopback() => (self.connections / 4).max(1),
+            _ => share(self.connections),
+        }
     }
 
-    /// Imports at a time: they may take long, and must leave room for what is short.
+    /// Imports at a time.
     pub(super) fn imports(&self) -> usize {
         (self.requests / 4).max(1)
+    }
+
+    /// Answers at a time that grow with the data: each holds pointers to a whole table.
+    pub(super) fn large_answers(&self) -> usize {
+        (self.requests / 8).max(1)
+    }
+
+    /// Requests for health and metrics beyond all others.
+    pub(super) fn health_requests(&self) -> usize {
+        4
+    }
+
+    /// The bytes of all bodies that are being read or worked on.
+    pub(super) fn bodies_bytes(&self) -> usize {
+        self.body_bytes.saturating_mul(16)
     }
 }
 
@@ -83,12 +106,18 @@ counters! {
     connections_refused,
     /// Requests beyond the limit.
     requests_refused,
+    /// Answers that grow with the data, beyond the limit.
+    large_answers_refused,
     /// Imports beyond the limit.
     imports_refused,
     /// Watches beyond the limit.
     watches_refused,
     /// Bodies beyond the limit.
     bodies_too_large,
+    /// Bodies for which there was no memory.
+    bodies_refused,
+    /// Heads that make no sense, or are too long.
+    heads_refused,
     /// Heads that did not arrive in time.
     heads_too_slow,
     /// Bodies that did not arrive in time.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tabledb::{Change, TableDb, Value, Watch, WatchEvent, WatchFilter};
 
+use super::reply::ReplyWriter;
+
 /// At most this many tables are followed at a time, a thread each.
 pub const MAX_TABLES: usize = 64;
 
@@ -67,11 +69,11 @@ impl Mirrors {
         Ok(())
     }
 
-    /// The elements of a followed table as text; `None` if it is not followed.
-    pub fn text(&self, table: &str) -> Option<Vec<u8>> {
+    /// Writes the elements of a followed table as text; `None` if it is not followed.
+    pub fn writer(&self, table: &str) -> Option<ReplyWriter> {
         let mirror = self.followed.lock().get(table)?.mirror.clone();
         let elements = mirror.lock().clone();
-        Some(elements.text())
+        Some(elements.writer())
     }
 
     /// Ends all followers and waits for them; further calls to [`follow`](Self::follow) start anew.
@@ -152,18 +154,27 @@ impl Mirror {
         }
     }
 
-    fn text(&self) -> Vec<u8> {
-        let mut out = format!("total elements: {}\n", self.elements.len()).into_bytes();
-        for (index, ((key, _network), value)) in self.elements.iter().enumerate() {
-            out.extend_from_slice(format!("{index}) k:`{key}` -> v:`").as_bytes());
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"`\n");
-        }
-        if self.left_out > 0 {
-            let note = format!("{} changes beyond {MAX_ELEMENTS} elements were left out\n", self.left_out);
-            out.extend_from_slice(note.as_bytes());
-        }
-        out
+    fn writer(self) -> ReplyWriter {
+        let mut head = Some(format!("total elements: {}\n", self.elements.len()));
+        let mut elements = self.elements.into_iter().enumerate();
+        Box::new(move |piece| {
+            if let Some(head) = head.take() {
+                piece.extend_from_slice(head.as_bytes());
+                return true;
+            }
+            if let Some((index, ((key, _network), value))) = elements.next() {
+                piece.extend_from_slice(format!("{index}) k:`{key}` -> v:`").as_bytes());
+                piece.extend_from_slice(&value);
+                piece.extend_from_slice(b"`\n");
+                return true;
+            }
+            if self.left_out > 0 {
+                let note =
+                    format!("{} changes beyond {MAX_ELEMENTS} elements were left out\n", self.left_out);
+                piece.extend_from_slice(note.as_bytes());
+            }
+            false
+        })
     }
 }
 
@@ -188,7 +199,9 @@ mod tests {
     }
 
     fn text(mirror: &Mirror) -> String {
-        String::from_utf8(mirror.text()).unwrap()
+        let (mut writer, mut text) = (mirror.clone().writer(), Vec::new());
+        while writer(&mut text) {}
+        String::from_utf8(text).unwrap()
     }
 
     #[test]

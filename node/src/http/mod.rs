@@ -9,11 +9,12 @@ mod limits;
 pub mod metrics;
 pub mod mirror;
 mod origin;
+mod permits;
 pub(crate) mod pieces;
-mod places;
 pub mod query;
 pub mod reply;
 mod server;
+mod streamed;
 pub mod v1;
 pub mod value_text;
 

@@ -5,9 +5,9 @@
 //! loopback. A foreign name that its owner lets point to this host (DNS rebinding) shows in `Host`. Programs such as curl send
 //! none of these and are let alone.
 
-use hyper::Uri;
-use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN, REFERER, USER_AGENT};
+use hyper::header::{ACCEPT_LANGUAGE, HOST, HeaderMap, HeaderName, ORIGIN, REFERER, USER_AGENT};
 use hyper::http::uri::Authority;
+use hyper::{Method, Uri};
 
 use super::access::Role;
 
@@ -33,6 +33,12 @@ pub(super) enum Foreign {
         "this changes something, and the browser that sent it does not tell from which page; use curl or `networkdb` instead"
     )]
     Quiet,
+    /// A browser was sent here from outside of any page, and by a GET, which is what a link does.
+    #[error(
+        "this changes something, and a browser asks for it by GET, as it does when somebody follows a link from a mail; use \
+         curl or `networkdb` instead"
+    )]
+    Link,
 }
 
 /// The names by which this node may be asked for, besides `localhost` and any IP address.
@@ -70,10 +76,23 @@ pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &HostNames) -> R
     Ok(())
 }
 
-/// Lets a request pass that takes `needed`, unless a page of another origin sent it.
+/// Whether a browser may have sent this; programs such as curl or the original's tools send none of it.
+pub(super) fn is_of_a_browser(headers: &HeaderMap) -> bool {
+    [&ORIGIN, &REFERER, &SEC_FETCH_SITE, &SEC_FETCH_MODE, &ACCEPT_LANGUAGE]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+        || texts(headers, &USER_AGENT).iter().any(|agent| agent.starts_with("Mozilla/"))
+}
+
+/// Lets a request pass that takes `needed`, unless a page of another origin sent it, or a link that is on none.
 ///
 /// Of what only reads, a page elsewhere may hold a link that people follow.
-pub(super) fn check_page(uri: &Uri, headers: &HeaderMap, needed: Role) -> Result<(), Foreign> {
+pub(super) fn check_page(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    needed: Role,
+) -> Result<(), Foreign> {
     let own = hosts(uri, headers);
     let is_own = |page: &str| {
         // Whoever ends TLS before this node makes of http what the page knows as https.
@@ -89,6 +108,9 @@ pub(super) fn check_page(uri: &Uri, headers: &HeaderMap, needed: Role) -> Result
     if !sites.iter().all(|site| matches!(*site, "same-origin" | "none")) {
         let link = texts(headers, &SEC_FETCH_MODE) == ["navigate"];
         return if link && needed == Role::Read { Ok(()) } else { Err(Foreign::Page) };
+    }
+    if needed != Role::Read && matches!(*method, Method::GET | Method::HEAD) && sites.contains(&"none") {
+        return Err(Foreign::Link);
     }
     if needed == Role::Read || !origins.is_empty() || !sites.is_empty() {
         return Ok(());
@@ -129,7 +151,11 @@ mod tests {
     }
 
     fn page(said: &[(&'static str, &str)], needed: Role) -> Result<(), Foreign> {
-        check_page(&"/createentry".parse().unwrap(), &headers(said), needed)
+        by(Method::GET, said, needed)
+    }
+
+    fn by(method: Method, said: &[(&'static str, &str)], needed: Role) -> Result<(), Foreign> {
+        check_page(&method, &"/createentry".parse().unwrap(), &headers(said), needed)
     }
 
     #[test]
@@ -207,11 +233,31 @@ mod tests {
             &[("origin", "http://127.0.0.1:2000")][..],
             &[("origin", "https://127.0.0.1:2000")],
             &[("sec-fetch-site", "same-origin")],
-            &[("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")],
             &[("referer", "http://127.0.0.1:2000/help?x")],
         ] {
             assert_eq!(page(&[&[HERE, BROWSER], tells].concat(), Role::Change), Ok(()), "{tells:?}");
         }
+    }
+
+    #[test]
+    fn a_link_from_outside_of_any_page_may_only_read() {
+        let said = [HERE, BROWSER, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(page(&said, Role::Read), Ok(()));
+        assert_eq!(page(&said, Role::Change), Err(Foreign::Link));
+        assert_eq!(by(Method::HEAD, &said, Role::Change), Err(Foreign::Link));
+        assert_eq!(by(Method::POST, &said, Role::Change), Ok(()));
+    }
+
+    #[test]
+    fn a_browser_is_told_by_any_of_its_headers() {
+        for said in [BROWSER, ("origin", "null"), ("accept-language", "pl"), ("sec-fetch-site", "none")] {
+            assert!(is_of_a_browser(&headers(&[HERE, said])), "{said:?}");
+        }
+        assert!(!is_of_a_browser(&headers(&[
+            HERE,
+            ("user-agent", "Go-http-client/1.1"),
+            ("accept-encoding", "gzip")
+        ])));
     }
 
     #[test]

@@ -12,8 +12,15 @@ pub struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 impl Query {
     /// Reads the part of a URL after `?`.
     pub fn parse(query: &str) -> Self {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Self::parse_form(query.as_bytes(), "")
+    }
+
+    /// Reads a form as a request's body, then the part of its URL after `?`: the body goes first, as with the original.
+    pub fn parse_form(body: &[u8], query: &str) -> Self {
+        let pairs = [body, query.as_bytes()].into_iter().flat_map(|text| text.split(|byte| *byte == b'&'));
+        let pairs = pairs.filter(|pair| !pair.is_empty()).filter_map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=');
+            let (name, value) = equals.map_or((pair, &b""[..]), |at| (&pair[..at], &pair[at + 1..]));
             Some((decode(name)?, decode(value)?))
         });
         Self(pairs.collect())
@@ -41,8 +48,8 @@ impl Query {
 pub struct NotUtf8(pub &'static str);
 
 /// `None` for a `%` that two hexadecimal digits do not follow.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let bytes = text.replace('+', " ").into_bytes();
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let bytes = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<_>>();
     let mut rest = bytes.as_slice();
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
         rest = &rest[at + 1..];
@@ -82,6 +89,13 @@ mod tests {
             assert!(!query.has("key"), "{broken}");
             assert_eq!(query.text("nid"), Ok(Some("n")));
         }
+    }
+
+    #[test]
+    fn a_form_goes_before_the_query() {
+        let query = Query::parse_form(b"key=a&value=\xff%00", "key=b&nid=n");
+        assert_eq!((query.text("key"), query.text("nid")), (Ok(Some("a")), Ok(Some("n"))));
+        assert_eq!(query.bytes("value"), Some(&b"\xff\0"[..]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tabledb::Entry;
 
 use super::query::Query;
@@ -112,12 +112,49 @@ impl Reply {
         Self { message, details: Some(Details::Usage(usage.into())) }
     }
 
-    /// The body of the answer.
+    /// The body of the answer, whole.
     pub fn render(&self, spelling: Spelling) -> Vec<u8> {
+        let (mut writer, mut out) = (self.clone().writer(spelling), Vec::new());
+        while writer(&mut out) {}
+        out
+    }
+
+    /// Writes the body of the answer piece by piece: each call appends an entry or a peer, until one returns false.
+    pub fn writer(self, spelling: Spelling) -> ReplyWriter {
+        match self.details {
+            Some(Details::Peers(peers)) => {
+                list_writer(self.message, spelling, peers, write_peer, |out, peer| {
+                    out.json(&JsonPeer::from(peer));
+                })
+            }
+            Some(Details::Entries(entries, values)) => list_writer(
+                self.message,
+                spelling,
+                entries,
+                move |out, index, entry| write_entry(out, index, entry, values),
+                move |out, entry| out.json(&JsonEntry::new(entry, values)),
+            ),
+            _ => {
+                let mut whole = Some(self.short(spelling));
+                Box::new(move |out| {
+                    out.extend_from_slice(&whole.take().unwrap_or_default());
+                    false
+                })
+            }
+        }
+    }
+
+    /// The body of an answer that is no list.
+    fn short(&self, spelling: Spelling) -> Vec<u8> {
+        let reply =
+            JsonReply { message: self.message, details: self.details.as_ref().and_then(JsonDetails::of) };
+        let mut out = JsonWriter { spelling, out: Vec::new(), indentation: "" };
         match spelling {
             Spelling::Text => self.text(),
-            Spelling::Json => escape_for_html(serde_json::to_string(&JsonReply::from(self))),
-            Spelling::PrettyJson => escape_for_html(serde_json::to_string_pretty(&JsonReply::from(self))),
+            Spelling::Json | Spelling::PrettyJson => {
+                out.json(&reply);
+                out.out
+            }
         }
     }
 
@@ -131,31 +168,80 @@ impl Reply {
     }
 }
 
+/// Appends the next part of a reply; false after the last one.
+pub type ReplyWriter = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;
+
+/// Writes a reply whose details are `list`: as text by `text`, as JSON by `json`.
+fn list_writer<T: Send + 'static>(
+    message: &'static str,
+    spelling: Spelling,
+    list: Vec<T>,
+    text: impl Fn(&mut Vec<u8>, usize, &T) -> std::io::Result<()> + Send + 'static,
+    json: impl Fn(&mut JsonWriter, &T) + Send + 'static,
+) -> ReplyWriter {
+    let size = list.len();
+    let mut items = list.into_iter().enumerate();
+    let mut begun = false;
+    Box::new(move |out| {
+        if !std::mem::replace(&mut begun, true) {
+            let head = match (spelling, size) {
+                (Spelling::Text, _) => format!("{message}\ntotal entries: {size}\n"),
+                // The original's lists are `null` when they are empty.
+                (Spelling::Json, 0) => {
+                    format!(r#"{{"message":"{message}","details":{{"size":0,"entries":null}}}}"#)
+                }
+                (Spelling::Json, _) => {
+                    format!(r#"{{"message":"{message}","details":{{"size":{size},"entries":["#)
+                }
+                (Spelling::PrettyJson, 0) => format!(
+                    "{{\n  \"message\": \"{message}\",\n  \"details\": {{\n    \"size\": 0,\n    \"entries\": null\n  }}\n}}"
+                ),
+                (Spelling::PrettyJson, _) => format!(
+                    "{{\n  \"message\": \"{message}\",\n  \"details\": {{\n    \"size\": {size},\n    \"entries\": [\n"
+                ),
+            };
+            out.extend_from_slice(head.as_bytes());
+            return size > 0;
+        }
+        let Some((index, item)) = items.next() else { return false };
+        let more = index + 1 < size;
+        if spelling == Spelling::Text {
+            text(out, index, &item).expect("writing to memory cannot fail");
+            return more;
+        }
+        let mut writer = JsonWriter { spelling, out: std::mem::take(out), indentation: "      " };
+        json(&mut writer, &item);
+        *out = writer.out;
+        out.extend_from_slice(match (spelling, more) {
+            (Spelling::PrettyJson, true) => b",\n",
+            (Spelling::PrettyJson, false) => b"\n    ]\n  }\n}",
+            (_, true) => b",",
+            (_, false) => b"]}}",
+        });
+        more
+    })
+}
+
 impl Details {
     fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         match self {
             Self::Info(info) => write!(out, "{info}"),
             Self::Error(error) => write!(out, "Error: {error}"),
             Self::Usage(usage) => write!(out, "Usage: {usage}"),
-            Self::Peers(peers) => {
-                writeln!(out, "total entries: {}", peers.len())?;
-                peers.iter().enumerate().try_for_each(|(index, peer)| match peer.ip {
-                    Some(ip) => writeln!(out, "{index}) {} -> {ip}", peer.name),
-                    None => writeln!(out, "{index}) orphan-{} -> invalid IP", peer.name),
-                })
-            }
-            Self::Entries(entries, values) => {
-                writeln!(out, "total entries: {}", entries.len())?;
-                entries
-                    .iter()
-                    .enumerate()
-                    .try_for_each(|(index, entry)| write_entry(out, index, entry, *values))
-            }
             Self::Entry(entry, values) => write_entry(out, 0, entry, *values),
             Self::Statistics { entries, queue_length } => {
                 writeln!(out, "entries: {entries}, qlen: {queue_length}")
             }
+            // Lists are written piece by piece.
+            Self::Peers(_) | Self::Entries(..) => Ok(()),
         }
+    }
+}
+
+fn write_peer(out: &mut Vec<u8>, index: usize, peer: &Peer) -> std::io::Result<()> {
+    match peer.ip {
+        Some(ip) => writeln!(out, "{index}) {} -> {ip}", peer.name),
+        None => writeln!(out, "{index}) orphan-{} -> invalid IP", peer.name),
     }
 }
 
@@ -180,25 +266,8 @@ enum JsonDetails<'a> {
     Info { info: &'a str },
     Error { error: &'a str },
     Usage { usage: &'a str },
-    Peers(JsonList<JsonPeer<'a>>),
-    Entries(JsonList<JsonEntry<'a>>),
     Entry(JsonEntry<'a>),
     Statistics(JsonStatistics),
-}
-
-/// The original's lists are `null` when they are empty.
-struct JsonList<T>(Vec<T>);
-
-impl<T: Serialize> Serialize for JsonList<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct List<'a, T> {
-            size: usize,
-            entries: Option<&'a [T]>,
-        }
-        List { size: self.0.len(), entries: (!self.0.is_empty()).then_some(self.0.as_slice()) }
-            .serialize(serializer)
-    }
 }
 
 #[derive(Serialize)]
@@ -226,29 +295,21 @@ struct JsonStatistics {
     qlen: i64,
 }
 
-impl<'a> From<&'a Reply> for JsonReply<'a> {
-    fn from(reply: &'a Reply) -> Self {
-        Self { message: reply.message, details: reply.details.as_ref().map(JsonDetails::from) }
-    }
-}
-
-impl<'a> From<&'a Details> for JsonDetails<'a> {
-    fn from(details: &'a Details) -> Self {
-        match details {
+impl<'a> JsonDetails<'a> {
+    /// The JSON of what is no list; lists are written piece by piece.
+    fn of(details: &'a Details) -> Option<Self> {
+        Some(match details {
             Details::Info(info) => Self::Info { info },
             Details::Error(error) => Self::Error { error },
             Details::Usage(usage) => Self::Usage { usage },
-            Details::Peers(peers) => Self::Peers(JsonList(peers.iter().map(JsonPeer::from).collect())),
-            Details::Entries(entries, values) => {
-                Self::Entries(JsonList(entries.iter().map(|entry| JsonEntry::new(entry, *values)).collect()))
-            }
             Details::Entry(entry, values) => Self::Entry(JsonEntry::new(entry, *values)),
             Details::Statistics { entries, queue_length } => Self::Statistics(JsonStatistics {
                 entries: *entries,
                 odd_queue_length: *queue_length,
                 qlen: *queue_length,
             }),
-        }
+            Details::Peers(_) | Details::Entries(..) => return None,
+        })
     }
 }
 
@@ -273,170 +334,46 @@ impl<'a> JsonEntry<'a> {
     }
 }
 
-/// Spells the characters that are dangerous in HTML as the original does; outside of strings JSON has none of them.
-fn escape_for_html(json: serde_json::Result<String>) -> Vec<u8> {
-    let json = json.expect("texts, numbers and lists have a JSON form");
-    let mut out = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+/// Writes JSON as the original does.
+struct JsonWriter {
+    spelling: Spelling,
+    out: Vec<u8>,
+    /// What each line of pretty JSON begins with.
+    indentation: &'static str,
+}
+
+impl JsonWriter {
+    /// Spells the characters that are dangerous in HTML as the original does; outside of strings JSON has none of them, and
+    /// inside it has no line ends.
+    fn json(&mut self, value: &impl Serialize) {
+        let json = match self.spelling {
+            Spelling::PrettyJson => serde_json::to_string_pretty(value),
+            Spelling::Json | Spelling::Text => serde_json::to_string(value),
+        };
+        let json = json.expect("texts, numbers and lists have a JSON form");
+        self.out.extend_from_slice(self.indentation_of_a_line());
+        for character in json.chars() {
+            match character {
+                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                    self.out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+                }
+                '\n' => {
+                    self.out.push(b'\n');
+                    self.out.extend_from_slice(self.indentation_of_a_line());
+                }
+                _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
-            _ => out.push(character),
         }
     }
-    out.into_bytes()
+
+    fn indentation_of_a_line(&self) -> &'static [u8] {
+        match self.spelling {
+            Spelling::PrettyJson => self.indentation.as_bytes(),
+            Spelling::Json | Spelling::Text => b"",
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use wire::NodeName;
-
-    use super::*;
-
-    fn entry(key: &str, value: &[u8]) -> Entry {
-        Entry { key: key.into(), value: value.into(), owner: NodeName::new("node-1").unwrap() }
-    }
-
-    #[track_caller]
-    fn assert_spelled(reply: &Reply, text: &str, json: &str) {
-        assert_eq!(String::from_utf8(reply.render(Spelling::Text)).unwrap(), text);
-        assert_eq!(String::from_utf8(reply.render(Spelling::Json)).unwrap(), json);
-    }
-
-    #[test]
-    fn a_reply_without_details_is_its_message() {
-        assert_spelled(&Reply::done(), "OK", r#"{"message":"OK","details":null}"#);
-    }
-
-    #[test]
-    fn free_text() {
-        let reply = Reply::ok(Details::Info("OK".into()));
-        assert_spelled(&reply, "OK\nOK", r#"{"message":"OK","details":{"info":"OK"}}"#);
-    }
-
-    #[test]
-    fn failures() {
-        let reply = Reply::fail("no such thing");
-        assert_spelled(
-            &reply,
-            "FAIL\nError: no such thing",
-            r#"{"message":"FAIL","details":{"error":"no such thing"}}"#,
-        );
-    }
-
-    #[test]
-    fn wrong_calls_escape_ampersands_in_json_as_the_original_does() {
-        let reply = Reply::wrong_call("missing parameter", "/x?a=b&c=d");
-        assert_spelled(
-            &reply,
-            "missing parameter\nUsage: /x?a=b&c=d",
-            r#"{"message":"missing parameter","details":{"usage":"/x?a=b\u0026c=d"}}"#,
-        );
-    }
-
-    #[test]
-    fn an_empty_list_has_null_entries() {
-        let json = r#"{"message":"OK","details":{"size":0,"entries":null}}"#;
-        assert_spelled(&Reply::ok(Details::Peers(vec![])), "OK\ntotal entries: 0\n", json);
-        let none = Details::Entries(vec![], ValueSpelling::Base64);
-        assert_spelled(&Reply::ok(none), "OK\ntotal entries: 0\n", json);
-    }
-
-    #[test]
-    fn peers() {
-        let reply = Reply::ok(Details::Peers(vec![
-            Peer { name: "a".into(), ip: Some([10, 0, 0, 1].into()) },
-            Peer { name: "b".into(), ip: Some("fd00::2".parse().unwrap()) },
-            Peer { name: "c".into(), ip: None },
-        ]));
-        assert_spelled(
-            &reply,
-            "OK\ntotal entries: 3\n0) a -> 10.0.0.1\n1) b -> fd00::2\n2) orphan-c -> invalid IP\n",
-            concat!(
-                r#"{"message":"OK","details":{"size":3,"entries":["#,
-                r#"{"-=name":"a","ip":"10.0.0.1","name":"a"},"#,
-                r#"{"-=name":"b","ip":"fd00::2","name":"b"},"#,
-                r#"{"-=name":"orphan-c","ip":"","name":"c"}]}}"#
-            ),
-        );
-    }
-
-    #[test]
-    fn entries_in_base64_and_raw() {
-        let entries = vec![entry("k1", b"hello"), entry("k2", b"")];
-        assert_spelled(
-            &Reply::ok(Details::Entries(entries.clone(), ValueSpelling::Base64)),
-            "OK\ntotal entries: 2\n0) k:`k1` -> v:`aGVsbG8=` owner:`node-1`\n1) k:`k2` -> v:`` owner:`node-1`\n",
-            concat!(
-                r#"{"message":"OK","details":{"size":2,"entries":["#,
-                r#"{"key":"k1","value":"aGVsbG8=","owner":"node-1"},"#,
-                r#"{"key":"k2","value":"","owner":"node-1"}]}}"#
-            ),
-        );
-        assert_spelled(
-            &Reply::ok(Details::Entries(entries, ValueSpelling::Raw)),
-            "OK\ntotal entries: 2\n0) k:`k1` -> v:`hello` owner:`node-1`\n1) k:`k2` -> v:`` owner:`node-1`\n",
-            concat!(
-                r#"{"message":"OK","details":{"size":2,"entries":["#,
-                r#"{"key":"k1","value":"hello","owner":"node-1"},"#,
-                r#"{"key":"k2","value":"","owner":"node-1"}]}}"#
-            ),
-        );
-    }
-
-    #[test]
-    fn one_entry_is_a_line_of_its_own() {
-        assert_spelled(
-            &Reply::ok(Details::Entry(entry("k", b"<v>"), ValueSpelling::Raw)),
-            "OK\n0) k:`k` -> v:`<v>` owner:`node-1`\n",
-            r#"{"message":"OK","details":{"key":"k","value":"\u003cv\u003e","owner":"node-1"}}"#,
-        );
-    }
-
-    #[test]
-    fn raw_bytes_are_kept_in_text_and_marked_in_json() {
-        let reply = Reply::ok(Details::Entry(entry("k", &[b'a', 0xff]), ValueSpelling::Raw));
-        assert_eq!(reply.render(Spelling::Text), b"OK\n0) k:`k` -> v:`a\xff` owner:`node-1`\n");
-        let json = String::from_utf8(reply.render(Spelling::Json)).unwrap();
-        assert!(json.contains("\"value\":\"a\u{fffd}\""), "{json}");
-    }
-
-    #[test]
-    fn statistics() {
-        assert_spelled(
-            &Reply::ok(Details::Statistics { entries: 12, queue_length: 3 }),
-            "OK\nentries: 12, qlen: 3\n",
-            r#"{"message":"OK","details":{"entries":12,"QueueLen":3,"qlen":3}}"#,
-        );
-        assert_spelled(
-            &Reply::ok(Details::Statistics { entries: -1, queue_length: -1 }),
-            "OK\nentries: -1, qlen: -1\n",
-            r#"{"message":"OK","details":{"entries":-1,"QueueLen":-1,"qlen":-1}}"#,
-        );
-    }
-
-    #[test]
-    fn pretty_json_is_indented_by_two_spaces() {
-        let reply =
-            Reply::ok(Details::Peers(vec![Peer { name: "a".into(), ip: Some([10, 0, 0, 1].into()) }]));
-        assert_eq!(
-            String::from_utf8(reply.render(Spelling::PrettyJson)).unwrap(),
-            "{\n  \"message\": \"OK\",\n  \"details\": {\n    \"size\": 1,\n    \"entries\": [\n      {\n        \
-             \"-=name\": \"a\",\n        \"ip\": \"10.0.0.1\",\n        \"name\": \"a\"\n      }\n    ]\n  }\n}"
-        );
-    }
-
-    #[test]
-    fn the_spelling_is_chosen_by_the_query() {
-        for (query, spelling) in [
-            ("", Spelling::Text),
-            ("unsafe", Spelling::Text),
-            ("json", Spelling::Json),
-            ("json=1", Spelling::Json),
-            ("json=pretty", Spelling::PrettyJson),
-        ] {
-            assert_eq!(Spelling::of(&Query::parse(query)), spelling, "{query}");
-        }
-    }
-}
+#[path = "reply_tests.rs"]
+mod tests;

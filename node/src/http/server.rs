@@ -6,27 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::access::Unprotected;
-use super::client_stream::{ClientStream, last_word};
+use super::client_stream::ClientStream;
 use super::endpoints;
-use super::guard::{Guard, HttpConfig};
+use super::guard::{Guard, HttpConfig, Peer};
 use super::limits::count;
-use super::places::{Place, Places};
+use super::permits::{Caller, Permit, Permits, share};
 use crate::Node;
 
-/// At most this many of those that are turned away are told why at a time; the rest are only cut off.
-const LAST_WORDS: usize = 16;
+/// Connections beyond the limit that are open at a time, so that the node's health can be asked for all the same. A further one
+/// ends the oldest: who holds one without asking cannot keep others out, for it takes a moment to ask.
+const RESERVED_CONNECTIONS: usize = 32;
 
-/// To whom there is no room for.
-const NO_ROOM: &str = "as many connections as may are open already; try again later";
+/// How long one of them lasts.
+const RESERVED_TIME: Duration = Duration::from_secs(2);
 
 /// To whom has begun a request and did not go on.
 const TOO_SLOW: &str = "the head of the request did not arrive in time";
@@ -118,19 +122,19 @@ async fn serve(
     guard: Arc<Guard>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let places = Places::new(guard.limits.connections, guard.limits.connections_of_a_host());
+    let permits = Permits::new(guard.limits.connections, guard.limits.connections);
     let graceful = GracefulShutdown::new();
     // The connections end with this task: a JoinSet aborts what it holds when it is dropped.
-    let (mut connections, mut last_words) = (JoinSet::new(), JoinSet::new());
+    let mut connections = JoinSet::new();
+    let mut reserved = Reserved::default();
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        while last_words.try_join_next().is_some() {}
-        let (stream, place) = match accepted {
-            Ok((stream, caller)) => (stream, places.take(caller.ip())),
+        let (stream, caller) = match accepted {
+            Ok((stream, address)) => (stream, Caller::at(address.ip())),
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -141,41 +145,80 @@ async fn serve(
             tracing::debug!(%error, "a connection broke");
             continue;
         }
-        match place {
-            Some(place) => {
-                connections.spawn(serve_connection(stream, place, router.clone(), guard.clone(), &graceful));
-            }
-            None => {
-                count(&guard.counters.connections_refused);
-                if last_words.len() < LAST_WORDS {
-                    last_words.spawn(last_word(stream, plain_answer("503 Service Unavailable", NO_ROOM)));
-                }
-            }
+        let permit = permits.take_of(caller, guard.limits.connections_of(caller), 1);
+        let is_reserved = permit.is_none();
+        let task = connections.spawn(serve_connection(
+            stream,
+            caller,
+            permit,
+            router.clone(),
+            guard.clone(),
+            &graceful,
+        ));
+        if is_reserved {
+            count(&guard.counters.connections_refused);
+            reserved.add(caller, task);
         }
     }
     drop(listener);
     graceful.shutdown().await;
 }
 
-/// Serves one caller until either side ends it.
+/// The connections beyond the limit, the oldest first.
+#[derive(Debug, Default)]
+struct Reserved(Vec<(Caller, AbortHandle)>);
+
+impl Reserved {
+    /// Takes in another one, and ends the oldest if there are too many: of this caller, or else of all.
+    fn add(&mut self, caller: Caller, task: AbortHandle) {
+        self.0.retain(|(_, task)| !task.is_finished());
+        let own = self.0.iter().filter(|(other, _)| *other == caller).count();
+        let oldest = if own >= share(RESERVED_CONNECTIONS) {
+            self.0.iter().position(|(other, _)| *other == caller)
+        } else {
+            (self.0.len() >= RESERVED_CONNECTIONS).then_some(0)
+        };
+        if let Some(oldest) = oldest {
+            self.0.remove(oldest).1.abort();
+        }
+        self.0.push((caller, task));
+    }
+}
+
+/// Serves one caller until either side ends it; without a permit only what shows the node's health, and not for long.
 fn serve_connection(
     stream: TcpStream,
-    place: Place,
+    caller: Caller,
+    permit: Option<Permit>,
     router: Router,
     guard: Arc<Guard>,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + use<> {
     let limits = &guard.limits;
     let (stream, kept) = ClientStream::new(stream, limits.body_time);
+    let peer = Peer { caller, reserved: permit.is_none() };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
+    let head_time = if peer.reserved { limits.head_time.min(RESERVED_TIME) } else { limits.head_time };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        .header_read_timeout(head_time)
         .max_buf_size(limits.head_bytes)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
-        let _place = place;
-        let Err(error) = connection.await else { return };
+        let longest = if permit.is_some() { Duration::MAX } else { RESERVED_TIME };
+        let _permit = permit;
+        let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
+        if let Some(status) = kept.bare_refusal() {
+            count(&guard.counters.heads_refused);
+            kept.last_word(refusal_of_a_head(status)).await;
+            return;
+        }
+        let Err(error) = ended else { return };
         tracing::debug!(%error, "a connection broke");
         if kept.is_stalled() {
             count(&guard.counters.readers_too_slow);
@@ -183,6 +226,23 @@ fn serve_connection(
             count(&guard.counters.heads_too_slow);
             kept.last_word(plain_answer("408 Request Timeout", TOO_SLOW)).await;
         }
+    }
+}
+
+/// What is answered to a head that the HTTP library refused.
+fn refusal_of_a_head(status: u16) -> String {
+    match status {
+        414 => plain_answer(
+            "414 URI Too Long",
+            "the address of a request may have 65,534 bytes; parameters that take more go into the body of a POST as \
+             application/x-www-form-urlencoded",
+        ),
+        431 => plain_answer(
+            "431 Request Header Fields Too Large",
+            "the head of a request is longer than this node reads, or has more than 100 headers; parameters that take more go \
+             into the body of a POST as application/x-www-form-urlencoded",
+        ),
+        _ => plain_answer("400 Bad Request", "this is no request of HTTP/1.1"),
     }
 }
 

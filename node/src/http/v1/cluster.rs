@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
 use membership::Member;
 use tabledb::TableDb;
 use wire::NodeName;
 
-use super::model::{
-    Agreement, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkView, Networks, NodeView,
-    Peers,
-};
+use super::model::{JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkView, NodeView};
 use super::refused::{Names, Refused};
 use crate::http::query::Query;
+use crate::http::streamed::json_list;
 use crate::{JoinClusterError, Node};
 
 #[derive(Clone)]
@@ -50,9 +51,13 @@ async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<Nod
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the shell: ages are told to people")]
-async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Json<Members> {
+async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Response {
     let (me, now) = (node.id().name, Instant::now());
-    Json(Members { members: node.members().iter().map(|member| view(member, &me, now)).collect() })
+    list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
+}
+
+fn list(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
@@ -101,8 +106,9 @@ async fn join(
     Ok(Json(JoinOutcome { answered }))
 }
 
-async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Json<Networks> {
-    Json(Networks { networks: network_views(node.tables()) })
+async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
+    let db = node.tables().clone();
+    list(json_list(None, "networks", db.networks(), move |network| network_view(&db, &network)))
 }
 
 async fn show_network(
@@ -112,12 +118,8 @@ async fn show_network(
     network_view(node.tables(), &network).map(Json).ok_or_else(|| Refused::not_joined(&network))
 }
 
-async fn list_peers(
-    State(Cluster { node, .. }): State<Cluster>,
-    Names(network): Names<String>,
-) -> Json<Peers> {
-    let peers = node.tables().network_peers(&network);
-    Json(Peers { peers: peers.iter().map(NodeName::to_string).collect() })
+async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
+    list(json_list(None, "peers", node.tables().network_peers(&network), |name| Some(name.to_string())))
 }
 
 async fn join_network(
@@ -144,21 +146,21 @@ async fn leave_network(
 async fn agreement(
     State(Cluster { node, .. }): State<Cluster>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Agreement>, Refused> {
+) -> Result<Response, Refused> {
     let query = Query::parse(query.as_deref().unwrap_or_default());
+    let db = node.tables().clone();
     let networks = match query.text("nid").map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))? {
-        None => network_views(node.tables()),
-        Some(nid) => vec![network_view(node.tables(), nid).ok_or_else(|| Refused::not_joined(nid))?],
+        None => db.networks(),
+        Some(nid) if db.statistics(nid).is_none() => return Err(Refused::not_joined(nid)),
+        Some(nid) => vec![nid.to_owned()],
     };
-    Ok(Json(Agreement { node: node.id().name.to_string(), networks }))
+    let name = node.id().name;
+    let view = move |network: String| network_view(&db, &network);
+    Ok(list(json_list(Some(("node", name.as_str())), "networks", networks, view)))
 }
 
 fn network_view(db: &TableDb, network: &str) -> Option<NetworkView> {
     Some(NetworkView::new(network, &db.statistics(network)?))
-}
-
-fn network_views(db: &TableDb) -> Vec<NetworkView> {
-    db.networks().iter().filter_map(|network| network_view(db, network)).collect()
 }
 
 #[cfg(test)]

@@ -1,38 +1,41 @@
 //! Tables and their entries: list, read, write, export, import.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
-use tabledb::TableDb;
+use tabledb::{Entry, TableDb};
 
 use super::import::import;
-use super::model::{EntryRecord, ImportMode, TableView, Tables};
+use super::model::{EntryRecord, ImportMode, TableView};
 use super::refused::{Names, Refused};
-use super::stream::json_lines;
-use crate::http::guard::Guard;
+use super::stream::HEADERS;
+use crate::http::guard::{Guard, Held, peer};
 use crate::http::query::Query;
+use crate::http::streamed::{items, json, json_list};
 
 /// The header that names an entry's owner when its value is sent as it is.
 const OWNER_HEADER: &str = "x-networkdb-owner";
 
 /// The routes below `/networks/{network}/tables`.
-pub(super) fn router(db: TableDb) -> Router {
-    Router::new()
+pub(super) fn router(db: TableDb, guard: Arc<Guard>) -> Router {
+    let large = Router::new()
         .route("/networks/{network}/tables", get(list_tables))
         .route("/networks/{network}/tables/{table}/entries", get(export_table))
+        .with_state((db.clone(), guard));
+    Router::new()
         .route("/networks/{network}/tables/{table}/entries/{key}", one_entry())
         // An empty key is a key, but an empty part of a path is none.
         .route("/networks/{network}/tables/{table}/entries/", one_entry())
         .with_state(db)
+        .merge(large)
 }
 
 /// The route of imports, whose bodies are read in lines, however long they are.
@@ -55,44 +58,45 @@ struct Place {
 }
 
 async fn list_tables(
-    State(db): State<TableDb>,
+    State((db, guard)): State<(TableDb, Arc<Guard>)>,
+    Extension(held): Extension<Held>,
     Names(network): Names<String>,
-) -> Result<Json<Tables>, Refused> {
+) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
-    let tables = db
-        .tables(&network)
-        .into_iter()
-        .map(|table| {
-            let mut entries = 0;
-            db.walk(&network, &table, |_| {
-                entries += 1;
-                ControlFlow::Continue(())
-            });
-            TableView { table, entries }
-        })
-        .collect();
-    Ok(Json(Tables { tables }))
+    let counting = move |gone: &AtomicBool| db.table_counts_while(&network, || !gone.load(Ordering::Relaxed));
+    let (counts, permit) = guard.large_answer(&held, counting).await?;
+    let body = json_list(None, "tables", counts.unwrap_or_default(), move |(table, entries)| {
+        let _permit = &permit;
+        Some(TableView { table: table.to_string(), entries })
+    });
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 async fn export_table(
-    State(db): State<TableDb>,
+    State((db, guard)): State<(TableDb, Arc<Guard>)>,
+    Extension(held): Extension<Held>,
     Names((network, table)): Names<(String, String)>,
 ) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
     // The list holds pointers to keys and values, not copies; only what is being sent is ever spelled out.
-    Ok(json_lines(move |lines| {
-        db.entries(&network, &table).iter().try_for_each(|entry| lines.line(&EntryRecord::from(entry)))
-    }))
+    let listing =
+        move |gone: &AtomicBool| db.entries_while(&network, &table, || !gone.load(Ordering::Relaxed));
+    let (entries, permit) = guard.large_answer(&held, listing).await?;
+    let write = move |piece: &mut Vec<u8>, _index, entry: Entry| {
+        let _permit = &permit;
+        json(piece, &EntryRecord::from(&entry));
+        piece.push(b'\n');
+    };
+    Ok((HEADERS, items(Vec::new(), entries.unwrap_or_default(), write, Vec::new())).into_response())
 }
 
 async fn import_table(
     State((db, guard)): State<(TableDb, Arc<Guard>)>,
     Names((network, table)): Names<(String, String)>,
-    RawQuery(query): RawQuery,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refused> {
     require_joined(&db, &network)?;
-    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let query = Query::parse(request.uri().query().unwrap_or_default());
     let mode = match query.bytes("mode") {
         None | Some(b"upsert") => ImportMode::Upsert,
         Some(b"create") => ImportMode::Create,
@@ -103,8 +107,8 @@ async fn import_table(
             return Err(Refused::new(StatusCode::BAD_REQUEST, sentence));
         }
     };
-    let _place = guard.import()?;
-    Ok(Json(import(&db, &network, &table, mode, body, &guard).await?).into_response())
+    let _permit = guard.import(peer(&request))?;
+    Ok(Json(import(&db, &network, &table, mode, request.into_body(), &guard).await?).into_response())
 }
 
 async fn show_entry(

@@ -64,18 +64,18 @@ pub(super) fn router(node: Node, started: Instant, guard: Arc<Guard>, stopping: 
         .route("/", get(index))
         .merge(keys::router(node.clone()))
         .merge(cluster::router(node, started))
-        .merge(entries::router(db.clone()));
-    with_short_bodies(short, guard.clone())
+        .merge(entries::router(db.clone(), guard.clone()));
+    with_short_requests(short, guard.clone())
         .merge(entries::import_router(db.clone(), guard.clone()))
         .merge(watch::router(db, guard, stopping))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
 }
 
-/// Routes whose bodies are read before their handlers begin.
-fn with_short_bodies(routes: Router, guard: Arc<Guard>) -> Router {
+/// Routes whose requests are read whole before their handlers begin.
+fn with_short_requests(routes: Router, guard: Arc<Guard>) -> Router {
     // Bounded already, and by a limit that can be set.
-    routes.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(guard, guard::take_body))
+    routes.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(guard, guard::take_short))
 }
 
 async fn index() -> Json<serde_json::Value> {

@@ -12,7 +12,7 @@ use tabledb::{Config, TableDb};
 use tokio::sync::watch::{Sender, channel};
 use wire::{NodeId, NodeName};
 
-use super::{entries, unknown, watch, with_short_bodies, wrong_method};
+use super::{entries, unknown, watch, with_short_requests, wrong_method};
 use crate::http::guard::Guard;
 use crate::http::{HttpConfig, HttpLimits};
 
@@ -38,7 +38,7 @@ impl Server {
         let (stop, stopping) = channel(false);
         let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
         let guard = Guard::new(HttpConfig { limits, ..HttpConfig::default() });
-        let router = with_short_bodies(entries::router(db.clone()), guard.clone())
+        let router = with_short_requests(entries::router(db.clone(), guard.clone()), guard.clone())
             .merge(entries::import_router(db.clone(), guard.clone()))
             .merge(watch::router(db.clone(), guard, stopping))
             .fallback(unknown)

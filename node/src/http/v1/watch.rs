@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::Router;
-use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::get;
 use hyper::StatusCode;
 use tabledb::{TableDb, WatchEvent, WatchFilter};
@@ -15,7 +14,7 @@ use tokio::sync::watch;
 use super::model::WatchRecord;
 use super::refused::Refused;
 use super::stream::json_lines;
-use crate::http::guard::{Guard, HasOwnPlace};
+use crate::http::guard::{Guard, peer};
 use crate::http::query::{NotUtf8, Query};
 
 /// How soon a watcher notices that its caller is gone or the server ends.
@@ -41,13 +40,14 @@ pub(super) fn router(db: TableDb, guard: Arc<Guard>, stopping: watch::Receiver<b
 
 async fn follow(
     State(Watching { db, guard, stopping }): State<Watching>,
-    RawQuery(query): RawQuery,
+    request: Request,
 ) -> Result<Response, Refused> {
-    let filter = filter(&Query::parse(query.as_deref().unwrap_or_default()))
+    let query = request.uri().query();
+    let filter = filter(&Query::parse(query.unwrap_or_default()))
         .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))?;
-    let place = guard.watch()?;
-    let lines = json_lines(move |lines| {
-        let _place = place;
+    let permit = guard.watch(peer(&request))?;
+    Ok(json_lines(move |lines| {
+        let _permit = permit;
         let mut watch = db.watch(filter);
         let mut quiet = 0;
         let mut closed = false;
@@ -79,8 +79,7 @@ async fn follow(
         // Whoever reads this knows that the node has ended, not the entries.
         lines.line(&WatchRecord::from(&WatchEvent::Closed))?;
         lines.flush()
-    });
-    Ok((Extension(HasOwnPlace), lines).into_response())
+    }))
 }
 
 fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
