@@ -15,6 +15,7 @@ pub mod growth;
 pub mod history;
 pub mod hostile;
 pub mod hosts;
+pub mod http_siege;
 pub mod jobs;
 mod trace;
 

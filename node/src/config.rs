@@ -209,6 +209,9 @@ pub enum SettingsError {
     /// HTTP cannot be open and ask for tokens.
     #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
     OpenWithTokens,
+    /// The admin socket answers HTTP.
+    #[error("--admin-socket answers HTTP, and --http is off; leave one of them out")]
+    SocketWithoutHttp,
     /// The host's name is no node name.
     #[error("the host's name cannot be this node's name ({0}); choose one with --name")]
     HostName(wire::NodeNameError),

@@ -24,6 +24,7 @@ pub(crate) struct File {
     pub(crate) http: Option<HttpAddress>,
     pub(crate) http_token_file: Option<PathBuf>,
     pub(crate) http_open: Option<bool>,
+    pub(crate) admin_socket: Option<PathBuf>,
     pub(crate) http_names: Option<Vec<String>>,
     pub(crate) http_max_connections: Option<usize>,
     pub(crate) http_max_requests: Option<usize>,
@@ -122,6 +123,7 @@ mod tests {
             http = "off"
             http-token-file = "tokens"
             http-open = true
+            admin-socket = "off"
             http-names = ["node-1"]
             http-max-connections = 1
             http-max-requests = 2

@@ -23,6 +23,10 @@ pub struct HttpOptions {
     /// Let everybody who reaches the HTTP address read and change everything
     #[arg(long, env = "NETWORKDB_HTTP_OPEN", hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
     pub http_open: Option<bool>,
+    /// Where the node answers its own user, who may do everything: a path of a Unix socket, or "off" [default: where the client
+    /// commands look for it]
+    #[arg(long, env = "NETWORKDB_ADMIN_SOCKET", hide_env_values = true, value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
     /// A name by which this node is asked without a token, besides its addresses and localhost; may be repeated, or
     /// separated by commas
     #[arg(
@@ -60,6 +64,8 @@ pub struct HttpSettings {
     pub address: Option<SocketAddr>,
     /// Where the tokens came from.
     pub token_file: Option<PathBuf>,
+    /// Where the node answers its own user; `None` for where the client commands look for it, an empty path for nowhere.
+    pub admin_socket: Option<PathBuf>,
     /// Who may ask, and how much at a time.
     pub config: HttpConfig,
 }
@@ -109,7 +115,13 @@ impl HttpSettings {
         };
         let names = options.http_names.or(file.http_names.clone()).unwrap_or_default();
         let names = names.into_iter().filter(|name| !name.is_empty()).collect();
-        Ok(Self { address, token_file, config: HttpConfig { access, names, limits } })
+        let admin_socket = options.admin_socket.or(file.admin_socket.clone());
+        let admin_socket =
+            admin_socket.map(|path| if path.as_os_str() == "off" { PathBuf::new() } else { path });
+        if address.is_none() && admin_socket.as_ref().is_some_and(|path| !path.as_os_str().is_empty()) {
+            return Err(SettingsError::SocketWithoutHttp);
+        }
+        Ok(Self { address, token_file, admin_socket, config: HttpConfig { access, names, limits } })
     }
 
     /// The lines of a configuration file that say the same.
@@ -119,6 +131,10 @@ impl HttpSettings {
             vec![format!("http = {}", quote(&self.address.map_or("off".to_owned(), |at| at.to_string())))];
         if let Some(path) = &self.token_file {
             lines.push(format!("http-token-file = {}", quote(&path.to_string_lossy())));
+        }
+        if let Some(path) = &self.admin_socket {
+            let path = if path.as_os_str().is_empty() { "off".into() } else { path.to_string_lossy() };
+            lines.push(format!("admin-socket = {}", quote(&path)));
         }
         if matches!(access, Access::Open) {
             lines.push("http-open = true".to_owned());

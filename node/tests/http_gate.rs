@@ -1,11 +1,12 @@
 //! What the HTTP server of a real node lets through, and what it turns away: tokens, foreign pages, and bounds.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node::http::access::{Access, TokenStore, Tokens};
+use node::http::admin_socket::AdminSocket;
 use node::http::diagnostic::PATHS;
 use node::http::{HttpConfig, HttpLimits, HttpListener, HttpServer, ListenError};
 use node::{Node, NodeConfig};
@@ -15,6 +16,7 @@ use wire::NodeName;
 const PATIENCE: Duration = Duration::from_secs(20);
 const READ: &str = "read-0123456789abcdefghij";
 const CHANGE: &str = "change-0123456789abcdefghij";
+const ADMIN: &str = "admin-0123456789abcdefghij";
 
 struct Host {
     node: Node,
@@ -22,7 +24,7 @@ struct Host {
 }
 
 fn with_tokens() -> HttpConfig {
-    let tokens = Tokens::parse(&format!("read {READ}\nchange {CHANGE}\n")).unwrap();
+    let tokens = Tokens::parse(&format!("read {READ}\nchange {CHANGE}\nadmin {ADMIN}\n")).unwrap();
     HttpConfig { access: Access::Tokens(Arc::new(TokenStore::new(tokens))), ..HttpConfig::default() }
 }
 
@@ -32,13 +34,22 @@ fn with_limits(limits: HttpLimits) -> HttpConfig {
 
 impl Host {
     async fn start(config: HttpConfig) -> Self {
+        Self::start_with(config, None).await
+    }
+
+    async fn start_with(config: HttpConfig, socket: Option<AdminSocket>) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let node_config = NodeConfig {
             membership: membership::Config::loopback(),
             ..NodeConfig::new(NodeName::new("gate").unwrap(), loopback, KeySet::development())
         };
         let node = Node::start(node_config).await.unwrap();
-        let http = HttpListener::bind(loopback, config).await.unwrap().serve(node.clone());
+        let listener = HttpListener::bind(loopback, config).await.unwrap();
+        let listener = match socket {
+            Some(socket) => listener.with_socket(socket),
+            None => listener,
+        };
+        let http = listener.serve(node.clone());
         node.join_network("net").await.unwrap();
         Self { node, http }
     }
@@ -97,7 +108,7 @@ struct Answer {
     clippy::disallowed_methods,
     reason = "a deadline of a test: a stream that goes on for ever has none"
 )]
-fn read_answer(stream: &mut TcpStream) -> Answer {
+fn read_answer(stream: &mut impl Read) -> Answer {
     let (deadline, mut bytes, mut piece) = (Instant::now() + PATIENCE, Vec::new(), vec![0; 1 << 18]);
     loop {
         match stream.read(&mut piece).unwrap() {
@@ -125,27 +136,36 @@ fn joined(mut chunks: &str) -> String {
     body
 }
 
-/// Every call that the node itself knows: method, path, and whether it changes something.
-async fn calls(host: &Host) -> Vec<(String, String, bool)> {
+/// Every call that the node itself knows: method, path, and the token that it takes.
+async fn calls(host: &Host) -> Vec<(String, String, &'static str)> {
     let index = host.ask("GET", "/v1", &bearer(READ), "").await;
     let index: serde_json::Value = serde_json::from_str(&index.body).unwrap();
     let listed = index["calls"].as_array().unwrap().iter().map(|call| {
         let (method, path) = call["call"].as_str().unwrap().split_once(' ').unwrap();
         let path = path.split('?').next().unwrap().replace(['{', '}'], "");
-        (method.to_owned(), path, method != "GET")
+        let admin = path == "/v1/join" || path.starts_with("/v1/keys");
+        let token = if method == "GET" {
+            READ
+        } else if admin {
+            ADMIN
+        } else {
+            CHANGE
+        };
+        (method.to_owned(), path, token)
     });
-    let changing = [
-        "/join",
-        "/joinnetwork",
-        "/leavenetwork",
-        "/createentry",
-        "/updateentry",
-        "/deleteentry",
-        "/watchtable",
-    ];
+    let changing =
+        ["/joinnetwork", "/leavenetwork", "/createentry", "/updateentry", "/deleteentry", "/watchtable"];
     let diagnostic = PATHS.into_iter().flat_map(|path| {
-        ["GET", "POST", "OPTIONS", "HEAD"]
-            .map(|method| (method.to_owned(), path.to_owned(), changing.contains(&path)))
+        ["GET", "POST", "OPTIONS", "HEAD"].map(|method| {
+            let token = if path == "/join" {
+                ADMIN
+            } else if changing.contains(&path) {
+                CHANGE
+            } else {
+                READ
+            };
+            (method.to_owned(), path.to_owned(), token)
+        })
     });
     let diagnostic = diagnostic.filter(|(_, path, _)| path != "/v1");
     listed.chain(diagnostic).collect()
@@ -160,22 +180,23 @@ async fn every_call_takes_the_token_of_its_role() {
     let host = Host::start(with_tokens()).await;
     let calls = calls(&host).await;
     assert!(calls.len() > 80, "{}", calls.len());
-    for (method, path, changes) in calls {
+    for (method, path, token) in calls {
         let status = async |headers: &str| host.ask(&method, &path, headers, "").await.status;
         let what = format!("{method} {path}");
         assert_eq!(status("").await, 401, "{what} without a token");
         assert_eq!(status(&bearer("not-0123456789abcdefghij")).await, 401, "{what} with an unknown token");
-        if changes {
-            assert_eq!(status(&bearer(READ)).await, 403, "{what} with the token for reading");
-        } else if path != "/v1/watch" {
-            assert!(![401, 403].contains(&status(&bearer(READ)).await), "{what} with the token for reading");
-        }
-        // Watches do not end by themselves.
-        if path != "/v1/watch" {
-            assert!(
-                ![401, 403].contains(&status(&bearer(CHANGE)).await),
-                "{what} with the token for changing"
-            );
+        let tokens = [READ, CHANGE, ADMIN];
+        let least = tokens.iter().position(|known| *known == token).unwrap();
+        for (rank, token) in tokens.into_iter().enumerate() {
+            if rank < least {
+                assert_eq!(status(&bearer(token)).await, 403, "{what} with {token}");
+            } else if path == "/v1/keys" && method != "GET" {
+                let answer = host.ask(&method, &path, &bearer(token), "").await;
+                assert!(answer.status == 403 && answer.body.contains("shows secrets"), "{what}: {answer:?}");
+            } else if path != "/v1/watch" {
+                // Watches do not end by themselves.
+                assert!(![401, 403].contains(&status(&bearer(token)).await), "{what} with {token}");
+            }
         }
     }
     host.end().await;
@@ -217,6 +238,38 @@ async fn an_address_that_others_reach_is_not_bound_without_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_tokens_only_the_nodes_user_decides_who_is_in_the_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let socket = AdminSocket::bind(&path).unwrap();
+    let host = Host::start_with(HttpConfig::default(), Some(socket)).await;
+    let calls = [
+        ("GET", "/join?members=127.0.0.1:1"),
+        ("POST", "/v1/join"),
+        ("POST", "/v1/keys"),
+        ("PUT", "/v1/keys"),
+        ("POST", "/v1/keys/0123456789abcdef/use"),
+        ("DELETE", "/v1/keys/0123456789abcdef"),
+    ];
+    for (method, call) in calls {
+        let answer = host.ask(method, call, "", "").await;
+        assert_eq!(answer.status, 403, "{method} {call}: {answer:?}");
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let request = format!(
+            "{method} {call} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        let answer = off_the_runtime(move || {
+            stream.write_all(request.as_bytes()).unwrap();
+            read_answer(&mut stream)
+        })
+        .await;
+        assert!(![401, 403].contains(&answer.status), "{method} {call}: {answer:?}");
+    }
+    host.end().await;
+    assert!(!path.exists(), "it goes with the node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_gets_nothing_done() {
     let host = Host::start(HttpConfig::default()).await;
     let port = host.http.local_address().port();
@@ -227,7 +280,7 @@ async fn a_page_of_another_origin_gets_nothing_done() {
         ("OPTIONS", create),
         ("POST", create),
         ("GET", "/leavenetwork?nid=net"),
-        ("GET", "/join?members=127.0.0.1:1"),
+        ("POST", "/watchtable?tname=t"),
         ("POST", "/v1/networks/net/tables/t/entries/k"),
         ("DELETE", "/v1/networks/net"),
     ] {
@@ -294,7 +347,7 @@ async fn bodies_are_bounded_in_size_and_time_on_every_route() {
     let host = Host::start(with_limits(limits)).await;
     let entry = "/v1/networks/net/tables/t/entries/k";
     assert_eq!(host.ask("POST", entry, "", &"v".repeat(1000)).await.status, 201);
-    for (method, path) in [("PUT", entry), ("POST", "/v1/join"), ("PUT", "/v1/networks/other")] {
+    for (method, path) in [("PUT", entry), ("POST", "/createentry"), ("PUT", "/v1/networks/other")] {
         let send = async |said: &str, body: &str| {
             let request = format!(
                 "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{said}\r\n\r\n{body}"
@@ -609,6 +662,9 @@ async fn an_open_node_answers_programs_by_whatever_name_and_pages_by_its_own() {
     let host = Host::start(HttpConfig { access: Access::Open, ..HttpConfig::default() }).await;
     let status = async |headers: &str| host.ask("GET", "/clusterpeers", headers, "").await.status;
     assert_eq!(status("host: node-7.example:2000\r\nuser-agent: Go-http-client/1.1\r\n").await, 200);
+    let joined = host.get("/join?members=127.0.0.1:1").await;
+    assert!(joined.body.starts_with("FAIL\nError: /join error in the DB join"), "{joined:?}");
+    assert_eq!(host.ask("POST", "/v1/keys", "", "").await.status, 403, "that is not open");
     for browser in ["user-agent: Mozilla/5.0\r\n", "user-agent: x\r\naccept-language: en\r\n"] {
         assert_eq!(status(&format!("host: node-7.example:2000\r\n{browser}")).await, 403, "{browser}");
         assert_eq!(status(&format!("host: localhost:2000\r\n{browser}")).await, 200, "{browser}");

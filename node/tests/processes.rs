@@ -297,6 +297,42 @@ fn client_commands_show_the_token_of_a_file_or_of_the_environment() {
 }
 
 #[test]
+fn every_change_over_http_is_logged_without_values_and_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, format!("read {READ}\nchange {CHANGE} Ada Example\n")).unwrap();
+    let path = file.to_str().unwrap();
+    let node = Process::start(&["--name", "audited", "--bind", "127.0.0.1:0", "--http-token-file", path]);
+    let api = format!("http://{}", node.http());
+    let change = |arguments: &[&str]| {
+        assert_eq!(
+            ask(&api, Some(("NETWORKDB_TOKEN", CHANGE)), arguments),
+            (0, String::new()),
+            "{arguments:?}"
+        );
+        node.await_error("changed over HTTP")
+    };
+    let line = change(&["network", "join", "net"]);
+    assert!(line.contains("Ada Example (change)") && line.contains("network=\"net\""), "{line}");
+    let line = change(&["entry", "create", "net", "tab", "the-key", "swordfish"]);
+    assert!(line.contains("key=\"the-key\"") && line.contains("/entries/{key}"), "{line}");
+    assert!(!line.contains("swordfish") && !line.contains("0123456789"), "{line}");
+    let mut stream = TcpStream::connect(node.http()).unwrap();
+    let form = "unsafe&nid=net&tname=tab&key=the-form&value=swordfish";
+    write!(
+        stream,
+        "POST /createentry HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CHANGE}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .unwrap();
+    stream.read_to_string(&mut String::new()).unwrap();
+    let line = node.await_error("the-form");
+    assert!(line.contains("call=\"/createentry\"") && line.contains("table=\"tab\""), "{line}");
+    assert!(!line.contains("swordfish") && !line.contains("0123456789"), "{line}");
+}
+
+#[test]
 fn tokens_are_read_again_when_the_node_is_told_and_a_broken_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");

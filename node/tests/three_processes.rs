@@ -37,8 +37,18 @@ struct Process {
 impl Process {
     fn start(name: &str, address: Ipv4Addr, seed: Option<Ipv4Addr>) -> Self {
         let text = address.to_string();
-        let mut command =
-            networkdb(&["run", "--name", name, "--bind", &text, "--http", &text, "--network", "blue"]);
+        let mut command = networkdb(&[
+            "run",
+            "--name",
+            name,
+            "--bind",
+            &text,
+            "--http",
+            &text,
+            "--network",
+            "blue",
+            "--http-open",
+        ]);
         if let Some(seed) = seed {
             command.args(["--seed", &seed.to_string()]);
         }

@@ -140,6 +140,7 @@ impl Processes {
         }
         command.arg("run").arg("--name").arg(format!("n{number}"));
         command.arg("--bind").arg(nodes.to_string()).arg("--http").arg(http.to_string());
+        command.args(["--admin-socket", "off"]);
         command.arg("--secret-file").arg(self.directory.path().join("secret"));
         command.arg("--seed").arg(self.addresses[0].0.to_string()).args(&self.flags);
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
@@ -163,7 +164,27 @@ impl Processes {
         Ok(self.addresses.len())
     }
 
-    fn metrics(&self, number: usize) -> Result<Metrics, Failure> {
+    /// Where a node answers HTTP.
+    pub fn http(&self, number: usize) -> SocketAddr {
+        self.addresses[number].1
+    }
+
+    /// How much memory a node has in use now, in bytes.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resident_bytes(&self, number: usize) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/statm", self.running[number].0.id());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        pages.map(|pages| pages * 4096).ok_or_else(|| format!("{path} does not tell the memory in use: {text}"))
+    }
+
+    /// What a node counts.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metrics(&self, number: usize) -> Result<Metrics, Failure> {
         let address = self.addresses[number].1;
         let failed = |error: std::io::Error| format!("{address} does not answer: {error}");
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;

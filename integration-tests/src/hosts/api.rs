@@ -1,6 +1,7 @@
 //! Asking a node over HTTP, from within its namespace.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -8,7 +9,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::Failure;
 
@@ -42,8 +44,17 @@ impl Answer {
 
 /// Begins to ask the node in the namespace of this thread; the body of the answer is still to come.
 pub(super) async fn open(method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+    let stream = TcpStream::connect(ADDRESS).await.map_err(|error| format!("{method} {path}: {error}"))?;
+    exchange(stream, method, path, body).await
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, Failure> {
     let told = |error: &dyn std::fmt::Display| format!("{method} {path}: {error}");
-    let stream = TcpStream::connect(ADDRESS).await.map_err(|error| told(&error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
     // It ends with the answer's last byte.
@@ -57,15 +68,23 @@ pub(super) async fn open(method: Method, path: &str, body: Bytes) -> Result<Resp
     sender.send_request(request).await.map_err(|error| told(&error))
 }
 
-/// Asks the node in the namespace of this thread.
+/// Asks the node in the namespace of this thread; at its Unix socket, if one is given.
 pub(super) async fn ask(
+    socket: Option<PathBuf>,
     method: Method,
     path: String,
     body: Bytes,
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let asking = async {
-        let answer = open(method, &path, body).await?;
+        let answer = match socket {
+            None => open(method, &path, body).await?,
+            Some(socket) => {
+                let stream = UnixStream::connect(&socket).await;
+                let stream = stream.map_err(|error| format!("{}: {error}", socket.display()))?;
+                exchange(stream, method, &path, body).await?
+            }
+        };
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|error| format!("{path}: {error}"))?.to_bytes();
         Ok(Answer { status, body })

@@ -278,7 +278,10 @@ impl Cluster {
 
     /// Asks a node.
     pub async fn ask(&self, host: usize, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
-        let asking = ask(method, path.to_owned(), body, PATIENCE);
+        // Only its own user changes a node's secrets.
+        let socket =
+            (path == "/v1/keys" && method != Method::GET).then(|| self.process(host).map(Process::socket));
+        let asking = ask(socket.transpose()?, method, path.to_owned(), body, PATIENCE);
         self.lab
             .inside(host)
             .run(asking)

@@ -35,7 +35,14 @@ impl Process {
                 command.env_remove(name);
             }
         }
-        command.arg("run").args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        command
+            .arg("run")
+            .args(arguments)
+            .arg("--admin-socket")
+            .arg(socket_beside(&log))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
         let shown = binary.display().to_string();
         // A process belongs to the namespace of the thread that starts it.
         let child = inside
@@ -43,6 +50,11 @@ impl Process {
             .await?
             .map_err(|error| format!("cannot run {shown}: {error}"))?;
         Ok(Self { child, log })
+    }
+
+    /// Where it answers its own user.
+    pub(super) fn socket(&self) -> PathBuf {
+        socket_beside(&self.log)
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
@@ -93,4 +105,8 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn socket_beside(log: &Path) -> PathBuf {
+    log.with_extension("sock")
 }

@@ -47,7 +47,7 @@ async fn write(ledger: Arc<Mutex<Ledger>>, host: String, key: String, kind: Kind
         Kind::Delete => Method::DELETE,
     };
     let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries/{key}");
-    let answer = ask(method, path, Bytes::from(value.unwrap_or_default()), WRITE_TIME).await;
+    let answer = ask(None, method, path, Bytes::from(value.unwrap_or_default()), WRITE_TIME).await;
     let mut ledger = ledger.lock();
     match &answer {
         Ok(answer) if answer.status.is_success() => ledger.acknowledge(&id, Instant::now()),

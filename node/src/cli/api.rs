@@ -1,6 +1,7 @@
 //! Asking a node over HTTP.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::failure::Failure;
 use super::tokens::Token;
 use crate::config_values::DEFAULT_HTTP_PORT;
+use crate::http::admin_socket::find;
 use crate::http::v1::model::Refusal;
 
 /// A node that listens answers a connection within this time.
@@ -38,12 +41,18 @@ pub(super) struct Api {
     host: String,
     port: u16,
     token: Option<Token>,
+    /// The socket to ask at, in place of host and port.
+    socket: Option<PathBuf>,
 }
 
 impl FromStr for Api {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            let socket = Some(PathBuf::from(path));
+            return Ok(Self { host: "localhost".to_owned(), port: DEFAULT_HTTP_PORT, token: None, socket });
+        }
         let wrong = |why: &str| format!("{text:?} {why}; right would be http://127.0.0.1:2000");
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri = whole.parse::<Uri>().map_err(|error| wrong(&format!("is not a URL ({error})")))?;
@@ -56,7 +65,7 @@ impl FromStr for Api {
         match uri.host() {
             Some(host) if !host.is_empty() => {
                 let port = uri.port_u16().unwrap_or(DEFAULT_HTTP_PORT);
-                Ok(Self { host: host.to_owned(), port, token: None })
+                Ok(Self { host: host.to_owned(), port, token: None, socket: None })
             }
             _ => Err(wrong("names no host")),
         }
@@ -65,7 +74,10 @@ impl FromStr for Api {
 
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        match &self.socket {
+            Some(path) => write!(f, "unix:{}", path.display()),
+            None => write!(f, "http://{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -81,10 +93,16 @@ pub(super) fn parameter(name: &str, value: &str) -> String {
 }
 
 impl Api {
-    /// Whether what is sent there stays on this host.
-    pub(super) fn is_loopback(&self) -> bool {
-        let address = self.bare_host().parse::<std::net::IpAddr>();
-        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    /// Whether what is sent there is seen by the node alone.
+    pub(super) fn is_private(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Asks at the node's Unix socket, if the node is on this host and this user's: there the node takes what it takes from
+    /// nobody else.
+    pub(super) fn as_owner(self) -> Self {
+        let socket = self.socket.clone().or_else(|| find(self.bare_host(), self.port));
+        Self { socket, ..self }
     }
 
     /// Shows `token` with every question.
@@ -181,9 +199,18 @@ impl Api {
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-        let connecting =
-            tokio::time::timeout(CONNECT_TIME, TcpStream::connect((self.bare_host(), self.port)));
-        let stream = match connecting.await {
+        match &self.socket {
+            Some(path) => self.exchange_over(UnixStream::connect(path), request).await,
+            None => self.exchange_over(TcpStream::connect((self.bare_host(), self.port)), request).await,
+        }
+    }
+
+    async fn exchange_over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        connecting: impl Future<Output = std::io::Result<S>>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = match tokio::time::timeout(CONNECT_TIME, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.nobody(&error)),
             Err(_) => return Err(self.nobody(&"it took too long")),
@@ -233,6 +260,7 @@ mod tests {
             ("127.0.0.1:2001", "http://127.0.0.1:2001"),
             ("http://db.example", "http://db.example:2000"),
             ("http://[::1]:2000", "http://[::1]:2000"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
         ] {
             assert_eq!(text.parse::<Api>().unwrap().to_string(), shown, "{text}");
         }
@@ -241,7 +269,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked_is_told_with_an_example() {
-        for text in ["", "https://127.0.0.1:2000", "http://127.0.0.1:2000/v1", "http://:2000", "a b"] {
+        for text in ["", "unix:", "https://127.0.0.1:2000", "http://127.0.0.1:2000/v1", "http://:2000", "a b"]
+        {
             let error = text.parse::<Api>().unwrap_err();
             assert!(error.contains("right would be http://127.0.0.1:2000"), "{error}");
         }

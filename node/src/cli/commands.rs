@@ -28,6 +28,11 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
     if let Some(client) = command.client() {
         client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
     }
+    if matches!(command, Command::Keys(_) | Command::Join(_))
+        && let Some(client) = command.client()
+    {
+        client.api = client.api.clone().as_owner();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::unusable(format_args!("the system refused what a client needs: {error}"))
     })?;

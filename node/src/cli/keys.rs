@@ -53,10 +53,11 @@ async fn send(
     method: Method,
     file: Option<&Path>,
 ) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
-    if !api.is_loopback() {
+    if !api.is_private() {
         return Err(Failure::unusable(format_args!(
-            "secrets are not sent to {api}: HTTP would show them to everybody on the way. Call this on the node's own host, \
-             or change its secret file there and send it SIGHUP"
+            "secrets are not sent to {api}: HTTP would show them to everybody on the way, and no Unix socket of this user's node was \
+             found. Call this on the node's own host and as its user, say with --api unix:PATH where its socket is, or change its \
+             secret file there and send it SIGHUP"
         )));
     }
     let mut text = Zeroizing::new(String::with_capacity(MAX_SECRETS_BYTES as usize));

@@ -13,6 +13,7 @@ use super::{keys, logging, tokens};
 use crate::config::{RunOptions, Settings};
 use crate::config_values::LogFormat;
 use crate::http::access::Access;
+use crate::http::admin_socket::AdminSocket;
 use crate::http::{HttpListener, HttpServer};
 use crate::{Node, NodeConfig};
 
@@ -21,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between two tries to join.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Threads that may block, besides those of watches.
+const OTHER_BLOCKING_THREADS: usize = 32;
 
 /// HTTP calls under way get this long to finish when the node ends.
 const HTTP_LEAVE_TIME: Duration = Duration::from_secs(1);
@@ -39,6 +43,8 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
     logging::start(&settings.log_level, settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Of watches each takes one; the others are bounded by what HTTP has under way.
+        .max_blocking_threads(settings.http.config.limits.watches + OTHER_BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::unusable(format_args!("the system refused what a node needs: {error}")))?;
     let outcome = runtime.block_on(serve(settings));
@@ -53,7 +59,11 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let listener = match settings.http.address {
         None => None,
         Some(address) => {
-            Some(HttpListener::bind(address, settings.http.config.clone()).await.map_err(Failure::unusable)?)
+            let listener = HttpListener::bind(address, settings.http.config.clone()).await;
+            Some(with_admin_socket(
+                listener.map_err(Failure::unusable)?,
+                settings.http.admin_socket.as_deref(),
+            )?)
         }
     };
     let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
@@ -84,6 +94,23 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(128 + number))
         }
     }
+}
+
+/// Makes the socket for the node's own user. One that nobody asked for is done without if it cannot be had.
+fn with_admin_socket(listener: HttpListener, path: Option<&Path>) -> Result<HttpListener, Failure> {
+    let socket = match path {
+        Some(path) if path.as_os_str().is_empty() => return Ok(listener),
+        Some(path) => AdminSocket::bind(path).map_err(Failure::unusable)?,
+        None => match AdminSocket::bind_default(listener.local_address()) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!("{error}; until then `networkdb keys` and `join` need a token for admin");
+                return Ok(listener);
+            }
+        },
+    };
+    tracing::debug!(socket = %socket.path().display(), "answering this user");
+    Ok(listener.with_socket(socket))
 }
 
 /// Without the seeds: they are joined by [`keep_joining`], which tells how that goes.

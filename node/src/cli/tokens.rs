@@ -55,7 +55,9 @@ impl Token {
 
     /// A token alone, or of a node's own file one that allows most: whoever may read the file has them all.
     fn from_file(text: &str) -> Option<Self> {
-        let lines = token_lines(text).map(|(_, line)| role_and_token(line).unwrap_or((Role::Read, line)));
+        let lines = token_lines(text).map(|(_, line)| {
+            role_and_token(line).map_or((Role::Read, line), |(role, token, _)| (role, token))
+        });
         let (_, token) = lines.filter(|(_, token)| is_token(token)).reduce(|best, next| {
             // The first of a role: it stands where the newest belongs.
             if next.0 > best.0 { next } else { best }
@@ -73,11 +75,12 @@ impl Token {
     }
 }
 
-/// `networkdb tokengen`: makes a token for reading and one for changing, and prints them or writes them to a new file
+/// `networkdb tokengen`: makes a token for reading, one for changing and one for admin, and prints them or writes them to a new file
 /// that only its owner can read.
 pub(super) fn tokengen(out: Option<&Path>) -> Result<ExitCode, Failure> {
-    let text =
-        Zeroizing::new(format!("read {}\nchange {}\n", *new_token(Role::Read), *new_token(Role::Change)));
+    let text = [Role::Read, Role::Change, Role::Admin]
+        .map(|role| format!("{} {}\n", role.as_str(), *new_token(role)));
+    let text = Zeroizing::new(text.map(Zeroizing::new).iter().map(|line| line.as_str()).collect::<String>());
     let Some(path) = out else {
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -96,7 +99,7 @@ pub(super) fn tokengen(out: Option<&Path>) -> Result<ExitCode, Failure> {
     })?;
     writeln!(
         std::io::stderr(),
-        "A token for reading and one for changing are in {0}. Start the node with --http-token-file {0}, and give the \
+        "A token for reading, one for changing and one for admin are in {0}. Start the node with --http-token-file {0}, and give the \
          client commands --token-file with the same file, or one with the token for reading alone.",
         path.display()
     )?;

@@ -24,8 +24,27 @@ pub const MAX_TOKENS: usize = 64;
 pub enum Role {
     /// Look only.
     Read,
-    /// Write entries, join and leave, and whatever else has an effect.
+    /// Write entries, join and leave networks, and whatever else has an effect on what tables hold.
     Change,
+    /// Decide who is in the cluster: join one, and change the secrets that the node works with.
+    Admin,
+}
+
+/// Who asks, for the log: the name of a token, or where the caller came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Who(String);
+
+impl Who {
+    /// The node's own user.
+    pub(super) fn owner() -> Self {
+        Self("the node's user".to_owned())
+    }
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Role {
@@ -34,11 +53,12 @@ impl Role {
         match self {
             Self::Read => "read",
             Self::Change => "change",
+            Self::Admin => "admin",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Read, Self::Change].into_iter().find(|role| role.as_str() == text)
+        [Self::Read, Self::Change, Self::Admin].into_iter().find(|role| role.as_str() == text)
     }
 }
 
@@ -49,7 +69,7 @@ pub enum TokensError {
     #[error("there is no token in it; make a file with `networkdb tokengen --out http-tokens`")]
     None,
     /// A line is not a role and a token.
-    #[error("line {line}: wanted is `read TOKEN` or `change TOKEN`")]
+    #[error("line {line}: wanted is `read TOKEN`, `change TOKEN` or `admin TOKEN`, and a name if you like")]
     Line {
         /// Which, from 1.
         line: usize,
@@ -64,7 +84,9 @@ pub enum TokensError {
         line: usize,
     },
     /// A token stands for both roles.
-    #[error("line {line}: this token stands in the file already; each role needs a token of its own")]
+    #[error(
+        "line {line}: this token stands in the file already; each role and each name needs a token of its own"
+    )]
     Twice {
         /// Which, from 1.
         line: usize,
@@ -77,7 +99,7 @@ pub enum TokensError {
 /// The tokens that are accepted, as digests: what is kept in memory opens nothing.
 #[derive(Clone)]
 pub struct Tokens {
-    known: BTreeMap<[u8; SHA256_OUTPUT_LEN], Role>,
+    known: BTreeMap<[u8; SHA256_OUTPUT_LEN], (Role, Option<String>)>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -101,22 +123,26 @@ pub(crate) fn token_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The role and the token of a line, if it has this form.
-pub(crate) fn role_and_token(line: &str) -> Option<(Role, &str)> {
-    let (role, token) = line.split_once(char::is_whitespace)?;
-    Some((Role::parse(role)?, token.trim_start()))
+/// The role, the token, and what stands behind it of a line, if it has this form.
+pub(crate) fn role_and_token(line: &str) -> Option<(Role, &str, Option<&str>)> {
+    let (role, rest) = line.split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let (token, name) =
+        rest.split_once(char::is_whitespace).map_or((rest, None), |(a, b)| (a, Some(b.trim())));
+    Some((Role::parse(role)?, token, name))
 }
 
 impl Tokens {
-    /// Reads `read TOKEN` and `change TOKEN`, one a line; empty lines and those that begin with # are passed over.
+    /// Reads `read TOKEN`, `change TOKEN` and `admin TOKEN`, one a line, each with the name under which it is logged if it is to
+    /// have one; empty lines and those that begin with # are passed over.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
         let mut known = BTreeMap::new();
         for (line, said) in token_lines(text) {
-            let (role, token) = role_and_token(said).ok_or(TokensError::Line { line })?;
+            let (role, token, name) = role_and_token(said).ok_or(TokensError::Line { line })?;
             if !is_token(token) {
                 return Err(TokensError::Token { line });
             }
-            if known.insert(digest_of(token.as_bytes()), role).is_some() {
+            if known.insert(digest_of(token.as_bytes()), (role, name.map(str::to_owned))).is_some() {
                 return Err(TokensError::Twice { line });
             }
         }
@@ -133,24 +159,31 @@ impl Tokens {
         self.known.len()
     }
 
-    /// What `token` allows, if it is known.
+    /// What `token` allows and whose it is, if it is known.
     ///
     /// Digests are compared, all of them, and each in constant time: how long it takes tells nothing of how much was right.
-    fn role_of(&self, token: &[u8]) -> Option<Role> {
+    fn find(&self, token: &[u8]) -> Option<(Role, Who)> {
         let offered = digest_of(token);
-        let (mut read, mut change) = (0, 0);
-        for (known, role) in &self.known {
-            let same = offered.ct_eq(known).unwrap_u8();
-            match role {
-                Role::Read => read |= same,
-                Role::Change => change |= same,
+        let mut found = None;
+        for (digest, (role, name)) in &self.known {
+            if bool::from(offered.ct_eq(digest)) {
+                found = Some((*role, name, digest));
             }
         }
-        match (read, change) {
-            (_, 1) => Some(Role::Change),
-            (1, _) => Some(Role::Read),
-            _ => None,
-        }
+        let (role, name, digest) = found?;
+        let who = match name {
+            Some(name) => format!("{name} ({})", role.as_str()),
+            // Enough to find the line in the file, and far from enough to be a token.
+            None => format!(
+                "{} token {:02x}{:02x}{:02x}{:02x}",
+                role.as_str(),
+                digest[0],
+                digest[1],
+                digest[2],
+                digest[3]
+            ),
+        };
+        Some((role, Who(who)))
     }
 }
 
@@ -245,8 +278,10 @@ pub(super) enum Denied {
     NoToken,
     /// The token is not known.
     UnknownToken,
-    /// The token is for reading only.
-    ReadOnly,
+    /// The token is for less.
+    Needs(Role),
+    /// There are no tokens, and it takes one, or the Unix socket.
+    NeedsSocket,
 }
 
 impl Access {
@@ -258,14 +293,21 @@ impl Access {
         }
     }
 
-    /// Whether the bearer of what an `Authorization` header says may do what takes `needed`.
-    pub(super) fn allow(&self, authorization: Option<&[u8]>, needed: Role) -> Result<(), Denied> {
-        let Self::Tokens(store) = self else { return Ok(()) };
+    /// Who asks, if the bearer of what an `Authorization` header says may do what takes `needed`. Without tokens nobody is
+    /// the administrator.
+    pub(super) fn allow(&self, authorization: Option<&[u8]>, needed: Role) -> Result<Who, Denied> {
+        let Self::Tokens(store) = self else {
+            return if needed == Role::Admin {
+                Err(Denied::NeedsSocket)
+            } else {
+                Ok(Who("no token".to_owned()))
+            };
+        };
         let token = authorization.and_then(bearer).ok_or(Denied::NoToken)?;
-        match store.0.read().role_of(token) {
+        match store.0.read().find(token) {
             None => Err(Denied::UnknownToken),
-            Some(role) if role < needed => Err(Denied::ReadOnly),
-            Some(_) => Ok(()),
+            Some((role, _)) if role < needed => Err(Denied::Needs(needed)),
+            Some((_, who)) => Ok(who),
         }
     }
 }

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A last word must have gone out within this time.
 const LAST_WORD_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-struct Shared {
-    stream: TcpStream,
+struct Shared<S> {
+    stream: S,
     /// Something of a request arrived, and nothing of an answer went out since.
     unanswered: bool,
     /// The caller took nothing for too long.
@@ -26,7 +25,7 @@ struct Shared {
     bare: Option<u16>,
 }
 
-impl Shared {
+impl<S> Shared<S> {
     /// Whether `bytes` are such an answer, and have been taken for written.
     fn holds_back(&mut self, bytes: &[u8]) -> bool {
         self.bare = self.bare.or_else(|| bare_refusal(bytes));
@@ -45,19 +44,19 @@ fn bare_refusal(bytes: &[u8]) -> Option<u16> {
 
 /// The end that is served.
 #[derive(Debug)]
-pub(super) struct ClientStream {
-    shared: Arc<Mutex<Shared>>,
+pub(super) struct ClientStream<S> {
+    shared: Arc<Mutex<Shared<S>>>,
     stall_time: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 /// The end that is kept until the other one is done.
 #[derive(Debug)]
-pub(super) struct Kept(Arc<Mutex<Shared>>);
+pub(super) struct Kept<S>(Arc<Mutex<Shared<S>>>);
 
-impl ClientStream {
+impl<S> ClientStream<S> {
     /// Whoever takes nothing of an answer for `stall_time` is given up.
-    pub(super) fn new(stream: TcpStream, stall_time: Duration) -> (Self, Kept) {
+    pub(super) fn new(stream: S, stall_time: Duration) -> (Self, Kept<S>) {
         let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false, bare: None }));
         (Self { shared: shared.clone(), stall_time, waiting: None }, Kept(shared))
     }
@@ -76,7 +75,7 @@ impl ClientStream {
     }
 }
 
-impl Kept {
+impl<S: AsyncRead + AsyncWrite + Unpin> Kept<S> {
     /// Whether part of a request is still without an answer.
     pub(super) fn is_unanswered(&self) -> bool {
         self.0.lock().unanswered
@@ -102,7 +101,7 @@ impl Kept {
 
 /// Sends `text` and closes. A system that closes while something arrived unread would take back what was sent, so that is
 /// waited for as well, for a moment.
-async fn last_word(mut stream: TcpStream, text: String) {
+async fn last_word(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: String) {
     let saying = async {
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
@@ -114,7 +113,7 @@ async fn last_word(mut stream: TcpStream, text: String) {
     let _ = tokio::time::timeout(LAST_WORD_TIME, saying).await;
 }
 
-impl AsyncRead for ClientStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -128,7 +127,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

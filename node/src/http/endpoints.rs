@@ -17,6 +17,7 @@ use hyper::{Method, StatusCode, Uri};
 use membership::Member;
 use tokio::sync::watch::Receiver;
 
+use super::audit::Place;
 use super::diagnostic::{self, Call, TableCall};
 use super::guard::{self, Guard, Held};
 use super::metrics::{Metrics, membership_counts, replication_counts};
@@ -76,6 +77,7 @@ async fn diagnose(
         && matches!(method, Method::POST | Method::PUT | Method::PATCH);
     let form = if is_form { &body[..] } else { b"" };
     let query = Query::parse_form(form, uri.query().unwrap_or_default());
+    let place = Place::of_query(&query);
     let spelling = if Call::speaks_text_only(path) { Spelling::Text } else { Spelling::of(&query) };
     let body = match Call::parse(path, &query) {
         Ok(call) => {
@@ -84,7 +86,8 @@ async fn diagnose(
         }
         Err(reply) => reply.render(spelling).into(),
     };
-    ([(CONTENT_TYPE, spelling.content_type()), (CACHE_CONTROL, "no-store")], body).into_response()
+    let headers = [(CONTENT_TYPE, spelling.content_type()), (CACHE_CONTROL, "no-store")];
+    (Extension(place), headers, body).into_response()
 }
 
 /// The path without empty parts, `.` and `..`, if it has any: the original sends callers there.

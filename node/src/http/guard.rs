@@ -22,7 +22,8 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode, Version};
 
-use super::access::{Access, Denied, Role};
+use super::access::{Access, Denied, Role, Who};
+use super::audit::{Change, Place};
 use super::diagnostic;
 use super::limits::{HttpCounters, HttpLimits, count};
 use super::origin::{Foreign, HostNames, check_host, check_page, is_of_a_browser};
@@ -97,13 +98,23 @@ pub(super) fn is_health(path: &str) -> bool {
 
 /// What a call takes. Only what is known to have no effect may be had with a token for reading.
 fn needed(method: &Method, path: &str) -> Role {
+    let admin = path == "/join" || path == "/v1/join" || path == "/v1/keys" || path.starts_with("/v1/keys/");
     let looks = if path == "/v1" || path.starts_with("/v1/") || path == "/metrics" {
         matches!(*method, Method::GET | Method::HEAD)
     } else {
         // Any method is as good as GET there.
         diagnostic::only_looks(path)
     };
-    if looks { Role::Read } else { Role::Change }
+    match (looks, admin) {
+        (true, _) => Role::Read,
+        (false, true) => Role::Admin,
+        (false, false) => Role::Change,
+    }
+}
+
+/// Whether the body of a request is a secret.
+fn carries_a_secret(method: &Method, path: &str) -> bool {
+    path == "/v1/keys" && matches!(*method, Method::POST | Method::PUT)
 }
 
 impl Guard {
@@ -154,10 +165,16 @@ impl Guard {
         working.await.map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error))
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Refused> {
+    /// Lets a request pass; gives what is to be logged of it if it changes something.
+    fn admit(&self, request: &Request) -> Result<Option<Change>, Refused> {
         let (uri, headers) = (request.uri(), request.headers());
         well_formed(request)?;
         let needed = needed(request.method(), uri.path());
+        let change = |who: &Who| (needed != Role::Read).then(|| Change::new(request, who));
+        let peer = peer(request);
+        if peer.caller == Caller::Owner {
+            return Ok(change(&Who::owner()));
+        }
         let names_matter = match self.access {
             Access::Loopback => true,
             // Whoever reaches the address may ask, by whatever name; a page that has one may not.
@@ -169,12 +186,21 @@ impl Guard {
         }
         check_page(request.method(), uri, headers, needed).map_err(|foreign| self.foreign(&foreign))?;
         let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        self.access.allow(authorization, needed).map_err(|denied| self.denied(denied))?;
-        if peer(request).reserved && !is_health(uri.path()) {
+        // Whoever reaches an open node may do what the original lets everybody do; that is not to change its secrets.
+        let open_join = matches!(self.access, Access::Open) && matches!(uri.path(), "/join" | "/v1/join");
+        let asked = if open_join { Role::Change } else { needed };
+        let who = self.access.allow(authorization, asked).map_err(|denied| self.denied(denied))?;
+        if carries_a_secret(request.method(), uri.path()) {
+            count(&self.counters.forbidden);
+            let sentence = "HTTP over TCP shows secrets to everybody on the way, so none is taken; use `networkdb keys` on the node's \
+                            own host and as its user, or change its secret file and send it SIGHUP";
+            return Err(Refused::new(StatusCode::FORBIDDEN, sentence));
+        }
+        if peer.reserved && !is_health(uri.path()) {
             let sentence = "as many connections as may are open already; this one is for /ready and /metrics; try again later";
             return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
         }
-        Ok(())
+        Ok(change(&who))
     }
 
     fn foreign(&self, foreign: &Foreign) -> Refused {
@@ -198,10 +224,22 @@ impl Guard {
                 &self.counters.unauthorized,
                 "this token is none of those that the node knows",
             ),
-            Denied::ReadOnly => (
+            Denied::Needs(Role::Admin) => (
+                StatusCode::FORBIDDEN,
+                &self.counters.forbidden,
+                "this decides who is in the cluster; the call takes a token for admin",
+            ),
+            Denied::Needs(_) => (
                 StatusCode::FORBIDDEN,
                 &self.counters.forbidden,
                 "this token is for reading; the call takes one for changing",
+            ),
+            Denied::NeedsSocket => (
+                StatusCode::FORBIDDEN,
+                &self.counters.forbidden,
+                "this decides who is in the cluster, and without tokens only the node's own user may, over its Unix socket: use \
+                 `networkdb` on the node's host and as its user (or as root with --api unix:PATH), or give the node tokens with \
+                 --http-token-file FILE",
             ),
         };
         count(counter);
@@ -251,7 +289,13 @@ pub(super) async fn pass(State(guard): State<Arc<Guard>>, request: Request, next
             tracing::debug!(path, status = refused.status.as_u16(), "a request was refused");
             turn_away(&path, refused)
         }
-        Ok(()) => next.run(request).await,
+        Ok(change) => {
+            let mut response = next.run(request).await;
+            if let Some(change) = change {
+                change.log(response.status(), response.extensions_mut().remove::<Place>());
+            }
+            response
+        }
     };
     let headers = response.headers_mut();
     // Values are anybody's bytes: no browser is to take them for a page.

@@ -1,6 +1,8 @@
 //! What a node answers over HTTP: the original's diagnostic calls as its tools know them, `/v1` beside them, and metrics.
 
 pub mod access;
+pub mod admin_socket;
+mod audit;
 mod client_stream;
 pub mod diagnostic;
 mod endpoints;

@@ -13,11 +13,13 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::access::Unprotected;
+use super::admin_socket::AdminSocket;
 use super::client_stream::ClientStream;
 use super::endpoints;
 use super::guard::{Guard, HttpConfig, Peer};
@@ -29,7 +31,10 @@ use crate::Node;
 /// ends the oldest: who holds one without asking cannot keep others out, for it takes a moment to ask.
 const RESERVED_CONNECTIONS: usize = 32;
 
-/// How long one of them lasts.
+/// Connections of the node's own user at a time, over the Unix socket.
+const OWNER_CONNECTIONS: usize = 32;
+
+/// How long one of those that are reserved lasts.
 const RESERVED_TIME: Duration = Duration::from_secs(2);
 
 /// To whom has begun a request and did not go on.
@@ -59,6 +64,7 @@ pub enum ListenError {
 pub struct HttpListener {
     listener: TcpListener,
     local_address: SocketAddr,
+    socket: Option<AdminSocket>,
     config: HttpConfig,
 }
 
@@ -72,7 +78,17 @@ impl HttpListener {
             _ => ListenError::Unusable(address, error),
         })?;
         let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
-        Ok(Self { listener, local_address, config })
+        Ok(Self { listener, local_address, socket: None, config })
+    }
+
+    /// Where it listens.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Answers the node's own user on `socket` as well.
+    pub fn with_socket(self, socket: AdminSocket) -> Self {
+        Self { socket: Some(socket), ..self }
     }
 
     /// Serves the endpoints of `node` from now on.
@@ -80,7 +96,7 @@ impl HttpListener {
         let (stopping, stopped) = watch::channel(false);
         let guard = Guard::new(self.config);
         let router = endpoints::router(node, guard.clone(), stopped.clone());
-        let serving = tokio::spawn(serve(self.listener, router, guard, stopped));
+        let serving = tokio::spawn(serve(self.listener, self.socket, router, guard, stopped));
         HttpServer { local_address: self.local_address, stopping, serving }
     }
 }
@@ -118,6 +134,7 @@ impl Drop for HttpServer {
 
 async fn serve(
     listener: TcpListener,
+    socket: Option<AdminSocket>,
     router: Router,
     guard: Arc<Guard>,
     mut stopping: watch::Receiver<bool>,
@@ -125,12 +142,33 @@ async fn serve(
     let permits = Permits::new(guard.limits.connections, guard.limits.connections);
     let graceful = GracefulShutdown::new();
     // The connections end with this task: a JoinSet aborts what it holds when it is dropped.
-    let mut connections = JoinSet::new();
+    let (mut connections, mut owners) = (JoinSet::new(), JoinSet::new());
     let mut reserved = Reserved::default();
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept() => Accepted::Caller(accepted),
+            accepted = accept_owner(socket.as_ref()) => Accepted::Owner(accepted),
+        };
+        let accepted = match accepted {
+            Accepted::Caller(accepted) => accepted,
+            Accepted::Owner(accepted) => {
+                while owners.try_join_next().is_some() {}
+                match accepted {
+                    // Those of the node's user are few, and not to be kept out by anybody's.
+                    Ok(stream) if owners.len() < OWNER_CONNECTIONS => {
+                        let peer = Peer { caller: Caller::Owner, reserved: false };
+                        let (router, guard) = (router.clone(), guard.clone());
+                        owners.spawn(serve_connection(stream, peer, None, router, guard, &graceful));
+                    }
+                    Ok(_) => count(&guard.counters.connections_refused),
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection was not accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+                continue;
+            }
         };
         while connections.try_join_next().is_some() {}
         let (stream, caller) = match accepted {
@@ -147,9 +185,10 @@ async fn serve(
         }
         let permit = permits.take_of(caller, guard.limits.connections_of(caller), 1);
         let is_reserved = permit.is_none();
+        let peer = Peer { caller, reserved: is_reserved };
         let task = connections.spawn(serve_connection(
             stream,
-            caller,
+            peer,
             permit,
             router.clone(),
             guard.clone(),
@@ -160,7 +199,7 @@ async fn serve(
             reserved.add(caller, task);
         }
     }
-    drop(listener);
+    drop((listener, socket));
     graceful.shutdown().await;
 }
 
@@ -185,18 +224,31 @@ impl Reserved {
     }
 }
 
-/// Serves one caller until either side ends it; without a permit only what shows the node's health, and not for long.
-fn serve_connection(
-    stream: TcpStream,
-    caller: Caller,
+/// Who has come.
+enum Accepted {
+    Caller(io::Result<(TcpStream, SocketAddr)>),
+    Owner(io::Result<UnixStream>),
+}
+
+/// The next connection of the node's user; none ever without a socket.
+async fn accept_owner(socket: Option<&AdminSocket>) -> io::Result<UnixStream> {
+    match socket {
+        Some(socket) => socket.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves one caller until either side ends it; a reserved connection only what shows the node's health, and not for long.
+fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
     permit: Option<Permit>,
     router: Router,
     guard: Arc<Guard>,
     graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
+) -> impl Future<Output = ()> + use<S> {
     let limits = &guard.limits;
     let (stream, kept) = ClientStream::new(stream, limits.body_time);
-    let peer = Peer { caller, reserved: permit.is_none() };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
@@ -210,7 +262,7 @@ fn serve_connection(
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
-        let longest = if permit.is_some() { Duration::MAX } else { RESERVED_TIME };
+        let longest = if peer.reserved { RESERVED_TIME } else { Duration::MAX };
         let _permit = permit;
         let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
         if let Some(status) = kept.bare_refusal() {

@@ -6,6 +6,8 @@ use std::process::Command;
 pub(crate) fn networkdb(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
     command.args(arguments);
+    // Where nodes and commands meet that belong to one user.
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NETWORKDB_") {
             command.env_remove(name);
