@@ -228,6 +228,11 @@ fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityF
     use std::io::Read as _;
     let whole = || {
         let file = std::fs::File::open(path)?;
+        // Of the open file, not of whatever has the name a moment later.
+        if file.metadata()?.mode() & 0o022 != 0 {
+            let told = "other users of this host can write it, and so decide who is in the cluster; take that away with chmod 600";
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, told));
+        }
         // One byte more than it seems to have, so that the end is found without growing.
         let size = file.metadata()?.len().min(MAX_FILE_BYTES);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));

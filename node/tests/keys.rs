@@ -190,6 +190,42 @@ fn a_node_with_the_development_secret_survives_the_signal_and_has_nothing_to_cha
 }
 
 #[test]
+fn a_secret_that_is_taken_for_its_fingerprint_is_not_repeated() {
+    let secret = secret().0;
+    for what in ["use", "remove"] {
+        let Output { status, stdout, stderr } = networkdb(&["keys", what, secret.trim()]).output().unwrap();
+        let text = String::from_utf8([stdout, stderr].concat()).unwrap();
+        assert_eq!(status.code(), Some(2), "{text}");
+        assert!(text.contains("sixteen hexadecimal digits") && !text.contains(secret.trim()), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_file_that_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, secret().0).unwrap();
+    for mode in [0o620, 0o602, 0o666] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let Output { status, stderr, .. } =
+            networkdb(&["run", "--check", "--secret-file", file.to_str().unwrap()]).output().unwrap();
+        let text = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(2), "{mode:o}: {text}");
+        assert!(
+            text.contains("other users of this host can write it") && text.contains("chmod 600"),
+            "{text}"
+        );
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let checked = networkdb(&["run", "--check", "--secret-file", file.to_str().unwrap()]).output().unwrap();
+    assert!(checked.status.success());
+    let made = folder.path().join("made");
+    assert!(networkdb(&["keygen", "--out", made.to_str().unwrap()]).output().unwrap().status.success());
+    assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_secret_is_not_sent_to_another_host() {
     let mut command = networkdb(&["keys", "add", "--api", "http://192.0.2.1:2000"]);
     let Output { status, stderr, .. } = command.stdin(Stdio::null()).output().unwrap();

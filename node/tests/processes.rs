@@ -333,6 +333,28 @@ fn every_change_over_http_is_logged_without_values_and_tokens() {
 }
 
 #[test]
+fn agreement_shows_the_token_to_its_own_node_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, format!("read {READ}\n")).unwrap();
+    let path = file.to_str().unwrap();
+    let node = Process::start(&["--name", "own", "--bind", "127.0.0.1:0", "--http-token-file", path]);
+    for (more, shown) in [(&[][..], false), (&["--share-token"], true)] {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", other.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (stream, _) = other.accept().unwrap();
+            let lines = BufReader::new(stream).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+        });
+        let arguments = [&["agreement", "--with", &url], more].concat();
+        let answer = ask(&format!("http://{}", node.http()), Some(("NETWORKDB_TOKEN", READ)), &arguments);
+        assert!(answer.0 == 2 && answer.1.contains(&url), "{answer:?}");
+        assert_eq!(asked.join().unwrap().contains(READ), shown, "{more:?}");
+    }
+}
+
+#[test]
 fn tokens_are_read_again_when_the_node_is_told_and_a_broken_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");

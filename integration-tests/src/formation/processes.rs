@@ -177,7 +177,9 @@ impl Processes {
         let path = format!("/proc/{}/statm", self.running[number].0.id());
         let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
         let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-        pages.map(|pages| pages * 4096).ok_or_else(|| format!("{path} does not tell the memory in use: {text}"))
+        pages
+            .map(|pages| pages * 4096)
+            .ok_or_else(|| format!("{path} does not tell the memory in use: {text}"))
     }
 
     /// What a node counts.

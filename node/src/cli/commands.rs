@@ -11,7 +11,7 @@ use super::api::{Api, parameter, path};
 use super::failure::Failure;
 use super::import::{open, upload};
 use super::keys::keys;
-use super::output::{age, harmless, print, print_done, print_json, shown, table};
+use super::output::{age, harmless, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
 use super::{
     AgreementCommand, Command, EntryCommand, EntryPlace, EntryWhat, ExportCommand, ImportCommand, ImportMode,
@@ -254,11 +254,12 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
     parameters.extend(exclude_own.then(|| "exclude_own".to_owned()));
     let path = format!("/v1/watch?{}", parameters.join("&"));
     let answer = client.api.ask(Method::GET, &path, None).await?;
+    let terminal = std::io::stdout().is_terminal();
     let out = std::cell::RefCell::new(std::io::BufWriter::new(std::io::stdout()));
     let take = |line: &[u8]| {
         let mut out = out.borrow_mut();
         if client.json {
-            out.write_all(line)?;
+            out.write_all(&json_line(line, terminal))?;
             return Ok(out.write_all(b"\n")?);
         }
         Ok(out.write_all(watch_line(&read_line(line)?).as_bytes())?)
@@ -321,6 +322,7 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
         .api
         .ask(Method::GET, &path(&["networks", &network, "tables", &table, "entries"]), None)
         .await?;
+    let terminal = out.is_none() && std::io::stdout().is_terminal();
     let sink: Box<dyn std::io::Write> = match &out {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => Box::new(std::fs::File::create(path).map_err(|error| {
@@ -331,7 +333,7 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
     let mut count = 0_u64;
     let take = |line: &[u8]| {
         count += 1;
-        sink.write_all(line)?;
+        sink.write_all(&json_line(line, terminal))?;
         Ok(sink.write_all(b"\n")?)
     };
     client.api.read_lines(answer, take, || Ok(())).await?;
@@ -343,13 +345,15 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
 }
 
 async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
-    let AgreementCommand { client, network, others } = command;
+    let AgreementCommand { client, network, others, share_token } = command;
     let path = match network {
         Some(network) => format!("/v1/agreement?{}", parameter("nid", &network)),
         None => "/v1/agreement".to_owned(),
     };
     let mut answers: Vec<Agreement> = Vec::new();
-    let others = others.into_iter().map(|api| api.showing_as(&client.api)).collect::<Vec<_>>();
+    // What was found for one node is not everybody's who is named beside it.
+    let others = others.into_iter().map(|api| if share_token { api.showing_as(&client.api) } else { api });
+    let others = others.collect::<Vec<_>>();
     for api in std::iter::once(&client.api).chain(&others) {
         answers.push(api.get(&path).await?);
     }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::output::harmless;
+
 /// One sentence, and what it means to programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -34,6 +36,8 @@ impl Failure {
             Self::Unusable(sentence) => (sentence, 2),
             Self::ReaderGone => return ExitCode::SUCCESS,
         };
+        // Some of it came from elsewhere; each line is one of ours.
+        let sentence = sentence.split('\n').map(harmless).collect::<Vec<_>>().join("\n");
         // There is nowhere left to say that saying it failed.
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("networkdb: {sentence}\n"));
         ExitCode::from(status)

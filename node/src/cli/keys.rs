@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use axum::body::Body;
 use hyper::Method;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use transport::{Identity, KeySet};
+use transport::{Fingerprint, Identity, KeySet};
 use zeroize::Zeroizing;
 
 use super::api::{Api, path};
@@ -30,11 +30,11 @@ pub(super) async fn keys(KeysCommand { client, what }: KeysCommand) -> Result<Ex
         KeysWhat::Add { file } => send(api, Method::POST, file.as_deref()).await?,
         KeysWhat::Apply { file } => send(api, Method::PUT, file.as_deref()).await?,
         KeysWhat::Use { fingerprint } => {
-            let path = path(&["keys", &fingerprint.to_string(), "use"]);
+            let path = path(&["keys", &read(fingerprint)?.to_string(), "use"]);
             api.ask(Method::POST, &path, None).await?
         }
         KeysWhat::Remove { fingerprint } => {
-            let path = path(&["keys", &fingerprint.to_string()]);
+            let path = path(&["keys", &read(fingerprint)?.to_string()]);
             api.ask(Method::DELETE, &path, None).await?
         }
     };
@@ -45,6 +45,13 @@ pub(super) async fn keys(KeysCommand { client, what }: KeysCommand) -> Result<Ex
         print(&shown(&keys))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with it is told without it: it may be a secret that was taken for its fingerprint.
+fn read(fingerprint: &str) -> Result<Fingerprint, Failure> {
+    fingerprint.parse().map_err(|_| {
+        Failure::unusable("what is given is no fingerprint; right would be sixteen hexadecimal digits, as `networkdb keys list` shows them")
+    })
 }
 
 /// Sends what a file or the standard input holds, if it makes sense, and nobody on the way can read it.

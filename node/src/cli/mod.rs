@@ -40,7 +40,7 @@ enum Command {
     Demo(DemoOptions),
     /// Make a secret for a cluster
     Keygen(KeygenCommand),
-    /// Make tokens for HTTP: one for reading, one for changing
+    /// Make tokens for HTTP: one for reading, one for changing, one for admin
     Tokengen(TokengenCommand),
     /// Show and exchange the secrets that a running node works with
     Keys(KeysCommand),
@@ -132,12 +132,12 @@ enum KeysWhat {
     /// Prove itself by this secret, which it accepts already
     Use {
         /// As `keys list` shows it
-        fingerprint: transport::Fingerprint,
+        fingerprint: String,
     },
     /// Accept this secret no longer
     Remove {
         /// As `keys list` shows it
-        fingerprint: transport::Fingerprint,
+        fingerprint: String,
     },
     /// Work with exactly the secrets of this file, whatever was before; the first is the node's own
     Apply {
@@ -320,6 +320,9 @@ struct AgreementCommand {
     /// Where other nodes answer HTTP; may be repeated, or separated by commas
     #[arg(long = "with", value_name = "URL", value_delimiter = ',')]
     others: Vec<Api>,
+    /// Show the token to those nodes too; without, it is shown to that of --api alone
+    #[arg(long)]
+    share_token: bool,
 }
 
 impl Command {
@@ -411,7 +414,7 @@ mod tests {
             &["watch", "--network", "n", "--table", "t", "--exclude-own"],
             &["import", "n", "t", "file", "--mode", "create"],
             &["export", "n", "t", "--out", "file"],
-            &["agreement", "--with", "127.0.0.1:2001,127.0.0.1:2002"],
+            &["agreement", "--with", "127.0.0.1:2001,127.0.0.1:2002", "--share-token"],
         ] {
             if let Err(error) = parse(words) {
                 panic!("{words:?}: {error}");
@@ -431,7 +434,6 @@ mod tests {
             &["demo", "--nodes", "10"],
             &["join"],
             &["keys"],
-            &["keys", "use", "networkdb1.secret"],
             &["entry", "create", "n", "t", "k"],
             &["entry", "create", "n", "t", "k", "v", "--file", "f"],
             &["peers", "--api", "https://127.0.0.1:2000"],

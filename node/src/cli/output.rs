@@ -1,7 +1,7 @@
 //! What the commands print: aligned columns for people, JSON for programs.
 
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
@@ -35,7 +35,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 /// Prints JSON in one line.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).map_err(Failure::unusable)?;
-    print(&(json + "\n"))
+    let stdout = std::io::stdout();
+    let line = json_line(json.as_bytes(), stdout.is_terminal());
+    let mut stdout = stdout.lock();
+    stdout.write_all(&line)?;
+    Ok(stdout.write_all(b"\n")?)
 }
 
 /// Prints a sentence for people, or an object with nothing but `done` for programs.
@@ -56,15 +60,64 @@ pub(super) fn shown(text: &Option<String>, base64: &Option<String>) -> String {
     }
 }
 
-/// Control characters could move the cursor or worse: they are spelled out.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-            .collect::<String>()
-            .into()
-    } else {
-        text.into()
+/// Whether a character does something to a terminal, or to the eye of whoever reads it, other than to show itself: it moves the
+/// cursor or worse (C0, DEL, C1), turns the direction of the text, or has no width.
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// Harmful characters are spelled out.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    spelled(text, is_harmful, |c, out| out.push_str(&c.escape_default().to_string()))
+}
+
+/// The same for JSON, in JSON's own way; line ends outside of its strings stay.
+pub(super) fn harmless_json(json: &str) -> Cow<'_, str> {
+    spelled(
+        json,
+        |c| c != '\n' && is_harmful(c),
+        |c, out| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        },
+    )
+}
+
+fn spelled(text: &str, which: impl Fn(char) -> bool, spell: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    if !text.chars().any(&which) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if which(c) { spell(c, &mut out) } else { out.push(c) }
+    }
+    out.into()
+}
+
+/// A line of JSON as it came from a node, as it may be written: to programs as it is, to a terminal harmless.
+pub(super) fn json_line(line: &[u8], terminal: bool) -> Cow<'_, [u8]> {
+    if !terminal {
+        return line.into();
+    }
+    match String::from_utf8_lossy(line) {
+        Cow::Borrowed(text) => match harmless_json(text) {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        },
+        Cow::Owned(text) => harmless_json(&text).into_owned().into_bytes().into(),
     }
 }
 
@@ -105,6 +158,38 @@ mod tests {
         assert_eq!(shown(&None, &Some("/w==".into())), "base64:/w==");
         assert_eq!(shown(&Some("ż".repeat(61)), &None), format!("{}…", "ż".repeat(60)));
         assert_eq!(shown(&Some("ż".repeat(60)), &None), "ż".repeat(60));
+    }
+
+    #[test]
+    fn what_harms_a_terminal_or_an_eye_is_spelled_out() {
+        for harmful in [
+            '\u{1b}',
+            '\u{7f}',
+            '\u{9b}',
+            '\r',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{2028}',
+            '\u{e0041}',
+        ] {
+            let text = format!("a{harmful}b");
+            let spelled = harmless(&text).into_owned();
+            assert!(spelled.is_ascii() && !spelled.contains(harmful), "{spelled:?}");
+            let json = serde_json::to_string(&text).unwrap();
+            let line = String::from_utf8(json_line(json.as_bytes(), true).into_owned()).unwrap();
+            assert!(line.is_ascii() && !line.contains(harmful), "{line:?}");
+            assert_eq!(
+                serde_json::from_str::<String>(&line).unwrap(),
+                text,
+                "the same to whoever reads JSON"
+            );
+            assert_eq!(*json_line(json.as_bytes(), false), *json.as_bytes(), "programs get what there is");
+        }
+        for plain in ["żółw", "節点", "é", "\u{1f980}", "a b"] {
+            assert_eq!(harmless(plain), plain);
+        }
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Place {
         };
         let place = Self { network: said(3, "networks"), table: said(5, "tables"), key: said(7, "entries") };
         let call = match (&place.network, &place.table, &place.key) {
+            // What stands where a fingerprint should may be a secret.
+            (None, ..) if path.starts_with("/v1/keys/") => {
+                let given = parts.get(3).copied().unwrap_or_default();
+                let known = given.len() == 16 && given.bytes().all(|byte| byte.is_ascii_hexdigit());
+                return (place, if known { path.to_owned() } else { path.replace(given, "{fingerprint}") });
+            }
             (None, ..) => path,
             (_, None, _) => "/v1/networks/{network}",
             (.., None) => "/v1/networks/{network}/tables/{table}/entries",
@@ -96,7 +102,13 @@ mod tests {
             (place.network.as_deref(), place.table, call.as_str()),
             (Some("n"), None, "/v1/networks/{network}")
         );
-        let (place, call) = Place::of_path("/v1/keys/0123/use");
-        assert_eq!((place.network, call.as_str()), (None, "/v1/keys/0123/use"));
+        for (path, shown) in [
+            ("/v1/keys/0123456789abcdef/use", "/v1/keys/0123456789abcdef/use"),
+            ("/v1/keys/networkdb1.secret/use", "/v1/keys/{fingerprint}/use"),
+            ("/v1/keys", "/v1/keys"),
+        ] {
+            let (place, call) = Place::of_path(path);
+            assert_eq!((place.network, call.as_str()), (None, shown));
+        }
     }
 }

@@ -111,7 +111,10 @@ impl Endpoints {
             Call::Ready => diagnostic::ready(),
             Call::Help => diagnostic::help(),
             Call::MyIp => return format!("{}\n", self.node.advertised_address().ip()).into(),
-            Call::Join(seeds) => diagnostic::joined(self.node.join(&seeds).await),
+            Call::Join(seeds) => match v1::cluster::check_seeds(&seeds) {
+                Ok(()) => diagnostic::joined(self.node.join(&seeds).await),
+                Err(sentence) => Reply::fail(sentence),
+            },
             Call::ClusterPeers => diagnostic::peers(self.cluster_peers()),
             Call::NetworkPeers(network) => diagnostic::peers(self.network_peers(&network)),
             Call::JoinNetwork(network) => diagnostic::done(self.node.join_network(&network).await),

@@ -19,6 +19,12 @@ use crate::http::query::Query;
 use crate::http::streamed::json_list;
 use crate::{JoinClusterError, Node};
 
+/// The most seeds of one call: each is looked up and dialled.
+const MAX_SEEDS: usize = 64;
+
+/// The longest seed: a name of DNS, a colon and a port.
+const MAX_SEED_BYTES: usize = 253 + 6;
+
 #[derive(Clone)]
 struct Cluster {
     node: Node,
@@ -99,11 +105,26 @@ async fn join(
             "there are no seeds in the request; name at least one",
         ));
     }
+    check_seeds(&seeds).map_err(|sentence| Refused::new(StatusCode::BAD_REQUEST, sentence))?;
     let answered = node
         .join(&seeds)
         .await
         .map_err(|error: JoinClusterError| Refused::new(StatusCode::BAD_GATEWAY, error))?;
     Ok(Json(JoinOutcome { answered }))
+}
+
+/// Whether it is sensible to ask so many.
+pub(in crate::http) fn check_seeds(seeds: &[String]) -> Result<(), String> {
+    match seeds.iter().find(|seed| seed.len() > MAX_SEED_BYTES) {
+        _ if seeds.len() > MAX_SEEDS => Err(format!(
+            "these are {} seeds, and at most {MAX_SEEDS} are asked; a few that live will do",
+            seeds.len()
+        )),
+        Some(seed) => {
+            Err(format!("a seed has {} bytes; no host's name has more than {MAX_SEED_BYTES}", seed.len()))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
@@ -169,6 +190,14 @@ mod tests {
     use wire::NodeId;
 
     use super::*;
+
+    #[test]
+    fn seeds_are_bounded() {
+        let seeds = |count, length| vec!["x".repeat(length); count];
+        assert!(check_seeds(&seeds(64, 259)).is_ok());
+        assert!(check_seeds(&seeds(65, 1)).unwrap_err().contains("at most 64"));
+        assert!(check_seeds(&seeds(1, 260)).unwrap_err().contains("259"));
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]

@@ -1,6 +1,6 @@
 //! The endpoints beside the original's: JSON, honest status codes, any names, any bytes, streams.
 
-mod cluster;
+pub(in crate::http) mod cluster;
 mod entries;
 mod import;
 mod keys;

@@ -1,0 +1,241 @@
+//! Impolite HTTP clients against a real node: what it costs the node, whether its health can still be asked for, and whether its
+//! peer notices anything. All of them have one address, the node's own host's: nobody is in a better position.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::formation::Processes;
+use crate::hosts::Failure;
+
+/// How long each attack lasts.
+const ATTACK: Duration = Duration::from_secs(5);
+
+/// Whoever asks for health while an attack lasts has an answer within this time, and who fails asks again at once.
+const HEALTH_WITHIN: Duration = Duration::from_secs(2);
+
+/// By how much the node's memory may grow, in bytes: by what the limits of HTTP and of watches add up to here.
+const GROWTH: u64 = 160 << 20;
+
+/// The entries of the table that is asked for: 10 MB.
+const ENTRIES: usize = 1000;
+const VALUE_BYTES: usize = 10_000;
+
+/// An attack: what it is called, and what one of its clients does until it is told to stop.
+struct Attack {
+    name: &'static str,
+    clients: usize,
+    client: fn(SocketAddr, &AtomicBool) -> std::io::Result<()>,
+}
+
+const ATTACKS: [Attack; 7] = [
+    Attack { name: "heads byte by byte", clients: 400, client: slow_head },
+    Attack { name: "bodies of one byte", clients: 400, client: slow_body },
+    Attack { name: "hanging up on a large answer", clients: 60, client: hang_up },
+    Attack { name: "large answers that nobody reads", clients: 300, client: deaf },
+    Attack { name: "a thousand requests at once", clients: 60, client: pipeline },
+    Attack { name: "watches that stand still", clients: 400, client: watch },
+    Attack { name: "leaving random networks", clients: 8, client: leave },
+];
+
+/// What an attack came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done.
+    pub name: &'static str,
+    /// How often clients began anew.
+    pub rounds: u64,
+    /// The longest that an answer about the node's health took, failures and new attempts included.
+    pub slowest_health: Duration,
+    /// How often the node's health was asked for, and how often that had to be tried again.
+    pub asked: (u64, u64),
+    /// The most memory of the node meanwhile, beyond what it had before, in bytes.
+    pub growth: u64,
+}
+
+impl Outcome {
+    /// What of it must not be.
+    pub fn judge(&self) -> Result<(), Failure> {
+        if self.slowest_health > HEALTH_WITHIN {
+            return Err(format!("{}: health was answered after {:?} only", self.name, self.slowest_health));
+        }
+        if self.growth > GROWTH {
+            return Err(format!("{}: the node's memory grew by {} MiB", self.name, self.growth >> 20));
+        }
+        Ok(())
+    }
+}
+
+/// Lets each attack take its course against the first of two nodes, and tells of each as it ends.
+///
+/// # Errors
+/// If the nodes cannot be started or end, or the peer has held the node for failed.
+pub fn besiege(nodes: &mut Processes, mut told: impl FnMut(&Outcome)) -> Result<Vec<Outcome>, Failure> {
+    let victim = nodes.http(0);
+    for key in 0..ENTRIES {
+        write(victim, &format!("/v1/networks/blue/tables/t/entries/k{key}"), "POST", VALUE_BYTES)?;
+    }
+    let mut outcomes = Vec::new();
+    for attack in &ATTACKS {
+        let outcome = endure(nodes, attack)?;
+        told(&outcome);
+        outcomes.push(outcome);
+        // What is still held for those who are gone is the node's to give back, not to refuse to the next for.
+        ask_until(victim, "/v1/node", Duration::from_secs(20))
+            .map_err(|error| format!("after {}: the node does not answer: {error}", attack.name))?;
+    }
+    let failures = nodes.metrics(1)?.count("membership", "failures_declared")?;
+    match failures {
+        0 => Ok(outcomes),
+        failures => Err(format!("the peer declared the node failed {failures} times")),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this measures real time")]
+fn endure(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
+    let victim = nodes.http(0);
+    let before = nodes.resident_bytes(0)?;
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut outcome =
+        Outcome { name: attack.name, rounds: 0, slowest_health: Duration::ZERO, asked: (0, 0), growth: 0 };
+    std::thread::scope(|scope| {
+        for _ in 0..attack.clients {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Being turned away is what the node should do.
+                    if (attack.client)(victim, &stop).is_err() {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Values that change all the time, for those who watch them.
+        scope.spawn(|| {
+            for key in (0..ENTRIES).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let path = format!("/v1/networks/blue/tables/t/entries/k{key}");
+                // The attacked node may refuse it; the peer's writes get there by gossip.
+                let _ = write(nodes.http(1), &path, "PUT", VALUE_BYTES);
+            }
+        });
+        let measured = (|| {
+            let begun = Instant::now();
+            while begun.elapsed() < ATTACK {
+                let asked = Instant::now();
+                loop {
+                    outcome.asked.0 += 1;
+                    match ask(victim, "/ready") {
+                        Ok(answer) if answer.ends_with("OK\nOK") => break,
+                        _ if asked.elapsed() > 3 * HEALTH_WITHIN => break,
+                        _ => outcome.asked.1 += 1,
+                    }
+                }
+                outcome.slowest_health = outcome.slowest_health.max(asked.elapsed());
+                outcome.growth = outcome.growth.max(nodes.resident_bytes(0)?.saturating_sub(before));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        measured
+    })?;
+    outcome.rounds = rounds.into_inner();
+    Ok(outcome)
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, HEALTH_WITHIN)?;
+    stream.set_read_timeout(Some(HEALTH_WITHIN))?;
+    stream.set_write_timeout(Some(HEALTH_WITHIN))?;
+    Ok(stream)
+}
+
+fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this measures real time")]
+fn ask_until(address: SocketAddr, path: &str, limit: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        match ask(address, path) {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => return Ok(()),
+            answer if begun.elapsed() > limit => return Err(format!("{answer:?}")),
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn write(address: SocketAddr, path: &str, method: &str, bytes: usize) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| format!("{method} {path}: {error}");
+    let mut stream = connect(address).map_err(failed)?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; bytes])).map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    if answer.starts_with("HTTP/1.1 20") { Ok(()) } else { Err(format!("{method} {path}: {answer}")) }
+}
+
+/// Holds a connection until it is told to stop, or the node has had enough.
+fn hold(mut stream: TcpStream, stop: &AtomicBool, drip: &[u8]) -> std::io::Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(200));
+        stream.write_all(drip)?;
+    }
+    Ok(())
+}
+
+fn slow_head(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    stream.write_all(b"GET /ready HTTP/1.1\r\nx: ")?;
+    hold(stream, stop, b"x")
+}
+
+fn slow_body(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    write!(
+        stream,
+        "PUT /v1/networks/blue/tables/t/entries/k HTTP/1.1\r\nhost: {address}\r\ncontent-length: 1000\r\n\r\n"
+    )?;
+    hold(stream, stop, b"x")
+}
+
+fn hang_up(address: SocketAddr, _: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    write!(stream, "GET /gettable?nid=blue&tname=t HTTP/1.1\r\nhost: {address}\r\n\r\n")
+}
+
+fn deaf(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    write!(stream, "GET /v1/networks/blue/tables/t/entries HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
+    hold(stream, stop, b"")
+}
+
+fn pipeline(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    let request = format!("GET /gettable?nid=blue&tname=t HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    stream.write_all(request.repeat(1000).as_bytes())?;
+    hold(stream, stop, b"")
+}
+
+fn watch(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = connect(address)?;
+    write!(stream, "GET /v1/watch HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
+    hold(stream, stop, b"")
+}
+
+fn leave(address: SocketAddr, _: &AtomicBool) -> std::io::Result<()> {
+    use std::hash::{BuildHasher as _, RandomState};
+    let name = RandomState::new().hash_one(0);
+    ask(address, &format!("/leavenetwork?nid={name:016x}{}", "x".repeat(200))).map(drop)
+}
