@@ -138,7 +138,7 @@ fn endure(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
                 outcome.growth = outcome.growth.max(nodes.resident_bytes(0)?.saturating_sub(before));
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Ok(())
+            Ok::<(), Failure>(())
         })();
         stop.store(true, Ordering::Relaxed);
         measured

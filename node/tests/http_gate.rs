@@ -603,14 +603,24 @@ async fn what_is_no_request_for_a_node_is_refused_in_words() {
     let host = Host::start(HttpConfig::default()).await;
     let long = "x".repeat(200 << 10);
     for (request, status, words) in [
-        ("CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n".to_owned(), 501, "no proxy"),
+        (
+            "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\nconnection: close\r\n\r\n"
+                .to_owned(),
+            501,
+            "no proxy",
+        ),
         ("GET /ready HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), 400, "0 Host headers"),
         (
-            "GET /ready HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n".to_owned(),
+            "GET /ready HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+                .to_owned(),
             400,
             "2 Host headers",
         ),
-        ("GET /v1/ HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(), 404, "GET /v1 lists"),
+        (
+            "GET /v1/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(),
+            404,
+            "GET /v1 lists",
+        ),
         ("nonsense\r\n\r\n".to_owned(), 400, "no request of HTTP/1.1"),
         (
             format!("GET /ready?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", &long[..100 << 10]),
@@ -626,7 +636,6 @@ async fn what_is_no_request_for_a_node_is_refused_in_words() {
         let mut stream = host.connect();
         let answer = off_the_runtime(move || {
             stream.write_all(request.as_bytes()).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
             read_answer(&mut stream)
         })
         .await;

@@ -49,11 +49,20 @@ impl FromStr for Api {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-            let socket = Some(PathBuf::from(path));
-            return Ok(Self { host: "localhost".to_owned(), port: DEFAULT_HTTP_PORT, token: None, socket });
-        }
         let wrong = |why: &str| format!("{text:?} {why}; right would be http://127.0.0.1:2000");
+        match text.strip_prefix("unix:") {
+            Some("") => return Err(wrong("names no socket")),
+            Some(path) => {
+                let socket = Some(PathBuf::from(path));
+                return Ok(Self {
+                    host: "localhost".to_owned(),
+                    port: DEFAULT_HTTP_PORT,
+                    token: None,
+                    socket,
+                });
+            }
+            None => {}
+        }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri = whole.parse::<Uri>().map_err(|error| wrong(&format!("is not a URL ({error})")))?;
         if uri.scheme_str() != Some("http") {

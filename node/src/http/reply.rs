@@ -352,7 +352,13 @@ impl JsonWriter {
         };
         let json = json.expect("texts, numbers and lists have a JSON form");
         self.out.extend_from_slice(self.indentation_of_a_line());
-        for character in json.chars() {
+        let mut rest = json.as_str();
+        // 0xe2 begins U+2028 and U+2029, among others.
+        let special = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\n' | 0xe2);
+        while let Some(at) = rest.as_bytes().iter().position(special) {
+            self.out.extend_from_slice(&rest.as_bytes()[..at]);
+            let character = rest[at..].chars().next().expect("it is where a character begins");
+            rest = &rest[at + character.len_utf8()..];
             match character {
                 '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                     self.out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
@@ -364,6 +370,7 @@ impl JsonWriter {
                 _ => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
+        self.out.extend_from_slice(rest.as_bytes());
     }
 
     fn indentation_of_a_line(&self) -> &'static [u8] {

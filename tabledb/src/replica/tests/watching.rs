@@ -143,10 +143,13 @@ fn watchers_that_stand_still_hold_no_more_bytes_than_the_limits() {
         assert_eq!(shown, visible(&database));
     }
     assert_eq!(database.replica().watcher_bytes(), 0);
+    drop(still);
     let held = database.watch(WatchFilter::default());
     database.create("net", "u", "k", [0; 10_000]).unwrap();
-    assert_eq!(database.replica().watcher_bytes(), 0, "it is still to be read");
-    drop((held, still));
+    let of_awake = 128 + 1 + 10_000;
+    assert_eq!(database.replica().watcher_bytes(), of_awake, "what is still to be read is not queued");
+    drop(held);
+    assert_eq!(follow(&mut awake, &mut shown), 0);
     database.create("net", "u", "l", [0; 200_000]).unwrap();
     assert_eq!(follow(&mut awake, &mut shown), 0, "one change may be longer than the limit");
     assert_eq!(shown, visible(&database));
