@@ -12,8 +12,12 @@ use crate::hosts::Failure;
 /// How long each attack lasts.
 const ATTACK: Duration = Duration::from_secs(5);
 
-/// Whoever asks for health while an attack lasts has an answer within this time, and who fails asks again at once.
-const HEALTH_WITHIN: Duration = Duration::from_secs(2);
+/// Whoever asks for health while an attack lasts has an answer within this time, and who fails asks again at once. A node before
+/// its permits were shared gave none in six seconds.
+const HEALTH_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long one try to connect, read or write may take.
+const TRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// By how much the node's memory may grow, in bytes: by what the limits of HTTP and of watches add up to here.
 const GROWTH: u64 = 160 << 20;
@@ -130,7 +134,7 @@ fn endure(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
                     outcome.asked.0 += 1;
                     match ask(victim, "/ready") {
                         Ok(answer) if answer.ends_with("OK\nOK") => break,
-                        _ if asked.elapsed() > 3 * HEALTH_WITHIN => break,
+                        _ if asked.elapsed() > 2 * HEALTH_WITHIN => break,
                         _ => outcome.asked.1 += 1,
                     }
                 }
@@ -148,9 +152,9 @@ fn endure(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
 }
 
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, HEALTH_WITHIN)?;
-    stream.set_read_timeout(Some(HEALTH_WITHIN))?;
-    stream.set_write_timeout(Some(HEALTH_WITHIN))?;
+    let stream = TcpStream::connect_timeout(&address, TRY_WITHIN)?;
+    stream.set_read_timeout(Some(TRY_WITHIN))?;
+    stream.set_write_timeout(Some(TRY_WITHIN))?;
     Ok(stream)
 }
 

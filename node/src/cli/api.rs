@@ -109,7 +109,7 @@ impl Api {
 
     /// Asks at the node's Unix socket, if the node is on this host and this user's: there the node takes what it takes from
     /// nobody else.
-    pub(super) fn as_owner(self) -> Self {
+    pub(super) fn over_socket(self) -> Self {
         let socket = self.socket.clone().or_else(|| find(self.bare_host(), self.port));
         Self { socket, ..self }
     }

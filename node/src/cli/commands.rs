@@ -31,7 +31,7 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
     if matches!(command, Command::Keys(_) | Command::Join(_))
         && let Some(client) = command.client()
     {
-        client.api = client.api.clone().as_owner();
+        client.api = client.api.clone().over_socket();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::unusable(format_args!("the system refused what a client needs: {error}"))
