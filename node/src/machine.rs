@@ -296,11 +296,13 @@ impl NodeMachine {
     /// There has come to be a connection with a node, or is none any more.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
         self.membership.handle_connection_changed(peer, connected);
+        self.tables.replica().handle_connection_changed(peer, connected);
     }
 
     /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
     pub fn forget_connections(&mut self) {
         self.membership.forget_connections();
+        self.tables.replica().forget_connections();
     }
 
     /// How long nearly all handshakes take now.

@@ -7,6 +7,7 @@ mod bundle;
 mod clock;
 mod common;
 mod comparison;
+mod connections;
 mod counters;
 mod fingerprint;
 mod inspect;
@@ -37,7 +38,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
-use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use wire::{NodeId, NodeName, StreamId, codec};
 
@@ -52,6 +52,7 @@ pub(crate) use watch_queue::{Taken, WatchQueue};
 use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
 use clock::Clock;
 use common::Common;
+use connections::Connections;
 use counters::Refusal;
 use list_news::ListNews;
 use message::{Bundle, Datagram, Digest, SessionKind};
@@ -62,7 +63,7 @@ use remembered::Remembered;
 use requests::Requests;
 use session::Session;
 use skews::Skews;
-use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, PARKED_FOR, RETRY, UNLISTED_GRACE};
+use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, PARKED_FOR, UNLISTED_GRACE};
 use view::Table;
 use watchers::Watchers;
 
@@ -137,6 +138,8 @@ pub struct Replica {
     lists_still: (u64, Instant),
     /// When somebody alive whose list has not come is asked for it.
     unlisted_at: Option<Instant>,
+    /// How often somebody was asked since all lists were there.
+    unlisted_asked: u32,
     parked: VecDeque<Parked>,
     now: Instant,
 }
@@ -150,6 +153,7 @@ impl Replica {
             clock: Clock::new(origin.now, origin.wall_clock),
             rng: ChaCha8Rng::seed_from_u64(origin.seed),
             owners,
+            connections: Connections::default(),
             remembered: Remembered::default(),
             watchers: Watchers::new((&config.limits).into()),
             outbox: VecDeque::new(),
@@ -175,6 +179,7 @@ impl Replica {
             lists_compared: BTreeMap::new(),
             lists_still: (0, origin.now),
             unlisted_at: None,
+            unlisted_asked: 0,
             parked: VecDeque::new(),
             now: origin.now,
         })
@@ -258,6 +263,17 @@ impl Replica {
     pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
         self.now = now;
         self.common.clock.read(wall, now);
+    }
+
+    /// There has come to be a connection with a node, or is none any more, whoever made or ended it. Whoever never tells this
+    /// has all nodes treated alike.
+    pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
+        self.common.connections.change(peer, connected);
+    }
+
+    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    pub fn forget_connections(&mut self) {
+        self.common.connections.forget();
     }
 
     /// Membership says that this life is alive: for the first time, again after a failure, or in place of an earlier
@@ -436,13 +452,7 @@ impl Replica {
         }
         self.list_news.flush(&mut self.common, now);
         if self.unlisted_at.is_some_and(|at| at <= now) {
-            // One exchange brings every list that the other has: to ask one of them is enough for now.
-            let unlisted: Vec<NodeName> = self.common.owners.unlisted().cloned().collect();
-            let chosen = unlisted.choose(&mut self.common.rng);
-            self.unlisted_at = chosen.map(|_| now + RETRY);
-            if let Some(owner) = chosen {
-                self.want_lists(owner);
-            }
+            self.ask_for_lists(now);
         }
     }
 

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use wire::{NodeName, StreamId};
 
 use super::clock::Clock;
+use super::connections::Connections;
 use super::counters::Counters;
 use super::owners::Owners;
 use super::remembered::Remembered;
@@ -72,6 +73,7 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) owners: Owners,
+    pub(crate) connections: Connections,
     pub(crate) remembered: Remembered,
     pub(crate) watchers: Watchers,
     pub(crate) outbox: VecDeque<Transmit>,

@@ -74,9 +74,12 @@ impl ListNews {
         let alive: Vec<&NodeName> =
             common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name).collect();
         let direct = alive.len() <= DIRECT_MEMBERS;
-        for (names, count) in [(due.news, fan_out(alive.len())), (due.again, LISTS_AGAIN_FAN_OUT)] {
-            let count = if direct { alive.len() } else { count };
-            let targets: Vec<&NodeName> = alive.sample(&mut common.rng, count).copied().collect();
+        let fan_out = if direct { alive.len() } else { fan_out(alive.len()) };
+        let again = if direct { alive.len() } else { LISTS_AGAIN_FAN_OUT };
+        // It spreads as well over the connections that there are: each node has some with random others.
+        let listeners = if direct { alive } else { common.connections.prefer(alive) };
+        for (names, count) in [(due.news, fan_out), (due.again, again)] {
+            let targets: Vec<&NodeName> = listeners.sample(&mut common.rng, count).copied().collect();
             if targets.is_empty() {
                 return;
             }

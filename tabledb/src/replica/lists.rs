@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName};
 
+use super::common::Common;
 use super::counters::Refusal;
 use super::message::{List, SessionKind};
 use super::owners::Update;
-use super::timing::STILLNESS;
+use super::timing::{LISTS_ASKED_DOUBLINGS, OWNER_ASKED_EVERY, RETRY, STILLNESS};
 use super::{Replica, Stream};
 
 impl Replica {
@@ -50,6 +52,33 @@ impl Replica {
         let me = self.node().name.clone();
         self.list_news.add(me, now);
         self.common.wake = true;
+    }
+
+    /// Lists of nodes that are alive have not come by themselves: somebody is asked.
+    ///
+    /// One exchange brings every list that the other has. So it is enough to ask one, and better one with whom there is a
+    /// connection: when many nodes start at once, each lacks the lists of all others, and has no connection with most. Only if
+    /// those asked do not have it either is the owner dialled.
+    pub(super) fn ask_for_lists(&mut self, now: Instant) {
+        let Common { owners, connections, rng, .. } = &mut self.common;
+        let unlisted: Vec<&NodeName> = owners.unlisted().collect();
+        if unlisted.is_empty() {
+            (self.unlisted_at, self.unlisted_asked) = (None, 0);
+            return;
+        }
+        self.unlisted_at = Some(now + RETRY * 2u32.pow(self.unlisted_asked.min(LISTS_ASKED_DOUBLINGS)));
+        self.unlisted_asked = self.unlisted_asked.saturating_add(1);
+        let near: Vec<&NodeName> =
+            unlisted.iter().copied().filter(|owner| connections.reach(owner)).collect();
+        let others = || owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name);
+        let candidates = match near.is_empty() {
+            false => near,
+            true if self.unlisted_asked.is_multiple_of(OWNER_ASKED_EVERY) => unlisted,
+            true => connections.prefer(others().collect()),
+        };
+        if let Some(owner) = candidates.choose(rng).map(|owner| (*owner).clone()) {
+            self.want_lists(&owner);
+        }
     }
 
     pub(super) fn want_lists(&mut self, peer: &NodeName) {

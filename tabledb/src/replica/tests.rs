@@ -1,6 +1,7 @@
 //! Replicas that talk to each other over a wire of their own: every datagram and frame really encoded, delivered in
 //! order at once, unless a test says otherwise.
 
+mod connections;
 mod convergence;
 mod exhaustive;
 mod model;

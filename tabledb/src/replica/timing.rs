@@ -68,6 +68,12 @@ pub(crate) const LISTS_PAUSE: Duration = Duration::from_millis(20);
 /// How long the list of somebody new may be missing before it is asked for.
 pub(crate) const UNLISTED_GRACE: Duration = Duration::from_millis(50);
 
+/// How often the pause doubles, from [`RETRY`] on, between two who are asked for lists that have not come.
+pub(crate) const LISTS_ASKED_DOUBLINGS: u32 = 3;
+
+/// When others with whom there is a connection were asked for a list in vain, its owner itself is dialled every so many times.
+pub(crate) const OWNER_ASKED_EVERY: u32 = 4;
+
 /// Fingerprints count as different only when one's own has not changed for so long: in a busy network they practically
 /// never agree.
 pub(crate) const STILLNESS: Duration = Duration::from_secs(1);
