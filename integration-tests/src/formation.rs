@@ -4,15 +4,18 @@
 //! in this one. The clock runs from the last start until everybody holds everybody alive. What a processor did for it says
 //! more on a busy machine than the clock does.
 
+mod handshakes;
 mod processes;
 mod simulated;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use node::{Node, NodeConfig};
 use transport::KeySet;
 use wire::NodeName;
 
+pub use handshakes::handshake_cost;
 pub use processes::Processes;
 pub use simulated::{Simulated, production, simulate};
 
@@ -35,49 +38,114 @@ pub struct Formation {
     /// What processors did from the first start on, for all nodes.
     pub processor: Duration,
     /// Of all nodes.
-    pub handshakes: Handshakes,
+    pub counted: Counted,
     /// How many processes wanted to run at the end, as the system tells it.
     pub load: f64,
 }
 
-/// What came of handshakes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Handshakes {
+macro_rules! counted {
+    ($($(#[$doc:meta])* $part:literal $name:ident,)*) => {
+        /// What all nodes counted together, under the names of their metrics.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counted {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counted {
+            /// Adds what one node counted; `count` finds a counter by the part of the node and its name.
+            fn add(&mut self, count: impl Fn(&str, &str) -> Result<u64, Failure>) -> Result<(), Failure> {
+                $(self.$name += count($part, stringify!($name))?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+counted! {
     /// Dials begun.
-    pub started: u64,
+    "transport" dials_started,
     /// Dials that led to a connection.
-    pub succeeded: u64,
+    "transport" dials_succeeded,
     /// Dials without an answer in time.
-    pub unanswered: u64,
+    "transport" dials_unanswered,
+    /// Dials that one side refused.
+    "transport" dials_refused,
+    /// What was not dialled for because too many dials were under way.
+    "transport" dials_capped,
+    /// Handshakes of peers that led to a connection.
+    "transport" handshakes_accepted,
     /// Handshakes that peers began and did not finish in time.
-    pub unfinished: u64,
+    "transport" handshakes_unfinished,
+    /// Handshakes refused because too many were half open.
+    "transport" handshakes_capped,
+    /// The same from one address.
+    "transport" handshakes_capped_by_address,
+    /// Handshakes that had to prove their address first.
+    "transport" handshakes_retried,
+    /// Peers that had no room, and peers refused for the same.
+    "transport" refused_no_room,
+    /// Second connections of the same two nodes.
+    "transport" connections_replaced,
+    /// Connections that broke.
+    "transport" connections_lost,
+    /// Times that a node found itself standing still.
+    "membership" stalls,
+    /// Members that did not answer a probe.
+    "membership" suspicions,
+    /// Members taken for failed by a verdict of the node's own.
+    "membership" failures_declared,
 }
 
-impl std::ops::AddAssign for Handshakes {
-    fn add_assign(&mut self, other: Self) {
-        self.started += other.started;
-        self.succeeded += other.succeeded;
-        self.unanswered += other.unanswered;
-        self.unfinished += other.unfinished;
-    }
-}
-
-/// Starts `count` nodes in this process, and waits until they have formed a cluster.
+/// Starts `count` nodes in this process, and waits until they have formed a cluster; with `restart`, then ends all of them
+/// without a word and starts them again at their addresses.
 ///
 /// # Errors
 /// If a node cannot start.
-pub async fn in_one_process(count: usize, deadline: Duration) -> Result<Formation, Failure> {
+pub async fn in_one_process(
+    count: usize,
+    deadline: Duration,
+    restart: bool,
+) -> Result<Vec<Formation>, Failure> {
+    let any = "127.0.0.1:0".parse().map_err(|_| "no loopback address".to_owned())?;
+    let mut addresses = vec![any; count];
+    let mut formations = vec![start_in_process(&mut addresses, deadline).await?];
+    if restart {
+        await_free(&addresses).await?;
+        formations.push(start_in_process(&mut addresses, deadline).await?);
+    }
+    Ok(formations)
+}
+
+/// Waits until nobody listens at these addresses. An aborted node's socket is closed by a task, when its turn comes.
+async fn await_free(addresses: &[SocketAddr]) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let freed = async {
+        for address in addresses {
+            while std::net::UdpSocket::bind(address).is_err() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    };
+    let freed = tokio::time::timeout(PATIENCE, freed).await;
+    freed.map_err(|_| format!("aborted nodes still listen after {PATIENCE:?}"))
+}
+
+/// Starts a node at each address, all told of the first, and aborts them when they have formed a cluster or time is up. Port 0
+/// is replaced by the port that was found.
+async fn start_in_process(addresses: &mut [SocketAddr], deadline: Duration) -> Result<Formation, Failure> {
+    let count = addresses.len();
     let before = processes::processor_time("self")?;
     #[expect(clippy::disallowed_methods, reason = "this measures real time")]
     let now = std::time::Instant::now;
     let begun = now();
     let mut nodes: Vec<Node> = Vec::new();
-    for number in 0..count {
+    for (number, address) in addresses.iter_mut().enumerate() {
         let name = NodeName::new(&format!("n{number}")).map_err(|error| error.to_string())?;
-        let bind = "127.0.0.1:0".parse().map_err(|_| "no loopback address".to_owned())?;
-        let mut config = NodeConfig::new(name, bind, KeySet::development());
+        let mut config = NodeConfig::new(name, *address, KeySet::development());
         config.seeds = nodes.first().map(|seed| seed.local_address().to_string()).into_iter().collect();
-        nodes.push(Node::start(config).await.map_err(|error| error.to_string())?);
+        let node = Node::start(config).await.map_err(|error| error.to_string())?;
+        *address = node.local_address();
+        nodes.push(node);
     }
     let started = now();
     let mut waiting = 0;
@@ -104,19 +172,23 @@ pub async fn in_one_process(count: usize, deadline: Duration) -> Result<Formatio
         Some(_) => 0,
         None => count - waiting,
     };
-    let mut handshakes = Handshakes::default();
+    let mut counted = Counted::default();
     for node in &nodes {
-        let statistics = node.transport().statistics();
-        handshakes += Handshakes {
-            started: statistics.dials_started,
-            succeeded: statistics.dials_succeeded,
-            unanswered: statistics.dials_unanswered,
-            unfinished: statistics.handshakes_unfinished,
-        };
+        let (transport, membership) = (node.transport().statistics(), node.membership_statistics());
+        counted.add(|part, what| {
+            let found = match (part, what) {
+                ("transport", _) => transport.iter().find(|(name, _)| *name == what).map(|(_, count)| count),
+                (_, "stalls") => Some(membership.stalls),
+                (_, "suspicions") => Some(membership.suspicions),
+                (_, "failures_declared") => Some(membership.failures_declared),
+                _ => None,
+            };
+            found.ok_or_else(|| format!("nodes do not count {part} {what}"))
+        })?;
     }
     for node in &nodes {
         node.abort();
     }
     let (starting, load) = (started - begun, processes::load());
-    Ok(Formation { nodes: count, starting, formed, incomplete, processor, handshakes, load })
+    Ok(Formation { nodes: count, starting, formed, incomplete, processor, counted, load })
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use integration_tests::fabric::HandshakePrice;
-use integration_tests::formation::{Formation, Processes, Simulated, in_one_process, production, simulate};
+use integration_tests::formation::{
+    Counted, Formation, Processes, Simulated, handshake_cost, in_one_process, production, simulate,
+};
 use integration_tests::hosts::binary;
 
 /// Starts nodes all at once, real processes on loopback or all in this one, and measures until everybody holds everybody
@@ -17,7 +19,7 @@ struct Arguments {
     /// How many processes of the real binary; several numbers with commas between them
     #[arg(long, value_delimiter = ',')]
     processes: Vec<usize>,
-    /// Kill all processes when they have formed a cluster, and start all again at once
+    /// End all nodes without a word when they have formed a cluster, and start all again at once
     #[arg(long)]
     restart: bool,
     /// How many nodes in this process; several numbers with commas between them
@@ -26,6 +28,9 @@ struct Arguments {
     /// How many nodes in virtual time, with and without the policy of dialling; several numbers with commas between them
     #[arg(long, value_delimiter = ',')]
     simulated: Vec<usize>,
+    /// Measure what so many handshakes take of the processor, one after the other
+    #[arg(long, default_value_t = 0)]
+    handshakes: u32,
     /// What a handshake takes of the processor of each side there, in microseconds
     #[arg(long, default_value_t = 1000)]
     handshake_us: u64,
@@ -66,8 +71,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<bool, String> {
     let Arguments { processes, restart, nodes, simulated, deadline, binary: chosen, flag, .. } = arguments;
-    if processes.is_empty() && nodes.is_empty() && simulated.is_empty() {
-        return Err("say how many: --processes 100, --nodes 200, or --simulated 100".to_owned());
+    if processes.is_empty() && nodes.is_empty() && simulated.is_empty() && arguments.handshakes == 0 {
+        return Err(
+            "say how many: --processes 100, --nodes 200, --simulated 100, or --handshakes 1000".to_owned()
+        );
     }
     let deadline = Duration::from_secs(deadline);
     let mut all_formed = true;
@@ -84,14 +91,23 @@ fn run(arguments: Arguments) -> Result<bool, String> {
             }
         }
     }
-    if !nodes.is_empty() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot make a runtime: {error}"))?;
-        for count in nodes {
-            let formation = runtime.block_on(in_one_process(count, deadline))?;
-            all_formed &= report("nodes in one process", &formation, NODES_FORMED_WITHIN);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot make a runtime: {error}"))?;
+    if arguments.handshakes > 0 {
+        let cost = runtime.block_on(handshake_cost(arguments.handshakes))?;
+        println!(
+            "a handshake takes {:.0} µs of a processor, of both sides together, after {} of them",
+            cost.as_secs_f64() * 1e6,
+            arguments.handshakes
+        );
+    }
+    for count in nodes {
+        let formations = runtime.block_on(in_one_process(count, deadline, restart))?;
+        let whats = ["nodes in one process", "nodes in one process after a power cut"];
+        for (what, formation) in whats.into_iter().zip(&formations) {
+            all_formed &= report(what, formation, NODES_FORMED_WITHIN);
         }
     }
     let price = HandshakePrice {
@@ -127,7 +143,7 @@ fn tell(how: &str, nodes: usize, found: &Simulated) {
 
 /// Says what came of it. Whether the cluster has formed.
 fn report(what: &str, formation: &Formation, within: Duration) -> bool {
-    let Formation { nodes, starting, formed, incomplete, processor, handshakes, load } = formation;
+    let Formation { nodes, starting, formed, incomplete, processor, counted, load } = formation;
     let outcome = match formed {
         Some(formed) => format!(
             "formed {:.1} s after the last start, {:.2} of the goal",
@@ -144,9 +160,29 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
         processor.as_secs_f64(),
         processor.as_secs_f64() / goal
     );
+    let Counted { dials_started, dials_succeeded, dials_unanswered, dials_refused, dials_capped, .. } =
+        counted;
     println!(
-        "    dials: {} begun, {} succeeded, {} without an answer; {} handshakes of others not finished",
-        handshakes.started, handshakes.succeeded, handshakes.unanswered, handshakes.unfinished
+        "    dials: {dials_started} begun, {dials_succeeded} succeeded, {dials_unanswered} without an answer, \
+         {dials_refused} refused; {dials_capped} put off"
+    );
+    println!(
+        "    handshakes of others: {} accepted, {} not finished, {} too many, {} too many from an address, \
+         {} to prove an address; no room {}",
+        counted.handshakes_accepted,
+        counted.handshakes_unfinished,
+        counted.handshakes_capped,
+        counted.handshakes_capped_by_address,
+        counted.handshakes_retried,
+        counted.refused_no_room
+    );
+    println!(
+        "    connections: {} replaced, {} lost; members: {} suspected, {} taken for failed; {} times a node stood still",
+        counted.connections_replaced,
+        counted.connections_lost,
+        counted.suspicions,
+        counted.failures_declared,
+        counted.stalls
     );
     formed.is_some()
 }

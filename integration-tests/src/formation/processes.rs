@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Formation, Handshakes, LOOK_EVERY};
+use super::{Counted, Formation, LOOK_EVERY};
 use crate::hosts::{Failure, Metrics};
 
 /// How long an answer over HTTP may take.
@@ -102,20 +102,14 @@ impl Processes {
         };
         let load = load();
         let processor = self.processor()?;
-        let mut handshakes = Handshakes::default();
+        let mut counted = Counted::default();
         for number in 0..count {
             let Ok(metrics) = self.metrics(number) else { continue };
-            let count = |what| metrics.count("transport", what);
-            handshakes += Handshakes {
-                started: count("dials_started")?,
-                succeeded: count("dials_succeeded")?,
-                unanswered: count("dials_unanswered")?,
-                unfinished: count("handshakes_unfinished")?,
-            };
+            counted.add(|part, what| metrics.count(part, what))?;
         }
         let starting = started - begun;
         let incomplete = count - waiting;
-        Ok(Formation { nodes: count, starting, formed, incomplete, processor, handshakes, load })
+        Ok(Formation { nodes: count, starting, formed, incomplete, processor, counted, load })
     }
 
     /// Kills all at once, as a power cut would.

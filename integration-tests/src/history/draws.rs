@@ -23,6 +23,8 @@ pub enum Draw {
     Clocks,
     /// Wall clocks that are hours off.
     Liars,
+    /// Handshakes that cost processor time, by the policy of dialling, in every other history.
+    Handshakes,
     /// Nodes with little room, that refuse what others hold.
     Limits,
     /// The departed are kept for a minute.

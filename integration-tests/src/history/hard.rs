@@ -10,7 +10,8 @@ use tabledb::Limits;
 
 use super::{Draw, History, Met, Outcome, Plan, REAP_TIME, TABLES, some_link};
 use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, READY_WITHIN, SECOND, Settings, Strictness};
-use crate::fabric::FabricConfig;
+use crate::fabric::{FabricConfig, HandshakePrice};
+use crate::formation::production;
 
 /// A hundred nodes and a thousand attachments show nothing that thirty nodes and these do not.
 const ATTACHMENTS: usize = 160;
@@ -24,6 +25,8 @@ const AGREEMENT_WITHIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long writes go on after that.
 const GOING_ON: Duration = Duration::from_secs(4);
+/// What a handshake costs: as on two busy processors that all nodes share.
+const HANDSHAKES: HandshakePrice = HandshakePrice { work: MILLISECOND, shared_cores: 2, most_half_open: 128 };
 /// How long leaving networks may take.
 const LEFT_WITHIN: Duration = Duration::from_secs(6);
 
@@ -41,8 +44,14 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         membership.memory_retention = Duration::from_secs(180);
         membership.reap_interval = Duration::from_secs(5);
     }
+    // Drawn for itself: all else in a history is the same with and without it.
+    let mut of_handshakes = ChaCha8Rng::seed_from_u64(seed);
+    of_handshakes.set_stream(u64::MAX - 2);
+    let priced = draws.contains(&Draw::Handshakes) && of_handshakes.random_bool(0.5);
     let settings = Settings {
         fabric: FabricConfig {
+            dialling: priced.then(production),
+            handshakes: priced.then_some(HANDSHAKES),
             seed,
             link: some_link(&mut rng),
             trace_lines: 600,
@@ -61,6 +70,7 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         Strictness { readiness: draws.contains(&Draw::Readiness), hidden: draws.contains(&Draw::Hidden) };
     let mut met = Met::default();
     met.short_memories += u64::from(forgetful);
+    met.priced_handshakes += u64::from(priced);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
     for &peer in &peers {
         let hardship = rng.random_range(0..10);

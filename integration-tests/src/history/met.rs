@@ -68,6 +68,7 @@ pub struct Met {
     pub sleeps: u64,
     pub little_rooms: u64,
     pub short_memories: u64,
+    pub priced_handshakes: u64,
     pub forgotten: u64,
     pub last_deletes: u64,
     pub many_left: u64,
@@ -172,6 +173,7 @@ impl Met {
                 "nodes with little room"
                 | "writes refused for want of room"
                 | "events refused for want of room" => Some(Draw::Limits),
+                "clusters in which handshakes cost something" => Some(Draw::Handshakes),
                 "clusters that keep the departed for a minute" | "departed nodes forgotten" => {
                     Some(Draw::Retention)
                 }
@@ -260,6 +262,7 @@ impl Met {
             ("writes refused for want of room", &mut self.refused_writes),
             ("events refused for want of room", &mut self.refused_news),
             ("clusters that keep the departed for a minute", &mut self.short_memories),
+            ("clusters in which handshakes cost something", &mut self.priced_handshakes),
             ("departed nodes forgotten", &mut self.forgotten),
             ("deletes just before all networks are left", &mut self.last_deletes),
             ("networks left at once by one, more than eight", &mut self.many_left),
