@@ -293,7 +293,7 @@ impl Replica {
             }
             former => {
                 if former.is_some() {
-                    self.end_owner(life.name.as_str());
+                    self.end_owner(life.name.as_str(), now);
                 }
                 match self.common.owners.admit(life) {
                     Some(list) => {
@@ -323,7 +323,7 @@ impl Replica {
         owners.set_alive(life.name.as_str(), false);
         self.common.requests.forget_peer(life.name.as_str());
         for network in self.networks.iter_mut().flatten() {
-            network.owner_failed(life.name.as_str(), &mut self.common);
+            network.owner_failed(life.name.as_str(), &mut self.common, now);
         }
         self.replan_all();
     }
@@ -345,7 +345,7 @@ impl Replica {
         self.now = now;
         let known = self.common.owners.get(life.name.as_str());
         if known.is_some_and(|owner| owner.generation == life.generation) {
-            self.end_owner(life.name.as_str());
+            self.end_owner(life.name.as_str(), now);
             self.replan_all();
         }
     }
@@ -739,11 +739,11 @@ impl Replica {
         }
     }
 
-    fn end_owner(&mut self, name: &str) {
-        for network in self.networks.iter_mut().flatten() {
-            network.owner_gone(name, &mut self.common);
-        }
+    fn end_owner(&mut self, name: &str, now: Instant) {
         self.common.owners.remove(name);
+        for network in self.networks.iter_mut().flatten() {
+            network.owner_gone(name, &mut self.common, now);
+        }
         self.common.requests.forget_peer(name);
         self.lists_compared.remove(name);
         self.common.skews.forget(name);
@@ -764,7 +764,7 @@ impl Replica {
         for (&stream, state) in &mut self.streams {
             if let Stream::Session(session) = state
                 && session.network == network.name
-                && session.abandon()
+                && session.abandon(&self.common.owners)
             {
                 // Nothing else makes it say that it is over.
                 self.common.outbox.push_back(Transmit::WakeStream { stream });

@@ -21,7 +21,7 @@ use super::news::{Item, News};
 use super::requests::SessionRequest;
 use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
-use super::timing::{AWAITED_AT_ONCE, COMPARISON_PATIENCE, MAX_PULLS, RETRY, STILLNESS};
+use super::timing::{AWAITED_AT_ONCE, COMPARISON_PATIENCE, MAX_ABSENCES, MAX_PULLS, RETRY, STILLNESS};
 use super::view::{Body, Slot};
 use crate::{DeleteReason, Value, WriteError};
 use first_sync::FirstSync;
@@ -108,6 +108,8 @@ pub(crate) struct Network {
     awaiting: BTreeSet<Slot>,
     /// Whether the next comparison for the sake of what waits is with an owner of it.
     owners_turn: bool,
+    /// How many full syncs in a row had the answer of a member that it is not on the network.
+    absences: u32,
     sync_at: Instant,
     anti_entropy_at: Instant,
     joined_at: Instant,
@@ -144,6 +146,7 @@ impl Network {
             syncing: BTreeMap::new(),
             awaiting: BTreeSet::new(),
             owners_turn: false,
+            absences: 0,
             sync_at: now,
             joined_at: now,
             still_since: now,
@@ -363,10 +366,12 @@ impl Network {
                 self.sync_at = self.sync_at.min(now);
             }
         }
+        self.final_syncs_without(owner.name.as_str(), common, now);
     }
 
-    pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common) {
+    pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common, now: Instant) {
         self.members_changed();
+        self.final_syncs_without(owner, common, now);
         let Some((slot, _)) = self.store.of_owner(owner) else { return };
         self.awaiting.remove(&slot);
         self.store.set_visibility(slot, Visibility::OwnerFailed, &mut common.watchers);
@@ -415,8 +420,9 @@ impl Network {
     }
 
     /// The owner's life is over, or it has left the network.
-    pub(crate) fn owner_gone(&mut self, owner: &str, common: &mut Common) {
+    pub(crate) fn owner_gone(&mut self, owner: &str, common: &mut Common, now: Instant) {
         self.members_changed();
+        self.final_syncs_without(owner, common, now);
         self.compared.remove(owner);
         if let Phase::Joining(first) = &mut self.phase {
             first.forget(owner);
@@ -470,6 +476,7 @@ impl Network {
         now: Instant,
     ) {
         common.counters.syncs_completed += 1;
+        self.absences = 0;
         self.refusals.compared(common.config.anti_entropy_interval, now);
         // Only now: one that was cut short is to be tried again with the next probe.
         if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer)
@@ -485,7 +492,7 @@ impl Network {
         }
         if !self.is_leaving() {
             // Another that waits would find nothing.
-            common.requests.forget_full_syncs(&self.name, Some(peer));
+            common.requests.forget_full_syncs(&self.name, Some(peer.as_str()));
         }
         self.first_sync_completed(peer, standing, common, now);
         if !self.awaiting.is_empty() && self.awaiting.len() < waited {
@@ -533,6 +540,16 @@ impl Network {
         self.sync_at = now;
     }
 
+    /// The member with whom a full sync was under way is not on the network. That is no failure: another is asked at once.
+    pub(crate) fn comparison_with_nobody(&mut self, peer: &NodeName, common: &mut Common, now: Instant) {
+        // One that is back since counts as a member still; so does one that lies.
+        let is_member = common.owners.is_member(peer.as_str(), &self.name);
+        self.absences = if is_member { self.absences + 1 } else { 0 };
+        if !self.is_leaving() {
+            self.sync_at = if self.absences <= MAX_ABSENCES { now } else { now + RETRY };
+        }
+    }
+
     /// The peer has no capacity for a pull now: another is asked, and it does not count.
     pub(crate) fn pull_turned_away(&mut self, common: &mut Common, now: Instant) {
         self.pulling = None;
@@ -541,6 +558,17 @@ impl Network {
             missing.pull_at = now + RETRY;
             if let Some(other) = &other {
                 missing.holder = other.clone();
+            }
+        }
+    }
+
+    /// The member asked for what is missing is not on the network: another is asked at once.
+    pub(crate) fn pulled_from_nobody(&mut self, peer: &NodeName, common: &mut Common, now: Instant) {
+        self.pulled(common, now);
+        let other = self.sample_members(2, common).into_iter().find(|other| other != peer);
+        for missing in self.missing.values_mut() {
+            if let Some(other) = &other {
+                (missing.holder, missing.pull_at) = (other.clone(), now);
             }
         }
     }

@@ -157,9 +157,10 @@ impl Requests {
     }
 
     /// Full syncs of this network that wait, with that peer or with anybody, are not to be made any more.
-    pub(crate) fn forget_full_syncs(&mut self, network: &Arc<str>, peer: Option<&NodeName>) {
+    pub(crate) fn forget_full_syncs(&mut self, network: &Arc<str>, peer: Option<&str>) {
         self.retain(|turn, request| {
-            turn.1 != Class::Full || turn.0 != *network || peer.is_some_and(|peer| request.peer != *peer)
+            let other = peer.is_some_and(|peer| request.peer.as_str() != peer);
+            turn.1 != Class::Full || turn.0 != *network || other
         });
     }
 
@@ -332,7 +333,7 @@ mod tests {
             pauses.push(until - now);
             now = until;
             requests.handle_timeout(now);
-            requests.forget_full_syncs(&"n".into(), Some(&peer));
+            requests.forget_full_syncs(&"n".into(), Some(peer.as_str()));
         }
         assert!(pauses[0] < Duration::from_millis(200) && pauses[7] > Duration::from_secs(1), "{pauses:?}");
         for number in 0..5 {

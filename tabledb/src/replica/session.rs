@@ -24,7 +24,7 @@ use super::common::Common;
 use super::counters::Refusal;
 use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Standing};
 use super::network::{Arrival, Network};
-use super::owners::Gate;
+use super::owners::{Gate, Owners};
 use super::ranges::Ranges;
 use super::requests::SessionRequest;
 use super::skews;
@@ -52,6 +52,8 @@ pub(crate) enum Outcome {
     OpenedElsewhere,
     /// The peer has no capacity for it now.
     TurnedAway,
+    /// The peer is not on the network, or has just left it: an answer, and no failure.
+    NotMember,
 }
 
 /// What the peer of a full sync says of its own copy.
@@ -362,7 +364,7 @@ impl Session {
                     return Err(SessionError::Unexpected("somebody else's list in the place of its own"));
                 }
                 self.lists.push(list);
-                self.end(Outcome::Failed);
+                self.end(Outcome::NotMember);
                 Ok(())
             }
             Frame::Holdings { clock, holdings, last } => {
@@ -448,7 +450,7 @@ impl Session {
             // It has left the network since: nothing of it goes there any more, not even what was made ready.
             common.counters.refuse(Refusal::NotMember);
             self.outbox.clear();
-            self.end(Outcome::Failed);
+            self.end(Outcome::NotMember);
         }
         if let Some(frame) = self.outbox.pop_front() {
             self.progress_at = now;
@@ -493,11 +495,15 @@ impl Session {
         self.outbox.push_back(codec::encode(frame));
     }
 
-    /// The network has been left here. What is over may still take its leave; nobody waits for the rest. Whether this ended it.
-    pub(crate) fn abandon(&mut self) -> bool {
+    /// The network has been left here. What is over may still take its leave; nobody waits for the rest, but who opened it is
+    /// told why it gets no more. Whether this ended it.
+    pub(crate) fn abandon(&mut self, owners: &Owners) -> bool {
         let ends = self.outcome.is_none();
         if ends {
             self.outbox.clear();
+            if !self.opened_here {
+                self.send(&Frame::NotMember(owners.own_list()));
+            }
             self.end(Outcome::Failed);
             self.reported = true;
         }

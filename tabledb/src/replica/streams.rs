@@ -210,6 +210,9 @@ impl Replica {
                         network.compared_with(&session.peer, shown, standing, &mut self.common, now);
                     }
                     Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
+                    Some(Outcome::NotMember) if was_syncing => {
+                        network.comparison_with_nobody(&session.peer, &mut self.common, now);
+                    }
                     Some(Outcome::TurnedAway) => {
                         network.comparison_turned_away(
                             &session.peer,
@@ -221,12 +224,14 @@ impl Replica {
                     _ if was_syncing => network.comparison_failed(&mut self.common, now),
                     _ => {}
                 }
-                let completed = session.outcome == Some(Outcome::Completed);
                 let leaving = session.peer_standing == PeerStanding::Leaving;
-                network.final_sync_over(session.id, completed, leaving, &mut self.common, now);
+                network.final_sync_over(session.id, session.outcome, leaving, &mut self.common, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::TurnedAway) => {
                 network.pull_turned_away(&mut self.common, now);
+            }
+            SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::NotMember) => {
+                network.pulled_from_nobody(&session.peer, &mut self.common, now);
             }
             SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
             kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {

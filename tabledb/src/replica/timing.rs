@@ -99,6 +99,10 @@ pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long leaving a network may take in any case.
 pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How many members in a row may answer that they are not on the network, although they still count as such, before the next
+/// one is asked only after a while. Honest ones do so when they have come back since; each answer takes a round trip.
+pub(crate) const MAX_ABSENCES: u32 = 8;
+
 /// With so many members the final sync is done.
 pub(crate) const FINAL_SYNCS: usize = 2;
 

@@ -8,7 +8,10 @@ use wire::{NodeName, StreamId};
 
 use super::super::common::Common;
 use super::super::message::SessionKind;
-use super::super::timing::{FINAL_SYNCS, LEAVE_LIMIT, LEAVE_PATIENCE, MAX_OPENED_SESSIONS, RETRY};
+use super::super::session::Outcome;
+use super::super::timing::{
+    FINAL_SYNCS, LEAVE_LIMIT, LEAVE_PATIENCE, MAX_ABSENCES, MAX_OPENED_SESSIONS, RETRY,
+};
 use super::{Network, Phase};
 use crate::FinalSyncs;
 
@@ -105,18 +108,32 @@ impl Network {
     pub(crate) fn final_sync_over(
         &mut self,
         id: StreamId,
-        completed: bool,
+        outcome: Option<Outcome>,
         peer_is_leaving: bool,
         common: &mut Common,
         now: Instant,
     ) {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
         let Some(peer) = leaving.under_way.remove(&id) else { return };
-        match (completed, peer_is_leaving) {
-            (true, false) => leaving.completed.insert(peer),
-            (true, true) => leaving.leavers.insert(peer),
-            (false, _) => leaving.failed.insert(peer),
-        };
+        match outcome {
+            Some(Outcome::Completed) if !peer_is_leaving => drop(leaving.completed.insert(peer)),
+            Some(Outcome::Completed) => drop(leaving.leavers.insert(peer)),
+            // Should it be back, it is another attachment, of which nothing is known yet.
+            Some(Outcome::NotMember) if self.absences <= MAX_ABSENCES => {}
+            _ => drop(leaving.failed.insert(peer)),
+        }
+        self.keep_final_syncs(common, now);
+    }
+
+    /// A member has left, failed or is back as another attachment: what became of a final sync with it counts no more.
+    pub(super) fn final_syncs_without(&mut self, owner: &str, common: &mut Common, now: Instant) {
+        let Phase::Leaving(leaving) = &mut self.phase else { return };
+        leaving.completed.remove(owner);
+        leaving.leavers.remove(owner);
+        leaving.failed.remove(owner);
+        if !common.owners.is_member(owner, &self.name) {
+            common.requests.forget_full_syncs(&self.name, Some(owner));
+        }
         self.keep_final_syncs(common, now);
     }
 

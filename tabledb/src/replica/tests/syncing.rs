@@ -293,3 +293,120 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     assert_eq!(cluster.events[1].iter().find_map(left), Some(1));
     assert_eq!(cluster.get(0, "k"), None);
 }
+
+/// Ends the network on `at` in the midst of whatever is under way there, as the last of its final syncs does.
+fn leave_at_once(cluster: &mut Cluster, at: usize) {
+    let now = cluster.now;
+    let replica = &mut cluster.replicas[at];
+    let network = replica.by_name[NET];
+    replica.finish_leaving(network, now);
+}
+
+/// What the final syncs of `at` came to, if it has left.
+fn final_syncs(cluster: &Cluster, at: usize) -> Option<(usize, usize)> {
+    cluster.events[at].iter().find_map(|event| match event {
+        Event::NetworkLeft { final_syncs, .. } => Some((final_syncs.wanted, final_syncs.completed)),
+        _ => None,
+    })
+}
+
+#[test]
+fn who_leaves_with_all_others_waits_for_nobody() {
+    let mut cluster = Cluster::joined(3);
+    // The lists of those who leave come late.
+    cluster.lose_datagrams = true;
+    cluster.slow_streams = true;
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(140));
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.run(Duration::from_millis(120));
+    let at = cluster.replicas[0].by_name[NET];
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 2);
+    leave_at_once(&mut cluster, 1);
+    leave_at_once(&mut cluster, 2);
+    // A frame moves every tenth of a second, and says it.
+    cluster.run(Duration::from_millis(110));
+    assert_eq!(final_syncs(&cluster, 0), Some((0, 0)));
+    assert_eq!(cluster.replicas[0].counters().syncs_failed, 0);
+}
+
+#[test]
+fn a_final_sync_whose_peer_came_back_is_made_again_at_once() {
+    let mut cluster = Cluster::joined(2);
+    cluster.slow_streams = true;
+    cluster.create(0, "k", "v");
+    cluster.create(1, "l", "v");
+    cluster.run(Duration::from_millis(240));
+    let now = cluster.now;
+    cluster.lose_datagrams = true;
+    cluster.delete(0, "l");
+    let before = cluster.replicas[0].counters().sessions_opened;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    for round in 1..5 {
+        // The answer, and the next question.
+        for _ in 0..22 {
+            cluster.run(Duration::from_millis(10));
+        }
+        assert_eq!(cluster.replicas[0].counters().sessions_opened, before + round);
+        leave_at_once(&mut cluster, 1);
+        cluster.join(1);
+        // The list is heard of before the stream says anything.
+        let (list, now) = (cluster.replicas[1].common.owners.own_list(), cluster.now);
+        cluster.replicas[0].handle_list(&list, now);
+    }
+    assert_eq!(cluster.replicas[0].counters().syncs_failed, 0);
+    cluster.slow_streams = false;
+    cluster.run(Duration::from_millis(110));
+    assert_eq!(final_syncs(&cluster, 0), Some((1, 1)));
+}
+
+#[test]
+fn a_peer_that_always_says_it_has_left_is_not_asked_without_end() {
+    let mut cluster = Cluster::joined(2);
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    let mut asked = 0;
+    for _ in 0..1000 {
+        let now = cluster.now;
+        let Some(Transmit::OpenStream { stream, .. }) = cluster.replicas[0].poll_transmit(now) else { break };
+        asked += 1;
+        // As old as the list that is known, which has it on the network.
+        let list = cluster.replicas[1].common.owners.own_list();
+        let answer = wire::codec::encode(&super::super::message::Frame::NotMember(list));
+        cluster.replicas[0].handle_frame(stream, &answer, now).unwrap();
+        while cluster.replicas[0].poll_frame(stream, now) != FramePoll::Finish {}
+    }
+    assert!((2..20).contains(&asked), "{asked}");
+    cluster.run(Duration::from_secs(3));
+    assert_eq!(cluster.replicas[0].networks().len(), 0);
+}
+
+#[test]
+fn a_newcomer_whose_peer_leaves_in_the_first_sync_asks_another_at_once() {
+    let mut cluster = Cluster::joined(3);
+    let now = cluster.now;
+    cluster.replicas[0].leave_network(NET, now).unwrap();
+    cluster.settle();
+    cluster.create(1, "k", "v");
+    cluster.create(2, "l", "v");
+    cluster.settle();
+    cluster.lose_datagrams = true;
+    cluster.slow_streams = true;
+    cluster.events[0].clear();
+    cluster.join(0);
+    cluster.run(Duration::from_millis(120));
+    let at = cluster.replicas[0].by_name[NET];
+    let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().syncing;
+    let asked = if *syncing.values().next().unwrap() == name(1) { 1 } else { 2 };
+    let opened = cluster.replicas[0].counters().sessions_opened;
+    leave_at_once(&mut cluster, asked);
+    cluster.run(Duration::from_millis(110));
+    assert_eq!(cluster.replicas[0].counters().sessions_opened, opened + 1);
+    assert_eq!(cluster.replicas[0].counters().syncs_failed, 0);
+    for _ in 0..20 {
+        cluster.run(Duration::from_millis(100));
+    }
+    assert!(is_ready(&cluster, 0, NET));
+    assert_eq!(entries(&cluster, 0, NET), 1);
+}
