@@ -364,6 +364,13 @@ impl NodeMachine {
         self.settle(now);
     }
 
+    /// Leaves the cluster without waiting for the final syncs any longer, because time is up.
+    pub fn leave_at_once(&mut self, now: Instant) {
+        self.leave(now);
+        self.tables.replica().leave_networks_at_once(now);
+        self.settle(now);
+    }
+
     // What it wants.
 
     /// The next thing to do on the network.

@@ -247,7 +247,8 @@ impl TableDb {
     }
 
     /// Ends every watch: each is told what it was to be told by now, then [`WatchEvent::Closed`](crate::WatchEvent::Closed).
-    /// For when the node ends: what goes from the tables after that is not deleted.
+    /// For when the node ends: what goes from the tables after that is not deleted, and networks that are left after that stay
+    /// readable as they were last, for as long as there is a process to ask.
     pub fn end_watches(&self) {
         self.replica().end_watches();
     }

@@ -123,6 +123,8 @@ pub struct Replica {
     common: Common,
     networks: Vec<Option<Network>>,
     by_name: HashMap<Arc<str>, usize>,
+    /// Networks as they were when they were left, once this node is ending: readers go on seeing that.
+    ended: BTreeMap<Arc<str>, Network>,
     /// When each network wants to be looked at.
     deadlines: BTreeSet<(Instant, usize)>,
     planned: Vec<Instant>,
@@ -168,6 +170,7 @@ impl Replica {
             common,
             networks: Vec::new(),
             by_name: HashMap::new(),
+            ended: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             planned: Vec::new(),
             views: Arc::default(),
@@ -197,9 +200,11 @@ impl Replica {
         &self.common.config
     }
 
-    /// The networks this node is on, sorted.
+    /// The networks this node is on, sorted; once it is ending, those that it was on.
     pub fn networks(&self) -> Vec<String> {
-        let joined = self.networks.iter().flatten().filter(|network| !network.is_leaving());
+        let ending = self.common.watchers.is_closed();
+        let joined = self.networks.iter().flatten().filter(|network| ending || !network.is_leaving());
+        let joined = joined.chain(self.ended.values());
         let mut names: Vec<String> = joined.map(|network| network.name.to_string()).collect();
         names.sort_unstable();
         names
@@ -222,7 +227,7 @@ impl Replica {
 
     /// Counts of one network; `None` if it is not joined here.
     pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
-        let network = self.network(network)?;
+        let network = self.network(network).or_else(|| self.ended.get(network))?;
         let (entries, hidden, tombstones) = network.store.counts();
         Some(NetworkStatistics {
             entries,
@@ -478,6 +483,7 @@ impl Replica {
         let name: Arc<str> = network.into();
         let epoch = self.common.owners.join(name.clone());
         let network = Network::new(name.clone(), epoch, &mut self.common, now);
+        self.ended.remove(&name);
         self.views.insert(name.clone(), network.store.view().clone());
         let at = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
         if at == self.networks.len() {
@@ -509,6 +515,19 @@ impl Replica {
         }
         self.common.wake = true;
         Ok(())
+    }
+
+    /// Leaves all networks without waiting for final syncs any longer: what only this node knows is lost.
+    pub fn leave_networks_at_once(&mut self, now: Instant) {
+        self.now = now;
+        for at in 0..self.networks.len() {
+            if let Some(network) = &mut self.networks[at] {
+                if !network.is_leaving() {
+                    network.start_leaving(0, &mut self.common, now);
+                }
+                self.finish_leaving(at, now);
+            }
+        }
     }
 
     /// Takes up a new life under the same name: our entries are written again in it. For when an earlier process has
@@ -572,7 +591,8 @@ impl Replica {
         }
     }
 
-    /// Ends every watch, and those that are begun later: nothing more is reported to anybody.
+    /// This node is ending: every watch ends, and those that are begun later, so that nothing that goes from the tables now is
+    /// reported to anybody; and what is left from now on stays readable as it was last.
     pub fn end_watches(&mut self) {
         self.common.watchers.close();
     }
@@ -754,9 +774,7 @@ impl Replica {
     fn finish_leaving(&mut self, at: usize, now: Instant) {
         let Some(mut network) = self.networks[at].take() else { return };
         self.deadlines.remove(&(self.planned[at], at));
-        network.store.clear(&mut self.common.watchers);
         self.by_name.remove(&network.name);
-        self.views.remove(&network.name);
         self.common.owners.leave(&network.name);
         self.common.remembered.drop_network(&network.name);
         // What is still said in its sessions is about this stay, and its places in this store. Another stay may begin before
@@ -771,8 +789,15 @@ impl Replica {
             }
         }
         self.common.requests.forget_network(&network.name);
-        let (network, final_syncs) = (network.name.to_string(), network.final_syncs());
-        self.common.events.push_back(Event::NetworkLeft { network, final_syncs });
+        let (name, final_syncs) = (network.name.to_string(), network.final_syncs());
+        self.common.events.push_back(Event::NetworkLeft { network: name, final_syncs });
+        if self.common.watchers.is_closed() {
+            // Somebody may be reading. An empty table would tell a proxy to drop every backend.
+            self.ended.insert(network.name.clone(), network);
+        } else {
+            network.store.clear(&mut self.common.watchers);
+            self.views.remove(&network.name);
+        }
         self.announce_own_list(now);
     }
 

@@ -133,6 +133,11 @@ impl Cluster {
         }
     }
 
+    /// Nothing passes between these two any more.
+    pub(crate) fn part_two(&self, one: &str, other: &str) {
+        self.cuts.part(self.node(one).local_address(), self.node(other).local_address());
+    }
+
     /// All links are whole again.
     pub(crate) fn heal(&self) {
         self.cuts.heal();

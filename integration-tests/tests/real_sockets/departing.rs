@@ -86,6 +86,28 @@ async fn shutting_down_completes_though_nobody_is_left_to_hear_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_networks_that_cannot_be_synced_do_not_hold_up_the_farewell() {
+    let cluster = Cluster::on_links(&["a", "b", "c"]).await;
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    for number in 0..200 {
+        let network = format!("of a and b {number}");
+        for node in [a, b] {
+            node.join_network(&network).await.unwrap();
+        }
+        a.tables().create(&network, TABLE, "k", *b"v").unwrap();
+    }
+    cluster.part_two("a", "b");
+    let (begin, limit) = (tokio::time::Instant::now(), Duration::from_secs(4));
+    a.shutdown(limit).await;
+    let taken = begin.elapsed();
+    // A busy machine is late, but not by as much as two hundred final syncs would take.
+    assert!(taken < limit * 3, "{taken:?}");
+    cluster.holds("c", "a", State::Left).await;
+    // Who still asks is shown what there was.
+    assert_eq!(a.tables().get("of a and b 7", TABLE, "k").unwrap().value[..], *b"v");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_has_shut_down_may_be_told_so_again() {
     let cluster = Cluster::on_network(&["a", "b"]).await;
     cluster.node("b").shutdown(Duration::from_secs(5)).await;

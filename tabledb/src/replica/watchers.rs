@@ -71,6 +71,11 @@ impl Watchers {
         self.watchers.drain(..).for_each(|watcher| watcher.queue.close());
     }
 
+    /// Whether they have been ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.watchers.iter().filter(|watcher| Arc::strong_count(&watcher.queue) > 1).count()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::{NodeId, NodeName};
 
-use crate::{ChangeKind, Config, DeleteReason, TableDb, WatchEvent, WatchFilter};
+use crate::{ChangeKind, Config, DeleteReason, TableDb, WatchEvent, WatchFilter, WriteError};
 
 fn database(queue: usize) -> TableDb {
     let mut config = Config::new(NodeId::new(NodeName::new("me").unwrap(), 1));
@@ -249,6 +249,13 @@ fn a_database_that_ends_closes_its_watches_and_deletes_nothing() {
     database.create("net", "t", "k", *b"1").unwrap();
     database.end_watches();
     database.leave_network("net").unwrap();
+    assert!(database.replica().is_off_all_networks());
+    // Whoever still reads sees what was there last, and nobody writes.
+    assert_eq!(database.get("net", "t", "k").unwrap().value[..], *b"1");
+    assert_eq!(database.entries("net", "t").len(), 1);
+    assert_eq!(database.statistics("net").unwrap().entries, 1);
+    assert_eq!(database.networks(), ["net"]);
+    assert!(matches!(database.delete("net", "t", "k"), Err(WriteError::NotJoined { .. })));
     let mut map = BTreeMap::new();
     apply(&mut map, watch.try_next().unwrap());
     assert_eq!(map.len(), 1, "what happened before is told");
