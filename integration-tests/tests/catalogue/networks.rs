@@ -132,6 +132,57 @@ fn sixty_shared_networks_agree_soon_after_a_heal_and_nobody_is_turned_away() {
 }
 
 #[test]
+fn two_hundred_shared_networks_agree_soon_after_a_heal_and_nobody_is_turned_away() {
+    const NETWORKS: usize = 200;
+    let mut settings = lan(1_419);
+    settings.watched = false;
+    settings.inspection = None;
+    let mut cluster = Cluster::new(settings);
+    let peers = cluster.start(["a", "b", "c"]);
+    let [a, b, c] = peers;
+    for number in 0..NETWORKS {
+        cluster.join_network(peers, &network(number));
+        for peer in peers {
+            let key = cluster.name(peer).to_string();
+            cluster.create(peer, Key::new(&network(number), "t", &key), "old");
+        }
+    }
+    cluster.settle();
+    cluster.partition(&[&[a, b], &[c]]);
+    cluster.run_until("the sides hide each other", 60 * SECOND, |cluster| {
+        let alone = |peer, number| cluster.visible(peer, &network(number)).len() == 1;
+        (0..NETWORKS).all(|number| alone(c, number))
+            && [a, b].iter().all(|peer| cluster.visible(*peer, &network(0)).len() == 2)
+    });
+    for number in 0..NETWORKS {
+        let network = network(number);
+        cluster.update(a, Key::new(&network, "t", "a"), "new");
+        cluster.delete(b, Key::new(&network, "t", "b"));
+        cluster.create(c, Key::new(&network, "t", "of the other side"), "new");
+    }
+    cluster.run_for(20 * SECOND);
+    let counters = |cluster: &Cluster| {
+        ["refused_busy", "shown_uncompared", "sessions_opened"].map(|counter| sum(cluster, &peers, counter))
+    };
+    let before = counters(&cluster);
+    cluster.heal();
+    let met = cluster.await_members(&peers, 60 * SECOND);
+    let agreed = cluster.run_until("all agree on all", 5 * SECOND, |cluster| {
+        let shows = |peer: &Peer, number| {
+            let shown = cluster.visible(*peer, &network(number));
+            let values: Vec<_> = shown.into_iter().map(|((_, key), (value, _))| (key, value)).collect();
+            let wanted = [("a", "new"), ("c", "old"), ("of the other side", "new")];
+            values == wanted.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
+        };
+        (0..NETWORKS).all(|number| peers.iter().all(|peer| shows(peer, number)))
+    });
+    let after = counters(&cluster);
+    println!("all met after {met:?}, agreed {agreed:?} later, {} sessions", after[2] - before[2]);
+    assert_eq!(after[..2], before[..2], "refused as busy, shown uncompared");
+    assert!(agreed < SECOND, "{agreed:?}");
+}
+
+#[test]
 fn a_newcomer_is_ready_when_it_holds_what_the_others_hold_and_not_before() {
     const ENTRIES: usize = 200;
     let mut settings = lan(1_509);
