@@ -13,15 +13,11 @@ use tokio::time::{Instant, sleep};
 use transport::{ClusterName, KeySet};
 use wire::NodeName;
 
+use crate::waiting::comes_true;
+
 /// The network that is joined and left.
 const NETWORK: &str = "churned";
 const TABLE: &str = "services";
-
-/// How long the nodes may take to know each other before it begins, and streams to end when all is quiet.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// What is done.
 #[derive(Debug, Clone, Copy)]
@@ -305,17 +301,4 @@ fn resident() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kibibytes.unwrap_or(0) << 10
-}
-
-async fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        sleep(LOOK).await;
-    }
 }

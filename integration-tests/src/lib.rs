@@ -18,5 +18,6 @@ pub mod hosts;
 pub mod http_siege;
 pub mod jobs;
 mod trace;
+pub mod waiting;
 
 pub use trace::{Describe, Trace};

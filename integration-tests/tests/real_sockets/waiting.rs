@@ -1,30 +1,9 @@
-//! Patience: conditions are waited for, time is not.
+//! Waiting for a condition, and saying what was seen instead.
 
 use std::fmt::Display;
 use std::panic::Location;
-use std::time::Duration;
 
-use tokio::time::Instant;
-
-/// Nothing here takes nearly this long, also on a busy machine, unless it never happens.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(2);
-
-/// Waits until `condition` holds; false if it does not within [`PATIENCE`].
-pub(crate) async fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
+pub(crate) use integration_tests::waiting::{PATIENCE, comes_true};
 
 /// Waits until `condition` holds.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration_tests::cluster::{Cluster, SECOND, Settings};
+use integration_tests::cluster::{Cluster, Peer, SECOND, Settings};
 
 use crate::{K, K1, NET, cluster};
 
@@ -79,16 +79,13 @@ fn a_clock_that_is_put_right_by_hours_is_followed_at_once() {
     cluster.assert_promises();
 }
 
-#[test]
-fn two_processes_that_start_with_a_clock_set_back_among_different_peers_take_different_lives() {
-    let (mut cluster, [a, b, c]) = cluster(1105, ["a", "b", "c"]);
-    cluster.crash(a);
-    cluster.set_clock_offset(a, -HOURS);
+/// Two processes of A, one after the other, each where only one of the others hears it, who knows of no more than what was there
+/// before. Both write as much.
+fn live_on_each_side(cluster: &mut Cluster, [a, b, c]: [Peer; 3], begin: impl Fn(&mut Cluster, Peer)) {
     for (here, there, value) in [(b, c, "first"), (c, b, "second")] {
-        // Those whom it reaches know of no more than its first life.
         cluster.heal();
         cluster.partition(&[&[a, here], &[there]]);
-        cluster.restart(a, &[here]);
+        begin(cluster, here);
         cluster.join_network([a], NET);
         cluster.await_members(&[a, here], 60 * SECOND);
         cluster.create(a, K, value);
@@ -97,10 +94,23 @@ fn two_processes_that_start_with_a_clock_set_back_among_different_peers_take_dif
             cluster.crash(a);
         }
     }
+}
+
+/// All meet: only what the process wrote that still runs is there.
+fn all_agree_on_the_second(cluster: &mut Cluster, peers: [Peer; 3]) {
     cluster.heal();
-    cluster.await_members(&[a, b, c], 60 * SECOND);
-    cluster.await_shown(&[a, b, c], K, "second", 10 * SECOND);
+    cluster.await_members(&peers, 60 * SECOND);
+    cluster.await_shown(&peers, K, "second", 10 * SECOND);
     cluster.await_agreement(NET, 10 * SECOND);
+}
+
+#[test]
+fn two_processes_that_start_with_a_clock_set_back_among_different_peers_take_different_lives() {
+    let (mut cluster, [a, b, c]) = cluster(1105, ["a", "b", "c"]);
+    cluster.crash(a);
+    cluster.set_clock_offset(a, -HOURS);
+    live_on_each_side(&mut cluster, [a, b, c], |cluster, here| cluster.restart(a, &[here]));
+    all_agree_on_the_second(&mut cluster, [a, b, c]);
     cluster.assert_promises();
 }
 
@@ -112,23 +122,10 @@ fn one_life_that_two_processes_bore_is_noticed_though_both_wrote_as_much() {
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
     cluster.crash(a);
     let generation = cluster.wall(a);
-    for (here, there, value) in [(b, c, "first"), (c, b, "second")] {
-        cluster.heal();
-        cluster.partition(&[&[a, here], &[there]]);
-        cluster.begin_life_as(a, generation, &[here]);
-        cluster.join_network([a], NET);
-        cluster.await_members(&[a, here], 60 * SECOND);
-        cluster.create(a, K, value);
-        cluster.await_shown(&[here], K, value, 5 * SECOND);
-        if value == "first" {
-            cluster.crash(a);
-        }
-    }
+    let begin = |cluster: &mut Cluster, here| cluster.begin_life_as(a, generation, &[here]);
+    live_on_each_side(&mut cluster, [a, b, c], begin);
     assert_eq!(cluster.id(a).generation, generation, "nobody has noticed yet");
-    cluster.heal();
-    cluster.await_members(&[a, b, c], 60 * SECOND);
-    cluster.await_shown(&[a, b, c], K, "second", 10 * SECOND);
-    cluster.await_agreement(NET, 10 * SECOND);
+    all_agree_on_the_second(&mut cluster, [a, b, c]);
     assert!(cluster.id(a).generation > generation);
 }
 
