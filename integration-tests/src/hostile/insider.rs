@@ -1,5 +1,6 @@
 //! A modified peer: the production state machines with the cluster's secret, driven by somebody who does as he likes.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use node::{MachineSettings, NodeMachine, NodeTransmit, compose};
 use parking_lot::Mutex;
 use tabledb::TableDb;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, sleep_until};
 use transport::{Arrival, FrameReceiver, FrameSender, Incoming, KeySet, SendError, Transport};
 use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
@@ -145,9 +146,32 @@ impl Insider {
     }
 }
 
+/// The tasks that move the frames of streams.
+#[derive(Default)]
+struct Streams {
+    tasks: JoinSet<StreamId>,
+    /// How to break each off, and how to have it ask the machine for more.
+    handles: BTreeMap<StreamId, (AbortHandle, Arc<Notify>)>,
+}
+
+impl Streams {
+    fn spawn<F>(&mut self, stream: StreamId, task: impl FnOnce(Arc<Notify>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let speak = Arc::new(Notify::new());
+        let work = task(speak.clone());
+        let abort = self.tasks.spawn(async move {
+            work.await;
+            stream
+        });
+        self.handles.insert(stream, (abort, speak));
+    }
+}
+
 /// Drives the machine as a node does.
 async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
-    let mut streams = JoinSet::new();
+    let mut streams = Streams::default();
     let mut arrivals = Vec::new();
     loop {
         let deadline = carry_out(&shared, &mut streams);
@@ -160,7 +184,11 @@ async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
                     take_in(&shared, &mut streams, arrival);
                 }
             }
-            Some(_) = streams.join_next() => {}
+            Some(ended) = streams.tasks.join_next() => {
+                if let Ok(stream) = ended {
+                    streams.handles.remove(&stream);
+                }
+            }
             () = shared.wake.notified() => {}
             () = sleep_until(deadline.into()) => {}
         }
@@ -168,7 +196,7 @@ async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
     }
 }
 
-fn take_in(shared: &Arc<Shared>, streams: &mut JoinSet<()>, arrival: Arrival) {
+fn take_in(shared: &Arc<Shared>, streams: &mut Streams, arrival: Arrival) {
     match arrival {
         Arrival::Datagram { from, bytes } => {
             if shared.deaf && bytes.first() == Some(&FOR_TABLES) {
@@ -178,14 +206,15 @@ fn take_in(shared: &Arc<Shared>, streams: &mut JoinSet<()>, arrival: Arrival) {
         }
         Arrival::Stream { from, sender, receiver } => {
             let stream = shared.machine.lock().handle_stream_opened(&from.name, from.address, now());
-            streams.spawn(move_frames(shared.clone(), stream, sender, receiver));
+            let shared = shared.clone();
+            streams.spawn(stream, move |speak| move_frames(shared, stream, speak, sender, receiver));
         }
         Arrival::Lost { peer, .. } => shared.machine.lock().handle_connection_lost(&peer.name, now()),
         Arrival::Refused { .. } => {}
     }
 }
 
-fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Instant {
+fn carry_out(shared: &Arc<Shared>, streams: &mut Streams) -> std::time::Instant {
     let mut machine = shared.machine.lock();
     while machine.poll_event().is_some() {}
     while let Some(transmit) = machine.poll_transmit(now()) {
@@ -198,11 +227,11 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Inst
             }
             NodeTransmit::OpenStream { stream, to } => {
                 let shared = shared.clone();
-                streams.spawn(async move {
+                streams.spawn(stream, move |speak| async move {
                     match shared.transport.open_stream(&to).await {
                         Ok((sender, receiver, peer)) => {
                             shared.machine.lock().handle_stream_connected(stream, &peer.name, now());
-                            move_frames(shared, stream, sender, receiver).await;
+                            move_frames(shared, stream, speak, sender, receiver).await;
                         }
                         Err(_) => {
                             shared.machine.lock().handle_stream_closed(stream, now());
@@ -211,8 +240,16 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Inst
                     }
                 });
             }
-            // What the machine gave up ends with the next frame that nobody wants, or with its peer's half.
-            NodeTransmit::CloseStream { .. } | NodeTransmit::WakeStream { .. } => {}
+            NodeTransmit::CloseStream { stream } => {
+                if let Some((task, _)) = streams.handles.remove(&stream) {
+                    task.abort();
+                }
+            }
+            NodeTransmit::WakeStream { stream } => {
+                if let Some((_, speak)) = streams.handles.get(&stream) {
+                    speak.notify_one();
+                }
+            }
         }
     }
     machine.poll_timeout().unwrap_or_else(|| now() + Duration::from_secs(1))
@@ -221,10 +258,10 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut JoinSet<()>) -> std::time::Inst
 async fn move_frames(
     shared: Arc<Shared>,
     stream: StreamId,
+    speak: Arc<Notify>,
     mut sender: FrameSender,
     mut receiver: FrameReceiver,
 ) {
-    let handled = Notify::new();
     let writing = async {
         let mut first = true;
         loop {
@@ -237,7 +274,7 @@ async fn move_frames(
                     return Err(());
                 }
                 FramePoll::Frame(frame) => sender.send(frame).await.map_err(drop)?,
-                FramePoll::Wait => handled.notified().await,
+                FramePoll::Wait => speak.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(drop),
             }
         }
@@ -249,11 +286,11 @@ async fn move_frames(
                 return Err(());
             }
             shared.machine.lock().handle_frame(stream, &frame, now()).map_err(drop)?;
-            handled.notify_one();
+            speak.notify_one();
             shared.wake.notify_one();
         }
         shared.machine.lock().handle_stream_finished(stream, now());
-        handled.notify_one();
+        speak.notify_one();
         Ok(())
     };
     let _ = tokio::try_join!(writing, reading);
