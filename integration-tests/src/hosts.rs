@@ -5,6 +5,7 @@
 //! keeps a [`Ledger`](ledger::Ledger) of every write that a node acknowledged. [`scenarios`] are the stories told with both.
 
 mod api;
+mod clocks;
 mod cluster;
 mod command;
 mod faults;

@@ -116,6 +116,11 @@ impl Metrics {
         self.0.get(&name).map(|count| *count as u64).ok_or_else(|| format!("the node has no metric {name}"))
     }
 
+    /// A metric, by its whole name.
+    pub fn value(&self, name: &str) -> Result<f64, Failure> {
+        self.0.get(name).copied().ok_or_else(|| format!("the node has no metric {name}"))
+    }
+
     /// How many members the node holds for being in this state, such as `alive`.
     pub fn members(&self, state: &str) -> Option<usize> {
         self.0.get(&format!("networkdb_members{{state=\"{state}\"}}")).map(|count| *count as usize)

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use super::api::{Answer, Metrics, ask};
+use super::clocks::WallClock;
 use super::faults::Faults;
 use super::follower::{Seen, follow};
 use super::lab::Lab;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Hosts that have a namespace but run no node yet; the last ones.
     pub spare: usize,
+    /// Whether the wall clock of each host can be set.
+    pub wall_clocks: bool,
     /// Whether the logs are kept even if all goes well.
     pub keep_logs: bool,
 }
@@ -85,6 +88,7 @@ pub struct Cluster {
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) process: Option<Process>,
+    clock: Option<WallClock>,
     follower: Option<JoinHandle<Result<(), Failure>>>,
 }
 
@@ -99,6 +103,7 @@ impl Cluster {
         let nodes = (0..lab.hosts()).map(|host| Node {
             name: format!("h{}", host + 1),
             process: None,
+            clock: None,
             follower: None,
         });
         let mut cluster = Self {
@@ -114,6 +119,12 @@ impl Cluster {
             // As on real hosts, each has its own copy. The mode is copied too.
             std::fs::copy(cluster.secret_file(), cluster.secret_of(host))
                 .map_err(|error| format!("cannot copy the secret: {error}"))?;
+        }
+        if plan.wall_clocks {
+            for node in &mut cluster.nodes {
+                let file = cluster.files.path().join(format!("clock-{}", node.name));
+                node.clock = Some(WallClock::new(file)?);
+            }
         }
         cluster.lab.set_faults(&Faults::default())?;
         for host in 0..plan.hosts {
@@ -195,9 +206,12 @@ impl Cluster {
 
     /// Starts a node on a host that has none, and waits until it answers.
     pub async fn start_node(&mut self, host: usize) -> Result<(), Failure> {
-        let log = self.files.path().join(format!("{}.log", self.nodes[host].name));
-        let process =
-            Process::start(self.lab.inside(host), &self.plan.binary, self.arguments(host), log).await?;
+        let mut command = Command::new(&self.plan.binary);
+        command.arg("run").args(self.arguments(host));
+        if let Some(clock) = &self.nodes[host].clock {
+            clock.show_to(&mut command);
+        }
+        let process = Process::start(self.lab.inside(host), command, self.log_file(host)).await?;
         self.nodes[host].process = Some(process);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -218,6 +232,22 @@ impl Cluster {
         let following = follow(life, (NETWORK, TABLE), self.seen.clone(), self.ledger.clone());
         self.nodes[host].follower = Some(self.lab.inside(host).spawn(following));
         Ok(())
+    }
+
+    fn log_file(&self, host: usize) -> PathBuf {
+        self.files.path().join(format!("{}.log", self.nodes[host].name))
+    }
+
+    /// What a node has logged, in all its lives.
+    pub fn log(&self, host: usize) -> Result<String, Failure> {
+        let file = self.log_file(host);
+        std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+    }
+
+    /// Has the wall clock of a host show so much more than this machine's.
+    pub fn set_wall_clock(&self, host: usize, ahead: Duration) -> Result<(), Failure> {
+        let clock = self.nodes[host].clock.as_ref();
+        clock.ok_or("the plan has no wall clocks that can be set")?.set_ahead(ahead)
     }
 
     fn process(&self, host: usize) -> Result<&Process, Failure> {

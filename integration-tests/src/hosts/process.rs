@@ -19,31 +19,23 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `binary run` with these arguments; what it says is appended to `log`.
-    pub(super) async fn start(
-        inside: &Inside,
-        binary: &Path,
-        arguments: Vec<String>,
-        log: PathBuf,
-    ) -> Result<Self, Failure> {
+    /// Starts this; what it says is appended to `log`.
+    pub(super) async fn start(inside: &Inside, mut command: Command, log: PathBuf) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
         let output = File::options().create(true).append(true).open(&log).map_err(unusable)?;
         let errors = output.try_clone().map_err(unusable)?;
-        let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("NETWORKDB_") {
                 command.env_remove(name);
             }
         }
         command
-            .arg("run")
-            .args(arguments)
             .arg("--admin-socket")
             .arg(socket_beside(&log))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors);
-        let shown = binary.display().to_string();
+        let shown = command.get_program().display().to_string();
         // A process belongs to the namespace of the thread that starts it.
         let child = inside
             .run(async move { command.spawn() })

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::scenarios::Scenario;
-use super::{Failure, Outcome, Plan, binary, require, table, tell_all};
+use super::scenarios::{CLOCKS, Scenario};
+use super::{Failure, Outcome, Plan, binary, clocks, require, table, tell_all};
 
 /// What can be said to such a program.
 #[derive(Debug, Args)]
@@ -75,6 +75,7 @@ fn run(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> Result<bool, Fail
         hosts: usize::from(flags.hosts),
         flags: flags.flag,
         spare: 0,
+        wall_clocks: false,
         keep_logs: flags.keep_logs,
     };
     let outcomes = runtime.block_on(tell_with_progress(chosen, plan, jobs));
@@ -122,8 +123,17 @@ fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>, Failure
         let known: Vec<_> = all.iter().map(|scenario| scenario.name).collect();
         return Err(format!("there is no scenario {unknown}; these are: {}", known.join(", ")));
     }
-    let wanted = |scenario: &Scenario| names.is_empty() || names.iter().any(|name| name == scenario.name);
+    let wanted = |scenario: &Scenario| match names.is_empty() {
+        true => possible(scenario),
+        false => names.iter().any(|name| name == scenario.name),
+    };
     Ok(all.into_iter().filter(wanted).collect())
+}
+
+/// Whether a scenario that nobody has asked for by its name can be told here; if not, says why.
+fn possible(scenario: &Scenario) -> bool {
+    let needed = if scenario.name == CLOCKS { clocks::require() } else { Ok(()) };
+    needed.map_err(|why| println!("SKIPPED: {}: {why}", scenario.name)).is_ok()
 }
 
 fn report(outcomes: &[Outcome]) -> bool {

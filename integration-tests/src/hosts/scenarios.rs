@@ -3,6 +3,7 @@
 //! After each, all nodes must know all, show the same, have lost no acknowledged write and brought nothing back; and
 //! while it is told, no host may show anew what it has seen superseded.
 
+mod clocks;
 mod keys;
 mod links;
 mod processes;
@@ -28,6 +29,9 @@ pub struct Scenario {
     /// Tells it; the end, which is the same for all, is not part of it.
     pub tell: for<'a> fn(&'a mut Run, &'a mut Cluster) -> Telling<'a>,
 }
+
+/// The story that needs libfaketime.
+pub(super) const CLOCKS: &str = "clocks";
 
 fn as_usual(_: &mut Plan) {}
 
@@ -60,6 +64,16 @@ pub fn all() -> Vec<Scenario> {
             story: "all change from one secret to another, node by node, while all write and one restarts at each step",
             prepare: as_usual,
             tell: |run, cluster| Box::pin(keys::rotation(run, cluster)),
+        },
+        Scenario {
+            name: CLOCKS,
+            story: "a host sleeps for two hours, a newcomer's clock is two hours ahead, then that of a node that runs",
+            prepare: |plan| {
+                plan.hosts -= 1;
+                plan.spare = 1;
+                plan.wall_clocks = true;
+            },
+            tell: |run, cluster| Box::pin(clocks::clocks(run, cluster)),
         },
         Scenario {
             name: "partition",
