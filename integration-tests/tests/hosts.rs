@@ -86,9 +86,10 @@ fn loss_loses_about_as_much_as_it_says() {
     let lab = Lab::new(2).expect("hosts");
     runtime().block_on(async {
         lab.set_faults(&Faults::loss(20)).expect("faults");
-        let (heard, _) = arrived(&lab, 0, 1, 2000, 100).await;
-        // Five standard deviations either way.
-        assert!((1510..=1690).contains(&heard), "{heard} of 2000 packets arrived");
+        arrived(&lab, 0, 1, 2000, 100).await;
+        let dropped = lab.dropped().expect("a count");
+        // Five standard deviations either way. A busy machine loses more, in the receiver's buffer, but not there.
+        assert!((310..=490).contains(&dropped), "{dropped} of 2000 packets were dropped");
     });
 }
 

@@ -1,52 +1,28 @@
 //! Peers that dial us: who may begin a handshake, who may stay.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::arrivals::Arrival;
+use crate::half_open::{Account, Admission, HalfOpen};
 use crate::introduction::{Introduction, Speechless};
 use crate::refusal::{CloseCode, Refusal, refusal_of};
 use crate::shared::Shared;
 use crate::socket::canonical;
 use crate::tls::{self, Verdict};
 
-/// Above this share of [`crate::Limits::handshakes`], a sender has to prove its address before there is any state.
-const RETRY_SHARE: usize = 4;
-
-/// The handshakes that peers have begun and not completed.
-#[derive(Debug, Default)]
-pub(crate) struct HalfOpen {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-#[cfg(test)]
-impl HalfOpen {
-    pub(crate) fn total(&self) -> usize {
-        self.total
-    }
-}
-
-/// One of them.
+/// One of the handshakes that are counted.
 struct HandshakeGuard<'a> {
     half_open: &'a Mutex<HalfOpen>,
-    address: IpAddr,
+    account: Account,
 }
 
 impl Drop for HandshakeGuard<'_> {
     fn drop(&mut self) {
-        let mut half_open = self.half_open.lock();
-        half_open.total -= 1;
-        if let Some(count) = half_open.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                half_open.by_address.remove(&self.address);
-            }
-        }
+        self.half_open.lock().end(self.account);
     }
 }
 
@@ -66,27 +42,25 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
 fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let (limits, counters) = (&shared.config.limits, &shared.counters);
     let address = canonical(incoming.remote_address()).ip();
-    {
-        let mut half_open = shared.half_open.lock();
-        if half_open.total >= limits.handshakes {
+    let account = Account::new(address, incoming.remote_address_validated());
+    let admission = shared.half_open.lock().begin(limits, account);
+    match admission {
+        Admission::Begin => {}
+        Admission::Prove => {
+            counters.handshakes_retried.increment();
+            return drop(incoming.retry());
+        }
+        Admission::Full => {
             counters.handshakes_capped.increment();
             return incoming.refuse();
         }
-        if half_open.total >= limits.handshakes / RETRY_SHARE && !incoming.remote_address_validated() {
-            counters.handshakes_retried.increment();
-            drop(incoming.retry());
-            return;
-        }
-        let from_there = half_open.by_address.entry(address).or_default();
-        if *from_there >= limits.handshakes_per_address {
+        Admission::FullForAddress => {
             counters.handshakes_capped_by_address.increment();
             return incoming.refuse();
         }
-        *from_there += 1;
-        half_open.total += 1;
     }
     shared.spawn(move |shared| async move {
-        let guard = HandshakeGuard { half_open: &shared.half_open, address };
+        let guard = HandshakeGuard { half_open: &shared.half_open, account };
         handshake(&shared, incoming).await;
         drop(guard);
     });

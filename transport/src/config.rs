@@ -170,13 +170,14 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Connections, dialled and accepted. Beyond it none is accepted. Default 4,096.
     pub connections: usize,
-    /// Connections with peers at one IP address, dialled and accepted. Beyond it none is accepted. Default 1,024.
+    /// Connections with peers at one IP address (of IPv6, in one /64), dialled and accepted. Beyond it none is accepted. Default 1,024.
     pub connections_per_address: usize,
     /// Connections above this number are closed once they are unused for [`Timeouts::unused`]. Default 128.
     pub warm_connections: usize,
     /// Handshakes that peers have begun and not completed. Default 512.
     pub handshakes: usize,
-    /// The same, from one IP address. Default 128.
+    /// The same, from one IP address (of IPv6, from one /64) that has proved to be the sender's. As many again may be begun in its
+    /// name without proof, in all a quarter of `handshakes`; then a sender has to prove its address. Default 128.
     pub handshakes_per_address: usize,
     /// The most dials at the same time; how many there may be follows what they take. Default 64.
     pub dials: usize,

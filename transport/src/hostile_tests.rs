@@ -269,25 +269,46 @@ async fn streams_beyond_the_limits_wait_or_are_refused() {
 }
 
 #[tokio::test]
-async fn handshakes_that_never_finish_are_bounded_for_each_address() {
+async fn packets_in_the_name_of_an_address_do_not_keep_out_who_lives_there() {
     let mut config = config("a");
     config.limits.handshakes_per_address = 5;
     config.timeouts.dial = Duration::from_millis(1500);
     let (transport, _incoming) = bind(config);
     let deaf = Hostile::deaf();
     let dials: Vec<_> = (0..50).map(|_| deaf.dial(transport.local_address(), PROTOCOL)).collect();
-    counted(&transport, |statistics| statistics.handshakes_capped_by_address >= 45).await;
+    counted(&transport, |statistics| statistics.handshakes_retried >= 45).await;
     assert_eq!(transport.half_open(), 5);
+    // From the same address, but one that hears the answer.
+    let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
+    let to = Destination { name: Some(name("a")), address: transport.local_address() };
+    other.open_stream(&to).await.map(drop).unwrap();
+    assert_eq!(transport.statistics().handshakes_capped_by_address, 0);
+    drop(dials);
+    deaf.endpoint.close(0u32.into(), b"");
+    counted(&transport, |statistics| statistics.handshakes_unfinished >= 5).await;
+    assert_eq!(transport.half_open(), 0);
+}
+
+#[tokio::test]
+async fn handshakes_that_never_finish_are_bounded_for_each_address() {
+    let mut config = config("a");
+    config.limits.handshakes_per_address = 3;
+    let (transport, _incoming) = bind(config);
+    // Prove their address and their name, and then do not introduce themselves.
+    let mute = Hostile::insider("mute");
+    let mut connections = Vec::new();
+    for _ in 0..6 {
+        connections.push(mute.dial(transport.local_address(), PROTOCOL).await.unwrap());
+    }
+    assert_eq!(transport.half_open(), 6, "three without proof, and three with");
+    assert!(mute.dial(transport.local_address(), PROTOCOL).await.is_err());
+    assert_eq!(transport.statistics().handshakes_capped_by_address, 1);
     // From another address there is still a way in.
     let mut elsewhere = super::hostile_tests::config("b");
     elsewhere.bind = "127.0.0.2:0".parse().unwrap();
     let (other, _other_incoming) = bind(elsewhere);
     let to = Destination { name: Some(name("a")), address: transport.local_address() };
     other.open_stream(&to).await.map(drop).unwrap();
-    drop(dials);
-    deaf.endpoint.close(0u32.into(), b"");
-    counted(&transport, |statistics| statistics.handshakes_unfinished >= 5).await;
-    assert_eq!(transport.half_open(), 0);
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ mod endpoint;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod half_open;
 mod identity;
 mod introduction;
 mod keys;

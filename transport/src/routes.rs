@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use wire::{Destination, NodeName};
 
+use crate::half_open::host_of;
 use crate::introduction::Life;
 
 /// A connection, numbered in the order in which they were made.
@@ -90,7 +91,7 @@ impl Lane {
 pub(crate) struct Routes {
     me: Who,
     routes: HashMap<LinkId, Route>,
-    by_ip: HashMap<IpAddr, usize>,
+    by_host: HashMap<IpAddr, usize>,
     lanes: BTreeMap<Who, Lane>,
     /// The latest last.
     by_address: HashMap<SocketAddr, Vec<(Who, LinkId)>>,
@@ -101,7 +102,7 @@ impl Routes {
         Self {
             me,
             routes: HashMap::new(),
-            by_ip: HashMap::new(),
+            by_host: HashMap::new(),
             lanes: BTreeMap::new(),
             by_address: HashMap::new(),
         }
@@ -111,9 +112,9 @@ impl Routes {
         self.routes.len()
     }
 
-    /// How many connections there are with peers at this IP address, whatever their ports.
+    /// How many connections there are with peers at this IP address, of IPv6 in its /64, whatever their ports.
     pub(crate) fn from(&self, address: IpAddr) -> usize {
-        self.by_ip.get(&address).copied().unwrap_or(0)
+        self.by_host.get(&host_of(address)).copied().unwrap_or(0)
     }
 
     /// The connection for something new that goes to `to`.
@@ -187,7 +188,7 @@ impl Routes {
         added.stale.sort_unstable();
         added.stale.dedup();
 
-        *self.by_ip.entry(address.ip()).or_default() += 1;
+        *self.by_host.entry(host_of(address.ip())).or_default() += 1;
         self.routes.insert(id, route);
         let lane = self.lanes.entry(who.clone()).or_insert(Lane {
             current: None,
@@ -238,10 +239,10 @@ impl Routes {
     pub(crate) fn remove(&mut self, id: LinkId) -> Removed {
         let removed = self.retire(id);
         let Some(route) = self.routes.remove(&id) else { return removed };
-        let ip = route.address.ip();
-        match self.by_ip.get_mut(&ip) {
+        let host = host_of(route.address.ip());
+        match self.by_host.get_mut(&host) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.by_ip.remove(&ip)),
+            _ => drop(self.by_host.remove(&host)),
         }
         let who = route.who;
         let empty = self.lanes.get(&who).is_some_and(|lane| lane.current.is_none());

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::{Destination, NodeName};
 
-use crate::accept::{HalfOpen, refuse};
+use crate::accept::refuse;
 use crate::arrivals::{Arrival, Arrivals, Peer};
 use crate::certificate::{Bearer, Credentials, Subject, Validity, wall_clock};
 use crate::config::{Config, Limits};
 use crate::dial::{self, Dials, describe};
 use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
+use crate::half_open::HalfOpen;
 use crate::identity::Identity;
 use crate::introduction::Introduction;
 use crate::link::{DatagramFailure, Link, Retirement};

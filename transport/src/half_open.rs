@@ -1,0 +1,150 @@
+//! The handshakes that peers have begun and not completed: how many may be, and who has to prove its address first.
+//!
+//! Anybody can send first packets in the name of an address that is not its own. Were they charged to that address, a few
+//! hundred a second would keep the node that lives there out. So those count apart, in the name of nobody, and beyond their share
+//! a sender is asked to prove its address (QUIC's Retry, RFC 9000, section 8.1.2), for which nothing is kept here. What
+//! comes with the proof is charged to its address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::config::Limits;
+
+/// One part in so many of [`Limits::handshakes`] is for addresses that are not proved.
+const UNPROVEN_SHARE: usize = 4;
+
+/// Whom a handshake is charged to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Account {
+    host: IpAddr,
+    is_proven: bool,
+}
+
+impl Account {
+    pub(crate) fn new(address: IpAddr, is_proven: bool) -> Self {
+        Self { host: host_of(address), is_proven }
+    }
+}
+
+/// What is to be done with a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is counted, until [`HalfOpen::end`].
+    Begin,
+    /// The sender has to prove its address.
+    Prove,
+    /// There are too many in all.
+    Full,
+    /// There are too many from this address.
+    FullForAddress,
+}
+
+/// How many there are.
+#[derive(Debug, Default)]
+pub(crate) struct HalfOpen {
+    total: usize,
+    unproven: usize,
+    by_account: HashMap<Account, usize>,
+}
+
+impl HalfOpen {
+    /// Counts one more, if there may be.
+    pub(crate) fn begin(&mut self, limits: &Limits, account: Account) -> Admission {
+        if self.total >= limits.handshakes {
+            return Admission::Full;
+        }
+        let from_there = self.by_account.get(&account).copied().unwrap_or_default();
+        let fills_its_share = from_there >= limits.handshakes_per_address;
+        if !account.is_proven && (fills_its_share || self.unproven >= limits.handshakes / UNPROVEN_SHARE) {
+            return Admission::Prove;
+        }
+        if fills_its_share {
+            return Admission::FullForAddress;
+        }
+        self.total += 1;
+        self.unproven += usize::from(!account.is_proven);
+        *self.by_account.entry(account).or_default() += 1;
+        Admission::Begin
+    }
+
+    /// One is over.
+    pub(crate) fn end(&mut self, account: Account) {
+        self.total -= 1;
+        self.unproven -= usize::from(!account.is_proven);
+        if let Some(count) = self.by_account.get_mut(&account) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_account.remove(&account);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+}
+
+/// A host, by its address: of IPv6 a /64, in which one host may have as many addresses as it likes.
+pub(crate) fn host_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(address: &str, is_proven: bool) -> Account {
+        Account::new(address.parse().unwrap(), is_proven)
+    }
+
+    #[test]
+    fn packets_in_the_name_of_an_address_do_not_use_up_what_it_may_have() {
+        let limits = Limits { handshakes: 100, handshakes_per_address: 5, ..Limits::default() };
+        let mut half_open = HalfOpen::default();
+        let claimed = account("10.0.0.1", false);
+        for _ in 0..5 {
+            assert_eq!(half_open.begin(&limits, claimed), Admission::Begin);
+        }
+        for _ in 0..1000 {
+            assert_eq!(half_open.begin(&limits, claimed), Admission::Prove);
+        }
+        let proven = account("10.0.0.1", true);
+        for _ in 0..5 {
+            assert_eq!(half_open.begin(&limits, proven), Admission::Begin);
+        }
+        assert_eq!(half_open.begin(&limits, proven), Admission::FullForAddress);
+        half_open.end(proven);
+        assert_eq!(half_open.begin(&limits, proven), Admission::Begin);
+    }
+
+    #[test]
+    fn addresses_that_nobody_has_proved_have_a_share_together() {
+        let limits = Limits { handshakes: 8, ..Limits::default() };
+        let mut half_open = HalfOpen::default();
+        for host in 0..2 {
+            assert_eq!(half_open.begin(&limits, account(&format!("10.0.0.{host}"), false)), Admission::Begin);
+        }
+        assert_eq!(half_open.begin(&limits, account("10.0.1.1", false)), Admission::Prove);
+        for host in 0..6 {
+            assert_eq!(half_open.begin(&limits, account(&format!("10.0.0.{host}"), true)), Admission::Begin);
+        }
+        assert_eq!(half_open.begin(&limits, account("10.0.1.1", true)), Admission::Full);
+        half_open.end(account("10.0.0.0", false));
+        half_open.end(account("10.0.0.0", true));
+        assert_eq!(half_open.begin(&limits, account("10.0.1.1", false)), Admission::Begin);
+        assert_eq!(half_open.total(), 7);
+    }
+
+    #[test]
+    fn a_host_is_one_host_whatever_address_of_its_network_it_takes() {
+        let limits = Limits { handshakes_per_address: 1, ..Limits::default() };
+        let mut half_open = HalfOpen::default();
+        assert_eq!(half_open.begin(&limits, account("2001:db8::1", true)), Admission::Begin);
+        assert_eq!(half_open.begin(&limits, account("2001:db8::2:1", true)), Admission::FullForAddress);
+        assert_eq!(half_open.begin(&limits, account("2001:db8:0:1::1", true)), Admission::Begin);
+    }
+}
