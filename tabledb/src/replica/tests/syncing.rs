@@ -235,6 +235,101 @@ fn a_busy_network_agrees_on_what_does_not_change() {
     assert!(fingerprint_syncs(&cluster) - full < 20, "{} syncs", fingerprint_syncs(&cluster) - full);
 }
 
+#[test]
+fn a_busy_network_tells_who_was_cut_off_what_was_written_meanwhile() {
+    let mut cluster = Cluster::joined(3);
+    cluster.create(0, "k0", "v");
+    cluster.settle();
+    for at in 0..2 {
+        cluster.part(at, 2);
+    }
+    cluster.create(0, "k1", "v");
+    // The heads of n0 have all been told when the cut is over; others write without a pause, so that no fingerprints are compared.
+    let write = |cluster: &mut Cluster, round: u32| {
+        let now = cluster.now;
+        for at in 1..3 {
+            let key = format!("busy-{at}-{round}");
+            cluster.replicas[at].create(NET, TABLE, &key, *b"v", now).unwrap();
+        }
+        cluster.run(Duration::from_millis(100));
+    };
+    for round in 0..300 {
+        write(&mut cluster, round);
+    }
+    cluster.heal();
+    for round in 300..340 {
+        write(&mut cluster, round);
+    }
+    assert_eq!(cluster.get(2, "k1").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
+    let mut cluster = Cluster::joined(2);
+    cluster.settle();
+    cluster.lose_datagrams = true;
+    cluster.create(1, "k", "v");
+    let compare = |cluster: &mut Cluster, at: usize, with: usize| {
+        for _ in 0..2 {
+            cluster.run(Duration::from_millis(1100));
+            let now = cluster.now;
+            let digest = cluster.replicas[with].digest_for(&name(at), 500, now).unwrap();
+            cluster.replicas[at].handle_digest(&name(with), &digest, now).unwrap();
+        }
+    };
+    compare(&mut cluster, 0, 1);
+    let now = cluster.now;
+    // There is no connection yet.
+    while cluster.replicas[0].poll_transmit(now).is_some() {}
+    let at = cluster.replicas[0].by_name[NET];
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 1);
+    compare(&mut cluster, 1, 0);
+    cluster.exchange();
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    let now = cluster.now;
+    cluster.replicas[2].join_network(NET, now).unwrap();
+    cluster.replicas[2].handle_timeout(now);
+    // It waits for a connection to a member that cannot be reached.
+    let mut opened = false;
+    while let Some(transmit) = cluster.replicas[2].poll_transmit(now) {
+        opened |= matches!(transmit, Transmit::OpenStream { .. });
+    }
+    assert!(opened);
+    cluster.run(Duration::from_millis(1500));
+    assert!(is_ready(&cluster, 2, NET));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_first_sync_begins_when_a_list_comes_after_what_its_author_wrote() {
+    let mut cluster = Cluster::strangers(2, |_| {});
+    cluster.join(1);
+    cluster.settle();
+    let at = cluster.replicas[1].by_name[NET];
+    let is_synced = |cluster: &Cluster| cluster.replicas[1].networks[at].as_ref().unwrap().is_synced();
+    assert!(!is_synced(&cluster), "nobody was there");
+    cluster.held = Some(Vec::new());
+    cluster.join(0);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_millis(20));
+    let held = cluster.held.take().unwrap();
+    for (from, to, bytes) in held.into_iter().rev() {
+        cluster.deliver(from, to, &bytes);
+    }
+    cluster.settle();
+    assert!(is_synced(&cluster));
+}
+
 fn fingerprint_syncs(cluster: &Cluster) -> u64 {
     cluster.replicas.iter().map(|replica| replica.counters().fingerprint_syncs).sum()
 }
