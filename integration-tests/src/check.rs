@@ -19,8 +19,8 @@ pub(crate) use knowledge::{Contexts, contains_all, intersection};
 pub(crate) use ledger::Origin;
 pub use ledger::{Ledger, WriteId, Wrote};
 pub use state::{Dot, HeldEntry, NetworkState, Version};
-pub(crate) use watchdog::Look;
 pub use watchdog::Watchdog;
+pub(crate) use watchdog::{Look, Reasons};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod clocks;
 mod driving;
 mod faults;
 mod quiet;
+mod refused;
 mod reporting;
 mod tables;
 mod waiting;
@@ -30,6 +31,7 @@ use crate::trace::Describe;
 use clocks::HostClock;
 pub(crate) use quiet::{Found, Strictness};
 pub use quiet::{Judged, READY_WITHIN};
+pub(crate) use refused::Refused;
 pub use tables::{Key, Visible};
 
 /// One second of virtual time; `5 * SECOND` reads well.

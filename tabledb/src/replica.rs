@@ -56,7 +56,7 @@ use connections::Connections;
 use counters::Refusal;
 use list_news::ListNews;
 use message::{Bundle, Datagram, Digest, SessionKind};
-use network::{Arrival, Network};
+use network::{Arrival, Network, Syncing};
 use owners::Owners;
 use ranges::digest_bytes;
 use remembered::Remembered;
@@ -638,7 +638,8 @@ impl Replica {
             }
             match request.kind {
                 SessionKind::Full => {
-                    network.syncing.insert(stream, request.peer.clone());
+                    let peer = request.peer.clone();
+                    network.syncing.insert(stream, Syncing { peer, opened_at: now, is_answered: false });
                     network.final_sync_opened(stream, &request.peer, now);
                 }
                 SessionKind::Pull if network.pulling.is_some() => continue,

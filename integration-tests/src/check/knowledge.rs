@@ -94,11 +94,15 @@ pub(crate) fn contains(contexts: &Contexts, dot: &Dot) -> bool {
 
 /// A number that is in the second and not in the first; `None` if the first contain all of the second.
 pub(crate) fn contains_all(contexts: &Contexts, wanted: &Contexts) -> Option<Dot> {
-    let mut dots = wanted.iter().flat_map(|((owner, epoch), ranges)| {
+    dots(wanted).find(|dot| !contains(contexts, dot))
+}
+
+/// Each write that these contexts contain.
+pub(super) fn dots(contexts: &Contexts) -> impl Iterator<Item = Dot> {
+    contexts.iter().flat_map(|((owner, epoch), ranges)| {
         let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
         numbers.map(|number| Dot { owner: owner.clone(), epoch: *epoch, number })
-    });
-    dots.find(|dot| !contains(contexts, dot))
+    })
 }
 
 /// What both contain.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tabledb::{InspectedEntry, TableDb};
 use wire::NodeId;
 
-use super::knowledge::{Contexts, contains};
+use super::knowledge::{Contexts, contains, dots};
 
 /// One write: who made it, in which epoch of its attachment to the network, and as which of its writes there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ pub struct NetworkState {
     pub entries: BTreeMap<(String, String), HeldEntry>,
     /// By owner and epoch, the numbers that have been seen, as inclusive ranges, ascending.
     pub contexts: Contexts,
+    /// The same of what was refused, and has been neither taken nor found superseded since.
+    pub refused: Contexts,
 }
 
 impl From<InspectedEntry> for HeldEntry {
@@ -74,11 +76,20 @@ impl NetworkState {
     pub(crate) fn of(tables: &TableDb, network: &str, now: Instant) -> Option<Self> {
         let state = tables.replica().inspect(network, now)?;
         let entries = state.entries.into_iter().map(|(place, entry)| (place, HeldEntry::from(entry)));
-        let contexts = state
-            .attachments
-            .into_values()
-            .map(|attachment| ((attachment.owner, attachment.epoch), attachment.context.as_slice().to_vec()));
-        Some(Self { entries: entries.collect(), contexts: contexts.collect() })
+        let (mut contexts, mut refused) = (Contexts::new(), Contexts::new());
+        for attachment in state.attachments.into_values() {
+            let of = (attachment.owner, attachment.epoch);
+            if !attachment.refused.is_empty() {
+                refused.insert(of.clone(), attachment.refused.as_slice().to_vec());
+            }
+            contexts.insert(of, attachment.context.as_slice().to_vec());
+        }
+        Some(Self { entries: entries.collect(), contexts, refused })
+    }
+
+    /// Each write that is refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = Dot> {
+        dots(&self.refused)
     }
 
     /// Whether the node has seen a write.
@@ -89,11 +100,7 @@ impl NetworkState {
     /// What has been seen and is not held: dead.
     pub(crate) fn dead(&self) -> impl Iterator<Item = Dot> {
         let held: BTreeSet<&Dot> = self.entries.values().map(|entry| &entry.version.dot).collect();
-        let seen = self.contexts.iter().flat_map(|((owner, epoch), ranges)| {
-            let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
-            numbers.map(|number| Dot { owner: owner.clone(), epoch: *epoch, number })
-        });
-        seen.filter(move |dot| !held.contains(&dot))
+        dots(&self.contexts).filter(move |dot| !held.contains(&dot))
     }
 
     /// What counts of it must say, from the entries themselves: shown, hidden, tombstones, bytes of keys and values.

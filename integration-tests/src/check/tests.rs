@@ -37,8 +37,12 @@ fn ledger() -> Ledger {
 
 fn state(entries: &[(&str, HeldEntry)], context: &[(u64, u64)]) -> NetworkState {
     let held = entries.iter().map(|(key, held)| (("t".to_owned(), (*key).to_owned()), held.clone()));
-    NetworkState { entries: held.collect(), contexts: BTreeMap::from([((owner(), 1), context.to_vec())]) }
+    let contexts = BTreeMap::from([((owner(), 1), context.to_vec())]);
+    NetworkState { entries: held.collect(), contexts, refused: BTreeMap::new() }
 }
+
+/// A node that takes everything.
+const NONE: Reasons = Reasons { value_bytes: usize::MAX, has_little_room: false, believed: u64::MAX };
 
 fn counts(state: &NetworkState) -> NetworkStatistics {
     let [entries, hidden, tombstones, bytes] = state.recount();
@@ -56,6 +60,7 @@ fn verdict_of(states: &[(usize, NetworkState)], ledger: &Ledger) -> Result<(), S
             statistics: &counts(state),
             now: Duration::from_secs(second),
             reap_time: REAP_TIME,
+            reasons: NONE,
             under_way: Duration::from_millis(500),
         };
         watchdog.look(Peer(*peer), &look)?;
@@ -142,6 +147,7 @@ fn counts_that_are_not_those_of_what_is_held() {
             statistics: &statistics,
             now: Duration::from_secs(11),
             reap_time: REAP_TIME,
+            reasons: NONE,
             under_way: Duration::ZERO,
         };
         Watchdog::default().look(Peer(0), &look)
@@ -151,6 +157,30 @@ fn counts_that_are_not_those_of_what_is_held() {
     assert_eq!(look(right.clone()), Ok(()));
     assert!(look(NetworkStatistics { bytes: right.bytes + 1, ..right.clone() }).is_err());
     assert!(look(NetworkStatistics { tombstones: 1, ..right }).is_err());
+}
+
+#[test]
+fn a_write_that_is_refused_without_a_reason() {
+    let (ledger, network) = (ledger(), Arc::from(NET));
+    let refuses = |reasons: Reasons| {
+        let state =
+            NetworkState { refused: BTreeMap::from([((owner(), 1), vec![(1, 1)])]), ..state(&[], &[]) };
+        let look = Look {
+            network: &network,
+            state: &state,
+            ledger: &ledger,
+            statistics: &counts(&state),
+            now: Duration::from_secs(11),
+            reap_time: REAP_TIME,
+            reasons,
+            under_way: Duration::ZERO,
+        };
+        Watchdog::default().look(Peer(0), &look)
+    };
+    assert!(refuses(NONE).is_err());
+    assert_eq!(refuses(Reasons { has_little_room: true, ..NONE }), Ok(()));
+    assert_eq!(refuses(Reasons { value_bytes: 0, ..NONE }), Ok(()));
+    assert_eq!(refuses(Reasons { believed: 0, ..NONE }), Ok(()));
 }
 
 #[test]

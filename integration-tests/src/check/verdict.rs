@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ledger::WriteId;
 use super::state::NetworkState;
-use crate::cluster::{Cluster, Peer};
+use crate::cluster::{Cluster, Peer, Refused};
 
 /// For sixteen seconds after an attachment's last change its heads are told; whoever lacks what nobody alive has asks for
 /// it for four seconds more.
@@ -77,17 +77,19 @@ impl Cluster {
         self.run_until("no stream is open any more", STREAMS_END, none_open);
     }
 
+    /// What a node that refuses something asks for and compares now and then is not counted: rule 12 has it try.
     fn said(&self) -> [(&'static str, u64); 5] {
         let mut said =
             ["gossip", "heads", "pulls", "pushes", "syncs for differing fingerprints"].map(|what| (what, 0));
         for peer in self.running() {
             let counters = self.machine(peer).tables().replica().counters();
+            let tries = self.refuses_anything(peer);
             let of_peer = [
                 counters.gossip_sent,
                 counters.heads_sent,
-                counters.pulls,
+                if tries { 0 } else { counters.pulls },
                 counters.backlogs,
-                counters.fingerprint_syncs,
+                if tries { 0 } else { counters.fingerprint_syncs },
             ];
             for ((_, sum), count) in said.iter_mut().zip(of_peer) {
                 *sum += count;
@@ -105,39 +107,52 @@ impl Cluster {
         networks
     }
 
+    /// What no refusal accounts for is shown alike; and who shows the same says so by the same digest.
     #[track_caller]
     fn assert_convergence(&mut self, network: &str) {
         let members = self.members_of(network);
-        let Some((first, others)) = members.split_first() else { return };
-        let reference = self.visible(*first, network);
+        let Some(&first) = members.first() else { return };
+        if let Some(difference) = self.difference_between_members(network, |_, _| false) {
+            self.violation(first, format!("network {network} has not converged: {difference}"));
+        }
         let digest = |cluster: &Cluster, peer: Peer| {
             cluster.life(peer).tables.statistics(network).map(|statistics| statistics.digest)
         };
-        for other in others {
-            if self.visible(*other, network) != reference {
-                let difference = self.difference(network, *first, *other);
-                self.violation(*other, format!("network {network} has not converged: {difference}"));
-            }
-            if digest(self, *other) != digest(self, *first) {
-                let first = self.name(*first).clone();
-                self.violation(
-                    *other,
-                    format!("shows what {first} shows of {network}, under another digest"),
-                );
+        for &other in &members[1..] {
+            if digest(self, other) != digest(self, first)
+                && self.visible(other, network) == self.visible(first, network)
+            {
+                let first = self.name(first).clone();
+                self.violation(other, format!("shows what {first} shows of {network}, under another digest"));
             }
         }
     }
 
-    /// What is shown under each key is what may be, given everything that was ever written.
+    /// What is shown under each key is what may be, given everything that was ever written, and what the member refuses. Those
+    /// who refuse nothing show the same, so one of them stands for all.
     #[track_caller]
     fn assert_no_lost_write(&mut self, network: &str) {
-        let members = self.members_of(network);
-        let Some(&first) = members.first() else { return };
-        let visible = self.visible(first, network);
-        let Some(state) = self.inspect(first, network) else { return };
-        let mut verdicts = Vec::new();
+        let refused = Refused::on(self, network);
+        let (refusing, others): (Vec<Peer>, Vec<Peer>) =
+            self.members_of(network).into_iter().partition(|member| refused.count(*member) > 0);
+        let judged = others.into_iter().take(1).chain(refusing);
+        let verdict = judged
+            .into_iter()
+            .find_map(|member| Some((member, self.wrongly_shown(member, network, &refused)?)));
+        if let Some((member, verdict)) = verdict {
+            self.violation(member, verdict);
+        }
+    }
+
+    fn wrongly_shown(&self, member: Peer, network: &str, refused: &Refused<'_>) -> Option<String> {
+        let visible = self.visible(member, network);
+        let state = self.inspect(member, network)?;
         for (spot, writes) in self.ledger.spots().filter(|(spot, _)| *spot.0 == *network) {
-            let shown = visible.get(&(spot.1.to_string(), spot.2.to_string()));
+            let place = (spot.1.to_string(), spot.2.to_string());
+            if refused.concerns(member, &place) || refused.death_is_kept_from(member, &place) {
+                continue;
+            }
+            let shown = visible.get(&place);
             let verdict = match shown {
                 None => {
                     let must_be_shown = |id: &&WriteId| {
@@ -169,12 +184,10 @@ impl Cluster {
                 }
             };
             if let Some(verdict) = verdict {
-                verdicts.push(format!("{}/{}/{}: {verdict}", spot.0, spot.1, spot.2));
+                return Some(format!("{}/{}/{}: {verdict}", spot.0, spot.1, spot.2));
             }
         }
-        if let Some(verdict) = verdicts.into_iter().next() {
-            self.violation(first, verdict);
-        }
+        None
     }
 
     /// What a node has seen and does not hold was superseded by something that this node knows: not by what it has refused, nor
@@ -185,7 +198,10 @@ impl Cluster {
             let Some(state) = self.inspect(peer, network) else { continue };
             let lost = state.dead().find_map(|dot| {
                 let id = self.ledger.by_dot(network, &dot)?;
-                (self.is_a_value_to_keep(id) && !self.is_superseded_for(&state, id)).then_some(id)
+                let is_lost = self.is_a_value_to_keep(id)
+                    && !self.is_superseded_for(&state, id)
+                    && !self.was_dead_before_it_came(peer, &state, id);
+                is_lost.then_some(id)
             });
             if let Some(id) = lost {
                 let spot = &self.ledger.get(id).spot;
@@ -210,6 +226,18 @@ impl Cluster {
             .any(|later| self.ledger.is_over(later) || state.has_seen(&self.ledger.get(later).version.dot))
     }
 
+    /// Whether a node knows by word alone that a write is dead, which it has never held, and what supersedes it is refused here: then
+    /// nothing was taken from anybody. What a node held goes only for what it takes.
+    fn was_dead_before_it_came(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
+        let write = self.ledger.get(id);
+        let refuses = |later: WriteId| {
+            let dot = &self.ledger.get(later).version.dot;
+            state.refused().any(|refused| refused == *dot)
+        };
+        !self.watchdog.has_held(peer, &write.spot.0, &write.version.dot)
+            && self.ledger.superseding(id).any(refuses)
+    }
+
     fn is_a_value_to_keep(&self, id: WriteId) -> bool {
         self.ledger.get(id).value.is_some() && !self.ledger.is_over(id)
     }
@@ -225,8 +253,9 @@ impl Cluster {
             self.ledger.is_over(greatest) || reaped
         };
         let replaced = |later: WriteId| {
-            (!self.ledger.is_over(later) || self.ledger.was_handed_on(later))
-                && self.ledger.descends(later, id)
+            // What a leaver hands on stands, unless somebody to whom it did has refused it.
+            let stands = self.ledger.was_handed_on(later) && !self.watchdog.was_refused(later);
+            (!self.ledger.is_over(later) || stands) && self.ledger.descends(later, id)
         };
         !self.ledger.is_over(id) && greatest.is_none_or(gone) && !self.ledger.greater(id).any(replaced)
     }

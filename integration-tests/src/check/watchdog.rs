@@ -18,11 +18,15 @@ pub struct Watchdog {
     contexts: BTreeMap<(Peer, Arc<str>), Contexts>,
     /// What each node held at the last look.
     held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
+    /// What each process has ever held, at some look.
+    ever_held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
     /// Until when each tombstone will be kept by whoever keeps it longest.
     kept_until: BTreeMap<(Arc<str>, Dot), Duration>,
     knowledge: Knowledge,
     /// What each node has seen die, by its watcher.
     dead: BTreeMap<Peer, BTreeSet<WriteId>>,
+    /// What somebody has refused once.
+    refused: BTreeSet<WriteId>,
     looks: u64,
     tombstones_reaped: BTreeSet<(Arc<str>, Dot)>,
 }
@@ -36,8 +40,21 @@ pub(crate) struct Look<'a> {
     pub(crate) statistics: &'a NetworkStatistics,
     pub(crate) now: Duration,
     pub(crate) reap_time: Duration,
+    /// For what the node may refuse writes of others.
+    pub(crate) reasons: Reasons,
     /// How long a message to the node may have been under way: what it tells of tombstones is as old.
     pub(crate) under_way: Duration,
+}
+
+/// What a node may refuse: nothing else is excused for being refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reasons {
+    /// Values longer than this, in bytes.
+    pub(crate) value_bytes: usize,
+    /// Anything, since it is allowed so few entries or bytes that they may be used up.
+    pub(crate) has_little_room: bool,
+    /// Times later than this, in microseconds since 1970: what its process believed when it began, and it only ever believes more.
+    pub(crate) believed: u64,
 }
 
 /// Durations travel in whole milliseconds, and clocks drift a little.
@@ -58,6 +75,7 @@ impl Watchdog {
     pub(crate) fn forget_life(&mut self, peer: Peer) {
         self.contexts.retain(|(of, _), _| *of != peer);
         self.held.retain(|(of, _), _| *of != peer);
+        self.ever_held.retain(|(of, _), _| *of != peer);
         self.dead.remove(&peer);
         self.knowledge.end_stays(peer, None);
     }
@@ -66,6 +84,7 @@ impl Watchdog {
     pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
         self.contexts.retain(|(of, name), _| *of != peer || **name != *network);
         self.held.retain(|(of, name), _| *of != peer || **name != *network);
+        self.ever_held.retain(|(of, name), _| *of != peer || **name != *network);
         self.knowledge.end_stays(peer, Some(network));
         if let Some(dead) = self.dead.get_mut(&peer) {
             dead.retain(|id| *ledger.get(*id).spot.0 != *network);
@@ -98,6 +117,7 @@ impl Watchdog {
         self.knowledge.learn(peer, look.network, look.state);
         check_counts(look)?;
         self.check_entries(look)?;
+        self.check_refused(look)?;
         self.check_residuals(look)?;
         self.check_deaths(look)?;
         self.check_resurrection(peer, look)?;
@@ -108,6 +128,7 @@ impl Watchdog {
     fn check_resurrection(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
         let place = (peer, look.network.clone());
         let now: BTreeSet<Dot> = look.state.entries.values().map(|entry| entry.version.dot.clone()).collect();
+        self.ever_held.entry(place.clone()).or_default().extend(now.iter().cloned());
         let before = self.held.insert(place.clone(), now.clone()).unwrap_or_default();
         let Some(contexts) = self.contexts.get(&place) else { return Ok(()) };
         for dot in now.difference(&before) {
@@ -140,6 +161,36 @@ impl Watchdog {
                     "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a process was seen to hold a write since it joined the network.
+    pub(crate) fn has_held(&self, peer: Peer, network: &Arc<str>, dot: &Dot) -> bool {
+        self.ever_held.get(&(peer, network.clone())).is_some_and(|held| held.contains(dot))
+    }
+
+    /// Whether a write was refused by somebody, at some time.
+    pub(crate) fn was_refused(&self, id: WriteId) -> bool {
+        self.refused.contains(&id)
+    }
+
+    /// What is refused was written, and there is a reason to refuse it.
+    fn check_refused(&mut self, look: &Look<'_>) -> Result<(), String> {
+        let Look { network, state, ledger, reasons, .. } = *look;
+        for dot in state.refused() {
+            let Some(id) = ledger.by_dot(network, &dot) else {
+                return Err(format!("refuses {dot} of {network}, which nobody wrote"));
+            };
+            let write = ledger.get(id);
+            let bytes = write.value.as_ref().map_or(0, |value| value.len());
+            if !reasons.has_little_room
+                && bytes <= reasons.value_bytes
+                && write.version.time <= reasons.believed
+            {
+                return Err(format!("refuses {dot} of {network} for no reason: {write:?}, {reasons:?}"));
+            }
+            self.refused.insert(id);
         }
         Ok(())
     }

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use membership::State;
-use tabledb::{Change, NetworkStatistics};
+use tabledb::{Change, Limits, NetworkStatistics};
 use wire::{NodeId, StreamId};
 
 use super::{Cluster, Key, Peer};
-use crate::check::{Look, NetworkState, Origin, Relays, WriteId, check_membership, check_news, spot};
+use crate::check::{
+    Look, NetworkState, Origin, Reasons, Relays, WriteId, check_membership, check_news, spot,
+};
 
+/// By how many microseconds the time of a write may be ahead of the clock of who takes it.
+pub(super) const MAX_LEAD: u64 = 3_600_000_000;
 /// Up to so many entries and tombstones a node's tables are looked into after every call that changed them.
 const HELD_FOR_EVERY_STEP: usize = 24;
 
@@ -192,6 +196,7 @@ impl Cluster {
                 statistics: &statistics,
                 now,
                 reap_time: self.settings.reap_time,
+                reasons: self.reasons_to_refuse(peer),
                 under_way,
             };
             let mut result = self.watchdog.look(peer, &look);
@@ -210,6 +215,17 @@ impl Cluster {
             if !hidden.is_empty() {
                 self.check_hidden(peer, &network, &hidden);
             }
+        }
+    }
+
+    fn reasons_to_refuse(&self, peer: Peer) -> Reasons {
+        let slot = &self.slots[peer.0];
+        let (limits, usual) = (&slot.limits, Limits::default());
+        Reasons {
+            value_bytes: limits.value_bytes,
+            has_little_room: limits.entries < usual.entries || limits.bytes < usual.bytes,
+            // It was born when its clock showed this.
+            believed: slot.last_generation + MAX_LEAD,
         }
     }
 

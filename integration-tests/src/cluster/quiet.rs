@@ -105,6 +105,7 @@ impl Cluster {
         self.judged.longest_ready = self.judged.longest_ready.max(now - found.at);
         if self.strictness.readiness
             && let Some(missing) = contains_all(&state.contexts, &found.known)
+            && !state.refused().any(|refused| refused == missing)
         {
             let what =
                 format!("says it is ready on {network}, and has not heard of {missing}, which all knew");
@@ -138,61 +139,30 @@ impl Cluster {
         }
     }
 
-    /// The first difference between what members of a network show, but for what was written within the last `moment`, and for
-    /// what is shown of owners that have ended, of which some may not have heard. `of` are the members that are compared.
-    pub fn difference_but_for(&self, network: &str, of: &[Peer], moment: Duration) -> Option<String> {
+    /// The first difference between what members of a network show, but for what was written within the last `moment`, for what
+    /// is shown of owners that have ended or left the network, of which some may not have heard, and for what is refused.
+    pub fn difference_but_for(&self, network: &str, moment: Duration) -> Option<String> {
         let recent = self.ledger.written_since(self.now().saturating_sub(moment));
         let recent: BTreeSet<(&str, &str)> =
             recent.into_iter().filter(|spot| *spot.0 == *network).map(|spot| (&*spot.1, &*spot.2)).collect();
         let ended: BTreeSet<&str> = self
             .slots
             .iter()
-            .filter(|slot| slot.life.as_ref().is_none_or(|life| life.leaving))
+            .filter(|slot| {
+                slot.life.as_ref().is_none_or(|life| life.leaving || !life.joined.contains(network))
+            })
             .map(|slot| slot.name.as_str())
             .collect();
-        let members = self.members_of(network);
-        let mut views = members.into_iter().filter(|member| of.contains(member)).map(|member| {
-            let mut visible = self.visible(member, network);
-            visible.retain(|(table, key), _| !recent.contains(&(table.as_str(), key.as_str())));
-            (member, visible)
-        });
-        let (first, reference) = views.next()?;
-        for (other, visible) in views {
-            if visible == reference {
-                continue;
-            }
-            let keys: BTreeSet<_> = visible.keys().chain(reference.keys()).collect();
-            let differs = keys.into_iter().find(|key| {
-                let (here, there) = (reference.get(*key), visible.get(*key));
-                let is_of_ended =
-                    [here, there].into_iter().flatten().any(|(_, owner)| ended.contains(owner.as_str()));
-                here != there && !is_of_ended
-            });
-            if let Some((table, key)) = differs {
-                let text = |shown: Option<&(Vec<u8>, String)>| match shown {
-                    None => "nothing".to_owned(),
-                    Some((value, owner)) => {
-                        format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
-                    }
-                };
-                let place = (table.clone(), key.clone());
-                return Some(format!(
-                    "{network}/{table}/{key}: {} on {}, {} on {}",
-                    text(reference.get(&place)),
-                    self.name(first),
-                    text(visible.get(&place)),
-                    self.name(other)
-                ));
-            }
-        }
-        None
+        self.difference_between_members(network, |place, shown| {
+            recent.contains(&(place.0.as_str(), place.1.as_str()))
+                || shown.into_iter().flatten().any(|(_, owner)| ended.contains(owner.as_str()))
+        })
     }
 
     /// Lets time pass, at most `within`, until members show the same of all `networks` but for what was written within the
     /// last `moment`; calls `meanwhile` every twenty milliseconds. Returns how long it took, or how they differ.
     pub fn agree_meanwhile(
         &mut self,
-        of: &[Peer],
         moment: Duration,
         within: Duration,
         mut meanwhile: impl FnMut(&mut Cluster),
@@ -200,7 +170,7 @@ impl Cluster {
         let start = self.now();
         loop {
             let networks = self.networks();
-            let difference = networks.iter().find_map(|network| self.difference_but_for(network, of, moment));
+            let difference = networks.iter().find_map(|network| self.difference_but_for(network, moment));
             let Some(difference) = difference else { return Ok(self.now() - start) };
             if self.now() >= start + within {
                 return Err(difference);

@@ -79,16 +79,22 @@ impl Cluster {
         self.say(peer, format!("leaves network {network}"));
         self.learn_at_the_end(peer, Some(network));
         // From here on its entries may vanish on this node.
-        let was_joined = self.life_mut(peer).joined.remove(network);
+        let life = self.life_mut(peer);
+        let was_joined = life.joined.remove(network);
+        // Where nobody else is, it is off the network before the call returns.
+        let began = life.departing.insert(network.to_owned());
         if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
+            let life = self.life_mut(peer);
             if was_joined {
-                self.life_mut(peer).joined.insert(network.to_owned());
+                life.joined.insert(network.to_owned());
+            }
+            if began {
+                life.departing.remove(network);
             }
             return Err(error);
         }
         let life = self.life_mut(peer);
         life.ready.remove(network);
-        life.departing.insert(network.to_owned());
         let id = life.tables.node();
         self.ledger.left(&id, network);
         Ok(())

@@ -30,7 +30,7 @@ impl History {
                 return;
             }
             look_at = cluster.now() + 20 * MILLISECOND;
-            let agree = cluster.networks().iter().all(|network| cluster.disagreement(network).is_none());
+            let agree = cluster.networks().iter().all(|network| show_the_same(cluster, network));
             match agree {
                 true => shown_since = shown_since.or(Some(cluster.now())),
                 false => shown_since = None,
@@ -44,7 +44,19 @@ impl History {
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
         self.met.longest_members = self.met.longest_members.max(members);
         for network in self.cluster.networks() {
-            self.cluster.await_agreement(&network, AGREEMENT_WITHIN);
+            if self
+                .cluster
+                .try_run_until(AGREEMENT_WITHIN, |cluster| show_the_same(cluster, &network))
+                .is_none()
+            {
+                let difference = self.cluster.difference_between_members(&network, |_, _| false);
+                let insides = self.cluster.insides(&network);
+                self.cluster.note(&insides);
+                panic!(
+                    "after {AGREEMENT_WITHIN:?} the members of {network} do not agree: {}",
+                    difference.unwrap_or_default()
+                );
+            }
         }
         let agreement = shown_since.unwrap_or(self.cluster.now()) - start;
         self.met.longest_agreement = self.met.longest_agreement.max(agreement);
@@ -52,6 +64,11 @@ impl History {
         self.cluster.assert_promises();
         self.met.count(&self.cluster);
     }
+}
+
+/// Whether all members show the same, but for what is refused.
+fn show_the_same(cluster: &Cluster, network: &str) -> bool {
+    cluster.difference_between_members(network, |_, _| false).is_none()
 }
 
 /// Until the nodes agree on who is there and still do so a while later: what had waited in buffers, and verdicts that

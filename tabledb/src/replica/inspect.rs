@@ -50,6 +50,8 @@ pub struct InspectedAttachment {
     pub epoch: u64,
     /// The numbers seen.
     pub context: Ranges,
+    /// The numbers that were refused here, and have been neither taken nor found superseded since.
+    pub refused: Ranges,
     /// The numbers that are live.
     pub live: Vec<u64>,
     /// Whether readers see its entries, or why not.
@@ -79,7 +81,7 @@ impl Replica {
                 entries.insert((table.name.to_string(), record.key().to_string()), entry);
             }
         }
-        let attachments = network.store.attachments().map(|(_, held)| {
+        let attachments = network.store.attachments().map(|(slot, held)| {
             let shown = match held.visibility() {
                 Visibility::Shown => "shown",
                 Visibility::OwnerFailed => "hidden: the owner has failed",
@@ -89,6 +91,7 @@ impl Replica {
                 owner: held.tag.owner.clone(),
                 epoch: held.tag.epoch,
                 context: held.context().clone(),
+                refused: network.refusals.outstanding(slot, held),
                 live: held.live().iter().map(|(number, _)| number).collect(),
                 shown,
             };

@@ -50,6 +50,23 @@ enum Phase {
     Leaving(Leaving),
 }
 
+/// A full session that was opened here.
+#[derive(Debug)]
+pub(crate) struct Syncing {
+    pub(crate) peer: NodeName,
+    pub(crate) opened_at: Instant,
+    /// The peer has sent a frame of it.
+    pub(crate) is_answered: bool,
+}
+
+impl Syncing {
+    /// Whether the peer has it, or may be about to get it. One that was opened when the peer could not be reached may wait for its
+    /// connection for long.
+    fn goes_on(&self, patience: Duration, now: Instant) -> bool {
+        self.is_answered || now < self.opened_at + patience
+    }
+}
+
 /// A comparison of fingerprints that changed nothing.
 #[derive(Debug)]
 struct Compared {
@@ -104,7 +121,7 @@ pub(crate) struct Network {
     /// A pull is under way.
     pub(crate) pulling: Option<StreamId>,
     /// Full sessions under way, opened here.
-    pub(crate) syncing: BTreeMap<StreamId, NodeName>,
+    pub(crate) syncing: BTreeMap<StreamId, Syncing>,
     awaiting: BTreeSet<Slot>,
     /// Whether the next comparison for the sake of what waits is with an owner of it.
     owners_turn: bool,
@@ -186,6 +203,11 @@ impl Network {
         !self.is_synced() && !self.syncing.is_empty()
     }
 
+    /// Whether a full sync with a peer, opened here, has begun there as well.
+    pub(crate) fn goes_on_syncing_with(&self, peer: &NodeName, now: Instant) -> bool {
+        self.syncing.values().any(|syncing| syncing.peer == *peer && syncing.goes_on(RETRY, now))
+    }
+
     /// Whether a full sync opened here is under way, or waits for capacity.
     fn is_syncing(&self, common: &Common) -> bool {
         !self.syncing.is_empty() || common.requests.full_syncs(&self.name).next().is_some()
@@ -209,6 +231,14 @@ impl Network {
 
     pub(crate) fn members_changed(&mut self) {
         self.members = None;
+    }
+
+    /// There may be a member more: with whom the first sync can be made, if nobody was there before.
+    pub(crate) fn member_appeared(&mut self, now: Instant) {
+        self.members_changed();
+        if !self.is_synced() {
+            self.sync_at = self.sync_at.min(now);
+        }
     }
 
     /// The fingerprint, if it has not changed for a while; sampled whenever it is asked for.
@@ -240,7 +270,7 @@ impl Network {
             false => None,
         };
         let phase = match &self.phase {
-            Phase::Joining(_) if self.syncing.is_empty() => Some(self.sync_at),
+            Phase::Joining(_) => Some(self.sync_at),
             _ => self.leaving_deadline(),
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
@@ -347,7 +377,7 @@ impl Network {
 
     /// Brings the attachment of `owner` in line with its list: ended, taken up, or kept.
     pub(crate) fn follow_list(&mut self, owner: &NodeId, common: &mut Common, now: Instant) {
-        self.members_changed();
+        self.member_appeared(now);
         let Some(known) = common.owners.get(owner.name.as_str()) else { return };
         let (version, listed, alive) = (known.list_version, known.listed_epoch(&self.name), known.alive);
         let held = self.store.of_owner(owner.name.as_str()).map(|(slot, held)| (slot, held.tag.epoch));
@@ -363,7 +393,6 @@ impl Network {
             self.take_up(owner.clone(), epoch, visibility, common);
             if let Phase::Joining(first) = &mut self.phase {
                 first.forget(owner.name.as_str());
-                self.sync_at = self.sync_at.min(now);
             }
         }
         self.final_syncs_without(owner.name.as_str(), common, now);
@@ -379,7 +408,7 @@ impl Network {
 
     /// The owner is back: what we remember of it has to be compared before it is shown.
     pub(crate) fn owner_returned(&mut self, owner: &NodeName, common: &mut Common, now: Instant) {
-        self.members_changed();
+        self.member_appeared(now);
         let Some((slot, attachment)) = self.store.of_owner(owner.as_str()) else { return };
         if attachment.visibility() != Visibility::OwnerFailed {
             return;
@@ -400,8 +429,12 @@ impl Network {
     /// those of others that wait, and with another member, in case the owners cannot be reached.
     fn compare_awaiting(&mut self, common: &mut Common) {
         self.members(common);
-        let asked: BTreeSet<&NodeName> =
-            self.syncing.values().chain(common.requests.full_syncs(&self.name)).collect();
+        let asked: BTreeSet<&NodeName> = self
+            .syncing
+            .values()
+            .map(|syncing| &syncing.peer)
+            .chain(common.requests.full_syncs(&self.name))
+            .collect();
         if self.awaiting.is_empty() || asked.len() >= AWAITED_AT_ONCE {
             return;
         }

@@ -160,6 +160,17 @@ impl Ranges {
         None
     }
 
+    /// The numbers that are in this set and not in `other`.
+    pub(crate) fn beyond(&self, other: &Ranges) -> Ranges {
+        let mut ranges = Vec::new();
+        let mut from = 1;
+        while let Some((low, high)) = self.first_beyond(other, from) {
+            ranges.push((low, high));
+            from = high + 1;
+        }
+        Ranges { ranges }
+    }
+
     /// How many numbers are in this set and not in `other`.
     pub fn count_beyond(&self, other: &Ranges) -> u64 {
         let mut count = 0;
@@ -313,6 +324,8 @@ mod tests {
 
         #[test]
         fn difference_union_and_part(a in numbers(), b in numbers(), low in 1u64..60, more in 0u64..30) {
+            let only_a: BTreeSet<u64> = a.difference(&b).copied().collect();
+            prop_assert_eq!(members(&set(&a).beyond(&set(&b))), only_a);
             let (left, right) = (set(&a), set(&b));
             let mut difference = Ranges::default();
             let mut from = 1;

@@ -273,7 +273,7 @@ impl Session {
             return self.end(Outcome::Failed);
         }
         if common.owners.note_own_word(self.peer.as_str(), network.name.clone(), open.epoch) {
-            network.members_changed();
+            network.member_appeared(now);
         }
         if common.clock.believes(open.clock, now) {
             common.clock.observe(open.clock);
@@ -283,7 +283,7 @@ impl Session {
             // turned away for another, which may have compared what was there before the leaver's last writes.
             if common.owners.me().name < self.peer
                 && open.standing != Standing::Leaving
-                && network.syncing.values().any(|peer| *peer == self.peer)
+                && network.goes_on_syncing_with(&self.peer, now)
             {
                 self.send(&Frame::OpenedElsewhere);
                 return self.end(Outcome::OpenedElsewhere);
@@ -327,6 +327,9 @@ impl Session {
         }
         let network = network.ok_or(SessionError::NetworkGone)?;
         let (opener, kind) = (self.opened_here, self.kind);
+        if let Some(syncing) = network.syncing.get_mut(&self.id) {
+            syncing.is_answered = true;
+        }
         match frame {
             Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {
                 if common.clock.believes(clock, now) {

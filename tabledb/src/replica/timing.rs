@@ -110,6 +110,9 @@ pub(crate) const FINAL_SYNCS: usize = 2;
 /// the first one on it.
 pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a first sync may go without an answer before another is made beside it, with somebody else.
+pub(crate) const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,
 /// here or there, is no failure.
 pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
@@ -135,7 +138,11 @@ pub(crate) fn busy_backoff(refusals: u32) -> Duration {
 /// In a network that is never still as a whole: how often what is settled of each attachment is told, and how long after
 /// the first change that begins.
 pub(crate) const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
-pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// After so long a pause changes count as the first ones again. Longer than `STILLNESS`: where the pauses between changes are now
+/// a little shorter than that and now a little longer, members that compare fingerprints would rarely find both of them still.
+pub(crate) const SETTLED_UNTIL: Duration = Duration::from_secs(3);
 
 /// To how many random members it is told.
 pub(crate) const SETTLED_FAN_OUT: usize = 2;

@@ -273,7 +273,7 @@ impl Network {
     }
 
     /// Takes note that `holder` has an attachment up to `head`: what is missing is pulled if it does not come soon.
-    fn note_head(&mut self, slot: Slot, head: u64, holder: &NodeName, now: Instant) {
+    pub(super) fn note_head(&mut self, slot: Slot, head: u64, holder: &NodeName, now: Instant) {
         let Some(attachment) = self.store.attachment(slot) else { return };
         let accounted = attachment.accounted();
         if slot == self.own || (head <= accounted.highest() && !accounted.has_holes()) {

@@ -15,7 +15,9 @@ use super::super::Event;
 use super::super::common::Common;
 use super::super::message::{SessionKind, Standing};
 use super::super::session::PeerStanding;
-use super::super::timing::{FIRST_SYNC_LIMIT, FIRST_SYNC_TRIES, LISTS_PATIENCE, MISSING_GRACE, RETRY};
+use super::super::timing::{
+    FIRST_ANSWER_PATIENCE, FIRST_SYNC_LIMIT, FIRST_SYNC_TRIES, LISTS_PATIENCE, MISSING_GRACE, RETRY,
+};
 use super::{Network, Phase};
 
 /// How far the first sync has come.
@@ -110,7 +112,10 @@ impl Network {
         if now >= self.joined_at + FIRST_SYNC_LIMIT {
             self.announce_ready(common);
         }
-        if !self.is_syncing(common) {
+        // One that nobody answers is with a member who cannot be reached, which takes seconds to be known.
+        let goes_on = self.syncing.values().any(|syncing| syncing.goes_on(FIRST_ANSWER_PATIENCE, now));
+        let waits = common.requests.full_syncs(&self.name).next().is_some();
+        if !goes_on && !waits {
             self.first_sync(common, now);
         }
     }
@@ -135,6 +140,8 @@ impl Network {
         let members = self.members.as_deref().unwrap_or_default();
         let others: Vec<&NodeName> =
             members.iter().filter(|member| !first.unsynchronised.contains(*member)).collect();
+        let asked = |member: &NodeName| self.syncing.values().any(|syncing| syncing.peer == *member);
+        let others: Vec<&NodeName> = others.into_iter().filter(|member| !asked(member)).collect();
         let ready_to_serve: Vec<&NodeName> =
             others.iter().filter(|member| !common.requests.is_backing_off(member)).copied().collect();
         let choice = if ready_to_serve.is_empty() { others } else { ready_to_serve };

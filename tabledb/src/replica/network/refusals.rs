@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::super::common::Common;
 use super::super::counters::Refusal;
 use super::super::ranges::{Ranges, digest_bytes, mix};
-use super::super::store::{Dot, Store};
+use super::super::store::{Attachment, Dot, Store};
 use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
 use super::super::view::Slot;
 use super::Network;
@@ -112,6 +112,17 @@ impl Refusals {
             return false;
         };
         self.guards.get(&key_digest(&table.name, key)).is_some_and(|guard| guard.is_outstanding(store))
+    }
+
+    /// What of an attachment was refused and has been neither taken nor found superseded since, that which is tried anew just
+    /// now included. Costs as much as there are ranges.
+    pub(crate) fn outstanding(&self, slot: Slot, held: &Attachment) -> Ranges {
+        let mut refused = held.accounted().clone();
+        let sample = self.retry.iter().flat_map(|retry| &retry.sample);
+        for &(_, low, high) in sample.filter(|(of, ..)| *of == slot) {
+            refused.insert_range(low, high);
+        }
+        refused.beyond(held.context())
     }
 
     /// When it is time for [`Network::retry_refused`].

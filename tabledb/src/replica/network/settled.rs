@@ -3,7 +3,7 @@
 //! The fingerprint of a busy network never agrees with another's. So every half second each member tells two others, per
 //! attachment, up to which number it had seen everything half a second ago, and the digest of what of that is live now.
 //! Whoever has seen as much computes the same for itself; where it differs, something is live on one side and dead on the
-//! other, and a full sync finds out what. The heads and pulls see to what has not been seen.
+//! other, and a full sync finds out what. Whoever has seen less pulls it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +14,8 @@ use super::super::common::{Common, Transmit};
 use super::super::message::{Datagram, SessionKind, Settled};
 use super::super::store::Attachment;
 use super::super::timing::{
-    DATAGRAM_BUDGET, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE, STILLNESS,
+    DATAGRAM_BUDGET, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE, SETTLED_UNTIL,
+    STILLNESS,
 };
 use super::super::view::Slot;
 use super::{Network, Phase};
@@ -25,9 +26,10 @@ const ATTACHMENTS_A_SECOND: usize = 64;
 /// How many numbers may have come since what a member calls settled.
 const MAX_LATER: u64 = 1 << 16;
 
-/// The changes of a network that come without a pause as long as `STILLNESS`.
+/// The changes of a network that come without a pause as long as `SETTLED_UNTIL`.
 #[derive(Debug)]
 pub(super) struct Busy {
+    began_at: Instant,
     changed_at: Instant,
     tell_at: Instant,
     /// Up to where each attachment had been seen when last it was told.
@@ -43,7 +45,13 @@ impl Network {
             Some(busy) => busy.changed_at = now,
             None => {
                 let tell_at = now + SETTLED_AFTER;
-                self.busy = Some(Busy { changed_at: now, tell_at, seen: BTreeMap::new(), next: Slot(0) });
+                self.busy = Some(Busy {
+                    began_at: now,
+                    changed_at: now,
+                    tell_at,
+                    seen: BTreeMap::new(),
+                    next: Slot(0),
+                });
             }
         }
     }
@@ -58,7 +66,10 @@ impl Network {
         if now < busy.tell_at {
             return;
         }
-        if now.saturating_duration_since(busy.changed_at) >= STILLNESS {
+        let pause = now.saturating_duration_since(busy.changed_at);
+        // What came all at once is told by heads, and fingerprints find the rest.
+        let was_one_burst = busy.changed_at < busy.began_at + STILLNESS;
+        if pause >= SETTLED_UNTIL || (pause >= STILLNESS && was_one_burst) {
             self.busy = None;
             return;
         }
@@ -104,16 +115,27 @@ impl Network {
         common: &mut Common,
         now: Instant,
     ) {
-        if !self.is_synced()
-            || self.is_leaving()
-            || self.is_syncing(common)
+        if !self.is_synced() || self.is_leaving() {
+            return;
+        }
+        let theirs: BTreeMap<u32, &Settled> =
+            settled.iter().map(|settled| (settled.attachment, settled)).collect();
+        // It is a head as well. Those that follow a change end sixteen seconds after it: who was cut off for longer would not
+        // hear of it until the network is still.
+        let heads: Vec<(Slot, u64)> = self
+            .store
+            .attachments()
+            .filter_map(|(slot, held)| Some((slot, theirs.get(&held.short_id())?.upto)))
+            .collect();
+        for (slot, upto) in heads {
+            self.note_head(slot, upto, peer, now);
+        }
+        if self.is_syncing(common)
             || self.refusals.puts_off_comparison(now)
             || self.settled_pause.is_some_and(|until| now < until)
         {
             return;
         }
-        let theirs: BTreeMap<u32, &Settled> =
-            settled.iter().map(|settled| (settled.attachment, settled)).collect();
         let differs = |held: &Attachment| {
             theirs.get(&held.short_id()).is_some_and(|theirs| {
                 // What is settled was the last not long ago: a peer that says otherwise is not to have everything counted.

@@ -235,6 +235,53 @@ fn a_busy_network_agrees_on_what_does_not_change() {
     assert!(fingerprint_syncs(&cluster) - full < 20, "{} syncs", fingerprint_syncs(&cluster) - full);
 }
 
+#[test]
+fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
+    let mut cluster = Cluster::joined(2);
+    cluster.settle();
+    cluster.lose_datagrams = true;
+    cluster.create(1, "k", "v");
+    let compare = |cluster: &mut Cluster, at: usize, with: usize| {
+        for _ in 0..2 {
+            cluster.run(Duration::from_millis(1100));
+            let now = cluster.now;
+            let digest = cluster.replicas[with].digest_for(&name(at), 500, now).unwrap();
+            cluster.replicas[at].handle_digest(&name(with), &digest, now).unwrap();
+        }
+    };
+    compare(&mut cluster, 0, 1);
+    let now = cluster.now;
+    // There is no connection yet.
+    while cluster.replicas[0].poll_transmit(now).is_some() {}
+    let at = cluster.replicas[0].by_name[NET];
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 1);
+    compare(&mut cluster, 1, 0);
+    cluster.exchange();
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.settle();
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    let now = cluster.now;
+    cluster.replicas[2].join_network(NET, now).unwrap();
+    cluster.replicas[2].handle_timeout(now);
+    // It waits for a connection to a member that cannot be reached.
+    let mut opened = false;
+    while let Some(transmit) = cluster.replicas[2].poll_transmit(now) {
+        opened |= matches!(transmit, Transmit::OpenStream { .. });
+    }
+    assert!(opened);
+    cluster.run(Duration::from_millis(1500));
+    assert!(is_ready(&cluster, 2, NET));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
 fn fingerprint_syncs(cluster: &Cluster) -> u64 {
     cluster.replicas.iter().map(|replica| replica.counters().fingerprint_syncs).sum()
 }
@@ -398,7 +445,7 @@ fn a_newcomer_whose_peer_leaves_in_the_first_sync_asks_another_at_once() {
     cluster.run(Duration::from_millis(120));
     let at = cluster.replicas[0].by_name[NET];
     let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().syncing;
-    let asked = if *syncing.values().next().unwrap() == name(1) { 1 } else { 2 };
+    let asked = if syncing.values().next().unwrap().peer == name(1) { 1 } else { 2 };
     let opened = cluster.replicas[0].counters().sessions_opened;
     leave_at_once(&mut cluster, asked);
     cluster.run(Duration::from_millis(110));

@@ -1,0 +1,154 @@
+//! What members of a network may show differently because some of them refuse what others hold.
+//!
+//! No whole node is left out of any comparison for that: what it takes it has to show as everybody does.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::checking::MAX_LEAD;
+use super::{Cluster, Peer};
+use crate::check::{NetworkState, WriteId};
+
+/// A table and a key.
+pub(crate) type Place = (String, String);
+
+/// What a member shows under a key: the value and its owner.
+type Shown<'a> = Option<&'a (Vec<u8>, String)>;
+
+/// What is refused on one network, by whom; looked into when it is first asked for.
+pub(crate) struct Refused<'a> {
+    cluster: &'a Cluster,
+    network: &'a str,
+    members: OnceCell<BTreeMap<Peer, (NetworkState, BTreeSet<Place>)>>,
+}
+
+impl<'a> Refused<'a> {
+    pub(crate) fn on(cluster: &'a Cluster, network: &'a str) -> Self {
+        Self { cluster, network, members: OnceCell::new() }
+    }
+
+    fn members(&self) -> &BTreeMap<Peer, (NetworkState, BTreeSet<Place>)> {
+        self.members.get_or_init(|| {
+            let members = self.cluster.members_of(self.network).into_iter();
+            let looked_into = members.filter_map(|member| {
+                let state = self.cluster.inspect(member, self.network)?;
+                let writes = state.refused().filter_map(|dot| self.cluster.ledger.by_dot(self.network, &dot));
+                // Nobody passes on what it refuses, so that others may be offered it late, or never.
+                let writes = writes.chain(self.cluster.to_be_refused(member, self.network, &state));
+                let spots = writes.map(|id| &self.cluster.ledger.get(id).spot);
+                let places = spots.map(|(_, table, key)| (table.to_string(), key.to_string())).collect();
+                Some((member, (state, places)))
+            });
+            looked_into.collect()
+        })
+    }
+
+    /// How many keys a member refuses a write under.
+    pub(crate) fn count(&self, member: Peer) -> usize {
+        self.members().get(&member).map_or(0, |(_, places)| places.len())
+    }
+
+    /// Whether a member refuses a write under this key.
+    pub(crate) fn concerns(&self, member: Peer, place: &Place) -> bool {
+        self.members().get(&member).is_some_and(|(_, places)| places.contains(place))
+    }
+
+    /// Whether two members may show different things under a key: one of them refuses a write there; or one has not heard that
+    /// its entry is dead, from nobody but members who refuse something, for those call nothing dead to others.
+    pub(crate) fn excuses(&self, place: &Place, one: Peer, other: Peer) -> bool {
+        self.concerns(one, place)
+            || self.concerns(other, place)
+            || [one, other].into_iter().any(|member| self.death_is_kept_from(member, place))
+    }
+
+    /// Whether what a member holds under a key is dead with some, all of whom refuse something.
+    pub(crate) fn death_is_kept_from(&self, member: Peer, place: &Place) -> bool {
+        let held = self.members().get(&member).and_then(|(state, _)| state.entries.get(place));
+        let Some(dot) = held.map(|held| &held.version.dot) else { return false };
+        let mut knowing = self.members().values().filter(|(state, _)| {
+            state.has_seen(dot) && state.entries.get(place).is_none_or(|held| held.version.dot != *dot)
+        });
+        let mut anybody = false;
+        knowing.all(|(_, places)| {
+            anybody = true;
+            !places.is_empty()
+        }) && anybody
+    }
+}
+
+impl Cluster {
+    /// What a member has not seen, and would refuse for its time or its length.
+    fn to_be_refused(&self, member: Peer, network: &str, state: &NetworkState) -> Vec<WriteId> {
+        let believed = self.wall(member) + MAX_LEAD;
+        let value_bytes = self.slots[member.0].limits.value_bytes;
+        let refusable = self.ledger.spots().filter(|(spot, _)| *spot.0 == *network).flat_map(|(_, ids)| ids);
+        let refusable = refusable.filter(|id| {
+            let write = self.ledger.get(**id);
+            let bytes = write.value.as_ref().map_or(0, |value| value.len());
+            (write.version.time > believed || bytes > value_bytes)
+                && !self.ledger.is_over(**id)
+                && !state.has_seen(&write.version.dot)
+        });
+        refusable.copied().collect()
+    }
+
+    /// Whether a node refuses a write on any of its networks.
+    pub(crate) fn refuses_anything(&self, peer: Peer) -> bool {
+        let mut networks = self.life(peer).joined.iter();
+        networks.any(|network| {
+            self.life(peer).tables.statistics(network).is_some_and(|statistics| statistics.refused > 0)
+        })
+    }
+
+    /// The first difference between what members of a network show that neither refusals nor `is_excused` account for; that is
+    /// given the key and what the two show. All are compared with the one that refuses least.
+    pub(crate) fn difference_between_members(
+        &self,
+        network: &str,
+        is_excused: impl Fn(&Place, [Shown<'_>; 2]) -> bool,
+    ) -> Option<String> {
+        let members = self.members_of(network);
+        let first = *members.first()?;
+        let digest = |member: &Peer| {
+            self.life(*member)
+                .tables
+                .statistics(network)
+                .map(|statistics| (statistics.digest, statistics.entries))
+        };
+        if members.iter().all(|member| digest(member) == digest(&first)) {
+            return None;
+        }
+        let refused = Refused::on(self, network);
+        let reference = members.iter().copied().min_by_key(|member| refused.count(*member))?;
+        let here = self.visible(reference, network);
+        for other in members.into_iter().filter(|member| *member != reference) {
+            let there = self.visible(other, network);
+            let places: BTreeSet<&Place> = here.keys().chain(there.keys()).collect();
+            let differs = places.into_iter().find(|place| {
+                let shown = [here.get(*place), there.get(*place)];
+                shown[0] != shown[1] && !is_excused(place, shown) && !refused.excuses(place, reference, other)
+            });
+            if let Some(place) = differs {
+                return Some(format!(
+                    "{network}/{}/{}: {} on {}, {} on {}",
+                    place.0,
+                    place.1,
+                    text(here.get(place)),
+                    self.name(reference),
+                    text(there.get(place)),
+                    self.name(other)
+                ));
+            }
+        }
+        None
+    }
+}
+
+fn text(shown: Shown<'_>) -> String {
+    match shown {
+        None => "nothing".to_owned(),
+        Some((value, owner)) => {
+            format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
+        }
+    }
+}
