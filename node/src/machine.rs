@@ -578,13 +578,15 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let wall = Duration::from_secs(1_000_000);
         let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
+        let forger = NodeName::new("b").unwrap();
+        machine.tables.replica().handle_owner_alive(&NodeId::new(forger.clone(), 1), now);
         // A list in its name that it never issued, of whatever life it is in.
         let mut forge = |now: Instant| {
             let life = machine.membership().me().record.id.clone();
             let lists = vec![(life, u64::MAX, Vec::<(String, u64)>::new())];
             let (of_lists, heads, relay) = (1u32, Vec::<(NodeId, u64)>::new(), false);
             let bytes = codec::encode(&(FOR_TABLES, of_lists, lists, heads, relay));
-            machine.handle_datagram(&NodeName::new("b").unwrap(), address, &bytes, now).unwrap();
+            machine.handle_datagram(&forger, address, &bytes, now).unwrap();
             machine.membership().me().record.id.generation
         };
         let second = forge(now);

@@ -200,7 +200,7 @@ impl Network {
     /// Whether the first sync is under way, which brings what the others hold. Over a slow link that may take minutes, in
     /// which each of them would come along with the same.
     pub(crate) fn is_being_filled(&self) -> bool {
-        !self.is_synced() && !self.syncing.is_empty()
+        !self.is_synced() && self.syncing.values().any(|syncing| syncing.is_answered)
     }
 
     /// Whether a full sync with a peer, opened here, has begun there as well.
