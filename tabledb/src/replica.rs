@@ -638,12 +638,13 @@ impl Replica {
             }
             match request.kind {
                 SessionKind::Full => {
-                    let peer = request.peer.clone();
-                    network.syncing.insert(stream, Syncing { peer, opened_at: now, is_answered: false });
+                    network.syncing.insert(stream, Syncing::new(request.peer.clone(), now));
                     network.final_sync_opened(stream, &request.peer, now);
                 }
                 SessionKind::Pull if network.pulling.is_some() => continue,
-                SessionKind::Pull => network.pulling = Some(stream),
+                SessionKind::Pull => {
+                    network.pulling = Some((stream, Syncing::new(request.peer.clone(), now)))
+                }
                 SessionKind::Push { .. } if network.pushing.contains_key(&request.peer) => continue,
                 SessionKind::Push { .. } => {
                     network.pushing.insert(request.peer.clone(), stream);

@@ -21,7 +21,9 @@ use super::news::{Item, News};
 use super::requests::SessionRequest;
 use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
-use super::timing::{AWAITED_AT_ONCE, COMPARISON_PATIENCE, MAX_ABSENCES, MAX_PULLS, RETRY, STILLNESS};
+use super::timing::{
+    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FIRST_ANSWER_PATIENCE, MAX_ABSENCES, MAX_PULLS, RETRY, STILLNESS,
+};
 use super::view::{Body, Slot};
 use crate::{DeleteReason, Value, WriteError};
 use first_sync::FirstSync;
@@ -60,6 +62,10 @@ pub(crate) struct Syncing {
 }
 
 impl Syncing {
+    pub(crate) fn new(peer: NodeName, now: Instant) -> Self {
+        Self { peer, opened_at: now, is_answered: false }
+    }
+
     /// Whether the peer has it, or may be about to get it. One that was opened when the peer could not be reached may wait for its
     /// connection for long.
     fn goes_on(&self, patience: Duration, now: Instant) -> bool {
@@ -119,7 +125,7 @@ pub(crate) struct Network {
     /// Members that a push session is bringing everything new to.
     pub(crate) pushing: BTreeMap<NodeName, StreamId>,
     /// A pull is under way.
-    pub(crate) pulling: Option<StreamId>,
+    pub(crate) pulling: Option<(StreamId, Syncing)>,
     /// Full sessions under way, opened here.
     pub(crate) syncing: BTreeMap<StreamId, Syncing>,
     awaiting: BTreeSet<Slot>,
@@ -259,16 +265,20 @@ impl Network {
     /// One pull at a time, and none before the first sync: that brings the same, and with it what is dead. A pull tells one
     /// attachment alone; a node that knew nothing but a delete, and forgot it when its time was up, would show the put that it
     /// hears of later.
-    fn may_pull(&self) -> bool {
-        self.pulling.is_none() && self.is_synced()
+    /// From when on the next pull may be made: one at a time, but none waits for a member that does not answer.
+    fn may_pull_at(&self) -> Option<Instant> {
+        match &self.pulling {
+            _ if !self.is_synced() => None,
+            None => Some(self.joined_at),
+            Some((_, pulling)) if pulling.is_answered => None,
+            Some((_, pulling)) => Some(pulling.opened_at + FIRST_ANSWER_PATIENCE),
+        }
     }
 
     /// When this network wants to be looked at again.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let missing = match self.may_pull() {
-            true => self.missing.values().map(|missing| missing.pull_at).min(),
-            false => None,
-        };
+        let missing = self.missing.values().map(|missing| missing.pull_at).min();
+        let missing = missing.zip(self.may_pull_at()).map(|(due, possible)| due.max(possible));
         let phase = match &self.phase {
             Phase::Joining(_) => Some(self.sync_at),
             _ => self.leaving_deadline(),
@@ -584,8 +594,10 @@ impl Network {
     }
 
     /// The peer has no capacity for a pull now: another is asked, and it does not count.
-    pub(crate) fn pull_turned_away(&mut self, common: &mut Common, now: Instant) {
-        self.pulling = None;
+    pub(crate) fn pull_turned_away(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
+        if !self.end_pull(pull) {
+            return;
+        }
         let other = self.sample_members(1, common).pop();
         for missing in self.missing.values_mut() {
             missing.pull_at = now + RETRY;
@@ -596,8 +608,14 @@ impl Network {
     }
 
     /// The member asked for what is missing is not on the network: another is asked at once.
-    pub(crate) fn pulled_from_nobody(&mut self, peer: &NodeName, common: &mut Common, now: Instant) {
-        self.pulled(common, now);
+    pub(crate) fn pulled_from_nobody(
+        &mut self,
+        pull: StreamId,
+        peer: &NodeName,
+        common: &mut Common,
+        now: Instant,
+    ) {
+        self.pulled(pull, common, now);
         let other = self.sample_members(2, common).into_iter().find(|other| other != peer);
         for missing in self.missing.values_mut() {
             if let Some(other) = &other {
@@ -608,8 +626,10 @@ impl Network {
 
     /// A pull is over; what it did not bring is asked of somebody else, later each time, and not for ever: its only holder may
     /// have failed. Should somebody have it after all, fingerprints differ.
-    pub(crate) fn pulled(&mut self, common: &mut Common, now: Instant) {
-        self.pulling = None;
+    pub(crate) fn pulled(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
+        if !self.end_pull(pull) {
+            return;
+        }
         self.forget_arrived();
         for missing in self.missing.values_mut() {
             missing.pull_at = now + RETRY * 2u32.pow(missing.tries);
@@ -624,6 +644,11 @@ impl Network {
                 missing.holder = other.clone();
             }
         }
+    }
+
+    /// False if another has been made since, because this one had no answer.
+    fn end_pull(&mut self, pull: StreamId) -> bool {
+        self.pulling.take_if(|(stream, _)| *stream == pull).is_some()
     }
 
     /// A push brought news that is to be pushed on once, after a moment in which others may bring it to everyone.

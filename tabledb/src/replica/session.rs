@@ -329,6 +329,8 @@ impl Session {
         let (opener, kind) = (self.opened_here, self.kind);
         if let Some(syncing) = network.syncing.get_mut(&self.id) {
             syncing.is_answered = true;
+        } else if let Some((_, pulling)) = network.pulling.as_mut().filter(|(stream, _)| *stream == self.id) {
+            pulling.is_answered = true;
         }
         match frame {
             Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {

@@ -228,12 +228,12 @@ impl Replica {
                 network.final_sync_over(session.id, session.outcome, leaving, &mut self.common, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::TurnedAway) => {
-                network.pull_turned_away(&mut self.common, now);
+                network.pull_turned_away(session.id, &mut self.common, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::NotMember) => {
-                network.pulled_from_nobody(&session.peer, &mut self.common, now);
+                network.pulled_from_nobody(session.id, &session.peer, &mut self.common, now);
             }
-            SessionKind::Pull if session.opened_here => network.pulled(&mut self.common, now),
+            SessionKind::Pull if session.opened_here => network.pulled(session.id, &mut self.common, now),
             kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {
                 let scope = std::mem::take(&mut session.scope);
                 network.request(kind, session.peer.clone(), scope, &mut self.common);

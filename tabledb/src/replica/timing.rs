@@ -110,7 +110,7 @@ pub(crate) const FINAL_SYNCS: usize = 2;
 /// the first one on it.
 pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a first sync may go without an answer before another is made beside it, with somebody else.
+/// How long a first sync or a pull may go without an answer before another is made beside it, with somebody else.
 pub(crate) const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,

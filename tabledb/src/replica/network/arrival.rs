@@ -283,7 +283,7 @@ impl Network {
     }
 
     /// Has the numbers of an attachment up to `head` that are not accounted for pulled.
-    pub(super) fn note_missing(
+    pub(crate) fn note_missing(
         &mut self,
         slot: Slot,
         head: u64,

@@ -115,8 +115,19 @@ impl Network {
     }
 
     pub(super) fn pull_missing(&mut self, common: &mut Common, now: Instant) {
-        if !self.may_pull() || self.missing.values().all(|missing| missing.pull_at > now) {
+        if self.may_pull_at().is_none_or(|at| at > now)
+            || self.missing.values().all(|missing| missing.pull_at > now)
+        {
             return;
+        }
+        if let Some((_, unanswered)) = self.pulling.take() {
+            let another =
+                self.sample_members(2, common).into_iter().find(|member| *member != unanswered.peer);
+            if let Some(another) = another {
+                for missing in self.missing.values_mut().filter(|missing| missing.holder == unanswered.peer) {
+                    missing.holder = another.clone();
+                }
+            }
         }
         self.forget_arrived();
         let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };

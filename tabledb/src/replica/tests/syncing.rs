@@ -282,6 +282,37 @@ fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }
 
+#[test]
+fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
+    let mut cluster = Cluster::joined(3);
+    cluster.part(0, 2);
+    cluster.part(1, 2);
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.heal();
+    // From here on the third hears of it by a pull only.
+    cluster.lose_datagrams = true;
+    let (now, owner) = (cluster.now, cluster.replicas[0].node().clone());
+    let replica = &mut cluster.replicas[2];
+    let at = replica.by_name[NET];
+    let network = replica.networks[at].as_mut().unwrap();
+    let (slot, _) = network.store.of_owner(owner.name.as_str()).unwrap();
+    network.note_missing(slot, 1, &owner.name, now, now);
+    network.handle_timeout(&mut replica.common, now);
+    // The owner cannot be reached.
+    let mut asked = Vec::new();
+    while let Some(transmit) = replica.poll_transmit(now) {
+        if let Transmit::OpenStream { to, .. } = transmit {
+            asked.push(to);
+        }
+    }
+    assert_eq!(asked, [owner.name]);
+    cluster.run(Duration::from_millis(900));
+    assert_eq!(cluster.get(2, "k"), None);
+    cluster.run(Duration::from_millis(200));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
 fn fingerprint_syncs(cluster: &Cluster) -> u64 {
     cluster.replicas.iter().map(|replica| replica.counters().fingerprint_syncs).sum()
 }
