@@ -44,7 +44,7 @@ impl Draw {
     pub fn usual() -> BTreeSet<Self> {
         let mut usual = Self::all();
         // What these find is not mended yet.
-        usual.retain(|draw| !matches!(draw, Self::Limits | Self::Liars | Self::Agreement));
+        usual.retain(|draw| !matches!(draw, Self::Limits | Self::Liars));
         usual
     }
 

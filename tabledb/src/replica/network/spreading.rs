@@ -120,14 +120,9 @@ impl Network {
         {
             return;
         }
-        if let Some((_, unanswered)) = self.pulling.take() {
-            let another =
-                self.sample_members(2, common).into_iter().find(|member| *member != unanswered.peer);
-            if let Some(another) = another {
-                for missing in self.missing.values_mut().filter(|missing| missing.holder == unanswered.peer) {
-                    missing.holder = another.clone();
-                }
-            }
+        if let Some((unanswered, _)) = self.pulling {
+            // As good as over: another is asked, and it counts, or whoever is alone would go on for ever.
+            return self.pulled(unanswered, common, now);
         }
         self.forget_arrived();
         let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };

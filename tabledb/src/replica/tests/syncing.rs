@@ -309,7 +309,7 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
     assert_eq!(asked, [owner.name]);
     cluster.run(Duration::from_millis(900));
     assert_eq!(cluster.get(2, "k"), None);
-    cluster.run(Duration::from_millis(200));
+    cluster.run(Duration::from_millis(400));
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }
 
