@@ -1,6 +1,7 @@
 //! Every write there has been, as only an all-seeing observer knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,10 @@ pub struct Ledger {
     ended_lives: BTreeSet<NodeId>,
     /// Writes of the life in the network that are older than this number ended with an attachment.
     left: BTreeMap<(NodeId, Arc<str>), usize>,
-    /// Of those, which had all the time and all the links it takes to hand on what they had done to others' entries.
-    handed_on: BTreeMap<(NodeId, Arc<str>), usize>,
+    /// How many writes there were when the life's present stay in the network began.
+    began: BTreeMap<(NodeId, Arc<str>), usize>,
+    /// The writes during stays that had all the time and all the links it takes to hand on what they had done to others' entries.
+    handed_on: BTreeMap<(NodeId, Arc<str>), Vec<Range<usize>>>,
     ties: u64,
 }
 
@@ -82,22 +85,26 @@ impl Ledger {
 
     pub(crate) fn joined(&mut self, life: &NodeId, network: &str) {
         self.left.insert((life.clone(), network.into()), self.writes.len());
+        self.began.insert((life.clone(), network.into()), self.writes.len());
     }
 
     pub(crate) fn left(&mut self, life: &NodeId, network: &str) {
         self.left.insert((life.clone(), network.into()), self.writes.len());
     }
 
-    /// What the life has written in the network so far was handed on before it left.
+    /// What the life has written in its last stay in the network was handed on before it left; what it had written in an earlier
+    /// one may be unknown to itself by then.
     pub(crate) fn handed_on(&mut self, life: &NodeId, network: &str) {
-        self.handed_on.insert((life.clone(), network.into()), self.writes.len());
+        let place = (life.clone(), network.into());
+        let began = self.began.get(&place).copied().unwrap_or_default();
+        self.handed_on.entry(place).or_default().push(began..self.writes.len());
     }
 
     /// Whether others know of the write, though its attachment may have ended.
     pub(crate) fn was_handed_on(&self, id: WriteId) -> bool {
         let write = self.get(id);
         let place = (write.version.dot.owner.clone(), write.spot.0.clone());
-        self.handed_on.get(&place).is_some_and(|mark| id.0 < *mark)
+        self.handed_on.get(&place).is_some_and(|stays| stays.iter().any(|stay| stay.contains(&id.0)))
     }
 
     /// Where anything was written since then.

@@ -212,3 +212,19 @@ fn news_that_is_sent_more_often_than_once_by_each() {
     assert_eq!(relays.check(1), Ok(()), "one write, and news twice: eight datagrams for each");
     assert!(relays.check(0).is_err());
 }
+
+#[test]
+fn a_stay_that_was_handed_on_says_nothing_of_an_earlier_one() {
+    let mut ledger = Ledger::default();
+    for number in 1..=2 {
+        ledger.joined(&owner(), NET);
+        ledger.wrote(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &entry(number, Some("v")));
+        ledger.left(&owner(), NET);
+    }
+    ledger.handed_on(&owner(), NET);
+    let handed_on = |number| {
+        let dot = entry(number, None).version.dot;
+        ledger.by_dot(NET, &dot).map(|id| ledger.was_handed_on(id))
+    };
+    assert_eq!([1, 2].map(handed_on), [Some(false), Some(true)]);
+}
