@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use super::Replica;
 use super::view::Table;
@@ -58,7 +59,8 @@ impl Default for QueueLimits {
 #[derive(Debug)]
 pub(crate) struct WatchQueue {
     state: Mutex<State>,
-    arrived: Condvar,
+    /// Full while there may be something that the watcher has not looked at.
+    arrived: (Sender<()>, Receiver<()>),
     /// The bytes in all queues of the database.
     in_all: Arc<AtomicUsize>,
 }
@@ -133,7 +135,7 @@ impl Unread {
 
 impl WatchQueue {
     pub(crate) fn new(in_all: Arc<AtomicUsize>) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), in_all }
+        Self { state: Mutex::default(), arrived: crossbeam_channel::bounded(1), in_all }
     }
 
     /// Puts a change in, unless the watcher has to start over anyway. False if it has to from now on.
@@ -151,7 +153,7 @@ impl WatchQueue {
         self.in_all.fetch_add(weight, atomic::Ordering::Relaxed);
         state.changes.push_back(change);
         drop(state);
-        self.arrived.notify_all();
+        self.wake();
         true
     }
 
@@ -167,7 +169,7 @@ impl WatchQueue {
         self.forget(&mut state);
         state.lagged = true;
         drop(state);
-        self.arrived.notify_all();
+        self.wake();
     }
 
     /// The number and the bytes of the changes that wait.
@@ -179,7 +181,7 @@ impl WatchQueue {
     /// Says that nothing follows any more.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
-        self.arrived.notify_all();
+        self.wake();
     }
 
     /// Forgets everything, for a watcher that is gone.
@@ -219,13 +221,21 @@ impl WatchQueue {
         }
     }
 
-    /// Waits for something to take, no longer than `timeout`.
+    /// Waits for something to take, no longer than `timeout`. There is one watcher, so nobody else takes its signal.
     pub(crate) fn wait(&self, timeout: Duration) {
-        let mut state = self.state.lock();
-        let nothing = |state: &mut State| {
+        // Of what it has looked at already.
+        let _ = self.arrived.1.try_recv();
+        let nothing = {
+            let state = self.state.lock();
             state.changes.is_empty() && !state.closed && !state.lagged && state.unread.nothing
         };
-        self.arrived.wait_while_for(&mut state, nothing, timeout);
+        if nothing {
+            let _ = self.arrived.1.recv_timeout(timeout);
+        }
+    }
+
+    fn wake(&self) {
+        let _ = self.arrived.0.try_send(());
     }
 
     /// Begins at the beginning. The replica is locked, so nothing happens meanwhile.
