@@ -309,7 +309,7 @@ impl Replica {
                         self.unlisted_at.get_or_insert(now + UNLISTED_GRACE);
                     }
                 }
-                self.replay_parked(now);
+                self.replay_parked(None, now);
             }
         }
         self.replan_all();
@@ -750,10 +750,12 @@ impl Replica {
         self.parked.push_back(Parked { from: from.clone(), bytes: bytes.to_vec(), until: now + PARKED_FOR });
     }
 
-    /// Applies what was kept until more was known of its sender, or of whom it is about.
-    fn replay_parked(&mut self, now: Instant) {
+    /// Applies what was kept until more was known of its sender, or of whom it is about: all of it, or that of one sender.
+    fn replay_parked(&mut self, sender: Option<&NodeName>, now: Instant) {
         for parked in std::mem::take(&mut self.parked) {
-            if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&parked.bytes)
+            if sender.is_some_and(|sender| parked.from != *sender) {
+                self.parked.push_back(parked);
+            } else if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&parked.bytes)
                 && self.handle_bundle(&parked.from, &bundle, now)
             {
                 self.parked.push_back(parked);

@@ -35,7 +35,8 @@ impl Replica {
                 self.plan(at, now);
             }
         }
-        self.replay_parked(now);
+        // Whether its author is on a network is known now, and nothing else is that news waits for.
+        self.replay_parked(Some(&list.owner.name), now);
         true
     }
 

@@ -52,7 +52,7 @@ enum Phase {
     Leaving(Leaving),
 }
 
-/// A full session that was opened here.
+/// A full session or a pull that was opened here and is not over.
 #[derive(Debug)]
 pub(crate) struct Syncing {
     pub(crate) peer: NodeName,
@@ -262,10 +262,10 @@ impl Network {
         self.still_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
     }
 
-    /// One pull at a time, and none before the first sync: that brings the same, and with it what is dead. A pull tells one
-    /// attachment alone; a node that knew nothing but a delete, and forgot it when its time was up, would show the put that it
-    /// hears of later.
-    /// From when on the next pull may be made: one at a time, but none waits for a member that does not answer.
+    /// The earliest time of the next pull: one at a time, unless the peer of the present one does not answer.
+    ///
+    /// There is none before the first sync: that brings the same, and with it what is dead. A pull brings one attachment alone; a
+    /// node that knew nothing but a delete, and forgot it when its time was up, would show the put that it receives later.
     fn may_pull_at(&self) -> Option<Instant> {
         match &self.pulling {
             _ if !self.is_synced() => None,

@@ -19,7 +19,8 @@ use crate::{Change, ChangeKind, Limits, WatchFilter};
 /// What a change takes beside its key and values, in bytes.
 const BESIDE_A_CHANGE: usize = 128;
 
-/// Little in tests, so that they meet the seams. Of what is there at the beginning, so much is read from the store at a time, and the change that exceeds it.
+/// Of what is there at the beginning, so many bytes are read from the store at a time, and the change that exceeds them. Few in
+/// tests, so that they meet the seams.
 const CHUNK_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
 
 /// So many bytes of keys, with their pointers, are remembered that are still to be read.
