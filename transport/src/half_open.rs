@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::config::Limits;
+use crate::socket::host_of;
 
 /// One part in so many of [`Limits::handshakes`] is for addresses that are not proved.
 const UNPROVEN_SHARE: usize = 4;
@@ -82,14 +83,6 @@ impl HalfOpen {
     #[cfg(test)]
     pub(crate) fn total(&self) -> usize {
         self.total
-    }
-}
-
-/// A host, by its address: of IPv6 a /64, in which one host may have as many addresses as it likes.
-pub(crate) fn host_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 

@@ -81,6 +81,7 @@ pub use keys::{
 pub use pki::{CertificateSet, CertificateSetError, MAX_AUTHORITIES};
 pub use refusal::{BindError, Loss, OpenError, PROTOCOL, Refusal, SendError};
 pub use shared::ConnectionChanges;
+pub use socket::host_of;
 pub use statistics::{ConnectionStatistics, Statistics};
 
 /// Every path carries datagrams of this size, in bytes; larger ones may be refused at any time.

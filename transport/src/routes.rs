@@ -12,8 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use wire::{Destination, NodeName};
 
-use crate::half_open::host_of;
 use crate::introduction::Life;
+use crate::socket::host_of;
 
 /// A connection, numbered in the order in which they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

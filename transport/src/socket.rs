@@ -1,7 +1,7 @@
 //! The UDP socket under the endpoint, and the nothing that takes its place when a node is to vanish.
 
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,6 +43,15 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
             None => std::net::SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
         },
         v4 => v4,
+    }
+}
+
+/// A host, by its address, for counting what one host may have: of IPv6 its /64, in which one host may take as many addresses as
+/// it likes. An IPv4 address mapped into IPv6 is that IPv4 address.
+pub fn host_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        address => address,
     }
 }
 

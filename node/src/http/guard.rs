@@ -4,6 +4,7 @@
 //! a GET only looks, and everything else takes the right to change; of the diagnostic calls those that only look are listed,
 //! and everything else takes the right to change.
 
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -274,9 +275,10 @@ fn well_formed(request: &Request) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Where a request came from; the server says it of every request.
+/// Where a request came from; the server says it of every request. One of which it did not has nobody's rights.
 pub(super) fn peer(request: &Request) -> Peer {
-    request.extensions().get().copied().unwrap_or(Peer { caller: Caller::Owner, reserved: false })
+    let nobody = Peer { caller: Caller::Host(Ipv4Addr::UNSPECIFIED.into()), reserved: false };
+    request.extensions().get().copied().unwrap_or(nobody)
 }
 
 /// The layer around all routes.

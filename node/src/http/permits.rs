@@ -20,12 +20,7 @@ pub(super) enum Caller {
 impl Caller {
     /// Who is at `address`.
     pub(super) fn at(address: IpAddr) -> Self {
-        Self::Host(match address.to_canonical() {
-            IpAddr::V6(address) if !address.is_loopback() => {
-                IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into())
-            }
-            address => address,
-        })
+        Self::Host(transport::host_of(address))
     }
 }
 
