@@ -270,13 +270,13 @@ impl Replica {
         self.common.clock.read(wall, now);
     }
 
-    /// There has come to be a connection with a node, or is none any more, whoever made or ended it. Whoever never tells this
-    /// has all nodes treated alike.
+    /// A connection with a node was established, or the last one ended, by either side. Without any such call all nodes are
+    /// treated alike.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
         self.common.connections.change(peer, connected);
     }
 
-    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    /// No connections exist but those that [`Self::handle_connection_changed`] reports from now on.
     pub fn forget_connections(&mut self) {
         self.common.connections.forget();
     }
@@ -378,7 +378,7 @@ impl Replica {
                     self.park(from, bytes, now);
                 }
             }
-            // Lists are told by their authors, and passed on by the cluster's other nodes.
+            // An attachment list comes from its author, or from another node of the cluster that passes it on.
             Datagram::Lists { .. } if !self.common.owners.knows(from) => {
                 self.common.counters.refuse(Refusal::UnknownLife);
             }
@@ -796,7 +796,7 @@ impl Replica {
         let (name, final_syncs) = (network.name.to_string(), network.final_syncs());
         self.common.events.push_back(Event::NetworkLeft { network: name, final_syncs });
         if self.common.watchers.is_closed() {
-            // Somebody may be reading. An empty table would tell a proxy to drop every backend.
+            // A proxy may be reading: an empty table would make it drop every backend.
             self.ended.insert(network.name.clone(), network);
         } else {
             network.store.clear(&mut self.common.watchers);

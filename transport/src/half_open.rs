@@ -1,9 +1,9 @@
 //! The handshakes that peers have begun and not completed: how many may be, and who has to prove its address first.
 //!
-//! Anybody can send first packets in the name of an address that is not its own. Were they charged to that address, a few
-//! hundred a second would keep the node that lives there out. So those count apart, in the name of nobody, and beyond their share
-//! a sender is asked to prove its address (QUIC's Retry, RFC 9000, section 8.1.2), for which nothing is kept here. What
-//! comes with the proof is charged to its address.
+//! An attacker can send Initial packets with a spoofed source address. If they were charged to that address, a few hundred a second
+//! would lock out the node that has it. So unvalidated handshakes are counted apart; beyond their share the sender has to validate
+//! its address (QUIC's Retry, RFC 9000, section 8.1.2), for which no state is kept here. A validated handshake is charged to its
+//! address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,21 +1,21 @@
-//! With whom there is a connection: whatever may go to anybody goes to one of them, for it costs no handshake.
+//! The peers with an established connection: what may go to any peer goes to one of them, since it costs no handshake.
 //!
-//! Nodes that start at once know of each other long before they are connected. If each told its news to random others, and
-//! asked random others for what it lacks, every node would dial every other one within seconds.
+//! Nodes that start at once know of each other long before they are connected. If each sent its updates to random peers, and
+//! asked random peers for what it lacks, every node would dial every other one within seconds.
 
 use std::collections::BTreeSet;
 
 use wire::NodeName;
 
-/// With whom there is a connection, as far as that is known.
+/// The peers with an established connection, as far as that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    /// `None` as long as nothing has been said about connections: then all are alike.
+    /// `None` until the first report of a connection: then all peers are alike.
     with: Option<BTreeSet<NodeName>>,
 }
 
 impl Connections {
-    /// There has come to be a connection with `peer`, or is none any more.
+    /// A connection with `peer` was established, or the last one ended.
     pub(crate) fn change(&mut self, peer: &NodeName, connected: bool) {
         let with = self.with.get_or_insert_default();
         match connected {

@@ -75,6 +75,12 @@ fn wants_all() -> Frame<'static> {
     Frame::Holdings { clock: 0, holdings: vec![holding("n0"), holding("n1")], last: true }
 }
 
+/// A put of the bundle's first attachment.
+fn put(number: u64, key: &str) -> Event<'_> {
+    let body = EventBody::Value(b"v");
+    Event { attachment: 0, number, age: 0, table: 0, key, body, replaced: Vec::new() }
+}
+
 fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events: Vec<Event<'a>>) -> Vec<u8> {
     let bundle = Bundle {
         network: NET,
@@ -154,16 +160,7 @@ fn what_others_claim_of_a_node_gets_it_nothing() {
     let now = cluster.now;
     // The second member says that the third has been on the network for long, has written, and knows a lot.
     let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
-    let event = Event {
-        attachment: 0,
-        number: 1,
-        age: 0,
-        table: 0,
-        key: "k",
-        body: EventBody::Value(b"v"),
-        replaced: Vec::new(),
-    };
-    let claimed = bundle(vec![third], vec![(0, 5)], vec![event]);
+    let claimed = bundle(vec![third], vec![(0, 5)], vec![put(1, "k")]);
     cluster.replicas[0].handle_datagram(&name(1), &claimed, now).unwrap();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"), "believed, as its list may be on the way");
     cluster.create(0, &format!("{KEY}-3"), VALUE);
@@ -180,15 +177,7 @@ fn what_others_claim_of_a_node_gets_it_nothing() {
 /// News of the second member's attachment that it never wrote: heads, a death and an entry.
 fn forged_of_the_second() -> Vec<u8> {
     let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
-    let event = Event {
-        attachment: 0,
-        number: 3,
-        age: 0,
-        table: 0,
-        key: "forged",
-        body: EventBody::Value(b"v"),
-        replaced: vec![(0, 1)],
-    };
+    let event = Event { replaced: vec![(0, 1)], ..put(3, "forged") };
     let gossip = Bundle {
         network: NET,
         clock: 1_000_000_000_000,
@@ -246,16 +235,7 @@ fn gossip_of_a_newcomer_is_taken_by_its_own_word() {
     let mut cluster = cluster();
     let now = cluster.now;
     let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
-    let event = Event {
-        attachment: 0,
-        number: 1,
-        age: 0,
-        table: 0,
-        key: "k",
-        body: EventBody::Value(b"v"),
-        replaced: Vec::new(),
-    };
-    let news = bundle(vec![third], Vec::new(), vec![event]);
+    let news = bundle(vec![third], Vec::new(), vec![put(1, "k")]);
     cluster.replicas[0].handle_datagram(&name(2), &news, now).unwrap();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);

@@ -35,7 +35,7 @@ impl Replica {
                 self.plan(at, now);
             }
         }
-        // Whether its author is on a network is known now, and nothing else is that news waits for.
+        // Of what gossip is parked for, this list decides only whether its author is a member.
         self.replay_parked(Some(&list.owner.name), now);
         true
     }
@@ -55,11 +55,11 @@ impl Replica {
         self.common.wake = true;
     }
 
-    /// Lists of nodes that are alive have not come by themselves: somebody is asked.
+    /// Asks a peer for the attachment lists of nodes that are alive and whose lists have not arrived by themselves.
     ///
-    /// One exchange brings every list that the other has. So it is enough to ask one, and better one with whom there is a
-    /// connection: when many nodes start at once, each lacks the lists of all others, and has no connection with most. Only if
-    /// those asked do not have it either is the owner dialled.
+    /// One exchange brings every list that the peer has, so one peer is enough, preferably one with an established connection:
+    /// when many nodes start at once, each lacks the lists of all others, and has no connection with most. The owner of a list is
+    /// dialled only if the peers asked do not have it either.
     pub(super) fn ask_for_lists(&mut self, now: Instant) {
         let Common { owners, connections, rng, .. } = &mut self.common;
         let unlisted: Vec<&NodeName> = owners.unlisted().collect();

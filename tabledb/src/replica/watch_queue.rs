@@ -1,7 +1,7 @@
-//! What waits for one watcher: bounded in number and in bytes, for it and for all watchers together.
+//! The queue of changes for one watcher: bounded in number and in bytes, for it and for all watchers together.
 //!
-//! What does not fit is not kept: the watcher starts over, and what it missed is read from the store when it is sent. So is what was
-//! there when the watch began, a chunk at a time, so that a watcher that stands still pins next to nothing.
+//! A change that does not fit is dropped: the watcher starts over, and reads what it missed from the store. The initial snapshot is
+//! read from the store too, a chunk at a time, so that a stalled watcher holds next to nothing.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};

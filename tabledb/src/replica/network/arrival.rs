@@ -45,9 +45,9 @@ impl Network {
         }
     }
 
-    /// Whether the sender of gossip may speak of this network, else why not: a member by its list may, or by its own word, which
-    /// it gives by speaking of its own attachment. Others could only repeat what members say, and members say it themselves.
-    /// [`Refusal::UnknownLife`] is to be asked again when more is known.
+    /// Whether gossip of this sender is accepted, else why not. The sender has to be a member by its attachment list, or by its own
+    /// claim: an attachment of its own in the bundle. Any other node could only repeat what members send themselves.
+    /// [`Refusal::UnknownLife`] is not final: the check is to be made again when more is known.
     pub(crate) fn judge_sender(
         &mut self,
         from: &NodeName,
