@@ -229,6 +229,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a process refused a write for its time when it was new. What it refused it forgets when the attachment ends.
+    pub(crate) fn is_too_far_ahead_for(&self, peer: Peer, write: WriteId) -> bool {
+        self.ledger.get(write).version.time > self.reasons_to_refuse(peer).believed
+    }
+
     /// What each process holds of a network, also of those that are leaving it.
     fn all_that_is_known(&self, network: &str) -> Vec<(Peer, NetworkState)> {
         let running = self.running().into_iter();

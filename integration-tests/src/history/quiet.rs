@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hard::PATIENCE;
 use super::{AGREEMENT_WITHIN, History, MEMBERS_WITHIN};
 use crate::cluster::{Cluster, MILLISECOND, SECOND};
 use crate::fabric::Link;
@@ -43,17 +44,15 @@ impl History {
         });
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
         self.met.longest_members = self.met.longest_members.max(members);
+        let within = if self.cluster.clocks_lie() { PATIENCE } else { AGREEMENT_WITHIN };
         for network in self.cluster.networks() {
-            if self
-                .cluster
-                .try_run_until(AGREEMENT_WITHIN, |cluster| show_the_same(cluster, &network))
-                .is_none()
-            {
+            let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
+            if agreed.is_none() {
                 let difference = self.cluster.difference_between_members(&network, |_, _| false);
                 let insides = self.cluster.insides(&network);
                 self.cluster.note(&insides);
                 panic!(
-                    "after {AGREEMENT_WITHIN:?} the members of {network} do not agree: {}",
+                    "after {within:?} the members of {network} do not agree: {}",
                     difference.unwrap_or_default()
                 );
             }
