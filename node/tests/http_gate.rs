@@ -439,7 +439,8 @@ async fn waiting(host: &Host, count: usize, said: &str) -> Vec<TcpStream> {
 async fn until_begun(streams: Vec<TcpStream>, count: usize) -> Vec<TcpStream> {
     streams.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
     for _ in 0..1000 {
-        if streams.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)).count() >= count {
+        if streams.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)).count() >= count
+        {
             return streams;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
