@@ -251,8 +251,10 @@ pub struct Traffic {
     pub reordered: u64,
     /// Streams that broke or did not open.
     pub broken_streams: u64,
-    /// Dials begun. Counted for all together only, as the next three are.
+    /// Dials begun. Counted for all together only, as the next four are.
     pub dials: u64,
+    /// Dials that led to a connection.
+    pub dials_connected: u64,
     /// Dials without an answer in time.
     pub dials_unanswered: u64,
     /// Handshakes that were worked at after their dial had been given up.

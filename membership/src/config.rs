@@ -73,7 +73,7 @@ pub struct Config {
     pub seed_interval: Duration,
     /// How long a seed is tried before it counts as failed.
     pub join_timeout: Duration,
-    /// The first pause between two tries of a seed; it doubles.
+    /// The first pause between two tries of a seed; it doubles. Each is shortened by up to half at random.
     pub join_retry: Duration,
     /// The longest pause between two tries of a seed.
     pub join_retry_max: Duration,

@@ -396,10 +396,13 @@ impl Replica {
                 }
             }
             Datagram::Settled { network, settled } => {
-                if let Some(network) = find(&mut self.networks, &self.by_name, network)
+                if let Some(&at) = self.by_name.get(network)
+                    && let Some(network) = &mut self.networks[at]
                     && network.members(&self.common).binary_search(from).is_ok()
                 {
                     network.note_settled(from, &settled, &mut self.common, now);
+                    // What is missing is pulled at a time that nothing else may be planned for.
+                    self.plan(at, now);
                 }
             }
         }
@@ -719,7 +722,7 @@ impl Replica {
             return false;
         };
         let Some(network) = &mut self.networks[at] else { return false };
-        match network.judge_sender(from, bundle, &mut self.common) {
+        match network.judge_sender(from, bundle, &mut self.common, now) {
             Ok(()) => {}
             Err(Refusal::UnknownLife) => return true,
             Err(why) => {

@@ -110,10 +110,12 @@ fn run(arguments: Arguments) -> Result<bool, String> {
             all_formed &= report(what, formation, NODES_FORMED_WITHIN);
         }
     }
+    let limits = transport::Limits::default();
     let price = HandshakePrice {
         work: Duration::from_micros(arguments.handshake_us),
         shared_cores: arguments.cores,
-        most_half_open: transport::Limits::default().handshakes_per_address,
+        // Nodes that share processors are on one host: to each other they have one address.
+        most_half_open: if arguments.cores == 0 { limits.handshakes } else { limits.handshakes_per_address },
     };
     for count in simulated {
         if !arguments.only_policy {
@@ -138,6 +140,14 @@ fn tell(how: &str, nodes: usize, found: &Simulated) {
         found.unanswered,
         found.in_vain,
         found.processor.as_secs_f64()
+    );
+    let a_node = |count: u64| count as f64 / nodes as f64;
+    println!(
+        "    a node: {:.1} dials, {:.1} handshakes, {:.1} kB about members, {:.1} kB about attachment lists",
+        a_node(found.dials),
+        a_node(found.handshakes),
+        a_node(found.member_bytes) / 1000.0,
+        a_node(found.list_bytes) / 1000.0
     );
 }
 

@@ -288,6 +288,7 @@ impl Fabric {
 
     fn connected(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr) {
         let Some(dial) = self.dials.remove(&(from, address)) else { return };
+        self.traffic.dials_connected += 1;
         self.tell_end_of_dial(from, &dial.to, DialEnd::Connected);
         self.connect(from, to);
         let name = self.name(to).clone();

@@ -14,12 +14,18 @@ pub struct Simulated {
     pub formed: Option<Duration>,
     /// Dials begun.
     pub dials: u64,
+    /// Dials that led to a connection.
+    pub handshakes: u64,
     /// Dials without an answer in time.
     pub unanswered: u64,
     /// Handshakes that a processor worked at after their dial had been given up.
     pub in_vain: u64,
     /// What processors did for handshakes.
     pub processor: Duration,
+    /// Bytes sent about members, by all nodes.
+    pub member_bytes: u64,
+    /// Bytes sent about attachment lists, by all nodes: nobody is on a network.
+    pub list_bytes: u64,
 }
 
 /// The bounds within which production dials by default.
@@ -55,9 +61,12 @@ pub fn simulate(
     Simulated {
         formed,
         dials: traffic.dials,
+        handshakes: traffic.dials_connected,
         unanswered: traffic.dials_unanswered,
         in_vain: traffic.dials_in_vain,
         processor: traffic.handshake_work,
+        member_bytes: traffic.membership.bytes,
+        list_bytes: traffic.tables.bytes,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use rand::seq::IndexedRandom;
 use wire::{Destination, NodeId, NodeName, StreamId};
 
@@ -141,7 +142,9 @@ impl Membership {
         let pause = match reason {
             // The later life it asked for has been taken.
             SeedFailure::Outdated => Duration::from_millis(1),
-            _ => seed.pause,
+            // Nodes that start together and are refused together must not come again together: of a thousand, a seed would
+            // admit as many as it can at once, and stand idle until all others come after twice the pause.
+            _ => seed.pause.mul_f64(self.rng.random_range(0.5..=1.0)),
         };
         seed.pause = (seed.pause * 2).min(self.config.join_retry_max);
         let retry_at = now + pause;

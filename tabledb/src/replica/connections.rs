@@ -34,6 +34,16 @@ impl Connections {
         self.with.as_ref().is_none_or(|with| with.contains(peer))
     }
 
+    /// The peers with an established connection that are `wanted`, ascending by name; none as long as connections are not known.
+    ///
+    /// A node has a few dozen connections in a cluster of thousands: this looks at the connections, not at all nodes.
+    pub(crate) fn established<'a>(
+        &'a self,
+        wanted: impl Fn(&NodeName) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a NodeName> + 'a {
+        self.with.iter().flatten().filter(move |peer| wanted(peer))
+    }
+
     /// Those of `peers` with whom there is a connection; all of them if there is none with any.
     pub(crate) fn prefer<'a>(&self, peers: Vec<&'a NodeName>) -> Vec<&'a NodeName> {
         let near: Vec<_> = peers.iter().copied().filter(|peer| self.reach(peer)).collect();
@@ -51,8 +61,11 @@ mod tests {
         let all = || names.iter().collect::<Vec<_>>();
         let mut connections = Connections::default();
         assert_eq!(connections.prefer(all()), all());
+        assert_eq!(connections.established(|_| true).count(), 0, "nothing is known yet");
         connections.change(&names[1], true);
         assert_eq!(connections.prefer(all()), [&names[1]]);
+        assert!(connections.established(|_| true).eq([&names[1]]));
+        assert_eq!(connections.established(|peer| *peer != names[1]).count(), 0);
         connections.change(&names[1], false);
         assert_eq!(connections.prefer(all()), all(), "nobody can be reached without a handshake");
         connections.change(&names[2], true);

@@ -71,21 +71,27 @@ impl ListNews {
         if due.news.is_empty() && due.again.is_empty() {
             return;
         }
-        let alive: Vec<&NodeName> =
-            common.owners.others().filter(|(_, owner)| owner.alive).map(|(name, _)| name).collect();
-        let direct = alive.len() <= DIRECT_MEMBERS;
-        let fan_out = if direct { alive.len() } else { fan_out(alive.len()) };
-        let again = if direct { alive.len() } else { LISTS_AGAIN_FAN_OUT };
+        let Common { owners, connections, rng, outbox, .. } = common;
+        let alive = owners.alive().count();
+        let direct = alive <= DIRECT_MEMBERS;
+        let fan_out = if direct { alive } else { fan_out(alive) };
+        let again = if direct { alive } else { LISTS_AGAIN_FAN_OUT };
         // It spreads as well over the connections that there are: each node has some with random others.
-        let listeners = if direct { alive } else { common.connections.prefer(alive) };
+        let mut listeners: Vec<&NodeName> = match direct {
+            true => Vec::new(),
+            false => connections.established(|peer| owners.is_alive(peer)).collect(),
+        };
+        if listeners.is_empty() {
+            listeners = owners.alive().collect();
+        }
         for (names, count) in [(due.news, fan_out), (due.again, again)] {
-            let targets: Vec<&NodeName> = listeners.sample(&mut common.rng, count).copied().collect();
+            let targets: Vec<&NodeName> = listeners.sample(rng, count).copied().collect();
             if targets.is_empty() {
                 return;
             }
-            for bytes in pack(names.iter().filter_map(|name| common.owners.list_of(name.as_str())), !direct) {
+            for bytes in pack(names.iter().filter_map(|name| owners.list_of(name.as_str())), !direct) {
                 for &to in &targets {
-                    common.outbox.push_back(Transmit::Datagram { to: to.clone(), bytes: bytes.clone() });
+                    outbox.push_back(Transmit::Datagram { to: to.clone(), bytes: bytes.clone() });
                 }
             }
         }

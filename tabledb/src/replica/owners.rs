@@ -135,6 +135,15 @@ impl Owners {
         self.others.get(name)
     }
 
+    /// The others that are alive, ascending by name.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &NodeName> {
+        self.others.iter().filter(|(_, owner)| owner.alive).map(|(name, _)| name)
+    }
+
+    pub(crate) fn is_alive(&self, name: &NodeName) -> bool {
+        self.others.get(name).is_some_and(|owner| owner.alive)
+    }
+
     pub(crate) fn others(&self) -> impl Iterator<Item = (&NodeName, &Owner)> {
         self.others.iter()
     }

@@ -372,7 +372,28 @@ fn a_seed_that_fails_is_told_tried_again_and_told_when_it_is_given_up() {
         }));
     }
     assert_eq!(told, [(SeedFailure::Unreachable, true), (SeedFailure::Unreachable, false)]);
-    assert!((5..=7).contains(&tries), "with growing pauses for ten seconds: {tries}");
+    assert!((5..=8).contains(&tries), "with growing pauses for ten seconds: {tries}");
+}
+
+#[test]
+fn nodes_that_a_seed_refuses_at_the_same_time_call_it_again_at_different_times() {
+    let mut second_calls = std::collections::BTreeSet::new();
+    for seed in 0..50 {
+        let mut lone = Lone::alone(seed, |_| ());
+        let begin = lone.now;
+        lone.machine.join(&[address(1)], lone.now);
+        lone.sent();
+        let (stream, _) = lone.opened.pop().expect("the seed is called");
+        lone.machine.handle_stream_closed(stream, lone.now);
+        while lone.opened.is_empty() {
+            assert!(lone.now <= begin + MILLI * 210, "not called again");
+            lone.pass(MILLI * 5);
+            lone.sent();
+        }
+        second_calls.insert(lone.now - begin);
+    }
+    assert!(second_calls.first().is_some_and(|least| *least >= MILLI * 100), "{second_calls:?}");
+    assert!(second_calls.len() > 10, "fifty nodes come at {second_calls:?}");
 }
 
 #[test]

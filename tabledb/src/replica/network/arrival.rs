@@ -53,6 +53,7 @@ impl Network {
         from: &NodeName,
         bundle: &Bundle<'_>,
         common: &mut Common,
+        now: Instant,
     ) -> Result<(), Refusal> {
         let sender = from.as_str();
         if common.owners.is_member(sender, &self.name) {
@@ -66,7 +67,7 @@ impl Network {
             return match common.owners.gate(&self.name, sender, id.generation, id.epoch, held) {
                 Gate::Attached | Gate::Provisional => {
                     if common.owners.note_own_word(sender, self.name.clone(), id.epoch) {
-                        self.members_changed();
+                        self.member_appeared(now);
                     }
                     Ok(())
                 }

@@ -1,5 +1,9 @@
 //! Many networks at once, first and final syncs, and comparisons that find the rest while others write.
 
+use wire::codec;
+
+use super::super::Stream;
+use super::super::message::{Datagram, List, SessionKind, Settled};
 use super::*;
 
 fn network(number: usize) -> String {
@@ -487,4 +491,84 @@ fn a_newcomer_whose_peer_leaves_in_the_first_sync_asks_another_at_once() {
     }
     assert!(is_ready(&cluster, 0, NET));
     assert_eq!(entries(&cluster, 0, NET), 1);
+}
+
+/// Whether the replica opens a full sync at this moment.
+fn opens_full_sync(cluster: &mut Cluster, at: usize) -> bool {
+    let (replica, now) = (&mut cluster.replicas[at], cluster.now);
+    if replica.poll_timeout().is_some_and(|due| due <= now) {
+        replica.handle_timeout(now);
+    }
+    while replica.poll_transmit(now).is_some() {}
+    replica.streams.values().any(|stream| match stream {
+        Stream::Session(session) => session.opened_here && session.kind == SessionKind::Full,
+        Stream::Unopened { .. } => false,
+    })
+}
+
+/// Two that do not hear of each other, both on the network, of which n0 holds itself for the only member, and n1 has n0's list.
+fn ready_alone() -> Cluster {
+    let mut cluster = Cluster::strangers(2, |_| {});
+    cluster.part(0, 1);
+    cluster.held = Some(Vec::new());
+    cluster.join(0);
+    cluster.run(Duration::from_secs(10));
+    assert!(is_ready(&cluster, 0, NET), "nobody is known to be there");
+    let of_first = cluster.held.replace(Vec::new()).unwrap_or_default();
+    cluster.join(1);
+    let now = cluster.now;
+    for (from, to, bytes) in of_first.into_iter().filter(|(from, ..)| *from == 0) {
+        let sender = cluster.replicas[from].node().name.clone();
+        cluster.replicas[to].handle_datagram(&sender, &bytes, now).unwrap();
+    }
+    assert!(!opens_full_sync(&mut cluster, 0));
+    cluster
+}
+
+#[test]
+fn a_first_sync_begins_when_the_list_of_a_member_comes() {
+    let mut cluster = ready_alone();
+    let (now, owner) = (cluster.now, cluster.replicas[1].node().clone());
+    let list = List { owner, version: 2, networks: vec![(NET.to_owned(), 2)] };
+    let datagram = Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false };
+    cluster.replicas[0].handle_datagram(&name(1), &codec::encode(&datagram), now).unwrap();
+    assert!(opens_full_sync(&mut cluster, 0));
+}
+
+#[test]
+fn a_first_sync_begins_when_gossip_of_a_member_comes_before_its_list() {
+    const GOSSIP: u8 = 0;
+    let mut cluster = ready_alone();
+    cluster.create(1, "k", "v");
+    cluster.run(Duration::from_millis(5));
+    let of_second = cluster.held.take().unwrap_or_default();
+    let now = cluster.now;
+    let gossip: Vec<_> =
+        of_second.iter().filter(|(from, _, bytes)| *from == 1 && bytes[0] == GOSSIP).collect();
+    assert!(!gossip.is_empty());
+    for (.., bytes) in gossip {
+        cluster.replicas[0].handle_datagram(&name(1), bytes, now).unwrap();
+    }
+    assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+    assert!(opens_full_sync(&mut cluster, 0));
+}
+
+#[test]
+fn what_a_member_calls_settled_is_a_head_as_well() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(0, "before", "v");
+    cluster.settle();
+    // The update and its heads are lost.
+    cluster.lose_datagrams = true;
+    cluster.create(0, "lost", "v");
+    cluster.run(Duration::from_millis(600));
+    assert_eq!((cluster.get(1, "before").as_deref(), cluster.get(1, "lost")), (Some("v"), None));
+    let replica = &mut cluster.replicas[1];
+    let network = replica.networks.iter().flatten().next().unwrap();
+    let (_, held) = network.store.of_owner("n0").unwrap();
+    let settled = Settled { attachment: held.short_id(), upto: held.context().highest() + 1, live: 0 };
+    let datagram = Datagram::Settled { network: NET, settled: vec![settled] };
+    replica.handle_datagram(&name(0), &codec::encode(&datagram), cluster.now).unwrap();
+    cluster.run(Duration::from_millis(100));
+    assert_eq!(cluster.get(1, "lost").as_deref(), Some("v"));
 }
