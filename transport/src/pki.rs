@@ -200,6 +200,25 @@ pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, Str
     NodeName::new(name).map_err(|error| error.to_string())
 }
 
+/// A node is client and server. A certificate that is for one of them was issued for something else: a web server of the same
+/// authority, or a user of it. Whoever holds it must not get in by taking the half that it is for.
+pub(crate) fn check_both_uses(certificate: &X509Certificate<'_>) -> Result<(), String> {
+    let limited = certificate.extended_key_usage().map_err(|error| error.to_string())?;
+    match limited.map(|usage| usage.value) {
+        Some(usage) if !usage.any && !(usage.server_auth && usage.client_auth) => {
+            let only = match (usage.server_auth, usage.client_auth) {
+                (true, false) => "servers only",
+                (false, true) => "clients only",
+                _ => "neither clients nor servers",
+            };
+            Err(format!(
+                "by its extended key usage it is for {only}, and a node is both; issue one with serverAuth and clientAuth"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateSetError> {
     let wrong = |reason| CertificateSetError::Pem { file, wanted: "at least one certificate", reason };
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
