@@ -110,12 +110,30 @@ impl Credentials {
                 || now.as_secs() + clock_skew.as_secs() / 2 < self.minted_at.as_secs())
     }
 
-    /// Whether a certificate that comes from there is still as good as when it was verified.
-    pub(crate) fn check(&self, authority: Fingerprint) -> Result<(), Refusal> {
-        if self.accepts(authority) {
-            return Ok(());
+    /// Whether the certificate of a connection, which comes from there, is still as good as when it was verified.
+    pub(crate) fn check(
+        &self,
+        authority: Fingerprint,
+        connection: &quinn::Connection,
+    ) -> Result<(), Refusal> {
+        if !self.accepts(authority) {
+            return Err(self.unknown(authority.to_string()));
         }
-        Err(self.unknown(authority.to_string()))
+        let shown =
+            connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'_>>>().ok());
+        match shown.as_deref().and_then(|chain| chain.first()) {
+            Some(certificate) => self.check_revoked(certificate),
+            None => Ok(()),
+        }
+    }
+
+    fn check_revoked(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+        match &self.identity {
+            Identity::Certificates(certificates) if certificates.revokes(certificate) => {
+                Err(Refusal::Certificate("it is on the revocation list of its authority".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn accepts(&self, authority: Fingerprint) -> bool {
@@ -170,6 +188,7 @@ impl Credentials {
             webpki::Error::UnknownIssuer => self.unknown(issuer_of(&parsed)),
             other => malformed(&other.to_string()),
         })?;
+        self.check_revoked(certificate)?;
         if !minted {
             check_both_uses(&parsed).map_err(Refusal::Certificate)?;
         }
