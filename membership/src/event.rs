@@ -238,6 +238,8 @@ pub struct Statistics {
     pub malformed: u64,
     /// Messages in which a node spoke as another.
     pub wrong_name: u64,
+    /// Claims about third parties, and requests to probe them, from peers that are not members.
+    pub refused_not_member: u64,
     /// Probes meant for another node.
     pub misdirected: u64,
     /// Claims that were older than what is known.

@@ -62,7 +62,8 @@ pub struct RunOptions {
     /// The file with the certificate's private key, in PEM
     #[arg(long, env = "NETWORKDB_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The file with the certificates of the authorities that are accepted from other nodes, in PEM
+    /// The file with the certificates of the authorities that are accepted from other nodes, and their revocation lists if there
+    /// are any, in PEM
     #[arg(long, env = "NETWORKDB_AUTHORITY_FILE", hide_env_values = true, value_name = "FILE")]
     pub authority_file: Option<PathBuf>,
     /// A label that other nodes see; may be repeated, or separated by commas

@@ -20,7 +20,7 @@ use crate::config::{ClusterName, Timeouts};
 use crate::identity::Identity;
 use crate::introduction::{Introduction, Life};
 use crate::keys::{Fingerprint, Secret};
-use crate::pki::name_of;
+use crate::pki::{check_both_uses, name_of};
 use crate::refusal::Refusal;
 
 const AUTHORITY_NAME: &str = "networkdb secret ";
@@ -110,12 +110,30 @@ impl Credentials {
                 || now.as_secs() + clock_skew.as_secs() / 2 < self.minted_at.as_secs())
     }
 
-    /// Whether a certificate that comes from there is still as good as when it was verified.
-    pub(crate) fn check(&self, authority: Fingerprint) -> Result<(), Refusal> {
-        if self.accepts(authority) {
-            return Ok(());
+    /// Whether the certificate of a connection, which comes from there, is still as good as when it was verified.
+    pub(crate) fn check(
+        &self,
+        authority: Fingerprint,
+        connection: &quinn::Connection,
+    ) -> Result<(), Refusal> {
+        if !self.accepts(authority) {
+            return Err(self.unknown(authority.to_string()));
         }
-        Err(self.unknown(authority.to_string()))
+        let shown =
+            connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'_>>>().ok());
+        match shown.as_deref().and_then(|chain| chain.first()) {
+            Some(certificate) => self.check_revoked(certificate),
+            None => Ok(()),
+        }
+    }
+
+    fn check_revoked(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+        match &self.identity {
+            Identity::Certificates(certificates) if certificates.revokes(certificate) => {
+                Err(Refusal::Certificate("it is on the revocation list of its authority".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn accepts(&self, authority: Fingerprint) -> bool {
@@ -170,6 +188,10 @@ impl Credentials {
             webpki::Error::UnknownIssuer => self.unknown(issuer_of(&parsed)),
             other => malformed(&other.to_string()),
         })?;
+        self.check_revoked(certificate)?;
+        if !minted {
+            check_both_uses(&parsed).map_err(Refusal::Certificate)?;
+        }
         let name = match minted {
             true => only(parsed.subject().iter_common_name())
                 .ok_or_else(|| "it names no node".to_owned())
@@ -390,6 +412,47 @@ mod tests {
         let forged = params.signed_by(&subject("forged").key, &issuer).unwrap();
         let chain = [credentials.own.cert[0].clone()];
         assert!(credentials.verify(forged.der(), &chain, KeyUsage::client_auth(), at(NOW)).is_err());
+    }
+
+    /// The certificate of a web server, or of a user, of the same authority, shown in the half of the handshake that it is for.
+    #[test]
+    fn a_certificate_for_clients_or_servers_only_is_refused_in_either_half() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+        let pem = |label: &str, der: &[u8]| {
+            let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+        };
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issue = |name: &str, usages: &[ExtendedKeyUsagePurpose]| {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.extended_key_usages = usages.to_vec();
+            let key = KeyPair::generate().unwrap();
+            (params.signed_by(&key, &authority).unwrap(), key)
+        };
+        let (own, key) = issue("node-a", &[ServerAuth, ClientAuth]);
+        let certificates = crate::pki::CertificateSet::from_pem(
+            pem("CERTIFICATE", own.der()).as_bytes(),
+            pem("PRIVATE KEY", &key.serialize_der()).as_bytes(),
+            pem("CERTIFICATE", authority.der()).as_bytes(),
+            std::time::UNIX_EPOCH + Duration::from_secs(NOW),
+        );
+        let validity = Validity { lifetime: LIFETIME, clock_skew: CLOCK_SKEW };
+        let credentials =
+            Credentials::mint(&subject("node-a"), certificates.unwrap().into(), validity, at(NOW));
+        let shown = |usages: &[ExtendedKeyUsagePurpose], usage| {
+            credentials.verify(issue("node-b", usages).0.der(), &[], usage, at(NOW))
+        };
+        for (usages, usage, only) in [
+            ([ServerAuth], KeyUsage::server_auth(), "servers only"),
+            ([ClientAuth], KeyUsage::client_auth(), "clients only"),
+        ] {
+            let refused = shown(&usages, usage).unwrap_err().to_string();
+            assert!(refused.contains(only), "{refused}");
+        }
+        assert!(shown(&[ServerAuth, ClientAuth], KeyUsage::client_auth()).is_ok());
+        assert!(shown(&[], KeyUsage::server_auth()).is_ok(), "one without limits");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Certificates of an operator's own authority, in place of a shared secret.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ring::{digest, hkdf};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage};
 use wire::NodeName;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::keys::Fingerprint;
@@ -27,6 +29,7 @@ struct Parts {
     name: NodeName,
     own: Arc<CertifiedKey>,
     authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
+    revoked: Revoked,
     not_before: u64,
     not_after: u64,
     /// Of everything: equal for the same files.
@@ -62,6 +65,9 @@ pub enum CertificateSetError {
     /// Other nodes would refuse the certificate.
     #[error("other nodes would refuse the certificate: {0}")]
     Useless(String),
+    /// The node's own certificate is revoked.
+    #[error("the certificate is on the revocation list in the authority file; give the node a new one")]
+    Revoked,
     /// There are too many authorities.
     #[error("there are {0} certificate authorities; at most {MAX_AUTHORITIES} are allowed")]
     TooMany(usize),
@@ -74,6 +80,9 @@ impl CertificateSet {
     /// The name of the node is the DNS name in the certificate's subject alternative name; if there are several, the
     /// one that the subject's common name repeats. If the certificate limits its use, both client and server
     /// authentication must be allowed: a node is both.
+    ///
+    /// Beside the certificates of the authorities there may be their revocation lists. They are taken as the operator's own word,
+    /// like the certificates: neither signature nor time is looked at.
     pub fn from_pem(
         certificate: &[u8],
         key: &[u8],
@@ -86,7 +95,11 @@ impl CertificateSet {
         if trusted.len() > MAX_AUTHORITIES {
             return Err(CertificateSetError::TooMany(trusted.len()));
         }
+        let revoked = Revoked::from_pem(authorities)?;
         let own = &chain[0];
+        if revoked.contains(own) {
+            return Err(CertificateSetError::Revoked);
+        }
         let (_, parsed) = X509Certificate::from_der(own)
             .map_err(|_| CertificateSetError::Name("it does not decode".to_owned()))?;
         let name = name_of(&parsed).map_err(CertificateSetError::Name)?;
@@ -109,6 +122,12 @@ impl CertificateSet {
             whole.update(&(der.len() as u64).to_le_bytes());
             whole.update(der);
         }
+        for (issuer, serial) in &revoked.0 {
+            for part in [issuer, serial] {
+                whole.update(&(part.len() as u64).to_le_bytes());
+                whole.update(part);
+            }
+        }
         let anchors = trusted.iter().map(anchor_of).collect::<Result<Vec<_>, _>>()?;
         check_use(&chain, &anchors, now)?;
         let own = CertifiedKey::new(chain, signing);
@@ -117,6 +136,7 @@ impl CertificateSet {
             name,
             own: Arc::new(own),
             authorities: anchors,
+            revoked,
             not_before,
             not_after,
             digest: whole.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes"),
@@ -154,6 +174,11 @@ impl CertificateSet {
 
     pub(crate) fn anchors(&self) -> &[(Fingerprint, TrustAnchor<'static>)] {
         &self.0.authorities
+    }
+
+    /// Whether one of the revocation lists names this certificate.
+    pub(crate) fn revokes(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.0.revoked.contains(certificate)
     }
 
     pub(crate) fn seed(&self) -> &[u8; 32] {
@@ -198,6 +223,58 @@ pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, Str
         })?,
     };
     NodeName::new(name).map_err(|error| error.to_string())
+}
+
+/// Issuer and serial number of every certificate on the revocation lists.
+struct Revoked(BTreeSet<(Vec<u8>, Vec<u8>)>);
+
+impl Revoked {
+    fn from_pem(pem: &[u8]) -> Result<Self, CertificateSetError> {
+        let wrong = |reason| CertificateSetError::Pem {
+            file: "authority file",
+            wanted: "certificates and revocation lists of authorities",
+            reason,
+        };
+        let mut revoked = BTreeSet::new();
+        for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+            let list = list.map_err(|error| wrong(error.to_string()))?;
+            let (_, list) = CertificateRevocationList::from_der(&list)
+                .map_err(|_| wrong("a revocation list does not decode".to_owned()))?;
+            let issuer = list.issuer().as_raw();
+            let serials = list.iter_revoked_certificates().map(|revoked| revoked.raw_serial().to_vec());
+            revoked.extend(serials.map(|serial| (issuer.to_vec(), serial)));
+        }
+        Ok(Self(revoked))
+    }
+
+    fn contains(&self, certificate: &CertificateDer<'_>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        // What does not decode is refused for that elsewhere.
+        X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+            self.0.contains(&(certificate.issuer().as_raw().to_vec(), certificate.raw_serial().to_vec()))
+        })
+    }
+}
+
+/// A node is client and server. A certificate that is for one of them was issued for something else: a web server of the same
+/// authority, or a user of it. Whoever holds it must not get in by taking the half that it is for.
+pub(crate) fn check_both_uses(certificate: &X509Certificate<'_>) -> Result<(), String> {
+    let limited = certificate.extended_key_usage().map_err(|error| error.to_string())?;
+    match limited.map(|usage| usage.value) {
+        Some(usage) if !usage.any && !(usage.server_auth && usage.client_auth) => {
+            let only = match (usage.server_auth, usage.client_auth) {
+                (true, false) => "servers only",
+                (false, true) => "clients only",
+                _ => "neither clients nor servers",
+            };
+            Err(format!(
+                "by its extended key usage it is for {only}, and a node is both; issue one with serverAuth and clientAuth"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateSetError> {

@@ -83,18 +83,14 @@ pub(crate) fn server_config(
 /// section 10.3).
 ///
 /// The keys are the same for every life of the node at its address, so that a restarted node can tell its peers at once
-/// that it has forgotten their connections. No other node has the same, or it could be made to end connections that are
-/// not its own.
+/// that it has forgotten their connections. No other node has the same, or could compute them from the secret that all share,
+/// or it could end connections that are not its own: they depend on what only this host knows as well.
 pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointConfig {
-    let (name, address) = (config.name.as_str(), address.to_string());
-    let length = (name.len() as u64).to_le_bytes();
-    let derive = |purpose: &[u8], key: &mut [u8]| {
-        config.identity.derive(&[purpose, &length, name.as_bytes(), address.as_bytes()], key);
-    };
+    let host = known_to_this_host();
     let mut resets = zeroize::Zeroizing::new([0; 32]);
-    derive(b"networkdb stateless reset v1", &mut *resets);
+    derive_for_host(config, address, b"networkdb stateless reset v2", &host, &mut *resets);
     let mut ids = [0; 8];
-    derive(b"networkdb connection ids v1", &mut ids);
+    derive_for_host(config, address, b"networkdb connection ids v2", &host, &mut ids);
     let ids = u64::from_le_bytes(ids);
 
     let mut endpoint = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*resets)));
@@ -102,4 +98,45 @@ pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointC
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     endpoint.min_reset_interval(RESET_INTERVAL);
     endpoint
+}
+
+/// Fills `key` from the identity, the node's name and address, and what only this host knows.
+fn derive_for_host(config: &Config, address: SocketAddr, purpose: &[u8], host: &[u8], key: &mut [u8]) {
+    let (name, address) = (config.name.as_str(), address.to_string());
+    let length = |text: &[u8]| (text.len() as u64).to_le_bytes();
+    let (of_name, of_host) = (length(name.as_bytes()), length(host));
+    config.identity.derive(&[purpose, &of_name, name.as_bytes(), &of_host, host, address.as_bytes()], key);
+}
+
+/// What stays the same while this host runs, and no other host knows: the random identifier of the boot. Where the system has none,
+/// something new for each process; then peers of a restarted node notice by its silence.
+fn known_to_this_host() -> Vec<u8> {
+    if let Ok(boot) = std::fs::read("/proc/sys/kernel/random/boot_id")
+        && !boot.is_empty()
+    {
+        return boot;
+    }
+    let random = ring::rand::generate::<[u8; 16]>(&ring::rand::SystemRandom::new());
+    random.expect("the system has a source of random numbers").expose().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeySet, generate_secret};
+
+    #[test]
+    fn whoever_shares_the_secret_cannot_compute_the_reset_keys_of_another() {
+        let address: SocketAddr = "10.0.0.1:7946".parse().unwrap();
+        let keys = KeySet::parse(&generate_secret()).unwrap();
+        let config = Config::new(wire::NodeName::new("a").unwrap(), address, keys);
+        let key = |host: &[u8]| {
+            let mut key = [0; 32];
+            derive_for_host(&config, address, b"resets", host, &mut key);
+            key
+        };
+        assert_eq!(key(b"this host"), key(b"this host"), "a restarted node has the same");
+        assert_ne!(key(b"this host"), key(b"that host"));
+        assert!(!known_to_this_host().is_empty());
+    }
 }

@@ -230,8 +230,12 @@ impl Shared {
 
         let mut table = self.table.write();
         table.dials.forgive();
-        let unaccepted: Vec<_> =
-            table.links.values().filter(|link| !minted.accepts(link.authority)).cloned().collect();
+        let unaccepted: Vec<_> = table
+            .links
+            .values()
+            .filter(|link| minted.check(link.authority, &link.connection).is_err())
+            .cloned()
+            .collect();
         for link in unaccepted {
             self.counters.connections_retired_by_keys.increment();
             if let Removed::Succeeded(id) = table.routes.retire(link.id)
@@ -310,7 +314,7 @@ impl Shared {
             return Err(Refusal::NoRoom);
         }
         // The identity may have changed during the handshake; from here on a change finds the connection in the table.
-        self.credentials().check(bearer.authority)?;
+        self.credentials().check(bearer.authority, &link.connection)?;
         let added = table.routes.add(Route { id, who, dialled, address });
         table.links.insert(id, link.clone());
         table.note_change(&link.peer.name, &self.config.limits);

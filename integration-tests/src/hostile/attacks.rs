@@ -8,8 +8,8 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 use transport::KeySet;
 
-use super::forge::{Body, Bundle, Event, Lie, List, claim, lists};
-use super::insider::{Insider, Modified};
+use super::forge::{Body, Bundle, Event, Lie, List, burying_sync, claim, lists};
+use super::insider::{Insider, Modified, say_on_a_stream};
 use super::siege::{ATTACK, Terms, VICTIM, endure};
 use super::{handshakes, packets, strangers, streams};
 use crate::hosts::scenarios::Scenario;
@@ -37,6 +37,18 @@ pub fn all() -> Vec<Scenario> {
             story: "a member forges others' writes, attachments, lists, failures and farewells",
             prepare,
             tell: |run, cluster| Box::pin(lies(run, cluster)),
+        },
+        Scenario {
+            name: "lies-within",
+            story: "a member reports numbers of others that exist as superseded, by gossip, by writes of its own and in syncs",
+            prepare,
+            tell: |run, cluster| Box::pin(lies_within(run, cluster)),
+        },
+        Scenario {
+            name: "outsider",
+            story: "a peer with the secret that never joined deletes, fails and replaces others by single datagrams",
+            prepare,
+            tell: |run, cluster| Box::pin(outsider(run, cluster)),
         },
         Scenario {
             name: "future",
@@ -290,7 +302,11 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Scene { victim, from, keys, honest } = scene(cluster)?;
     let terms = Terms {
         growth: 64 * MIB,
-        told_by: &[("replication", "provisional"), ("replication", "refused_ended")],
+        told_by: &[
+            ("replication", "provisional"),
+            ("replication", "refused_ended"),
+            ("membership", "suspicions"),
+        ],
         apart: true,
     };
     let attack = async move {
@@ -318,6 +334,157 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let raised = cluster.counts("membership", "generations_raised").await?;
     run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
     await_gone(cluster, "liar").await
+}
+
+/// So many numbers each of the honest has written within the first seconds.
+const WITHIN: u64 = 10;
+
+/// Lies that stay within what exists, so that no owner hears of a number that it never wrote.
+async fn lies_within(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let terms = Terms {
+        growth: 64 * MIB,
+        told_by: &[
+            ("replication", "claims_withheld"),
+            ("replication", "refused_malformed"),
+            ("replication", "refused_unannounced"),
+        ],
+        apart: true,
+    };
+    let attack = async move {
+        let modified = Modified { deaf: true, ..Modified::default() };
+        let insider = Insider::enter("evil", from, victim, keys, &["blue", JUNK], modified).await?;
+        insider.await_others(honest).await?;
+        sleep(Duration::from_secs(3)).await;
+        let end = Instant::now() + ATTACK;
+        let (mut told, mut number) = (0_u64, 1);
+        while Instant::now() < end {
+            let others = insider.others();
+            let id = insider.id();
+            for (to, _, at) in &others {
+                // On blue since the start: a list begins with version 1, and each network joined adds one.
+                let own = (id.name.as_str(), id.generation, 2);
+                let third: Vec<_> =
+                    others.iter().map(|(id, ..)| (id.name.as_str(), id.generation, 2)).collect();
+                let named: Vec<_> = std::iter::once(own).chain(third.iter().copied()).collect();
+                let bundle = Bundle {
+                    network: "blue",
+                    clock: clock_now(),
+                    relay: true,
+                    attachments: named,
+                    ..Bundle::default()
+                };
+                // Of others than the receiver: it would know what it never wrote.
+                let dead = (1..=others.len() as u32)
+                    .filter(|other| others[*other as usize - 1].0 != *to)
+                    .map(|other| (other, 1, 100_000));
+                let gossip = Bundle { dead: dead.collect(), ..bundle.clone() };
+                told += u64::from(insider.say(to, *at, gossip.datagram()).await);
+                for other in 1..=others.len() as u32 {
+                    let replaced = vec![(other, number % WITHIN + 1)];
+                    let event = Event {
+                        attachment: 0,
+                        number,
+                        age: 0,
+                        table: 0,
+                        key: "evil",
+                        body: Body::Value(b"x"),
+                        replaced,
+                    };
+                    number += 1;
+                    let write = Bundle { tables: vec!["forged"], events: vec![event], ..bundle.clone() };
+                    told += u64::from(insider.say(to, *at, write.datagram()).await);
+                }
+                let sync = burying_sync("blue", clock_now(), own, &third, WITHIN);
+                told += u64::from(say_on_a_stream(insider.transport(), to, *at, sync).await);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        // What it wrote itself would be hidden for a day, and all are to show and hide the same.
+        let (id, others) = (insider.id(), insider.others());
+        let event = Event {
+            attachment: 0,
+            number,
+            age: 0,
+            table: 0,
+            key: "evil",
+            body: Body::Deleted { residual_ms: 60_000 },
+            replaced: Vec::new(),
+        };
+        let last = Bundle {
+            network: "blue",
+            clock: clock_now(),
+            attachments: vec![(id.name.as_str(), id.generation, 2)],
+            tables: vec!["forged"],
+            events: vec![event],
+            ..Bundle::default()
+        };
+        for (to, _, at) in &others {
+            told += u64::from(insider.say(to, *at, last.datagram()).await);
+        }
+        sleep(Duration::from_millis(500)).await;
+        Ok(told)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    await_gone(cluster, "evil").await
+}
+
+/// Whoever holds the secret finishes a handshake; that makes nobody a member.
+async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, .. } = scene(cluster)?;
+    let mut lives = Vec::new();
+    for host in cluster.running() {
+        let address = SocketAddr::from((cluster.lab().address(host), 7946));
+        let name = wire::NodeName::new(cluster.name(host)).map_err(|error| error.to_string())?;
+        lives.push((wire::NodeId::new(name, life_of(cluster, host).await?), address));
+    }
+    let before: Vec<u64> = lives.iter().map(|(life, _)| life.generation).collect();
+    let terms = Terms {
+        growth: 32 * MIB,
+        told_by: &[("replication", "refused_unknown_life"), ("membership", "refused_not_member")],
+        apart: false,
+    };
+    let attack = async move {
+        let name = wire::NodeName::new("outsider").map_err(|error| error.to_string())?;
+        let (transport, _incoming) =
+            transport::Transport::bind(transport::Config::new(name.clone(), from, keys))
+                .map_err(|error| error.to_string())?;
+        let to = wire::Destination { name: None, address: victim };
+        let outsider = wire::NodeId::new(name, 1);
+        let end = Instant::now() + ATTACK;
+        let mut sent = 0_u64;
+        while Instant::now() < end {
+            for (life, address) in lives.iter().filter(|(_, address)| *address != victim) {
+                let superseded = Bundle {
+                    network: "blue",
+                    clock: clock_now(),
+                    relay: true,
+                    attachments: vec![(life.name.as_str(), life.generation, 2)],
+                    dead: vec![(0, 1, 1000)],
+                    ..Bundle::default()
+                };
+                let later = wire::NodeId::new(life.name.clone(), life.generation + 1);
+                for lie in [
+                    superseded.datagram(),
+                    claim(life, 7, Lie::Left),
+                    claim(life, 7, Lie::Failed(outsider.name.clone())),
+                    claim(life, 7, Lie::Suspect(outsider.name.clone())),
+                    claim(&later, 0, Lie::Alive(*address)),
+                ] {
+                    sent += u64::from(transport.send_datagram(&to, lie.into()).is_ok());
+                }
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(sent)
+    };
+    endure(run, cluster, &terms, attack).await?;
+    for (host, before) in cluster.running().into_iter().zip(before) {
+        if life_of(cluster, host).await? != before {
+            return Err(format!("{} has had to begin another life", cluster.name(host)));
+        }
+    }
+    cluster.no_failure_was_declared().await
 }
 
 /// Everything untrue about a node that can be said in datagrams.

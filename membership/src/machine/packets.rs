@@ -58,6 +58,14 @@ impl Membership {
         if from == self.me.name() {
             return self.process_own_name(source, message, now, replies);
         }
+        if self.is_of_no_concern(from, &message) {
+            self.statistics.refused_not_member += 1;
+            // If it takes itself for a member, it introduces itself, and its claims come again.
+            if !replies.contains(&Message::Introduce) {
+                replies.push(Message::Introduce);
+            }
+            return;
+        }
         let origin = Origin { from, source, list: false, relay: true, announce: false };
         match message {
             Message::Ping { sequence, target, generation, incarnation } => {
@@ -89,6 +97,22 @@ impl Membership {
             Message::Outdated { generation } => self.outdated(generation, now),
             Message::NameInUse(in_use) => self.told_of_conflict(in_use, now),
         }
+    }
+
+    /// Whether a message is for members to send, and its sender is none: what it claims of third parties, and whom it would have
+    /// probed at an address of its choice. A peer that has proved a certificate and never joined may speak of itself, and tell this
+    /// node what is held against it. A node that knows nobody yet listens to all.
+    fn is_of_no_concern(&self, from: &NodeName, message: &Message) -> bool {
+        let about = match message {
+            Message::Alive { record, .. } => &record.id.name,
+            Message::Suspect { id, .. } | Message::Failed { id, .. } | Message::Left { id, .. } => &id.name,
+            Message::PingRequest { target, .. } => &target.name,
+            _ => return false,
+        };
+        about != from
+            && about != self.me.name()
+            && self.roster.get(from.as_str()).is_none()
+            && self.roster.active().len() > 0
     }
 
     /// What this node says about itself.

@@ -37,7 +37,7 @@ pub fn membership_counts(counts: &membership::Statistics) -> Counts {
         refutations, stalls, generations_raised, name_conflicts, pending_joins_refused, members_refused,
         hints_dropped, relayed_probes_dropped, notices_dropped,
         broadcasts_dropped, transmits_dropped, transmits_unsent, repairs, syncs, syncs_equal, streams_refused,
-        streams_timed_out, packets, messages, malformed, wrong_name, misdirected, stale, invalid,
+        streams_timed_out, packets, messages, malformed, wrong_name, refused_not_member, misdirected, stale, invalid,
     )
 }
 

@@ -1,6 +1,7 @@
 //! One joined network: its store, its news, and who else is on it.
 
 mod arrival;
+mod claims;
 mod first_sync;
 mod leaving;
 mod refusals;
@@ -143,6 +144,8 @@ pub(crate) struct Network {
     compared: BTreeMap<NodeName, Compared>,
     /// What others wrote and is not taken in here.
     pub(crate) refusals: refusals::Refusals,
+    /// What is needed to judge reports that an entry is superseded.
+    claims: claims::Claims,
     /// While changes come without a pause.
     busy: Option<Busy>,
     /// When the next full sync may be made because what is settled differs.
@@ -177,6 +180,7 @@ impl Network {
             comparing: None,
             compared: BTreeMap::new(),
             refusals: refusals::Refusals::default(),
+            claims: claims::Claims::default(),
             busy: None,
             settled_pause: None,
         };
@@ -285,7 +289,8 @@ impl Network {
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
         let (refused, settled) = (self.refusals.next_deadline(), self.settled_deadline());
-        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
+        let (expiry, contested) = (self.store.next_expiry(), self.claims.next_deadline());
+        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, expiry, contested]
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
@@ -411,7 +416,8 @@ impl Network {
     pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common, now: Instant) {
         self.members_changed();
         self.final_syncs_without(owner, common, now);
-        let Some((slot, _)) = self.store.of_owner(owner) else { return };
+        let Some((slot, held)) = self.store.of_owner(owner) else { return };
+        self.claims.failed(&held.tag.owner.name, now);
         self.awaiting.remove(&slot);
         self.store.set_visibility(slot, Visibility::OwnerFailed, &mut common.watchers);
     }
@@ -419,6 +425,7 @@ impl Network {
     /// The owner is back: what we remember of it has to be compared before it is shown.
     pub(crate) fn owner_returned(&mut self, owner: &NodeName, common: &mut Common, now: Instant) {
         self.member_appeared(now);
+        self.claims.returned(owner.as_str(), common, now);
         let Some((slot, attachment)) = self.store.of_owner(owner.as_str()) else { return };
         if attachment.visibility() != Visibility::OwnerFailed {
             return;
@@ -499,6 +506,11 @@ impl Network {
     }
 
     fn drop_attachment(&mut self, slot: Slot, common: &mut Common) {
+        if slot == self.own {
+            self.claims.own_ended();
+        } else if let Some(held) = self.store.attachment(slot) {
+            self.claims.ended(&held.tag.owner.name, slot);
+        }
         self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
         self.news.forget(slot);
         self.missing.remove(&slot);
@@ -692,6 +704,8 @@ impl Network {
             self.tell_heads(&heads, fan_out, common, now);
         }
         self.retry_refused(common, now);
+        self.claims.at(now);
+        self.rewrite_contested(common, now);
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);
         self.keep_first_sync(common, now);

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
 };
 use transport::{
     Arrival, BindError, CertificateSet, CertificateSetError, Config, Identity, IdentityError, KeySet,
@@ -240,4 +241,48 @@ async fn certificates_that_nodes_mint_are_renewed_before_they_expire() {
     assert!(minted >= 3, "{minted} in {first:?}");
     let mut b = Node::start(short("b"));
     talk(&mut a, &mut b).await;
+}
+
+/// The authority's certificate and a list of what it has revoked.
+fn with_revoked(authority: &Authority, serial: &[u8]) -> String {
+    let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    let list = CertificateRevocationListParams {
+        this_update: at(1_700_000_000),
+        next_update: at(1_700_000_001),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: at(1_700_000_000),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    authority.pem() + &pem("X509 CRL", list.signed_by(&authority.0).unwrap().der())
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_and_its_connections_are_closed() {
+    let authority = Authority::new("The Works");
+    let serial = [7, 7, 7];
+    let (of_a, key_a) = authority.issue(&["node-a"], |_| {});
+    let (of_b, key_b) =
+        authority.issue(&["node-b"], |params| params.serial_number = Some(SerialNumber::from_slice(&serial)));
+    let ca = authority.pem();
+    let mut a = start("node-a", set(&of_a, &key_a, &ca).unwrap());
+    let mut b = start("node-b", set(&of_b, &key_b, &ca).unwrap());
+    talk(&mut a, &mut b).await;
+    // The list is read with the other files.
+    a.transport.set_identity(set(&of_a, &key_a, &with_revoked(&authority, &serial)).unwrap()).unwrap();
+    until("the connection of the revoked certificate to be closed", || {
+        a.transport.connections().is_empty().then_some(())
+    })
+    .await;
+    let error = b.transport.open_stream(&a.destination()).await.unwrap_err();
+    assert!(error.to_string().contains("revocation list"), "{error}");
+    let error = set(&of_b, &key_b, &with_revoked(&authority, &serial)).unwrap_err();
+    assert_eq!(error, CertificateSetError::Revoked);
+    // Another serial number of the same authority is as good as before.
+    assert!(set(&of_b, &key_b, &with_revoked(&authority, &[7, 7])).is_ok());
 }

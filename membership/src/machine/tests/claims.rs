@@ -9,6 +9,10 @@ use crate::message::NameInUse;
 #[test]
 fn news_changes_a_member_and_is_told_once() {
     let mut lone = Lone::new(|_| ());
+    for member in ["b", "c"] {
+        lone.receive(member, alive(member, 10, 0));
+    }
+    lone.events();
     lone.receive("b", alive("a", 10, 0));
     lone.receive("c", alive("a", 10, 0));
     assert_eq!(lone.events(), [Event::Joined(record("a", 10, Lone::at("a")))]);
@@ -73,6 +77,7 @@ proptest! {
         }).cloned().collect::<Vec<_>>();
         let belief = |claims: &mut dyn Iterator<Item = Message>| {
             let mut lone = Lone::among(1, |_| ());
+            lone.receive("z", alive("z", 10, 0));
             claims.for_each(|claim| lone.receive("z", claim));
             let member = lone.machine.member("a").expect("known").clone();
             (member.state, member.incarnation)
@@ -98,6 +103,7 @@ proptest! {
     #[test]
     fn the_latest_life_ever_said_to_be_alive_is_held(claims in proptest::collection::vec(claim(), 1..12)) {
         let mut lone = Lone::new(|_| ());
+        lone.receive("z", alive("z", 10, 0));
         let mut latest = None;
         let mut left = 0;
         for claim in claims {
@@ -520,4 +526,36 @@ fn a_verdict_of_a_list_waits_for_no_confirmations() {
         lasted += 20;
     }
     assert!((3_300..=3_400).contains(&lasted), "{lasted} ms");
+}
+
+/// A peer that has proved a certificate and never joined speaks of nobody but itself, and has nobody probed.
+#[test]
+fn a_peer_that_never_joined_is_not_heard_about_third_parties() {
+    let stranger = "z";
+    let mut lone = Lone::among(3, |_| ());
+    let victim = name("a");
+    let lies = [
+        alive("y", 10, 0),
+        alive("a", 11, 0),
+        suspect("a", 0, "z"),
+        failed("a", 0),
+        Message::Left { id: id("a", 10), incarnation: 0 },
+        Message::PingRequest { sequence: 1, target: id("y", 10), address: address(77) },
+    ];
+    for lie in lies {
+        let refused = lone.machine.statistics().refused_not_member;
+        lone.receive(stranger, lie.clone());
+        assert_eq!(lone.machine.statistics().refused_not_member, refused + 1, "{lie:?}");
+        assert_eq!(lone.events(), [], "{lie:?}");
+        // Nothing goes to anybody but the question who it is.
+        for sent in lone.sent() {
+            assert_eq!((sent.to.name, sent.messages), (Some(name(stranger)), vec![Message::Introduce]));
+        }
+    }
+    assert_eq!(lone.machine.member(victim.as_str()).unwrap().record.id.generation, 10);
+    assert_eq!(lone.state("a"), Some(State::Alive));
+    // Once it has introduced itself, it is a member, and shown as one.
+    lone.receive(stranger, alive(stranger, 10, 0));
+    lone.receive(stranger, suspect("a", 0, "z"));
+    assert_eq!(lone.state("a"), Some(State::Suspect));
 }

@@ -13,7 +13,7 @@ use super::super::owners::Gate;
 use super::super::store::{Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::view::{Body, Slot};
-use super::refusals::Refused;
+use super::refusals::{Refused, key_digest};
 use super::{Applied, Arrival, Compared, Missing, Network, news_bytes};
 
 impl Network {
@@ -107,8 +107,9 @@ impl Network {
         let own_highest = self.store.attachment(self.own).map_or(0, |own| own.context().highest());
         let relay = arrival == Arrival::Gossip && bundle.relay;
         for event in &bundle.events {
-            self.apply_event(event, bundle, &slots, own_highest, relay, &mut applied, common, now);
+            self.apply_event(event, bundle, from, &slots, own_highest, relay, &mut applied, common, now);
         }
+        self.note_announced(bundle, from, &slots);
         for &(attachment, low, high) in &bundle.dead {
             let Some(&Some(slot)) = slots.get(attachment as usize) else { continue };
             if low == 0 || high < low || high >= u64::MAX - 1 {
@@ -116,6 +117,7 @@ impl Network {
             } else if slot == self.own && high > own_highest {
                 applied.impostor = true;
             } else {
+                let Some(high) = self.announced_of(slot, (low, high), from, common, now) else { continue };
                 self.apply_dead(slot, (low, high), arrival, relay, &mut applied, common, now);
             }
         }
@@ -144,6 +146,7 @@ impl Network {
         &mut self,
         event: &Event<'_>,
         bundle: &Bundle<'_>,
+        from: &NodeName,
         slots: &[Option<Slot>],
         own_highest: u64,
         relay: bool,
@@ -163,10 +166,24 @@ impl Network {
             applied.impostor |= event.number > own_highest;
             return;
         }
+        // A write replaces what its writer held under the key, which is one record at most.
+        if event.replaced.len() > 1 {
+            return common.counters.refuse(Refusal::Malformed);
+        }
         let known =
             |slot| self.store.attachment(slot).is_some_and(|held| held.context().contains(event.number));
         if known(slot) {
             return;
+        }
+        match self.claims.foretold((slot, event.number)) {
+            None => {}
+            Some(under) if under == key_digest(table_name, event.key) => {
+                self.store.note_dead(slot, event.number, event.number);
+                applied.news += 1;
+                return self.news.touch(slot, now);
+            }
+            // A write under another key said that it had replaced this one, before it came: a lie, since numbers keep their keys.
+            Some(_) => common.counters.refuse(Refusal::Malformed),
         }
         let time = bundle.clock - event.age;
         let dot = (slot, event.number);
@@ -183,14 +200,19 @@ impl Network {
         if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
             return self.refuse(&refused(Refusal::TooLong), common, now);
         }
-        let replaced: Vec<Dot> = event
+        let mut replaced: Vec<Dot> = event
             .replaced
             .iter()
             .filter_map(|&(attachment, number)| {
                 let slot = (*slots.get(attachment as usize)?)?;
                 let claimed =
                     number == 0 || number >= u64::MAX - 1 || (slot == self.own && number > own_highest);
-                (!claimed).then_some((slot, number))
+                // Nothing but a write under its own key supersedes an entry.
+                if claimed || self.store.is_elsewhere((slot, number), table_name, event.key) {
+                    common.counters.refuse(Refusal::Malformed);
+                    return None;
+                }
+                Some((slot, number))
             })
             .collect();
         let body = match event.body {
@@ -222,15 +244,67 @@ impl Network {
         }
         let bytes = news_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        // That a number of a third party exists which has not come, its owner has to say. Until it comes, what it is replaced by is
+        // remembered beside what was seen.
+        let passed_on = replaced.clone();
+        let foretold = replaced.pop_if(|(slot, number)| !self.is_published((*slot, *number), from, common));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
         if self.store.apply(write, &mut common.watchers) {
+            if let Some(replaced) = foretold {
+                self.claims.foretell(replaced, key_digest(table_name, event.key));
+            }
             applied.news += 1;
             if relay {
-                common.wake |= self.news.push(Item { dot, replaced }, false, bytes, now);
+                common.wake |= self.news.push(Item { dot, replaced: passed_on }, false, bytes, now);
             } else {
                 self.news.touch(slot, now);
             }
         }
+    }
+
+    /// An owner tells with its own writes and high watermarks which of its numbers exist.
+    fn note_announced(&mut self, bundle: &Bundle<'_>, from: &NodeName, slots: &[Option<Slot>]) {
+        let Some(named) = bundle.attachments.iter().position(|id| id.owner == from.as_str()) else { return };
+        let Some(&Some(slot)) = slots.get(named) else { return };
+        let own = |attachment: u32| attachment as usize == named;
+        let written = bundle.events.iter().filter(|event| own(event.attachment)).map(|event| event.number);
+        let dead = bundle.dead.iter().filter(|dead| own(dead.0)).map(|dead| dead.2);
+        let heads = bundle.heads.iter().filter(|head| own(head.0)).map(|head| head.1);
+        let highest = written.chain(dead).chain(heads).filter(|&number| number < u64::MAX - 1).max();
+        self.store.note_announced(slot, highest.unwrap_or(0));
+    }
+
+    /// How much of a superseded range is taken from this sender. Of a living third party's numbers only those that are known to
+    /// exist, by a write seen here or by the owner's own word: a number called superseded before it is written would never be taken
+    /// up. The owner is asked for the rest. A first sync takes all: there is nothing yet to judge by.
+    fn announced_of(
+        &mut self,
+        slot: Slot,
+        (low, high): (u64, u64),
+        from: &NodeName,
+        common: &mut Common,
+        now: Instant,
+    ) -> Option<u64> {
+        if self.is_published((slot, high), from, common) {
+            return Some(high);
+        }
+        common.counters.refuse(Refusal::Unannounced);
+        let held = self.store.attachment(slot)?;
+        let (owner, highest) = (held.tag.owner.name.clone(), held.announced());
+        self.note_missing(slot, high, &owner, now + MISSING_GRACE, now);
+        (low <= highest).then_some(highest)
+    }
+
+    /// Whether a number may be taken to exist on the word of this sender.
+    fn is_published(&self, (slot, number): Dot, from: &NodeName, common: &Common) -> bool {
+        let Some(held) = self.store.attachment(slot) else { return true };
+        let owner = &held.tag.owner.name;
+        number <= held.announced()
+            || held.context().contains(number)
+            || slot == self.own
+            || owner == from
+            || !self.is_synced()
+            || !common.owners.get(owner.as_str()).is_some_and(|owner| owner.alive)
     }
 
     /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:
@@ -319,7 +393,10 @@ impl Network {
             return;
         }
         let Some(mine) = self.still_fingerprint(now) else { return };
-        if mine == theirs || self.is_syncing(common) {
+        if mine == theirs {
+            return self.note_agreement(peer, now);
+        }
+        if self.is_syncing(common) {
             return;
         }
         if let Some(compared) = self.compared.get(peer.as_str())
