@@ -50,7 +50,7 @@ pub(crate) struct Attachment {
     live: NumberIndex,
     buried: NumberIndex,
     live_digest: u64,
-    /// The greatest number that has been seen here as a write, or that its owner has reported.
+    /// The greatest number that its owner itself has sent or reported.
     announced: u64,
     /// Its part of the store's fingerprint, until it changes.
     pub(super) counted: Option<u64>,
@@ -81,9 +81,9 @@ impl Attachment {
         }
     }
 
-    /// The greatest number known to exist: seen here as a write, or reported by the owner.
-    pub(crate) fn announced(&self) -> u64 {
-        self.announced
+    /// The greatest number known to exist: seen here as a write, or announced by the owner.
+    pub(crate) fn highest_published(&self) -> u64 {
+        self.context.highest().max(self.announced)
     }
 
     pub(crate) fn live(&self) -> &NumberIndex {
@@ -330,7 +330,6 @@ impl Store {
             return false;
         }
         attachment.see(number, number);
-        attachment.announced = attachment.announced.max(number);
         self.fingerprint.disturb(slot, attachment);
         let tag = attachment.tag.clone();
         let mut replaces_present = false;
@@ -386,6 +385,17 @@ impl Store {
     pub(crate) fn note_dead(&mut self, slot: Slot, low: u64, high: u64) {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return };
         attachment.see(low, high);
+        self.fingerprint.disturb(slot, attachment);
+    }
+
+    /// A number was taken for superseded that is not.
+    pub(crate) fn unsee(&mut self, slot: Slot, number: u64) {
+        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+        debug_assert!(!attachment.live.contains(number) && attachment.buried.get(number).is_none());
+        attachment.context = attachment.context.without(&[number]);
+        if let Some(accounted) = &mut attachment.accounted {
+            **accounted = accounted.without(&[number]);
+        }
         self.fingerprint.disturb(slot, attachment);
     }
 

@@ -107,7 +107,7 @@ impl Network {
         let own_highest = self.store.attachment(self.own).map_or(0, |own| own.context().highest());
         let relay = arrival == Arrival::Gossip && bundle.relay;
         for event in &bundle.events {
-            self.apply_event(event, bundle, from, &slots, own_highest, relay, &mut applied, common, now);
+            self.apply_event(event, bundle, &slots, own_highest, relay, &mut applied, common, now);
         }
         self.note_announced(bundle, from, &slots);
         for &(attachment, low, high) in &bundle.dead {
@@ -146,7 +146,6 @@ impl Network {
         &mut self,
         event: &Event<'_>,
         bundle: &Bundle<'_>,
-        from: &NodeName,
         slots: &[Option<Slot>],
         own_highest: u64,
         relay: bool,
@@ -173,17 +172,13 @@ impl Network {
         let known =
             |slot| self.store.attachment(slot).is_some_and(|held| held.context().contains(event.number));
         if known(slot) {
-            return;
-        }
-        match self.claims.foretold((slot, event.number)) {
-            None => {}
-            Some(under) if under == key_digest(table_name, event.key) => {
-                self.store.note_dead(slot, event.number, event.number);
-                applied.news += 1;
-                return self.news.touch(slot, now);
+            let under = key_digest(table_name, event.key);
+            if !self.claims.is_foretold_elsewhere((slot, event.number), under) {
+                return;
             }
             // A write under another key said that it had replaced this one, before it came: a lie, since numbers keep their keys.
-            Some(_) => common.counters.refuse(Refusal::Malformed),
+            common.counters.refuse(Refusal::Malformed);
+            self.store.unsee(slot, event.number);
         }
         let time = bundle.clock - event.age;
         let dot = (slot, event.number);
@@ -200,7 +195,7 @@ impl Network {
         if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
             return self.refuse(&refused(Refusal::TooLong), common, now);
         }
-        let mut replaced: Vec<Dot> = event
+        let replaced: Vec<Dot> = event
             .replaced
             .iter()
             .filter_map(|&(attachment, number)| {
@@ -244,18 +239,18 @@ impl Network {
         }
         let bytes = news_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
-        // That a number of a third party exists which has not come, its owner has to say. Until it comes, what it is replaced by is
-        // remembered beside what was seen.
-        let passed_on = replaced.clone();
-        let foretold = replaced.pop_if(|(slot, number)| !self.is_published((*slot, *number), from, common));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
+        let is_unseen = |&&(slot, number): &&Dot| {
+            self.store.attachment(slot).is_some_and(|held| !held.context().contains(number))
+        };
+        let foretold: Option<Dot> = replaced.iter().find(is_unseen).copied();
         if self.store.apply(write, &mut common.watchers) {
             if let Some(replaced) = foretold {
                 self.claims.foretell(replaced, key_digest(table_name, event.key));
             }
             applied.news += 1;
             if relay {
-                common.wake |= self.news.push(Item { dot, replaced: passed_on }, false, bytes, now);
+                common.wake |= self.news.push(Item { dot, replaced }, false, bytes, now);
             } else {
                 self.news.touch(slot, now);
             }
@@ -285,26 +280,16 @@ impl Network {
         common: &mut Common,
         now: Instant,
     ) -> Option<u64> {
-        if self.is_published((slot, high), from, common) {
+        let held = self.store.attachment(slot)?;
+        let (owner, highest) = (&held.tag.owner.name, held.highest_published());
+        let is_alive = common.owners.get(owner.as_str()).is_some_and(|owner| owner.alive);
+        if high <= highest || owner == from || !is_alive || slot == self.own || !self.is_synced() {
             return Some(high);
         }
         common.counters.refuse(Refusal::Unannounced);
-        let held = self.store.attachment(slot)?;
-        let (owner, highest) = (held.tag.owner.name.clone(), held.announced());
+        let owner = owner.clone();
         self.note_missing(slot, high, &owner, now + MISSING_GRACE, now);
         (low <= highest).then_some(highest)
-    }
-
-    /// Whether a number may be taken to exist on the word of this sender.
-    fn is_published(&self, (slot, number): Dot, from: &NodeName, common: &Common) -> bool {
-        let Some(held) = self.store.attachment(slot) else { return true };
-        let owner = &held.tag.owner.name;
-        number <= held.announced()
-            || held.context().contains(number)
-            || slot == self.own
-            || owner == from
-            || !self.is_synced()
-            || !common.owners.get(owner.as_str()).is_some_and(|owner| owner.alive)
     }
 
     /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:

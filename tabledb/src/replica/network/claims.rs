@@ -126,9 +126,9 @@ impl Claims {
         self.foretold.insert(replaced, key);
     }
 
-    /// A number has come: under which key the write is that was said to replace it, if one was.
-    pub(super) fn foretold(&mut self, dot: Dot) -> Option<u64> {
-        self.foretold.remove(&dot)
+    /// The number has come, under this key: whether it was said to be replaced by a write under another one.
+    pub(super) fn is_foretold_elsewhere(&mut self, dot: Dot, key: u64) -> bool {
+        self.foretold.remove(&dot).is_some_and(|under| under != key)
     }
 
     fn contest(&mut self, number: u64, now: Instant) {

@@ -106,9 +106,8 @@ fn news(before: &Content, after: &Content, bundle: &Bundle<'_>) -> Option<Promis
         if has_seen(before, event_dot) == Some(true) || has_seen(after, event_dot) != Some(true) {
             continue;
         }
-        // One that has not come may be remembered beside what was seen; that it is not live when it comes, other promises see.
-        let is_held = |dot: Dot| after.records.values().any(|record| record.dot == dot);
-        if event.replaced.iter().any(|&(a, n)| is_held(dot(a, n))) {
+        // Of an attachment that is not held nothing has to be known.
+        if event.replaced.iter().any(|&(a, n)| has_seen(after, dot(a, n)) == Some(false)) {
             return Some(Promise::ReplacedIsDead);
         }
         if let EventBody::Deleted { residual_ms } = event.body
