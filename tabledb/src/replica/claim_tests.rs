@@ -148,21 +148,6 @@ fn a_write_supersedes_nothing_but_what_is_under_its_own_key() {
     }
 }
 
-#[test]
-fn a_write_supersedes_no_number_that_comes_later_under_another_key() {
-    let mut cluster = cluster();
-    let body = EventBody::Value(b"x");
-    let replaced = vec![(1, 2)];
-    let write = Event { attachment: 0, number: 1, age: 0, table: 0, key: "other", body, replaced };
-    let lie = bundle(&cluster, vec![], vec![write]);
-    gossip(&mut cluster, &[0, 2], &lie);
-    cluster.create(1, "later", "w");
-    cluster.settle();
-    for at in 0..3 {
-        assert_eq!(cluster.get(at, "later").as_deref(), Some("w"), "n{at}");
-    }
-}
-
 /// The same claim is true where the superseding write can have been missed: its writer has left.
 #[test]
 fn a_claim_is_believed_where_its_write_may_have_been_missed() {

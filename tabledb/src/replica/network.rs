@@ -509,7 +509,7 @@ impl Network {
         if slot == self.own {
             self.claims.own_ended();
         } else if let Some(held) = self.store.attachment(slot) {
-            self.claims.ended(&held.tag.owner.name, slot);
+            self.claims.ended(&held.tag.owner.name);
         }
         self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
         self.news.forget(slot);

@@ -388,17 +388,6 @@ impl Store {
         self.fingerprint.disturb(slot, attachment);
     }
 
-    /// A number was taken for superseded that is not.
-    pub(crate) fn unsee(&mut self, slot: Slot, number: u64) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
-        debug_assert!(!attachment.live.contains(number) && attachment.buried.get(number).is_none());
-        attachment.context = attachment.context.without(&[number]);
-        if let Some(accounted) = &mut attachment.accounted {
-            **accounted = accounted.without(&[number]);
-        }
-        self.fingerprint.disturb(slot, attachment);
-    }
-
     /// The owner itself has reported numbers of its attachment up to `number`.
     pub(crate) fn note_announced(&mut self, slot: Slot, number: u64) {
         if let Some(attachment) = self.attachments.get_mut(&slot) {

@@ -13,7 +13,7 @@ use super::super::owners::Gate;
 use super::super::store::{Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::view::{Body, Slot};
-use super::refusals::{Refused, key_digest};
+use super::refusals::Refused;
 use super::{Applied, Arrival, Compared, Missing, Network, news_bytes};
 
 impl Network {
@@ -172,13 +172,7 @@ impl Network {
         let known =
             |slot| self.store.attachment(slot).is_some_and(|held| held.context().contains(event.number));
         if known(slot) {
-            let under = key_digest(table_name, event.key);
-            if !self.claims.is_foretold_elsewhere((slot, event.number), under) {
-                return;
-            }
-            // A write under another key said that it had replaced this one, before it came: a lie, since numbers keep their keys.
-            common.counters.refuse(Refusal::Malformed);
-            self.store.unsee(slot, event.number);
+            return;
         }
         let time = bundle.clock - event.age;
         let dot = (slot, event.number);
@@ -240,14 +234,7 @@ impl Network {
         let bytes = news_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
-        let is_unseen = |&&(slot, number): &&Dot| {
-            self.store.attachment(slot).is_some_and(|held| !held.context().contains(number))
-        };
-        let foretold: Option<Dot> = replaced.iter().find(is_unseen).copied();
         if self.store.apply(write, &mut common.watchers) {
-            if let Some(replaced) = foretold {
-                self.claims.foretell(replaced, key_digest(table_name, event.key));
-            }
             applied.news += 1;
             if relay {
                 common.wake |= self.news.push(Item { dot, replaced }, false, bytes, now);

@@ -17,14 +17,11 @@ use super::super::common::Common;
 use super::super::news::Item;
 use super::super::store::{Dot, Write};
 use super::super::timing::{CLAIM_LOG_PAUSE, CONTESTED_PATIENCE};
-use super::super::view::{Body, Slot};
+use super::super::view::Body;
 use super::{Network, news_bytes};
 
 /// So many contested entries of our own are remembered. The rest is written again when it is contested the next time.
 const MAX_CONTESTED: usize = 4096;
-
-/// So many numbers are remembered that were replaced before they came.
-const MAX_FORETOLD: usize = 4096;
 
 /// When a peer agreed with this node last.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +45,6 @@ pub(super) struct Claims {
     claiming_since: BTreeMap<NodeName, Instant>,
     agreements: BTreeMap<NodeName, Agreement>,
     away_since: BTreeMap<NodeName, Instant>,
-    /// Numbers that a write said to replace before they came, with the digest of the key that it was written under.
-    foretold: BTreeMap<Dot, u64>,
     /// Own live numbers that a peer reported as superseded.
     contested: BTreeSet<u64>,
     /// When what is still live of them is written again.
@@ -60,8 +55,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// An attachment of another node ended.
-    pub(super) fn ended(&mut self, owner: &NodeName, slot: Slot) {
-        self.foretold.retain(|&(of, _), _| of != slot);
+    pub(super) fn ended(&mut self, owner: &NodeName) {
         self.agreements.remove(owner);
         self.claiming_since.remove(owner);
         self.away_since.remove(owner);
@@ -116,19 +110,6 @@ impl Claims {
                 is_long_ago(since) || self.gap_at.is_some_and(|at| !is_long_ago(at))
             }
         }
-    }
-
-    /// A write under this key replaced a number that has not come yet.
-    pub(super) fn foretell(&mut self, replaced: Dot, key: u64) {
-        if self.foretold.len() >= MAX_FORETOLD {
-            self.foretold.pop_first();
-        }
-        self.foretold.insert(replaced, key);
-    }
-
-    /// The number has come, under this key: whether it was said to be replaced by a write under another one.
-    pub(super) fn is_foretold_elsewhere(&mut self, dot: Dot, key: u64) -> bool {
-        self.foretold.remove(&dot).is_some_and(|under| under != key)
     }
 
     fn contest(&mut self, number: u64, now: Instant) {

@@ -93,7 +93,7 @@ pub(crate) struct Refusals {
     unlogged: u64,
 }
 
-pub(super) fn key_digest(table: &str, key: &str) -> u64 {
+fn key_digest(table: &str, key: &str) -> u64 {
     mix(digest_bytes(table.as_bytes()) ^ digest_bytes(key.as_bytes()).rotate_left(29))
 }
 
