@@ -486,6 +486,7 @@ impl Network {
     /// was dead still is.
     fn take_up(&mut self, owner: NodeId, epoch: u64, visibility: Visibility, common: &mut Common) -> Slot {
         let dead = common.remembered.take(&owner, &self.name, epoch);
+        self.claims.taken_up(&owner.name);
         let slot = self.store.attach(owner, epoch, visibility);
         for &(low, high) in dead.iter().flat_map(|dead| dead.as_slice()) {
             self.store.note_dead(slot, low, high);
@@ -704,7 +705,6 @@ impl Network {
             self.tell_heads(&heads, fan_out, common, now);
         }
         self.retry_refused(common, now);
-        self.claims.at(now);
         self.rewrite_contested(common, now);
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);

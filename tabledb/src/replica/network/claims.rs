@@ -2,9 +2,9 @@
 //!
 //! Such a claim is true in two cases. The write was a delete, and its tombstone was reaped; or the writer's attachment has ended,
 //! and its records went with it. In both this node must have missed the write. It cannot have missed it if it agreed with that peer
-//! less than the reap time ago, and since then no attachment ended and no member returned after an absence that long; of a peer
-//! that never agreed yet, if there was no such gap within the reap time. Then the claim is withheld: the entry stays, the claim is
-//! counted, and logged with the name of the peer. Only the owner is believed of its own entries at any time.
+//! less than the reap time ago, and since then no attachment ended and no member returned after an absence that long. Then the
+//! claim is withheld: the entry stays, the claim is counted, and logged with the name of the peer. Only the owner is believed of
+//! its own entries at any time.
 //!
 //! An entry of this node that stays contested is written again under a new number: a member that was deceived takes it up again.
 
@@ -26,7 +26,8 @@ const MAX_CONTESTED: usize = 4096;
 /// When a peer agreed with this node last.
 #[derive(Debug, Clone, Copy)]
 struct Agreement {
-    at: Instant,
+    /// `None`: never yet. The time then counts from the first claim.
+    at: Option<Instant>,
     /// How many gaps there had been by then.
     gaps: u64,
 }
@@ -37,12 +38,6 @@ pub(super) struct Claims {
     /// Events in which this node may have missed the superseding write: attachments that ended, members that returned after
     /// longer than the reap time.
     gaps: u64,
-    /// When the last gap was noticed.
-    gap_at: Option<Instant>,
-    /// There was one since time was last told.
-    gap_is_new: bool,
-    /// Since when peers claim that have never agreed.
-    claiming_since: BTreeMap<NodeName, Instant>,
     agreements: BTreeMap<NodeName, Agreement>,
     away_since: BTreeMap<NodeName, Instant>,
     /// Own live numbers that a peer reported as superseded.
@@ -54,24 +49,16 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    /// An attachment of another node was taken up.
+    pub(super) fn taken_up(&mut self, owner: &NodeName) {
+        self.agreements.insert(owner.clone(), Agreement { at: None, gaps: self.gaps });
+    }
+
     /// An attachment of another node ended.
     pub(super) fn ended(&mut self, owner: &NodeName) {
         self.agreements.remove(owner);
-        self.claiming_since.remove(owner);
         self.away_since.remove(owner);
-        self.gap();
-    }
-
-    fn gap(&mut self) {
         self.gaps += 1;
-        self.gap_is_new = true;
-    }
-
-    /// What has no time of its own gets that of the next call that has.
-    pub(super) fn at(&mut self, now: Instant) {
-        if std::mem::take(&mut self.gap_is_new) {
-            self.gap_at = Some(now);
-        }
     }
 
     /// This node's own attachment ended; numbers begin anew.
@@ -88,28 +75,22 @@ impl Claims {
         if let Some(since) = self.away_since.remove(owner)
             && now.saturating_duration_since(since) >= common.config.reap_time
         {
-            self.gap();
+            self.gaps += 1;
         }
     }
 
     /// Nothing is live here that the peer knows to be superseded, and the other way round.
     pub(super) fn agreed(&mut self, peer: &NodeName, now: Instant) {
-        self.at(now);
-        self.claiming_since.remove(peer);
-        self.agreements.insert(peer.clone(), Agreement { at: now, gaps: self.gaps });
+        if let Some(agreement) = self.agreements.get_mut(peer) {
+            *agreement = Agreement { at: Some(now), gaps: self.gaps };
+        }
     }
 
     /// Whether this node may have missed what the peer knows.
     fn may_have_missed(&mut self, peer: &NodeName, common: &Common, now: Instant) -> bool {
-        self.at(now);
-        let is_long_ago = |at: Instant| now.saturating_duration_since(at) >= common.config.reap_time;
-        match self.agreements.get(peer) {
-            Some(agreement) => agreement.gaps != self.gaps || is_long_ago(agreement.at),
-            None => {
-                let since = *self.claiming_since.entry(peer.clone()).or_insert(now);
-                is_long_ago(since) || self.gap_at.is_some_and(|at| !is_long_ago(at))
-            }
-        }
+        let Some(agreement) = self.agreements.get_mut(peer) else { return true };
+        let at = *agreement.at.get_or_insert(now);
+        agreement.gaps != self.gaps || now.saturating_duration_since(at) >= common.config.reap_time
     }
 
     fn contest(&mut self, number: u64, now: Instant) {
@@ -126,7 +107,7 @@ impl Claims {
     /// Lets all agreements be as long ago as the reap time.
     #[cfg(test)]
     pub(super) fn age(&mut self) {
-        self.gap();
+        self.gaps += 1;
     }
 }
 
@@ -192,10 +173,7 @@ impl Network {
 
     /// A peer agrees with this node.
     pub(crate) fn note_agreement(&mut self, peer: &NodeName, now: Instant) {
-        // Only who has an attachment is forgotten with it.
-        if self.store.of_owner(peer.as_str()).is_some() {
-            self.claims.agreed(peer, now);
-        }
+        self.claims.agreed(peer, now);
     }
 
     #[cfg(test)]
