@@ -68,8 +68,6 @@ use view::Table;
 use watchers::Watchers;
 
 #[cfg(test)]
-mod claim_tests;
-#[cfg(test)]
 mod disclosure_tests;
 #[cfg(test)]
 mod limit_tests;

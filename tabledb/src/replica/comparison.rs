@@ -189,7 +189,7 @@ impl Session {
                 }
             }
         }
-        self.apply_exact(states, network, common, now)?;
+        self.apply_exact(states, network, common)?;
         if !told.is_empty() && self.catch_up(network, common, now) {
             self.taught = true;
             self.send(&Frame::Told(told));
@@ -201,8 +201,8 @@ impl Session {
         Ok(())
     }
 
-    /// Drops what the peer has seen and does not hold live, our own entries included, if the write that superseded it may have been
-    /// missed here ([`Network::believes_claim`]).
+    /// Drops what the peer has seen and does not hold live: it is dead, our own entries included. An owner that ignored
+    /// the news of its own entries' death would disagree for ever.
     ///
     /// What both hold live under one number and not the same was written by two processes that took the same instance number.
     /// If it is our own, we are the later of them, and take a number that is ours alone.
@@ -211,7 +211,6 @@ impl Session {
         states: &[SpanState],
         network: &mut Network,
         common: &mut Common,
-        now: Instant,
     ) -> Result<(), SessionError> {
         for state in states {
             let SpanState::Exact { span, seen, live } = state else { continue };
@@ -242,10 +241,6 @@ impl Session {
             for number in dead {
                 if self.lacks_attachments || network.refusals.withholds(&network.store, (slot, number)) {
                     common.counters.burials_withheld += 1;
-                    continue;
-                }
-                if !network.believes_claim(&self.peer, (slot, number), common, now) {
-                    self.withheld_claims = true;
                     continue;
                 }
                 let buried = u64::from(network.store.bury(slot, number, &mut common.watchers));

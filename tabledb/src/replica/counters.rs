@@ -17,7 +17,6 @@ pub(crate) enum Refusal {
     NotAuthor,
     UnexpectedFrame,
     Busy,
-    Unannounced,
 }
 
 macro_rules! counters {
@@ -71,13 +70,6 @@ counters! {
     buried,
     /// Times a live entry stayed although a peer knew it to be superseded, because what supersedes it may be refused here.
     burials_withheld,
-    /// Times a live entry stayed although a peer reported it as superseded, because the peer sent no superseding write, is not its
-    /// owner, and nothing happened in which that write could have been missed.
-    claims_withheld,
-    /// Entries of ours written again, because a peer went on reporting them as superseded.
-    contested_rewritten,
-    /// Ranges of superseded numbers, from a node other than their owner, that their owner has not announced.
-    refused_unannounced,
     /// Live entries that a peer holds differently under the same number: two processes took the same instance number.
     conflicting,
     /// Tombstones whose time came.
@@ -138,7 +130,6 @@ impl Counters {
             Refusal::NotAuthor => &mut self.refused_not_author,
             Refusal::UnexpectedFrame => &mut self.refused_unexpected,
             Refusal::Busy => &mut self.refused_busy,
-            Refusal::Unannounced => &mut self.refused_unannounced,
         };
         *counter += 1;
     }

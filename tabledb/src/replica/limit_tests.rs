@@ -236,7 +236,7 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
     tell(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 85));
     // Nor by what an event says it replaced.
-    let replaced = vec![(0, 2001)];
+    let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
     tell(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 86));
     // What mends it is welcome: the dead by an exchange, in which their successors come along.

@@ -1,7 +1,6 @@
 //! One joined network: its store, its news, and who else is on it.
 
 mod arrival;
-mod claims;
 mod first_sync;
 mod leaving;
 mod refusals;
@@ -144,8 +143,6 @@ pub(crate) struct Network {
     compared: BTreeMap<NodeName, Compared>,
     /// What others wrote and is not taken in here.
     pub(crate) refusals: refusals::Refusals,
-    /// What is needed to judge reports that an entry is superseded.
-    claims: claims::Claims,
     /// While changes come without a pause.
     busy: Option<Busy>,
     /// When the next full sync may be made because what is settled differs.
@@ -180,7 +177,6 @@ impl Network {
             comparing: None,
             compared: BTreeMap::new(),
             refusals: refusals::Refusals::default(),
-            claims: claims::Claims::default(),
             busy: None,
             settled_pause: None,
         };
@@ -289,8 +285,7 @@ impl Network {
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
         let (refused, settled) = (self.refusals.next_deadline(), self.settled_deadline());
-        let (expiry, contested) = (self.store.next_expiry(), self.claims.next_deadline());
-        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, expiry, contested]
+        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
@@ -416,8 +411,7 @@ impl Network {
     pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common, now: Instant) {
         self.members_changed();
         self.final_syncs_without(owner, common, now);
-        let Some((slot, held)) = self.store.of_owner(owner) else { return };
-        self.claims.failed(&held.tag.owner.name, now);
+        let Some((slot, _)) = self.store.of_owner(owner) else { return };
         self.awaiting.remove(&slot);
         self.store.set_visibility(slot, Visibility::OwnerFailed, &mut common.watchers);
     }
@@ -425,7 +419,6 @@ impl Network {
     /// The owner is back: what we remember of it has to be compared before it is shown.
     pub(crate) fn owner_returned(&mut self, owner: &NodeName, common: &mut Common, now: Instant) {
         self.member_appeared(now);
-        self.claims.returned(owner.as_str(), common, now);
         let Some((slot, attachment)) = self.store.of_owner(owner.as_str()) else { return };
         if attachment.visibility() != Visibility::OwnerFailed {
             return;
@@ -486,7 +479,6 @@ impl Network {
     /// was dead still is.
     fn take_up(&mut self, owner: NodeId, epoch: u64, visibility: Visibility, common: &mut Common) -> Slot {
         let dead = common.remembered.take(&owner, &self.name, epoch);
-        self.claims.taken_up(&owner.name);
         let slot = self.store.attach(owner, epoch, visibility);
         for &(low, high) in dead.iter().flat_map(|dead| dead.as_slice()) {
             self.store.note_dead(slot, low, high);
@@ -507,11 +499,6 @@ impl Network {
     }
 
     fn drop_attachment(&mut self, slot: Slot, common: &mut Common) {
-        if slot == self.own {
-            self.claims.own_ended();
-        } else if let Some(held) = self.store.attachment(slot) {
-            self.claims.ended(&held.tag.owner.name);
-        }
         self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
         self.news.forget(slot);
         self.missing.remove(&slot);
@@ -705,7 +692,6 @@ impl Network {
             self.tell_heads(&heads, fan_out, common, now);
         }
         self.retry_refused(common, now);
-        self.rewrite_contested(common, now);
         self.pull_missing(common, now);
         self.keep_awaiting(common, now);
         self.keep_first_sync(common, now);

@@ -117,8 +117,6 @@ pub(crate) struct Session {
     /// Lists learned, to be taken in by the replica.
     pub(crate) lists: Vec<super::message::List>,
     pub(crate) outcome: Option<Outcome>,
-    /// The peer reported live entries as superseded that stayed.
-    pub(crate) withheld_claims: bool,
     /// It was opened though nothing seemed to be amiss.
     pub(crate) periodic: bool,
     /// The network has been told of the outcome.
@@ -176,7 +174,6 @@ impl Session {
             taught: false,
             lists: Vec::new(),
             outcome: None,
-            withheld_claims: false,
             periodic: false,
             reported: false,
             progress_at: now,
@@ -429,7 +426,7 @@ impl Session {
                 self.handle_compared(looked_at as usize, &states, network, common, now)
             }
             Frame::Told(states) if !opener && kind == SessionKind::Full => {
-                self.apply_exact(&states, network, common, now)
+                self.apply_exact(&states, network, common)
             }
             Frame::Bye if !opener && kind == SessionKind::Full => {
                 self.send(&Frame::Done);

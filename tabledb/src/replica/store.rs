@@ -50,8 +50,6 @@ pub(crate) struct Attachment {
     live: NumberIndex,
     buried: NumberIndex,
     live_digest: u64,
-    /// The greatest number that its owner itself has sent or reported.
-    announced: u64,
     /// Its part of the store's fingerprint, until it changes.
     pub(super) counted: Option<u64>,
 }
@@ -79,11 +77,6 @@ impl Attachment {
                 self.accounted = None;
             }
         }
-    }
-
-    /// The greatest number known to exist: seen here as a write, or announced by the owner.
-    pub(crate) fn highest_published(&self) -> u64 {
-        self.context.highest().max(self.announced)
     }
 
     pub(crate) fn live(&self) -> &NumberIndex {
@@ -257,7 +250,6 @@ impl Store {
             live: NumberIndex::default(),
             buried: NumberIndex::default(),
             live_digest: 0,
-            announced: 0,
             counted: None,
         };
         self.attachments.insert(slot, attachment);
@@ -386,20 +378,6 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return };
         attachment.see(low, high);
         self.fingerprint.disturb(slot, attachment);
-    }
-
-    /// The owner itself has reported numbers of its attachment up to `number`.
-    pub(crate) fn note_announced(&mut self, slot: Slot, number: u64) {
-        if let Some(attachment) = self.attachments.get_mut(&slot) {
-            attachment.announced = attachment.announced.max(number);
-        }
-    }
-
-    /// Whether a number is held here under another key than this: then no write under this key has superseded it.
-    pub(crate) fn is_elsewhere(&self, (slot, number): Dot, table: &str, key: &str) -> bool {
-        let Some(held) = self.attachments.get(&slot) else { return false };
-        let place = held.live.get(number).or_else(|| held.buried.get(number));
-        place.is_some_and(|(of, under)| *of.name != *table || **under != *key)
     }
 
     /// Drops a live entry that a peer knows to be superseded. False if it is not live here.

@@ -206,9 +206,6 @@ impl Replica {
                 let was_syncing = network.syncing.remove(&session.id).is_some();
                 match session.outcome {
                     Some(Outcome::Completed) => {
-                        if !session.withheld_claims {
-                            network.note_agreement(&session.peer, now);
-                        }
                         let (shown, standing) = (&session.shown_by_peer, &session.peer_standing);
                         network.compared_with(&session.peer, shown, standing, &mut self.common, now);
                     }

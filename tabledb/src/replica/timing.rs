@@ -171,12 +171,5 @@ pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);
 pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(128);
 
-/// How long an entry of ours may be contested before it is written again: longer than the period of the comparison, in which a
-/// member that is right can be heard.
-pub(crate) const CONTESTED_PATIENCE: Duration = Duration::from_secs(45);
-
-/// Claims that are not followed are logged once in so long.
-pub(crate) const CLAIM_LOG_PAUSE: Duration = Duration::from_secs(60);
-
 /// How long after one refusal was logged the next ones of the same network are only counted.
 pub(crate) const REFUSED_LOG_PAUSE: Duration = Duration::from_secs(30);

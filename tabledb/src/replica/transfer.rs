@@ -83,8 +83,6 @@ impl Session {
                             common.report_taken_generation();
                             continue;
                         }
-                    } else if id.owner == self.peer.as_str() {
-                        network.store.note_announced(slot, context.highest());
                     }
                     // A badly torn context comes in parts.
                     if holding.shown && !self.peer_has.contains_key(&slot) {

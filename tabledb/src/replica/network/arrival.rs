@@ -109,7 +109,6 @@ impl Network {
         for event in &bundle.events {
             self.apply_event(event, bundle, &slots, own_highest, relay, &mut applied, common, now);
         }
-        self.note_announced(bundle, from, &slots);
         for &(attachment, low, high) in &bundle.dead {
             let Some(&Some(slot)) = slots.get(attachment as usize) else { continue };
             if low == 0 || high < low || high >= u64::MAX - 1 {
@@ -117,7 +116,6 @@ impl Network {
             } else if slot == self.own && high > own_highest {
                 applied.impostor = true;
             } else {
-                let Some(high) = self.announced_of(slot, (low, high), from, common, now) else { continue };
                 self.apply_dead(slot, (low, high), arrival, relay, &mut applied, common, now);
             }
         }
@@ -165,10 +163,6 @@ impl Network {
             applied.impostor |= event.number > own_highest;
             return;
         }
-        // A write replaces what its writer held under the key, which is one record at most.
-        if event.replaced.len() > 1 {
-            return common.counters.refuse(Refusal::Malformed);
-        }
         let known =
             |slot| self.store.attachment(slot).is_some_and(|held| held.context().contains(event.number));
         if known(slot) {
@@ -196,12 +190,7 @@ impl Network {
                 let slot = (*slots.get(attachment as usize)?)?;
                 let claimed =
                     number == 0 || number >= u64::MAX - 1 || (slot == self.own && number > own_highest);
-                // Nothing but a write under its own key supersedes an entry.
-                if claimed || self.store.is_elsewhere((slot, number), table_name, event.key) {
-                    common.counters.refuse(Refusal::Malformed);
-                    return None;
-                }
-                Some((slot, number))
+                (!claimed).then_some((slot, number))
             })
             .collect();
         let body = match event.body {
@@ -242,41 +231,6 @@ impl Network {
                 self.news.touch(slot, now);
             }
         }
-    }
-
-    /// An owner tells with its own writes and high watermarks which of its numbers exist.
-    fn note_announced(&mut self, bundle: &Bundle<'_>, from: &NodeName, slots: &[Option<Slot>]) {
-        let Some(named) = bundle.attachments.iter().position(|id| id.owner == from.as_str()) else { return };
-        let Some(&Some(slot)) = slots.get(named) else { return };
-        let own = |attachment: u32| attachment as usize == named;
-        let written = bundle.events.iter().filter(|event| own(event.attachment)).map(|event| event.number);
-        let dead = bundle.dead.iter().filter(|dead| own(dead.0)).map(|dead| dead.2);
-        let heads = bundle.heads.iter().filter(|head| own(head.0)).map(|head| head.1);
-        let highest = written.chain(dead).chain(heads).filter(|&number| number < u64::MAX - 1).max();
-        self.store.note_announced(slot, highest.unwrap_or(0));
-    }
-
-    /// How much of a superseded range is taken from this sender. Of a living third party's numbers only those that are known to
-    /// exist, by a write seen here or by the owner's own word: a number called superseded before it is written would never be taken
-    /// up. The owner is asked for the rest. A first sync takes all: there is nothing yet to judge by.
-    fn announced_of(
-        &mut self,
-        slot: Slot,
-        (low, high): (u64, u64),
-        from: &NodeName,
-        common: &mut Common,
-        now: Instant,
-    ) -> Option<u64> {
-        let held = self.store.attachment(slot)?;
-        let (owner, highest) = (&held.tag.owner.name, held.highest_published());
-        let is_alive = common.owners.get(owner.as_str()).is_some_and(|owner| owner.alive);
-        if high <= highest || owner == from || !is_alive || slot == self.own || !self.is_synced() {
-            return Some(high);
-        }
-        common.counters.refuse(Refusal::Unannounced);
-        let owner = owner.clone();
-        self.note_missing(slot, high, &owner, now + MISSING_GRACE, now);
-        (low <= highest).then_some(highest)
     }
 
     /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:
@@ -365,10 +319,7 @@ impl Network {
             return;
         }
         let Some(mine) = self.still_fingerprint(now) else { return };
-        if mine == theirs {
-            return self.note_agreement(peer, now);
-        }
-        if self.is_syncing(common) {
+        if mine == theirs || self.is_syncing(common) {
             return;
         }
         if let Some(compared) = self.compared.get(peer.as_str())
