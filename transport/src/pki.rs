@@ -263,7 +263,7 @@ impl Revoked {
 pub(crate) fn check_both_uses(certificate: &X509Certificate<'_>) -> Result<(), String> {
     let limited = certificate.extended_key_usage().map_err(|error| error.to_string())?;
     match limited.map(|usage| usage.value) {
-        Some(usage) if !usage.any && !(usage.server_auth && usage.client_auth) => {
+        Some(usage) if !(usage.any || usage.server_auth && usage.client_auth) => {
             let only = match (usage.server_auth, usage.client_auth) {
                 (true, false) => "servers only",
                 (false, true) => "clients only",
