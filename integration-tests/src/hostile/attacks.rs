@@ -8,8 +8,8 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 use transport::KeySet;
 
-use super::forge::{Body, Bundle, Event, Lie, List, burying_sync, claim, lists};
-use super::insider::{Insider, Modified, say_on_a_stream};
+use super::forge::{Body, Bundle, Event, Lie, List, claim, lists};
+use super::insider::{Insider, Modified};
 use super::siege::{ATTACK, Terms, VICTIM, endure};
 use super::{handshakes, packets, strangers, streams};
 use crate::hosts::scenarios::Scenario;
@@ -37,12 +37,6 @@ pub fn all() -> Vec<Scenario> {
             story: "a member forges others' writes, attachments, lists, failures and farewells",
             prepare,
             tell: |run, cluster| Box::pin(lies(run, cluster)),
-        },
-        Scenario {
-            name: "lies-within",
-            story: "a member reports numbers of others that exist as superseded, by gossip, by writes of its own and in syncs",
-            prepare,
-            tell: |run, cluster| Box::pin(lies_within(run, cluster)),
         },
         Scenario {
             name: "outsider",
@@ -334,99 +328,6 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let raised = cluster.counts("membership", "generations_raised").await?;
     run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
     await_gone(cluster, "liar").await
-}
-
-/// So many numbers each of the honest has written within the first seconds.
-const WITHIN: u64 = 10;
-
-/// Lies that stay within what exists, so that no owner hears of a number that it never wrote.
-async fn lies_within(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
-    let terms = Terms {
-        growth: 64 * MIB,
-        told_by: &[
-            ("replication", "claims_withheld"),
-            ("replication", "refused_malformed"),
-            ("replication", "refused_unannounced"),
-        ],
-        apart: true,
-    };
-    let attack = async move {
-        let modified = Modified { deaf: true, ..Modified::default() };
-        let insider = Insider::enter("evil", from, victim, keys, &["blue", JUNK], modified).await?;
-        insider.await_others(honest).await?;
-        sleep(Duration::from_secs(3)).await;
-        let end = Instant::now() + ATTACK;
-        let (mut told, mut number) = (0_u64, 1);
-        while Instant::now() < end {
-            let others = insider.others();
-            let id = insider.id();
-            for (to, _, at) in &others {
-                // On blue since the start: a list begins with version 1, and each network joined adds one.
-                let own = (id.name.as_str(), id.generation, 2);
-                let third: Vec<_> =
-                    others.iter().map(|(id, ..)| (id.name.as_str(), id.generation, 2)).collect();
-                let named: Vec<_> = std::iter::once(own).chain(third.iter().copied()).collect();
-                let bundle = Bundle {
-                    network: "blue",
-                    clock: clock_now(),
-                    relay: true,
-                    attachments: named,
-                    ..Bundle::default()
-                };
-                // Of others than the receiver: it would know what it never wrote.
-                let dead = (1..=others.len() as u32)
-                    .filter(|other| others[*other as usize - 1].0 != *to)
-                    .map(|other| (other, 1, 100_000));
-                let gossip = Bundle { dead: dead.collect(), ..bundle.clone() };
-                told += u64::from(insider.say(to, *at, gossip.datagram()).await);
-                for other in 1..=others.len() as u32 {
-                    let replaced = vec![(other, number % WITHIN + 1)];
-                    let event = Event {
-                        attachment: 0,
-                        number,
-                        age: 0,
-                        table: 0,
-                        key: "evil",
-                        body: Body::Value(b"x"),
-                        replaced,
-                    };
-                    number += 1;
-                    let write = Bundle { tables: vec!["forged"], events: vec![event], ..bundle.clone() };
-                    told += u64::from(insider.say(to, *at, write.datagram()).await);
-                }
-                let sync = burying_sync("blue", clock_now(), own, &third, WITHIN);
-                told += u64::from(say_on_a_stream(insider.transport(), to, *at, sync).await);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        // What it wrote itself would be hidden for a day, and all are to show and hide the same.
-        let (id, others) = (insider.id(), insider.others());
-        let event = Event {
-            attachment: 0,
-            number,
-            age: 0,
-            table: 0,
-            key: "evil",
-            body: Body::Deleted { residual_ms: 60_000 },
-            replaced: Vec::new(),
-        };
-        let last = Bundle {
-            network: "blue",
-            clock: clock_now(),
-            attachments: vec![(id.name.as_str(), id.generation, 2)],
-            tables: vec!["forged"],
-            events: vec![event],
-            ..Bundle::default()
-        };
-        for (to, _, at) in &others {
-            told += u64::from(insider.say(to, *at, last.datagram()).await);
-        }
-        sleep(Duration::from_millis(500)).await;
-        Ok(told)
-    };
-    endure(run, cluster, &terms, attack).await?;
-    await_gone(cluster, "evil").await
 }
 
 /// Whoever holds the secret finishes a handshake; that makes nobody a member.

@@ -45,7 +45,10 @@ pub(super) struct Event<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub(super) enum Body<'a> {
     Value(&'a [u8]),
-    Deleted { residual_ms: u64 },
+    #[expect(dead_code, reason = "keeps the place of the other")]
+    Deleted {
+        residual_ms: u64,
+    },
 }
 
 #[derive(Serialize)]
@@ -128,105 +131,6 @@ pub(super) fn claim(id: &NodeId, incarnation: u64, lie: Lie) -> Vec<u8> {
     bytes.extend_from_slice(&(packet.len() as u16).to_le_bytes());
     bytes.extend_from_slice(&packet);
     bytes
-}
-
-/// The frames of an exchange about a network, in the order in which they are told apart.
-#[derive(Serialize)]
-#[expect(dead_code, reason = "those that are not sent keep the places of the others")]
-enum Frame<'a> {
-    Open {
-        kind: SessionKind,
-        network: &'a str,
-        clock: u64,
-        generation: u64,
-        epoch: u64,
-        fingerprint: u64,
-        periodic: bool,
-        wall: u64,
-        standing: Standing,
-    },
-    Equal,
-    Busy,
-    OpenedElsewhere,
-    NotMember,
-    Holdings {
-        clock: u64,
-        holdings: Vec<Holding<'a>>,
-        last: bool,
-    },
-    Decline,
-    Lists,
-    ListHeads,
-    WantLists,
-    Chunk,
-    ChunksDone,
-    Compare {
-        attachments: Vec<AttachmentId<'a>>,
-        spans: Vec<((u32, u64, u64), u64)>,
-    },
-    Compared,
-    Told(Vec<SpanState>),
-}
-
-#[derive(Serialize)]
-enum SessionKind {
-    Full,
-}
-
-#[derive(Serialize)]
-enum Standing {
-    Synchronised,
-}
-
-#[derive(Serialize)]
-struct Holding<'a> {
-    attachment: AttachmentId<'a>,
-    list_version: u64,
-    shown: bool,
-    context: Vec<(u64, u64)>,
-}
-
-#[derive(Serialize)]
-#[expect(dead_code, reason = "keeps the place of the other")]
-enum SpanState {
-    Parts,
-    Exact { span: (u32, u64, u64), seen: Vec<(u64, u64)>, live: Vec<(u64, u32)> },
-}
-
-/// A full sync in which `own` reports that it has seen the numbers of others up to `upto`, and holds none of them live.
-pub(super) fn burying_sync(
-    network: &str,
-    clock: u64,
-    own: AttachmentId<'_>,
-    others: &[AttachmentId<'_>],
-    upto: u64,
-) -> Vec<Vec<u8>> {
-    let holding = |attachment| Holding { attachment, list_version: 2, shown: true, context: vec![(1, upto)] };
-    let span = |at: usize| (at as u32, 1, upto);
-    let told = |at| SpanState::Exact { span: span(at), seen: vec![(1, upto)], live: Vec::new() };
-    let frames = [
-        Frame::Open {
-            kind: SessionKind::Full,
-            network,
-            clock,
-            generation: own.1,
-            epoch: own.2,
-            fingerprint: clock,
-            periodic: false,
-            wall: clock,
-            standing: Standing::Synchronised,
-        },
-        Frame::Holdings { clock, holdings: others.iter().map(|&other| holding(other)).collect(), last: true },
-        Frame::ChunksDone,
-        Frame::Compare {
-            attachments: others.to_vec(),
-            spans: (0..others.len()).map(|at| (span(at), clock)).collect(),
-        },
-        Frame::Told((0..others.len()).map(told).collect()),
-    ];
-    let mut encoded: Vec<Vec<u8>> = frames.iter().map(codec::encode).collect();
-    encoded[0].insert(0, FOR_TABLES);
-    encoded
 }
 
 /// The beginning of a stream for tables, whose first frame claims to hold a list of this many things and ends there.

@@ -130,11 +130,6 @@ impl Insider {
         self.shared.wake.notify_one();
     }
 
-    /// Its connections.
-    pub(super) fn transport(&self) -> &Transport {
-        &self.shared.transport
-    }
-
     /// Says anything to anybody, as fast as the connection takes it. `false` if it was not sent.
     pub(super) async fn say(&self, to: &NodeId, at: SocketAddr, bytes: Vec<u8>) -> bool {
         let to = Destination { name: Some(to.name.clone()), address: at };
@@ -149,25 +144,6 @@ impl Insider {
         }
         false
     }
-}
-
-/// Says these frames on a stream of its own, and waits a moment for the answers, which it does not read.
-pub(super) async fn say_on_a_stream(
-    transport: &Transport,
-    to: &NodeId,
-    at: SocketAddr,
-    frames: Vec<Vec<u8>>,
-) -> bool {
-    let to = Destination { name: Some(to.name.clone()), address: at };
-    let Ok((mut sender, mut receiver, _)) = transport.open_stream(&to).await else { return false };
-    for frame in frames {
-        if sender.send(frame).await.is_err() {
-            return false;
-        }
-        // An answer is made before what follows is looked at.
-        let _ = tokio::time::timeout(Duration::from_millis(50), receiver.next()).await;
-    }
-    true
 }
 
 /// The tasks that move the frames of streams.

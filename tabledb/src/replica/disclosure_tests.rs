@@ -339,3 +339,30 @@ fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
         assert_eq!(cluster.get(1, KEY).as_deref(), Some(VALUE));
     }
 }
+
+#[test]
+fn a_write_supersedes_nothing_but_what_is_under_its_own_key() {
+    let mut cluster = cluster();
+    let now = cluster.now;
+    let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
+    let first = AttachmentId { owner: "n0", generation: 1, epoch: 2 };
+    let malformed = cluster.replicas[0].counters().refused_malformed;
+    // The second member has written once; its next write claims to have replaced the first one's entry, under another key.
+    let event = Event { replaced: vec![(1, 1)], ..put(2, "other") };
+    let gossip = Bundle {
+        network: NET,
+        clock: 1_000_000_000_000,
+        relay: true,
+        fingerprint: None,
+        attachments: vec![second, first],
+        tables: vec![TABLE],
+        heads: Vec::new(),
+        dead: Vec::new(),
+        events: vec![event],
+    };
+    let bytes = codec::encode(&Datagram::Gossip(gossip));
+    cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
+    assert_eq!(cluster.get(0, KEY).as_deref(), Some(VALUE), "not superseded");
+    assert_eq!(cluster.get(0, "other").as_deref(), Some("v"), "taken for what it is");
+    assert_eq!(cluster.replicas[0].counters().refused_malformed, malformed + 1);
+}

@@ -380,6 +380,13 @@ impl Store {
         self.fingerprint.disturb(slot, attachment);
     }
 
+    /// Whether a number is held here under another key than this: then no write under this key has superseded it.
+    pub(crate) fn is_elsewhere(&self, (slot, number): Dot, table: &str, key: &str) -> bool {
+        let Some(held) = self.attachments.get(&slot) else { return false };
+        let place = held.live.get(number).or_else(|| held.buried.get(number));
+        place.is_some_and(|(of, under)| *of.name != *table || **under != *key)
+    }
+
     /// Drops a live entry that a peer knows to be superseded. False if it is not live here.
     pub(crate) fn bury(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> bool {
         let Some(attachment) = self.attachments.get_mut(&slot) else { return false };

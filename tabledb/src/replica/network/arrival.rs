@@ -190,7 +190,12 @@ impl Network {
                 let slot = (*slots.get(attachment as usize)?)?;
                 let claimed =
                     number == 0 || number >= u64::MAX - 1 || (slot == self.own && number > own_highest);
-                (!claimed).then_some((slot, number))
+                // Nothing but a write under its own key supersedes an entry.
+                let elsewhere = self.store.is_elsewhere((slot, number), table_name, event.key);
+                if elsewhere {
+                    common.counters.refuse(Refusal::Malformed);
+                }
+                (!claimed && !elsewhere).then_some((slot, number))
             })
             .collect();
         let body = match event.body {
