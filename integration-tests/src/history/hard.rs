@@ -73,7 +73,8 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     met.priced_handshakes += u64::from(priced);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
     // Not in all: who refuses something is excused from much, and what holds for all others is to be seen as well.
-    let refusing = rng.random_range(0..3);
+    let refuses = draws.contains(&Draw::Liars) || draws.contains(&Draw::Limits);
+    let refusing = if refuses { rng.random_range(0..3) } else { 2 };
     for &peer in &peers {
         let hardship = rng.random_range(0..10);
         if hardship < 3 && draws.contains(&Draw::Clocks) {
