@@ -52,10 +52,18 @@ pub struct Plan {
 /// Builds the release binary if cargo started this program, and says where it is.
 pub fn binary() -> Result<PathBuf, Failure> {
     if let Some(cargo) = std::env::var_os("CARGO") {
-        let status = Command::new(cargo)
-            .args(["build", "--release", "--quiet", "--locked", "--package", "node", "--bin", "networkdb"])
-            .status()
-            .map_err(|error| format!("cannot call cargo to build networkdb: {error}"))?;
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "--quiet", "--locked", "--package", "node", "--bin", "networkdb"]);
+        // What cargo tells this program of its package: with it, ring takes its settings for changed, and is built anew with all
+        // that stands on it, now and once more by the next call of cargo.
+        for (name, _) in std::env::vars_os() {
+            let of_package = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"));
+            if of_package || name == "CARGO_MANIFEST_DIR" {
+                build.env_remove(name);
+            }
+        }
+        let status =
+            build.status().map_err(|error| format!("cannot call cargo to build networkdb: {error}"))?;
         if !status.success() {
             return Err(format!("networkdb could not be built: cargo ended with {status}"));
         }
