@@ -57,19 +57,33 @@ enum Phase {
 pub(crate) struct Syncing {
     pub(crate) peer: NodeName,
     pub(crate) opened_at: Instant,
-    /// The peer has sent a frame of it.
-    pub(crate) is_answered: bool,
+    /// When the peer sent the latest frame of it, if it has sent one.
+    heard_at: Option<Instant>,
 }
 
 impl Syncing {
     pub(crate) fn new(peer: NodeName, now: Instant) -> Self {
-        Self { peer, opened_at: now, is_answered: false }
+        Self { peer, opened_at: now, heard_at: None }
     }
 
     /// Whether the peer has it, or may be about to get it. One that was opened when the peer could not be reached may wait for its
     /// connection for long.
     fn goes_on(&self, patience: Duration, now: Instant) -> bool {
-        self.is_answered || now < self.opened_at + patience
+        self.is_answered() || now < self.opened_at + patience
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.heard_at.is_some()
+    }
+
+    /// The peer has sent a frame of it.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+    }
+
+    /// Whether the peer has not said anything for so long since its last frame.
+    fn is_silent(&self, patience: Duration, now: Instant) -> bool {
+        self.heard_at.is_some_and(|heard| now >= heard + patience)
     }
 }
 
@@ -206,7 +220,7 @@ impl Network {
     /// Whether the first sync is under way, which brings what the others hold. Over a slow link that may take minutes, in
     /// which each of them would come along with the same.
     pub(crate) fn is_being_filled(&self) -> bool {
-        !self.is_synced() && self.syncing.values().any(|syncing| syncing.is_answered)
+        !self.is_synced() && self.syncing.values().any(Syncing::is_answered)
     }
 
     /// Whether a full sync with a peer, opened here, has begun there as well.
@@ -270,7 +284,7 @@ impl Network {
         match &self.pulling {
             _ if !self.is_synced() => None,
             None => Some(self.joined_at),
-            Some((_, pulling)) if pulling.is_answered => None,
+            Some((_, pulling)) if pulling.is_answered() => None,
             Some((_, pulling)) => Some(pulling.opened_at + FIRST_ANSWER_PATIENCE),
         }
     }
@@ -437,11 +451,13 @@ impl Network {
 
     /// Compares for the sake of what waits for it: in turn with one of the owners, which shows its own entries and most likely
     /// those of others that wait, and with another member, in case the owners cannot be reached.
-    fn compare_awaiting(&mut self, common: &mut Common) {
+    fn compare_awaiting(&mut self, common: &mut Common, now: Instant) {
         self.members(common);
+        // One without an answer may wait for a connection that has broken since: it keeps nobody from being asked.
         let asked: BTreeSet<&NodeName> = self
             .syncing
             .values()
+            .filter(|syncing| syncing.goes_on(RETRY, now))
             .map(|syncing| &syncing.peer)
             .chain(common.requests.full_syncs(&self.name))
             .collect();
@@ -541,7 +557,7 @@ impl Network {
         if !self.awaiting.is_empty() && self.awaiting.len() < waited {
             // That helped. What does not help is tried again after a while.
             self.owners_turn = true;
-            self.compare_awaiting(common);
+            self.compare_awaiting(common, now);
         }
         // Whatever is missing may have come along.
         self.forget_arrived();
@@ -737,7 +753,7 @@ impl Network {
                 self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
             }
         }
-        self.compare_awaiting(common);
+        self.compare_awaiting(common, now);
     }
 
     fn plan_anti_entropy(&mut self, common: &mut Common, now: Instant) {

@@ -328,9 +328,9 @@ impl Session {
         let network = network.ok_or(SessionError::NetworkGone)?;
         let (opener, kind) = (self.opened_here, self.kind);
         if let Some(syncing) = network.syncing.get_mut(&self.id) {
-            syncing.is_answered = true;
+            syncing.heard(now);
         } else if let Some((_, pulling)) = network.pulling.as_mut().filter(|(stream, _)| *stream == self.id) {
-            pulling.is_answered = true;
+            pulling.heard(now);
         }
         match frame {
             Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {

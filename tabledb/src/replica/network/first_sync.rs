@@ -16,7 +16,8 @@ use super::super::common::Common;
 use super::super::message::{SessionKind, Standing};
 use super::super::session::PeerStanding;
 use super::super::timing::{
-    FIRST_ANSWER_PATIENCE, FIRST_SYNC_LIMIT, FIRST_SYNC_TRIES, LISTS_PATIENCE, MISSING_GRACE, RETRY,
+    FIRST_ANSWER_PATIENCE, FIRST_SYNC_LIMIT, FIRST_SYNC_SILENCE, FIRST_SYNC_TRIES, LISTS_PATIENCE,
+    MISSING_GRACE, RETRY,
 };
 use super::{Network, Phase};
 
@@ -112,8 +113,11 @@ impl Network {
         if now >= self.joined_at + FIRST_SYNC_LIMIT {
             self.announce_ready(common);
         }
-        // One that nobody answers is with a member who cannot be reached, which takes seconds to be known.
-        let goes_on = self.syncing.values().any(|syncing| syncing.goes_on(FIRST_ANSWER_PATIENCE, now));
+        // One that nobody answers, or in which the peer falls silent, is with a member who cannot be reached, which takes seconds to
+        // be known.
+        let goes_on = self.syncing.values().any(|syncing| {
+            syncing.goes_on(FIRST_ANSWER_PATIENCE, now) && !syncing.is_silent(FIRST_SYNC_SILENCE, now)
+        });
         let waits = common.requests.full_syncs(&self.name).next().is_some();
         if !goes_on && !waits {
             self.first_sync(common, now);

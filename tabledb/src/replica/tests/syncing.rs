@@ -1,6 +1,6 @@
 //! Many networks at once, first and final syncs, and comparisons that find the rest while others write.
 
-use wire::codec;
+use wire::{FramePoll, codec};
 
 use super::super::Stream;
 use super::super::message::{Datagram, List, SessionKind, Settled};
@@ -284,6 +284,58 @@ fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
     cluster.run(Duration::from_millis(1500));
     assert!(is_ready(&cluster, 2, NET));
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_first_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
+    let mut cluster = Cluster::strangers(3, |_| {});
+    cluster.join(0);
+    cluster.join(1);
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    let now = cluster.now;
+    cluster.replicas[2].join_network(NET, now).unwrap();
+    cluster.replicas[2].handle_timeout(now);
+    let mut opened = Vec::new();
+    while let Some(transmit) = cluster.replicas[2].poll_transmit(now) {
+        if let Transmit::OpenStream { stream, to } = transmit {
+            opened.push((stream, to));
+        }
+    }
+    let [(stream, peer)] = opened.try_into().expect("one first sync");
+    // The peer begins an answer, and its host loses power: the connection is there for seconds yet.
+    let at = usize::from(peer == name(1));
+    let theirs = cluster.replicas[at].handle_stream_opened(&name(2), now);
+    let FramePoll::Frame(open) = cluster.replicas[2].poll_frame(stream, now) else {
+        panic!("nothing is said")
+    };
+    cluster.replicas[at].handle_frame(theirs, &open, now).unwrap();
+    let FramePoll::Frame(answer) = cluster.replicas[at].poll_frame(theirs, now) else { panic!("no answer") };
+    cluster.replicas[2].handle_frame(stream, &answer, now).unwrap();
+    cluster.run(Duration::from_millis(2900));
+    assert!(!is_ready(&cluster, 2, NET), "it may go on");
+    cluster.run(Duration::from_millis(600));
+    assert!(is_ready(&cluster, 2, NET));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_comparison_that_nobody_answers_does_not_keep_entries_of_the_owner_hidden() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(0, "k", "v");
+    cluster.run(Duration::from_secs(40));
+    cluster.failed(1, 0);
+    cluster.alive(1, 0);
+    // The stream waits for a connection that never comes about.
+    let now = cluster.now;
+    let mut opened = false;
+    while let Some(transmit) = cluster.replicas[1].poll_transmit(now) {
+        opened |= matches!(transmit, Transmit::OpenStream { .. });
+    }
+    assert!(opened);
+    cluster.run(Duration::from_millis(600));
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
+    assert_eq!(cluster.replicas[1].counters().shown_uncompared, 0);
 }
 
 #[test]
