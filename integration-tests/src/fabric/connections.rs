@@ -33,6 +33,7 @@ pub(super) struct Connection {
     free_for_frames: [Duration; 2],
     free_for_datagrams: [Duration; 2],
     last_used: Duration,
+    since: Duration,
 }
 
 impl Connection {
@@ -53,9 +54,14 @@ pub(super) struct Dial {
     number: u64,
     deadline: Duration,
     /// One datagram may wait; the protocols' own retransmission does the rest.
-    kept: Option<(Option<NodeName>, Arc<[u8]>)>,
-    opens: Vec<(Option<NodeName>, StreamId)>,
+    kept: Option<KeptDatagram>,
+    opens: Vec<WaitingOpen>,
 }
+
+/// A datagram that waits for a connection, and with whom it is to be.
+type KeptDatagram = (Option<NodeName>, Arc<[u8]>);
+/// A stream that waits for one.
+type WaitingOpen = (Option<NodeName>, StreamId);
 
 /// Beyond this many connections a process lets go of idle ones.
 pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
@@ -277,6 +283,9 @@ impl Fabric {
         self.traffic.dials_unanswered += 1;
         self.tell_end_of_dial(from, &dial.to, DialEnd::Unanswered);
         let to = self.listeners.get(&address).copied();
+        if to.is_some_and(|to| self.connection_between(from, to).is_some()) {
+            self.forget_failure(from, &dial.to);
+        }
         self.trace.record(self.now, TraceEvent::DialFailed { from, reason });
         if let Some((_, bytes)) = dial.kept {
             self.drop_datagram(from, to, reason, bytes);
@@ -291,22 +300,55 @@ impl Fabric {
         self.traffic.dials_connected += 1;
         self.tell_end_of_dial(from, &dial.to, DialEnd::Connected);
         self.connect(from, to);
+        self.serve(from, to, dial.opens, dial.kept);
+        self.satisfy(to, from);
+    }
+
+    /// Gives what waits for a dial the connection that came about because the peer dialled first. As in production the dial itself
+    /// goes on.
+    fn satisfy(&mut self, from: EndpointId, to: EndpointId) {
+        let address = self.address(self.place(to));
+        let name = self.name(to).clone();
+        let Some(dial) = self.dials.get_mut(&(from, address)) else { return };
+        let fits = |expected: &Option<NodeName>| expected.as_ref().is_none_or(|expected| *expected == name);
+        let opens: Vec<_> = dial.opens.extract_if(.., |(expected, _)| fits(expected)).collect();
+        let kept = dial.kept.take_if(|(expected, _)| fits(expected));
+        let to_dial = dial.to.clone();
+        self.serve(from, to, opens, kept);
+        self.forget_failure(from, &to_dial);
+    }
+
+    /// Has what waited for a connection go over it, unless it is for another node than the one at its end.
+    fn serve(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        opens: Vec<WaitingOpen>,
+        kept: Option<KeptDatagram>,
+    ) {
         let name = self.name(to).clone();
         let fits = |expected: &Option<NodeName>| expected.as_ref().is_none_or(|expected| *expected == name);
-        for (expected, stream) in dial.opens {
+        for (expected, stream) in opens {
             if fits(&expected) {
                 self.open_on_connection(from, to, stream, Duration::ZERO);
             } else {
                 self.fail_open(from, stream);
             }
         }
-        if let Some((expected, bytes)) = dial.kept {
+        if let Some((expected, bytes)) = kept {
             if fits(&expected) {
                 // A datagram that waited for the connection is the network's: nobody is told of its fate.
                 let _ = self.transmit_datagram(from, to, bytes, Duration::ZERO);
             } else {
                 self.drop_datagram(from, Some(to), DropReason::WrongName, bytes);
             }
+        }
+    }
+
+    /// There is a connection after all: nobody is kept from dialling again.
+    fn forget_failure(&mut self, from: EndpointId, to: &Destination) {
+        if let Some(policy) = &mut self.endpoint(from).dialling {
+            policy.met(|other| other == to);
         }
     }
 
@@ -336,6 +378,7 @@ impl Fabric {
                 free_for_frames: [Duration::ZERO; 2],
                 free_for_datagrams: [Duration::ZERO; 2],
                 last_used: self.now,
+                since: self.now,
             },
         );
         self.endpoint(from).connections.insert(to, id);
@@ -375,6 +418,11 @@ impl Fabric {
         self.endpoint(b).connections.remove(&a);
         self.connection_changes.extend([(a, b, false), (b, a, false)]);
         Some(connection)
+    }
+
+    /// Since when two processes have had the connection that they have now.
+    pub fn connected_since(&self, a: EndpointId, b: EndpointId) -> Option<Duration> {
+        Some(self.connections.get(&self.connection_between(a, b)?)?.since)
     }
 
     pub(super) fn connection_between(&self, a: EndpointId, b: EndpointId) -> Option<ConnectionId> {

@@ -472,6 +472,24 @@ fn a_dial_is_repeated_until_somebody_listens() {
     );
 }
 
+/// As in production: a dial that waits to be repeated keeps nobody from the connection that the peer has dialled meanwhile.
+#[test]
+fn what_waits_for_a_dial_goes_over_the_connection_that_the_peer_dialled_first() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (places, ids) = endpoints(&mut fabric, 2);
+    fabric.cut([(places[0], places[1])]);
+    fabric.open_stream(ids[0], StreamId(1), &destination(1));
+    assert_eq!(fabric.next(milliseconds(800)), None);
+    fabric.mend_all();
+    fabric.open_stream(ids[1], StreamId(1), &destination(0));
+    let mut opened = false;
+    while let Some((of, happening)) = fabric.next(SECOND) {
+        opened |=
+            of == ids[0] && happening == Happening::StreamConnected { stream: StreamId(1), peer: ids[1] };
+    }
+    assert!(opened, "before its own dial is repeated");
+}
+
 #[test]
 fn the_next_life_at_an_address_gets_nothing_meant_for_the_one_before() {
     let mut fabric =
