@@ -92,13 +92,6 @@ impl Cluster {
         refusable.copied().collect()
     }
 
-    /// Whether the wall clocks of two running nodes differ by more than a time may be ahead: then some refuse what others write, and
-    /// of a death they hear in a periodic comparison with one of those who may call it so, and no sooner.
-    pub(crate) fn clocks_lie(&self) -> bool {
-        let walls = || self.running().into_iter().map(|peer| self.wall(peer));
-        walls().max().unwrap_or_default() - walls().min().unwrap_or_default() > MAX_LEAD
-    }
-
     /// Whether a node refuses a write on any of its networks.
     pub(crate) fn refuses_anything(&self, peer: Peer) -> bool {
         let mut networks = self.life(peer).joined.iter();

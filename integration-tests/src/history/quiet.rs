@@ -44,7 +44,7 @@ impl History {
         });
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
         self.met.longest_members = self.met.longest_members.max(members);
-        let within = if self.cluster.clocks_lie() { PATIENCE } else { AGREEMENT_WITHIN };
+        let within = if self.met.lying_clocks > 0 { PATIENCE } else { AGREEMENT_WITHIN };
         for network in self.cluster.networks() {
             let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             if agreed.is_none() {
