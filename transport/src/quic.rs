@@ -108,7 +108,7 @@ fn derive_for_host(config: &Config, address: SocketAddr, purpose: &[u8], host: &
     config.identity.derive(&[purpose, &of_name, name.as_bytes(), &of_host, host, address.as_bytes()], key);
 }
 
-/// What stays the same while this host runs, and no other host knows: the random identifier of the boot. Where the system has none,
+/// What stays the same while this host runs, and no other host knows, though all its users do: the random identifier of the boot. Where the system has none,
 /// something new for each process; then peers of a restarted node notice by its silence.
 fn known_to_this_host() -> Vec<u8> {
     if let Ok(boot) = std::fs::read("/proc/sys/kernel/random/boot_id")

@@ -88,7 +88,7 @@ fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events
         relay: true,
         fingerprint: None,
         attachments,
-        tables: vec!["other"],
+        tables: vec![TABLE],
         heads,
         dead: Vec::new(),
         events,
@@ -349,18 +349,7 @@ fn a_write_supersedes_nothing_but_what_is_under_its_own_key() {
     let malformed = cluster.replicas[0].counters().refused_malformed;
     // The second member has written once; its next write claims to have replaced the first one's entry, under another key.
     let event = Event { replaced: vec![(1, 1)], ..put(2, "other") };
-    let gossip = Bundle {
-        network: NET,
-        clock: 1_000_000_000_000,
-        relay: true,
-        fingerprint: None,
-        attachments: vec![second, first],
-        tables: vec![TABLE],
-        heads: Vec::new(),
-        dead: Vec::new(),
-        events: vec![event],
-    };
-    let bytes = codec::encode(&Datagram::Gossip(gossip));
+    let bytes = bundle(vec![second, first], Vec::new(), vec![event]);
     cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
     assert_eq!(cluster.get(0, KEY).as_deref(), Some(VALUE), "not superseded");
     assert_eq!(cluster.get(0, "other").as_deref(), Some("v"), "taken for what it is");
