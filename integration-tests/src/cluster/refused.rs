@@ -54,14 +54,14 @@ impl<'a> Refused<'a> {
     }
 
     /// Whether two members may show different things under a key: one of them refuses a write there; or one has not heard that
-    /// its entry is dead, from nobody but members who refuse something, for those call nothing dead to others.
+    /// its entry is dead, because all who know refuse a write there: they call nothing dead under that key.
     pub(crate) fn excuses(&self, place: &Place, one: Peer, other: Peer) -> bool {
         self.concerns(one, place)
             || self.concerns(other, place)
             || [one, other].into_iter().any(|member| self.death_is_kept_from(member, place))
     }
 
-    /// Whether what a member holds under a key is dead with some, all of whom refuse something.
+    /// Whether what a member holds under a key is dead with some, all of whom refuse a write there.
     pub(crate) fn death_is_kept_from(&self, member: Peer, place: &Place) -> bool {
         let held = self.members().get(&member).and_then(|(state, _)| state.entries.get(place));
         let Some(dot) = held.map(|held| &held.version.dot) else { return false };
@@ -71,7 +71,7 @@ impl<'a> Refused<'a> {
         let mut anybody = false;
         knowing.all(|(_, places)| {
             anybody = true;
-            !places.is_empty()
+            places.contains(place)
         }) && anybody
     }
 }

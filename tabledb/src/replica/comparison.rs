@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::bundle::attachment_id;
 use super::common::Common;
 use super::message::{AttachmentId, Frame, Span, SpanState};
+use super::network::refusals::{MAX_GUARDS, live_key};
 use super::network::{Applied, Network};
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
@@ -36,6 +37,16 @@ const CHUNKS_BETWEEN: usize = 4;
 
 /// Rounds without end are no comparison: more than any honest descent needs.
 const MAX_ROUNDS: usize = 10_000;
+
+/// What a peer has seen and does not hold live.
+///
+/// While it refuses writes under a key, what died there may have left no trace with it that it could send ahead: so of others'
+/// entries under such keys nothing is believed to be dead.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) states: Vec<SpanState>,
+    pub(super) refused_keys: Vec<u64>,
+}
 
 /// The opener's side of it.
 #[derive(Debug, Default)]
@@ -96,6 +107,7 @@ impl Session {
         now: Instant,
     ) {
         let may_claim = self.catch_up(network, common, now);
+        let refused_keys = network.refusals.keys(&network.store);
         let places = attachments
             .iter()
             .map(|id| {
@@ -122,7 +134,7 @@ impl Session {
             let mut state =
                 exact(&network.store, slot, span).unwrap_or_else(|| parts(&network.store, slot, span));
             if let SpanState::Exact { seen, .. } = &mut state
-                && !(may_claim && is_backed(network, slot))
+                && !(may_claim && (slot == network.own() || refused_keys.is_some()))
             {
                 seen.clear();
             }
@@ -132,14 +144,14 @@ impl Session {
             };
             states.push(state);
         }
-        self.send(&Frame::Compared { looked_at, states });
+        self.send(&Frame::Compared { looked_at, states, refused_keys: refused_keys.unwrap_or_default() });
     }
 
     /// The opener's side: descends, or drops what is dead, and tells what the other is to drop.
     pub(super) fn handle_compared(
         &mut self,
         looked_at: usize,
-        states: &[SpanState],
+        claims: &Claims,
         network: &mut Network,
         common: &mut Common,
         now: Instant,
@@ -149,7 +161,8 @@ impl Session {
         }
         let left_over = self.comparison.asked.split_off(looked_at);
         let mut told = Vec::new();
-        for state in states {
+        let refused_keys = network.refusals.keys(&network.store);
+        for state in &claims.states {
             match state {
                 SpanState::Parts(parts) => {
                     for &(span, theirs) in parts {
@@ -168,7 +181,7 @@ impl Session {
                 SpanState::Exact { span, live, .. } => {
                     let Some(slot) = self.place(*span) else { continue };
                     let Some(held) = network.store.attachment(slot) else { continue };
-                    let backed = is_backed(network, slot);
+                    let backed = slot == network.own() || refused_keys.is_some();
                     // An owner has to hear of what is held in its name that it did not write.
                     let of_peer = held.tag.owner.name == self.peer;
                     // Only the numbers in question, so that a span full of live entries does not travel.
@@ -189,10 +202,10 @@ impl Session {
                 }
             }
         }
-        self.apply_exact(states, network, common)?;
+        self.apply_exact(claims, network, common)?;
         if !told.is_empty() && self.catch_up(network, common, now) {
             self.taught = true;
-            self.send(&Frame::Told(told));
+            self.send(&Frame::Told { states: told, refused_keys: refused_keys.unwrap_or_default() });
         }
         for span in left_over.into_iter().rev() {
             self.comparison.wanted.push_front(span);
@@ -208,10 +221,14 @@ impl Session {
     /// If it is our own, we are the later of them, and take a number that is ours alone.
     pub(super) fn apply_exact(
         &mut self,
-        states: &[SpanState],
+        Claims { states, refused_keys }: &Claims,
         network: &mut Network,
         common: &mut Common,
     ) -> Result<(), SessionError> {
+        if refused_keys.len() > MAX_GUARDS {
+            return Err(SessionError::TooMany("keys with refused writes"));
+        }
+        let refused_keys: BTreeSet<u64> = refused_keys.iter().copied().collect();
         for state in states {
             let SpanState::Exact { span, seen, live } = state else { continue };
             let Some(slot) = self.place(*span) else { continue };
@@ -238,8 +255,16 @@ impl Session {
                 .map(|(number, _)| number)
                 .filter(|number| seen.contains(*number) && !live.contains(number))
                 .collect();
+            // What the peer wrote died there by what it holds, whatever it refuses.
+            let of_peer = held.tag.owner.name == self.peer;
             for number in dead {
-                if self.lacks_attachments || network.refusals.withholds(&network.store, (slot, number)) {
+                let dot = (slot, number);
+                let refused_there =
+                    || live_key(&network.store, dot).is_some_and(|key| refused_keys.contains(&key));
+                if self.lacks_attachments
+                    || network.refusals.withholds(&network.store, dot)
+                    || (!of_peer && refused_there())
+                {
                     common.counters.burials_withheld += 1;
                     continue;
                 }
@@ -283,12 +308,6 @@ fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
         seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
         _ => vec![(1, held.context().highest())],
     }
-}
-
-/// Whether what is dead here of an attachment may be called so. While writes are refused here, others may know of their like
-/// only from us, and lack what has superseded them; but what we wrote ourselves died here by what we hold.
-fn is_backed(network: &Network, slot: Slot) -> bool {
-    slot == network.own() || !network.refusals.is_outstanding()
 }
 
 fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {

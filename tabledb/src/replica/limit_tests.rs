@@ -364,7 +364,7 @@ fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
     let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) else { panic!("it asks") };
     let part = (Span { attachment: 0, low: 1, high: 1 << 40 }, 7);
     let states = vec![SpanState::Parts(vec![part; 50_000])];
-    let branching = Frame::Compared { looked_at: 1, states };
+    let branching = Frame::Compared { looked_at: 1, states, refused_keys: Vec::new() };
     let answered = (0..100).take_while(|_| send(&mut cluster, stream, &branching).is_ok()).count();
     assert!(answered <= 2, "{answered}");
 }

@@ -268,9 +268,15 @@ pub(crate) enum Frame<'a> {
     Compared {
         looked_at: u32,
         states: Vec<SpanState>,
+        /// Digests of the keys under which the sender refuses writes: of others' entries it calls nothing there dead.
+        refused_keys: Vec<u64>,
     },
     /// From the opener: its own exact state of spans that differ, referring to the same attachments.
-    Told(Vec<SpanState>),
+    Told {
+        states: Vec<SpanState>,
+        /// As in [`Frame::Compared`].
+        refused_keys: Vec<u64>,
+    },
     /// From the opener: all is compared.
     Bye,
     /// To the opener's `Bye`, or `ChunksDone` where nothing is compared: all of it has been applied.

@@ -3,7 +3,7 @@
 mod arrival;
 mod first_sync;
 mod leaving;
-mod refusals;
+pub(super) mod refusals;
 mod settled;
 mod spreading;
 

@@ -253,6 +253,28 @@ fn what_died_without_a_trace_still_dies_beside_what_is_refused() {
 }
 
 #[test]
+fn who_refuses_something_tells_of_deaths_under_other_keys() {
+    // n0 misses a delete for longer than deletes are remembered, and meets nobody but who refuses something.
+    let mut cluster = with_limits(4, &[0, 1, 2], |config| config.limits.value_bytes = 100);
+    cluster.create(3, "long", "old");
+    cluster.create(3, "k", "v");
+    cluster.settle();
+    for other in 1..4 {
+        cluster.part(0, other);
+    }
+    cluster.update(3, "long", &"new".repeat(100));
+    cluster.delete(1, "k");
+    cluster.run(Duration::from_secs(1900));
+    cluster.heal();
+    for other in 0..3 {
+        cluster.part(3, other);
+    }
+    cluster.probe_for(100 * SECOND);
+    assert_eq!(shows(&cluster, 0, "k"), None);
+    assert_eq!(shows(&cluster, 0, "long").as_deref(), Some("old"));
+}
+
+#[test]
 fn what_is_refused_is_not_sent_again_and_again() {
     for counter in ["refused_bytes", "refused_full", "refused_too_long"] {
         let mut cluster = with_limits(4, &[0], |config| match counter {

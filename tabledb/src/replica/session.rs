@@ -21,6 +21,7 @@ use wire::{FramePoll, NodeName, StreamId, codec};
 
 use super::bundle::attachment_id;
 use super::common::Common;
+use super::comparison::Claims;
 use super::counters::Refusal;
 use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Standing};
 use super::network::{Arrival, Network};
@@ -422,11 +423,12 @@ impl Session {
                 self.answer_comparison(&attachments, &spans, network, common, now);
                 Ok(())
             }
-            Frame::Compared { looked_at, states } if opener && kind == SessionKind::Full => {
-                self.handle_compared(looked_at as usize, &states, network, common, now)
+            Frame::Compared { looked_at, states, refused_keys } if opener && kind == SessionKind::Full => {
+                let claims = Claims { states, refused_keys };
+                self.handle_compared(looked_at as usize, &claims, network, common, now)
             }
-            Frame::Told(states) if !opener && kind == SessionKind::Full => {
-                self.apply_exact(&states, network, common)
+            Frame::Told { states, refused_keys } if !opener && kind == SessionKind::Full => {
+                self.apply_exact(&Claims { states, refused_keys }, network, common)
             }
             Frame::Bye if !opener && kind == SessionKind::Full => {
                 self.send(&Frame::Done);

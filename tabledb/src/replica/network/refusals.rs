@@ -19,7 +19,7 @@ use super::super::view::Slot;
 use super::Network;
 
 /// The latest writes refused under so many keys are remembered; with more, nothing at all is dropped on a peer's word.
-const MAX_GUARDS: usize = 4096;
+pub(crate) const MAX_GUARDS: usize = 4096;
 
 /// So many numbers, and about so many bytes, are tried anew at first.
 const SAMPLE: u64 = 64;
@@ -93,8 +93,15 @@ pub(crate) struct Refusals {
     unlogged: u64,
 }
 
+/// The same on all nodes: peers tell each other of keys by it.
 fn key_digest(table: &str, key: &str) -> u64 {
     mix(digest_bytes(table.as_bytes()) ^ digest_bytes(key.as_bytes()).rotate_left(29))
+}
+
+/// The digest of the key under which a number is live.
+pub(crate) fn live_key(store: &Store, (slot, number): Dot) -> Option<u64> {
+    let (table, key) = store.attachment(slot)?.live().get(number)?;
+    Some(key_digest(&table.name, key))
 }
 
 impl Refusals {
@@ -108,10 +115,17 @@ impl Refusals {
         if !self.is_outstanding() || self.is_blind {
             return self.is_blind;
         }
-        let Some((table, key)) = store.attachment(slot).and_then(|held| held.live().get(number)) else {
-            return false;
-        };
-        self.guards.get(&key_digest(&table.name, key)).is_some_and(|guard| guard.is_outstanding(store))
+        let key = live_key(store, (slot, number)).and_then(|key| self.guards.get(&key));
+        key.is_some_and(|guard| guard.is_outstanding(store))
+    }
+
+    /// Digests of the keys under which something is refused; `None` if not all of them are known.
+    pub(crate) fn keys(&self, store: &Store) -> Option<Vec<u64>> {
+        if !self.is_outstanding() {
+            return Some(Vec::new());
+        }
+        let outstanding = self.guards.iter().filter(|(_, guard)| guard.is_outstanding(store));
+        (!self.is_blind).then(|| outstanding.map(|(key, _)| *key).collect())
     }
 
     /// What of an attachment was refused and has been neither taken nor found superseded since, that which is tried anew just
