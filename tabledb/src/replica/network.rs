@@ -3,6 +3,7 @@
 mod arrival;
 mod first_sync;
 mod leaving;
+mod receiving;
 pub(super) mod refusals;
 mod settled;
 mod spreading;
@@ -22,12 +23,14 @@ use super::requests::SessionRequest;
 use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{
-    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FIRST_ANSWER_PATIENCE, MAX_ABSENCES, MAX_PULLS, RETRY, STILLNESS,
+    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FIRST_ANSWER_PATIENCE, MAX_ABSENCES, MAX_PULLS, PEER_SILENCE,
+    RETRY, STILLNESS,
 };
 use super::view::{Body, Slot};
 use crate::{DeleteReason, Value, WriteError};
 use first_sync::FirstSync;
 use leaving::Leaving;
+use receiving::Receiving;
 use settled::Busy;
 
 /// A number that is known to exist and has not arrived.
@@ -135,7 +138,7 @@ pub(crate) struct Network {
     members: Option<Vec<NodeName>>,
     missing: BTreeMap<Slot, Missing>,
     /// Attachments that some session is bringing in already.
-    pub(crate) receiving: BTreeMap<Slot, StreamId>,
+    pub(crate) receiving: Receiving,
     /// Members that a push session is bringing everything new to.
     pub(crate) pushing: BTreeMap<NodeName, StreamId>,
     /// A pull is under way.
@@ -177,7 +180,7 @@ impl Network {
             news: News::default(),
             members: None,
             missing: BTreeMap::new(),
-            receiving: BTreeMap::new(),
+            receiving: Receiving::default(),
             pushing: BTreeMap::new(),
             pulling: None,
             syncing: BTreeMap::new(),
@@ -276,7 +279,7 @@ impl Network {
         self.still_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
     }
 
-    /// The earliest time of the next pull: one at a time, unless the peer of the present one does not answer.
+    /// The earliest time of the next pull: one at a time, unless the peer of the present one does not answer, or has fallen silent.
     ///
     /// There is none before the first sync: that brings the same, and with it what is dead. A pull brings one attachment alone; a
     /// node that knew nothing but a delete, and forgot it when its time was up, would show the put that it receives later.
@@ -284,8 +287,10 @@ impl Network {
         match &self.pulling {
             _ if !self.is_synced() => None,
             None => Some(self.joined_at),
-            Some((_, pulling)) if pulling.is_answered() => None,
-            Some((_, pulling)) => Some(pulling.opened_at + FIRST_ANSWER_PATIENCE),
+            Some((_, pulling)) => Some(match pulling.heard_at {
+                None => pulling.opened_at + FIRST_ANSWER_PATIENCE,
+                Some(heard) => heard + PEER_SILENCE,
+            }),
         }
     }
 
@@ -518,7 +523,7 @@ impl Network {
         self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
         self.news.forget(slot);
         self.missing.remove(&slot);
-        self.receiving.remove(&slot);
+        self.receiving.forget(slot);
         self.awaiting.remove(&slot);
         self.refusals.forget(slot);
     }

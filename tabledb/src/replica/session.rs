@@ -328,6 +328,7 @@ impl Session {
         }
         let network = network.ok_or(SessionError::NetworkGone)?;
         let (opener, kind) = (self.opened_here, self.kind);
+        network.receiving.heard(self.id, now);
         if let Some(syncing) = network.syncing.get_mut(&self.id) {
             syncing.heard(now);
         } else if let Some((_, pulling)) = network.pulling.as_mut().filter(|(stream, _)| *stream == self.id) {
@@ -377,7 +378,7 @@ impl Session {
                 if common.clock.believes(clock, now) {
                     common.clock.observe(clock);
                 }
-                self.handle_holdings(holdings, last, network, common)
+                self.handle_holdings(holdings, last, network, common, now)
             }
             Frame::Decline(attachments) => {
                 for id in attachments {

@@ -188,7 +188,7 @@ impl Replica {
         }
         let Some(&at) = self.by_name.get(&session.network) else { return };
         let Some(network) = &mut self.networks[at] else { return };
-        network.receiving.retain(|_, &mut id| id != session.id);
+        network.receiving.over(session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
         if session.periodic && (session.news > 0 || session.taught) {
             // The quicker ways are to leave nothing for this one.

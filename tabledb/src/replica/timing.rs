@@ -113,9 +113,9 @@ pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a first sync or a pull may go without an answer before another is made beside it, with somebody else.
 pub(crate) const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the peer of a first sync may send nothing before another is made beside it. A frame takes half a second of a megabit a
-/// second, and several may share the link.
-pub(crate) const FIRST_SYNC_SILENCE: Duration = Duration::from_secs(3);
+/// How long the peer of a session may send nothing before what it was to bring is asked of somebody else. A frame takes half a second
+/// of a megabit a second, and several may share the link.
+pub(crate) const PEER_SILENCE: Duration = Duration::from_secs(3);
 
 /// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,
 /// here or there, is no failure.

@@ -61,6 +61,7 @@ impl Session {
         last: bool,
         network: &mut Network,
         common: &mut Common,
+        now: Instant,
     ) -> Result<(), SessionError> {
         if self.sending {
             return Err(SessionError::Unexpected("a second list of holdings"));
@@ -99,10 +100,15 @@ impl Session {
                 }
             }
         }
-        if last { self.all_holdings_known(network, common) } else { Ok(()) }
+        if last { self.all_holdings_known(network, common, now) } else { Ok(()) }
     }
 
-    fn all_holdings_known(&mut self, network: &mut Network, common: &mut Common) -> Result<(), SessionError> {
+    fn all_holdings_known(
+        &mut self,
+        network: &mut Network,
+        common: &mut Common,
+        now: Instant,
+    ) -> Result<(), SessionError> {
         for owner in std::mem::take(&mut self.outdated_lists) {
             if let Some(list) = common.owners.list_of(&owner) {
                 self.send(&Frame::Lists(vec![list]));
@@ -113,7 +119,7 @@ impl Session {
                 if opener {
                     self.send_holdings(network, common);
                 }
-                self.receive_from_peer(network);
+                self.receive_from_peer(network, now);
                 self.start_sending(network);
             }
             (SessionKind::Pull, false) => {
@@ -129,7 +135,7 @@ impl Session {
                 let coming: Vec<Slot> = self
                     .peer_has
                     .keys()
-                    .filter(|slot| network.receiving.contains_key(slot))
+                    .filter(|slot| network.receiving.is_coming(**slot, now))
                     .copied()
                     .collect();
                 for slot in coming {
@@ -140,7 +146,7 @@ impl Session {
                     }
                 }
                 self.scope = self.peer_has.keys().copied().collect();
-                self.receive_from_peer(network);
+                self.receive_from_peer(network, now);
                 self.decline();
                 self.send_holdings(network, common);
             }
@@ -165,12 +171,12 @@ impl Session {
     }
 
     /// Takes note of what this session is going to bring.
-    fn receive_from_peer(&self, network: &mut Network) {
+    fn receive_from_peer(&self, network: &mut Network, now: Instant) {
         for (&slot, theirs) in &self.peer_has {
             let lacking =
                 network.store.attachment(slot).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
             if lacking {
-                network.receiving.entry(slot).or_insert(self.id);
+                network.receiving.begin(slot, self.id, now);
             }
         }
     }

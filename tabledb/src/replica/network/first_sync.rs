@@ -16,8 +16,8 @@ use super::super::common::Common;
 use super::super::message::{SessionKind, Standing};
 use super::super::session::PeerStanding;
 use super::super::timing::{
-    FIRST_ANSWER_PATIENCE, FIRST_SYNC_LIMIT, FIRST_SYNC_SILENCE, FIRST_SYNC_TRIES, LISTS_PATIENCE,
-    MISSING_GRACE, RETRY,
+    FIRST_ANSWER_PATIENCE, FIRST_SYNC_LIMIT, FIRST_SYNC_TRIES, LISTS_PATIENCE, MISSING_GRACE, PEER_SILENCE,
+    RETRY,
 };
 use super::{Network, Phase};
 
@@ -116,7 +116,7 @@ impl Network {
         // One that nobody answers, or in which the peer falls silent, is with a member who cannot be reached, which takes seconds to
         // be known.
         let goes_on = self.syncing.values().any(|syncing| {
-            syncing.goes_on(FIRST_ANSWER_PATIENCE, now) && !syncing.is_silent(FIRST_SYNC_SILENCE, now)
+            syncing.goes_on(FIRST_ANSWER_PATIENCE, now) && !syncing.is_silent(PEER_SILENCE, now)
         });
         let waits = common.requests.full_syncs(&self.name).next().is_some();
         if !goes_on && !waits {

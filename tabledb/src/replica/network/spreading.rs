@@ -120,18 +120,17 @@ impl Network {
         {
             return;
         }
-        if let Some((unanswered, _)) = self.pulling {
+        if let Some((silent, _)) = self.pulling {
             // As good as over: another is asked, and it counts, or whoever is alone would go on for ever.
-            return self.pulled(unanswered, common, now);
+            return self.pulled(silent, common, now);
         }
         self.forget_arrived();
         let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
         // Whoever told of it may not be a member, or not be known as one yet.
         let member = common.owners.is_member(due.holder.as_str(), &self.name);
         let holder = if member { Some(due.holder.clone()) } else { self.sample_members(1, common).pop() };
-        let coming = &self.receiving;
         let slots: BTreeSet<Slot> =
-            self.missing.keys().filter(|slot| !coming.contains_key(slot)).copied().collect();
+            self.missing.keys().filter(|slot| !self.receiving.is_coming(**slot, now)).copied().collect();
         for missing in self.missing.values_mut() {
             missing.pull_at = now + RETRY;
         }

@@ -3,7 +3,9 @@
 use wire::{FramePoll, codec};
 
 use super::super::Stream;
-use super::super::message::{Datagram, List, SessionKind, Settled};
+use super::super::message::{
+    AttachmentId, Bundle, Datagram, Frame, Holding, List, Open, SessionKind, Settled, Standing,
+};
 use super::*;
 
 fn network(number: usize) -> String {
@@ -366,6 +368,54 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
     cluster.run(Duration::from_millis(900));
     assert_eq!(cluster.get(2, "k"), None);
     cluster.run(Duration::from_millis(400));
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn what_a_silent_peer_was_to_bring_is_pulled_from_somebody_else() {
+    let mut cluster = Cluster::joined(3);
+    cluster.part(0, 2);
+    cluster.part(1, 2);
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.heal();
+    cluster.lose_datagrams = true;
+    // The second opens a comparison, says that it has what the third lacks, and then nothing any more.
+    let now = cluster.now;
+    let open = Open {
+        kind: SessionKind::Full,
+        network: NET,
+        clock: 0,
+        generation: 1,
+        epoch: 2,
+        fingerprint: 7,
+        periodic: false,
+        wall: 1_000_000_000_000,
+        standing: Standing::Synchronised,
+    };
+    let attachment = || AttachmentId { owner: "n0", generation: 1, epoch: 2 };
+    let holding = Holding { attachment: attachment(), list_version: 2, shown: true, context: vec![(1, 1)] };
+    let holdings = Frame::Holdings { clock: 0, holdings: vec![holding], last: true };
+    let replica = &mut cluster.replicas[2];
+    let stream = replica.handle_stream_opened(&name(1), now);
+    for frame in [Frame::Open(open), holdings] {
+        replica.handle_frame(stream, &codec::encode(&frame), now).unwrap();
+    }
+    let heads = Bundle {
+        network: NET,
+        clock: 0,
+        relay: false,
+        fingerprint: None,
+        attachments: vec![attachment()],
+        tables: Vec::new(),
+        heads: vec![(0, 1)],
+        dead: Vec::new(),
+        events: Vec::new(),
+    };
+    replica.handle_datagram(&name(0), &codec::encode(&Datagram::Gossip(heads)), now).unwrap();
+    cluster.run(Duration::from_millis(2900));
+    assert_eq!(cluster.get(2, "k"), None, "it may come");
+    cluster.run(Duration::from_millis(600));
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }
 
