@@ -16,29 +16,70 @@ use crate::member::{Member, NodeRecord, State};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// Are you there? `generation` and `incarnation` are the sender's.
-    Ping { sequence: u64, target: NodeId, generation: u64, incarnation: u64 },
+    Ping {
+        sequence: u64,
+        target: NodeId,
+        generation: u64,
+        incarnation: u64,
+    },
     /// Please ping `target` for me and pass its answer on.
-    PingRequest { sequence: u64, target: NodeId, address: SocketAddr },
+    PingRequest {
+        sequence: u64,
+        target: NodeId,
+        address: SocketAddr,
+    },
     /// `id` is there, and `digest` is the fingerprint of its member list; without one if the answer was passed on.
-    Ack { sequence: u64, id: NodeId, incarnation: u64, digest: Option<u64> },
+    Ack {
+        sequence: u64,
+        id: NodeId,
+        incarnation: u64,
+        digest: Option<u64>,
+    },
     /// I am there, but the node you asked me to ping has not answered me yet.
-    Nack { sequence: u64 },
+    Nack {
+        sequence: u64,
+    },
     /// The node is alive, as this record says.
-    Alive { record: NodeRecord, incarnation: u64 },
+    Alive {
+        record: NodeRecord,
+        incarnation: u64,
+    },
     /// `accuser` got no answer from the node.
-    Suspect { id: NodeId, incarnation: u64, accuser: NodeName },
+    Suspect {
+        id: NodeId,
+        incarnation: u64,
+        accuser: NodeName,
+    },
     /// The node has not objected to the suspicion.
-    Failed { id: NodeId, incarnation: u64, accuser: NodeName },
+    Failed {
+        id: NodeId,
+        incarnation: u64,
+        accuser: NodeName,
+    },
     /// The node said good-bye.
-    Left { id: NodeId, incarnation: u64 },
+    Left {
+        id: NodeId,
+        incarnation: u64,
+    },
     /// This failed instance, and any earlier one, is no longer kept by the sender, its time being over.
-    Forgotten { id: NodeId, incarnation: u64 },
+    Forgotten {
+        id: NodeId,
+        incarnation: u64,
+    },
     /// I do not know you as you are now: send me your record.
     Introduce,
-    /// Your life is not later than one already known, which is gone: take a generation above this one.
-    Outdated { generation: u64 },
+    Outdated(Outdated),
     /// Two living nodes bear one name.
     NameInUse(NameInUse),
+}
+
+/// The life that you speak for is not later than one already known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outdated {
+    /// The generation spoken for. The answer may come when the receiver has taken a later one: then it is no news.
+    pub(crate) claimed: u64,
+    /// Take one above this.
+    pub(crate) known: u64,
 }
 
 impl Message {
@@ -120,8 +161,7 @@ pub(crate) enum Refusal {
     Pending(u32),
     /// Another living node has the name.
     NameInUse(NameInUse),
-    /// A life not earlier is known, and gone: take a generation above this one.
-    Outdated(u64),
+    Outdated(Outdated),
     /// You have called yourself.
     Yourself,
     /// There is no room for another member.

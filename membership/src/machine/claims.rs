@@ -10,7 +10,7 @@ use crate::broadcast::Urgency;
 use crate::event::Event;
 use crate::member::{MAX_INCARNATION, Member, NodeRecord, Standing, State};
 use crate::memory::Trace;
-use crate::message::{Message, NameInUse};
+use crate::message::{Message, NameInUse, Outdated};
 use crate::roster::Entry;
 use crate::suspicion::Suspicion;
 use crate::timers::Timer;
@@ -41,8 +41,8 @@ pub(super) enum Verdict {
     Known,
     /// Something else is held of the same life, or of a later one that is alive.
     Stale(Message),
-    /// The life is not later than one known of this name, which is gone.
-    Outdated(u64),
+    /// The life is not later than one known of this name.
+    Outdated(Outdated),
     /// The present holder of the name is being probed.
     Pending,
     /// The present holder of the name lives.
@@ -58,7 +58,7 @@ impl Verdict {
     pub(super) fn answer(self, replies: &mut Vec<Message>) {
         match self {
             Verdict::Stale(held) => replies.push(held),
-            Verdict::Outdated(generation) => replies.push(Message::Outdated { generation }),
+            Verdict::Outdated(outdated) => replies.push(Message::Outdated(outdated)),
             Verdict::Taken(in_use) => replies.push(Message::NameInUse(in_use)),
             Verdict::Accepted | Verdict::Known | Verdict::Pending | Verdict::Full | Verdict::Invalid => {}
         }
@@ -124,9 +124,9 @@ impl Membership {
             && remembered >= claimed
         {
             self.statistics.stale += 1;
-            let generation = remembered.generation;
-            if record.id.generation < generation || remembered.state() == State::Left {
-                return Verdict::Outdated(generation);
+            let outdated = Outdated { claimed: record.id.generation, known: remembered.generation };
+            if outdated.claimed < outdated.known || remembered.state() == State::Left {
+                return Verdict::Outdated(outdated);
             }
             // The same life, once held failed: it proves that it lives by refuting that.
             return Verdict::Stale(Message::Failed {
@@ -168,16 +168,18 @@ impl Membership {
             }
         }
         self.statistics.stale += 1;
-        if record.id.generation < held.record.id.generation {
-            // An earlier life. If its own node says so, a clock was set back: it must go beyond what is known.
+        let outdated = Outdated { claimed: record.id.generation, known: held.record.id.generation };
+        if outdated.claimed < outdated.known {
+            // An earlier life. If its own node says so, a clock was set back, and it must go beyond what is known; or it has done so,
+            // and this was under way for longer than what told of it.
             return match first_hand {
-                true => Verdict::Outdated(held.record.id.generation),
+                true => Verdict::Outdated(outdated),
                 false => Verdict::Known,
             };
         }
         let answer = Message::claim(held, self.me.name());
         match (first_hand, held.state) {
-            (true, State::Left) => Verdict::Outdated(held.record.id.generation),
+            (true, State::Left) => Verdict::Outdated(outdated),
             // It must learn what is held against it, or it would never refute it and stay dead for us.
             (true, _) => Verdict::Stale(answer),
             (false, State::Failed) => {

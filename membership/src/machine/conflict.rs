@@ -7,7 +7,7 @@ use wire::{Destination, NodeId, NodeName};
 
 use crate::event::{ConflictRole, Event, NameConflict, Purpose};
 use crate::member::{NodeRecord, Standing, State};
-use crate::message::{Message, NameInUse};
+use crate::message::{Message, NameInUse, Outdated};
 
 use super::Membership;
 use super::claims::{Origin, Verdict};
@@ -100,9 +100,9 @@ impl Membership {
             return;
         }
         // It may have the name, but not with a life that others must take for an old one.
-        let generation = check.holder.generation;
+        let outdated = Outdated { claimed: check.claimant.id.generation, known: check.holder.generation };
         let to = Destination { name: Some(name.clone()), address: check.claimant.address };
-        self.send_messages(to, vec![Message::Outdated { generation }], Purpose::Gossip);
+        self.send_messages(to, vec![Message::Outdated(outdated)], Purpose::Gossip);
         self.suspect(name, holder_incarnation, &me, by_me, now);
     }
 

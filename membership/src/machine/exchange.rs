@@ -330,7 +330,7 @@ impl Membership {
                         held_against = held.standing();
                         None
                     }
-                    Verdict::Outdated(generation) => Some(Refusal::Outdated(generation)),
+                    Verdict::Outdated(outdated) => Some(Refusal::Outdated(outdated)),
                     Verdict::Pending => {
                         let wait = self.health.scale(self.config.probe_interval);
                         Some(Refusal::Pending(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)))
@@ -434,8 +434,8 @@ impl Membership {
                 self.told_of_conflict(in_use, now);
                 SeedFailure::NameInUse { holder }
             }
-            Refusal::Outdated(generation) => {
-                self.outdated(generation, now);
+            Refusal::Outdated(outdated) => {
+                self.outdated(outdated, now);
                 SeedFailure::Outdated
             }
             Refusal::Yourself => SeedFailure::Ourselves,

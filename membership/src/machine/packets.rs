@@ -94,7 +94,7 @@ impl Membership {
             }
             Message::Forgotten { id, incarnation } => self.forgotten_elsewhere(&id, incarnation, now),
             Message::Introduce => replies.push(self.own_claim()),
-            Message::Outdated { generation } => self.outdated(generation, now),
+            Message::Outdated(outdated) => self.outdated(outdated, now),
             Message::NameInUse(in_use) => self.told_of_conflict(in_use, now),
         }
     }

@@ -9,7 +9,7 @@ use wire::codec;
 use crate::broadcast::Urgency;
 use crate::event::Event;
 use crate::member::{MAX_GENERATION, MAX_INCARNATION, NodeRecord, State};
-use crate::message::{Message, NameInUse};
+use crate::message::{Message, NameInUse, Outdated};
 
 use super::Membership;
 use super::claims::{Origin, Verdict};
@@ -134,12 +134,13 @@ impl Membership {
         self.announce();
     }
 
-    /// A node refuses this life because it holds one that is not earlier, and gone.
-    pub(super) fn outdated(&mut self, generation: u64, now: Instant) {
-        if !self.believes(generation, now) {
+    /// A node refuses a life of this one because it holds one that is not earlier: perhaps the very one that was taken since.
+    pub(super) fn outdated(&mut self, Outdated { claimed, known }: Outdated, now: Instant) {
+        let own = self.me.record.id.generation;
+        if !self.believes(known, now) {
             self.statistics.invalid += 1;
-        } else if generation >= self.me.record.id.generation && self.leaving.is_none() {
-            self.take_later_life(generation, now);
+        } else if claimed >= own && known >= own && self.leaving.is_none() {
+            self.take_later_life(known, now);
         }
     }
 

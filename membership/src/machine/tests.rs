@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use wire::codec;
 use wire::{Destination, FramePoll, NodeId, StreamId};
 
-use crate::message::{Claim, Frame, Hello, Message, Occasion, PacketBuilder, split_packet};
+use crate::message::{Claim, Frame, Hello, Message, Occasion, Outdated, PacketBuilder, split_packet};
 use crate::tests::{address, name, record, start};
 use crate::{Config, Event, Membership, MessageError, NodeRecord, Purpose, State, Transmit};
 

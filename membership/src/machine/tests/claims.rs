@@ -207,7 +207,7 @@ fn a_life_of_ours_that_we_did_not_live_makes_us_take_a_later_one() {
         Message::Alive { record: record("me", 500, address(0)), incarnation: 3 },
         Message::Failed { id: id("me", 500), incarnation: 3, accuser: name("b") },
         Message::Left { id: id("me", 500), incarnation: 3 },
-        Message::Outdated { generation: 500 },
+        Message::Outdated(Outdated { claimed: 100, known: 500 }),
     ] {
         let mut lone = Lone::among(2, |_| ());
         lone.receive("a", claim.clone());
@@ -226,7 +226,9 @@ fn a_life_of_ours_that_we_did_not_live_makes_us_take_a_later_one() {
         Message::Failed { id: id("me", 99), incarnation: 0, accuser: name("b") },
         Message::Left { id: id("me", 99), incarnation: 0 },
         Message::Suspect { id: id("me", 500), incarnation: 0, accuser: name("b") },
-        Message::Outdated { generation: 99 },
+        Message::Outdated(Outdated { claimed: 99, known: 99 }),
+        // The answer to what we said before we took our present life, by somebody who knows that already.
+        Message::Outdated(Outdated { claimed: 99, known: 100 }),
     ] {
         let mut lone = Lone::among(2, |_| ());
         lone.receive("a", claim.clone());
@@ -394,7 +396,7 @@ fn absurd_numbers_are_refused_and_harm_nobody() {
         Message::Left { id: id("a", 10), incarnation: u64::MAX },
         Message::Suspect { id: id("me", 100), incarnation: u64::MAX, accuser: name("b") },
         Message::Failed { id: id("me", u64::MAX), incarnation: 0, accuser: name("b") },
-        Message::Outdated { generation: u64::MAX },
+        Message::Outdated(Outdated { claimed: 100, known: u64::MAX }),
     ] {
         lone.receive("b", claim);
     }

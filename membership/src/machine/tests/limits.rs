@@ -192,7 +192,7 @@ fn some_message() -> impl Strategy<Value = Message> {
                 5 => Message::Failed { id, incarnation, accuser: name("b") },
                 6 => Message::Left { id, incarnation },
                 7 => Message::Introduce,
-                8 => Message::Outdated { generation },
+                8 => Message::Outdated(Outdated { claimed: generation, known: generation }),
                 9 => Message::NameInUse(crate::message::NameInUse {
                     holder: id.clone(),
                     holder_address: address(at),

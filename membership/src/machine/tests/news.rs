@@ -203,7 +203,7 @@ fn who_is_leaving_believes_nothing_more_and_is_not_talked_into_living() {
     lone.receive("a", Message::Suspect { id: id("me", 100), incarnation: 0, accuser: name("b") });
     lone.receive("a", failed("b", 0));
     lone.receive("x", alive("x", 1, 0));
-    lone.receive("a", Message::Outdated { generation: 100 });
+    lone.receive("a", Message::Outdated(Outdated { claimed: 100, known: 100 }));
     assert_eq!(lone.events(), []);
     assert_eq!((lone.me().id, lone.machine.me().state), (id("me", 100), State::Left));
 }
