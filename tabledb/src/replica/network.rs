@@ -458,24 +458,35 @@ impl Network {
     /// those of others that wait, and with another member, in case the owners cannot be reached.
     fn compare_awaiting(&mut self, common: &mut Common, now: Instant) {
         self.members(common);
-        // One without an answer may wait for a connection that has broken since: it keeps nobody from being asked.
+        // One without an answer may wait for a connection that has broken since, and one that has fallen silent for a packet that is
+        // lost again and again: they keep nobody from being asked.
         let asked: BTreeSet<&NodeName> = self
             .syncing
             .values()
-            .filter(|syncing| syncing.goes_on(RETRY, now))
+            .filter(|syncing| syncing.goes_on(RETRY, now) && !syncing.is_silent(RETRY * 2, now))
             .map(|syncing| &syncing.peer)
             .chain(common.requests.full_syncs(&self.name))
             .collect();
         if self.awaiting.is_empty() || asked.len() >= AWAITED_AT_ONCE {
             return;
         }
+        let tried = |member: &NodeName| self.syncing.values().any(|syncing| syncing.peer == *member);
+        let near = |member: &NodeName| common.connections.reach(member);
         let members = self.members.iter().flatten().filter(|member| !asked.contains(member));
+        // Nobody is dialled twice. Where nothing else is left, what has fallen silent is tried anew over the same connection.
+        let members = members.filter(|member| near(member) || !tried(member));
         let waits = |member: &&NodeName| {
             self.store.of_owner(member.as_str()).is_some_and(|(slot, _)| self.awaiting.contains(&slot))
         };
         let (owners, others): (Vec<&NodeName>, Vec<&NodeName>) = members.partition(waits);
         let (first, second) = if self.owners_turn { (owners, others) } else { (others, owners) };
-        let chosen = first.choose(&mut common.rng).or_else(|| second.choose(&mut common.rng));
+        let [first, second] =
+            [first, second].map(|among| among.into_iter().partition(|member| !tried(member)));
+        let (first, first_tried): (Vec<&NodeName>, Vec<&NodeName>) = first;
+        let (second, second_tried): (Vec<&NodeName>, Vec<&NodeName>) = second;
+        let choices =
+            [common.connections.prefer(first), common.connections.prefer(second), first_tried, second_tried];
+        let chosen = choices.iter().find_map(|among| among.choose(&mut common.rng));
         let chosen = chosen.map(|member| NodeName::clone(member));
         self.owners_turn = !self.owners_turn;
         if let Some(member) = chosen {

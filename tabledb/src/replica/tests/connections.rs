@@ -1,8 +1,8 @@
 //! Handshakes that are saved: whatever may go to anybody goes over the connections that exist.
 
-use wire::codec;
+use wire::{FramePoll, codec};
 
-use super::super::message::{Datagram, List};
+use super::super::message::{Datagram, Frame, List, Open, SessionKind};
 use super::*;
 
 /// Whom the replica sends datagrams to or opens streams with, besides its own network.
@@ -14,6 +14,19 @@ fn addressed(replica: &mut Replica, now: Instant) -> Vec<(bool, NodeName)> {
         Transmit::CloseStream { .. } | Transmit::WakeStream { .. } => None,
     });
     addressed.collect()
+}
+
+/// With whom the replica begins comparisons.
+fn compared_with(replica: &mut Replica, now: Instant) -> Vec<NodeName> {
+    let mut peers = Vec::new();
+    while let Some(transmit) = replica.poll_transmit(now) {
+        let Transmit::OpenStream { stream, to } = transmit else { continue };
+        let FramePoll::Frame(frame) = replica.poll_frame(stream, now) else { continue };
+        if let Ok(Frame::Open(Open { kind: SessionKind::Full, .. })) = codec::decode(&frame) {
+            peers.push(to);
+        }
+    }
+    peers
 }
 
 #[test]
@@ -53,4 +66,33 @@ fn lists_are_told_and_asked_for_over_connections_that_exist() {
     let of_strangers = asked.iter().filter(|peer| !friends.contains(peer)).count();
     // After 0.05, 0.3, 0.8, 1.8 s and so on.
     assert!((5..=7).contains(&asked.len()) && of_strangers == 1, "{asked:?}");
+}
+
+#[test]
+fn of_owners_that_are_back_the_one_with_a_connection_is_asked_first_and_nobody_is_dialled_twice() {
+    let mut cluster = Cluster::joined(8);
+    for owner in 1..8 {
+        cluster.create(owner, &format!("k{owner}"), "v");
+    }
+    cluster.run(Duration::from_secs(40));
+    for owner in 1..8 {
+        cluster.failed(0, owner);
+    }
+    let mut now = cluster.now;
+    let replica = &mut cluster.replicas[0];
+    replica.handle_connection_changed(&name(7), true);
+    for owner in 1..8 {
+        replica.handle_owner_alive(&NodeId::new(name(owner), 1), now);
+    }
+    // None of them answers.
+    let mut asked = Vec::new();
+    for _ in 0..200 {
+        replica.handle_timeout(now);
+        asked.extend(compared_with(replica, now));
+        now += Duration::from_millis(20);
+    }
+    assert!(asked[..4].contains(&name(7)), "{asked:?}");
+    for stranger in 1..7 {
+        assert_eq!(asked.iter().filter(|peer| **peer == name(stranger)).count(), 1, "{asked:?}");
+    }
 }
