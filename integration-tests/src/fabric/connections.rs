@@ -205,9 +205,9 @@ impl Fabric {
         if self.now >= deadline {
             return self.dial_failed(from, address, reason);
         }
-        // A handshake packet without an answer is sent again after twice the initial round trip estimate, then twice
-        // as late each time.
-        let next = self.now + Duration::from_millis(666) * 2u32.pow(attempt.min(8));
+        // A handshake packet without an answer is sent again after three times the initial round trip estimate, then twice as late
+        // each time.
+        let next = self.now + transport::Timeouts::default().initial_rtt * 3 * 2u32.pow(attempt.min(8));
         let again = Pending::DialAttempt { from, address, number, attempt: attempt + 1 };
         self.schedule.push(next.min(deadline), again);
     }
