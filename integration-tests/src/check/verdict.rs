@@ -170,7 +170,7 @@ impl Cluster {
                     let candidates: Vec<WriteId> = writes.iter().filter(owns).copied().collect();
                     match candidates.first() {
                         None => Some(format!("{shown:?} is shown, which nobody wrote")),
-                        Some(_) if candidates.iter().any(|id| self.may_be_shown(member, *id)) => None,
+                        Some(_) if candidates.iter().any(|id| self.may_be_shown(*id)) => None,
                         Some(id) => {
                             let greater: Vec<String> =
                                 self.ledger.greater(*id).map(|id| self.ledger.describe(id)).collect();
@@ -245,7 +245,7 @@ impl Cluster {
     /// A value is shown rightly if the greatest write of all ended with its owner, for what that superseded elsewhere
     /// nobody may know any more; or if it is a delete by somebody who did not know of this value, so long ago that the
     /// tombstone may have been reaped before the two met.
-    fn may_be_shown(&self, member: Peer, id: WriteId) -> bool {
+    fn may_be_shown(&self, id: WriteId) -> bool {
         let greatest = self.ledger.greater(id).max_by_key(|greater| &self.ledger.get(*greater).version);
         let gone = |greatest: WriteId| {
             let write = self.ledger.get(greatest);
@@ -254,10 +254,10 @@ impl Cluster {
         };
         let replaced = |later: WriteId| {
             // What a leaver hands on stands, unless somebody to whom it did has refused it; or this one, who forgets that with the
-            // leaver.
+            // leaver. Refused for its time and forgotten in one step, it leaves no trace.
             let stands = self.ledger.was_handed_on(later)
                 && !self.watchdog.was_refused(later)
-                && !self.is_too_far_ahead_for(member, later);
+                && !self.running().iter().any(|peer| self.is_too_far_ahead_for(*peer, later));
             (!self.ledger.is_over(later) || stands) && self.ledger.descends(later, id)
         };
         !self.ledger.is_over(id) && greatest.is_none_or(gone) && !self.ledger.greater(id).any(replaced)
