@@ -228,6 +228,33 @@ fn story_08_same_name_and_a_clock_half_an_hour_behind_in_a_busy_network() {
 }
 
 #[test]
+fn story_08_a_clock_set_back_where_packets_overtake_each_other() {
+    let mut cluster = Cluster::new(Settings::seeded(109));
+    let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    let peers = names.iter().map(|name| cluster.add(name)).collect::<Vec<_>>();
+    let (back, others) = peers.split_last().expect("twenty");
+    for peer in &peers {
+        cluster.begin_life(*peer, &others[..1]);
+    }
+    cluster.await_members(&peers, 30 * SECOND);
+    cluster.join_network(peers.iter().copied(), NET);
+    cluster.settle();
+    let latency = Latency::Uniform(Duration::ZERO, 300 * MILLISECOND);
+    cluster.set_links(Link { latency, ..Link::default() });
+    cluster.crash(*back);
+    cluster.set_clock_offset(*back, -20 * 60 * 1_000_000);
+    cluster.restart(*back, others);
+    cluster.join_network([*back], NET);
+    cluster.create(*back, K, "back");
+    cluster.await_shown(&peers, K, "back", 5 * SECOND);
+    cluster.run_for(5 * SECOND);
+    // What it had said in its first life of the two is answered by some who know the second already.
+    let raised = cluster.machine(*back).membership().statistics().generations_raised;
+    assert_eq!(raised, 1);
+    cluster.assert_promises();
+}
+
+#[test]
 fn story_08_the_whole_cluster_loses_its_memory_at_once() {
     let (mut cluster, peers) = cluster(108, ["a", "b", "c", "d"]);
     for (number, peer) in peers.into_iter().enumerate() {
