@@ -100,6 +100,10 @@ async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_
     cluster.show("the-key", Some("the-value")).await;
     let modified = cluster.start_joined(cluster.config("modified")).await;
     cluster.know_each_other().await;
+    // Before its list has come it would be taken at its word.
+    modified.tables().join_network("elsewhere").unwrap();
+    let listed = || cluster.node("a").tables().network_peers("elsewhere").len() == 1;
+    cluster.eventually("its list is known", listed).await;
     let victim = cluster.node("a");
     let to = Destination { name: Some(victim.id().name), address: victim.local_address() };
     // It speaks the protocol by hand: "let us compare the network, I am on it since this epoch". Its list says otherwise.
