@@ -117,6 +117,7 @@ impl Session {
             .collect();
         self.comparison.places = places;
         let mut states = Vec::new();
+        let mut claims_deaths = false;
         let mut numbers = 0;
         let mut looked_at = 0;
         for &(span, theirs) in spans {
@@ -133,10 +134,11 @@ impl Session {
             }
             let mut state =
                 exact(&network.store, slot, span).unwrap_or_else(|| parts(&network.store, slot, span));
-            if let SpanState::Exact { seen, .. } = &mut state
-                && !(may_claim && (slot == network.own() || refused_keys.is_some()))
-            {
-                seen.clear();
+            if let SpanState::Exact { seen, .. } = &mut state {
+                if !(may_claim && (slot == network.own() || refused_keys.is_some())) {
+                    seen.clear();
+                }
+                claims_deaths |= !seen.is_empty();
             }
             numbers += match &state {
                 SpanState::Parts(parts) => parts.len(),
@@ -144,7 +146,9 @@ impl Session {
             };
             states.push(state);
         }
-        self.send(&Frame::Compared { looked_at, states, refused_keys: refused_keys.unwrap_or_default() });
+        // They are needed beside claims only, and may be many.
+        let refused_keys = refused_keys.filter(|_| claims_deaths).unwrap_or_default();
+        self.send(&Frame::Compared { looked_at, states, refused_keys });
     }
 
     /// The opener's side: descends, or drops what is dead, and tells what the other is to drop.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 
 use super::message::{
-    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind, Standing,
+    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind,
 };
-use super::tests::{Cluster, NET, TABLE, name};
+use super::tests::{Cluster, NET, TABLE, name, open};
 use super::{Event as Happening, Transmit};
 
 const KEY: &str = "the-key-of-the-network";
@@ -48,20 +48,6 @@ fn ask(cluster: &mut Cluster, from: usize, frames: &[Frame<'_>]) -> (StreamId, V
         }
     }
     (stream, said)
-}
-
-fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
-    Frame::Open(Open {
-        kind,
-        network: NET,
-        clock: 0,
-        generation: 1,
-        epoch,
-        fingerprint: 7,
-        periodic: false,
-        wall: 1_000_000_000_000,
-        standing: Standing::Synchronised,
-    })
 }
 
 /// Claims to hold nothing of what the two members have written.

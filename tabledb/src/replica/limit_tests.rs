@@ -9,9 +9,9 @@ use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 use super::Replica;
 use super::message::{
     AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, ListHead, Open, SessionKind,
-    Span, SpanState, Standing,
+    Span, SpanState,
 };
-use super::tests::{Cluster, NET, name};
+use super::tests::{Cluster, NET, name, open};
 use crate::{Limits, WriteError};
 
 /// One node on the network under these limits, and another that is on it by its list and speaks by hand.
@@ -64,20 +64,8 @@ fn count(cluster: &Cluster, counter: &str) -> u64 {
 
 fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
     let now = cluster.now;
-    let network = if kind == SessionKind::Lists { "" } else { NET };
-    let open = Frame::Open(Open {
-        kind,
-        network,
-        clock: 0,
-        generation: 1,
-        epoch: 2,
-        fingerprint: 7,
-        periodic: false,
-        wall: 1_000_000_000_000,
-        standing: Standing::Synchronised,
-    });
     let stream = cluster.replicas[0].handle_stream_opened(&name(1), now);
-    cluster.replicas[0].handle_frame(stream, &codec::encode(&open), now).unwrap();
+    cluster.replicas[0].handle_frame(stream, &codec::encode(&open(kind, 2)), now).unwrap();
     stream
 }
 
@@ -336,15 +324,14 @@ fn who_asks_without_taking_the_answers_is_given_up() {
     assert_eq!(count(&cluster, "refused_unexpected"), 1);
 }
 
-#[test]
-fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
+/// A cluster in which the first node has begun to compare and asks the second for spans, on this stream.
+fn comparing() -> (Cluster, StreamId) {
     let mut cluster = under(Limits::default());
     cluster.create(0, "k", "v");
     let life = cluster.replicas[1].node().clone();
     let now = cluster.now;
     cluster.replicas[0].handle_owner_failed(&life, now);
     cluster.replicas[0].handle_owner_alive(&life, now);
-    // The first node compares; the second answers that everything differs, in more and more parts.
     let stream = loop {
         match cluster.replicas[0].poll_transmit(now) {
             Some(super::Transmit::OpenStream { stream, .. }) => {
@@ -362,6 +349,22 @@ fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
     while let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) {}
     send(&mut cluster, stream, &Frame::ChunksDone).unwrap();
     let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) else { panic!("it asks") };
+    (cluster, stream)
+}
+
+#[test]
+fn more_keys_with_refused_writes_than_a_node_remembers_are_no_answer() {
+    for (keys, taken) in [(4096, true), (4097, false)] {
+        let (mut cluster, stream) = comparing();
+        let answer = Frame::Compared { looked_at: 1, states: Vec::new(), refused_keys: vec![7; keys] };
+        assert_eq!(send(&mut cluster, stream, &answer).is_ok(), taken, "{keys}");
+    }
+}
+
+#[test]
+fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
+    // The first node compares; the second answers that everything differs, in more and more parts.
+    let (mut cluster, stream) = comparing();
     let part = (Span { attachment: 0, low: 1, high: 1 << 40 }, 7);
     let states = vec![SpanState::Parts(vec![part; 50_000])];
     let branching = Frame::Compared { looked_at: 1, states, refused_keys: Vec::new() };

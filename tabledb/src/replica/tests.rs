@@ -14,11 +14,27 @@ use std::time::{Duration, Instant};
 
 use wire::{FramePoll, NodeId, NodeName, StreamId};
 
+use super::message::{Frame, Open, SessionKind, Standing};
 use super::{Event, Origin, Replica, Transmit};
 use crate::Config;
 
 pub(super) const NET: &str = "net";
 pub(super) const TABLE: &str = "table";
+
+/// What the second node says, by hand, when it opens a session.
+pub(super) fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
+    Frame::Open(Open {
+        kind,
+        network: if kind == SessionKind::Lists { "" } else { NET },
+        clock: 0,
+        generation: 1,
+        epoch,
+        fingerprint: 7,
+        periodic: false,
+        wall: 1_000_000_000_000,
+        standing: Standing::Synchronised,
+    })
+}
 
 /// One end of a stream: whose, and its number there.
 type End = (usize, StreamId);

@@ -3,9 +3,7 @@
 use wire::{FramePoll, codec};
 
 use super::super::Stream;
-use super::super::message::{
-    AttachmentId, Bundle, Datagram, Frame, Holding, List, Open, SessionKind, Settled, Standing,
-};
+use super::super::message::{AttachmentId, Bundle, Datagram, Frame, Holding, List, SessionKind, Settled};
 use super::*;
 
 fn network(number: usize) -> String {
@@ -340,16 +338,21 @@ fn a_comparison_that_nobody_answers_does_not_keep_entries_of_the_owner_hidden() 
     assert_eq!(cluster.replicas[1].counters().shown_uncompared, 0);
 }
 
-#[test]
-fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
+/// Three that can reach each other; but the third can hear of the first one's entry by a stream only.
+fn third_lacks_what_the_first_wrote() -> Cluster {
     let mut cluster = Cluster::joined(3);
     cluster.part(0, 2);
     cluster.part(1, 2);
     cluster.create(0, "k", "v");
     cluster.settle();
     cluster.heal();
-    // From here on the third hears of it by a pull only.
     cluster.lose_datagrams = true;
+    cluster
+}
+
+#[test]
+fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
+    let mut cluster = third_lacks_what_the_first_wrote();
     let (now, owner) = (cluster.now, cluster.replicas[0].node().clone());
     let replica = &mut cluster.replicas[2];
     let at = replica.by_name[NET];
@@ -373,32 +376,15 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
 
 #[test]
 fn what_a_silent_peer_was_to_bring_is_pulled_from_somebody_else() {
-    let mut cluster = Cluster::joined(3);
-    cluster.part(0, 2);
-    cluster.part(1, 2);
-    cluster.create(0, "k", "v");
-    cluster.settle();
-    cluster.heal();
-    cluster.lose_datagrams = true;
+    let mut cluster = third_lacks_what_the_first_wrote();
     // The second opens a comparison, says that it has what the third lacks, and then nothing any more.
     let now = cluster.now;
-    let open = Open {
-        kind: SessionKind::Full,
-        network: NET,
-        clock: 0,
-        generation: 1,
-        epoch: 2,
-        fingerprint: 7,
-        periodic: false,
-        wall: 1_000_000_000_000,
-        standing: Standing::Synchronised,
-    };
     let attachment = || AttachmentId { owner: "n0", generation: 1, epoch: 2 };
     let holding = Holding { attachment: attachment(), list_version: 2, shown: true, context: vec![(1, 1)] };
     let holdings = Frame::Holdings { clock: 0, holdings: vec![holding], last: true };
     let replica = &mut cluster.replicas[2];
     let stream = replica.handle_stream_opened(&name(1), now);
-    for frame in [Frame::Open(open), holdings] {
+    for frame in [open(SessionKind::Full, 2), holdings] {
         replica.handle_frame(stream, &codec::encode(&frame), now).unwrap();
     }
     let heads = Bundle {
