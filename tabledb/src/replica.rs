@@ -117,12 +117,15 @@ enum Stream {
     Session(Box<Session>),
 }
 
+/// Where each network is, by name. Each write looks here, and each frame; a quick hash, keyed at random.
+type Places = HashMap<Arc<str>, usize, ahash::RandomState>;
+
 /// The replicated state of one node: what [`TableDb`](crate::TableDb) wraps for threads, and nodes and simulators drive.
 #[derive(Debug)]
 pub struct Replica {
     common: Common,
     networks: Vec<Option<Network>>,
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: Places,
     /// Networks as they were when they were left, once this node is ending: readers go on seeing that.
     ended: BTreeMap<Arc<str>, Network>,
     /// When each network wants to be looked at.
@@ -169,7 +172,7 @@ impl Replica {
         Ok(Self {
             common,
             networks: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             ended: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             planned: Vec::new(),
@@ -832,11 +835,7 @@ impl Replica {
     }
 }
 
-fn find<'a>(
-    networks: &'a mut [Option<Network>],
-    by_name: &HashMap<Arc<str>, usize>,
-    name: &str,
-) -> Option<&'a mut Network> {
+fn find<'a>(networks: &'a mut [Option<Network>], by_name: &Places, name: &str) -> Option<&'a mut Network> {
     networks[*by_name.get(name)?].as_mut()
 }
 
