@@ -1,5 +1,6 @@
 //! Random histories: operations and faults drawn from a seed, then quiet, then every check.
 
+mod doubles;
 mod draws;
 mod faults;
 mod hard;
@@ -47,7 +48,7 @@ impl Plan {
             Kind::Old => (2..=7, 30..=150),
             Kind::Hard => (8..=30, 20..=60),
         };
-        Self { kind, draws: Draw::usual(), nodes, steps, replay: String::new() }
+        Self { kind, draws: Draw::all(), nodes, steps, replay: String::new() }
     }
 }
 

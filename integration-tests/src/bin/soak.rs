@@ -21,12 +21,9 @@ struct Arguments {
     /// In which world.
     #[arg(long, value_enum, default_value = "old")]
     kind: Kind,
-    /// What the hard world draws from, instead of the usual; may be given several times, and `--all-draws` is everything.
+    /// What the hard world draws from, instead of everything; may be given several times.
     #[arg(long, value_enum)]
     draw: Vec<Draw>,
-    /// Draw from everything the hard world has.
-    #[arg(long)]
-    all_draws: bool,
     /// How many nodes, drawn for each history from a range such as 2..7, which is the usual; 8..30 in the hard world.
     #[arg(long, value_parser = range)]
     nodes: Option<RangeInclusive<usize>>,
@@ -68,10 +65,7 @@ fn plan(arguments: &Arguments) -> Plan {
     let draws = arguments.draw.iter().copied().collect();
     let mut again = String::from("SIM_TRACE=1 cargo run --release -p integration-tests --bin soak --");
     again += &format!(" --seeds 1 --from {{seed}} --kind {}", value_name(arguments.kind));
-    if arguments.all_draws {
-        plan.draws = Draw::all();
-        again += " --all-draws";
-    } else if !arguments.draw.is_empty() {
+    if !arguments.draw.is_empty() {
         plan.draws = draws;
         again.extend(plan.draws.iter().map(|draw| format!(" --draw {}", value_name(*draw))));
     }

@@ -47,7 +47,11 @@ impl Cluster {
         self.run_for(LAST_WORDS);
         // That a life has ended which only some remember is known to all when each has compared member lists with
         // somebody who knows, which is left to chance; until then some hold more of the departed than others.
-        let latest = self.now() + MEMBER_LISTS;
+        let mut latest = self.now() + MEMBER_LISTS;
+        if self.anybody_refuses() {
+            // Of what some refuse others hear now and then, and have their say about it.
+            latest += self.until_all_have_compared();
+        }
         loop {
             let before = self.said();
             self.run_for(SILENCE);
@@ -200,7 +204,7 @@ impl Cluster {
                 let id = self.ledger.by_dot(network, &dot)?;
                 let is_lost = self.is_a_value_to_keep(id)
                     && !self.is_superseded_for(&state, id)
-                    && !self.was_dead_before_it_came(peer, &state, id);
+                    && !self.is_dead_by_word(peer, &state, id);
                 is_lost.then_some(id)
             });
             if let Some(id) = lost {
@@ -226,16 +230,22 @@ impl Cluster {
             .any(|later| self.ledger.is_over(later) || state.has_seen(&self.ledger.get(later).version.dot))
     }
 
-    /// Whether a node knows by word alone that a write is dead, which it has never held, and what supersedes it is refused here: then
-    /// nothing was taken from anybody. What a node held goes only for what it takes.
-    fn was_dead_before_it_came(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
-        let write = self.ledger.get(id);
+    /// Whether a member knows by word alone that a write is dead, and refuses what supersedes it. The word comes from somebody who
+    /// never held the write and knows nothing that supersedes it: this member, or another, who refused nothing when it said so.
+    fn is_dead_by_word(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
         let refuses = |later: WriteId| {
             let dot = &self.ledger.get(later).version.dot;
             state.refused().any(|refused| refused == *dot) || self.is_too_far_ahead_for(peer, later)
         };
-        !self.watchdog.has_held(peer, &write.spot.0, &write.version.dot)
-            && self.ledger.superseding(id).any(refuses)
+        let network = &self.ledger.get(id).spot.0;
+        let has_it_by_word = |member: Peer| {
+            let dot = &self.ledger.get(id).version.dot;
+            !self.watchdog.has_held(member, network, dot)
+                && self
+                    .inspect(member, network)
+                    .is_some_and(|state| state.has_seen(dot) && !self.is_superseded_for(&state, id))
+        };
+        self.ledger.superseding(id).any(refuses) && self.members_of(network).into_iter().any(has_it_by_word)
     }
 
     fn is_a_value_to_keep(&self, id: WriteId) -> bool {

@@ -48,6 +48,19 @@ impl Cluster {
         self.quiet_since = Some(self.now());
     }
 
+    /// From here on only what a scenario asks is looked at.
+    pub(crate) fn stop_judging(&mut self) {
+        self.settings.inspection = None;
+        self.next_inspection = Duration::MAX;
+        self.settings.watched = false;
+        self.strictness = Strictness::default();
+        for slot in &mut self.slots {
+            if let Some(life) = &mut slot.life {
+                life.follower = None;
+            }
+        }
+    }
+
     /// What has been judged so far of what is promised when nothing hinders anybody.
     pub fn judged(&self) -> Judged {
         self.judged

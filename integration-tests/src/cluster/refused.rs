@@ -4,6 +4,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::checking::MAX_LEAD;
 use super::{Cluster, Peer};
@@ -76,7 +77,17 @@ impl<'a> Refused<'a> {
     }
 }
 
+/// Each member compares with a random other every thirty seconds: until any two have compared, about as often as there are members.
+/// Five times that is rarely exceeded.
+const COMPARISONS_A_MEMBER: Duration = Duration::from_secs(150);
+
 impl Cluster {
+    /// How long it takes until everybody has heard what only a comparison brings. While somebody refuses what others write, nobody
+    /// relays that, and those who would take it may have to compare with the writer itself.
+    pub(crate) fn until_all_have_compared(&self) -> Duration {
+        COMPARISONS_A_MEMBER * self.running().len() as u32
+    }
+
     /// What a member has not seen, and would refuse for its time or its length.
     fn to_be_refused(&self, member: Peer, network: &str, state: &NetworkState) -> Vec<WriteId> {
         let believed = self.wall(member) + MAX_LEAD;
@@ -90,6 +101,11 @@ impl Cluster {
                 && !state.has_seen(&write.version.dot)
         });
         refusable.copied().collect()
+    }
+
+    /// Whether anybody refuses a write.
+    pub(crate) fn anybody_refuses(&self) -> bool {
+        self.running().iter().any(|peer| self.refuses_anything(*peer))
     }
 
     /// Whether a node refuses a write on any of its networks.

@@ -37,17 +37,11 @@ pub enum Draw {
     Hidden,
     /// Agreement within five seconds of the heal.
     Agreement,
+    /// A machine is set back to an earlier time, and the same life goes on twice, at the end of every fourth history.
+    Doubles,
 }
 
 impl Draw {
-    /// What histories draw from unless they are told otherwise.
-    pub fn usual() -> BTreeSet<Self> {
-        let mut usual = Self::all();
-        // About one in 25 histories with these still breaks a promise.
-        usual.retain(|draw| !matches!(draw, Self::Limits | Self::Liars));
-        usual
-    }
-
     /// All there is.
     pub fn all() -> BTreeSet<Self> {
         Self::value_variants().iter().copied().collect()

@@ -70,6 +70,7 @@ pub struct Met {
     pub short_memories: u64,
     pub priced_handshakes: u64,
     pub forgotten: u64,
+    pub doubled_lives: u64,
     pub last_deletes: u64,
     pub many_left: u64,
     pub many_joined: u64,
@@ -173,6 +174,7 @@ impl Met {
                 "nodes with little room"
                 | "writes refused for want of room"
                 | "events refused for want of room" => Some(Draw::Limits),
+                "lives that two processes lived" => Some(Draw::Doubles),
                 "clusters in which handshakes cost something" => Some(Draw::Handshakes),
                 "clusters that keep the departed for a minute" | "departed nodes forgotten" => {
                     Some(Draw::Retention)
@@ -253,6 +255,7 @@ impl Met {
             ("newcomers whose readiness was judged", &mut self.judged_ready),
             ("writes that never stopped while agreement was judged", &mut self.writes_while_judged),
             ("times entries were found hidden whose owner was back", &mut self.found_hidden),
+            ("lives that two processes lived", &mut self.doubled_lives),
             ("clocks that are up to half an hour off", &mut self.wrong_clocks),
             ("clocks that are hours off", &mut self.lying_clocks),
             ("clocks that jumped", &mut self.clock_jumps),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::hard::PATIENCE;
 use super::{AGREEMENT_WITHIN, History, MEMBERS_WITHIN};
 use crate::cluster::{Cluster, MILLISECOND, SECOND};
 use crate::fabric::Link;
@@ -44,7 +43,10 @@ impl History {
         });
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
         self.met.longest_members = self.met.longest_members.max(members);
-        let within = if self.met.lying_clocks > 0 { PATIENCE } else { AGREEMENT_WITHIN };
+        let within = match self.met.lying_clocks {
+            0 => AGREEMENT_WITHIN,
+            _ => self.cluster.until_all_have_compared(),
+        };
         for network in self.cluster.networks() {
             let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             if agreed.is_none() {
@@ -58,12 +60,14 @@ impl History {
             }
         }
         let agreement = shown_since.unwrap_or(self.cluster.now()) - start;
-        self.met.longest_agreement = self.met.longest_agreement.max(agreement);
         self.cluster.run_for(5 * SECOND);
-        if self.cluster.running().iter().any(|peer| self.cluster.refuses_anything(*peer)) {
+        if !self.cluster.anybody_refuses() {
+            self.met.longest_agreement = self.met.longest_agreement.max(agreement);
+        } else {
             // What was refused may have come to nothing meanwhile. What it kept them from hearing comes with a periodic comparison.
+            let within = self.cluster.until_all_have_compared();
             for network in self.cluster.networks() {
-                let _ = self.cluster.try_run_until(PATIENCE, |cluster| show_the_same(cluster, &network));
+                let _ = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             }
         }
         self.cluster.assert_promises();

@@ -1,0 +1,67 @@
+//! A machine that is set back to an earlier time: the same life goes on from there twice, and does not know it.
+
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::History;
+use super::hard::PATIENCE;
+use crate::cluster::{Cluster, Key, Peer};
+
+impl History {
+    /// One life is lived by two processes, one after the other, each where only some hear it. Both write as much; what the second
+    /// wrote stands for all.
+    ///
+    /// The ledger knows one write a dot: from here on it is not asked.
+    pub(super) fn live_one_life_twice(&mut self) {
+        let mut running = self.cluster.running();
+        running.shuffle(&mut self.rng);
+        let [peer, witnesses @ ..] = running.as_slice() else { return };
+        let (peer, [one, other, rest @ ..]) = (*peer, witnesses) else { return };
+        let Some(network) = self.networks.choose(&mut self.rng).cloned() else { return };
+        // Of what is refused nothing is promised.
+        if self.met.lying_clocks > 0 || self.met.little_rooms > 0 {
+            return;
+        }
+        let generation = self.cluster.wall(peer).max(self.cluster.id(peer).generation + 1);
+        self.cluster.note("one life goes on twice from here on");
+        self.cluster.stop_judging();
+        self.cluster.crash(peer);
+        for witness in [*one, *other] {
+            if !self.cluster.networks_of(witness).contains(&network) {
+                self.cluster.join_network([witness], &network);
+            }
+        }
+        let (left, right) = rest.split_at(rest.len() / 2);
+        let sides = [[&[*one], left].concat(), [&[*other], right].concat()];
+        let key = Key::new(&network, "services", "lived twice");
+        for (at, value) in ["first", "second"].into_iter().enumerate() {
+            let here: Vec<Peer> = sides[at].iter().chain([&peer]).copied().collect();
+            self.cluster.heal();
+            self.cluster.partition(&[&here, &sides[1 - at]]);
+            self.cluster.begin_life_as(peer, generation, &here);
+            self.cluster.join_network([peer], &network);
+            self.cluster.run_until("its own side holds it alive", PATIENCE, |cluster| {
+                cluster.all_agree_on_members(&here)
+            });
+            self.cluster.create(peer, key, value);
+            let witness = sides[at][0];
+            self.cluster.run_until("its own side shows what it wrote", PATIENCE, |cluster| {
+                cluster.shows(witness, key, value)
+            });
+            if at == 0 {
+                self.cluster.crash(peer);
+            }
+        }
+        self.met.doubled_lives += 1;
+        self.cluster.heal();
+        let members = self.cluster.members_of(&network);
+        let all_show = |cluster: &Cluster| members.iter().all(|member| cluster.shows(*member, key, "second"));
+        if self.cluster.try_run_until(PATIENCE, all_show).is_none() {
+            let insides = self.cluster.insides(&network);
+            self.cluster.note(&insides);
+            panic!(
+                "two processes were {}, and not all show what the second of them wrote",
+                self.cluster.id(peer)
+            );
+        }
+    }
+}
