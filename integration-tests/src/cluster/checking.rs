@@ -1,6 +1,6 @@
 //! The checks that run along.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use membership::State;
@@ -111,6 +111,25 @@ impl Cluster {
         }
     }
 
+    /// Who has the same digest of members holds the same of them: of what a digest does not tell they would never hear from each other.
+    fn check_member_digests(&self) -> Result<(), (Peer, String)> {
+        let mut by_digest = BTreeMap::new();
+        for peer in self.running() {
+            let membership = self.life(peer).machine.membership();
+            let held = membership.members().filter(|member| member.state != State::Left);
+            let held: Vec<_> = held
+                .map(|member| (&member.record.id, member.incarnation, member.state == State::Failed))
+                .collect();
+            let (other, others) =
+                by_digest.entry(membership.digest()).or_insert_with(|| (peer, held.clone()));
+            if *others != held {
+                let what = format!("has the digest of members of {}, and holds others", self.name(*other));
+                return Err((peer, format!("{what}: {held:?} here, {others:?} there")));
+            }
+        }
+        Ok(())
+    }
+
     /// Looks into every running node.
     pub(crate) fn inspect_all(&mut self) {
         if let Some(interval) = self.settings.inspection {
@@ -124,6 +143,9 @@ impl Cluster {
             if let Err(what) = self.check_streams(peer) {
                 self.violation(peer, what);
             }
+        }
+        if let Err((peer, what)) = self.check_member_digests() {
+            self.violation(peer, what);
         }
         let result = self.relays().check(self.ledger.len());
         if let (Err(what), Some(peer)) = (result, self.running().first()) {

@@ -1,10 +1,9 @@
 //! Letting virtual time pass, and saying what must be so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use membership::State;
-use wire::NodeName;
 
 use super::{Cluster, Key, MILLISECOND, Peer};
 
@@ -77,7 +76,7 @@ impl Cluster {
         count == wanted.len()
     }
 
-    /// Whether all of them hold exactly each other for members, each in the incarnation that it is in, and suspect none.
+    /// Whether all of them hold exactly each other for members, and suspect none.
     pub fn all_agree_on_members(&self, peers: &[Peer]) -> bool {
         // Looking at every view is dear in large clusters; as long as the fingerprints differ it is needless.
         let digest = |peer: &Peer| self.life(*peer).machine.membership().digest();
@@ -85,16 +84,6 @@ impl Cluster {
         let reference = digest(first);
         peers.iter().all(|peer| digest(peer) == reference)
             && peers.iter().all(|peer| self.agrees_on_members(*peer, peers))
-            && self.agree_on_incarnations(peers)
-    }
-
-    fn agree_on_incarnations(&self, peers: &[Peer]) -> bool {
-        let membership = |peer: &Peer| self.life(*peer).machine.membership();
-        let incarnations: BTreeMap<&NodeName, u64> =
-            peers.iter().map(|peer| (self.name(*peer), membership(peer).me().incarnation)).collect();
-        peers.iter().flat_map(|peer| membership(peer).members()).all(|member| {
-            incarnations.get(member.name()).is_none_or(|incarnation| member.incarnation == *incarnation)
-        })
     }
 
     /// How each running node sees the others, one a line.
