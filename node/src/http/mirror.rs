@@ -3,8 +3,8 @@
 //! `/watchedtableentries` answers from what a watch delivered, never from the store: tools use it to check watches.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tabledb::{Change, TableDb, Value, Watch, WatchEvent, WatchFilter};
 
 use super::reply::ReplyWriter;
 
-/// At most this many tables are followed at a time, a thread each.
-pub const MAX_TABLES: usize = 64;
+/// At most this many tables are followed at a time.
+pub const MAX_TABLES: usize = 1_024;
 
 /// At most this many elements of a table are kept.
 pub const MAX_ELEMENTS: usize = 1_000_000;
 
-/// How soon a follower notices that it is no longer wanted.
+/// How often what the watches have queued is taken, though nobody asks: a queue that grows too long has to start anew.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a table is not followed.
@@ -31,22 +31,36 @@ pub enum FollowError {
     )]
     TooMany,
     /// The system gave no thread.
-    #[error("the system gave no thread to watch the table with: {0}")]
+    #[error("the system gave no thread to watch tables with: {0}")]
     NoThread(#[from] std::io::Error),
 }
 
-/// All followed tables of a node. Dropping it ends the followers and waits for them.
+/// All followed tables of a node. Dropping it ends the thread that follows them, and waits for it.
 #[derive(Debug)]
 pub struct Mirrors {
     db: TableDb,
-    followed: Mutex<BTreeMap<String, Follower>>,
+    followed: Mutex<Followed>,
 }
 
+#[derive(Debug, Default)]
+struct Followed {
+    tables: BTreeMap<String, Arc<Mutex<Follower>>>,
+    thread: Option<Thread>,
+}
+
+/// Takes what the watches have queued, every now and then. Dropping it ends it.
+#[derive(Debug)]
+struct Thread {
+    /// Tells it of further tables; closed, it ends.
+    more: Option<Sender<Weak<Mutex<Follower>>>>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// A watch, and what it has delivered.
 #[derive(Debug)]
 struct Follower {
-    mirror: Arc<Mutex<Mirror>>,
-    unwanted: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    watch: Watch,
+    mirror: Mirror,
 }
 
 impl Mirrors {
@@ -58,67 +72,85 @@ impl Mirrors {
     /// Follows `table` in all networks from now on; harmless if it is followed already.
     pub fn follow(&self, table: &str) -> Result<(), FollowError> {
         let mut followed = self.followed.lock();
-        if followed.contains_key(table) {
+        if followed.tables.contains_key(table) {
             return Ok(());
         }
-        if followed.len() >= MAX_TABLES {
+        if followed.tables.len() >= MAX_TABLES {
             return Err(FollowError::TooMany);
         }
+        if followed.thread.is_none() {
+            followed.thread = Some(Thread::start()?);
+        }
         let watch = self.db.watch(WatchFilter { table: Some(table.to_owned()), ..WatchFilter::default() });
-        followed.insert(table.to_owned(), Follower::start(watch)?);
+        let follower = Arc::new(Mutex::new(Follower { watch, mirror: Mirror::default() }));
+        if let Some(more) = followed.thread.as_ref().and_then(|thread| thread.more.as_ref()) {
+            // It lives for as long as this end does.
+            let _ = more.send(Arc::downgrade(&follower));
+        }
+        followed.tables.insert(table.to_owned(), follower);
         Ok(())
     }
 
     /// Writes the elements of a followed table as text; `None` if it is not followed.
     pub fn writer(&self, table: &str) -> Option<ReplyWriter> {
-        let mirror = self.followed.lock().get(table)?.mirror.clone();
-        let elements = mirror.lock().clone();
-        Some(elements.writer())
+        let follower = self.followed.lock().tables.get(table)?.clone();
+        let mut follower = follower.lock();
+        follower.take_queued();
+        Some(follower.mirror.clone().writer())
     }
 
-    /// Ends all followers and waits for them; further calls to [`follow`](Self::follow) start anew.
+    /// Ends all watches; further calls to [`follow`](Self::follow) start anew.
     pub fn stop(&self) {
-        let followers = std::mem::take(&mut *self.followed.lock());
-        for follower in followers.values() {
-            follower.unwanted.store(true, Ordering::Relaxed);
-        }
+        drop(std::mem::take(&mut *self.followed.lock()));
     }
 }
 
 impl Drop for Mirrors {
-    /// Tells all followers first, so that they end side by side.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl Follower {
-    fn start(mut watch: Watch) -> Result<Self, std::io::Error> {
-        let mirror = Arc::new(Mutex::new(Mirror::default()));
-        let unwanted = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("watched-table".into()).spawn({
-            let (mirror, unwanted) = (mirror.clone(), unwanted.clone());
-            move || {
-                while !unwanted.load(Ordering::Relaxed) {
-                    match watch.next_timeout(PAUSE) {
-                        // What was seen last stays.
-                        Some(WatchEvent::Closed) => break,
-                        Some(event) => mirror.lock().apply(event),
-                        None => {}
-                    }
-                }
+    fn take_queued(&mut self) {
+        while let Some(event) = self.watch.try_next() {
+            // What was seen last stays.
+            if event == WatchEvent::Closed {
+                break;
             }
-        })?;
-        Ok(Self { mirror, unwanted, thread: Some(thread) })
+            self.mirror.apply(event);
+        }
     }
 }
 
-impl Drop for Follower {
+impl Thread {
+    fn start() -> Result<Self, std::io::Error> {
+        let (more, tables) = channel::<Weak<Mutex<Follower>>>();
+        let run = move || {
+            let mut followers = Vec::new();
+            loop {
+                match tables.recv_timeout(PAUSE) {
+                    Ok(follower) => followers.push(follower),
+                    Err(RecvTimeoutError::Timeout) => {
+                        for follower in followers.iter().filter_map(Weak::upgrade) {
+                            follower.lock().take_queued();
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+        };
+        let handle = std::thread::Builder::new().name("watched-tables".into()).spawn(run)?;
+        Ok(Self { more: Some(more), handle: Some(handle) })
+    }
+}
+
+impl Drop for Thread {
     fn drop(&mut self) {
-        self.unwanted.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A follower that panicked has nothing left to end.
-            let _ = thread.join();
+        self.more = None;
+        if let Some(handle) = self.handle.take() {
+            // One that panicked has nothing left to end.
+            let _ = handle.join();
         }
     }
 }
