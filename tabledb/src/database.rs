@@ -261,7 +261,9 @@ impl TableDb {
         let (result, wake) = {
             let mut replica = self.shared.replica.lock();
             let now = monotonic_now();
-            replica.handle_wall_clock(wall_clock(), now);
+            if replica.wants_wall_clock(now) {
+                replica.handle_wall_clock(wall_clock(), now);
+            }
             let result = call(&mut replica, now);
             (result, replica.take_wake())
         };

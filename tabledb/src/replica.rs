@@ -266,7 +266,12 @@ impl Replica {
 
     // What happens to it.
 
-    /// The wall clock showed `wall` since 1970. To be told before every other call that is given `now`: in between, the monotonic
+    /// Whether the wall clock is to be read before the next call that is given `now`: its last reading is a millisecond old.
+    pub fn wants_wall_clock(&self, now: Instant) -> bool {
+        self.common.clock.is_due(now)
+    }
+
+    /// The wall clock showed `wall` since 1970. To be told whenever [`Self::wants_wall_clock`] says so: in between, the monotonic
     /// clock alone goes on, which stands still while a host sleeps.
     pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
         self.now = now;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// A hybrid logical clock (Kulkarni et al. 2014): a Lamport clock that is never behind the wall clock, in microseconds
 /// since 1970.
 ///
-/// The wall time keeps a newcomer's writes from being born older than what the cluster holds. It is read again with each
-/// event, not once: the monotonic clock stands still while a host sleeps. A step back of the wall clock takes back neither the
+/// The wall time keeps a newcomer's writes from being born older than what the cluster holds. It is read again and
+/// again, not once: the monotonic clock stands still while a host sleeps. A step back of the wall clock takes back neither the
 /// time of our writes nor what we believe of others. One clock serves all networks of a node: a network that is left and
 /// joined again then needs no memory of its own.
 #[derive(Debug, Clone)]
@@ -22,6 +22,9 @@ pub(crate) struct Clock {
 /// malicious peer could write versions that nobody can ever overwrite.
 pub(crate) const MAX_LEAD: Duration = Duration::from_secs(3600);
 
+/// In a burst of writes the monotonic clock goes on for so long by itself: reading another clock for each of them would be felt.
+const READ_EVERY: Duration = Duration::from_millis(1);
+
 /// What a clock that showed `time` at `at` shows `now`, by the monotonic clock.
 fn continued((time, at): (u64, Instant), now: Instant) -> u64 {
     if now == at {
@@ -36,6 +39,11 @@ impl Clock {
     pub(crate) fn new(started: Instant, wall: Duration) -> Self {
         let reading = (wall.as_micros() as u64, started);
         Self { last: reading.0, wall: reading, greatest: reading }
+    }
+
+    /// Whether the last reading of the wall clock is old enough for another.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.wall.1) >= READ_EVERY
     }
 
     /// The wall clock was read.
@@ -90,6 +98,20 @@ mod tests {
         assert_eq!(clock.tick(later), 1_001_000_000);
         clock.observe(5);
         assert_eq!(clock.last(), 1_001_000_000, "never goes back");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn is_read_again_after_a_millisecond_and_goes_on_until_then() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, Duration::from_secs(1000));
+        let within = start + Duration::from_micros(999);
+        assert!(!clock.is_due(within));
+        assert_eq!(clock.tick(within), 1_000_000_999);
+        let after = start + Duration::from_millis(1);
+        assert!(clock.is_due(after));
+        clock.read(Duration::from_secs(1000), after);
+        assert!(!clock.is_due(after));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use dashmap::Entry;
 use wire::{NodeId, NodeName};
 
 use super::fingerprint::Fingerprint;
@@ -338,36 +339,37 @@ impl Store {
             }
         }
         let incoming = Record { time: write.time, number, tag, body: write.body };
-        match write.table.records.get_mut(write.key) {
-            Some(mut present) => {
-                if !replaces_present && incoming.version() < present.version() {
+        let records = &write.table.records;
+        // What replaces nothing has most often a new key, which is looked up and put in by one search.
+        let present = if write.replaced.is_empty() { None } else { records.get_mut(write.key) };
+        let mut present = match present {
+            Some(present) => present,
+            None => match records.entry(write.key.into()) {
+                Entry::Occupied(present) => present.into_ref(),
+                Entry::Vacant(vacant) => {
+                    self.records += 1;
+                    self.bytes += incoming.weight(write.key);
+                    self.link(&incoming, write.table, vacant.key());
+                    if watchers.wants(&self.view.name) {
+                        let change = (None, Some(&incoming));
+                        self.report(watchers, write.table, vacant.key(), change, DeleteReason::Deleted);
+                    }
+                    vacant.insert(incoming);
+                    self.debug_recount();
                     return true;
                 }
-                let key = present.key().clone();
-                let former = std::mem::replace(&mut *present, incoming.clone());
-                drop(present);
-                self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
-                self.unlink(&former);
-                self.link(&incoming, write.table, &key);
-                self.report(
-                    watchers,
-                    write.table,
-                    &key,
-                    (Some(&former), Some(&incoming)),
-                    DeleteReason::Deleted,
-                );
-            }
-            None => {
-                let key: Arc<str> = write.key.into();
-                self.records += 1;
-                self.bytes += incoming.weight(&key);
-                self.link(&incoming, write.table, &key);
-                if watchers.wants(&self.view.name) {
-                    self.report(watchers, write.table, &key, (None, Some(&incoming)), DeleteReason::Deleted);
-                }
-                write.table.records.insert(key, incoming);
-            }
+            },
+        };
+        if !replaces_present && incoming.version() < present.version() {
+            return true;
         }
+        let key = present.key().clone();
+        let former = std::mem::replace(&mut *present, incoming.clone());
+        drop(present);
+        self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
+        self.unlink(&former);
+        self.link(&incoming, write.table, &key);
+        self.report(watchers, write.table, &key, (Some(&former), Some(&incoming)), DeleteReason::Deleted);
         self.debug_recount();
         true
     }
