@@ -15,7 +15,7 @@ mod watchdog;
 pub(crate) use bounds::{Relays, check_membership, check_news};
 pub use follower::Follower;
 pub(crate) use follower::spot;
-pub(crate) use knowledge::{Contexts, contains_all, intersection};
+pub(crate) use knowledge::{Contexts, contains_all, intersection, union};
 pub(crate) use ledger::Origin;
 pub use ledger::{Ledger, WriteId, Wrote};
 pub use state::{Dot, HeldEntry, NetworkState, Version};

@@ -119,6 +119,8 @@ pub(crate) struct Life {
     pub(crate) left: bool,
     /// Counts of what changes its tables, when they were last looked into.
     pub(crate) changes: [u64; 5],
+    /// Up to which version it knew each node's list of networks at the last look.
+    pub(crate) lists: BTreeMap<NodeId, u64>,
     pub(crate) refused_datagrams: u64,
     pub(crate) refused_frames: u64,
 }
@@ -430,6 +432,7 @@ impl Cluster {
             leaving: false,
             left: false,
             changes: [0; 5],
+            lists: BTreeMap::new(),
             refused_datagrams: 0,
             refused_frames: 0,
         });

@@ -6,6 +6,7 @@ mod faults;
 mod hard;
 mod met;
 mod quiet;
+mod uncompared;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

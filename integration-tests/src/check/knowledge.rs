@@ -105,6 +105,25 @@ pub(super) fn dots(contexts: &Contexts) -> impl Iterator<Item = Dot> {
     })
 }
 
+/// What one of them contains.
+pub(crate) fn union(one: &Contexts, other: &Contexts) -> Contexts {
+    let mut either = one.clone();
+    for (attachment, ranges) in other {
+        let mut all = either.remove(attachment).unwrap_or_default();
+        all.extend(ranges);
+        all.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::with_capacity(all.len());
+        for (low, high) in all {
+            match joined.last_mut() {
+                Some(last) if low <= last.1 + 1 => last.1 = last.1.max(high),
+                _ => joined.push((low, high)),
+            }
+        }
+        either.insert(attachment.clone(), joined);
+    }
+    either
+}
+
 /// What both contain.
 pub(crate) fn intersection(one: &Contexts, other: &Contexts) -> Contexts {
     let mut both = Contexts::new();

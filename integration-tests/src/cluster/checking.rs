@@ -130,6 +130,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a node knows of another's list of networks never goes back.
+    fn check_lists(&mut self, peer: Peer) -> Result<(), String> {
+        let Some(life) = self.slots[peer.0].life.as_mut() else { return Ok(()) };
+        let lists: BTreeMap<NodeId, u64> = life.tables.replica().list_versions().into_iter().collect();
+        let former = std::mem::replace(&mut life.lists, lists);
+        // One that was forgotten and is back begins with nothing.
+        let older =
+            |owner: &NodeId, version: u64| life.lists.get(owner).filter(|now| (1..version).contains(*now));
+        match former.iter().find_map(|(owner, &version)| Some((owner, version, older(owner, version)?))) {
+            Some((owner, version, now)) => {
+                Err(format!("knew version {version} of the list of {owner}, and knows version {now}"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Looks into every running node.
     pub(crate) fn inspect_all(&mut self) {
         if let Some(interval) = self.settings.inspection {
@@ -140,7 +156,8 @@ impl Cluster {
                 self.violation(peer, what);
             }
             self.inspect_tables(peer);
-            if let Err(what) = self.check_streams(peer) {
+            let result = self.check_streams(peer).and_then(|()| self.check_lists(peer));
+            if let Err(what) = result {
                 self.violation(peer, what);
             }
         }

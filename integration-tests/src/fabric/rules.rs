@@ -14,6 +14,11 @@ pub(crate) const GOSSIP: [u8; 2] = [1, 0];
 /// How a datagram begins that carries lists of networks.
 pub(crate) const LISTS: [u8; 2] = [1, 1];
 
+/// How a datagram begins that tells what is settled of a network.
+const SETTLED: [u8; 2] = [1, 2];
+/// How the first frame of a full sync begins.
+const FULL_SYNC: [u8; 3] = [1, 0, 0];
+
 /// The kind of a datagram, for the trace.
 pub(crate) fn describe_datagram(bytes: &[u8]) -> String {
     let kind = match bytes {
@@ -66,6 +71,15 @@ impl Message<'_> {
     /// Whether it carries the lists of networks that nodes are on, in a datagram.
     pub fn is_lists(&self) -> bool {
         self.kind == MessageKind::Datagram && self.bytes.starts_with(&LISTS)
+    }
+
+    /// Whether it compares what two members hold of a network: all that finds differences by itself, whatever was lost.
+    pub fn is_comparison(&self) -> bool {
+        match self.kind {
+            MessageKind::Datagram => self.bytes.starts_with(&SETTLED),
+            MessageKind::Frame => self.first && self.bytes.starts_with(&FULL_SYNC),
+            MessageKind::StreamOpening => false,
+        }
     }
 
     /// Whether it carries writes to tables, in a datagram.

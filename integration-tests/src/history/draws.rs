@@ -37,6 +37,8 @@ pub enum Draw {
     Hidden,
     /// Agreement within five seconds of the heal.
     Agreement,
+    /// Nothing is compared for a while and much is lost, at the end of every other history.
+    Uncompared,
     /// A machine is set back to an earlier time, and the same life goes on twice, at the end of every fourth history.
     Doubles,
 }

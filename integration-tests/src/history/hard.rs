@@ -50,6 +50,7 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     apart.set_stream(u64::MAX - 2);
     let priced = draws.contains(&Draw::Handshakes) && apart.random_bool(0.5);
     let doubled = draws.contains(&Draw::Doubles) && apart.random_bool(0.25);
+    let uncompared = draws.contains(&Draw::Uncompared) && apart.random_bool(0.5);
     let settings = Settings {
         fabric: FabricConfig {
             dialling: priced.then(production),
@@ -117,6 +118,9 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         history.step();
     }
     history.end_hard();
+    if uncompared {
+        history.spread_without_comparisons();
+    }
     if doubled {
         history.live_one_life_twice();
     }

@@ -71,6 +71,7 @@ pub struct Met {
     pub priced_handshakes: u64,
     pub forgotten: u64,
     pub doubled_lives: u64,
+    pub uncompared: u64,
     pub last_deletes: u64,
     pub many_left: u64,
     pub many_joined: u64,
@@ -82,6 +83,7 @@ pub struct Met {
     pub longest_hidden: Duration,
     pub longest_members: Duration,
     pub longest_agreement: Duration,
+    pub longest_uncompared: Duration,
 }
 
 impl Met {
@@ -174,6 +176,7 @@ impl Met {
                 "nodes with little room"
                 | "writes refused for want of room"
                 | "events refused for want of room" => Some(Draw::Limits),
+                "times holes were filled without comparisons" => Some(Draw::Uncompared),
                 "lives that two processes lived" => Some(Draw::Doubles),
                 "clusters in which handshakes cost something" => Some(Draw::Handshakes),
                 "clusters that keep the departed for a minute" | "departed nodes forgotten" => {
@@ -206,6 +209,10 @@ impl Met {
             (
                 "longest that entries were found hidden whose owner was back, when all was well",
                 &mut self.longest_hidden,
+            ),
+            (
+                "longest until all holes were filled, with three of ten datagrams lost and without comparisons",
+                &mut self.longest_uncompared,
             ),
         ]
     }
@@ -255,6 +262,7 @@ impl Met {
             ("newcomers whose readiness was judged", &mut self.judged_ready),
             ("writes that never stopped while agreement was judged", &mut self.writes_while_judged),
             ("times entries were found hidden whose owner was back", &mut self.found_hidden),
+            ("times holes were filled without comparisons", &mut self.uncompared),
             ("lives that two processes lived", &mut self.doubled_lives),
             ("clocks that are up to half an hour off", &mut self.wrong_clocks),
             ("clocks that are hours off", &mut self.lying_clocks),

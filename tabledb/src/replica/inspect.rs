@@ -59,6 +59,11 @@ pub struct InspectedAttachment {
 }
 
 impl Replica {
+    /// Up to which version each node's list of networks is known here, this node's own included; 0 before the first.
+    pub fn list_versions(&self) -> Vec<(NodeId, u64)> {
+        self.common.owners.list_heads().into_iter().map(|head| (head.owner, head.version)).collect()
+    }
+
     /// Everything held of `network`; `None` if it is not joined. O(entries): for people and checks, not for programs.
     pub fn inspect(&self, network: &str, now: Instant) -> Option<InspectedNetwork> {
         let network = self.network(network)?;

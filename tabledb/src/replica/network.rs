@@ -656,7 +656,7 @@ impl Network {
         }
     }
 
-    /// A pull is over; what it did not bring is asked of somebody else, later each time, and not for ever: its only holder may
+    /// A pull is over; what it did not bring is asked of its owner or somebody else, later each time, and not for ever: its only holder may
     /// have failed. Should somebody have it after all, fingerprints differ.
     pub(crate) fn pulled(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
         if !self.end_pull(pull) {
@@ -671,8 +671,12 @@ impl Network {
         if self.missing.is_empty() {
             return;
         }
-        if let Some(other) = self.sample_members(1, common).pop() {
-            for missing in self.missing.values_mut() {
+        let other = self.sample_members(1, common).pop();
+        for (&slot, missing) in &mut self.missing {
+            // Others may lack the same; the owner, every other time, does not.
+            let owner = self.store.attachment(slot).map(|held| &held.tag.owner.name);
+            let owner = owner.filter(|owner| missing.tries % 2 == 1 && common.owners.is_alive(owner));
+            if let Some(other) = owner.or(other.as_ref()) {
                 missing.holder = other.clone();
             }
         }

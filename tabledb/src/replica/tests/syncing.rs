@@ -375,6 +375,26 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
 }
 
 #[test]
+fn what_one_member_lacks_as_well_is_pulled_from_its_owner() {
+    let mut cluster = Cluster::joined(9);
+    (1..9).for_each(|other| cluster.part(0, other));
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.heal();
+    cluster.lose_datagrams = true;
+    let (now, owner) = (cluster.now, cluster.replicas[0].node().clone());
+    let replica = &mut cluster.replicas[8];
+    let at = replica.by_name[NET];
+    let network = replica.networks[at].as_mut().unwrap();
+    let (slot, _) = network.store.of_owner(owner.name.as_str()).unwrap();
+    network.note_missing(slot, 1, &name(1), now, now);
+    network.handle_timeout(&mut replica.common, now);
+    cluster.run(Duration::from_millis(600));
+    assert_eq!(cluster.get(8, "k").as_deref(), Some("v"));
+    assert_eq!(cluster.replicas[8].counters().pulls, 2);
+}
+
+#[test]
 fn what_a_silent_peer_was_to_bring_is_pulled_from_somebody_else() {
     let mut cluster = third_lacks_what_the_first_wrote();
     // The second opens a comparison, says that it has what the third lacks, and then nothing any more.
