@@ -179,7 +179,7 @@ pub enum SettingsError {
     /// The secret file, or the certificate files, cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
-    /// The certificate is another node's.
+    /// The certificate is another node's, or for another cluster.
     #[error("certificate {}: {error}", path.display())]
     Certificate {
         /// The file.
@@ -276,13 +276,12 @@ impl Settings {
             ],
         )?;
         let identity = source.read()?.unwrap_or_else(|| KeySet::development().into());
-        if let (Identity::Certificates(certificates), IdentitySource::Certificates { certificate, .. }) =
-            (&identity, &source)
-            && *certificates.name() != name
-        {
-            let (expected, found) = (name, certificates.name().clone());
-            let error = transport::IdentityError::Name { expected, found };
-            return Err(SettingsError::Certificate { path: certificate.clone(), error });
+        let cluster = options.cluster.or(file.cluster).unwrap_or_default();
+        if let IdentitySource::Certificates { certificate, .. } = &source {
+            let path = || certificate.clone();
+            identity
+                .check(&name, &cluster)
+                .map_err(|error| SettingsError::Certificate { path: path(), error })?;
         }
         let protected = source != IdentitySource::Program;
         let default_ip = if protected { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
@@ -306,7 +305,7 @@ impl Settings {
         }
         Ok(Self {
             name,
-            cluster: options.cluster.or(file.cluster).unwrap_or_default(),
+            cluster,
             bind,
             advertise,
             http,

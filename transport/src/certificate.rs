@@ -20,7 +20,7 @@ use crate::config::{ClusterName, Timeouts};
 use crate::identity::Identity;
 use crate::introduction::{Introduction, Life};
 use crate::keys::{Fingerprint, Secret};
-use crate::pki::{check_both_uses, name_of};
+use crate::pki::{check_both_uses, check_cluster, name_of};
 use crate::refusal::Refusal;
 
 const AUTHORITY_NAME: &str = "networkdb secret ";
@@ -78,6 +78,7 @@ impl Validity {
 pub(crate) struct Credentials {
     pub(crate) identity: Identity,
     pub(crate) own: Arc<CertifiedKey>,
+    cluster: ClusterName,
     authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
     validity: Validity,
     minted_at: UnixTime,
@@ -99,7 +100,8 @@ impl Credentials {
                 (certificates.own().clone(), certificates.anchors().to_vec())
             }
         };
-        Self { identity, own, authorities, validity, minted_at: now }
+        let cluster = subject.introduction.cluster.clone();
+        Self { identity, own, cluster, authorities, validity, minted_at: now }
     }
 
     /// Whether the node's own certificate should be minted again. A clock that was set back counts too.
@@ -191,6 +193,7 @@ impl Credentials {
         self.check_revoked(certificate)?;
         if !minted {
             check_both_uses(&parsed).map_err(Refusal::Certificate)?;
+            check_cluster(&parsed, &self.cluster).map_err(Refusal::Certificate)?;
         }
         let name = match minted {
             true => only(parsed.subject().iter_common_name())
@@ -414,35 +417,57 @@ mod tests {
         assert!(credentials.verify(forged.der(), &chain, KeyUsage::client_auth(), at(NOW)).is_err());
     }
 
+    /// A node of an operator's authority, and the certificates of others that the authority has issued.
+    struct Operated {
+        authority: rcgen::CertifiedIssuer<'static, KeyPair>,
+        credentials: Credentials,
+    }
+
+    impl Operated {
+        fn new() -> Self {
+            let pem = |label: &str, der: &[u8]| {
+                let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+                format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+            };
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let own =
+                CertificateParams::new(["node-a".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+            let certificates = crate::pki::CertificateSet::from_pem(
+                pem("CERTIFICATE", own.der()).as_bytes(),
+                pem("PRIVATE KEY", &key.serialize_der()).as_bytes(),
+                pem("CERTIFICATE", authority.der()).as_bytes(),
+                std::time::UNIX_EPOCH + Duration::from_secs(NOW),
+            );
+            let validity = Validity { lifetime: LIFETIME, clock_skew: CLOCK_SKEW };
+            let credentials =
+                Credentials::mint(&subject("node-a"), certificates.unwrap().into(), validity, at(NOW));
+            Self { authority, credentials }
+        }
+
+        /// What the node makes of a certificate that the authority has issued to another.
+        fn shown(
+            &self,
+            change: impl FnOnce(&mut CertificateParams),
+            usage: KeyUsage,
+        ) -> Result<Bearer, Refusal> {
+            let mut params = CertificateParams::new(["node-b".to_owned()]).unwrap();
+            change(&mut params);
+            let certificate = params.signed_by(&KeyPair::generate().unwrap(), &self.authority).unwrap();
+            self.credentials.verify(certificate.der(), &[], usage, at(NOW))
+        }
+    }
+
     /// The certificate of a web server, or of a user, of the same authority, shown in the half of the handshake that it is for.
     #[test]
     fn a_certificate_for_clients_or_servers_only_is_refused_in_either_half() {
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-        let pem = |label: &str, der: &[u8]| {
-            let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-        };
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let issue = |name: &str, usages: &[ExtendedKeyUsagePurpose]| {
-            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-            params.extended_key_usages = usages.to_vec();
-            let key = KeyPair::generate().unwrap();
-            (params.signed_by(&key, &authority).unwrap(), key)
-        };
-        let (own, key) = issue("node-a", &[ServerAuth, ClientAuth]);
-        let certificates = crate::pki::CertificateSet::from_pem(
-            pem("CERTIFICATE", own.der()).as_bytes(),
-            pem("PRIVATE KEY", &key.serialize_der()).as_bytes(),
-            pem("CERTIFICATE", authority.der()).as_bytes(),
-            std::time::UNIX_EPOCH + Duration::from_secs(NOW),
-        );
-        let validity = Validity { lifetime: LIFETIME, clock_skew: CLOCK_SKEW };
-        let credentials =
-            Credentials::mint(&subject("node-a"), certificates.unwrap().into(), validity, at(NOW));
+        let node = Operated::new();
         let shown = |usages: &[ExtendedKeyUsagePurpose], usage| {
-            credentials.verify(issue("node-b", usages).0.der(), &[], usage, at(NOW))
+            node.shown(|params| params.extended_key_usages = usages.to_vec(), usage)
         };
         for (usages, usage, only) in [
             ([ServerAuth], KeyUsage::server_auth(), "servers only"),
@@ -453,6 +478,21 @@ mod tests {
         }
         assert!(shown(&[ServerAuth, ClientAuth], KeyUsage::client_auth()).is_ok());
         assert!(shown(&[], KeyUsage::server_auth()).is_ok(), "one without limits");
+    }
+
+    /// The node's cluster is called "Zürich – tests".
+    #[test]
+    fn a_certificate_for_other_clusters_is_refused_whatever_its_bearer_says_of_itself() {
+        let node = Operated::new();
+        let shown = |uris: &[&str]| {
+            let uris = uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap()));
+            node.shown(|params| params.subject_alt_names.extend(uris), KeyUsage::client_auth())
+        };
+        let refused = shown(&["networkdb:Bern", "networkdb:Z%C3%BCrich"]).unwrap_err().to_string();
+        assert!(refused.contains(r#""Bern" or "Zürich""#), "{refused}");
+        assert!(shown(&["networkdb:"]).is_err() && shown(&["networkdb:%FF"]).is_err());
+        assert!(shown(&["networkdb:Bern", "networkdb:Z%C3%BCrich%20%E2%80%93%20tests"]).is_ok());
+        assert!(shown(&[]).is_ok() && shown(&["spiffe://works/node-b"]).is_ok(), "good in any");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Transport {
         if config.identity.is_development() && !canonical(bind).ip().is_loopback() {
             return Err(BindError::NoSecret(bind));
         }
-        config.identity.check_name(&config.name)?;
+        config.identity.check(&config.name, &config.cluster)?;
         let shared = Shared::new(config)?;
         shared.tracker.spawn(accept(shared.clone()));
         shared.tracker.spawn(upkeep(shared.clone()));
@@ -207,7 +207,7 @@ impl Transport {
         if identity.is_development() && !shared.local.ip().is_loopback() {
             return Err(IdentityError::NoSecret(shared.local));
         }
-        identity.check_name(&shared.subject.name)?;
+        identity.check(&shared.subject.name, &shared.subject.introduction.cluster)?;
         shared.replace_credentials(identity);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What a node proves itself with: secrets that its cluster shares, or certificates of an operator's own authority.
 
+use crate::config::ClusterName;
 use crate::keys::{Fingerprint, KeySet, derive};
-use crate::pki::CertificateSet;
+use crate::pki::{CertificateSet, listed};
 use wire::NodeName;
 
 /// What a node proves itself with, and what it accepts from others. Cloning copies a pointer.
@@ -32,6 +33,17 @@ pub enum IdentityError {
         /// Whom the certificate is for.
         found: NodeName,
     },
+    /// The certificate is for other clusters.
+    #[error(
+        "the certificate is for the cluster {}, and this node's is {:?}; give it one for its own, or name the other",
+        listed(.found), .expected.as_str()
+    )]
+    Cluster {
+        /// What this node's cluster is called.
+        expected: ClusterName,
+        /// Which clusters the certificate is for.
+        found: Vec<String>,
+    },
 }
 
 impl Identity {
@@ -56,14 +68,21 @@ impl Identity {
         }
     }
 
-    /// Whether a node called `name` may use it.
-    pub(crate) fn check_name(&self, name: &NodeName) -> Result<(), IdentityError> {
-        match self {
-            Self::Certificates(certificates) if certificates.name() != name => {
-                Err(IdentityError::Name { expected: name.clone(), found: certificates.name().clone() })
-            }
-            _ => Ok(()),
+    /// Whether a node called `name` may use it in this cluster.
+    ///
+    /// # Errors
+    /// If it is a certificate of another node, or for other clusters.
+    pub fn check(&self, name: &NodeName, cluster: &ClusterName) -> Result<(), IdentityError> {
+        let Self::Certificates(certificates) = self else { return Ok(()) };
+        if certificates.name() != name {
+            let (expected, found) = (name.clone(), certificates.name().clone());
+            return Err(IdentityError::Name { expected, found });
         }
+        let found = certificates.clusters();
+        if !found.is_empty() && !found.iter().any(|found| found == cluster.as_str()) {
+            return Err(IdentityError::Cluster { expected: cluster.clone(), found: found.to_vec() });
+        }
+        Ok(())
     }
 
     /// Fills `key` with bytes that belong to this identity and to the purpose that `info` names.

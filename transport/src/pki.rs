@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use ring::{digest, hkdf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
@@ -15,6 +16,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::config::ClusterName;
 use crate::keys::Fingerprint;
 
 /// The most authorities that are accepted at a time.
@@ -27,6 +29,8 @@ pub struct CertificateSet(Arc<Parts>);
 
 struct Parts {
     name: NodeName,
+    /// Those it is for; of none if it may be used in any.
+    clusters: Vec<String>,
     own: Arc<CertifiedKey>,
     authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
     revoked: Revoked,
@@ -81,6 +85,9 @@ impl CertificateSet {
     /// one that the subject's common name repeats. If the certificate limits its use, both client and server
     /// authentication must be allowed: a node is both.
     ///
+    /// A certificate whose subject alternative name has URIs of the form `networkdb:CLUSTER`, the name percent-encoded where a URI
+    /// wants it, is good in those clusters alone.
+    ///
     /// Beside the certificates of the authorities there may be their revocation lists. They are taken as the operator's own word,
     /// like the certificates: neither signature nor time is looked at.
     pub fn from_pem(
@@ -103,6 +110,7 @@ impl CertificateSet {
         let (_, parsed) = X509Certificate::from_der(own)
             .map_err(|_| CertificateSetError::Name("it does not decode".to_owned()))?;
         let name = name_of(&parsed).map_err(CertificateSetError::Name)?;
+        let clusters = clusters_of(&parsed).map_err(CertificateSetError::Useless)?;
         let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
         let validity = parsed.validity();
         let (not_before, not_after) = (seconds(validity.not_before), seconds(validity.not_after));
@@ -134,6 +142,7 @@ impl CertificateSet {
         own.keys_match().map_err(|_| CertificateSetError::Mismatch)?;
         Ok(Self(Arc::new(Parts {
             name,
+            clusters,
             own: Arc::new(own),
             authorities: anchors,
             revoked,
@@ -147,6 +156,11 @@ impl CertificateSet {
     /// The node that the certificate is for.
     pub fn name(&self) -> &NodeName {
         &self.0.name
+    }
+
+    /// The clusters that the certificate is for; empty if it may be used in any.
+    pub fn clusters(&self) -> &[String] {
+        &self.0.clusters
     }
 
     /// Until when the certificate is valid.
@@ -223,6 +237,34 @@ pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, Str
         })?,
     };
     NodeName::new(name).map_err(|error| error.to_string())
+}
+
+/// The clusters that a certificate of an operator's authority is for; none if it may be used in any.
+fn clusters_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
+    let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
+    let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix("networkdb:"),
+        _ => None,
+    });
+    Ok(uris.map(|cluster| percent_decode_str(cluster).decode_utf8_lossy().into_owned()).collect())
+}
+
+/// Whether a certificate is good in this cluster. What a node says of its cluster is its own word, and one authority may issue for
+/// several clusters.
+pub(crate) fn check_cluster(certificate: &X509Certificate<'_>, ours: &ClusterName) -> Result<(), String> {
+    let clusters = clusters_of(certificate)?;
+    match clusters.is_empty() || clusters.iter().any(|cluster| cluster == ours.as_str()) {
+        true => Ok(()),
+        false => {
+            Err(format!("it is for the cluster {}, and this one is {:?}", listed(&clusters), ours.as_str()))
+        }
+    }
+}
+
+/// Names of clusters, for people.
+pub(crate) fn listed(clusters: &[String]) -> String {
+    let shown: Vec<String> = clusters.iter().take(8).map(|cluster| format!("{cluster:?}")).collect();
+    shown.join(" or ")
 }
 
 /// Issuer and serial number of every certificate on the revocation lists.

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
 };
 use transport::{
-    Arrival, BindError, CertificateSet, CertificateSetError, Config, Identity, IdentityError, KeySet,
-    OpenError, Refusal, Transport,
+    Arrival, BindError, CertificateSet, CertificateSetError, ClusterName, Config, Identity, IdentityError,
+    KeySet, OpenError, Refusal, Transport,
 };
 use wire::Destination;
 
@@ -125,6 +125,36 @@ async fn a_certificate_of_another_name_is_no_use() {
     let to = Destination { name: Some(name("node-c")), address: b.address() };
     let error = a.transport.open_stream(&to).await.unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: Refusal::Name { .. }, .. }), "{error}");
+}
+
+/// One authority for two clusters. A node says itself of which it is; its certificate says what it may be of.
+#[tokio::test]
+async fn a_certificate_for_one_cluster_is_no_use_in_another() {
+    let authority = Authority::new("The Works");
+    let issue = |name: &str, cluster: &str| {
+        let uri = SanType::URI(format!("networkdb:{cluster}").try_into().unwrap());
+        let (certificate, key) = authority.issue(&[name], |params| params.subject_alt_names.push(uri));
+        set(&certificate, &key, &authority.pem()).unwrap()
+    };
+    let in_cluster =
+        |config: Config, cluster: &str| Config { cluster: ClusterName::new(cluster).unwrap(), ..config };
+    let start_in = |text: &str, certificates: CertificateSet, cluster: &str| {
+        Node::start(in_cluster(bind(text, certificates), cluster))
+    };
+    let mut a = start_in("node-a", issue("node-a", "Z%C3%BCrich"), "Zürich");
+    let mut b = start_in("node-b", issue("node-b", "Z%C3%BCrich"), "Zürich");
+    talk(&mut a, &mut b).await;
+    // One that says nothing of clusters is good in any.
+    let mut c = start_in("node-c", authority.node("node-c", &[&authority]), "Zürich");
+    talk(&mut a, &mut c).await;
+
+    let of_bern = bind("node-d", issue("node-d", "Bern"));
+    let error = Transport::bind(in_cluster(of_bern, "Zürich")).map(drop).unwrap_err();
+    assert!(matches!(error, BindError::Identity(IdentityError::Cluster { .. })), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("\"Bern\"") && text.contains("\"Zürich\""), "{text}");
+    let error = a.transport.set_identity(issue("node-a", "Bern")).unwrap_err();
+    assert!(matches!(error, IdentityError::Cluster { .. }), "{error}");
 }
 
 #[tokio::test]
