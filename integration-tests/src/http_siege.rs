@@ -33,13 +33,17 @@ struct Attack {
     client: fn(SocketAddr, &AtomicBool) -> std::io::Result<()>,
 }
 
-const ATTACKS: [Attack; 7] = [
+/// How many watches of a table that never changes one client holds.
+const IDLE_WATCHES: usize = 50;
+
+const ATTACKS: [Attack; 8] = [
     Attack { name: "heads byte by byte", clients: 400, client: slow_head },
     Attack { name: "bodies of one byte", clients: 400, client: slow_body },
     Attack { name: "hanging up on a large answer", clients: 60, client: hang_up },
     Attack { name: "large answers that nobody reads", clients: 300, client: deaf },
     Attack { name: "a thousand requests at once", clients: 60, client: pipeline },
     Attack { name: "watches that stand still", clients: 400, client: watch },
+    Attack { name: "three thousand idle watches", clients: 60, client: idle_watches },
     Attack { name: "leaving random networks", clients: 8, client: leave },
 ];
 
@@ -236,6 +240,19 @@ fn watch(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
     let mut stream = connect(address)?;
     write!(stream, "GET /v1/watch HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
     hold(stream, stop, b"")
+}
+
+fn idle_watches(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut held = Vec::with_capacity(IDLE_WATCHES);
+    for _ in 0..IDLE_WATCHES {
+        let mut stream = connect(address)?;
+        write!(stream, "GET /v1/watch?network=blue&table=never-written HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
+        held.push(stream);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 fn leave(address: SocketAddr, _: &AtomicBool) -> std::io::Result<()> {

@@ -124,6 +124,8 @@ pub struct Timeouts {
     pub dial_backoff: Duration,
     /// The most that it may become. Default 3 s.
     pub dial_backoff_most: Duration,
+    /// The most that it may become of an address that a peer has told of and that has never answered. Default 60 s.
+    pub dial_backoff_unanswered: Duration,
     /// Silence after which a connection is lost. Default 10 s.
     pub idle: Duration,
     /// How often an otherwise silent connection is kept alive; must be well below `idle`. Default 3 s.
@@ -153,6 +155,7 @@ impl Default for Timeouts {
             dial_most: Duration::from_secs(20),
             dial_backoff: Duration::from_millis(200),
             dial_backoff_most: Duration::from_secs(3),
+            dial_backoff_unanswered: Duration::from_secs(60),
             idle: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
             unused: Duration::from_secs(60),

@@ -1,5 +1,9 @@
 //! When to dial: few at a time, each for as long as dials take at the moment, and after failures ever later.
 //!
+//! Whoever learns an address from others cannot tell that the node is there: a member may have named somebody else's. So an
+//! address that has never answered is dialled ever more rarely, up to once a minute; one that has, or that this node's own people
+//! have given it, every few seconds.
+//!
 //! A pure state machine: time goes in, decisions come out. What it learns is how long handshakes take here and now. A
 //! hundred nodes that start at once on one host wait for each other's processor; whoever gives up after a fixed time and
 //! begins again only adds to what all are waiting for. So the number of dials under way follows the times that dials take
@@ -7,7 +11,7 @@
 //!
 //! Time is counted from any starting point, the same for all calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,6 +31,9 @@ const HALF_LIFE: Duration = Duration::from_secs(10);
 /// The most destinations whose failures are remembered.
 const MAX_FAILURES: usize = 16_384;
 
+/// The most destinations of which it is remembered that they have answered.
+const MAX_ANSWERED: usize = 16_384;
+
 /// The most doublings of the pause after failures.
 const MAX_DOUBLINGS: u32 = 16;
 
@@ -43,6 +50,8 @@ pub struct DialSettings {
     pub backoff: Duration,
     /// The longest pause.
     pub backoff_most: Duration,
+    /// The longest pause of a destination that has a name, and has never answered.
+    pub backoff_unanswered: Duration,
 }
 
 impl DialSettings {
@@ -54,6 +63,7 @@ impl DialSettings {
             timeout_most: timeouts.dial_most.max(timeouts.dial),
             backoff: timeouts.dial_backoff,
             backoff_most: timeouts.dial_backoff_most,
+            backoff_unanswered: timeouts.dial_backoff_unanswered,
         }
     }
 }
@@ -106,6 +116,8 @@ pub struct DialPolicy {
     settings: DialSettings,
     running: BTreeMap<SocketAddr, Running>,
     failures: BTreeMap<Destination, Failure>,
+    /// Who is where it is said to be.
+    answered: BTreeSet<Destination>,
     /// How many may be under way, not counting overdue ones.
     window: f64,
     /// It doubles with each round of dials until there is the first sign of congestion.
@@ -127,6 +139,7 @@ impl DialPolicy {
             settings,
             running: BTreeMap::new(),
             failures: BTreeMap::new(),
+            answered: BTreeSet::new(),
             window,
             doubling: true,
             shrunk_at: None,
@@ -193,6 +206,11 @@ impl DialPolicy {
         match end {
             DialEnd::Connected => {
                 self.failures.remove(to);
+                if self.answered.len() >= MAX_ANSWERED {
+                    // Those that are still there will answer again.
+                    self.answered.clear();
+                }
+                self.answered.insert(to.clone());
                 self.measure(taken, now);
             }
             DialEnd::Unanswered => {
@@ -292,7 +310,12 @@ impl DialPolicy {
                 return;
             }
         }
-        let most = self.settings.backoff_most.max(self.settings.backoff);
+        // A destination without a name is from the node's own people, not from a peer.
+        let most = match to.name.is_none() || self.answered.contains(to) {
+            true => self.settings.backoff_most,
+            false => self.settings.backoff_unanswered.max(self.settings.backoff_most),
+        };
+        let most = most.max(self.settings.backoff);
         let pause = self.settings.backoff.saturating_mul(2u32.pow(times)).min(most);
         // Nodes that failed together must not try again together.
         let pause = pause / 2 + (pause / 2).mul_f64(self.draw());

@@ -19,6 +19,7 @@ fn settings() -> DialSettings {
         timeout_most: 20 * SECOND,
         backoff: 200 * MILLISECOND,
         backoff_most: 3 * SECOND,
+        backoff_unanswered: 60 * SECOND,
     }
 }
 
@@ -166,7 +167,7 @@ fn after_failures_a_destination_is_left_alone_ever_longer_and_not_by_all_nodes_e
         let mut policy = DialPolicy::new(settings(), seed);
         let mut now = SECOND;
         let mut of_this = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..11 {
             assert!(is_dial(policy.begin(&to(1), now)));
             policy.end(&to(1), DialEnd::Refused, now);
             let Turn::NotBefore(until) = policy.begin(&to(1), now) else { panic!() };
@@ -175,13 +176,48 @@ fn after_failures_a_destination_is_left_alone_ever_longer_and_not_by_all_nodes_e
             now = until;
         }
         for (number, pause) in of_this.iter().enumerate() {
-            let most = (200 * MILLISECOND * 2u32.pow(number as u32)).min(3 * SECOND);
+            let most = (200 * MILLISECOND * 2u32.pow(number as u32)).min(60 * SECOND);
             assert!((most / 2..=most).contains(pause), "{number}: {pause:?}");
         }
         pauses.push(of_this);
     }
     let first: std::collections::BTreeSet<_> = pauses.iter().map(|pauses| pauses[0]).collect();
     assert!(first.len() > 15, "{first:?}");
+}
+
+/// A member that names somebody else's address has the whole cluster dial it.
+#[test]
+fn an_address_that_never_answered_is_dialled_once_a_minute_and_one_that_did_every_few_seconds() {
+    let seed = Destination { name: None, ..to(3) };
+    let dials_in_ten_minutes = |to: &Destination, has_answered: bool| {
+        let mut policy = policy();
+        let mut now = SECOND;
+        if has_answered {
+            assert!(is_dial(policy.begin(to, now)));
+            policy.end(to, DialEnd::Connected, now);
+        }
+        let mut dials = 0;
+        while now < 600 * SECOND {
+            match policy.begin(to, now) {
+                Turn::Dial { timeout } => {
+                    dials += 1;
+                    now += timeout;
+                    policy.end(to, DialEnd::Unanswered, now);
+                }
+                Turn::NotBefore(until) => now = until,
+                turn => panic!("{turn:?}"),
+            }
+            policy.purge(now);
+        }
+        dials
+    };
+    let (strange, known, given) = (
+        dials_in_ten_minutes(&to(1), false),
+        dials_in_ten_minutes(&to(2), true),
+        dials_in_ten_minutes(&seed, false),
+    );
+    assert!((12..=25).contains(&strange), "{strange}");
+    assert!(known > 2 * strange && given > 2 * strange, "{known} and {given} beside {strange}");
 }
 
 #[test]
@@ -207,6 +243,6 @@ fn failures_are_forgotten_in_time_and_bounded_in_number() {
         }
     }
     assert_eq!(policy.failures.len(), MAX_FAILURES);
-    policy.purge(20 * SECOND);
+    policy.purge(200 * SECOND);
     assert!(policy.failures.is_empty());
 }

@@ -4,17 +4,17 @@
 //! time, until little enough is live in a span to be told exactly. 100,000 live entries with one difference cost some
 //! four round trips and a few hundred numbers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::bundle::attachment_id;
 use super::common::Common;
 use super::message::{AttachmentId, Frame, Span, SpanState};
-use super::network::refusals::{MAX_GUARDS, live_key};
+use super::network::refusals::{LOGGED_KEY, MAX_GUARDS, live_key};
 use super::network::{Applied, Network};
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Store};
+use super::store::{Attachment, Dot, Place, Store};
 use super::timing::MAX_NAMED;
 use super::view::Slot;
 
@@ -233,6 +233,7 @@ impl Session {
             return Err(SessionError::TooMany("keys with refused writes"));
         }
         let refused_keys: BTreeSet<u64> = refused_keys.iter().copied().collect();
+        let mut dropped: BTreeMap<Slot, (u64, Place)> = BTreeMap::new();
         for state in states {
             let SpanState::Exact { span, seen, live } = state else { continue };
             let Some(slot) = self.place(*span) else { continue };
@@ -272,18 +273,32 @@ impl Session {
                     common.counters.burials_withheld += 1;
                     continue;
                 }
-                let buried = u64::from(network.store.bury(slot, number, &mut common.watchers));
-                tracing::debug!(
-                    network = &*network.name,
-                    peer = self.peer.as_str(),
-                    number,
-                    "dead with a peer"
-                );
-                common.counters.buried += buried;
-                self.note_applied(Applied { buried, ..Applied::default() }, common);
+                let Some(place) = held_at(&network.store, dot) else { continue };
+                network.store.bury(slot, number, &mut common.watchers);
+                dropped.entry(slot).or_insert((0, place)).0 += 1;
             }
         }
+        for (slot, (buried, example)) in dropped {
+            common.counters.buried += buried;
+            common.counters.buried_own += if slot == network.own() { buried } else { 0 };
+            self.note_applied(Applied { buried, ..Applied::default() }, common);
+            self.log_dropped(network, slot, buried, &example);
+        }
         Ok(())
+    }
+
+    /// No write bears a name for what is dropped by a peer's word: the log has to.
+    fn log_dropped(&self, network: &Network, slot: Slot, entries: u64, (table, key): &Place) {
+        let shown = |text: &str| text.chars().take(LOGGED_KEY).collect::<String>();
+        tracing::info!(
+            network = &*network.name,
+            peer = self.peer.as_str(),
+            owner = network.store.attachment(slot).map(|held| held.tag.owner.name.as_str()),
+            entries,
+            table = shown(&table.name),
+            key = shown(key),
+            "dropped what a peer knows to be superseded"
+        );
     }
 
     /// Sends what has come in since the peer was sent everything: what has superseded an entry is to be with the peer, or refused by
@@ -312,6 +327,11 @@ fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
         seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
         _ => vec![(1, held.context().highest())],
     }
+}
+
+/// Where the entry of a live number is.
+fn held_at(store: &Store, (slot, number): Dot) -> Option<Place> {
+    store.attachment(slot)?.live().get(number).cloned()
 }
 
 fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {

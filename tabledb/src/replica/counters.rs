@@ -68,6 +68,9 @@ counters! {
     periodic_finds,
     /// Live entries dropped because a peer that had seen them knew them to be dead.
     buried,
+    /// Of these, entries that this node had written itself: others deleted them while it was cut off for longer than the reap time,
+    /// or somebody lies.
+    buried_own,
     /// Times a live entry stayed although a peer knew it to be superseded, because what supersedes it may be refused here.
     burials_withheld,
     /// Live entries that a peer holds differently under the same number: two processes took the same instance number.

@@ -33,7 +33,7 @@ const MAX_SAMPLE: u64 = 1 << 20;
 const MAX_SAMPLE_RANGES: usize = 4096;
 
 /// So much of a key is logged.
-const LOGGED_KEY: usize = 64;
+pub(in crate::replica) const LOGGED_KEY: usize = 64;
 
 /// A write that is refused.
 #[derive(Debug, Clone, Copy)]

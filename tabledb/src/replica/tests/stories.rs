@@ -540,3 +540,26 @@ fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
     cluster.replicas[1].handle_owner_gone(&life, now);
     assert!(cluster.replicas[1].common.remembered.take(&life, &NET.into(), 2).is_none());
 }
+
+/// A delete that has been reaped where it was made, before those who were cut off could hear of it: they have a peer's word for it
+/// alone. Whose entries went by such a word is told apart, as a peer that lies is told by it.
+#[test]
+fn entries_that_went_by_a_peers_word_are_counted_and_those_of_ones_own_apart() {
+    let mut cluster = Cluster::strangers(3, |config| config.reap_time = Duration::from_secs(1));
+    (0..3).for_each(|at| cluster.join(at));
+    cluster.settle();
+    cluster.create(0, "k", "v");
+    cluster.settle();
+    cluster.part(0, 2);
+    cluster.part(1, 2);
+    cluster.delete(2, "k");
+    cluster.run(Duration::from_secs(3));
+    cluster.heal();
+    cluster.probe_for(Duration::from_secs(5));
+    let counts = |at: usize| {
+        let counters = cluster.replicas[at].counters();
+        (counters.buried, counters.buried_own)
+    };
+    assert_eq!((0..3).map(|at| cluster.get(at, "k")).collect::<Vec<_>>(), [None, None, None]);
+    assert_eq!([counts(0), counts(1), counts(2)], [(1, 1), (1, 0), (0, 0)]);
+}
