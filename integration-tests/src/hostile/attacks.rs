@@ -1,6 +1,6 @@
 //! The attacks, each with what it may cost and what must tell of it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use hyper::Method;
@@ -13,7 +13,7 @@ use super::insider::{Insider, Modified};
 use super::siege::{ATTACK, Terms, VICTIM, endure};
 use super::{handshakes, packets, strangers, streams};
 use crate::hosts::scenarios::Scenario;
-use crate::hosts::{Cluster, Failure, Plan, Rate, Run};
+use crate::hosts::{Cluster, Failure, Metrics, Plan, Rate, Run};
 
 /// The network that the attacker is on beside the others; the honest write to another one.
 const JUNK: &str = "junk";
@@ -69,6 +69,12 @@ pub fn all() -> Vec<Scenario> {
             tell: |run, cluster| Box::pin(half_open(run, cluster)),
         },
         Scenario {
+            name: "anothers-name",
+            story: "handshakes begun in the name of a host that wants to join, with every node there is",
+            prepare: prepare_newcomer,
+            tell: |run, cluster| Box::pin(in_the_name_of_a_newcomer(run, cluster)),
+        },
+        Scenario {
             name: "wrong-secret",
             story: "strangers with a secret of their own, again and again",
             prepare,
@@ -95,6 +101,13 @@ fn prepare(plan: &mut Plan) {
     plan.spare = 1;
     plan.flags.extend(["--network", JUNK, "--max-entries"].map(str::to_owned));
     plan.flags.push(MOST_ENTRIES.to_string());
+}
+
+/// One more host is a newcomer's.
+fn prepare_newcomer(plan: &mut Plan) {
+    prepare(plan);
+    plan.hosts -= 1;
+    plan.spare += 1;
 }
 
 /// What an attacker knows: where the victim is, where he is himself, and the secret.
@@ -147,6 +160,40 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
         Ok(silent + spread + handshakes::unfinished(victim, one, keys, 1, ATTACK / 3).await?)
     };
     endure(run, cluster, &terms, attack).await?;
+    cluster.no_failure_was_declared().await
+}
+
+async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { keys, .. } = scene(cluster)?;
+    let (newcomer, attacker) = (cluster.lab().hosts() - 2, cluster.lab().hosts() - 1);
+    let port = |host| SocketAddrV4::new(cluster.lab().address(host), 7946);
+    let victims: Vec<SocketAddrV4> = cluster.running().into_iter().map(port).collect();
+    let before = cluster.metrics(VICTIM).await?;
+    let attack = packets::in_the_name_of(port(newcomer), victims, keys, ATTACK);
+    let attacking = cluster.lab().inside(attacker).spawn(attack);
+    let grown = |now: &Metrics, what: &str| {
+        now.grown_since(&before).contains_key(&format!("transport_handshakes_{what}"))
+    };
+    let is_full = |now: &Metrics| grown(now, "retried") || grown(now, "capped_by_address");
+    while !is_full(&cluster.metrics(VICTIM).await?) {
+        if attacking.is_finished() {
+            return Err("the victim was never asked for more than it lets be open".to_owned());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let begun = Instant::now();
+    cluster.start_node(newcomer).await?;
+    cluster.await_members("the host in whose name the packets come is a member").await?;
+    if attacking.is_finished() {
+        return Err("the host in whose name the packets came was kept out until they stopped".to_owned());
+    }
+    run.took("joined meanwhile", begun.elapsed());
+    let sent = attacking.await.map_err(|error| format!("the attacker did not end well: {error}"))??;
+    run.counted("packets in its name", sent);
+    if grown(&cluster.metrics(VICTIM).await?, "capped_by_address") {
+        return Err("what was begun in the name of a host was charged to it".to_owned());
+    }
+    cluster.await_agreement("all show the same after an attack").await?;
     cluster.no_failure_was_declared().await
 }
 

