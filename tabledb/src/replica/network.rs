@@ -656,8 +656,8 @@ impl Network {
         }
     }
 
-    /// A pull is over; what it did not bring is asked of its owner or somebody else, later each time, and not for ever: its only holder may
-    /// have failed. Should somebody have it after all, fingerprints differ.
+    /// A pull is over; what it did not bring is asked of its owner or somebody else, later each time, and not for ever: its only
+    /// holder may have failed. Should somebody have it after all, fingerprints differ.
     pub(crate) fn pulled(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
         if !self.end_pull(pull) {
             return;

@@ -350,11 +350,14 @@ impl Store {
                     self.records += 1;
                     self.bytes += incoming.weight(write.key);
                     self.link(&incoming, write.table, vacant.key());
-                    if watchers.wants(&self.view.name) {
-                        let change = (None, Some(&incoming));
-                        self.report(watchers, write.table, vacant.key(), change, DeleteReason::Deleted);
+                    let shown = || (vacant.key().clone(), incoming.clone());
+                    let shown = watchers.wants(&self.view.name).then(shown);
+                    drop(vacant.insert(incoming));
+                    // Not while the map is locked: a watcher that is woken may read it at once.
+                    if let Some((key, record)) = shown {
+                        let change = (None, Some(&record));
+                        self.report(watchers, write.table, &key, change, DeleteReason::Deleted);
                     }
-                    vacant.insert(incoming);
                     self.debug_recount();
                     return true;
                 }
