@@ -305,8 +305,9 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_closed() {
     talk(&mut a, &mut b).await;
     // The list is read with the other files.
     a.transport.set_identity(set(&of_a, &key_a, &with_revoked(&authority, &serial)).unwrap()).unwrap();
-    until("the connection of the revoked certificate to be closed", || {
-        a.transport.connections().is_empty().then_some(())
+    // The other side hears of it a moment later, and until then opens streams on the old connection.
+    until("the connection of the revoked certificate to be closed on both sides", || {
+        (a.transport.connections().is_empty() && b.transport.connections().is_empty()).then_some(())
     })
     .await;
     let error = b.transport.open_stream(&a.destination()).await.unwrap_err();
