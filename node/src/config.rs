@@ -278,10 +278,8 @@ impl Settings {
         let identity = source.read()?.unwrap_or_else(|| KeySet::development().into());
         let cluster = options.cluster.or(file.cluster).unwrap_or_default();
         if let IdentitySource::Certificates { certificate, .. } = &source {
-            let path = || certificate.clone();
-            identity
-                .check(&name, &cluster)
-                .map_err(|error| SettingsError::Certificate { path: path(), error })?;
+            let refused = |error| SettingsError::Certificate { path: certificate.clone(), error };
+            identity.check(&name, &cluster).map_err(refused)?;
         }
         let protected = source != IdentitySource::Program;
         let default_ip = if protected { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };

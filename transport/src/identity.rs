@@ -2,7 +2,7 @@
 
 use crate::config::ClusterName;
 use crate::keys::{Fingerprint, KeySet, derive};
-use crate::pki::{CertificateSet, listed};
+use crate::pki::{CertificateSet, are_for, listed};
 use wire::NodeName;
 
 /// What a node proves itself with, and what it accepts from others. Cloning copies a pointer.
@@ -79,7 +79,7 @@ impl Identity {
             return Err(IdentityError::Name { expected, found });
         }
         let found = certificates.clusters();
-        if !found.is_empty() && !found.iter().any(|found| found == cluster.as_str()) {
+        if !are_for(found, cluster) {
             return Err(IdentityError::Cluster { expected: cluster.clone(), found: found.to_vec() });
         }
         Ok(())

@@ -253,12 +253,17 @@ fn clusters_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String>
 /// several clusters.
 pub(crate) fn check_cluster(certificate: &X509Certificate<'_>, ours: &ClusterName) -> Result<(), String> {
     let clusters = clusters_of(certificate)?;
-    match clusters.is_empty() || clusters.iter().any(|cluster| cluster == ours.as_str()) {
+    match are_for(&clusters, ours) {
         true => Ok(()),
         false => {
             Err(format!("it is for the cluster {}, and this one is {:?}", listed(&clusters), ours.as_str()))
         }
     }
+}
+
+/// Whether what names these clusters may be used in this one.
+pub(crate) fn are_for(clusters: &[String], ours: &ClusterName) -> bool {
+    clusters.is_empty() || clusters.iter().any(|cluster| cluster == ours.as_str())
 }
 
 /// Names of clusters, for people.

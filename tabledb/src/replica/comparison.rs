@@ -14,7 +14,7 @@ use super::network::refusals::{LOGGED_KEY, MAX_GUARDS, live_key};
 use super::network::{Applied, Network};
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Dot, Place, Store};
+use super::store::{Attachment, Place, Store};
 use super::timing::MAX_NAMED;
 use super::view::Slot;
 
@@ -273,9 +273,9 @@ impl Session {
                     common.counters.burials_withheld += 1;
                     continue;
                 }
-                let Some(place) = held_at(&network.store, dot) else { continue };
-                network.store.bury(slot, number, &mut common.watchers);
-                dropped.entry(slot).or_insert((0, place)).0 += 1;
+                if let Some(place) = network.store.bury(slot, number, &mut common.watchers) {
+                    dropped.entry(slot).or_insert((0, place)).0 += 1;
+                }
             }
         }
         for (slot, (buried, example)) in dropped {
@@ -327,11 +327,6 @@ fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
         seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
         _ => vec![(1, held.context().highest())],
     }
-}
-
-/// Where the entry of a live number is.
-fn held_at(store: &Store, (slot, number): Dot) -> Option<Place> {
-    store.attachment(slot)?.live().get(number).cloned()
 }
 
 fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {

@@ -392,16 +392,12 @@ impl Store {
         place.is_some_and(|(of, under)| *of.name != *table || **under != *key)
     }
 
-    /// Drops a live entry that a peer knows to be superseded. False if it is not live here.
-    pub(crate) fn bury(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> bool {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return false };
-        if !attachment.live.contains(number) {
-            return false;
-        }
-        self.fingerprint.disturb(slot, attachment);
-        self.drop_live(slot, number, watchers);
+    /// Drops a live entry that a peer knows to be superseded. Returns where it was, if it was live here.
+    pub(crate) fn bury(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> Option<Place> {
+        let place = self.drop_live(slot, number, watchers)?;
+        self.fingerprint.disturb(slot, self.attachments.get_mut(&slot)?);
         self.debug_recount();
-        true
+        Some(place)
     }
 
     /// Takes note that a write was refused, so that it is not sent again and again. In at most about `pieces` ranges: false if
@@ -494,9 +490,9 @@ impl Store {
         })
     }
 
-    fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
-        let Some((digest, (table, key))) = attachment.live.remove(number) else { return };
+    fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> Option<Place> {
+        let attachment = self.attachments.get_mut(&slot)?;
+        let (digest, (table, key)) = attachment.live.remove(number)?;
         attachment.live_digest ^= live_digest(number, digest);
         if let Some((_, record)) = table.records.remove(&key) {
             self.records -= 1;
@@ -504,6 +500,7 @@ impl Store {
             self.removed_records = true;
             self.report(watchers, &table, &key, (Some(&record), None), DeleteReason::Deleted);
         }
+        Some((table, key))
     }
 
     /// Takes a record that has been overwritten out of its attachment's index.
