@@ -35,7 +35,8 @@ pub enum IdentityError {
     },
     /// The certificate is for other clusters.
     #[error(
-        "the certificate is for the cluster {}, and this node's is {:?}; give it one for its own, or name the other",
+        "the certificate is for the cluster {}, and this node's is {:?}; give the node one for its own cluster, or set its \
+         cluster to that of the certificate",
         listed(.found), .expected.as_str()
     )]
     Cluster {
