@@ -251,10 +251,12 @@ pub struct Traffic {
     pub reordered: u64,
     /// Streams that broke or did not open.
     pub broken_streams: u64,
-    /// Dials begun. Counted for all together only, as the next four are.
+    /// Dials begun. Counted for all together only, as the next five are.
     pub dials: u64,
     /// Dials that led to a connection.
     pub dials_connected: u64,
+    /// Dials that were begun anew because others had got an answer meanwhile.
+    pub dials_renewed: u64,
     /// Dials without an answer in time.
     pub dials_unanswered: u64,
     /// Handshakes that were worked at after their dial had been given up.
@@ -315,6 +317,7 @@ enum Pending {
     Stream { number: u64, event: StreamEvent },
     DialAttempt { from: EndpointId, address: SocketAddr, number: u64, attempt: u32 },
     DialTimeout { from: EndpointId, address: SocketAddr, number: u64 },
+    DialRenewal { from: EndpointId, address: SocketAddr, number: u64 },
     Handshake(Handshake),
     OpenInTurn { from: EndpointId, to: Destination, stream: StreamId, deadline: Duration },
     SilenceCheck { connection: ConnectionId, since: Duration },
@@ -377,6 +380,7 @@ pub struct Fabric {
     held: Vec<HeldDatagram>,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
+    next_dial: u64,
     dials: BTreeMap<(EndpointId, SocketAddr), Dial>,
     /// Streams that are to be opened when there is a turn to dial for them.
     opens_in_turn: BTreeSet<(EndpointId, StreamId)>,
@@ -414,6 +418,7 @@ impl Fabric {
             held: Vec::new(),
             connections: BTreeMap::new(),
             next_connection: 0,
+            next_dial: 0,
             dials: BTreeMap::new(),
             opens_in_turn: BTreeSet::new(),
             connection_changes: Vec::new(),
@@ -725,6 +730,10 @@ impl Fabric {
                 }
                 Pending::DialTimeout { from, address, number } => {
                     self.time_out_dial(from, address, number);
+                    None
+                }
+                Pending::DialRenewal { from, address, number } => {
+                    self.renew_dial(from, address, number);
                     None
                 }
                 Pending::Handshake(handshake) => {

@@ -116,7 +116,7 @@ impl Dials {
         let met = matches!(&*outcome.borrow(), Some(Ok(_)));
         self.policy.end(to, end, self.since_start(now));
         match &result {
-            Err(_) if met => self.policy.met(|other| other == to),
+            Err(_) if met => self.policy.forget_failure(to),
             Err(error) => drop(self.failed.insert(to.clone(), error.clone())),
             Ok(_) => {}
         }
@@ -131,6 +131,7 @@ impl Dials {
         &mut self,
         link: &Arc<Link>,
         leads_there: impl Fn(&Destination) -> bool,
+        now: Instant,
     ) -> Vec<Bytes> {
         let mut datagrams = Vec::new();
         for (to, dial) in &mut self.dials {
@@ -140,8 +141,18 @@ impl Dials {
             }
         }
         self.failed.retain(|to, _| !leads_there(to));
-        self.policy.met(leads_there);
+        self.policy.met(leads_there, self.since_start(now));
         datagrams
+    }
+
+    /// When a dial under way is to begin anew, as things stand.
+    fn renewal_due(&self, to: &Destination, now: Instant) -> Option<Instant> {
+        self.policy.renewal_due(to, self.since_start(now)).map(|due| self.started + due)
+    }
+
+    /// Begins a dial anew if that is due. Returns after how long it is to be given up now.
+    fn renew(&mut self, to: &Destination, now: Instant) -> Option<Duration> {
+        self.policy.renew(to, self.since_start(now))
     }
 
     /// Forgets all failures: what they failed for may have changed.
@@ -232,11 +243,19 @@ fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
     shared.counters.dials_started.increment();
     let to = to.clone();
     shared.spawn(move |shared| async move {
-        let result = tokio::select! {
-            result = timeout(after, dial(&shared, &to, after)) => {
-                result.unwrap_or_else(|_| Err(OpenError::NoAnswer { to: describe(&to), after }))
+        let mut after = after;
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = timeout(after, dial(&shared, &to, after)) => {
+                    break result.unwrap_or_else(|_| Err(OpenError::NoAnswer { to: describe(&to), after }));
+                }
+                () = shared.stop.cancelled() => break Err(OpenError::ShutDown),
+                anew = renewal(&shared, &to) => {
+                    shared.counters.dials_renewed.increment();
+                    after = anew;
+                }
             }
-            () = shared.stop.cancelled() => Err(OpenError::ShutDown),
         };
         report(&shared, &to, &result);
         let link = result.as_ref().ok().cloned();
@@ -248,6 +267,27 @@ fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
             (None, _) => {}
         }
     });
+}
+
+/// Waits until a dial under way is to begin anew, and for how long at most.
+async fn renewal(shared: &Shared, to: &Destination) -> Duration {
+    loop {
+        // Asked before it is looked, so that a handshake that succeeds in between is not missed.
+        let handshake = shared.dial_ended.notified();
+        let due = shared.table.read().dials.renewal_due(to, Instant::now());
+        match due {
+            None => handshake.await,
+            Some(due) if due > Instant::now() => {
+                let _ = timeout_at(due, handshake).await;
+            }
+            Some(_) => {
+                let renewed = shared.table.write().dials.renew(to, Instant::now());
+                if let Some(after) = renewed {
+                    return after;
+                }
+            }
+        }
+    }
 }
 
 fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenError>) {

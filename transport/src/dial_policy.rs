@@ -98,6 +98,9 @@ pub enum DialEnd {
 #[derive(Debug)]
 struct Running {
     started: Duration,
+    /// When it is given up.
+    until: Duration,
+    renewed: bool,
     /// It has taken so long that it no longer holds a place: it may be for somebody who is not there.
     overdue: bool,
 }
@@ -125,6 +128,8 @@ pub struct DialPolicy {
     shrunk_at: Option<Duration>,
     /// Smoothed time of a dial that succeeds, its mean deviation, and when that was last measured.
     measured: Option<(Duration, Duration, Duration)>,
+    /// When a handshake last succeeded, whoever had begun it.
+    shook_hands_at: Option<Duration>,
     fastest: Duration,
     /// How often the patience was doubled because nobody answered.
     doublings: u32,
@@ -144,6 +149,7 @@ impl DialPolicy {
             doubling: true,
             shrunk_at: None,
             measured: None,
+            shook_hands_at: None,
             fastest: Duration::MAX,
             doublings: 0,
             random: seed,
@@ -195,8 +201,30 @@ impl DialPolicy {
             return Turn::Full;
         }
         let timeout = self.timeout(now);
-        self.running.insert(to.address, Running { started: now, overdue: false });
+        let running = Running { started: now, until: now + timeout, renewed: false, overdue: false };
+        self.running.insert(to.address, running);
         Turn::Dial { timeout }
+    }
+
+    /// When a dial under way is to begin anew, as things stand: once it has lasted as long as one that began now might if there were
+    /// no storm, and others have succeeded meanwhile. It was allowed longer because nobody answered, and its packets, which are
+    /// repeated ever more rarely, may have met a cut that is mended.
+    pub fn renewal_due(&self, to: &Destination, now: Duration) -> Option<Duration> {
+        let running = self.running.get(&to.address).filter(|running| !running.renewed)?;
+        self.shook_hands_at.filter(|at| *at >= running.started)?;
+        let lasts = (self.expected(now).unwrap_or_default() * 3)
+            .clamp(self.settings.timeout, self.settings.timeout_most);
+        let due = running.started + lasts;
+        (due < running.until).then_some(due)
+    }
+
+    /// Begins a dial anew if that is due, once. Returns after how long it is to be given up now.
+    pub fn renew(&mut self, to: &Destination, now: Duration) -> Option<Duration> {
+        self.renewal_due(to, now).filter(|due| *due <= now)?;
+        let timeout = self.timeout(now);
+        let running = Running { started: now, until: now + timeout, renewed: true, overdue: false };
+        self.running.insert(to.address, running);
+        Some(timeout)
     }
 
     /// A dial to `to` that [`Self::begin`] allowed has ended.
@@ -223,9 +251,16 @@ impl DialPolicy {
         }
     }
 
-    /// Forgets the failures of destinations that `is_met` holds for: there is a connection with them after all.
-    pub fn met(&mut self, is_met: impl Fn(&Destination) -> bool) {
+    /// A handshake succeeded, whoever had begun it. Forgets the failures of destinations that `is_met` holds for: there is a
+    /// connection with them after all.
+    pub fn met(&mut self, is_met: impl Fn(&Destination) -> bool, now: Duration) {
+        self.shook_hands_at = Some(now);
         self.failures.retain(|to, _| !is_met(to));
+    }
+
+    /// Forgets the failures of one destination.
+    pub fn forget_failure(&mut self, to: &Destination) {
+        self.failures.remove(to);
     }
 
     /// Forgets all failures: what they failed for may have changed.
@@ -244,6 +279,7 @@ impl DialPolicy {
     }
 
     fn measure(&mut self, taken: Duration, now: Duration) {
+        self.shook_hands_at = Some(now);
         let (smoothed, deviation) = match self.measured {
             None => (taken, taken / 2),
             Some((smoothed, deviation, _)) => {

@@ -329,7 +329,7 @@ impl Shared {
         let Table { routes, links, dials, .. } = &mut *table;
         // A connection that is being used up from the start takes nothing new.
         let waiting = match routes.is_current(id) {
-            true => dials.satisfy(&link, |to| routes.find(to) == Some(id)),
+            true => dials.satisfy(&link, |to| routes.find(to) == Some(id), now),
             false => Vec::new(),
         };
         let best = routes
@@ -338,6 +338,7 @@ impl Shared {
             .unwrap_or_else(|| link.clone());
         drop(table);
         self.connections_changed.notify_one();
+        self.dial_ended.notify_waiters();
 
         let served = link.clone();
         self.spawn(|shared| async move { served.serve_datagrams(&shared).await });

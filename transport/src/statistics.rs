@@ -81,6 +81,8 @@ counters! {
     dials_started,
     /// Dials that led to a connection.
     dials_succeeded,
+    /// Dials begun anew because they had lasted long and other handshakes succeeded meanwhile.
+    dials_renewed,
     /// Dials that nobody answered in time.
     dials_unanswered,
     /// Dials that ended because one side will not talk to the other.

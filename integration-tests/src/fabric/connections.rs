@@ -167,14 +167,10 @@ impl Fabric {
                     turn => return Err(turn),
                 },
             };
-            let round_trip = match self.places.get(&to.address) {
-                Some(place) => self.round_trip(self.place(from), *place),
-                None => Duration::ZERO,
-            };
             self.traffic.dials += 1;
-            let number = self.traffic.dials;
-            let attempt = Pending::DialAttempt { from, address: to.address, number, attempt: 0 };
-            self.schedule.push(now + round_trip, attempt);
+            self.next_dial += 1;
+            let number = self.next_dial;
+            self.send_first_packet(from, to.address, number);
             let deadline = now + timeout;
             let dial = Dial { to: to.clone(), number, deadline, kept: None, opens: Vec::new() };
             self.dials.insert(key, dial);
@@ -210,6 +206,51 @@ impl Fabric {
         let next = self.now + transport::Timeouts::default().initial_rtt * 3 * 2u32.pow(attempt.min(8));
         let again = Pending::DialAttempt { from, address, number, attempt: attempt + 1 };
         self.schedule.push(next.min(deadline), again);
+    }
+
+    /// A handshake of this one has succeeded: what else it dials may be to begin anew.
+    fn plan_renewals(&mut self, from: EndpointId) {
+        let now = self.now;
+        let Some(policy) = &self.endpoints[from.0 as usize].dialling else { return };
+        let dials = self.dials.iter().filter(|((dialler, _), _)| *dialler == from);
+        let due: Vec<_> = dials
+            .filter_map(|((_, address), dial)| {
+                Some((policy.renewal_due(&dial.to, now)?, *address, dial.number))
+            })
+            .collect();
+        for (at, address, number) in due {
+            self.schedule.push(at.max(now), Pending::DialRenewal { from, address, number });
+        }
+    }
+
+    pub(super) fn renew_dial(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
+        let now = self.now;
+        let Some(dial) = self.dials.get_mut(&(from, address)).filter(|dial| dial.number == number) else {
+            return;
+        };
+        let Some(policy) = &mut self.endpoints[from.0 as usize].dialling else { return };
+        let Some(timeout) = policy.renew(&dial.to, now) else {
+            if let Some(at) = policy.renewal_due(&dial.to, now) {
+                self.schedule.push(at, Pending::DialRenewal { from, address, number });
+            }
+            return;
+        };
+        self.traffic.dials_renewed += 1;
+        self.next_dial += 1;
+        dial.number = self.next_dial;
+        dial.deadline = now + timeout;
+        let number = dial.number;
+        self.send_first_packet(from, address, number);
+    }
+
+    /// The first packet of a handshake is on its way.
+    fn send_first_packet(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
+        let round_trip = match self.places.get(&address) {
+            Some(place) => self.round_trip(self.place(from), *place),
+            None => Duration::ZERO,
+        };
+        let attempt = Pending::DialAttempt { from, address, number, attempt: 0 };
+        self.schedule.push(self.now + round_trip, attempt);
     }
 
     /// The first packet of a handshake has arrived: both sides have to do their part, one after the other.
@@ -348,7 +389,7 @@ impl Fabric {
     /// There is a connection after all: nobody is kept from dialling again.
     fn forget_failure(&mut self, from: EndpointId, to: &Destination) {
         if let Some(policy) = &mut self.endpoint(from).dialling {
-            policy.met(|other| other == to);
+            policy.forget_failure(to);
         }
     }
 
@@ -384,9 +425,12 @@ impl Fabric {
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
         self.connection_changes.extend([(from, to, true), (to, from, true)]);
-        let met = self.address(self.place(from));
+        let (met, now) = (self.address(self.place(from)), self.now);
         if let Some(policy) = &mut self.endpoint(to).dialling {
-            policy.met(|other| other.address == met);
+            policy.met(|other| other.address == met, now);
+        }
+        for end in [from, to] {
+            self.plan_renewals(end);
         }
         for end in [from, to] {
             let here = self.endpoint(end);

@@ -1,7 +1,11 @@
 //! Which connections there are: one for a pair, none for the dead, a new one for a new life.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 use transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
+use wire::Destination;
 
 use crate::nodes::{Node, PATIENCE, config, name, until};
 
@@ -46,9 +50,45 @@ async fn a_restarted_peer_is_found_at_once() {
     // The old connection would swallow datagrams for the idle time of ten seconds.
     let start = tokio::time::Instant::now();
     a.reach(&mut b, "y").await;
-    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::Forgotten));
+}
+
+/// Its first packet met nobody, and the next one comes after a minute.
+#[tokio::test]
+async fn a_dial_of_the_time_of_a_cut_begins_anew_when_others_get_through() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut patient = config("a", &KeySet::development());
+    patient.timeouts.dial = Duration::from_millis(50);
+    patient.timeouts.dial_backoff = Duration::from_millis(1);
+    patient.timeouts.dial_backoff_unanswered = Duration::from_millis(1);
+    patient.timeouts.dial_backoff_most = Duration::from_millis(1);
+    patient.timeouts.initial_rtt = Duration::from_secs(20);
+    let mut a = Node::start(patient);
+    let mut late = config("b", &KeySet::development());
+    late.bind = silent.local_addr().unwrap();
+    let to_b = Destination { name: Some(name("b")), address: late.bind };
+    // Nobody answers, so that each dial may take twice as long as the one before.
+    let (mut packet, mut dials) = ([0; 2048], BTreeSet::new());
+    until("the first packet of a dial that may take long", || {
+        let _ = a.transport.send_datagram(&to_b, Bytes::from_static(b"kept"));
+        while let Ok(length) = silent.try_recv(&mut packet) {
+            // Each has an identifier of its own (RFC 9000, 17.2).
+            let identifier = &packet[6..length][..usize::from(packet[5])];
+            dials.insert(identifier.to_vec());
+        }
+        (dials.len() == 7).then_some(())
+    })
+    .await;
+
+    drop(silent);
+    let mut b = Node::restart(late).await;
+    let c = Node::development("c");
+    c.reach(&mut a, "we got through").await;
+    assert_eq!(b.datagram().await.1, "kept");
+    let statistics = a.transport.statistics();
+    assert_eq!((statistics.dials_renewed, statistics.dials_started), (1, 7));
 }
 
 #[tokio::test]
@@ -107,7 +147,7 @@ async fn a_shutdown_is_over_in_time_whatever_peers_do() {
     let gone = Node::development("gone");
     a.transport.open_stream(&gone.destination()).await.map(drop).unwrap();
     gone.transport.abort();
-    let (start, limit) = (tokio::time::Instant::now(), std::time::Duration::from_millis(600));
+    let (start, limit) = (tokio::time::Instant::now(), Duration::from_millis(600));
     a.transport.shutdown(limit).await;
     assert!(start.elapsed() < limit + limit / 2, "{:?}", start.elapsed());
     // Half of the time is for streams that are in use.
@@ -147,7 +187,7 @@ async fn what_is_on_a_replaced_connection_arrives() {
         for _ in 0..2 {
             from_a.0.send(&b"from a"[..]).await.unwrap();
             from_b.0.send(&b"from b"[..]).await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+            tokio::time::sleep(Duration::from_millis(1200)).await;
         }
         let ((_, _, mut at_b), (_, _, mut at_a)) = (b.stream().await, a.stream().await);
         for _ in 0..2 {
@@ -164,7 +204,7 @@ async fn an_unused_connection_is_closed_and_that_is_no_failure() {
     let unused = |text| {
         let mut config = config(text, &KeySet::development());
         config.limits.warm_connections = 1;
-        config.timeouts.unused = std::time::Duration::from_millis(100);
+        config.timeouts.unused = Duration::from_millis(100);
         Node::start(config)
     };
     let (a, mut b, mut c) = (unused("a"), Node::development("b"), Node::development("c"));
@@ -183,8 +223,8 @@ async fn an_unused_connection_is_closed_and_that_is_no_failure() {
 #[tokio::test]
 async fn a_dead_peer_is_noticed_after_the_idle_time() {
     let mut impatient = config("a", &KeySet::development());
-    impatient.timeouts.idle = std::time::Duration::from_millis(600);
-    impatient.timeouts.keep_alive = std::time::Duration::from_millis(100);
+    impatient.timeouts.idle = Duration::from_millis(600);
+    impatient.timeouts.keep_alive = Duration::from_millis(100);
     let (mut a, mut b, mut c) = (Node::start(impatient), Node::development("b"), Node::development("c"));
     a.reach(&mut b, "x").await;
     a.reach(&mut c, "x").await;
