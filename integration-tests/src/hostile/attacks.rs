@@ -39,6 +39,12 @@ pub fn all() -> Vec<Scenario> {
             tell: |run, cluster| Box::pin(lies(run, cluster)),
         },
         Scenario {
+            name: "denial",
+            story: "a member knows some of what others hold to be superseded, which it is not, and compares",
+            prepare,
+            tell: |run, cluster| Box::pin(denial(run, cluster)),
+        },
+        Scenario {
             name: "outsider",
             story: "a peer with the secret that never joined deletes, fails and replaces others by single datagrams",
             prepare,
@@ -375,6 +381,102 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let raised = cluster.counts("membership", "generations_raised").await?;
     run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
     await_gone(cluster, "liar").await
+}
+
+/// How many entries each honest host has, and how many of them, its first ones, are denied.
+const HELD: u64 = 20;
+const DENIED: u64 = 10;
+
+/// Who denies an entry has it dropped, as an honest member has that alone saw it deleted. The log and a counter of its owner tell
+/// of it, what was not denied stays, and what is written again stays as well.
+async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let hosts = cluster.running();
+    let path = |host: usize, number: u64| format!("/v1/networks/blue/tables/held/entries/{host}-{number}");
+    let write = async |host: usize, entries: u64| {
+        for number in 1..=entries {
+            let answer =
+                cluster.ask(host, Method::POST, &path(host, number), Bytes::from_static(b"held")).await?;
+            if !answer.status.is_success() {
+                return Err(format!("an entry cannot be written: {}", answer.text()));
+            }
+        }
+        Ok(())
+    };
+    let (mut before, mut lives) = (Vec::new(), Vec::new());
+    for &host in &hosts {
+        write(host, HELD).await?;
+        before.push(cluster.metrics(host).await?);
+        lives.push(life_of(cluster, host).await?);
+    }
+    let shown = |first: u64, status: u16| {
+        let hosts = hosts.clone();
+        async move |cluster: &Cluster| {
+            for &host in &hosts {
+                for (owner, number) in hosts.iter().flat_map(|&owner| (1..=HELD).map(move |n| (owner, n))) {
+                    let wanted = if number < first { status } else { 200 };
+                    let found =
+                        cluster.ask(host, Method::GET, &path(owner, number), Bytes::new()).await?.status;
+                    if found != wanted {
+                        let name = cluster.name(host);
+                        return Err(format!("{name} answers {found} for entry {number} of host {owner}"));
+                    }
+                }
+            }
+            Ok(())
+        }
+    };
+    cluster.await_that("all show what all have written", shown(1, 404)).await?;
+
+    let insider = Insider::enter("denier", from, victim, keys, &[], Modified::default());
+    let insider = cluster.lab().inside(cluster.lab().hosts() - 1).spawn(insider);
+    let insider = insider.await.map_err(|error| error.to_string())??;
+    insider.await_others(honest).await?;
+    let others = insider.others();
+    let superseded = Bundle {
+        network: "blue",
+        clock: clock_now(),
+        attachments: others.iter().map(|(life, ..)| (life.name.as_str(), life.generation, 2)).collect(),
+        dead: (0..others.len() as u32).map(|place| (place, 1, DENIED)).collect(),
+        ..Bundle::default()
+    };
+    insider.join_believing("blue", &others[0].0, others[0].2, &superseded.datagram())?;
+    let denied = Instant::now();
+    cluster.await_that("what was denied is gone, and nothing else", shown(DENIED + 1, 404)).await?;
+    run.took("what was denied is gone everywhere", denied.elapsed());
+
+    let mut named = 0;
+    for (&host, before) in hosts.iter().zip(&before) {
+        let name = cluster.name(host);
+        match cluster.metrics(host).await?.grown_since(before).get("replication_buried_own") {
+            Some(&DENIED) => {}
+            counted => {
+                return Err(format!("{name} counts {counted:?} of its own entries that went, not {DENIED}"));
+            }
+        }
+        let log = cluster.log(host)?;
+        let mut dropped =
+            log.lines().filter(|line| line.contains("dropped what a peer knows to be superseded"));
+        named += u64::from(dropped.any(|line| line.contains("denier")));
+    }
+    run.counted("hosts whose logs name who denied", named);
+    if named == 0 {
+        return Err("no log names who denied the entries".to_owned());
+    }
+
+    for &host in &hosts {
+        write(host, DENIED).await?;
+    }
+    cluster.await_that("what was written again is shown", shown(1, 404)).await?;
+    sleep(ATTACK).await;
+    cluster.await_that("what was written again is shown for good", shown(1, 404)).await?;
+    for (&host, life) in hosts.iter().zip(lives) {
+        if life_of(cluster, host).await? != life {
+            return Err(format!("{} has had to begin another life", cluster.name(host)));
+        }
+    }
+    drop(insider);
+    await_gone(cluster, "denier").await
 }
 
 /// Whoever holds the secret finishes a handshake; that makes nobody a member.

@@ -105,6 +105,22 @@ impl Insider {
         Ok(())
     }
 
+    /// Joins a network, and believes this datagram before it hears of anything else there.
+    pub(super) fn join_believing(
+        &self,
+        network: &str,
+        said_by: &NodeId,
+        at: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), Failure> {
+        let mut machine = self.shared.machine.lock();
+        machine.join_network(network, now()).map_err(|error| error.to_string())?;
+        machine.handle_datagram(&said_by.name, at, datagram, now()).map_err(|error| error.to_string())?;
+        drop(machine);
+        self.wake();
+        Ok(())
+    }
+
     /// The living others and where they are.
     pub(super) fn others(&self) -> Vec<(NodeId, u64, SocketAddr)> {
         let machine = self.shared.machine.lock();
