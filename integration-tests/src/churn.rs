@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use node::{Node, NodeConfig};
+use networkdb::{Node, NodeConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use transport::{ClusterName, KeySet};

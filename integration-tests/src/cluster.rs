@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use node::{MachineSettings, NodeEvent, NodeMachine, compose};
+use networkdb::{MachineSettings, NodeEvent, NodeMachine, compose};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tabledb::{Counters, Limits, TableDb};

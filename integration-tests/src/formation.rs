@@ -11,7 +11,7 @@ mod simulated;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use node::{Node, NodeConfig};
+use networkdb::{Node, NodeConfig};
 use transport::KeySet;
 use wire::NodeName;
 

@@ -61,7 +61,7 @@ fn every_test_that_security_names_exists() {
 #[test]
 fn every_limit_and_counter_that_architecture_names_exists() {
     let (document, sources) = (fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap(), sources());
-    let limits = fs::read_to_string(root().join("node/src/config_limits.rs")).unwrap();
+    let limits = fs::read_to_string(root().join("node/cli/src/settings/limits.rs")).unwrap();
     let bounds = rows(&document, "## Bounds", "## Dependencies with a story");
     let mut rows_seen = 0;
     for row in bounds.iter().filter(|row| row.len() >= 4 && !row[0].is_empty() && !row[0].starts_with("--")) {

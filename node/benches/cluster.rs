@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use node::{Node, NodeConfig};
+use networkdb::{Node, NodeConfig};
 use tokio::runtime::Runtime;
 use transport::KeySet;
 use wire::NodeName;

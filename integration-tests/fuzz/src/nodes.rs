@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use node::{MachineSettings, NodeMachine, NodeTransmit, compose};
+use networkdb::{MachineSettings, NodeMachine, NodeTransmit, compose};
 use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;

@@ -2,11 +2,11 @@
 
 use std::str::FromStr as _;
 
-use node::config_values::{HttpAddress, ListenAddress, label, log_filter};
-use node::http::access::Tokens;
-use node::http::diagnostic::{Call, PATHS};
-use node::http::query::Query;
-use node::http::value_text::{from_base64, to_base64};
+use networkdb_cli::settings::values::{HttpAddress, ListenAddress, label, log_filter};
+use networkdb_http::access::Tokens;
+use networkdb_http::diagnostic::{Call, PATHS};
+use networkdb_http::query::Query;
+use networkdb_http::value_text::{from_base64, to_base64};
 use transport::{ClusterName, Fingerprint, KeySet, Secret};
 use wire::NodeName;
 
@@ -32,7 +32,7 @@ fn calls(text: &str) {
     let query = Query::parse(query);
     for path in PATHS.iter().copied().chain([path]) {
         if let Err(reply) = Call::parse(path, &query) {
-            let _ = reply.render(node::http::reply::Spelling::of(&query));
+            let _ = reply.render(networkdb_http::reply::Spelling::of(&query));
         }
     }
 }

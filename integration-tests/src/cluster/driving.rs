@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use node::{NodeEvent, NodeMachine, NodeTransmit};
+use networkdb::{NodeEvent, NodeMachine, NodeTransmit};
 use wire::{FramePoll, StreamId};
 
 use super::{Cluster, Peer};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use node::NodeEvent;
+use networkdb::NodeEvent;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

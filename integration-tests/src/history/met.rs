@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use membership::Event;
-use node::NodeEvent;
+use networkdb::NodeEvent;
 use tabledb::Counters;
 
 use super::{Draw, Kind, Plan};

@@ -225,7 +225,7 @@ async fn stolen_name(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure
 
 async fn life_of(cluster: &Cluster, host: usize) -> Result<u64, Failure> {
     let answer = cluster.ask(host, Method::GET, "/v1/node", Bytes::new()).await?;
-    Ok(answer.json::<node::http::v1::model::NodeView>()?.generation)
+    Ok(answer.json::<networkdb_http::v1::model::NodeView>()?.generation)
 }
 
 async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
@@ -329,7 +329,7 @@ async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
     };
     endure(run, cluster, &terms, attack).await?;
     let answer = cluster.ask(VICTIM, Method::GET, &format!("/v1/networks/{JUNK}"), Bytes::new()).await?;
-    let junk: node::http::v1::model::NetworkView = answer.json()?;
+    let junk: networkdb_http::v1::model::NetworkView = answer.json()?;
     let held = (junk.entries + junk.hidden + junk.tombstones) as u64;
     run.counted("entries of the full network", held);
     if held > MOST_ENTRIES {

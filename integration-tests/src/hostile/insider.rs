@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::{MachineSettings, NodeMachine, NodeTransmit, compose};
+use networkdb::{MachineSettings, NodeMachine, NodeTransmit, compose};
 use parking_lot::Mutex;
 use tabledb::TableDb;
 use tokio::sync::Notify;

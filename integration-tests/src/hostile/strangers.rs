@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use node::{JoinClusterError, Node, NodeConfig};
+use networkdb::{JoinClusterError, Node, NodeConfig};
 use tokio::time::Instant;
 use transport::{KeySet, Limits, Timeouts, Transport, generate_secret};
 use wire::{Destination, NodeName};

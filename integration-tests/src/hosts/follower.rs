@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use hyper::body::Bytes;
-use node::http::v1::model::{ChangeRecord, WatchRecord};
+use networkdb_http::v1::model::{ChangeRecord, WatchRecord};
 use parking_lot::Mutex;
 
 use super::Failure;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use node::http::v1::model::{EntryRecord, Members, NetworkView};
+use networkdb_http::v1::model::{EntryRecord, Members, NetworkView};
 use tokio::time::{Instant, sleep};
 
 use super::Failure;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use node::http::v1::model::ImportOutcome;
+use networkdb_http::v1::model::ImportOutcome;
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration_tests::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settings};
 use integration_tests::fabric::{Link, MessageKind, Verdict};
-use node::NodeEvent;
+use networkdb::NodeEvent;
 
 use crate::{K, NET};
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use membership::State;
-use node::{Node, NodeConfig, StartError};
+use networkdb::{Node, NodeConfig, StartError};
 use transport::{BindError, ClusterName, KeySet};
 use wire::NodeName;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use membership::State;
-use node::NodeConfig;
+use networkdb::NodeConfig;
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, shown, table};
 use crate::waiting::{PATIENCE, comes_true};

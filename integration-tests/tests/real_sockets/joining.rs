@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use membership::State;
-use node::NodeConfig;
+use networkdb::NodeConfig;
 use transport::{KeySet, Secret, generate_secret};
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};

@@ -1,7 +1,7 @@
 //! Nodes that are not let in, and how both sides come to know.
 
 use membership::State;
-use node::{JoinClusterError, Node, NodeConfig};
+use networkdb::{JoinClusterError, Node, NodeConfig};
 use transport::{ClusterName, KeySet, Secret, Statistics, generate_secret};
 use wire::Destination;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use node::Node;
+use networkdb::Node;
 
 use crate::cluster::Cluster;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use membership::State;
-use node::identity::{IdentitySource, KeyChange};
-use node::{JoinClusterError, Node, NodeConfig};
+use networkdb::identity::{IdentitySource, KeyChange};
+use networkdb::{JoinClusterError, Node, NodeConfig};
 use transport::{KeySet, Secret, generate_secret};
 
 use crate::cluster::{Cluster, NET, TABLE};

@@ -85,7 +85,7 @@ async fn values_of_every_size_up_to_the_limit_arrive_whole() {
     }
     for size in sizes {
         let (key, wanted) = (size.to_string(), value(size));
-        let holds = |node: &node::Node| {
+        let holds = |node: &networkdb::Node| {
             node.tables().get(NET, TABLE, &key).is_some_and(|entry| *entry.value == wanted)
         };
         let all_hold = || cluster.nodes().all(|(_, node)| holds(node));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::Location;
 
-use node::{Node, NodeConfig};
+use networkdb::{Node, NodeConfig};
 use tabledb::{Change, ChangeKind, Watch, WatchEvent, WatchFilter};
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};

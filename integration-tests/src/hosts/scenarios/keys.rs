@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use node::http::v1::model::Keys;
+use networkdb_http::v1::model::Keys;
 use tokio::time::{Instant, sleep};
 use transport::{KeySet, OpenError, Refusal, Transport, generate_secret};
 use wire::{Destination, NodeName};

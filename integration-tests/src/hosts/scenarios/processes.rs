@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use node::http::v1::model::Members;
+use networkdb_http::v1::model::Members;
 use tokio::time::{Instant, sleep};
 
 use super::links::PAUSE;

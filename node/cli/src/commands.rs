@@ -1,0 +1,497 @@
+//! The commands that ask a running node.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use axum::body::Body;
+use hyper::Method;
+
+use super::api::{Api, parameter, path};
+use super::failure::Failure;
+use super::import::{open, upload};
+use super::keys::keys;
+use super::output::{age, harmless, json_line, print, print_done, print_json, shown, table};
+use super::tokens::Token;
+use super::{
+    AgreementCommand, Command, EntryCommand, EntryPlace, EntryWhat, ExportCommand, ImportCommand, ImportMode,
+    JoinCommand, NetworkCommand, NetworkWhat, PeersCommand, TableCommand, TablesCommand, WatchCommand,
+    WriteEntry,
+};
+use networkdb_http::v1::model::{
+    Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
+    Members, NetworkView, Networks, Peers, Tables, WatchRecord,
+};
+
+/// Asks the node, prints its answer, and says how it went.
+pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
+    if let Some(client) = command.client() {
+        client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
+    }
+    if matches!(command, Command::Keys(_) | Command::Join(_))
+        && let Some(client) = command.client()
+    {
+        client.api = client.api.clone().over_socket();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::unusable(format_args!("the system refused what a client needs: {error}"))
+    })?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Keys(command) => keys(command).await,
+            Command::Join(command) => join(command).await,
+            Command::Peers(command) => peers(command).await,
+            Command::Network(command) => network(command).await,
+            Command::Entry(command) => entry(command).await,
+            Command::Tables(command) => tables(command).await,
+            Command::Table(command) => show_table(command).await,
+            Command::Watch(command) => watch(command).await,
+            Command::Import(command) => import(command).await,
+            Command::Export(command) => export(command).await,
+            Command::Agreement(command) => agreement(command).await,
+            Command::Run(_) | Command::Demo(_) | Command::Keygen(_) | Command::Tokengen(_) => {
+                unreachable!("these ask no node")
+            }
+        }
+    });
+    // A read of a terminal or a pipe that nobody feeds any more must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn join(JoinCommand { client, seeds }: JoinCommand) -> Result<ExitCode, Failure> {
+    let request = serde_json::to_vec(&JoinRequest { seeds }).map_err(Failure::unusable)?;
+    let body = Some(("application/json", Body::from(request)));
+    let answer = client.api.ask(Method::POST, "/v1/join", body).await?;
+    let outcome: JoinOutcome = client.api.read_json(answer).await?;
+    if client.json {
+        print_json(&outcome)?;
+    } else {
+        let noun = if outcome.answered == 1 { "node" } else { "nodes" };
+        print(&format!("Joined the cluster: {} {noun} answered.\n", outcome.answered))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn peers(PeersCommand { client, network }: PeersCommand) -> Result<ExitCode, Failure> {
+    let mut members: Members = client.api.get("/v1/members").await?;
+    if let Some(network) = network {
+        let Peers { peers } = client.api.get(&path(&["networks", &network, "peers"])).await?;
+        members.members.retain(|member| peers.contains(&member.name));
+    }
+    if client.json {
+        print_json(&members)?;
+    } else {
+        print(&member_table(&members.members))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn member_table(members: &[MemberView]) -> String {
+    let rows = members.iter().map(|member| {
+        let labels = member.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        vec![
+            member.name.clone(),
+            member.state.clone(),
+            member.address.clone(),
+            match member.last_seen_seconds {
+                _ if member.this_node => "this node".to_owned(),
+                Some(seconds) => age(seconds),
+                None => "not directly".to_owned(),
+            },
+            harmless(&labels.join(",")).into_owned(),
+        ]
+    });
+    table(&["NAME", "STATE", "ADDRESS", "LAST SEEN", "LABELS"], rows)
+}
+
+async fn network(NetworkCommand { client, what }: NetworkCommand) -> Result<ExitCode, Failure> {
+    match what {
+        NetworkWhat::Join { network } => {
+            client.api.ask(Method::PUT, &path(&["networks", &network]), None).await?;
+            print_done(client.json, &format!("Joined network {}.", harmless(&network)))?;
+        }
+        NetworkWhat::Leave { network } => {
+            let left: LeaveOutcome = client.api.delete(&path(&["networks", &network])).await?;
+            let outcome = harmless(&left.outcome);
+            if client.json {
+                print_json(&left)?;
+            } else {
+                print(&format!("Left network {}; {outcome}.\n", harmless(&network)))?;
+            }
+        }
+        NetworkWhat::List => {
+            let networks: Networks = client.api.get("/v1/networks").await?;
+            if client.json {
+                print_json(&networks)?;
+            } else {
+                print(&network_table(&networks.networks))?;
+            }
+        }
+        NetworkWhat::Stats { network } => {
+            let view: NetworkView = client.api.get(&path(&["networks", &network])).await?;
+            if client.json { print_json(&view)? } else { print(&network_table(&[view]))? }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn network_table(networks: &[NetworkView]) -> String {
+    let rows = networks.iter().map(|network| {
+        vec![
+            harmless(&network.network).into_owned(),
+            network.peers.to_string(),
+            network.entries.to_string(),
+            network.hidden.to_string(),
+            network.tombstones.to_string(),
+            network.queue_length.to_string(),
+            network.digest.clone(),
+        ]
+    });
+    table(&["NETWORK", "#NODES", "#ENTRIES", "#HIDDEN", "#DELETED", "#QUEUED", "DIGEST"], rows)
+}
+
+fn entry_path(EntryPlace { network, table, key }: &EntryPlace) -> String {
+    path(&["networks", network, "tables", table, "entries", key])
+}
+
+async fn entry(EntryCommand { client, what }: EntryCommand) -> Result<ExitCode, Failure> {
+    match what {
+        EntryWhat::Create(write) => {
+            write_entry(&client.api, Method::POST, &write).await?;
+            print_done(client.json, "Created.")?;
+        }
+        EntryWhat::Update(write) => {
+            write_entry(&client.api, Method::PUT, &write).await?;
+            print_done(client.json, "Updated.")?;
+        }
+        EntryWhat::Delete(place) => {
+            client.api.ask(Method::DELETE, &entry_path(&place), None).await?;
+            print_done(client.json, "Deleted.")?;
+        }
+        EntryWhat::Get { place, raw } if client.json && !raw => {
+            print_json(&client.api.get::<EntryRecord>(&entry_path(&place)).await?)?;
+        }
+        EntryWhat::Get { place, raw } => {
+            let answer = client.api.ask(Method::GET, &(entry_path(&place) + "?raw"), None).await?;
+            let value = client.api.read_bytes(answer).await?;
+            let mut stdout = std::io::stdout().lock();
+            match std::str::from_utf8(&value) {
+                _ if raw => stdout.write_all(&value)?,
+                // What a stranger wrote must not drive a person's terminal.
+                Ok(text) if stdout.is_terminal() => writeln!(stdout, "{}", harmless(text))?,
+                _ => {
+                    stdout.write_all(&value)?;
+                    stdout.write_all(b"\n")?;
+                }
+            }
+            stdout.flush()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn write_entry(api: &Api, method: Method, write: &WriteEntry) -> Result<(), Failure> {
+    let value = match (&write.value, &write.file) {
+        (Some(value), _) => value.clone().into_bytes(),
+        (None, file) => read_value(file.as_deref())?,
+    };
+    let body = Some(("application/octet-stream", Body::from(value)));
+    api.ask(method, &entry_path(&write.place), body).await.map(drop)
+}
+
+fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    open(file)?
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::unusable(format_args!("cannot read the value: {error}")))?;
+    Ok(value)
+}
+
+async fn tables(TablesCommand { client, network }: TablesCommand) -> Result<ExitCode, Failure> {
+    let tables: Tables = client.api.get(&path(&["networks", &network, "tables"])).await?;
+    if client.json {
+        print_json(&tables)?;
+    } else {
+        let rows =
+            tables.tables.iter().map(|row| vec![harmless(&row.table).into_owned(), row.entries.to_string()]);
+        print(&table(&["TABLE", "#ENTRIES"], rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_table(
+    TableCommand { client, network, table: name }: TableCommand,
+) -> Result<ExitCode, Failure> {
+    let answer =
+        client.api.ask(Method::GET, &path(&["networks", &network, "tables", &name, "entries"]), None).await?;
+    let mut entries = Vec::new();
+    let take = |line: &[u8]| {
+        entries.push(read_line::<EntryRecord>(line)?);
+        Ok(())
+    };
+    client.api.read_lines(answer, take, || Ok(())).await?;
+    if client.json {
+        print_json(&serde_json::json!({ "entries": entries }))?;
+    } else {
+        let rows = entries.iter().map(|entry| {
+            vec![
+                harmless(&entry.key).into_owned(),
+                shown(&entry.value, &entry.value_base64),
+                entry.owner.clone().unwrap_or_default(),
+            ]
+        });
+        print(&table(&["KEY", "VALUE", "OWNER"], rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
+    let WatchCommand { client, network, table, exclude_own } = command;
+    let mut parameters = Vec::new();
+    parameters.extend(network.map(|network| parameter("network", &network)));
+    parameters.extend(table.map(|table| parameter("table", &table)));
+    parameters.extend(exclude_own.then(|| "exclude_own".to_owned()));
+    let path = format!("/v1/watch?{}", parameters.join("&"));
+    let answer = client.api.ask(Method::GET, &path, None).await?;
+    let terminal = std::io::stdout().is_terminal();
+    let out = std::cell::RefCell::new(std::io::BufWriter::new(std::io::stdout()));
+    let take = |line: &[u8]| {
+        let mut out = out.borrow_mut();
+        if client.json {
+            out.write_all(&json_line(line, terminal))?;
+            return Ok(out.write_all(b"\n")?);
+        }
+        Ok(out.write_all(watch_line(&read_line(line)?).as_bytes())?)
+    };
+    // What came together goes out together, and at once.
+    client.api.read_lines(answer, take, || Ok(out.borrow_mut().flush()?)).await?;
+    Err(Failure::unusable(format_args!("the node at {} ended the stream; it is shutting down", client.api)))
+}
+
+/// `+` made, `~` changed, `-` deleted.
+fn watch_line(record: &WatchRecord) -> String {
+    let Some(change) = &record.change else {
+        if record.event == "closed" {
+            return String::new();
+        }
+        return "! this watch fell behind; everything follows afresh\n".to_owned();
+    };
+    let ChangeRecord { network, table, key, owner, .. } = change;
+    let place = format!("{}/{}/{}", harmless(network), harmless(table), harmless(key));
+    let value = shown(&change.value, &change.value_base64);
+    let previous = shown(&change.previous, &change.previous_base64);
+    match record.event.as_str() {
+        "create" => format!("+ {place} = {value}  ({owner})\n"),
+        "update" => format!("~ {place} = {value}, was {previous}  ({owner})\n"),
+        "delete" => format!("- {place}, was {previous}  ({owner})\n"),
+        other => format!("? {place} {}  ({owner})\n", harmless(other)),
+    }
+}
+
+async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
+    let ImportCommand { client, network, table, file, mode } = command;
+    let mode = match mode {
+        ImportMode::Upsert => "upsert",
+        ImportMode::Create => "create",
+    };
+    let path = path(&["networks", &network, "tables", &table, "entries"]) + "?" + &parameter("mode", mode);
+    let body = Some(("application/x-ndjson", upload(open(file.as_deref())?)));
+    let answer = client.api.ask(Method::POST, &path, body).await?;
+    let outcome: ImportOutcome = client.api.read_json(answer).await?;
+    if client.json {
+        print_json(&outcome)?;
+    } else {
+        let ImportOutcome { created, updated, unchanged, .. } = outcome;
+        print(&format!("{created} created, {updated} updated, {unchanged} unchanged.\n"))?;
+    }
+    if outcome.failed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let more = if outcome.failed as usize > outcome.errors.len() { "; …" } else { "" };
+    let lines = if outcome.failed == 1 { "line was" } else { "lines were" };
+    Err(Failure::Refused(format!(
+        "{} {lines} not imported: {}{more}",
+        outcome.failed,
+        outcome.errors.join("; ")
+    )))
+}
+
+async fn export(ExportCommand { client, network, table, out }: ExportCommand) -> Result<ExitCode, Failure> {
+    let answer = client
+        .api
+        .ask(Method::GET, &path(&["networks", &network, "tables", &table, "entries"]), None)
+        .await?;
+    let terminal = out.is_none() && std::io::stdout().is_terminal();
+    let sink: Box<dyn std::io::Write> = match &out {
+        None => Box::new(std::io::stdout().lock()),
+        Some(path) => Box::new(std::fs::File::create(path).map_err(|error| {
+            Failure::unusable(format_args!("cannot write to {}: {error}", path.display()))
+        })?),
+    };
+    let mut sink = std::io::BufWriter::new(sink);
+    let mut count = 0_u64;
+    let take = |line: &[u8]| {
+        count += 1;
+        sink.write_all(&json_line(line, terminal))?;
+        Ok(sink.write_all(b"\n")?)
+    };
+    client.api.read_lines(answer, take, || Ok(())).await?;
+    sink.flush()?;
+    if out.is_some() {
+        print_done(client.json, &format!("{count} entries exported."))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
+    let AgreementCommand { client, network, others, share_token } = command;
+    let path = match network {
+        Some(network) => format!("/v1/agreement?{}", parameter("nid", &network)),
+        None => "/v1/agreement".to_owned(),
+    };
+    let mut answers: Vec<Agreement> = Vec::new();
+    // What was found for one node is not everybody's who is named beside it.
+    let others = others.into_iter().map(|api| if share_token { api.showing_as(&client.api) } else { api });
+    let others = others.collect::<Vec<_>>();
+    for api in std::iter::once(&client.api).chain(&others) {
+        answers.push(api.get(&path).await?);
+    }
+    if client.json {
+        print_json(&answers)?;
+    } else {
+        print(&agreement_table(&answers))?;
+    }
+    match disagreements(&answers) {
+        none if none.is_empty() => Ok(ExitCode::SUCCESS),
+        networks => Err(Failure::Refused(format!(
+            "the nodes do not show the same in {}; if nobody writes at the moment, ask again in a second",
+            harmless(&networks.join(", "))
+        ))),
+    }
+}
+
+fn agreement_table(answers: &[Agreement]) -> String {
+    let mut rows = answers
+        .iter()
+        .flat_map(|answer| answer.networks.iter().map(move |network| (network, &answer.node)))
+        .collect::<Vec<_>>();
+    rows.sort_by(|a, b| (&a.0.network, a.1).cmp(&(&b.0.network, b.1)));
+    let rows = rows.into_iter().map(|(network, node)| {
+        vec![
+            harmless(&network.network).into_owned(),
+            node.clone(),
+            network.entries.to_string(),
+            network.digest.clone(),
+        ]
+    });
+    table(&["NETWORK", "NODE", "#ENTRIES", "DIGEST"], rows)
+}
+
+/// The networks of which two nodes show different digests.
+fn disagreements(answers: &[Agreement]) -> Vec<String> {
+    let mut digests = std::collections::BTreeMap::<&str, std::collections::BTreeSet<&str>>::new();
+    for network in answers.iter().flat_map(|answer| &answer.networks) {
+        digests.entry(&network.network).or_default().insert(&network.digest);
+    }
+    digests
+        .into_iter()
+        .filter(|(_, digests)| digests.len() > 1)
+        .map(|(network, _)| network.to_owned())
+        .collect()
+}
+
+fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(line)
+        .map_err(|error| Failure::unusable(format_args!("the node sent a line that makes no sense: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str, entries: usize, digest: &str) -> NetworkView {
+        NetworkView {
+            network: name.into(),
+            entries,
+            hidden: 0,
+            tombstones: 1,
+            refused: 0,
+            queue_length: 0,
+            peers: 3,
+            synchronised: true,
+            digest: digest.into(),
+        }
+    }
+
+    #[test]
+    fn members_are_shown_in_columns() {
+        let member = |name: &str, this_node, seen| MemberView {
+            name: name.into(),
+            generation: 1,
+            address: "127.0.0.1:7946".into(),
+            state: "alive".into(),
+            state_seconds: 1.0,
+            labels: [("zone".into(), "a".into())].into(),
+            last_seen_seconds: seen,
+            this_node,
+        };
+        let members =
+            [member("a", true, Some(0.0)), member("bb", false, Some(3.0)), member("c", false, None)];
+        assert_eq!(
+            member_table(&members),
+            concat!(
+                "NAME  STATE  ADDRESS         LAST SEEN     LABELS\n",
+                "a     alive  127.0.0.1:7946  this node     zone=a\n",
+                "bb    alive  127.0.0.1:7946  3 s ago       zone=a\n",
+                "c     alive  127.0.0.1:7946  not directly  zone=a\n"
+            )
+        );
+    }
+
+    #[test]
+    fn networks_are_shown_in_columns() {
+        assert_eq!(
+            network_table(&[network("services", 318, "00ff")]),
+            concat!(
+                "NETWORK   NODES  ENTRIES  HIDDEN  DELETED  QUEUED  DIGEST\n",
+                "services      3      318       0        1       0  00ff\n"
+            )
+        );
+    }
+
+    #[test]
+    fn watch_lines_for_people() {
+        let line = |json: &str| watch_line(&serde_json::from_str(json).unwrap());
+        let place = r#""network":"n","table":"t","key":"k","owner":"a""#;
+        assert_eq!(line(&format!(r#"{{"event":"create",{place},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
+        assert_eq!(
+            line(&format!(r#"{{"event":"update",{place},"value":"2","previous":"1"}}"#)),
+            "~ n/t/k = 2, was 1  (a)\n"
+        );
+        assert_eq!(
+            line(&format!(r#"{{"event":"delete",{place},"previous_base64":"/w=="}}"#)),
+            "- n/t/k, was base64:/w==  (a)\n"
+        );
+        assert!(line(r#"{"event":"lagged"}"#).starts_with("! "));
+    }
+
+    #[test]
+    fn nodes_agree_if_their_digests_do() {
+        let answer = |node: &str, networks| Agreement { node: node.into(), networks };
+        let a = answer("a", vec![network("n", 1, "11"), network("m", 2, "22")]);
+        let b = answer("b", vec![network("n", 1, "11")]);
+        let c = answer("c", vec![network("m", 2, "33")]);
+        assert!(disagreements(&[a.clone(), b.clone()]).is_empty());
+        assert_eq!(disagreements(&[a.clone(), b, c.clone()]), ["m"]);
+        assert_eq!(
+            agreement_table(&[c, a]),
+            concat!(
+                "NETWORK  NODE  ENTRIES  DIGEST\n",
+                "m        a           2  22\n",
+                "m        c           2  33\n",
+                "n        a           1  11\n"
+            )
+        );
+    }
+}

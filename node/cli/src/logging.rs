@@ -1,0 +1,123 @@
+//! Log lines: to the standard error, as text or JSON.
+
+use std::io::{self, Write};
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt};
+
+use super::output::is_harmful;
+use crate::settings::values::LogFormat;
+
+/// Starts logging what `filter` names, for as long as the process lives.
+pub(crate) fn start(filter: &str, format: LogFormat) {
+    // The filter was checked with the other settings.
+    let targets = filter.parse::<Targets>().unwrap_or_default();
+    let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let lines = fmt::layer().with_writer(move || HarmlessWriter { to: std::io::stderr(), colours });
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(colours).with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // Fails only if somebody in this process logs already: then that is where our lines go.
+    let _ = Registry::default().with(lines.with_filter(targets)).try_init();
+}
+
+/// Spells out what would harm a terminal, or the eye of whoever reads the log: names of peers, networks and keys are anybody's.
+/// Line ends stay, and so do the colours that the formatter itself sets.
+struct HarmlessWriter<W> {
+    to: W,
+    colours: bool,
+}
+
+/// What the formatter sets: nothing, bold, dim, italic, and the colours of levels. None of these hides a text.
+const COLOURS: [&str; 9] = [
+    "\u{1b}[0m",
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[3m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[34m",
+    "\u{1b}[35m",
+];
+
+impl<W: Write> HarmlessWriter<W> {
+    fn spelled(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len() + 16);
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let colour = COLOURS.iter().find(|colour| self.colours && rest.starts_with(**colour));
+            if let Some(colour) = colour {
+                out.push_str(colour);
+                rest = &rest[colour.len()..];
+                continue;
+            }
+            if c != '\n' && is_harmful(c) {
+                out.extend(c.escape_default())
+            } else {
+                out.push(c)
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+        out
+    }
+}
+
+impl<W: Write> Write for HarmlessWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        if text.chars().any(|c| c != '\n' && is_harmful(c)) {
+            self.to.write_all(self.spelled(&text).as_bytes())?;
+        } else {
+            self.to.write_all(text.as_bytes())?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_name_reaches_the_terminal_that_harms_it() {
+        for colours in [false, true] {
+            let kept = Kept::default();
+            let writer = kept.clone();
+            let lines = fmt::layer()
+                .with_ansi(colours)
+                .with_writer(move || HarmlessWriter { to: writer.clone(), colours });
+            tracing::subscriber::with_default(Registry::default().with(lines), || {
+                let name = "a\u{1b}[2J\u{1b}[8m\u{9b}2J\u{7f}\u{202e}b\u{200b}\r";
+                tracing::info!(name, shown = %name, "said {name}");
+            });
+            let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("\u{1b}[2J") && !text.contains("\u{1b}[8m"), "{text:?}");
+            let plain = |c: char| matches!(c, '\n' | '\u{1b}') || !is_harmful(c);
+            assert!(text.chars().all(plain) && text.contains("u{202e}b"), "{text:?}");
+            assert_eq!(text.contains('\u{1b}'), colours, "{text:?}");
+        }
+    }
+}

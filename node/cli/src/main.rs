@@ -1,0 +1,5 @@
+//! The `networkdb` binary.
+
+fn main() -> std::process::ExitCode {
+    networkdb_cli::main()
+}

@@ -1,0 +1,441 @@
+//! The settings of `networkdb run`: from flags, the environment and a file, in this order, then defaults.
+
+mod file;
+pub mod http;
+pub mod limits;
+pub mod values;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use transport::{ClusterName, Identity, KeySet};
+use wire::NodeName;
+
+use crate::settings::file::File;
+use crate::settings::http::{HttpOptions, HttpSettings};
+use crate::settings::limits::{Limits, limit};
+use crate::settings::values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
+use networkdb::identity::{IdentityFileError, IdentitySource};
+
+/// What may be said on the command line or in the environment. What is not said is looked up in the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RunOptions {
+    /// A TOML file with settings named like the flags; flags and environment go before it
+    #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// This node's name, unique in its cluster [default: the host's name]
+    #[arg(long, env = "NETWORKDB_NAME", hide_env_values = true)]
+    pub name: Option<NodeName>,
+    /// The cluster's name: nodes of different clusters refuse each other [default: default]
+    #[arg(long, env = "NETWORKDB_CLUSTER", hide_env_values = true, value_name = "NAME")]
+    pub cluster: Option<ClusterName>,
+    /// Where to listen for other nodes [default: 0.0.0.0:7946 with a secret, 127.0.0.1:7946 without]
+    #[arg(long, env = "NETWORKDB_BIND", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
+    pub bind: Option<ListenAddress>,
+    /// Where other nodes reach this one [default: the bound address, or that of the interface facing the seeds]
+    #[arg(long, env = "NETWORKDB_ADVERTISE", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
+    pub advertise: Option<ListenAddress>,
+    /// Of HTTP.
+    #[command(flatten)]
+    pub http: HttpOptions,
+    /// Nodes to join through; may be repeated, or separated by commas
+    #[arg(
+        long = "seed",
+        env = "NETWORKDB_SEEDS",
+        hide_env_values = true,
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
+    pub seeds: Option<Vec<String>>,
+    /// Networks to join at start; may be repeated, or separated by commas
+    #[arg(
+        long = "network",
+        env = "NETWORKDB_NETWORKS",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub networks: Option<Vec<String>>,
+    /// The file with the cluster's secret, made with `networkdb keygen`
+    #[arg(long, env = "NETWORKDB_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// In place of a secret: the file with this node's certificate from an authority of yours, in PEM
+    #[arg(long, env = "NETWORKDB_CERTIFICATE_FILE", hide_env_values = true, value_name = "FILE")]
+    pub certificate_file: Option<PathBuf>,
+    /// The file with the certificate's private key, in PEM
+    #[arg(long, env = "NETWORKDB_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The file with the certificates of the authorities that are accepted from other nodes, and their revocation lists if there
+    /// are any, in PEM
+    #[arg(long, env = "NETWORKDB_AUTHORITY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub authority_file: Option<PathBuf>,
+    /// A label that other nodes see; may be repeated, or separated by commas
+    #[arg(
+        long = "label",
+        env = "NETWORKDB_LABELS", hide_env_values = true,
+        value_name = "KEY=VALUE",
+        value_delimiter = ',',
+        value_parser = label
+    )]
+    pub labels: Option<Vec<(String, String)>>,
+    /// What to log: error, warn, info, debug or trace, also by part, such as info,transport=debug [default: info]
+    #[arg(long, env = "NETWORKDB_LOG_LEVEL", hide_env_values = true, value_name = "LEVEL", value_parser = log_filter)]
+    pub log_level: Option<String>,
+    /// How to log: text or json [default: text]
+    #[arg(
+        long,
+        hide_possible_values = true,
+        env = "NETWORKDB_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
+    pub log_format: Option<LogFormat>,
+    /// What lies between the nodes: lan, wan or loopback; the same on all of them [default: lan]
+    #[arg(long, hide_possible_values = true, env = "NETWORKDB_PRESET", hide_env_values = true)]
+    pub preset: Option<Preset>,
+    /// How long deletes are remembered [default: 30m]
+    #[arg(long, env = "NETWORKDB_REAP_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub reap_time: Option<Duration>,
+    /// How long leaving may take when the node is told to end [default: 5s]
+    #[arg(long, env = "NETWORKDB_LEAVE_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub leave_time: Option<Duration>,
+    /// How much of something there may be, such as connections=100; may be repeated, or separated by commas. What there is
+    /// to say, and what is in force, is shown by --check
+    #[arg(
+        long = "limit",
+        env = "NETWORKDB_LIMITS",
+        hide_env_values = true,
+        value_name = "NAME=N",
+        value_delimiter = ',',
+        value_parser = limit
+    )]
+    pub limits: Option<Vec<(String, usize)>>,
+    /// The largest value, in bytes [default: 1048576]
+    #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", hide_env_values = true, value_name = "N")]
+    pub max_value_bytes: Option<usize>,
+    /// The most entries of a network, remembered deletes included [default: 10000000]
+    #[arg(long, env = "NETWORKDB_MAX_ENTRIES", hide_env_values = true, value_name = "N")]
+    pub max_entries: Option<usize>,
+    /// The most networks this node may be on [default: 4096]
+    #[arg(long, env = "NETWORKDB_MAX_NETWORKS", hide_env_values = true, value_name = "N")]
+    pub max_networks: Option<usize>,
+}
+
+/// Settings that make sense by themselves; whether the system grants them turns out at the start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name.
+    pub name: NodeName,
+    /// The cluster's name.
+    pub cluster: ClusterName,
+    /// Where to listen for other nodes.
+    pub bind: SocketAddr,
+    /// Where other nodes reach this one; `None` if that is to be found out.
+    pub advertise: Option<SocketAddr>,
+    /// Of HTTP.
+    pub http: HttpSettings,
+    /// Nodes to join through, as they were written.
+    pub seeds: Vec<String>,
+    /// Networks to join at start.
+    pub networks: Vec<String>,
+    /// Where what the node proves itself with came from; [`IdentitySource::Program`] for the development secret.
+    pub source: IdentitySource,
+    /// What the node proves itself with.
+    pub identity: Identity,
+    /// Labels that other nodes see.
+    pub labels: BTreeMap<String, String>,
+    /// What to log.
+    pub log_level: String,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// Which kind of network lies between the nodes.
+    pub preset: Preset,
+    /// How long deletes are remembered.
+    pub reap_time: Duration,
+    /// How long leaving may take.
+    pub leave_time: Duration,
+    /// How much of everything there may be.
+    pub limits: Limits,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file cannot be read.
+    #[error("cannot read the {what} {}: {error}", path.display())]
+    Unreadable {
+        /// Which file it was to be.
+        what: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The configuration file does not make sense.
+    #[error("configuration file {}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what would be right.
+        why: String,
+    },
+    /// The secret file, or the certificate files, cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// The certificate is another node's, or for another cluster.
+    #[error("certificate {}: {error}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        error: transport::IdentityError,
+    },
+    /// The settings say two different things about what the node proves itself with.
+    #[error("a secret file and certificate files exclude each other; leave one of them out")]
+    SecretAndCertificate,
+    /// One of the three files of a certificate is not given.
+    #[error(
+        "a certificate takes three files: --certificate-file, --key-file and --authority-file; {0} is missing"
+    )]
+    CertificateIncomplete(&'static str),
+    /// Other hosts could join without a secret.
+    #[error(
+        "{0} is not a loopback address, and without a secret a node listens on loopback only; make one with `networkdb \
+         keygen --out secret` and give it with --secret-file secret"
+    )]
+    NoSecret(SocketAddr),
+    /// The HTTP token file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] networkdb_http::access::TokenFileError),
+    /// Other hosts could use HTTP without a token.
+    #[error(transparent)]
+    Unprotected(#[from] networkdb_http::access::Unprotected),
+    /// HTTP cannot be open and ask for tokens.
+    #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
+    OpenWithTokens,
+    /// The admin socket answers HTTP.
+    #[error("--admin-socket answers HTTP, and --http is off; leave one of them out")]
+    SocketWithoutHttp,
+    /// The host's name is no node name.
+    #[error("the host's name cannot be this node's name ({0}); choose one with --name")]
+    HostName(wire::NodeNameError),
+    /// The name of a network is not given.
+    #[error("a network to join has no name; give it one, or leave the setting out")]
+    EmptyNetwork,
+    /// There is no limit of this name.
+    #[error("there is no limit {name:?}; there are: {known}")]
+    NoSuchLimit {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A limit of the tables is out of its bounds.
+    #[error(transparent)]
+    Limit(tabledb::ConfigError),
+    /// A setting is out of its bounds.
+    #[error("{setting}: {found} is out of bounds; {allowed} is allowed")]
+    Bounds {
+        /// Which one.
+        setting: &'static str,
+        /// What was found.
+        found: String,
+        /// What would be right.
+        allowed: &'static str,
+    },
+}
+
+impl Settings {
+    /// Puts together what was said; `host_name` is the default of the name.
+    pub fn resolve(options: RunOptions, host_name: &str) -> Result<Self, SettingsError> {
+        let file = match &options.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        let named = |name: &str, limit: Option<usize>| Some((name.to_owned(), limit?));
+        let limits = Limits::resolve(
+            file.limits.clone().unwrap_or_default(),
+            options.limits.unwrap_or_default().into_iter().chain(
+                [
+                    named("value-bytes", options.max_value_bytes.or(file.max_value_bytes)),
+                    named("entries", options.max_entries.or(file.max_entries)),
+                    named("networks", options.max_networks.or(file.max_networks)),
+                ]
+                .into_iter()
+                .flatten(),
+            ),
+        )?;
+        let http = HttpSettings::resolve(options.http, &file, limits.tables.value_bytes)?;
+        let name = match options.name.or(file.name) {
+            Some(name) => name,
+            None => NodeName::new(host_name).map_err(SettingsError::HostName)?,
+        };
+        let source = identity_source(
+            options.secret_file.or(file.secret_file),
+            [
+                options.certificate_file.or(file.certificate_file),
+                options.key_file.or(file.key_file),
+                options.authority_file.or(file.authority_file),
+            ],
+        )?;
+        let identity = source.read()?.unwrap_or_else(|| KeySet::development().into());
+        let cluster = options.cluster.or(file.cluster).unwrap_or_default();
+        if let IdentitySource::Certificates { certificate, .. } = &source {
+            let refused = |error| SettingsError::Certificate { path: certificate.clone(), error };
+            identity.check(&name, &cluster).map_err(refused)?;
+        }
+        let protected = source != IdentitySource::Program;
+        let default_ip = if protected { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let bind = options.bind.or(file.bind);
+        let bind =
+            bind.map_or(SocketAddr::from((default_ip, DEFAULT_PORT)), |bind| bind.with_port(DEFAULT_PORT));
+        if !protected && !bind.ip().is_loopback() {
+            return Err(SettingsError::NoSecret(bind));
+        }
+        let advertise = options.advertise.or(file.advertise).map(|address| address.with_port(bind.port()));
+        if let Some(address) = advertise.filter(|address| address.ip().is_unspecified()) {
+            return Err(SettingsError::Bounds {
+                setting: "advertise",
+                found: address.to_string(),
+                allowed: "an address that other nodes can reach",
+            });
+        }
+        let networks = non_empty(options.networks.or(file.networks));
+        if networks.iter().any(String::is_empty) {
+            return Err(SettingsError::EmptyNetwork);
+        }
+        Ok(Self {
+            name,
+            cluster,
+            bind,
+            advertise,
+            http,
+            seeds: non_empty(options.seeds.or(file.seeds)),
+            networks,
+            source,
+            identity,
+            labels: options.labels.map(BTreeMap::from_iter).or(file.labels).unwrap_or_default(),
+            log_level: options.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
+            log_format: options.log_format.or(file.log_format).unwrap_or_default(),
+            preset: options.preset.or(file.preset).unwrap_or_default(),
+            reap_time: options.reap_time.or(file.reap_time).unwrap_or(Duration::from_secs(30 * 60)),
+            leave_time: options.leave_time.or(file.leave_time).unwrap_or(Duration::from_secs(5)),
+            limits,
+        })
+    }
+
+    /// Finds out what other nodes are to be told when the node listens on all addresses: the address of the interface
+    /// that faces the first seed, or else the world. Nothing is sent for that.
+    pub fn advertised_ip(&self) -> Result<Option<IpAddr>, AdvertiseError> {
+        if self.advertise.is_some() || !self.bind.ip().is_unspecified() {
+            return Ok(None);
+        }
+        let seeds = self.seeds.iter().filter_map(|seed| resolve_quickly(seed));
+        // Any address of the world will do: this one is reserved for documentation.
+        let world: SocketAddr = match self.bind {
+            SocketAddr::V4(_) => ([203, 0, 113, 1], 9).into(),
+            SocketAddr::V6(_) => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(),
+        };
+        seeds
+            .chain([world])
+            .find_map(|target| interface_facing(self.bind, target))
+            .map(Some)
+            .ok_or(AdvertiseError(self.bind))
+    }
+
+    /// The settings as a configuration file would say them. Secrets are not part of it, only their file.
+    pub fn to_toml(&self) -> String {
+        let quote = |text: &str| toml::Value::from(text).to_string();
+        let list = |texts: &[String]| {
+            format!("[{}]", texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", "))
+        };
+        let mut lines = vec![
+            format!("name = {}", quote(self.name.as_str())),
+            format!("cluster = {}", quote(self.cluster.as_str())),
+            format!("bind = {}", quote(&self.bind.to_string())),
+        ];
+        if let Some(advertise) = self.advertise {
+            lines.push(format!("advertise = {}", quote(&advertise.to_string())));
+        }
+        lines.extend(self.http.toml_lines(quote));
+        lines.extend([
+            format!("seeds = {}", list(&self.seeds)),
+            format!("networks = {}", list(&self.networks)),
+        ]);
+        let mut file = |name: &str, path: &Path| {
+            lines.push(format!("{name} = {}", quote(&path.to_string_lossy())));
+        };
+        match &self.source {
+            IdentitySource::Program => {}
+            IdentitySource::SecretFile(path) => file("secret-file", path),
+            IdentitySource::Certificates { certificate, key, authorities } => {
+                file("certificate-file", certificate);
+                file("key-file", key);
+                file("authority-file", authorities);
+            }
+        }
+        lines.extend([
+            format!("log-level = {}", quote(&self.log_level)),
+            format!("log-format = {}", quote(self.log_format.as_str())),
+            format!("preset = {}", quote(self.preset.as_str())),
+            format!("reap-time = {}", quote(&humantime::format_duration(self.reap_time).to_string())),
+            format!("leave-time = {}", quote(&humantime::format_duration(self.leave_time).to_string())),
+        ]);
+        lines.push("\n[limits]".to_owned());
+        lines.extend(self.limits.iter().map(|(name, limit)| format!("{name} = {limit}")));
+        if !self.labels.is_empty() {
+            lines.push("\n[labels]".to_owned());
+            lines.extend(self.labels.iter().map(|(key, value)| format!("{} = {}", quote(key), quote(value))));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// No interface faces another host.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the node is to listen on all addresses ({0}), but none of them leads to other hosts; say with --advertise where they reach it"
+)]
+pub struct AdvertiseError(SocketAddr);
+
+/// Which of the two ways of proving itself the settings mean.
+fn identity_source(
+    secret_file: Option<PathBuf>,
+    certificate_files: [Option<PathBuf>; 3],
+) -> Result<IdentitySource, SettingsError> {
+    let missing = |what| SettingsError::CertificateIncomplete(what);
+    match (secret_file, certificate_files) {
+        (None, [None, None, None]) => Ok(IdentitySource::Program),
+        (Some(path), [None, None, None]) => Ok(IdentitySource::SecretFile(path)),
+        (Some(_), _) => Err(SettingsError::SecretAndCertificate),
+        (None, [certificate, key, authorities]) => Ok(IdentitySource::Certificates {
+            certificate: certificate.ok_or(missing("--certificate-file"))?,
+            key: key.ok_or(missing("--key-file"))?,
+            authorities: authorities.ok_or(missing("--authority-file"))?,
+        }),
+    }
+}
+
+/// An empty environment variable means an empty list, not a list of one empty text.
+fn non_empty(list: Option<Vec<String>>) -> Vec<String> {
+    match list.unwrap_or_default() {
+        only if only == [""] => Vec::new(),
+        list => list.into_iter().map(|text| text.trim().to_owned()).collect(),
+    }
+}
+
+/// The address of a seed that is given as one; host names are left to the node, which asks for them again and again.
+fn resolve_quickly(seed: &str) -> Option<SocketAddr> {
+    seed.parse::<ListenAddress>().ok().map(|address| address.with_port(DEFAULT_PORT))
+}
+
+fn interface_facing(bind: SocketAddr, target: SocketAddr) -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((bind.ip(), 0)).ok()?;
+    socket.connect(target).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests;

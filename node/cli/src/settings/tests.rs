@@ -1,0 +1,217 @@
+//! Which of the sources of a setting counts, and what is refused.
+
+use std::io::Write as _;
+
+use clap::Parser;
+use tempfile::NamedTempFile;
+
+use super::*;
+use networkdb_http::access::Access;
+
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+fn options(flags: &[&str]) -> RunOptions {
+    Command::try_parse_from([&["run"], flags].concat()).unwrap().options
+}
+
+fn resolve(flags: &[&str]) -> Result<Settings, String> {
+    Settings::resolve(options(flags), "host").map_err(|error| error.to_string())
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+#[test]
+fn without_anything_said_a_node_talks_to_its_own_host_only() {
+    let settings = resolve(&[]).unwrap();
+    assert_eq!(settings.name.as_str(), "host");
+    assert_eq!(settings.cluster.as_str(), "default");
+    assert_eq!(settings.bind, "127.0.0.1:7946".parse().unwrap());
+    assert_eq!(settings.http.address, Some("127.0.0.1:2000".parse().unwrap()));
+    assert!(settings.identity.is_development());
+    assert_eq!(settings.reap_time, Duration::from_secs(1800));
+    assert_eq!(settings.preset, Preset::Lan);
+}
+
+#[test]
+fn with_a_secret_it_listens_on_all_addresses() {
+    let secret = file(&transport::generate_secret());
+    let settings = resolve(&["--secret-file", path(&secret)]).unwrap();
+    assert_eq!(settings.bind, "0.0.0.0:7946".parse().unwrap());
+    assert!(!settings.identity.is_development());
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let file = file(
+        "name = \"from-file\"\nseeds = [\"a\"]\nhttp = \"127.0.0.1:3000\"\npreset = \"wan\"\n[labels]\nzone = \"a\"\n",
+    );
+    let settings =
+        resolve(&["--config", path(&file), "--name", "from-flag", "--seed", "b", "--seed", "c,d"]).unwrap();
+    assert_eq!(settings.name.as_str(), "from-flag");
+    assert_eq!(settings.seeds, ["b", "c", "d"]);
+    assert_eq!(settings.http.address, Some("127.0.0.1:3000".parse().unwrap()));
+    assert_eq!(settings.preset, Preset::Wan);
+    assert_eq!(settings.labels["zone"], "a");
+    assert_eq!(settings.log_level, "info");
+}
+
+#[test]
+fn other_hosts_are_let_in_with_a_secret_only() {
+    let error = resolve(&["--bind", "0.0.0.0"]).unwrap_err();
+    assert!(
+        error.contains("0.0.0.0:7946 is not a loopback address") && error.contains("networkdb keygen"),
+        "{error}"
+    );
+    assert!(resolve(&["--bind", "127.0.0.2"]).is_ok());
+    assert!(resolve(&["--bind", "::1"]).is_ok());
+}
+
+#[test]
+fn http_is_answered_to_other_hosts_with_tokens_or_when_it_is_said_to_be_open() {
+    for address in ["0.0.0.0", "10.0.0.1:80", "::"] {
+        let error = resolve(&["--http", address]).unwrap_err();
+        assert!(error.contains("--http-token-file FILE") && error.contains("--http-open"), "{error}");
+        assert!(resolve(&["--http", address, "--http-open"]).is_ok());
+    }
+    let tokens = file("change 0123456789abcdefghij\n");
+    let settings = resolve(&["--http", "0.0.0.0", "--http-token-file", path(&tokens)]).unwrap();
+    assert!(matches!(settings.http.config.access, Access::Tokens(_)));
+    let error = resolve(&["--http-open", "--http-token-file", path(&tokens)]).unwrap_err();
+    assert!(error.contains("contradict"), "{error}");
+    let error = resolve(&["--http", "0.0.0.0", "--http-open", "false"]).unwrap_err();
+    assert!(error.contains("--http-open"), "{error}");
+}
+
+#[test]
+fn a_token_file_that_cannot_be_used_is_named() {
+    let error = resolve(&["--http-token-file", "/nowhere/tokens"]).unwrap_err();
+    assert!(error.starts_with("cannot read the HTTP token file /nowhere/tokens: "), "{error}");
+    let wrong = file("swordfish\n");
+    let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
+    assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+}
+
+#[test]
+fn the_longest_body_can_hold_the_largest_value() {
+    let bytes = |flags: &[&str]| resolve(flags).unwrap().http.config.limits.body_bytes;
+    assert_eq!(bytes(&[]), 4 << 20);
+    // The largest value that may be set is smaller.
+    assert_eq!(bytes(&["--max-value-bytes", "3145728"]), 4 << 20);
+    assert!(resolve(&["--max-value-bytes", "3145729"]).is_err());
+    assert_eq!(bytes(&["--http-max-body-bytes", "10"]), 10);
+    assert!(resolve(&["--http-max-requests", "0"]).is_err());
+    assert!(resolve(&["--http-head-time", "0s"]).is_err());
+}
+
+#[test]
+fn limits_are_said_in_the_file_and_before_that_on_the_command_line() {
+    let file = file("max-networks = 7\n[limits]\nconnections = 10\nstreams = 20\nentries = 30\n");
+    let flags = ["--config", path(&file), "--limit", "streams=21,tables=40", "--max-entries", "31"];
+    let limits = resolve(&flags).unwrap().limits;
+    assert_eq!((limits.transport.connections, limits.transport.streams), (10, 21));
+    assert_eq!((limits.tables.tables, limits.tables.entries, limits.tables.networks), (40, 31, 7));
+    let error = resolve(&["--limit", "conections=1"]).unwrap_err();
+    assert!(error.contains("\"conections\"") && error.contains("connections,"), "{error}");
+}
+
+#[test]
+fn a_secret_and_a_certificate_exclude_each_other_and_a_certificate_is_whole() {
+    let secret = file(&transport::generate_secret());
+    let error = resolve(&["--secret-file", path(&secret), "--key-file", "k"]).unwrap_err();
+    assert!(error.contains("exclude each other"), "{error}");
+    let error = resolve(&["--certificate-file", "c", "--key-file", "k"]).unwrap_err();
+    assert!(error.contains("--authority-file is missing"), "{error}");
+    let error = resolve(&["--certificate-file", "/nowhere/c", "--key-file", "k", "--authority-file", "a"])
+        .unwrap_err();
+    assert!(error.starts_with("cannot read the certificate file /nowhere/c"), "{error}");
+}
+
+#[test]
+fn files_that_are_missing_or_wrong_are_named() {
+    let error = resolve(&["--secret-file", "/nowhere/secret"]).unwrap_err();
+    assert!(error.starts_with("cannot read the secret file /nowhere/secret: "), "{error}");
+    let error = resolve(&["--config", "/nowhere/config"]).unwrap_err();
+    assert!(error.starts_with("cannot read the configuration file /nowhere/config: "), "{error}");
+    let wrong = file("swordfish\n");
+    let error = resolve(&["--secret-file", path(&wrong)]).unwrap_err();
+    assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+    let wrong = file("bind = 1\n");
+    let error = resolve(&["--config", path(&wrong)]).unwrap_err();
+    assert!(error.starts_with(&format!("configuration file {}: line 1: ", path(&wrong))), "{error}");
+}
+
+#[test]
+fn the_secret_file_is_looked_for_beside_the_configuration_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), &*transport::generate_secret()).unwrap();
+    let config = folder.path().join("node.toml");
+    std::fs::write(&config, "secret-file = \"secret\"\n").unwrap();
+    assert!(resolve(&["--config", config.to_str().unwrap()]).is_ok());
+}
+
+#[test]
+fn an_advertised_address_without_port_gets_the_bound_port() {
+    let settings = resolve(&["--bind", "127.0.0.1:9", "--advertise", "127.0.0.2"]).unwrap();
+    assert_eq!(settings.advertise, Some("127.0.0.2:9".parse().unwrap()));
+    let error = resolve(&["--advertise", "0.0.0.0"]).unwrap_err();
+    assert!(error.contains("an address that other nodes can reach"), "{error}");
+}
+
+#[test]
+fn what_to_advertise_is_found_out_only_when_listening_on_all_addresses() {
+    let settings = resolve(&["--bind", "127.0.0.1"]).unwrap();
+    assert_eq!(settings.advertised_ip().unwrap(), None);
+    let secret = file(&transport::generate_secret());
+    let settings = resolve(&["--secret-file", path(&secret), "--seed", "host.invalid,127.0.0.5:1"]).unwrap();
+    assert_eq!(settings.advertised_ip().unwrap(), Some("127.0.0.1".parse().unwrap()));
+}
+
+#[test]
+fn empty_lists_are_empty() {
+    let settings = resolve(&["--seed", "", "--network", ""]).unwrap();
+    assert!(settings.seeds.is_empty() && settings.networks.is_empty());
+    assert!(resolve(&["--network", "a,,b"]).is_err());
+}
+
+#[test]
+fn a_host_name_that_is_no_node_name_asks_for_one() {
+    let error = Settings::resolve(options(&[]), "").unwrap_err().to_string();
+    assert!(error.contains("--name"), "{error}");
+}
+
+#[test]
+fn the_printed_settings_are_a_file_that_says_the_same() {
+    let tokens = file("read 0123456789abcdefghij\n");
+    for flags in [
+        &[
+            "--name",
+            "n\"1",
+            "--seed",
+            "a,b",
+            "--label",
+            "zone=a",
+            "--http",
+            "off",
+            "--advertise",
+            "127.0.0.9",
+        ][..],
+        &["--http", "0.0.0.0", "--http-open", "--http-name", "a,b", "--http-head-time", "1m"],
+        &["--http", "10.0.0.1:1", "--http-token-file", path(&tokens), "--http-max-watches", "0"],
+    ] {
+        let settings = resolve(flags).unwrap();
+        let again = file(&settings.to_toml());
+        assert_eq!(resolve(&["--config", path(&again)]).unwrap().to_toml(), settings.to_toml());
+    }
+}

@@ -1,0 +1,69 @@
+//! What ARCHITECTURE.md says about limits is what there is.
+
+use std::collections::BTreeSet;
+
+use networkdb::{Node, NodeConfig};
+use networkdb_cli::settings::limits::Limits;
+use networkdb_http::{HttpConfig, HttpListener};
+use transport::KeySet;
+use wire::NodeName;
+
+/// The rows of the table of limits: names, and counters.
+fn rows() -> Vec<(Vec<String>, Vec<String>)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("| limit | default |").expect("there is a table of limits");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let quoted = |cell: &str| -> Vec<String> {
+        let mut words = Vec::<String>::new();
+        for word in cell.split('`').skip(1).step_by(2) {
+            // "…-count" stands for the word before it with another end.
+            let whole = match (word.strip_prefix("…-"), word.strip_prefix("…_"), words.last()) {
+                (Some(end), _, Some(last)) => format!("{}-{end}", last.rsplit_once('-').unwrap().0),
+                (_, Some(end), Some(last)) => format!("{}_{end}", last.rsplit_once('_').unwrap().0),
+                _ => word.to_owned(),
+            };
+            words.push(whole);
+        }
+        words
+    };
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split(" | ").collect::<Vec<_>>();
+        (quoted(cells[0]), quoted(cells.last().unwrap()))
+    })
+    .collect()
+}
+
+#[test]
+fn every_limit_is_in_the_table_and_no_other() {
+    let told = rows().into_iter().flat_map(|(names, _)| names).collect::<BTreeSet<_>>();
+    let there_are = Limits::default().iter().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>();
+    let missing = there_are.difference(&told).collect::<Vec<_>>();
+    // It is no bound on anything, only a wish to the system.
+    assert_eq!(missing, ["socket-buffer-bytes"]);
+    assert_eq!(told.difference(&there_are).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[tokio::test]
+async fn every_counter_in_the_table_is_counted() {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let config = NodeConfig::new(NodeName::new("a").unwrap(), loopback, KeySet::development());
+    let node = Node::start(config).await.unwrap();
+    let http = HttpListener::bind(loopback, HttpConfig::default()).await.unwrap().serve(node);
+    let address = http.local_address();
+    let metrics = tokio::task::spawn_blocking(move || {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let metrics = metrics.await.unwrap();
+    let counters = rows().into_iter().flat_map(|(_, counters)| counters).collect::<Vec<_>>();
+    assert!(counters.len() > 20, "{counters:?}");
+    for counter in counters {
+        let name = format!("\nnetworkdb_{counter}_total ");
+        assert!(metrics.contains(&name), "{counter} is not in\n{metrics}");
+    }
+}

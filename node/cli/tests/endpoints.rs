@@ -1,0 +1,353 @@
+//! The endpoints of real nodes over real sockets, as the original's tools and people with curl use them.
+
+mod program;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use networkdb::{Node, NodeConfig};
+use networkdb_http::access::Access;
+use networkdb_http::{HttpConfig, HttpListener, HttpServer};
+use program::networkdb;
+use transport::KeySet;
+use wire::NodeName;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Host {
+    node: Node,
+    http: HttpServer,
+}
+
+impl Host {
+    async fn start(name: &str) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = NodeConfig {
+            membership: membership::Config::loopback(),
+            ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
+        };
+        let node = Node::start(config).await.unwrap();
+        // As the original answers: whoever reaches it may have it join a cluster.
+        let config = HttpConfig { access: Access::Open, ..HttpConfig::default() };
+        let http = HttpListener::bind(loopback, config).await.unwrap().serve(node.clone());
+        Self { node, http }
+    }
+
+    fn address(&self) -> String {
+        self.node.advertised_address().to_string()
+    }
+
+    fn api(&self) -> String {
+        format!("http://{}", self.http.local_address())
+    }
+
+    /// The body of the answer to a GET, which must have status 200.
+    async fn get(&self, path: &str) -> String {
+        let (head, body) = self
+            .exchange(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+            .await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        assert!(head.to_lowercase().contains("x-content-type-options: nosniff"), "{path}: {head}");
+        body
+    }
+
+    async fn exchange(&self, request: &str) -> (String, String) {
+        let (address, request) = (self.http.local_address(), request.to_owned());
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            String::from_utf8(answer).unwrap()
+        });
+        let answer = answer.await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    #[track_caller]
+    fn await_answer(&self, path: &str, wanted: &str) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let mut found = String::new();
+            let waiting = async {
+                loop {
+                    found = self.get(path).await;
+                    if found == wanted {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+                panic!("{caller}: {path} still says {found:?} and not {wanted:?}");
+            }
+        }
+    }
+
+    async fn end(self) {
+        self.node.shutdown(Duration::from_secs(2)).await;
+        self.http.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_originals_calls_on_a_cluster_of_three() {
+    let (a, b, c) = (Host::start("a").await, Host::start("b").await, Host::start("c").await);
+    assert_eq!(a.get("/ready").await, "OK\nOK");
+    assert_eq!(a.get("/ready?json").await, r#"{"message":"OK","details":{"info":"OK"}}"#);
+    assert_eq!(a.get("/myip?json").await, "127.0.0.1\n");
+    assert_eq!(a.get("/clusterpeers").await, "OK\ntotal entries: 1\n0) a -> 127.0.0.1\n");
+
+    assert_eq!(a.get(&format!("/join?members={},{}", b.address(), c.address())).await, "OK");
+    for host in [&a, &b, &c] {
+        let peers = "OK\ntotal entries: 3\n0) a -> 127.0.0.1\n1) b -> 127.0.0.1\n2) c -> 127.0.0.1\n";
+        host.await_answer("/clusterpeers", peers).await;
+        assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    }
+    assert_eq!(a.get("/joinnetwork?nid=net").await, "FAIL\nError: networkdb: network net is already joined");
+    let peers = r#"{"message":"OK","details":{"size":3,"entries":[{"-=name":"a","ip":"127.0.0.1","name":"a"},{"-=name":"b","ip":"127.0.0.1","name":"b"},{"-=name":"c","ip":"127.0.0.1","name":"c"}]}}"#;
+    b.await_answer("/networkpeers?nid=net&json", peers).await;
+    assert_eq!(b.get("/networkpeers?nid=other").await, "OK\ntotal entries: 0\n");
+
+    assert_eq!(c.get("/watchtable?nid=net&tname=tab").await, "OK\n");
+    assert_eq!(a.get("/createentry?nid=net&tname=tab&key=k1&value=aGVsbG8%3D").await, "OK");
+    assert_eq!(b.get("/createentry?unsafe&nid=net&tname=tab&key=k2&value=v").await, "OK");
+    let table =
+        "OK\ntotal entries: 2\n0) k:`k1` -> v:`aGVsbG8=` owner:`a`\n1) k:`k2` -> v:`dg==` owner:`b`\n";
+    for host in [&a, &b, &c] {
+        host.await_answer("/gettable?nid=net&tname=tab", table).await;
+    }
+    c.await_answer(
+        "/watchedtableentries?nid=net&tname=tab",
+        "total elements: 2\n0) k:`k1` -> v:`hello`\n1) k:`k2` -> v:`v`\n",
+    )
+    .await;
+    assert_eq!(c.get("/updateentry?unsafe&nid=net&tname=tab&key=k1&value=bye").await, "OK");
+    a.await_answer("/getentry?unsafe&nid=net&tname=tab&key=k1", "OK\n0) k:`k1` -> v:`bye` owner:`c`\n").await;
+    assert_eq!(a.get("/deleteentry?nid=net&tname=tab&key=k2").await, "OK");
+    b.await_answer(
+        "/getentry?nid=net&tname=tab&key=k2&json",
+        r#"{"message":"FAIL","details":{"error":"could not get entry in table tab with network id net and key k2"}}"#,
+    )
+    .await;
+    let stats = b.get("/networkstats?nid=net").await;
+    assert!(stats.starts_with("OK\nentries: 1, qlen: "), "{stats}");
+
+    assert_eq!(c.get("/leavenetwork?nid=net").await, "OK");
+    assert_eq!(
+        c.get("/leavenetwork?nid=net").await,
+        "FAIL\nError: could not find network net while trying to leave"
+    );
+    assert_eq!(c.get("/gettable?nid=net&tname=tab").await, "OK\ntotal entries: 0\n");
+    assert_eq!(
+        c.get("/networkstats?nid=net&json").await,
+        r#"{"message":"OK","details":{"entries":-1,"QueueLen":-1,"qlen":-1}}"#
+    );
+    c.await_answer("/watchedtableentries?tname=tab", "total elements: 0\n").await;
+    a.await_answer("/gettable?nid=net&tname=tab", "OK\ntotal entries: 0\n").await;
+    for host in [a, b, c] {
+        host.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_calls_are_answered_with_status_200() {
+    let host = Host::start("wrong-calls").await;
+    assert_eq!(
+        host.get("/getentry?nid=n&tname=t").await,
+        "missing parameter\nUsage: /getentry?tname=table_name&nid=network_id&key=k"
+    );
+    let unknown = "not implemented\nUsage: URL path: /nosuch no method implemented check /help\n";
+    assert_eq!(host.get("/nosuch").await, unknown);
+    assert!(host.get("/help").await.starts_with("OK\n/\n/help\n/ready\n/join\n"));
+    let refused = host.get("/join?members=127.0.0.1:1").await;
+    assert!(
+        refused.starts_with("FAIL\nError: /join error in the DB join none of the seeds answered"),
+        "{refused}"
+    );
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_long_is_refused() {
+    let host = Host::start("bad-heads").await;
+    let long = format!("GET /ready HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(200 << 10));
+    let (head, _) = host.exchange(&long).await;
+    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_v1_show_the_node() {
+    let host = Host::start("shown").await;
+    assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    let metrics = host.get("/metrics").await;
+    for line in [
+        "networkdb_members{state=\"alive\"} 1",
+        "networkdb_entries{network=\"net\"} 0",
+        "networkdb_replication_writes_total 0",
+        "networkdb_membership_suspicions_total 0",
+        "networkdb_transport_frames_too_large_total 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    let node: serde_json::Value = serde_json::from_str(&host.get("/v1/node").await).unwrap();
+    assert_eq!((&node["name"], &node["networks"]), (&"shown".into(), &serde_json::json!(["net"])));
+    let agreement: serde_json::Value =
+        serde_json::from_str(&host.get("/v1/agreement?nid=net").await).unwrap();
+    assert_eq!(agreement["networks"][0]["digest"].as_str().unwrap().len(), 16);
+    let calls = host.get("/v1").await;
+    assert!(calls.contains("GET /v1/watch"), "{calls}");
+    host.end().await;
+}
+
+/// What a client command printed and with which status it ended.
+async fn client(host: &Host, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = networkdb(arguments);
+    command.env("NETWORKDB_API", host.api()).stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || {
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    })
+    .await
+    .unwrap()
+}
+
+fn done(text: &str) -> (i32, String, String) {
+    (0, text.to_owned(), String::new())
+}
+
+fn refused(sentence: &str) -> (i32, String, String) {
+    (1, String::new(), format!("networkdb: {sentence}\n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_commands() {
+    let (host, other) = (Host::start("client").await, Host::start("other").await);
+    assert_eq!(
+        client(&host, &["join", &other.address()]).await,
+        done("Joined the cluster: 1 node answered.\n")
+    );
+    let (status, peers, _) = client(&host, &["peers"]).await;
+    assert_eq!(status, 0);
+    let mut lines = peers.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" "));
+    assert_eq!(lines.next().unwrap(), "NAME STATE ADDRESS");
+    assert_eq!(lines.next().unwrap(), format!("client alive {}", host.address()));
+    assert_eq!(lines.next().unwrap(), format!("other alive {}", other.address()));
+
+    assert_eq!(client(&host, &["network", "join", "net"]).await, done("Joined network net.\n"));
+    assert_eq!(
+        client(&host, &["network", "join", "net"]).await,
+        refused("networkdb: network net is already joined")
+    );
+    assert_eq!(client(&other, &["network", "join", "net", "--json"]).await, done("{\"done\":true}\n"));
+    let (_, networks, _) = client(&host, &["network", "list"]).await;
+    assert!(
+        networks.starts_with("NETWORK  NODES  ENTRIES  HIDDEN  DELETED  QUEUED  DIGEST\nnet "),
+        "{networks}"
+    );
+
+    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "1 2"]).await, done("Created.\n"));
+    let exists = "cannot create entry in table a/b with network id net and key żółw, already exists";
+    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(exists));
+    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw"]).await, done("1 2\n"));
+    assert_eq!(client(&host, &["entry", "update", "net", "a/b", "żółw", "3"]).await, done("Updated.\n"));
+    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--raw"]).await, done("3"));
+    let json = "{\"key\":\"żółw\",\"value\":\"3\",\"owner\":\"client\"}\n";
+    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--json"]).await, done(json));
+    assert_eq!(client(&host, &["tables", "net"]).await, done("TABLE  ENTRIES\na/b          1\n"));
+    assert_eq!(
+        client(&host, &["table", "net", "a/b"]).await,
+        done("KEY   VALUE  OWNER\nżółw  3      client\n")
+    );
+    other
+        .await_answer(
+            "/gettable?unsafe&nid=net&tname=a/b",
+            "OK\ntotal entries: 1\n0) k:`żółw` -> v:`3` owner:`client`\n",
+        )
+        .await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("export");
+    let file = file.to_str().unwrap();
+    assert_eq!(client(&host, &["export", "net", "a/b", "--out", file]).await, done("1 entries exported.\n"));
+    assert_eq!(
+        client(&host, &["import", "net", "copy", file]).await,
+        done("1 created, 0 updated, 0 unchanged.\n")
+    );
+    assert_eq!(client(&host, &["export", "net", "copy"]).await, done(json));
+    std::fs::write(file, "nonsense\n").unwrap();
+    let (status, _, sentence) = client(&host, &["import", "net", "copy", file]).await;
+    assert_eq!(status, 1);
+    assert!(sentence.starts_with("networkdb: 1 line was not imported: line 1: "), "{sentence}");
+
+    assert_eq!(client(&host, &["entry", "delete", "net", "copy", "żółw"]).await, done("Deleted.\n"));
+    let (status, _, sentence) = client(&host, &["entry", "get", "net", "copy", "żółw"]).await;
+    assert_eq!(
+        (status, sentence.as_str()),
+        (1, "networkdb: table copy of network net has no entry under the key żółw\n")
+    );
+    assert_eq!(
+        client(&host, &["network", "leave", "net"]).await,
+        done("Left network net; 1 other member holds everything that this node held.\n")
+    );
+    let not_joined = refused("network net is not joined on this node");
+    assert_eq!(client(&host, &["network", "stats", "net"]).await, not_joined);
+    assert_eq!(
+        client(&host, &["network", "leave", "net"]).await,
+        refused("could not find network net while trying to leave")
+    );
+    host.end().await;
+    other.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agreement_compares_nodes_and_tells_those_that_differ() {
+    let (host, apart) = (Host::start("one").await, Host::start("apart").await);
+    for host in [&host, &apart] {
+        assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    }
+    let (status, table, _) = client(&host, &["agreement", "--with", &apart.api()]).await;
+    assert_eq!(status, 0, "{table}");
+    // They do not know each other: nothing will ever make them agree.
+    assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v").await, "OK");
+    let (status, table, sentence) =
+        client(&host, &["agreement", "--network", "net", "--with", &apart.api()]).await;
+    assert_eq!(status, 1, "{table}");
+    assert!(sentence.starts_with("networkdb: the nodes do not show the same in net"), "{sentence}");
+    host.end().await;
+    apart.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_command_follows_changes_until_the_node_ends() {
+    let host = Host::start("watched").await;
+    assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=before&value=1").await, "OK");
+    let mut watch = networkdb(&["watch", "--network", "net", "--table", "t", "--api", &host.api()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = std::io::BufReader::new(watch.stdout.take().unwrap());
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    tokio::task::spawn_blocking(move || {
+        std::io::BufRead::lines(stdout).map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    let mut next = async || tokio::time::timeout(PATIENCE, lines.recv()).await.expect("a line comes in time");
+    assert_eq!(next().await.unwrap(), "+ net/t/before = 1  (watched)");
+    assert_eq!(host.get("/updateentry?unsafe&nid=net&tname=t&key=before&value=2").await, "OK");
+    assert_eq!(next().await.unwrap(), "~ net/t/before = 2, was 1  (watched)");
+    assert_eq!(host.get("/deleteentry?nid=net&tname=t&key=before").await, "OK");
+    assert_eq!(next().await.unwrap(), "- net/t/before, was 2  (watched)");
+    host.end().await;
+    assert_eq!(next().await, None);
+    let output = tokio::task::spawn_blocking(move || watch.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("it is shutting down"));
+}

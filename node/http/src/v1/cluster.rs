@@ -1,0 +1,230 @@
+//! The node, its cluster and its networks.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use membership::Member;
+use tabledb::TableDb;
+use wire::NodeName;
+
+use super::model::{JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkView, NodeView};
+use super::refused::{Names, Refused};
+use crate::query::Query;
+use crate::streamed::json_list;
+use networkdb::{JoinClusterError, Node};
+
+/// The most seeds of one call: each is looked up and dialled.
+const MAX_SEEDS: usize = 64;
+
+/// The longest seed: a name of DNS, a colon and a port.
+const MAX_SEED_BYTES: usize = 253 + 6;
+
+#[derive(Clone)]
+struct Cluster {
+    node: Node,
+    started: Instant,
+}
+
+/// The routes of the node itself, of `/members`, `/join`, `/networks` and `/agreement`.
+pub(super) fn router(node: Node, started: Instant) -> Router {
+    Router::new()
+        .route("/node", get(show_node))
+        .route("/members", get(list_members))
+        .route("/join", post(join))
+        .route("/networks", get(list_networks))
+        .route("/networks/{network}", put(join_network).delete(leave_network).get(show_network))
+        .route("/networks/{network}/peers", get(list_peers))
+        .route("/agreement", get(agreement))
+        .with_state(Cluster { node, started })
+}
+
+async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<NodeView> {
+    let id = node.id();
+    Json(NodeView {
+        name: id.name.to_string(),
+        generation: id.generation,
+        address: node.advertised_address().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: seconds(started.elapsed()),
+        networks: node.tables().networks(),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the shell: ages are told to people")]
+async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Response {
+    let (me, now) = (node.id().name, Instant::now());
+    list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
+}
+
+fn list(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
+    let this_node = member.name() == me;
+    let last_seen = if this_node { Some(now) } else { member.last_seen };
+    MemberView {
+        name: member.name().to_string(),
+        generation: member.record.id.generation,
+        address: member.record.address.to_string(),
+        state: member.state.to_string(),
+        state_seconds: seconds(now.saturating_duration_since(member.since)),
+        labels: member.record.labels.clone(),
+        last_seen_seconds: last_seen.map(|seen| seconds(now.saturating_duration_since(seen))),
+        this_node,
+    }
+}
+
+/// To the millisecond: more would only be noise.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+async fn join(
+    State(Cluster { node, .. }): State<Cluster>,
+    request: Result<Json<JoinRequest>, axum::extract::rejection::JsonRejection>,
+) -> Result<Json<JoinOutcome>, Refused> {
+    let Json(JoinRequest { seeds }) = request.map_err(|error| {
+        Refused::new(
+            error.status(),
+            format_args!(
+                "{}; wanted is {{\"seeds\":[\"host:port\"]}} as application/json",
+                error.body_text()
+            ),
+        )
+    })?;
+    if seeds.is_empty() {
+        return Err(Refused::new(
+            StatusCode::BAD_REQUEST,
+            "there are no seeds in the request; name at least one",
+        ));
+    }
+    check_seeds(&seeds).map_err(|sentence| Refused::new(StatusCode::BAD_REQUEST, sentence))?;
+    let answered = node
+        .join(&seeds)
+        .await
+        .map_err(|error: JoinClusterError| Refused::new(StatusCode::BAD_GATEWAY, error))?;
+    Ok(Json(JoinOutcome { answered }))
+}
+
+/// Whether it is sensible to ask so many.
+pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
+    match seeds.iter().find(|seed| seed.len() > MAX_SEED_BYTES) {
+        _ if seeds.len() > MAX_SEEDS => Err(format!(
+            "these are {} seeds, and at most {MAX_SEEDS} are asked; a few that live will do",
+            seeds.len()
+        )),
+        Some(seed) => {
+            Err(format!("a seed has {} bytes; no host's name has more than {MAX_SEED_BYTES}", seed.len()))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
+    let db = node.tables().clone();
+    list(json_list(None, "networks", db.networks(), move |network| network_view(&db, &network)))
+}
+
+async fn show_network(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+) -> Result<Json<NetworkView>, Refused> {
+    network_view(node.tables(), &network).map(Json).ok_or_else(|| Refused::not_joined(&network))
+}
+
+async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
+    list(json_list(None, "peers", node.tables().network_peers(&network), |name| Some(name.to_string())))
+}
+
+async fn join_network(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+) -> Result<StatusCode, Refused> {
+    node.join_network(&network).await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn leave_network(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+) -> Result<Json<LeaveOutcome>, Refused> {
+    let final_syncs = node.leave_network(&network).await?;
+    Ok(Json(LeaveOutcome {
+        saved: final_syncs.saved(),
+        wanted: final_syncs.wanted,
+        completed: final_syncs.completed,
+        outcome: final_syncs.to_string(),
+    }))
+}
+
+async fn agreement(
+    State(Cluster { node, .. }): State<Cluster>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let db = node.tables().clone();
+    let networks = match query.text("nid").map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))? {
+        None => db.networks(),
+        Some(nid) if db.statistics(nid).is_none() => return Err(Refused::not_joined(nid)),
+        Some(nid) => vec![nid.to_owned()],
+    };
+    let name = node.id().name;
+    let view = move |network: String| network_view(&db, &network);
+    Ok(list(json_list(Some(("node", name.as_str())), "networks", networks, view)))
+}
+
+fn network_view(db: &TableDb, network: &str) -> Option<NetworkView> {
+    Some(NetworkView::new(network, &db.statistics(network)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use membership::{NodeRecord, State};
+    use wire::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn seeds_are_bounded() {
+        let seeds = |count, length| vec!["x".repeat(length); count];
+        assert!(check_seeds(&seeds(64, 259)).is_ok());
+        assert!(check_seeds(&seeds(65, 1)).unwrap_err().contains("at most 64"));
+        assert!(check_seeds(&seeds(1, 260)).unwrap_err().contains("259"));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn a_member_is_shown_with_its_ages() {
+        fn name(name: &str) -> NodeName {
+            NodeName::new(name).unwrap()
+        }
+        let now = Instant::now() + Duration::from_secs(60);
+        let member = Member {
+            record: NodeRecord {
+                id: NodeId::new(name("n2"), 7),
+                address: "10.0.0.2:7946".parse().unwrap(),
+                labels: [("zone".to_owned(), "a".to_owned())].into(),
+            },
+            incarnation: 3,
+            state: State::Suspect,
+            since: now - Duration::from_millis(2500),
+            last_seen: Some(now - Duration::from_millis(1500)),
+        };
+        let view = |me: &str| serde_json::to_string(&view(&member, &name(me), now)).unwrap();
+        assert_eq!(
+            view("n1"),
+            concat!(
+                r#"{"name":"n2","generation":7,"address":"10.0.0.2:7946","state":"suspect","state_seconds":2.5,"#,
+                r#""labels":{"zone":"a"},"last_seen_seconds":1.5,"this_node":false}"#
+            )
+        );
+        assert!(view("n2").ends_with(r#""last_seen_seconds":0.0,"this_node":true}"#));
+    }
+}

@@ -1,0 +1,103 @@
+//! What the node proves itself with. Secrets go in, never out: they are shown by their fingerprints.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper::StatusCode;
+use transport::{Fingerprint, Identity, KeySet, KeySetError};
+
+use super::model::{KeyView, Keys};
+use super::refused::{Names, Refused};
+use networkdb::Node;
+use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
+
+/// The routes below `/keys`.
+pub(super) fn router(node: Node) -> Router {
+    Router::new()
+        .route("/keys", get(list).post(add).put(replace))
+        .route("/keys/{fingerprint}", axum::routing::delete(remove))
+        .route("/keys/{fingerprint}/use", post(make_primary))
+        .with_state(node)
+}
+
+async fn list(State(node): State<Node>) -> Json<Keys> {
+    Json(view(&node))
+}
+
+async fn add(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, Refused> {
+    change(node, KeyChange::Add(parse(&body)?)).await
+}
+
+async fn replace(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, Refused> {
+    change(node, KeyChange::Replace(parse(&body)?)).await
+}
+
+async fn remove(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, Refused> {
+    change(node, KeyChange::Remove(fingerprint(&text)?)).await
+}
+
+async fn make_primary(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, Refused> {
+    change(node, KeyChange::Use(fingerprint(&text)?)).await
+}
+
+async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, Refused> {
+    // It writes a file, and waits until the disk has it.
+    let changed = tokio::task::spawn_blocking(move || {
+        node.change_keys(&change)?;
+        Ok(view(&node))
+    });
+    match changed.await {
+        Ok(changed) => changed.map(Json).map_err(refused),
+        Err(error) => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+    }
+}
+
+/// A body is what a secret file is. What is wrong with it is told without it.
+fn parse(body: &[u8]) -> Result<KeySet, Refused> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Refused::new(StatusCode::BAD_REQUEST, format_args!("the body is no secret file: {error}"))
+    };
+    KeySet::parse(std::str::from_utf8(body).map_err(|_| wrong(&"it is not text"))?)
+        .map_err(|error| wrong(&error))
+}
+
+fn fingerprint(text: &str) -> Result<Fingerprint, Refused> {
+    text.parse().map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))
+}
+
+fn refused(error: ChangeKeysError) -> Refused {
+    let status = match &error {
+        ChangeKeysError::Keys(KeySetError::Unknown(_)) => StatusCode::NOT_FOUND,
+        ChangeKeysError::Keys(KeySetError::TooMany) => StatusCode::INSUFFICIENT_STORAGE,
+        ChangeKeysError::Keys(_)
+        | ChangeKeysError::NoFile
+        | ChangeKeysError::Certificates
+        | ChangeKeysError::FileDiffers(_)
+        | ChangeKeysError::Identity(_) => StatusCode::CONFLICT,
+        ChangeKeysError::File(_) | ChangeKeysError::Write { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Refused::new(status, error)
+}
+
+fn view(node: &Node) -> Keys {
+    let identity = node.transport().identity();
+    let connections = node.transport().connections();
+    let secrets = matches!(identity, Identity::Secrets(_));
+    let keys = identity.accepts().into_iter().enumerate().map(|(place, fingerprint)| KeyView {
+        fingerprint: fingerprint.to_string(),
+        primary: secrets && place == 0,
+        connections: connections.iter().filter(|connection| connection.authority == fingerprint).count(),
+    });
+    let (kind, file) = match node.identity_source() {
+        IdentitySource::SecretFile(path) => ("secret-file", Some(path)),
+        IdentitySource::Certificates { certificate, .. } => ("certificates", Some(certificate)),
+        IdentitySource::Program if identity.is_development() => ("development", None),
+        IdentitySource::Program => ("program", None),
+    };
+    Keys {
+        kind: kind.to_owned(),
+        file: file.map(|path| path.to_string_lossy().into_owned()),
+        keys: keys.collect(),
+    }
+}

@@ -1,0 +1,426 @@
+//! The JSON that `/v1` speaks, as the server writes it and the client commands read it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tabledb::{Change, ChangeKind, DeleteReason, Entry, NetworkStatistics, WatchEvent};
+
+use crate::value_text::{from_base64, to_base64};
+
+/// Why something was refused, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The sentence.
+    pub error: String,
+}
+
+/// The node that answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Which of its lives this is.
+    pub generation: u64,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// The version of the program.
+    pub version: String,
+    /// For how long it has been answering, in seconds.
+    pub uptime_seconds: f64,
+    /// The networks it is on, sorted.
+    pub networks: Vec<String>,
+}
+
+/// A member of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its name.
+    pub name: String,
+    /// Which of its lives is known.
+    pub generation: u64,
+    /// Where it is reached.
+    pub address: String,
+    /// `alive`, `suspect`, `failed` or `left`.
+    pub state: String,
+    /// For how long it has stood so, in seconds, as this node saw it.
+    pub state_seconds: f64,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+    /// How long ago it was last heard from directly, in seconds; 0 for the node that answers, absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_seconds: Option<f64>,
+    /// Whether it is the node that answers.
+    pub this_node: bool,
+}
+
+/// All known members, sorted by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Members {
+    /// The members.
+    pub members: Vec<MemberView>,
+}
+
+/// Seeds to join through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Host names or addresses, with or without a port.
+    pub seeds: Vec<String>,
+}
+
+/// What came of joining.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinOutcome {
+    /// How many seeds answered.
+    pub answered: usize,
+}
+
+/// What came of leaving a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveOutcome {
+    /// Whether somebody else holds everything that this node held, or nobody is left on the network.
+    pub saved: bool,
+    /// With how many members final syncs were to be made.
+    pub wanted: usize,
+    /// With how many they came to their end.
+    pub completed: usize,
+    /// The same as a sentence.
+    pub outcome: String,
+}
+
+/// One network as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkView {
+    /// Its name.
+    pub network: String,
+    /// Visible entries.
+    pub entries: usize,
+    /// Entries of failed or not yet compared owners.
+    pub hidden: usize,
+    /// Deletes still remembered.
+    pub tombstones: usize,
+    /// Writes of others that are refused here, for a limit or for their time: what they replaced stays.
+    #[serde(default)]
+    pub refused: usize,
+    /// News waiting to be sent.
+    pub queue_length: usize,
+    /// Nodes on the network, this one included.
+    pub peers: usize,
+    /// Whether the tables have been exchanged with another member since the network was joined.
+    pub synchronised: bool,
+    /// Sixteen hexadecimal digits: equal on two nodes if and only if they show the same entries.
+    pub digest: String,
+}
+
+impl NetworkView {
+    /// The statistics of `network` in JSON's words.
+    pub fn new(network: &str, statistics: &NetworkStatistics) -> Self {
+        Self {
+            network: network.to_owned(),
+            entries: statistics.entries,
+            hidden: statistics.hidden,
+            tombstones: statistics.tombstones,
+            refused: statistics.refused,
+            queue_length: statistics.queue_length,
+            peers: statistics.peers,
+            synchronised: statistics.synchronised,
+            digest: format!("{:016x}", statistics.digest),
+        }
+    }
+}
+
+/// The networks a node is on, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Networks {
+    /// The networks.
+    pub networks: Vec<NetworkView>,
+}
+
+/// The nodes on a network, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Their names.
+    pub peers: Vec<String>,
+}
+
+/// A table of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    /// Its name.
+    pub table: String,
+    /// Visible entries.
+    pub entries: usize,
+}
+
+/// The tables of a network, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tables {
+    /// The tables.
+    pub tables: Vec<TableView>,
+}
+
+/// What a node shows of its networks, for comparison with other nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The node that answers.
+    pub node: String,
+    /// One line for each network it is on, or for the one asked for.
+    pub networks: Vec<NetworkView>,
+}
+
+/// An entry; also a line of an export or an import.
+///
+/// The value is in exactly one of the two fields: as text if it is UTF-8, in base64 if not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRecord {
+    /// The key.
+    pub key: String,
+    /// The value as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The value in standard base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+    /// The node that wrote it last; an import does not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+impl EntryRecord {
+    /// The value's bytes, or what is wrong with the record.
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+        match (&self.value, &self.value_base64) {
+            (Some(text), None) => Ok(text.clone().into_bytes()),
+            (None, Some(base64)) => from_base64(base64.as_bytes()).map_err(|error| error.to_string()),
+            (None, None) => Err("there is neither a value nor a value_base64".to_owned()),
+            (Some(_), Some(_)) => Err("there is both a value and a value_base64; one is wanted".to_owned()),
+        }
+    }
+}
+
+impl From<&Entry> for EntryRecord {
+    fn from(entry: &Entry) -> Self {
+        let (value, value_base64) = spell(Some(&entry.value));
+        Self { key: entry.key.to_string(), value, value_base64, owner: Some(entry.owner.to_string()) }
+    }
+}
+
+/// A line of `/v1/watch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchRecord {
+    /// `create`, `update`, `delete`, or `lagged`: forget everything, a fresh snapshot follows as creates.
+    pub event: String,
+    /// Where it happened, and to which key; absent from `lagged`.
+    #[serde(flatten)]
+    pub change: Option<ChangeRecord>,
+}
+
+/// What a line of `/v1/watch` says of one change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRecord {
+    /// In which network.
+    pub network: String,
+    /// In which table.
+    pub table: String,
+    /// To which key.
+    pub key: String,
+    /// The value now, if it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The value now, if it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+    /// The value before, if it was UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// The value before, if it was not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_base64: Option<String>,
+    /// Whose entry it is, or was before a delete.
+    pub owner: String,
+    /// Why it was deleted: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now own`, which a watcher
+    /// that leaves out what this node owns is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<&WatchEvent> for WatchRecord {
+    fn from(event: &WatchEvent) -> Self {
+        match event {
+            WatchEvent::Lagged => Self { event: "lagged".to_owned(), change: None },
+            WatchEvent::Closed => Self { event: "closed".to_owned(), change: None },
+            WatchEvent::Change(change) => {
+                let event = match change.kind {
+                    ChangeKind::Create => "create",
+                    ChangeKind::Update => "update",
+                    ChangeKind::Delete => "delete",
+                };
+                Self { event: event.to_owned(), change: Some(change.into()) }
+            }
+        }
+    }
+}
+
+impl From<&Change> for ChangeRecord {
+    fn from(change: &Change) -> Self {
+        let (value, value_base64) = spell(change.value.as_deref());
+        let (previous, previous_base64) = spell(change.previous.as_deref());
+        Self {
+            network: change.network.to_string(),
+            table: change.table.to_string(),
+            key: change.key.to_string(),
+            value,
+            value_base64,
+            previous,
+            previous_base64,
+            owner: change.owner.to_string(),
+            reason: change.reason.map(|reason| spell_reason(reason).to_owned()),
+        }
+    }
+}
+
+fn spell_reason(reason: DeleteReason) -> &'static str {
+    match reason {
+        DeleteReason::Deleted => "deleted",
+        DeleteReason::OwnerFailed => "owner failed",
+        DeleteReason::OwnerGone => "owner gone",
+        DeleteReason::NetworkLeft => "network left",
+        DeleteReason::NowOwn => "now own",
+    }
+}
+
+/// What an import does about a key that is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportMode {
+    /// Give it the new value.
+    #[default]
+    Upsert,
+    /// Leave it alone and count it as failed.
+    Create,
+}
+
+/// What came of an import.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportOutcome {
+    /// Entries that were not there before.
+    pub created: u64,
+    /// Entries whose value was replaced.
+    pub updated: u64,
+    /// Entries that had the value already and were left alone.
+    pub unchanged: u64,
+    /// Lines that could not be used.
+    pub failed: u64,
+    /// The first few of those, with their line numbers.
+    pub errors: Vec<String>,
+}
+
+/// Bytes as text if they are UTF-8, else in base64.
+fn spell(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => (None, None),
+        Some((_, Ok(text))) => (Some(text.to_owned()), None),
+        Some((bytes, Err(_))) => (None, Some(to_base64(bytes))),
+    }
+}
+
+/// What the node proves itself with, and accepts from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// `secret-file`, `certificates`, `development` (a secret that everybody knows), or `program` (whatever runs the node).
+    pub kind: String,
+    /// The file it comes from: of the secrets, or of the node's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The secrets, the node's own first; or the authorities that are accepted.
+    pub keys: Vec<KeyView>,
+}
+
+/// A secret or an authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Sixteen hexadecimal digits that stand for it, the same on all nodes.
+    pub fingerprint: String,
+    /// Whether the node proves itself by it.
+    pub primary: bool,
+    /// How many present connections are with peers that proved themselves by it.
+    pub connections: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::NodeName;
+
+    use super::*;
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    fn entry(value: &[u8]) -> Entry {
+        Entry { key: "k".into(), value: value.into(), owner: NodeName::new("n1").unwrap() }
+    }
+
+    #[test]
+    fn an_entry_is_text_or_base64_and_comes_back_as_it_was() {
+        assert_eq!(
+            json(&EntryRecord::from(&entry("żółw".as_bytes()))),
+            r#"{"key":"k","value":"żółw","owner":"n1"}"#
+        );
+        assert_eq!(
+            json(&EntryRecord::from(&entry(&[0xff, 0]))),
+            r#"{"key":"k","value_base64":"/wA=","owner":"n1"}"#
+        );
+        for value in [&b""[..], b"text", &[0xff, 0xfe]] {
+            let line = json(&EntryRecord::from(&entry(value)));
+            assert_eq!(serde_json::from_str::<EntryRecord>(&line).unwrap().bytes().unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn a_record_needs_exactly_one_value() {
+        for line in [r#"{"key":"k"}"#, r#"{"key":"k","value":"v","value_base64":"dg=="}"#] {
+            assert!(serde_json::from_str::<EntryRecord>(line).unwrap().bytes().is_err(), "{line}");
+        }
+        let wrong = serde_json::from_str::<EntryRecord>(r#"{"key":"k","value_base64":"v"}"#).unwrap();
+        assert_eq!(wrong.bytes(), Err("illegal base64 data at input byte 0".into()));
+    }
+
+    #[test]
+    fn watch_lines() {
+        let change = Change {
+            kind: ChangeKind::Update,
+            network: "net".into(),
+            table: "tab".into(),
+            key: "k".into(),
+            value: Some(b"new".as_slice().into()),
+            previous: Some([0xff].as_slice().into()),
+            owner: NodeName::new("n1").unwrap(),
+            reason: None,
+        };
+        let line = json(&WatchRecord::from(&WatchEvent::Change(change.clone())));
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"event":"update","network":"net","table":"tab","key":"k","value":"new","#,
+                r#""previous_base64":"/w==","owner":"n1"}"#
+            )
+        );
+        assert_eq!(
+            serde_json::from_str::<WatchRecord>(&line).unwrap(),
+            WatchRecord::from(&WatchEvent::Change(change.clone()))
+        );
+        let reason = Some(DeleteReason::NetworkLeft);
+        let deleted = Change { kind: ChangeKind::Delete, value: None, reason, ..change };
+        assert_eq!(
+            json(&WatchRecord::from(&WatchEvent::Change(deleted))),
+            concat!(
+                r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64":"/w==","#,
+                r#""owner":"n1","reason":"network left"}"#
+            )
+        );
+        assert_eq!(json(&WatchRecord::from(&WatchEvent::Closed)), r#"{"event":"closed"}"#);
+        assert_eq!(json(&WatchRecord::from(&WatchEvent::Lagged)), r#"{"event":"lagged"}"#);
+        let lagged = serde_json::from_str::<WatchRecord>(r#"{"event":"lagged"}"#).unwrap();
+        assert_eq!(lagged.change, None);
+    }
+}

@@ -1,0 +1,235 @@
+//! The calls that need nothing but tables, as a client sees them, without a socket.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::service::TowerToHyperService;
+use tabledb::{Config, TableDb};
+use tokio::sync::watch::{Sender, channel};
+use wire::{NodeId, NodeName};
+
+use super::{entries, unknown, watch, with_short_requests, wrong_method};
+use crate::guard::Guard;
+use crate::{HttpConfig, HttpLimits};
+
+/// Fewer than by default, so that they are soon used up.
+const WATCHES: usize = 3;
+
+/// Shorter than by default, so that it is soon over.
+const BODY_TIME: Duration = Duration::from_millis(100);
+
+/// No answer takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    db: TableDb,
+    router: Router,
+    stop: Sender<bool>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let db = TableDb::new(Config::new(NodeId::new(NodeName::new("n1").unwrap(), 1))).unwrap();
+        db.join_network("net").unwrap();
+        let (stop, stopping) = channel(false);
+        let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
+        let guard = Guard::new(HttpConfig { limits, ..HttpConfig::default() });
+        let router = with_short_requests(entries::router(db.clone(), guard.clone()), guard.clone())
+            .merge(entries::import_router(db.clone(), guard.clone()))
+            .merge(watch::router(db.clone(), guard, stopping))
+            .fallback(unknown)
+            .method_not_allowed_fallback(wrong_method);
+        Self { db, router, stop }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Response<Body> {
+        let request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
+        TowerToHyperService::new(self.router.clone()).call(request).await.unwrap()
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: impl Into<Body>) -> (u16, String) {
+        let answer = self.send(method, path, body).await;
+        let status = answer.status().as_u16();
+        let text = tokio::time::timeout(PATIENCE, text(answer)).await;
+        (status, text.unwrap_or_else(|_| panic!("{path} is answered without an end, with status {status}")))
+    }
+}
+
+async fn text(answer: Response<Body>) -> String {
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+}
+
+fn refusal(sentence: &str) -> String {
+    serde_json::json!({ "error": sentence }).to_string()
+}
+
+#[tokio::test]
+async fn an_entry_from_its_making_to_its_end() {
+    let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
+    let none = (404, refusal("table tab of network net has no entry under the key k"));
+    assert_eq!(server.ask(Method::GET, path, "").await, none);
+    assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
+    let exists = "cannot create entry in table tab with network id net and key k, already exists";
+    assert_eq!(server.ask(Method::POST, path, "2").await, (409, refusal(exists)));
+    let entry = r#"{"key":"k","value":"1","owner":"n1"}"#;
+    assert_eq!(server.ask(Method::GET, path, "").await, (200, entry.to_owned()));
+    assert_eq!(server.ask(Method::PUT, path, "2").await, (204, String::new()));
+    assert_eq!(server.ask(Method::GET, &format!("{path}?raw"), "").await, (200, "2".to_owned()));
+    assert_eq!(server.ask(Method::DELETE, path, "").await, (204, String::new()));
+    assert_eq!(server.ask(Method::GET, path, "").await, none);
+    assert_eq!(server.ask(Method::PUT, path, "3").await.0, 404);
+    assert_eq!(server.ask(Method::DELETE, path, "").await.0, 404);
+}
+
+#[tokio::test]
+async fn any_name_and_any_bytes() {
+    let server = Server::new();
+    for key in ["a/b", "żółw", "..", "?&=#%", " ", ""] {
+        let name = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
+        let path = format!("/networks/net/tables/%2Ft%2F/entries/{name}");
+        assert_eq!(server.ask(Method::POST, &path, vec![0xff, 0]).await.0, 201, "{key:?}");
+        let answer = server.send(Method::GET, &format!("{path}?raw"), "").await;
+        assert_eq!(answer.headers()["x-networkdb-owner"], "n1");
+        assert_eq!(answer.headers()["content-type"], "application/octet-stream");
+        assert_eq!(*answer.into_body().collect().await.unwrap().to_bytes(), [0xff, 0], "{key:?}");
+        assert_eq!(*server.db.get("net", "/t/", key).unwrap().value, [0xff, 0], "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn tables_are_listed_with_their_sizes() {
+    let server = Server::new();
+    assert_eq!(
+        server.ask(Method::GET, "/networks/net/tables", "").await,
+        (200, r#"{"tables":[]}"#.to_owned())
+    );
+    for (table, key) in [("b", "1"), ("a", "1"), ("b", "2")] {
+        server.db.create("net", table, key, b"v".as_slice()).unwrap();
+    }
+    let tables = r#"{"tables":[{"table":"a","entries":1},{"table":"b","entries":2}]}"#;
+    assert_eq!(server.ask(Method::GET, "/networks/net/tables", "").await, (200, tables.to_owned()));
+}
+
+#[tokio::test]
+async fn a_network_that_is_not_joined_is_told_so() {
+    let server = Server::new();
+    let not_joined = (404, refusal("network other is not joined on this node"));
+    for path in ["tables", "tables/t/entries", "tables/t/entries/k"] {
+        assert_eq!(
+            server.ask(Method::GET, &format!("/networks/other/{path}"), "").await,
+            not_joined,
+            "{path}"
+        );
+    }
+    assert_eq!(server.ask(Method::POST, "/networks/other/tables/t/entries", "").await, not_joined);
+    assert_eq!(server.ask(Method::POST, "/networks/other/tables/t/entries/k", "v").await.0, 404);
+}
+
+#[tokio::test]
+async fn an_export_can_be_imported_again() {
+    let (server, path) = (Server::new(), "/networks/net/tables/tab/entries");
+    for index in 0..5000 {
+        server.db.create("net", "tab", &format!("k{index:05}"), vec![0xff; index % 50]).unwrap();
+    }
+    let answer = server.send(Method::GET, path, "").await;
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let export = text(answer).await;
+    assert_eq!(export.lines().count(), 5000);
+    let other = Server::new();
+    let outcome = |created, unchanged| {
+        format!(r#"{{"created":{created},"updated":0,"unchanged":{unchanged},"failed":0,"errors":[]}}"#)
+    };
+    assert_eq!(other.ask(Method::POST, path, export.clone()).await, (200, outcome(5000, 0)));
+    assert_eq!(other.ask(Method::POST, path, export.clone()).await, (200, outcome(0, 5000)));
+    assert_eq!(text(other.send(Method::GET, path, "").await).await, export);
+    let wrong = other.ask(Method::POST, &format!("{path}?mode=merge"), export).await;
+    assert_eq!(wrong, (400, refusal("the mode merge is unknown; upsert (the default) and create are known")));
+}
+
+#[tokio::test]
+async fn a_value_beyond_all_limits_is_not_even_read() {
+    let server = Server::new();
+    let path = "/networks/net/tables/tab/entries/k";
+    let (status, sentence) = server.ask(Method::POST, path, vec![0; (4 << 20) + 1]).await;
+    assert_eq!(status, 413, "{sentence}");
+    let (status, sentence) = server.ask(Method::POST, path, vec![0; (1 << 20) + 1]).await;
+    assert_eq!(status, 413, "{sentence}");
+    assert!(sentence.contains("1048577"), "{sentence}");
+    let long = "k".repeat(1025);
+    assert_eq!(
+        server.ask(Method::POST, &format!("/networks/net/tables/tab/entries/{long}"), "v").await.0,
+        400
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server() {
+    let server = Server::new();
+    server.db.create("net", "tab", "before", b"1".as_slice()).unwrap();
+    let mut body = server.send(Method::GET, "/watch?network=net&table=tab", "").await.into_body();
+    let mut lines = Vec::new();
+    let next = async |lines: &mut Vec<String>, body: &mut Body, wanted| {
+        while lines.len() < wanted {
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            lines.extend(std::str::from_utf8(&piece).unwrap().lines().map(str::to_owned));
+        }
+    };
+    next(&mut lines, &mut body, 1).await;
+    server.db.update("net", "tab", "before", b"2".as_slice()).unwrap();
+    server.db.create("net", "other", "k", b"x".as_slice()).unwrap();
+    server.db.delete("net", "tab", "before").unwrap();
+    next(&mut lines, &mut body, 3).await;
+    let place = r#""network":"net","table":"tab","key":"before""#;
+    assert_eq!(
+        lines,
+        [
+            format!(r#"{{"event":"create",{place},"value":"1","owner":"n1"}}"#),
+            format!(r#"{{"event":"update",{place},"value":"2","previous":"1","owner":"n1"}}"#),
+            format!(r#"{{"event":"delete",{place},"previous":"2","owner":"n1","reason":"deleted"}}"#),
+        ]
+    );
+    server.stop.send_replace(true);
+    let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(last, "{\"event\":\"closed\"}\n");
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_beyond_the_limit_are_turned_away_until_one_goes() {
+    let server = Server::new();
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHES {
+        let answer = server.send(Method::GET, "/watch", "").await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        watchers.push(answer);
+    }
+    assert_eq!(server.ask(Method::GET, "/watch", "").await.0, 503);
+    watchers.pop();
+    for _ in 0..1000 {
+        if server.send(Method::GET, "/watch", "").await.status() == StatusCode::OK {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("five seconds after a watcher went its place is still taken");
+}
+
+#[tokio::test]
+async fn what_is_not_there_points_to_what_is() {
+    let server = Server::new();
+    let (status, sentence) = server.ask(Method::GET, "/nosuch", "").await;
+    assert_eq!(
+        (status, sentence),
+        (404, refusal("there is nothing at /nosuch; GET /v1 lists what there is"))
+    );
+    let (status, sentence) = server.ask(Method::PATCH, "/networks/net/tables", "").await;
+    assert_eq!(status, 405);
+    assert!(sentence.contains("/networks/net/tables does not know PATCH"), "{sentence}");
+    let (status, sentence) = server.ask(Method::GET, "/networks/net/tables/t/entries/%ff", "").await;
+    assert_eq!(status, 400);
+    assert!(sentence.starts_with("{\"error\":\"a name in the path makes no sense"), "{sentence}");
+}

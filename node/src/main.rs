@@ -1,5 +1,0 @@
-//! The `networkdb` binary.
-
-fn main() -> std::process::ExitCode {
-    node::cli::main()
-}
