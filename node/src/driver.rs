@@ -21,6 +21,7 @@ use wire::{Destination, FramePoll, NodeName, StreamId};
 use crate::clock::{monotonic_now, wall_clock};
 use crate::machine::{NodeEvent, NodeMachine, NodeTransmit};
 use crate::seeds::resolve;
+use crate::subscription::Publisher;
 
 /// How soon names of seeds that could not be resolved are looked up again.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     /// There is something to poll, or a deadline has come nearer.
     pub(crate) wake: Arc<Notify>,
     pub(crate) waiters: Mutex<Waiters>,
+    pub(crate) publisher: Publisher,
     seeds: Mutex<Vec<String>>,
     /// Why seeds could not be reached when they were last called. As many as there are seeds.
     pub(crate) unreached: Mutex<BTreeMap<SocketAddr, String>>,
@@ -106,6 +108,7 @@ impl Shared {
             default_port,
             wake: Arc::default(),
             waiters: Mutex::default(),
+            publisher: Publisher::default(),
             seeds: Mutex::default(),
             unreached: Mutex::default(),
             join_seeds: Notify::new(),
@@ -332,6 +335,9 @@ impl Driver {
     }
 
     fn report(&self, event: NodeEvent) {
+        if let NodeEvent::Membership(event) = &event {
+            self.shared.publisher.publish(event);
+        }
         let mut waiters = self.shared.waiters.lock();
         match event {
             NodeEvent::NetworkReady(network) => tell(waiters.ready.remove(&network).unwrap_or_default(), ()),

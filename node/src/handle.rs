@@ -19,6 +19,7 @@ use crate::compose::{ComposeError, MachineSettings, compose};
 use crate::driver::{Driver, Shared};
 use crate::identity::IdentitySource;
 use crate::seeds::{ResolveError, resolve};
+use crate::subscription::Subscription;
 
 /// What a node needs to start.
 #[derive(Debug, Clone)]
@@ -85,9 +86,7 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] transport::BindError),
     /// A wildcard address cannot be told to others.
-    #[error(
-        "{0} means every address of this host, so others must be told which to use; add --advertise ADDRESS"
-    )]
+    #[error("{0} means every address of this host: an address to advertise to other nodes is needed")]
     NoAdvertise(SocketAddr),
     /// A setting makes no sense, or the labels or the name cannot be told to others.
     #[error(transparent)]
@@ -156,6 +155,7 @@ impl Drop for Running {
 impl Running {
     fn stop_now(&self) {
         self.shared.tables.end_watches();
+        self.shared.publisher.close();
         self.shared.transport.abort();
         if let Some(driver) = self.driver.lock().take() {
             driver.abort();
@@ -258,6 +258,11 @@ impl Node {
     /// Every node that is known, in order of name, this one included.
     pub fn members(&self) -> Vec<Member> {
         self.shared().machine.lock().membership().members().cloned().collect()
+    }
+
+    /// Membership's events from now on. Read [`Node::members`] after this call to miss nothing.
+    pub fn subscribe(&self) -> Subscription {
+        self.shared().publisher.subscribe()
     }
 
     /// Counts of membership.
@@ -380,6 +385,7 @@ impl Node {
             driver.abort();
             let _ = driver.await;
         }
+        shared.publisher.close();
     }
 
     /// Stops at once without a word, as a crash would.

@@ -112,18 +112,17 @@ pub enum KeyChange {
 pub enum ChangeKeysError {
     /// The node has no file of secrets.
     #[error(
-        "this node was not started with a secret file, so its secrets cannot be changed; start it with --secret-file"
+        "this node was started without a secret file, so its secrets cannot be changed; start it with one"
     )]
     NoFile,
     /// The node has certificates instead.
     #[error(
-        "this node proves itself by certificates of an authority; replace their files, and send it SIGHUP to have them read"
+        "this node proves itself by certificates of an authority; replace their files, and have the node read them again"
     )]
     Certificates,
     /// Somebody has changed the file.
     #[error(
-        "the secret file {} holds other secrets than the node works with; send the node SIGHUP to have it read, then try \
-         again", .0.display()
+        "the secret file {} holds other secrets than the node works with; have the node read it again, then try again", .0.display()
     )]
     FileDiffers(PathBuf),
     /// The change is not possible.
@@ -134,8 +133,8 @@ pub enum ChangeKeysError {
     File(#[from] IdentityFileError),
     /// The file cannot be written. A change that a restart undoes in silence is none.
     #[error(
-        "cannot write the secret file {}, so nothing was changed: {error}; change the file yourself, and send the node \
-         SIGHUP", path.display()
+        "cannot write the secret file {}, so nothing was changed: {error}; change the file yourself, and have the node \
+         read it again", path.display()
     )]
     Write {
         /// The file.

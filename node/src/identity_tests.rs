@@ -104,7 +104,7 @@ async fn a_file_that_somebody_changed_is_not_overwritten() {
     std::fs::write(&started.path, text_of(&[&old, &theirs])).unwrap();
     let error = started.node.change_keys(&KeyChange::Add(set_of(&[&mine]))).unwrap_err();
     assert!(
-        matches!(error, ChangeKeysError::FileDiffers(_)) && error.to_string().contains("SIGHUP"),
+        matches!(error, ChangeKeysError::FileDiffers(_)) && error.to_string().contains("read it again"),
         "{error}"
     );
     assert_eq!((started.in_use(), started.in_file()), (set_of(&[&old]), set_of(&[&old, &theirs])));

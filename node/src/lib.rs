@@ -1,4 +1,29 @@
-//! A networkdb node: the cluster's membership and the networks' tables, composed and driven over QUIC.
+//! Embeds a node of a cluster in a program: gossip membership and replicated tables over QUIC, without a server.
+//!
+//! A [`Node`] finds the other nodes, keeps a full copy of the tables of each network that it has joined, and sends its own writes to
+//! the other members. Reads are local memory reads. [`Node::tables`] gives the [`TableDb`] with all reads, writes and watches;
+//! [`Node::subscribe`] gives membership's events.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use networkdb::{KeySet, Node, NodeConfig, NodeName};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let loopback = "127.0.0.1:0".parse()?;
+//! // Between hosts: KeySet::parse of a file that `networkdb keygen` made.
+//! let node = Node::start(NodeConfig::new(NodeName::new("proxy-1")?, loopback, KeySet::development())).await?;
+//! node.join_network("blue").await?;
+//! node.tables().create("blue", "services", "web", *b"10.0.0.7:80")?;
+//! assert_eq!(node.tables().get("blue", "services", "web").unwrap().value.as_ref(), b"10.0.0.7:80");
+//! node.shutdown(Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/two_nodes.rs` has two of them share a table. [`NodeMachine`] is the same node without sockets, clocks and threads, for
+//! those who move its bytes themselves, as the simulator does.
 
 mod clock;
 mod compose;
@@ -8,8 +33,21 @@ pub mod identity;
 mod machine;
 mod seeds;
 mod streams;
+mod subscription;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, NodeConfig, StartError};
 pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
 pub use seeds::ResolveError;
+pub use subscription::{MembershipUpdate, Subscription};
+
+// What the signatures above are made of, so that one dependency is enough.
+pub use membership::{Event, Member, NodeRecord, State};
+pub use tabledb::{
+    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, LeaveError, TableDb, Value, Watch,
+    WatchEvent, WatchFilter, WriteError,
+};
+pub use transport::{ClusterName, Identity, KeySet, Secret};
+pub use wire::{NodeId, NodeName};
+// The rest of them, under their own names: settings and statistics of each part.
+pub use {membership, tabledb, transport};

@@ -53,7 +53,16 @@ pub struct Plan {
 pub fn binary() -> Result<PathBuf, Failure> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--release", "--quiet", "--locked", "--package", "networkdb-cli", "--bin", "networkdb"]);
+        build.args([
+            "build",
+            "--release",
+            "--quiet",
+            "--locked",
+            "--package",
+            "networkdb-cli",
+            "--bin",
+            "networkdb",
+        ]);
         // What cargo tells this program of its package: with it, ring takes its settings for changed, and is built anew with all
         // that stands on it, now and once more by the next call of cargo.
         for (name, _) in std::env::vars_os() {

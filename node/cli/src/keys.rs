@@ -26,18 +26,24 @@ const MAX_SECRETS_BYTES: u64 = 64 << 10;
 pub(super) async fn keys(KeysCommand { client, what }: KeysCommand) -> Result<ExitCode, Failure> {
     let api = &client.api;
     let answer = match &what {
-        KeysWhat::List => api.ask(Method::GET, "/v1/keys", None).await?,
-        KeysWhat::Add { file } => send(api, Method::POST, file.as_deref()).await?,
-        KeysWhat::Apply { file } => send(api, Method::PUT, file.as_deref()).await?,
+        KeysWhat::List => api.ask(Method::GET, "/v1/keys", None).await,
+        KeysWhat::Add { file } => send(api, Method::POST, file.as_deref()).await,
+        KeysWhat::Apply { file } => send(api, Method::PUT, file.as_deref()).await,
         KeysWhat::Use { fingerprint } => {
             let path = path(&["keys", &read(fingerprint)?.to_string(), "use"]);
-            api.ask(Method::POST, &path, None).await?
+            api.ask(Method::POST, &path, None).await
         }
         KeysWhat::Remove { fingerprint } => {
             let path = path(&["keys", &read(fingerprint)?.to_string()]);
-            api.ask(Method::DELETE, &path, None).await?
+            api.ask(Method::DELETE, &path, None).await
         }
     };
+    let answer = answer.map_err(|failure| match failure {
+        Failure::Refused(sentence) => {
+            Failure::Refused(format!("{sentence}; a node reads its files again when it receives SIGHUP"))
+        }
+        other => other,
+    })?;
     let keys: Keys = api.read_json(answer).await?;
     if client.json {
         print_json(&keys)?;

@@ -193,8 +193,8 @@ impl Guard {
         let who = self.access.allow(authorization, asked).map_err(|denied| self.denied(denied))?;
         if carries_a_secret(request.method(), uri.path()) {
             count(&self.counters.forbidden);
-            let sentence = "HTTP over TCP shows secrets to everybody on the way, so none is taken; use `networkdb keys` on the node's \
-                            own host and as its user, or change its secret file and send it SIGHUP";
+            let sentence = "HTTP over TCP shows secrets to everybody on the way, so none is taken; send it over the node's Unix socket, \
+                            on its own host and as its user, or change its secret file";
             return Err(Refused::new(StatusCode::FORBIDDEN, sentence));
         }
         if peer.reserved && !is_health(uri.path()) {
