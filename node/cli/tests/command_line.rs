@@ -127,7 +127,7 @@ fn flags_go_before_the_environment_and_that_before_the_file_and_that_before_defa
     let config = folder.path().join("node.toml");
     std::fs::write(
         &config,
-        "name = \"file\"\ncluster = \"file\"\npreset = \"wan\"\nseeds = [\"file\"]\nlabels = { from = \"file\" }\n",
+        "name = \"file\"\ncluster = \"file\"\npreset = \"wan\"\nseed = [\"file\"]\nlabel = { from = \"file\" }\n",
     )
     .unwrap();
     let mut command = networkdb(&["run", "--check", "--name", "flag"]);
@@ -142,7 +142,7 @@ fn flags_go_before_the_environment_and_that_before_the_file_and_that_before_defa
     for line in [
         "name = \"flag\"",
         "cluster = \"environment\"",
-        "seeds = [\"environment-1\", \"environment-2\"]",
+        "seed = [\"environment-1\", \"environment-2\"]",
         "preset = \"wan\"",
         "log-level = \"info\"",
     ] {

@@ -1,4 +1,5 @@
-//! The configuration file of `networkdb run`: TOML, with the names of the flags.
+//! The configuration file of `networkdb run`: TOML, with the names of the flags. What may be given several times takes a text or a
+//! list of them, or is a table (`label`, `limit`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub(crate) struct File {
     pub(crate) http_token_file: Option<PathBuf>,
     pub(crate) http_open: Option<bool>,
     pub(crate) admin_socket: Option<PathBuf>,
+    #[serde(rename = "http-name", alias = "http-names", deserialize_with = "one_or_many")]
     pub(crate) http_names: Option<Vec<String>>,
     pub(crate) http_max_connections: Option<usize>,
     pub(crate) http_max_requests: Option<usize>,
@@ -34,12 +36,15 @@ pub(crate) struct File {
     pub(crate) http_head_time: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub(crate) http_body_time: Option<Duration>,
+    #[serde(rename = "seed", alias = "seeds", deserialize_with = "one_or_many")]
     pub(crate) seeds: Option<Vec<String>>,
+    #[serde(rename = "network", alias = "networks", deserialize_with = "one_or_many")]
     pub(crate) networks: Option<Vec<String>>,
     pub(crate) secret_file: Option<PathBuf>,
     pub(crate) certificate_file: Option<PathBuf>,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) authority_file: Option<PathBuf>,
+    #[serde(rename = "label", alias = "labels")]
     pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "filter")]
     pub(crate) log_level: Option<String>,
@@ -49,10 +54,24 @@ pub(crate) struct File {
     pub(crate) reap_time: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub(crate) leave_time: Option<Duration>,
+    #[serde(rename = "limit", alias = "limits")]
     pub(crate) limits: Option<BTreeMap<String, usize>>,
     pub(crate) max_value_bytes: Option<usize>,
     pub(crate) max_entries: Option<usize>,
     pub(crate) max_networks: Option<usize>,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text or a list of texts")]
+    enum Texts {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Some(match Texts::deserialize(deserializer)? {
+        Texts::One(text) => vec![text],
+        Texts::Many(texts) => texts,
+    }))
 }
 
 fn cluster_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ClusterName>, D::Error> {
@@ -124,15 +143,15 @@ mod tests {
             http-token-file = "tokens"
             http-open = true
             admin-socket = "off"
-            http-names = ["node-1"]
+            http-name = ["node-1"]
             http-max-connections = 1
             http-max-requests = 2
             http-max-watches = 3
             http-max-body-bytes = 4
             http-head-time = "5s"
             http-body-time = "6s"
-            seeds = ["a", "b:1"]
-            networks = ["net"]
+            seed = ["a", "b:1"]
+            network = "net"
             secret-file = "secret"
             log-level = "debug"
             log-format = "json"
@@ -142,7 +161,7 @@ mod tests {
             max-value-bytes = 10
             max-entries = 20
             max-networks = 30
-            [labels]
+            [label]
             zone = "a"
             "#,
         )
@@ -159,13 +178,39 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_names_a_setting_of_the_file() {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            _options: crate::settings::RunOptions,
+        }
+        let flags = <Run as clap::CommandFactory>::command();
+        let names: Vec<_> = flags.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(names.len() > 30, "{names:?}");
+        for name in names.into_iter().filter(|name| !["config", "check", "help"].contains(name)) {
+            // No setting takes a list of lists of numbers, so that the type is refused if the name is not.
+            let why = File::parse(&format!("{name} = [[1]]")).unwrap_err();
+            assert!(!why.contains("unknown field"), "{why}");
+        }
+    }
+
+    #[test]
+    fn lists_may_be_one_text_and_go_by_their_former_names() {
+        for text in ["seed = \"a\"", "seed = [\"a\"]", "seeds = [\"a\"]"] {
+            assert_eq!(File::parse(text).unwrap().seeds.unwrap(), ["a"], "{text}");
+        }
+        assert_eq!(File::parse("network = \"blue\"").unwrap().networks.unwrap(), ["blue"]);
+        assert_eq!(File::parse("labels = { zone = \"a\" }").unwrap().labels.unwrap()["zone"], "a");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_in_one_line_with_its_place() {
         for (text, place, what) in [
             ("name = \"a\"\nnmae = \"b\"\n", "line 2: ", "nmae"),
             ("bind = \"localhost\"\n", "line 1: ", "right would be 127.0.0.1"),
             ("\n\npreset = \"lam\"\n", "line 3: ", "lan"),
             ("reap-time = \"soon\"\n", "line 1: ", "right would be \"90s\""),
-            ("seeds = \"a\"\n", "line 1: ", "sequence"),
+            ("seed = 1\n", "line 1: ", "a text or a list of texts"),
             ("name = \n", "line 1: ", ""),
             ("log-level = \"transport=loud\"\n", "line 1: ", "right would be"),
             ("cluster = \"\"\n", "line 1: ", "empty"),

@@ -142,7 +142,7 @@ impl HttpSettings {
         let names = names.iter().map(|name| quote(name)).collect::<Vec<_>>();
         let time = |time: Duration| quote(&humantime::format_duration(time).to_string());
         lines.extend([
-            format!("http-names = [{}]", names.join(", ")),
+            format!("http-name = [{}]", names.join(", ")),
             format!("http-max-connections = {}", limits.connections),
             format!("http-max-requests = {}", limits.requests),
             format!("http-max-watches = {}", limits.watches),

@@ -360,10 +360,8 @@ impl Settings {
             lines.push(format!("advertise = {}", quote(&advertise.to_string())));
         }
         lines.extend(self.http.toml_lines(quote));
-        lines.extend([
-            format!("seeds = {}", list(&self.seeds)),
-            format!("networks = {}", list(&self.networks)),
-        ]);
+        lines
+            .extend([format!("seed = {}", list(&self.seeds)), format!("network = {}", list(&self.networks))]);
         let mut file = |name: &str, path: &Path| {
             lines.push(format!("{name} = {}", quote(&path.to_string_lossy())));
         };
@@ -383,10 +381,10 @@ impl Settings {
             format!("reap-time = {}", quote(&humantime::format_duration(self.reap_time).to_string())),
             format!("leave-time = {}", quote(&humantime::format_duration(self.leave_time).to_string())),
         ]);
-        lines.push("\n[limits]".to_owned());
+        lines.push("\n[limit]".to_owned());
         lines.extend(self.limits.iter().map(|(name, limit)| format!("{name} = {limit}")));
         if !self.labels.is_empty() {
-            lines.push("\n[labels]".to_owned());
+            lines.push("\n[label]".to_owned());
             lines.extend(self.labels.iter().map(|(key, value)| format!("{} = {}", quote(key), quote(value))));
         }
         lines.join("\n") + "\n"

@@ -55,7 +55,7 @@ fn with_a_secret_it_listens_on_all_addresses() {
 #[test]
 fn flags_go_before_the_file_and_the_file_before_defaults() {
     let file = file(
-        "name = \"from-file\"\nseeds = [\"a\"]\nhttp = \"127.0.0.1:3000\"\npreset = \"wan\"\n[labels]\nzone = \"a\"\n",
+        "name = \"from-file\"\nseed = [\"a\"]\nhttp = \"127.0.0.1:3000\"\npreset = \"wan\"\n[label]\nzone = \"a\"\n",
     );
     let settings =
         resolve(&["--config", path(&file), "--name", "from-flag", "--seed", "b", "--seed", "c,d"]).unwrap();
@@ -117,7 +117,7 @@ fn the_longest_body_can_hold_the_largest_value() {
 
 #[test]
 fn limits_are_said_in_the_file_and_before_that_on_the_command_line() {
-    let file = file("max-networks = 7\n[limits]\nconnections = 10\nstreams = 20\nentries = 30\n");
+    let file = file("max-networks = 7\n[limit]\nconnections = 10\nstreams = 20\nentries = 30\n");
     let flags = ["--config", path(&file), "--limit", "streams=21,tables=40", "--max-entries", "31"];
     let limits = resolve(&flags).unwrap().limits;
     assert_eq!((limits.transport.connections, limits.transport.streams), (10, 21));
