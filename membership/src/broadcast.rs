@@ -27,7 +27,7 @@ pub(crate) struct Charge {
 }
 
 #[derive(Debug)]
-struct News {
+struct Update {
     message: Arc<[u8]>,
     id: u64,
     urgency: Urgency,
@@ -40,7 +40,7 @@ struct News {
 /// The queue: at most one piece of news about each node, the least sent first, the newest first among equals.
 #[derive(Debug)]
 pub(crate) struct Broadcasts {
-    by_subject: BTreeMap<NodeName, News>,
+    by_subject: BTreeMap<NodeName, Update>,
     order: BTreeSet<(Urgency, u32, Reverse<u64>, NodeName)>,
     fresh: BTreeSet<(u64, NodeName)>,
     /// Never reset: a number used twice has dropped news in other systems.
@@ -49,7 +49,7 @@ pub(crate) struct Broadcasts {
 }
 
 /// Messages that do not fit are looked past only so far: what is left of a packet is not worth a search.
-const MOST_LOOKED_PAST: usize = 16;
+const MAX_SKIPPED: usize = 16;
 
 impl Broadcasts {
     pub(crate) fn new(most: usize) -> Self {
@@ -80,7 +80,7 @@ impl Broadcasts {
         self.remove(subject.as_str());
         let id = self.next_id;
         self.next_id += 1;
-        self.put(subject, News { message: message.into(), id, urgency, times: 0, fresh: true, origin });
+        self.put(subject, Update { message: message.into(), id, urgency, times: 0, fresh: true, origin });
         if self.by_subject.len() <= self.most {
             return true;
         }
@@ -90,32 +90,34 @@ impl Broadcasts {
         false
     }
 
-    fn put(&mut self, subject: NodeName, news: News) {
-        self.order.insert((news.urgency, news.times, Reverse(news.id), subject.clone()));
-        if news.fresh {
-            self.fresh.insert((news.id, subject.clone()));
+    fn put(&mut self, subject: NodeName, update: Update) {
+        self.order.insert((update.urgency, update.times, Reverse(update.id), subject.clone()));
+        if update.fresh {
+            self.fresh.insert((update.id, subject.clone()));
         }
-        self.by_subject.insert(subject, news);
+        self.by_subject.insert(subject, update);
     }
 
     pub(crate) fn remove(&mut self, subject: &str) {
-        if let Some((subject, news)) = self.by_subject.remove_entry(subject) {
-            self.fresh.remove(&(news.id, subject.clone()));
-            self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject));
+        if let Some((subject, update)) = self.by_subject.remove_entry(subject) {
+            self.fresh.remove(&(update.id, subject.clone()));
+            self.order.remove(&(update.urgency, update.times, Reverse(update.id), subject));
         }
     }
 
     /// Fills a packet with the news that was sent least, charging each piece once; what reached `limit` goes.
     pub(crate) fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) -> Vec<Charge> {
         let mut chosen = Vec::new();
-        let mut looked_past = 0;
+        let mut skipped = 0;
         for (.., subject) in &self.order {
-            let Some(news) = self.by_subject.get(subject).filter(|news| news.times < limit) else { continue };
-            if packet.add(news.message.clone()) {
+            let Some(update) = self.by_subject.get(subject).filter(|update| update.times < limit) else {
+                continue;
+            };
+            if packet.add(update.message.clone()) {
                 chosen.push(subject.clone());
             } else {
-                looked_past += 1;
-                if looked_past == MOST_LOOKED_PAST || packet.room() < 16 {
+                skipped += 1;
+                if skipped == MAX_SKIPPED || packet.room() < 16 {
                     break;
                 }
             }
@@ -133,11 +135,11 @@ impl Broadcasts {
     ) -> Vec<(PacketBuilder, Vec<Charge>)> {
         let mut packets = vec![(PacketBuilder::new(budget), Vec::new())];
         for (.., subject) in &self.order {
-            let (Some(news), Some((packet, chosen))) = (self.by_subject.get(subject), packets.last_mut())
+            let (Some(update), Some((packet, chosen))) = (self.by_subject.get(subject), packets.last_mut())
             else {
                 continue;
             };
-            if packet.add(news.message.clone()) {
+            if packet.add(update.message.clone()) {
                 chosen.push(subject.clone());
                 continue;
             }
@@ -145,7 +147,7 @@ impl Broadcasts {
                 break;
             }
             let mut packet = PacketBuilder::new(budget);
-            packet.add(news.message.clone());
+            packet.add(update.message.clone());
             packets.push((packet, vec![subject.clone()]));
         }
         let mut charge = |subject: NodeName| self.charge(&subject, 1, limit, false);
@@ -166,9 +168,9 @@ impl Broadcasts {
     ) -> Vec<Charge> {
         let mut chosen = Vec::new();
         for (_, subject) in &self.fresh {
-            let Some(news) = self.by_subject.get(subject) else { continue };
-            if news.origin == origin {
-                if !packet.add(news.message.clone()) {
+            let Some(update) = self.by_subject.get(subject) else { continue };
+            if update.origin == origin {
+                if !packet.add(update.message.clone()) {
                     break;
                 }
                 chosen.push(subject.clone());
@@ -178,11 +180,11 @@ impl Broadcasts {
     }
 
     /// Leaves what is fresh to the ticks, except what was told in passing often enough.
-    pub(crate) fn forget_freshness(&mut self, limit: u32) {
+    pub(crate) fn clear_fresh(&mut self, limit: u32) {
         for (_, subject) in std::mem::take(&mut self.fresh) {
-            if let Some(news) = self.by_subject.get_mut(&subject) {
-                news.fresh = false;
-                if news.times >= limit {
+            if let Some(update) = self.by_subject.get_mut(&subject) {
+                update.fresh = false;
+                if update.times >= limit {
                     self.remove(subject.as_str());
                 }
             }
@@ -190,20 +192,20 @@ impl Broadcasts {
     }
 
     fn charge(&mut self, subject: &NodeName, times: u32, limit: u32, stays_fresh: bool) -> Option<Charge> {
-        let (subject, mut news) = self.by_subject.remove_entry(subject.as_str())?;
-        self.fresh.remove(&(news.id, subject.clone()));
-        self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject.clone()));
-        news.times += times;
-        news.fresh &= stays_fresh;
+        let (subject, mut update) = self.by_subject.remove_entry(subject.as_str())?;
+        self.fresh.remove(&(update.id, subject.clone()));
+        self.order.remove(&(update.urgency, update.times, Reverse(update.id), subject.clone()));
+        update.times += times;
+        update.fresh &= stays_fresh;
         let charge = Charge {
             subject: subject.clone(),
-            id: news.id,
-            message: news.message.clone(),
-            urgency: news.urgency,
-            times: news.times,
+            id: update.id,
+            message: update.message.clone(),
+            urgency: update.urgency,
+            times: update.times,
         };
-        if news.times < limit || news.fresh {
-            self.put(subject, news);
+        if update.times < limit || update.fresh {
+            self.put(subject, update);
         }
         Some(charge)
     }
@@ -211,17 +213,17 @@ impl Broadcasts {
     /// Takes back the charge for news that could not be sent, unless there is newer news about the same node.
     pub(crate) fn refund(&mut self, charge: Charge) {
         match self.by_subject.remove_entry(charge.subject.as_str()) {
-            Some((subject, mut news)) => {
-                self.order.remove(&(news.urgency, news.times, Reverse(news.id), subject.clone()));
-                if news.id == charge.id {
-                    news.times = news.times.saturating_sub(1);
+            Some((subject, mut update)) => {
+                self.order.remove(&(update.urgency, update.times, Reverse(update.id), subject.clone()));
+                if update.id == charge.id {
+                    update.times = update.times.saturating_sub(1);
                 }
-                self.put(subject, news);
+                self.put(subject, update);
             }
             None if self.by_subject.len() < self.most => {
                 let Charge { subject, id, message, urgency, times } = charge;
                 let times = times.saturating_sub(1);
-                self.put(subject, News { message, id, urgency, times, fresh: false, origin: false });
+                self.put(subject, Update { message, id, urgency, times, fresh: false, origin: false });
             }
             None => {}
         }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     fn fill(queue: &mut Broadcasts, budget: usize, limit: u32) -> (Vec<u8>, Vec<Charge>) {
-        queue.forget_freshness(limit);
+        queue.clear_fresh(limit);
         let mut packet = PacketBuilder::new(budget);
         let charges = queue.fill(&mut packet, limit);
         let bytes = packet.finish();
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!((times, queue.has_fresh()), (4, true));
         let mut given_up = self::queue(1);
         assert_eq!((0..9).map(|_| given_up.fill(&mut packet, 4).len()).sum::<usize>(), 4);
-        given_up.forget_freshness(4);
+        given_up.clear_fresh(4);
         assert!(given_up.is_empty(), "nothing is left that would never be sent");
         assert_eq!(queue.fill_fresh(&mut packet, true, 3, 4).len(), 1);
         assert!(queue.is_empty() && !queue.has_fresh());
@@ -364,7 +366,7 @@ mod tests {
         assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 2);
         assert_eq!(queue.fill_fresh(&mut packet, true, 1, 9).len(), 0);
         assert!(queue.has_fresh());
-        queue.forget_freshness(9);
+        queue.clear_fresh(9);
         assert_eq!(queue.fill_fresh(&mut packet, false, 1, 9).len(), 0);
         assert_eq!(queue.len(), 3, "what is no longer fresh is still queued");
     }

@@ -71,17 +71,17 @@ pub struct NameConflict {
     /// Which side this node is on.
     pub role: ConflictRole,
     /// Where the node is that keeps the name.
-    pub holder: SocketAddr,
+    pub owner: SocketAddr,
     /// Where the node is that was refused, or has been superseded.
     pub claimant: SocketAddr,
 }
 
 impl std::fmt::Display for NameConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, holder, claimant, .. } = self;
+        let Self { name, owner, claimant, .. } = self;
         write!(
             f,
-            "two living nodes are called {name}: the one at {holder} keeps the name, the one at {claimant} "
+            "two living nodes are called {name}: the one at {owner} keeps the name, the one at {claimant} "
         )?;
         write!(f, "is refused; give one of them another name")
     }
@@ -91,7 +91,7 @@ impl std::fmt::Display for NameConflict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictRole {
     /// It keeps the name.
-    Holder,
+    Owner,
     /// It was refused, or superseded.
     Claimant,
     /// It found out, and refused the claimant.
@@ -129,10 +129,10 @@ pub enum SeedFailure {
     #[error("it knows a later life of this node")]
     Outdated,
     /// Another living node has this node's name.
-    #[error("the name is in use by a living node at {holder}")]
+    #[error("the name is in use by a living node at {owner}")]
     NameInUse {
         /// Where that node is.
-        holder: SocketAddr,
+        owner: SocketAddr,
     },
 }
 

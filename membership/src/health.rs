@@ -1,8 +1,8 @@
-//! How far this node trusts itself (Dadgar et al. 2018, section IV-A).
+//! Local health awareness (Dadgar et al. 2018, section IV-A).
 
 use std::time::Duration;
 
-/// The local health score: 0 is healthy, each point makes this node slower to accuse others.
+/// The local health score: 0 is healthy; each point makes this node slower to suspect others.
 #[derive(Debug)]
 pub(crate) struct Health {
     score: u32,

@@ -173,12 +173,12 @@
 mod broadcast;
 mod config;
 mod event;
+mod forgotten;
 mod health;
 mod machine;
 mod member;
-mod memory;
 mod message;
-mod ring;
+mod probe_round;
 mod roster;
 mod sample_set;
 mod suspicion;

@@ -1,16 +1,16 @@
 //! The state machine: what it holds, and its public interface. What it does is in the modules below, by subject.
 
 mod claims;
-mod conflict;
 mod connections;
 mod exchange;
 mod gossip;
 mod leave;
-mod list;
+mod list_sync;
+mod name_conflict;
 mod packets;
 mod probe;
+mod refutation;
 mod seeds;
-mod self_claims;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -23,18 +23,18 @@ use wire::{FramePoll, NodeId, NodeName, StreamId};
 use crate::broadcast::{Broadcasts, Charge};
 use crate::config::{Config, ConfigError};
 use crate::event::{Event, Statistics, Transmit};
+use crate::forgotten::{ClaimSource, ForgottenInstances};
 use crate::health::Health;
 use crate::member::{MAX_GENERATION, MAX_LEAD, Member, NodeRecord, RecordError, State};
-use crate::memory::{Memory, Trace};
 use crate::message::MessageError;
-use crate::ring::Ring;
+use crate::probe_round::ProbeRound;
 use crate::roster::{Roster, active_fingerprint};
 use crate::timers::{Timer, Timers};
 
-use conflict::{Check, Ruling};
 use connections::Allowance;
 use exchange::Exchange;
 use leave::Leaving;
+use name_conflict::{ConflictDecision, PendingJoin};
 use probe::{Probe, Relay};
 use seeds::Seed;
 
@@ -55,7 +55,7 @@ pub struct Membership {
     timers: Timers,
 
     roster: Roster,
-    memory: Memory,
+    forgotten: ForgottenInstances,
     /// When the roster's fingerprint last changed.
     changed_at: Instant,
     /// When the owner last called: that long ago this process did not stand still.
@@ -64,7 +64,7 @@ pub struct Membership {
     /// Our generation at the start, and when that was: what generations of others are measured by.
     started: (u64, Instant),
 
-    ring: Ring,
+    probe_round: ProbeRound,
     /// Whether the last probe was for the member that is ours to look after.
     neighbours_turn: bool,
     probes: BTreeMap<u64, Probe>,
@@ -73,8 +73,8 @@ pub struct Membership {
     relays: BTreeMap<u64, Relay>,
     next_sequence: u64,
 
-    checks: BTreeMap<NodeName, Check>,
-    rulings: BTreeMap<NodeName, Ruling>,
+    pending_joins: BTreeMap<NodeName, PendingJoin>,
+    conflict_decisions: BTreeMap<NodeName, ConflictDecision>,
     /// When a conflict over this name was last reported.
     conflicts_reported: BTreeMap<NodeName, Instant>,
 
@@ -129,18 +129,18 @@ impl Membership {
             health: Health::new(config.health_max),
             timers: Timers::default(),
             roster: Roster::default(),
-            memory: Memory::new(config.max_remembered),
+            forgotten: ForgottenInstances::new(config.max_remembered),
             changed_at: now,
             called_at: now,
             started: (generation, now),
-            ring: Ring::default(),
+            probe_round: ProbeRound::default(),
             neighbours_turn: false,
             probes: BTreeMap::new(),
             probing: BTreeMap::new(),
             relays: BTreeMap::new(),
             next_sequence,
-            checks: BTreeMap::new(),
-            rulings: BTreeMap::new(),
+            pending_joins: BTreeMap::new(),
+            conflict_decisions: BTreeMap::new(),
             conflicts_reported: BTreeMap::new(),
             broadcasts: Broadcasts::new(config.max_broadcasts),
             notices: VecDeque::new(),
@@ -210,7 +210,7 @@ impl Membership {
 
     /// How many lives of forgotten members are remembered.
     pub fn remembered_count(&self) -> usize {
-        self.memory.len()
+        self.forgotten.len()
     }
 
     /// How many pieces of news are queued.
@@ -267,7 +267,7 @@ impl Membership {
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), MessageError> {
-        self.notice_stall(now);
+        self.detect_stall(now);
         let mut replies = Vec::new();
         let result = self.process_packet(from, source, bytes, now, &mut replies);
         if !replies.is_empty() {
@@ -279,13 +279,13 @@ impl Membership {
 
     /// Another node opened a stream. If as many are open as may, it is closed at once.
     pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.accept_stream(from, source, now)
     }
 
     /// A stream that this machine asked for is open, and `peer` answered, as the transport vouches.
     pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.stream_connected(stream, peer, now);
         self.flush(now);
     }
@@ -295,7 +295,7 @@ impl Membership {
     /// # Errors
     /// If it was not understood or out of place: it was counted, and the exchange has been broken off.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
-        self.notice_stall(now);
+        self.detect_stall(now);
         let result = self.process_frame(stream, bytes, now);
         self.flush(now);
         result
@@ -304,14 +304,14 @@ impl Membership {
     /// The peer has finished its half of the stream: no more frames come. An exchange that still awaits one has failed; what
     /// remains to be sent is sent all the same.
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.stream_finished(stream, now);
         self.flush(now);
     }
 
     /// The stream is over in both directions, or broke, or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.stream_closed(stream, now);
         self.flush(now);
     }
@@ -319,7 +319,7 @@ impl Membership {
     /// The connection to a node broke: a hint to probe it now, never a verdict. Not for connections that were closed
     /// on purpose, because they were idle say: probing the node would open them again.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.probe_hinted(peer, now);
         self.flush(now);
     }
@@ -344,7 +344,7 @@ impl Membership {
     /// A datagram polled lately could not be sent: its news is queued again. Only for what is known here and now;
     /// what got lost on the way is covered by repetition.
     pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.statistics.transmits_unsent += 1;
         for charge in self.charged.remove(&datagram).unwrap_or_default() {
             self.broadcasts.refund(charge);
@@ -357,8 +357,8 @@ impl Membership {
     /// Give what has arrived to the other `handle_*` methods first, so that an answer that came in time does not count
     /// as late.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.notice_stall(now);
-        self.notice_lag(now);
+        self.detect_stall(now);
+        self.detect_lag(now);
         while let Some(timer) = self.timers.pop(now) {
             self.fire(timer, now);
         }
@@ -371,7 +371,7 @@ impl Membership {
     ///
     /// After `leave` it joins as a later life.
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.replace_seeds(seeds, now);
         self.flush(now);
     }
@@ -379,7 +379,7 @@ impl Membership {
     /// Says good-bye. `LeaveCompleted` follows when enough members know, after `leave_timeout` at the latest, and at
     /// once if there are none.
     pub fn leave(&mut self, now: Instant) {
-        self.notice_stall(now);
+        self.detect_stall(now);
         self.start_leaving(now);
         self.flush(now);
     }
@@ -396,7 +396,7 @@ impl Membership {
         let record = NodeRecord { labels, ..self.me.record.clone() };
         record.check()?;
         if record != self.me.record {
-            self.notice_stall(now);
+            self.detect_stall(now);
             self.me.record = record;
             self.raise_incarnation(self.me.incarnation, now);
             self.flush(now);
@@ -409,8 +409,8 @@ impl Membership {
     ///
     /// Returns the present life unchanged if the generations are used up, which takes a peer that claims absurd ones.
     pub fn renew(&mut self, generation: u64, now: Instant) -> NodeId {
-        self.notice_stall(now);
-        self.take_later_life(generation, now);
+        self.detect_stall(now);
+        self.take_later_instance(generation, now);
         self.flush(now);
         self.me.record.id.clone()
     }
@@ -444,16 +444,16 @@ impl Membership {
     /// before there was time to read them, and this node's own health is in doubt.
     ///
     /// Every call from outside begins with this: what is begun after the standstill must not be put off by its length.
-    fn notice_stall(&mut self, now: Instant) {
+    fn detect_stall(&mut self, now: Instant) {
         let Some(due) = self.timers.next() else { return };
-        let stood_still = now.saturating_duration_since(due.max(self.called_at));
+        let stalled_for = now.saturating_duration_since(due.max(self.called_at));
         self.called_at = self.called_at.max(now);
-        if stood_still >= self.config.stall_threshold {
-            tracing::warn!(node = %self.me.record.id, ?stood_still, "this process stood still; judgements are postponed");
+        if stalled_for >= self.config.stall_threshold {
+            tracing::warn!(node = %self.me.record.id, ?stalled_for, "this process stood still; judgements are postponed");
             self.statistics.stalls += 1;
             self.health.worse(1);
-            let by = stood_still + self.config.probe_timeout;
-            self.timers.postpone_judgements(by);
+            let by = stalled_for + self.config.probe_timeout;
+            self.timers.postpone_failure_timeouts(by);
             for name in self.roster.active().names().to_vec() {
                 self.prolong_suspicion(&name, by);
             }
@@ -462,9 +462,9 @@ impl Membership {
 
     /// A process that has more to read than it can manage does not stand still, but its verdicts are late too, and what
     /// speaks against them may still be in its buffers.
-    fn notice_lag(&mut self, now: Instant) {
+    fn detect_lag(&mut self, now: Instant) {
         let Some(horizon) = now.checked_sub(self.config.stall_threshold) else { return };
-        let overdue = self.timers.overdue_judgements(horizon);
+        let overdue = self.timers.overdue_failure_timeouts(horizon);
         let Some((longest_ago, _)) = overdue.first() else { return };
         let late = now.saturating_duration_since(*longest_ago);
         tracing::warn!(node = %self.me.record.id, ?late, "this process lags behind; judgements are postponed");
@@ -505,7 +505,7 @@ impl Membership {
             Timer::SeedCheck => self.call_missing_seed(now),
             Timer::SeedRetry(address) => self.call_seed(address, now),
             Timer::Exchange(stream) => self.exchange_timed_out(stream, now),
-            Timer::LeaveRepeat => self.repeat_good_bye(now),
+            Timer::LeaveRepeat => self.resend_leave(now),
             Timer::LeaveEnd => self.finish_leaving(),
         }
     }
@@ -517,15 +517,15 @@ impl Membership {
             self.forget(&name, now);
         }
         self.timers.set(Timer::Reap, now + self.config.reap_interval);
-        self.forget_in_time();
-        self.memory.expire(now);
-        self.rulings.retain(|_, ruling| ruling.until > now);
+        self.schedule_reap();
+        self.forgotten.expire(now);
+        self.conflict_decisions.retain(|_, decision| decision.until > now);
         let interval = self.config.conflict_report_interval;
         self.conflicts_reported.retain(|_, at| *at + interval > now);
     }
 
     /// Whether there can be a life of this generation now.
-    fn believes(&self, generation: u64, now: Instant) -> bool {
+    fn is_plausible_generation(&self, generation: u64, now: Instant) -> bool {
         let (at_start, start) = self.started;
         let since = u64::try_from(now.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX);
         let most = at_start.saturating_add(since).saturating_add(MAX_LEAD);
@@ -534,7 +534,7 @@ impl Membership {
 
     /// The departed are forgotten when their time is over, not when somebody looks: members that learned of a failure
     /// together forget it together, and hold the same meanwhile.
-    fn forget_in_time(&mut self) {
+    fn schedule_reap(&mut self) {
         let Some((at, _)) = self.roster.next_departed() else { return };
         if self.timers.due(&Timer::Reap).is_none_or(|due| *at < due) {
             self.timers.set(Timer::Reap, *at);
@@ -546,7 +546,7 @@ impl Membership {
         let Some(entry) = self.roster.remove(name.as_str()) else { return };
         self.cancel_suspicion(name);
         let until = now + self.config.memory_retention;
-        self.memory.keep(name, entry.member.standing(), Trace::Forgotten, until);
+        self.forgotten.keep(name, entry.member.standing(), ClaimSource::ForgottenHere, until);
         self.changed_at = now;
         tracing::debug!(node = %self.me.record.id, member = %entry.member.record.id, "member forgotten");
         if entry.announced {

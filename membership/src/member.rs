@@ -1,4 +1,5 @@
-//! What is known about a node: its record, its state, and the order in which claims about it supersede each other.
+//! The state kept about a node: its record, its state, and the order in which claims about it
+//! supersede each other.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,32 +8,34 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 
-/// The most bytes that a node's labels take in their encoding: every text with one byte before it for its length
-/// (three, if it has more than 250 bytes), and one for the number of labels.
+/// Maximum size of a node's encoded labels in bytes. Each name and each value counts with a length
+/// prefix of one byte (three above 250 bytes), and the number of labels takes one byte.
 pub const MAX_LABEL_BYTES: usize = 512;
 
-/// A generation above this is refused: half of the range is out of reach for microseconds since 1970, and a peer that
-/// claims it must not be able to leave the others no room to go higher.
+/// Largest generation that is accepted. Half of the range is out of reach for microseconds since
+/// 1970; a peer that claims a generation at the limit must not prevent other nodes from choosing a
+/// higher one.
 pub(crate) const MAX_GENERATION: u64 = u64::MAX / 2;
-/// A generation further than this ahead of our own at our start, and the time since, is refused: 100 years in microseconds.
-/// Whatever is claimed, the bound has moved on a moment later, so that the true owner of a name can always go higher. It is
-/// so long because hosts without a clock of their own begin in 1970.
+/// How far a generation may be ahead of this node's own generation at start plus the time since:
+/// 100 years in microseconds. The limit advances with time, so the legitimate owner of a name can
+/// always choose a higher generation a moment later. It is this large because a host without a
+/// real-time clock starts in 1970.
 pub(crate) const MAX_LEAD: u64 = 100 * 366 * 24 * 3600 * 1_000_000;
-/// An incarnation above this is refused: in a life that was driven so far the next life is taken.
+/// Largest incarnation that is accepted. A node whose incarnation reaches it starts a new instance.
 pub(crate) const MAX_INCARNATION: u64 = u32::MAX as u64;
 
-/// What travels with a node: which life it is, where it is reached, and the labels its operator gave it.
+/// The record a node announces about itself: its instance, its address and its labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
-    /// The node's name and the life of it.
+    /// The node's name and generation.
     pub id: NodeId,
-    /// Where others reach it.
+    /// The address at which peers reach it.
     pub address: SocketAddr,
-    /// What its operator says about it; at most [`MAX_LABEL_BYTES`] in all.
+    /// Labels set by its operator; at most [`MAX_LABEL_BYTES`] in total.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Why a record cannot be told to others, or was not believed.
+/// Why a record cannot be announced, or was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The labels are too long.
@@ -41,29 +44,29 @@ pub enum RecordError {
          lengths together"
     )]
     LabelsTooLong {
-        /// Whose labels.
+        /// The node with these labels.
         node: NodeId,
-        /// The size of their encoding in bytes.
+        /// Their encoded size in bytes.
         found: usize,
     },
-    /// The address cannot be sent to.
+    /// The address is not a valid destination.
     #[error("node {node} cannot be reached at {address}: an address and a port other than zero are needed")]
     Unreachable {
-        /// Whose address.
+        /// The node with this address.
         node: NodeId,
         /// The address.
         address: SocketAddr,
     },
-    /// The generation is absurd.
+    /// The generation is above the limit.
     #[error("the generation of node {node} is absurd; at most {MAX_GENERATION} is allowed")]
     AbsurdGeneration {
-        /// The life.
+        /// The instance.
         node: NodeId,
     },
 }
 
 impl NodeRecord {
-    /// Whether this record may be told to others.
+    /// Checks that this record may be announced to peers.
     pub fn check(&self) -> Result<(), RecordError> {
         if self.id.generation > MAX_GENERATION {
             return Err(RecordError::AbsurdGeneration { node: self.id.clone() });
@@ -71,7 +74,7 @@ impl NodeRecord {
         if self.address.port() == 0 || self.address.ip().is_unspecified() {
             return Err(RecordError::Unreachable { node: self.id.clone(), address: self.address });
         }
-        // The count of the texts is a lower bound that costs no encoding.
+        // The sum of the string lengths is a lower bound that needs no encoding.
         let text = self.labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() + 1;
         let found = if text > MAX_LABEL_BYTES { text } else { wire::codec::encode(&self.labels).len() };
         if found > MAX_LABEL_BYTES {
@@ -81,21 +84,23 @@ impl NodeRecord {
     }
 }
 
-/// How a node stands. The order is that in which claims about the same incarnation supersede each other.
+/// The state of a node. Of two claims about the same incarnation, the one with the greater state
+/// supersedes the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum State {
-    /// It answers.
+    /// It answers probes.
     Alive,
-    /// It did not answer somebody's probe; it has until the end of the suspicion to object. Still a member.
+    /// It did not answer a probe of some member. It remains a member and can refute until the
+    /// suspicion ends.
     Suspect,
-    /// It did not object in time.
+    /// It did not refute the suspicion in time.
     Failed,
-    /// It said good-bye. Final for this life.
+    /// It left the cluster. Final for this instance.
     Left,
 }
 
 impl State {
-    /// Whether a node in this state is a member that is probed and gossiped to.
+    /// Whether a node in this state is probed and receives gossip.
     pub fn is_active(self) -> bool {
         matches!(self, State::Alive | State::Suspect)
     }
@@ -112,18 +117,18 @@ impl std::fmt::Display for State {
     }
 }
 
-/// A node as this one sees it.
+/// A node as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// What the node says about itself.
+    /// The record that the node announced.
     pub record: NodeRecord,
-    /// How often this life has refuted a claim or changed its record.
+    /// Counts how often this instance refuted a claim or changed its record.
     pub incarnation: u64,
-    /// How it stands.
+    /// Its state.
     pub state: State,
-    /// Since when it has stood so, here.
+    /// When this node recorded the current state.
     pub since: Instant,
-    /// When this life was last heard from directly, if ever.
+    /// When this node last received something directly from this instance, if ever.
     pub last_seen: Option<Instant>,
 }
 
@@ -138,11 +143,12 @@ impl Member {
     }
 }
 
-/// What a claim about a name says, apart from the record: the total order in which claims supersede each other.
+/// A claim about a name without its record: the total order in which claims supersede each other.
 ///
-/// A later life supersedes an earlier one. A life that left has left, whatever its incarnation. Else the higher
-/// incarnation, which only the node itself can issue, supersedes the lower; and of the same incarnation the graver
-/// state. Merging is taking the maximum: in any order, any number of times, the result is the same.
+/// A later instance supersedes an earlier one. `Left` is final for an instance, whatever its
+/// incarnation. Otherwise the higher incarnation, which only the node itself can issue, supersedes
+/// the lower; at equal incarnation the graver state wins. Merging takes the maximum, so the result
+/// does not depend on order or repetition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Standing {
     pub(crate) generation: u64,
@@ -219,7 +225,7 @@ mod tests {
         let one = |length: usize| BTreeMap::from([("k".to_owned(), "v".repeat(length))]);
         assert_eq!(record(one(506)).check(), Ok(()));
         assert!(matches!(record(one(507)).check(), Err(RecordError::LabelsTooLong { found: 513, .. })));
-        // Many short labels cost more for their lengths than for their texts.
+        // Many short labels need more bytes for their length prefixes than for their text.
         let many = (0..200).map(|i| (format!("{i:02x}"), String::new())).collect::<BTreeMap<_, _>>();
         assert!(record(many).check().is_err());
     }

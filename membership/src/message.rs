@@ -1,7 +1,8 @@
-//! What goes over the wire, and how it becomes bytes.
+//! Wire messages and their encoding.
 //!
-//! A packet is a list of messages, each with its length before it, so that one that does not decode (or that a newer
-//! version added) is skipped without losing the others. A frame is one value on a stream.
+//! A packet is a list of length-prefixed messages, so that a receiver can skip a message it cannot
+//! decode (for example one added by a newer version) and still process the others. A frame is one
+//! value on a stream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,30 +13,32 @@ use wire::{NodeId, NodeName};
 
 use crate::member::{Member, NodeRecord, State};
 
-/// One message of a packet. The sender's name is not in it: the transport vouches for that.
+/// One message of a packet. It does not carry the sender's name: the transport authenticates the
+/// sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// Are you there? `generation` and `incarnation` are the sender's.
+    /// Probe. `generation` and `incarnation` are the sender's.
     Ping {
         sequence: u64,
         target: NodeId,
         generation: u64,
         incarnation: u64,
     },
-    /// Please ping `target` for me and pass its answer on.
+    /// Indirect probe: asks the receiver to ping `target` and to forward its answer.
     PingRequest {
         sequence: u64,
         target: NodeId,
         address: SocketAddr,
     },
-    /// `id` is there, and `digest` is the fingerprint of its member list; without one if the answer was passed on.
+    /// `id` is alive. `digest` is the digest of its member list, or `None` if a relay forwarded the
+    /// answer.
     Ack {
         sequence: u64,
         id: NodeId,
         incarnation: u64,
         digest: Option<u64>,
     },
-    /// I am there, but the node you asked me to ping has not answered me yet.
+    /// The sender is alive, but the node it was asked to ping has not answered yet.
     Nack {
         sequence: u64,
     },
@@ -50,40 +53,43 @@ pub(crate) enum Message {
         incarnation: u64,
         accuser: NodeName,
     },
-    /// The node has not objected to the suspicion.
+    /// The node did not refute the suspicion.
     Failed {
         id: NodeId,
         incarnation: u64,
         accuser: NodeName,
     },
-    /// The node said good-bye.
+    /// The node left the cluster.
     Left {
         id: NodeId,
         incarnation: u64,
     },
-    /// This failed instance, and any earlier one, is no longer kept by the sender, its time being over.
+    /// The sender has discarded this failed instance and all earlier ones because their retention
+    /// has expired.
     Forgotten {
         id: NodeId,
         incarnation: u64,
     },
-    /// I do not know you as you are now: send me your record.
+    /// The sender does not know the receiver's current instance or incarnation and asks for its
+    /// record.
     Introduce,
     Outdated(Outdated),
-    /// Two living nodes bear one name.
+    /// Two live nodes use the same name.
     NameInUse(NameInUse),
 }
 
-/// The life that you speak for is not later than one already known.
+/// The claimed instance is not later than one the sender already knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outdated {
-    /// The generation spoken for. The answer may come when the receiver has taken a later one: then it is no news.
+    /// The claimed generation. If the receiver has moved to a later one since, the message is
+    /// obsolete.
     pub(crate) claimed: u64,
-    /// Take one above this.
+    /// The receiver must choose a generation above this.
     pub(crate) known: u64,
 }
 
 impl Message {
-    /// How this member is held to stand.
+    /// The claim that describes the known state of this member.
     pub(crate) fn claim(member: &Member, accuser: &NodeName) -> Self {
         let (id, incarnation, accuser) = (member.record.id.clone(), member.incarnation, accuser.clone());
         match member.state {
@@ -94,7 +100,7 @@ impl Message {
         }
     }
 
-    /// Which state of which life this claims, if it is a claim.
+    /// The claimed state, instance and incarnation, if this message is a claim.
     pub(crate) fn standing(self) -> Option<(State, NodeId, u64)> {
         match self {
             Message::Alive { record, incarnation } => Some((State::Alive, record.id, incarnation)),
@@ -106,11 +112,11 @@ impl Message {
     }
 }
 
-/// Two living nodes bear one name: who has it, and who wanted it.
+/// Two live nodes use the same name: the current owner and the claimant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NameInUse {
-    pub(crate) holder: NodeId,
-    pub(crate) holder_address: SocketAddr,
+    pub(crate) owner: NodeId,
+    pub(crate) owner_address: SocketAddr,
     pub(crate) claimant: NodeId,
     pub(crate) claimant_address: SocketAddr,
 }
@@ -118,105 +124,107 @@ pub(crate) struct NameInUse {
 /// One value on a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame {
-    /// The reliable path of a probe: what else would have been a datagram.
+    /// Messages over the reliable path: a packet that would otherwise be a datagram.
     Packet(Vec<u8>),
-    /// Let us compare our member lists.
+    /// Request to compare member lists.
     Hello(Hello),
-    /// Yes, and this is me. `equal`: the fingerprints agree, no lists are needed.
+    /// Acceptance of the request. `equal`: the digests agree and no lists are needed.
     Welcome { hello: Hello, equal: bool },
-    /// No.
-    Refused(Refusal),
+    /// Rejection of the request.
+    Refused(HelloRefusal),
     /// Part of a member list.
     Members(Vec<Claim>),
     /// The list is complete.
     End,
 }
 
-/// Who opens or answers a comparison of member lists.
+/// Describes the node that requests or accepts a comparison of member lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) occasion: Occasion,
     pub(crate) record: NodeRecord,
     pub(crate) incarnation: u64,
     pub(crate) digest: u64,
-    /// How the sender holds the receiver, if it is known and not simply alive: so that it can object at once.
-    pub(crate) against: Option<(State, NodeId, u64)>,
+    /// The sender's claim about the receiver if it knows it in a state other than alive, so that
+    /// the receiver can refute it at once.
+    pub(crate) about_receiver: Option<(State, NodeId, u64)>,
 }
 
 /// Why member lists are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Occasion {
-    /// The sender wants to become a member: its list follows at once, both lists are wanted.
+    /// The sender joins: its list follows at once, and both lists are needed.
     Join,
-    /// Both are members: lists only if the fingerprints differ.
+    /// Periodic sync between members: lists are sent only if the digests differ.
     Sync,
-    /// The receiver was held to have failed: as `Sync`.
+    /// The sender considers the receiver failed; otherwise like `Sync`.
     Reconnect,
 }
 
 /// Why a comparison was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Refusal {
-    /// The present holder of the name is being probed: ask again after so many milliseconds.
+pub(crate) enum HelloRefusal {
+    /// The current owner of the name is being probed: retry after this many milliseconds.
     Pending(u32),
-    /// Another living node has the name.
+    /// Another live node owns the name.
     NameInUse(NameInUse),
     Outdated(Outdated),
-    /// You have called yourself.
+    /// The sender connected to itself.
     Yourself,
-    /// There is no room for another member.
+    /// The member table is full.
     Full,
-    /// The node is leaving.
+    /// The receiver is leaving the cluster.
     Leaving,
     /// The record is not valid.
     Invalid,
 }
 
-/// A line of a member list.
+/// One entry of a member list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claim {
     pub(crate) record: NodeRecord,
     pub(crate) incarnation: u64,
     pub(crate) state: State,
-    /// For how many seconds it has been gone, if it failed or left: what is re-taught must not be kept longer.
+    /// Seconds since it failed or left. The receiver must not keep the entry longer than its sender
+    /// does.
     pub(crate) departed_for: u32,
 }
 
-/// Bytes from a peer that could not be used. They were dropped and counted; nothing else has changed.
+/// Input from a peer that was rejected. It was dropped and counted; nothing else changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// The bytes are not what they should be.
+    /// The bytes do not decode.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
-    /// The peer speaks for another node.
+    /// The peer used the name of another node.
     #[error("node {authenticated} spoke as {claimed}; a node may introduce only itself")]
     WrongName {
-        /// The name its messages gave.
+        /// The name in its message.
         claimed: NodeName,
-        /// The name the transport vouches for.
+        /// The name that the transport authenticated.
         authenticated: NodeName,
     },
-    /// A frame came before anybody said who answered the stream.
+    /// A frame arrived before `handle_stream_connected` named the peer of the stream.
     #[error(
         "a frame arrived on a stream of which nobody said who answered it; call handle_stream_connected first"
     )]
     UnknownPeer,
-    /// A frame that has no place at this point of the exchange.
+    /// A frame that is not expected at this point of the exchange.
     #[error("node {peer} sent {found} where {wanted} was due")]
     Unexpected {
         /// Who sent it.
         peer: NodeName,
-        /// What came.
+        /// The frame that was received.
         found: &'static str,
-        /// What should have come.
+        /// The frame that was expected.
         wanted: &'static str,
     },
-    /// The member list of the peer is longer than any this node could hold.
+    /// The peer's member list exceeds the number of members this node accepts.
     #[error("node {peer} sent a list of more than {most} members")]
     ListTooLong {
         /// Who sent it.
         peer: NodeName,
-        /// The most that are accepted.
+        /// The maximum that is accepted.
         most: usize,
     },
 }
@@ -234,9 +242,9 @@ impl Frame {
     }
 }
 
-/// An upper bound of what a message takes in a packet beside its own bytes.
+/// Upper bound of the bytes a message adds to a packet beyond its own.
 pub(crate) const MESSAGE_OVERHEAD: usize = 3;
-/// An upper bound of what a packet takes beside its messages.
+/// Upper bound of the bytes of a packet beyond its messages.
 pub(crate) const PACKET_OVERHEAD: usize = 3;
 
 /// Collects messages up to a size.
@@ -262,12 +270,12 @@ impl PacketBuilder {
         true
     }
 
-    /// Leaves room for this many more bytes at most.
-    pub(crate) fn limit_room(&mut self, most: usize) {
+    /// Limits the remaining capacity to at most this many bytes.
+    pub(crate) fn limit_remaining(&mut self, most: usize) {
         self.room = self.room.min(most);
     }
 
-    /// The most bytes a message may have that still fits.
+    /// Size of the largest message that still fits, in bytes.
     pub(crate) fn room(&self) -> usize {
         self.room.saturating_sub(MESSAGE_OVERHEAD)
     }
@@ -277,12 +285,12 @@ impl PacketBuilder {
     }
 }
 
-/// The messages of a packet, each still in bytes.
+/// Splits a packet into its encoded messages.
 pub(crate) fn split_packet(bytes: &[u8]) -> Result<Vec<&[u8]>, DecodeError> {
     codec::decode(bytes)
 }
 
-/// An upper bound of the encoding of a line of a member list.
+/// Upper bound of the encoded size of a member-list entry.
 pub(crate) fn claim_size(record: &NodeRecord) -> usize {
     let length = |text: &str| text.len() + if text.len() > 250 { 3 } else { 1 };
     let labels = record.labels.iter().map(|(name, value)| length(name) + length(value)).sum::<usize>();

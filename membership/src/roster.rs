@@ -1,4 +1,4 @@
-//! The other members, and everything that must follow when one of them changes.
+//! The table of all other members with its derived indices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,22 +11,25 @@ use crate::member::State;
 use crate::sample_set::SampleSet;
 use crate::suspicion::Suspicion;
 
-/// A member with what only this node needs to know about it.
+/// A member together with state that is local to this node.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) member: Member,
-    /// The incarnation that issued the record. It lags behind while a suspicion of a newer one is all that was heard.
+    /// The incarnation that issued the record. It is behind while this node has received only a
+    /// suspicion of a newer one.
     pub(crate) record_incarnation: u64,
-    /// Boxed: few members are ever suspected, and each node keeps an entry for every other one.
+    /// Boxed: few members are suspected at a time, and each node keeps an entry for every other
+    /// node.
     pub(crate) suspicion: Option<Box<Suspicion>>,
-    /// Whether the owner of this machine has been told that it joined.
+    /// Whether an event has reported this member as joined.
     pub(crate) announced: bool,
-    /// When it is forgotten, once it has departed.
+    /// When it is removed, once it has failed or left.
     pub(crate) forget_at: Option<Instant>,
-    /// When it was last told what is held against it.
+    /// When this node last sent it the claim about it.
     pub(crate) notified_at: Option<Instant>,
-    /// When it was last said to somebody who suspects it that it is held failed here.
-    pub(crate) voiced_at: Option<Instant>,
+    /// When this node last answered a suspicion of it with a suspicion of its own, while it
+    /// considers it failed already.
+    pub(crate) confirmation_sent_at: Option<Instant>,
 }
 
 impl Entry {
@@ -39,19 +42,20 @@ impl Entry {
             announced: false,
             forget_at: None,
             notified_at: None,
-            voiced_at: None,
+            confirmation_sent_at: None,
         }
     }
 
-    /// What it adds to the fingerprint of the list.
+    /// Its contribution to the digest of the list.
     fn fingerprint(&self) -> u64 {
         let (id, incarnation) = (&self.member.record.id, self.member.incarnation);
         match self.member.state {
-            // To be suspected is no difference: it passes, one way or the other.
+            // A suspicion makes no difference: it is transient.
             State::Alive | State::Suspect => active_fingerprint(id, incarnation, self.record_incarnation),
-            // Members that hold unequal amounts of the failed hold unequal tables.
+            // Nodes that keep different failed members keep different tables.
             State::Failed => failed_fingerprint(id, incarnation),
-            // Nobody keeps anything of it, and whoever holds it alive differs by that.
+            // No node keeps entries of it, and a node that considers it alive has a different
+            // digest for that reason.
             State::Left => 0,
         }
     }
@@ -62,16 +66,16 @@ impl Entry {
 pub(crate) struct Roster {
     entries: BTreeMap<NodeName, Entry>,
     active: SampleSet,
-    /// Those of the active that are suspected.
+    /// Active members that are suspected.
     suspects: BTreeSet<NodeName>,
     failed: SampleSet,
-    /// With whom there is a connection, members or not; `None` as long as nothing has been said about connections.
+    /// Nodes with an open connection, members or not; `None` until connections have been reported.
     connected: Option<BTreeSet<NodeName>>,
-    /// Those of the active with whom there is a connection.
-    near: SampleSet,
-    /// What [`Self::neighbour`] found, and from which place on the circle.
+    /// Active members with an open connection.
+    connected_active: SampleSet,
+    /// Cached result of [`Self::neighbour`] and the ring position it was computed for.
     neighbour: Option<(u64, NodeName)>,
-    /// The departed, in the order in which they will be forgotten.
+    /// Failed and left members in the order of their removal.
     departed: BTreeSet<(Instant, NodeName)>,
     digest: u64,
 }
@@ -89,34 +93,34 @@ impl Roster {
         &self.active
     }
 
-    /// Those of the active with whom there is a connection; `None` if nothing is known about connections.
-    pub(crate) fn near(&self) -> Option<&SampleSet> {
-        self.connected.as_ref().map(|_| &self.near)
+    /// Active members with an open connection; `None` if no connections have been reported.
+    pub(crate) fn connected_active(&self) -> Option<&SampleSet> {
+        self.connected.as_ref().map(|_| &self.connected_active)
     }
 
-    /// Whether something can be sent to this member without a handshake before, as far as is known.
-    pub(crate) fn is_near(&self, name: &NodeName) -> bool {
+    /// Whether data can be sent to this member without a handshake, as far as is known.
+    pub(crate) fn reachable_without_handshake(&self, name: &NodeName) -> bool {
         self.connected.as_ref().is_none_or(|connected| connected.contains(name))
     }
 
-    /// There has come to be a connection with a node, or is none any more.
+    /// Records whether a connection to a node exists.
     pub(crate) fn set_connected(&mut self, name: &NodeName, is_connected: bool) {
         let connected = self.connected.get_or_insert_default();
         if is_connected {
             connected.insert(name.clone());
             if self.entries.get(name).is_some_and(|entry| entry.member.state.is_active()) {
-                self.near.insert(name);
+                self.connected_active.insert(name);
             }
         } else {
             connected.remove(name);
-            self.near.remove(name.as_str());
+            self.connected_active.remove(name.as_str());
         }
     }
 
     /// There are no connections.
     pub(crate) fn forget_connections(&mut self) {
         self.connected = Some(BTreeSet::new());
-        self.near = SampleSet::default();
+        self.connected_active = SampleSet::default();
     }
 
     pub(crate) fn suspects(&self) -> &BTreeSet<NodeName> {
@@ -129,9 +133,9 @@ impl Roster {
     /// O(members) after it has changed itself, else O(1).
     pub(crate) fn neighbour(&mut self, me: &NodeName) -> Option<&NodeName> {
         if self.neighbour.is_none() {
-            let mine = place_on_circle(me);
+            let mine = ring_position(me);
             let trusted = self.active.names().iter().filter(|name| !self.suspects.contains(*name));
-            let next = trusted.min_by_key(|name| distance_on_circle(mine, name))?;
+            let next = trusted.min_by_key(|name| ring_distance(mine, name))?;
             self.neighbour = Some((mine, next.clone()));
         }
         self.neighbour.as_ref().map(|(_, name)| name)
@@ -156,13 +160,13 @@ impl Roster {
         self.entries.range::<NodeName, _>(..name).map(|(_, entry)| entry)
     }
 
-    /// A fingerprint of the active and the failed members, their instances and incarnations; independent of the order of
-    /// events.
+    /// Digest of the active and the failed members, their instances and incarnations; independent
+    /// of the order of events.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The departed member that will be forgotten next, and when.
+    /// The departed member that is removed next, and when.
     pub(crate) fn next_departed(&self) -> Option<&(Instant, NodeName)> {
         self.departed.first()
     }
@@ -180,7 +184,7 @@ impl Roster {
         Some(entry)
     }
 
-    /// Changes a member and everything that follows from it.
+    /// Changes a member and updates all indices.
     pub(crate) fn change<R>(&mut self, name: &str, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let (name, mut entry) = self.entries.remove_entry(name)?;
         self.unindex(&name, &entry);
@@ -190,7 +194,7 @@ impl Roster {
         Some(result)
     }
 
-    /// Changes only what nothing else follows from.
+    /// Changes fields of a member that no index depends on.
     pub(crate) fn note(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.entries.get_mut(name) {
             let before = (entry.fingerprint(), entry.member.state, entry.forget_at);
@@ -202,7 +206,7 @@ impl Roster {
     fn index(&mut self, name: &NodeName, entry: &Entry) {
         if let Some((mine, neighbour)) = &mut self.neighbour
             && entry.member.state == State::Alive
-            && distance_on_circle(*mine, name) < distance_on_circle(*mine, neighbour)
+            && ring_distance(*mine, name) < ring_distance(*mine, neighbour)
         {
             *neighbour = name.clone();
         }
@@ -211,7 +215,7 @@ impl Roster {
             State::Alive | State::Suspect => {
                 self.active.insert(name);
                 if self.connected.as_ref().is_some_and(|connected| connected.contains(name)) {
-                    self.near.insert(name);
+                    self.connected_active.insert(name);
                 }
             }
             State::Failed => self.failed.insert(name),
@@ -231,7 +235,7 @@ impl Roster {
         match entry.member.state {
             State::Alive | State::Suspect => {
                 self.active.remove(name.as_str());
-                self.near.remove(name.as_str());
+                self.connected_active.remove(name.as_str());
             }
             State::Failed => self.failed.remove(name.as_str()),
             State::Left => {}
@@ -245,13 +249,13 @@ impl Roster {
     }
 }
 
-/// What one active member adds to the fingerprint of a member list. Labels and address need no part of their own: with
-/// each change of them the incarnation of the record rises.
+/// Contribution of an active member to the digest of a member list. Labels and address need no part
+/// of their own: each change of them increases the incarnation of the record.
 pub(crate) fn active_fingerprint(id: &wire::NodeId, incarnation: u64, record_incarnation: u64) -> u64 {
     fingerprint(id, State::Alive, [incarnation, record_incarnation])
 }
 
-/// What one failed member adds. Its record may be an older one: nobody can ask it for the present one.
+/// Contribution of a failed member. Its record may be out of date: the node cannot be asked for it.
 fn failed_fingerprint(id: &wire::NodeId, incarnation: u64) -> u64 {
     fingerprint(id, State::Failed, [incarnation, 0])
 }
@@ -262,18 +266,19 @@ fn fingerprint(id: &wire::NodeId, state: State, incarnations: [u64; 2]) -> u64 {
     hash_bytes(id.name.as_str().bytes().chain([state]).chain(numbers))
 }
 
-fn place_on_circle(name: &NodeName) -> u64 {
+fn ring_position(name: &NodeName) -> u64 {
     hash_bytes(name.as_str().bytes())
 }
 
-/// How far a member is from a place on the circle, in one direction; no two are equally far.
-fn distance_on_circle(from: u64, name: &NodeName) -> (u64, &NodeName) {
-    (place_on_circle(name).wrapping_sub(from), name)
+/// Distance of a member from a ring position in one direction; all distances differ.
+fn ring_distance(from: u64, name: &NodeName) -> (u64, &NodeName) {
+    (ring_position(name).wrapping_sub(from), name)
 }
 
-/// FNV-1a, then mixed, since hashes are added up and compared in size.
+/// FNV-1a with a finalizer, because hashes are summed and compared by magnitude.
 ///
-/// Written out because it must be the same in every version of the program; the standard library's hasher need not be.
+/// Implemented here because it must be identical in every version of the program; the hasher of the
+/// standard library may change.
 fn hash_bytes(bytes: impl Iterator<Item = u8>) -> u64 {
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -338,8 +343,8 @@ mod tests {
             };
             let set = |set: &SampleSet| set.names().iter().cloned().collect::<BTreeSet<_>>();
             prop_assert_eq!(set(roster.active()), names(State::is_active));
-            let near = names(State::is_active).intersection(&connected).cloned().collect::<BTreeSet<_>>();
-            prop_assert_eq!(set(&roster.near), near);
+            let connected_active = names(State::is_active).intersection(&connected).cloned().collect::<BTreeSet<_>>();
+            prop_assert_eq!(set(&roster.connected_active), connected_active);
             prop_assert_eq!(set(roster.failed()), names(|state| state == State::Failed));
             prop_assert_eq!(roster.suspects(), &names(|state| state == State::Suspect));
             let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
@@ -362,7 +367,7 @@ mod tests {
     #[test]
     fn everybody_is_looked_after_by_one_other_and_suspects_by_nobody() {
         let names = (0..50).map(|number| format!("n{number}")).collect::<Vec<_>>();
-        let mut looked_after = BTreeSet::new();
+        let mut monitored = BTreeSet::new();
         for me in &names {
             let mut roster = Roster::default();
             for other in names.iter().filter(|other| *other != me) {
@@ -370,7 +375,7 @@ mod tests {
             }
             let me = NodeName::new(me).expect("valid");
             let first = roster.neighbour(&me).expect("there are others").clone();
-            assert!(looked_after.insert(first.clone()), "{first} twice");
+            assert!(monitored.insert(first.clone()), "{first} twice");
             roster.change(first.as_str(), |entry| entry.member.state = State::Suspect);
             let second = roster.neighbour(&me).expect("there are others").clone();
             roster.change(first.as_str(), |entry| entry.member.state = State::Alive);

@@ -1,4 +1,4 @@
-//! A set of names of which some can be drawn at random.
+//! A set of names that supports uniform random sampling.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use wire::NodeName;
 
-/// A set of names: insert and remove in O(log n), draw m of them in O(m).
+/// A set of names with insert and remove in O(log n) and sampling of m names in O(m).
 #[derive(Debug, Default)]
 pub(crate) struct SampleSet {
     names: Vec<NodeName>,
-    places: BTreeMap<NodeName, usize>,
+    indices: BTreeMap<NodeName, usize>,
 }
 
 impl SampleSet {
@@ -23,28 +23,30 @@ impl SampleSet {
     }
 
     pub(crate) fn insert(&mut self, name: &NodeName) {
-        if !self.places.contains_key(name) {
-            self.places.insert(name.clone(), self.names.len());
+        if !self.indices.contains_key(name) {
+            self.indices.insert(name.clone(), self.names.len());
             self.names.push(name.clone());
         }
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        if let Some(place) = self.places.remove(name) {
-            self.names.swap_remove(place);
-            if let Some(moved) = self.names.get(place) {
-                self.places.insert(moved.clone(), place);
+        if let Some(index) = self.indices.remove(name) {
+            self.names.swap_remove(index);
+            if let Some(moved) = self.names.get(index) {
+                self.indices.insert(moved.clone(), index);
             }
         }
     }
 
-    /// min(count, n) different names, n being the number of those not excluded; every choice is equally likely.
+    /// min(count, n) distinct names, where n is the number of names that are not excluded; every
+    /// choice is equally likely.
     pub(crate) fn sample(&self, count: usize, exclude: &[&NodeName], rng: &mut ChaCha8Rng) -> Vec<NodeName> {
-        // Drawing as many more as are excluded leaves enough, and dropping some of a uniform choice keeps it uniform.
+        // Drawing as many more names as are excluded suffices, and a uniform sample from which
+        // excluded names are dropped remains uniform.
         let drawn = count.saturating_add(exclude.len()).min(self.names.len());
         index::sample(rng, self.names.len(), drawn)
             .into_iter()
-            .map(|place| &self.names[place])
+            .map(|index| &self.names[index])
             .filter(|name| !exclude.contains(name))
             .take(count)
             .cloned()

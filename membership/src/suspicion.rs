@@ -1,4 +1,4 @@
-//! How long a suspect has to object (Dadgar et al. 2018, section IV-B).
+//! Suspicion timeouts (Dadgar et al. 2018, section IV-B).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,25 +7,26 @@ use wire::NodeName;
 
 use crate::config::Config;
 
-/// A suspicion under way: the more members suspect independently, the sooner it ends.
+/// A running suspicion. The more members suspect independently, the sooner it ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Suspicion {
     started: Instant,
-    /// How long this process stood still since: time in which no objection could be read.
+    /// How long this process stalled since then: time in which it could not read a refutation.
     lost: Duration,
     shortest: Duration,
     longest: Duration,
     wanted: usize,
     accusers: BTreeSet<NodeName>,
-    /// Somebody's suspicion of it has run out: no confirmations are waited for.
-    judged: bool,
+    /// A peer has reported the member as failed: no further confirmations are needed.
+    failed_reported: bool,
 }
 
 impl Suspicion {
-    /// `members` counts all active members, this node included; of them, `able` are not suspected themselves and can
-    /// confirm it, the accuser included.
+    /// `members` counts all active members including this node. `able` of them are not suspected
+    /// themselves and can confirm the suspicion; this includes the accuser.
     pub(crate) fn new(config: &Config, members: usize, able: usize, accuser: NodeName, now: Instant) -> Self {
-        // The suspect needs time to answer, and its objection to reach everybody, if need be by the ticks.
+        // The suspect needs time to answer, and its refutation must reach all members, if necessary
+        // by periodic gossip alone.
         let spreading = config.gossip_interval.mul_f64(2.0 * (members.max(1) as f64).log10());
         let shortest = config.probe_interval * config.suspicion_multiplier + spreading;
         let mut suspicion = Self {
@@ -35,59 +36,65 @@ impl Suspicion {
             longest: shortest * config.suspicion_max_multiplier,
             wanted: config.suspicion_confirmations,
             accusers: BTreeSet::from([accuser]),
-            judged: false,
+            failed_reported: false,
         };
         suspicion.expect_no_more_than(able);
         suspicion
     }
 
-    /// Counts an accuser; true if it is a new one whose confirmation matters.
+    /// Records an accuser. Returns true if it is new and its confirmation matters.
     pub(crate) fn confirm(&mut self, accuser: &NodeName) -> bool {
         self.accusers.len() <= self.wanted && self.accusers.insert(accuser.clone())
     }
 
-    /// How many confirmations it still waits for.
+    /// How many confirmations are missing.
     pub(crate) fn missing(&self) -> usize {
         (self.wanted + 1).saturating_sub(self.accusers.len())
     }
 
-    /// Whether this member is one of those who suspect.
+    /// Whether this member is one of the accusers.
     pub(crate) fn is_by(&self, accuser: &NodeName) -> bool {
         self.accusers.contains(accuser)
     }
 
-    /// There is nobody to wait for beyond `able` members, the first accuser included.
+    /// Limits the expected accusers to `able` members, the first accuser included.
     pub(crate) fn expect_no_more_than(&mut self, able: usize) {
         self.wanted = self.wanted.min(able.saturating_sub(1));
     }
 
-    /// Somebody claims that it has failed: a suspicion has run out there, and only the time to object is still waited
-    /// for. If it was heard from since this one began, that time begins now. Else `enough` is enough, if it is given: with a
-    /// crash, everybody else has given the suspect the whole time already.
-    pub(crate) fn judge(&mut self, last_seen: Option<Instant>, enough: Option<Duration>, now: Instant) {
-        if self.judged {
+    /// Handles the claim of a peer that the member has failed. The suspicion timed out at that
+    /// peer, so only the time for a refutation remains. If the member was heard from after this
+    /// suspicion began, that time starts now. Otherwise `enough` limits it, if given: after a
+    /// crash, other members have already waited for the full suspicion timeout.
+    pub(crate) fn shorten_for_failed_report(
+        &mut self,
+        last_seen: Option<Instant>,
+        enough: Option<Duration>,
+        now: Instant,
+    ) {
+        if self.failed_reported {
             return;
         }
-        self.judged = true;
+        self.failed_reported = true;
         self.wanted = 0;
-        if self.is_doubted(last_seen) {
+        if self.was_heard_from(last_seen) {
             (self.started, self.lost) = (now, Duration::ZERO);
         } else if let Some(enough) = enough {
             self.shortest = self.shortest.min(enough);
         }
     }
 
-    /// For how long it has run, without the time in which no objection could be read.
+    /// How long it has run, without the time in which this process stalled.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started + self.lost)
     }
 
-    /// Whether the suspect was heard from since it began.
-    pub(crate) fn is_doubted(&self, last_seen: Option<Instant>) -> bool {
+    /// Whether this node heard from the suspect after the suspicion began.
+    pub(crate) fn was_heard_from(&self, last_seen: Option<Instant>) -> bool {
         last_seen.is_some_and(|at| at > self.started)
     }
 
-    /// Adds time in which this process stood still.
+    /// Extends the suspicion by the time this process stalled.
     pub(crate) fn prolong(&mut self, by: Duration) {
         self.lost += by;
     }

@@ -1,8 +1,8 @@
 //! What the tests of this crate share.
 
 mod chaos;
-mod heals;
 mod network;
+mod partitions;
 mod scenarios;
 
 use std::collections::BTreeMap;

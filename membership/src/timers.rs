@@ -1,4 +1,4 @@
-//! The deadlines of everything that is under way, each of which has at most one.
+//! Timers: at most one deadline for each pending operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,51 +6,51 @@ use std::time::{Duration, Instant};
 
 use wire::{NodeName, StreamId};
 
-/// What is due.
+/// The operation that is due.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The next member of the ring is probed.
+    /// Probe the next member.
     Probe,
-    /// The direct answer to this probe is late: ask others, and over a stream.
+    /// The direct answer to this probe is late: use indirect probes and a stream.
     ProbeFallback(u64),
-    /// The verdict of this probe.
+    /// This probe times out.
     ProbeDeadline(u64),
-    /// Tell the node that asked us that its target has not answered us yet.
+    /// Report to the requester of an indirect probe that the target has not answered yet.
     RelayNack(u64),
-    /// Forget a probe made for another node.
+    /// Discard a probe made for another node.
     RelayEnd(u64),
-    /// The suspicion of this member ends.
+    /// The suspicion of this member times out.
     Suspicion(NodeName),
-    /// If confirmations of the suspicion of this member are missing still, some more probe it.
+    /// Request more confirmations of the suspicion of this member if some are missing.
     SecondOpinions(NodeName),
-    /// Queued news is sent again.
+    /// Gossip queued updates.
     Gossip,
-    /// Fresh news and notices may go out.
+    /// Send fresh updates and notices.
     Flush,
-    /// The member list is compared with a random member's.
+    /// Compare the member list with a random member.
     Sync,
-    /// A random failed member is called.
+    /// Try to reconnect to a random failed member.
     Reconnect,
-    /// The departed are looked at.
+    /// Remove departed members whose retention has expired.
     Reap,
-    /// It is checked that at least one seed is a member.
+    /// Check that at least one seed is a member.
     Rejoin,
-    /// A seed that is no member is called.
+    /// Contact a seed that is not a member.
     SeedCheck,
-    /// This seed is tried again.
+    /// Retry this seed.
     SeedRetry(SocketAddr),
-    /// This stream has made no progress, or has lasted too long.
+    /// This stream made no progress or exceeded its time limit.
     Exchange(StreamId),
-    /// The good-bye is repeated.
+    /// Resend the leave message.
     LeaveRepeat,
-    /// Leaving ends.
+    /// Leaving times out.
     LeaveEnd,
 }
 
 impl Timer {
-    /// Whether somebody is accused, or something given up, when this timer fires: after a time in which this process
-    /// stood still it must first get the chance to read what arrived meanwhile.
-    fn judges(&self) -> bool {
+    /// Whether this timer suspects a node or abandons an operation when it fires. After a stall,
+    /// such timers wait until the process had time to read the input that arrived meanwhile.
+    fn is_failure_timeout(&self) -> bool {
         matches!(
             self,
             Timer::ProbeFallback(_)
@@ -62,7 +62,7 @@ impl Timer {
     }
 }
 
-/// All deadlines, in order.
+/// All deadlines in order.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     order: BTreeSet<(Instant, Timer)>,
@@ -70,7 +70,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets the deadline, in place of any earlier one.
+    /// Sets the deadline and replaces an earlier one.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(before) = self.due.insert(timer.clone(), at) {
             self.order.remove(&(before, timer.clone()));
@@ -97,7 +97,7 @@ impl Timers {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the first timer that is due.
+    /// Removes and returns the first timer that is due.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Timer> {
         if self.next()? > now {
             return None;
@@ -107,19 +107,19 @@ impl Timers {
         Some(timer)
     }
 
-    /// Moves every deadline at which somebody would be judged.
-    pub(crate) fn postpone_judgements(&mut self, by: Duration) {
-        let judging = self.due.iter().filter(|(timer, _)| timer.judges());
-        let judging = judging.map(|(timer, at)| (timer.clone(), *at)).collect::<Vec<_>>();
-        for (timer, at) in judging {
+    /// Postpones every failure timeout.
+    pub(crate) fn postpone_failure_timeouts(&mut self, by: Duration) {
+        let postponed = self.due.iter().filter(|(timer, _)| timer.is_failure_timeout());
+        let postponed = postponed.map(|(timer, at)| (timer.clone(), *at)).collect::<Vec<_>>();
+        for (timer, at) in postponed {
             self.set(timer, at + by);
         }
     }
 
-    /// The judgements that were due at `horizon` or before.
-    pub(crate) fn overdue_judgements(&self, horizon: Instant) -> Vec<(Instant, Timer)> {
+    /// The failure timeouts that were due at `horizon` or before.
+    pub(crate) fn overdue_failure_timeouts(&self, horizon: Instant) -> Vec<(Instant, Timer)> {
         let overdue = self.order.iter().take_while(|(at, _)| *at <= horizon);
-        overdue.filter(|(_, timer)| timer.judges()).cloned().collect()
+        overdue.filter(|(_, timer)| timer.is_failure_timeout()).cloned().collect()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -160,7 +160,7 @@ mod tests {
         let mut timers = Timers::default();
         timers.set(Timer::Gossip, now + second);
         timers.set(Timer::ProbeDeadline(4), now + second);
-        timers.postpone_judgements(second * 5);
+        timers.postpone_failure_timeouts(second * 5);
         assert_eq!(timers.pop(now + second * 5), Some(Timer::Gossip));
         assert_eq!(timers.pop(now + second * 5), None);
         assert_eq!(timers.pop(now + second * 6), Some(Timer::ProbeDeadline(4)));

@@ -363,8 +363,8 @@ impl Driver {
             NodeEvent::Membership(Event::SeedsMissing) => self.shared.join_seeds.notify_one(),
             NodeEvent::Membership(Event::NameConflict(conflict)) => {
                 if conflict.role == ConflictRole::Claimant {
-                    let refused = SeedFailure::NameInUse { holder: conflict.holder };
-                    waiters.seed_outcome(conflict.holder, Err(refused));
+                    let refused = SeedFailure::NameInUse { owner: conflict.owner };
+                    waiters.seed_outcome(conflict.owner, Err(refused));
                 }
                 tracing::error!("{conflict}");
             }

@@ -302,7 +302,7 @@ impl Node {
                     ourselves += 1;
                     waiting.remove(&address);
                 }
-                Err(SeedFailure::NameInUse { holder }) => {
+                Err(SeedFailure::NameInUse { owner: holder }) => {
                     let own = self.running.advertised;
                     return Err(JoinClusterError::NameInUse { name: self.id().name, holder, own });
                 }

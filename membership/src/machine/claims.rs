@@ -8,8 +8,8 @@ use wire::{Destination, NodeId, NodeName};
 
 use crate::broadcast::Urgency;
 use crate::event::Event;
+use crate::forgotten::ClaimSource;
 use crate::member::{MAX_INCARNATION, Member, NodeRecord, Standing, State};
-use crate::memory::Trace;
 use crate::message::{Message, NameInUse, Outdated};
 use crate::roster::Entry;
 use crate::suspicion::Suspicion;
@@ -75,7 +75,8 @@ impl Membership {
         now: Instant,
     ) -> Verdict {
         if let Err(error) = record.check().map_err(|error| error.to_string()).and_then(|()| {
-            let absurd = incarnation > MAX_INCARNATION || !self.believes(record.id.generation, now);
+            let absurd =
+                incarnation > MAX_INCARNATION || !self.is_plausible_generation(record.id.generation, now);
             (!absurd).then_some(()).ok_or_else(|| "absurd generation or incarnation".to_owned())
         }) {
             tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim refused");
@@ -97,10 +98,10 @@ impl Membership {
         let standing = held.standing();
         let moved = held.record.address != record.address;
         if first_hand && moved && held.state.is_active() {
-            let same_life = record.id.generation == standing.generation;
+            let same_instance = record.id.generation == standing.generation;
             // Of two addresses of one life the later incarnation's counts; an earlier one is an old message.
-            if !(same_life && incarnation < standing.incarnation) {
-                return self.check_holder(record, incarnation, now);
+            if !(same_instance && incarnation < standing.incarnation) {
+                return self.check_owner(record, incarnation, now);
             }
         }
         if first_hand {
@@ -120,7 +121,7 @@ impl Membership {
         origin: Origin<'_>,
         now: Instant,
     ) -> Verdict {
-        if let Some(remembered) = self.memory.get(record.id.name.as_str())
+        if let Some(remembered) = self.forgotten.get(record.id.name.as_str())
             && remembered >= claimed
         {
             self.statistics.stale += 1;
@@ -203,7 +204,7 @@ impl Membership {
         let name = record.id.name.clone();
         let first_hand = name == *origin.from;
         let before = self.roster.get(name.as_str()).map(|entry| (entry.member.clone(), entry.announced));
-        if before.is_none() && !self.make_room(now) {
+        if before.is_none() && !self.free_capacity(now) {
             self.statistics.members_refused += 1;
             return Verdict::Full;
         }
@@ -243,34 +244,34 @@ impl Membership {
         };
         self.events.extend(event);
         let old = before.map(|(member, _)| member);
-        let same_life = old.as_ref().is_some_and(|old| old.record.id == record.id);
+        let same_instance = old.as_ref().is_some_and(|old| old.record.id == record.id);
         let was_active = old.as_ref().is_some_and(|old| old.state.is_active());
-        let last_seen = match (first_hand, same_life) {
+        let last_seen = match (first_hand, same_instance) {
             (true, _) => Some(now),
             (false, true) => old.as_ref().and_then(|old| old.last_seen),
             (false, false) => None,
         };
         let since = match &old {
-            Some(old) if same_life && old.state == State::Alive => old.since,
+            Some(old) if same_instance && old.state == State::Alive => old.since,
             _ => now,
         };
         let state = State::Alive;
         let mut entry = Entry::new(Member { record, incarnation, state, since, last_seen });
         entry.announced = true;
-        let news = Message::claim(&entry.member, self.me.name());
+        let update = Message::claim(&entry.member, self.me.name());
         self.roster.insert(entry);
-        self.memory.remove(name.as_str());
+        self.forgotten.remove(name.as_str());
         self.cancel_suspicion(&name);
         self.changed_at = now;
         if !was_active {
-            self.ring.insert(name.clone(), self.roster.active().len(), &mut self.rng);
+            self.probe_round.insert(name.clone(), self.roster.active().len(), &mut self.rng);
         }
-        self.tell(&name, &news, origin);
+        self.queue_update(&name, &update, origin);
         Verdict::Accepted
     }
 
     /// Whether there is room for one more member, perhaps after forgetting the one that would be forgotten next.
-    fn make_room(&mut self, now: Instant) -> bool {
+    fn free_capacity(&mut self, now: Instant) -> bool {
         if self.roster.len() + 1 < self.config.max_members {
             return true;
         }
@@ -296,8 +297,9 @@ impl Membership {
         if id.name == *self.me.name() {
             return self.consider_own_state(id, incarnation, State::Suspect, now, replies);
         }
-        let Some(entry) = self.believable(id, incarnation) else { return };
-        let (state, held, voiced_at) = (entry.member.state, entry.member.incarnation, entry.voiced_at);
+        let Some(entry) = self.entry_of_instance(id, incarnation) else { return };
+        let (state, held, confirmation_sent_at) =
+            (entry.member.state, entry.member.incarnation, entry.confirmation_sent_at);
         if state.is_active() && incarnation >= held {
             self.suspect(&id.name, incarnation, accuser, origin, now);
         } else if state == State::Failed && incarnation > held {
@@ -312,9 +314,9 @@ impl Membership {
             // one may be the error of a partition that has just healed, and the suspect shall have the time to object.
             self.statistics.stale += 1;
             // Two that both hold it failed answer each other's voices too: not at once, or they would never stop.
-            let due = voiced_at.is_none_or(|at| now >= at + self.config.notice_interval);
+            let due = confirmation_sent_at.is_none_or(|at| now >= at + self.config.notice_interval);
             if due {
-                self.roster.note(id.name.as_str(), |entry| entry.voiced_at = Some(now));
+                self.roster.note(id.name.as_str(), |entry| entry.confirmation_sent_at = Some(now));
                 let accuser = self.me.name().clone();
                 replies.push(Message::Suspect { id: id.clone(), incarnation, accuser });
             }
@@ -378,8 +380,8 @@ impl Membership {
         }
         if started || confirmed {
             // Every independent accuser is news of its own: it shortens the suspicion elsewhere too.
-            let news = Message::Suspect { id, incarnation, accuser: accuser.clone() };
-            self.tell(name, &news, origin);
+            let update = Message::Suspect { id, incarnation, accuser: accuser.clone() };
+            self.queue_update(name, &update, origin);
         }
     }
 
@@ -440,28 +442,28 @@ impl Membership {
         if id.name == *self.me.name() {
             return self.consider_own_state(id, incarnation, State::Failed, now, replies);
         }
-        let Some(entry) = self.believable(id, incarnation) else {
-            return self.remember(id, incarnation, State::Failed, now);
+        let Some(entry) = self.entry_of_instance(id, incarnation) else {
+            return self.remember_departure(id, incarnation, State::Failed, now);
         };
         let (state, held) = (entry.member.state, entry.member.incarnation);
         if state == State::Failed && incarnation > held {
             // Only a still higher incarnation refutes this.
             self.roster.change(id.name.as_str(), |entry| entry.member.incarnation = incarnation);
             self.changed_at = now;
-            let news = Message::Failed { id: id.clone(), incarnation, accuser: accuser.clone() };
-            return self.tell(&id.name, &news, origin);
+            let update = Message::Failed { id: id.clone(), incarnation, accuser: accuser.clone() };
+            return self.queue_update(&id.name, &update, origin);
         }
         if !state.is_active() || incarnation < held {
             return self.stale_accusation(id, origin, replies);
         }
-        if origin.list || !self.is_silent(&id.name, incarnation, now) {
+        if origin.list || !self.is_unresponsive_suspect(&id.name, incarnation, now) {
             // Two sides of a healed partition hold each other's members failed. Believing them would let the error spread
             // to those who know better; a suspicion gives the node the time to object.
             self.suspect(&id.name, incarnation, accuser, origin, now);
             // Gossip brings verdicts as they fall: who has only missed the suspicion is not to wait for all of it again. The
             // suspect hears of ours at once.
             let enough = (!origin.list).then(|| self.config.probe_interval.mul_f64(1.5));
-            return self.judge(&id.name, enough, now);
+            return self.shorten_for_failed_report(&id.name, enough, now);
         }
         self.depart(&id.name, incarnation, State::Failed, accuser, Duration::ZERO, origin, now);
     }
@@ -469,21 +471,21 @@ impl Membership {
     /// Whether a member has been suspected here for so long that an objection would have come, and was not heard from
     /// since. Who crashed has: its suspicion spread seconds before the first verdict. A verdict of which there was no
     /// suspicion before comes from somewhere else, where things may be seen otherwise.
-    fn is_silent(&self, name: &NodeName, incarnation: u64, now: Instant) -> bool {
+    fn is_unresponsive_suspect(&self, name: &NodeName, incarnation: u64, now: Instant) -> bool {
         let Some(entry) = self.roster.get(name.as_str()) else { return true };
         let member = &entry.member;
         entry.suspicion.as_ref().filter(|_| member.incarnation == incarnation).is_some_and(|suspicion| {
-            suspicion.age(now) >= self.config.probe_interval && !suspicion.is_doubted(member.last_seen)
+            suspicion.age(now) >= self.config.probe_interval && !suspicion.was_heard_from(member.last_seen)
         })
     }
 
     /// Somebody's suspicion of this suspect has run out: it has the time to object, and no more.
-    fn judge(&mut self, name: &NodeName, enough: Option<Duration>, now: Instant) {
+    fn shorten_for_failed_report(&mut self, name: &NodeName, enough: Option<Duration>, now: Instant) {
         let mut deadline = None;
         self.roster.note(name.as_str(), |entry| {
             let last_seen = entry.member.last_seen;
             if let Some(suspicion) = &mut entry.suspicion {
-                suspicion.judge(last_seen, enough, now);
+                suspicion.shorten_for_failed_report(last_seen, enough, now);
                 deadline = Some(suspicion.deadline());
             }
         });
@@ -504,8 +506,8 @@ impl Membership {
         if id.name == *self.me.name() {
             return self.consider_own_state(id, incarnation, State::Left, now, replies);
         }
-        let Some(entry) = self.believable(id, incarnation) else {
-            return self.remember(id, incarnation, State::Left, now);
+        let Some(entry) = self.entry_of_instance(id, incarnation) else {
+            return self.remember_departure(id, incarnation, State::Left, now);
         };
         if entry.member.state != State::Left {
             let accuser = id.name.clone();
@@ -514,7 +516,7 @@ impl Membership {
     }
 
     /// The member a claim without a record is about, if this very life of it is held and the numbers make sense.
-    fn believable(&mut self, id: &NodeId, incarnation: u64) -> Option<&Entry> {
+    fn entry_of_instance(&mut self, id: &NodeId, incarnation: u64) -> Option<&Entry> {
         if incarnation > MAX_INCARNATION || self.leaving.is_some() {
             self.statistics.invalid += u64::from(self.leaving.is_none());
             return None;
@@ -529,11 +531,16 @@ impl Membership {
 
     /// No member is made of a claim that somebody is gone, but it is remembered: an older claim that it is alive may
     /// still be under way.
-    fn remember(&mut self, id: &NodeId, incarnation: u64, state: State, now: Instant) {
-        let sensible = incarnation <= MAX_INCARNATION && self.believes(id.generation, now);
-        if sensible && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
+    fn remember_departure(&mut self, id: &NodeId, incarnation: u64, state: State, now: Instant) {
+        let valid = incarnation <= MAX_INCARNATION && self.is_plausible_generation(id.generation, now);
+        if valid && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
             let standing = Standing::new(id.generation, incarnation, state);
-            self.memory.keep(&id.name, standing, Trace::Heard, now + self.config.memory_retention);
+            self.forgotten.keep(
+                &id.name,
+                standing,
+                ClaimSource::Reported,
+                now + self.config.memory_retention,
+            );
         }
     }
 
@@ -571,7 +578,7 @@ impl Membership {
         };
         self.cancel_suspicion(name);
         self.changed_at = now;
-        self.forget_in_time();
+        self.schedule_reap();
         let id = member.record.id.clone();
         tracing::info!(node = %self.me.record.id, member = %id, incarnation, %accuser, "member {state}");
         if announced {
@@ -580,8 +587,8 @@ impl Membership {
                 _ => Event::Failed(id),
             });
         }
-        let news = Message::claim(&member, accuser);
-        self.tell(name, &news, origin);
+        let update = Message::claim(&member, accuser);
+        self.queue_update(name, &update, origin);
         self.expect_fewer_confirmations();
         if self.roster.active().len() == 0 && self.leaving.is_none() {
             // The others may be well, and only this node cut off or forgotten.
@@ -590,13 +597,13 @@ impl Membership {
     }
 
     /// Queues news about a member.
-    fn tell(&mut self, name: &NodeName, news: &Message, origin: Origin<'_>) {
+    fn queue_update(&mut self, name: &NodeName, update: &Message, origin: Origin<'_>) {
         if !origin.relay {
             // What is queued about it is older than this.
             self.broadcasts.remove(name.as_str());
             return;
         }
-        let message = codec::encode(news);
+        let message = codec::encode(update);
         if !self.broadcasts.push(name.clone(), message, Urgency::Others, origin.announce) {
             self.statistics.broadcasts_dropped += 1;
         }

@@ -49,13 +49,13 @@ impl Membership {
     }
 
     /// Whether a handshake takes longer than an answer is waited for.
-    pub(super) fn handshakes_are_dear(&self) -> bool {
+    pub(super) fn handshakes_are_slow(&self) -> bool {
         self.handshake_time > self.config.probe_timeout
     }
 
     /// How much longer to wait for an answer from a member because of a handshake that comes first.
     pub(super) fn handshake_with(&self, name: &NodeName) -> Duration {
-        match self.roster.is_near(name) {
+        match self.roster.reachable_without_handshake(name) {
             true => Duration::ZERO,
             false => self.handshake_time.min(LONGEST_HANDSHAKE),
         }
@@ -63,25 +63,25 @@ impl Membership {
 
     /// Random members to be told news: of those with whom there is a connection, and if these are too few, of the others
     /// as well, as far as handshakes are allowed for it.
-    pub(super) fn choose_for_news(&mut self, most: usize, now: Instant) -> Vec<NodeName> {
+    pub(super) fn choose_gossip_targets(&mut self, most: usize, now: Instant) -> Vec<NodeName> {
         let active = self.roster.active();
         let most = most.min(active.len());
-        let Some(near) = self.roster.near() else {
+        let Some(connected_active) = self.roster.connected_active() else {
             return match most == active.len() {
                 true => active.names().to_vec(),
                 false => active.sample(most, &[], &mut self.rng),
             };
         };
-        let near_count = near.len();
-        let far = active.len() - near_count;
+        let connected_count = connected_active.len();
+        let far = active.len() - connected_count;
         self.allowance.refill(self.config.gossip_interval * INTERVALS_EACH, now);
-        let missing = self.connections_enough().saturating_sub(near_count).min(far);
+        let missing = self.connections_enough().saturating_sub(connected_count).min(far);
         // Half of those chosen, so that what is said is heard by somebody even if no handshake succeeds.
-        let most_new = if near_count == 0 { most } else { most.div_ceil(2) };
+        let most_new = if connected_count == 0 { most } else { most.div_ceil(2) };
         let new = missing.min(self.allowance.left as usize).min(most_new);
-        let mut chosen = near.sample(most - new, &[], &mut self.rng);
+        let mut chosen = connected_active.sample(most - new, &[], &mut self.rng);
         if new > 0 {
-            let known = near.names().iter().collect::<Vec<_>>();
+            let known = connected_active.names().iter().collect::<Vec<_>>();
             let others = active.sample(new, &known, &mut self.rng);
             self.allowance.left -= others.len() as u32;
             chosen.extend(others);

@@ -9,12 +9,12 @@ use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::event::{SeedFailure, Transmit};
 use crate::member::State;
-use crate::message::{Frame, Hello, MessageError, Occasion, Refusal};
+use crate::message::{Frame, Hello, HelloRefusal, MessageError, Occasion};
 use crate::timers::Timer;
 
 use super::Membership;
 use super::claims::{Origin, Verdict};
-use super::list::Cursor;
+use super::list_sync::Cursor;
 
 /// One stream and how far it has come.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ pub(super) struct Exchange {
     /// Whether nothing follows after `outgoing` and `list`.
     last: bool,
     /// Whether the peer has said all it has to say.
-    heard_all: bool,
+    received_all: bool,
     /// How many lines the peer's list has had.
-    lines: usize,
+    entries_received: usize,
     /// Whether what is new in the peer's list is to be passed on.
     relay: bool,
 }
@@ -79,8 +79,8 @@ impl Membership {
             outgoing: VecDeque::from([codec::encode(&first)]),
             list: None,
             last: false,
-            heard_all: false,
-            lines: 0,
+            received_all: false,
+            entries_received: 0,
             relay,
         };
         self.exchanges.insert(stream, exchange);
@@ -135,7 +135,7 @@ impl Membership {
             record: self.me.record.clone(),
             incarnation: self.me.incarnation,
             digest: self.digest(),
-            against: held.map(|member| (member.state, member.record.id.clone(), member.incarnation)),
+            about_receiver: held.map(|member| (member.state, member.record.id.clone(), member.incarnation)),
         }
     }
 
@@ -157,8 +157,8 @@ impl Membership {
             outgoing: VecDeque::new(),
             list: None,
             last: false,
-            heard_all: false,
-            lines: 0,
+            received_all: false,
+            entries_received: 0,
             relay: true,
         };
         self.exchanges.insert(stream, exchange);
@@ -222,7 +222,7 @@ impl Membership {
                 return self.answer_packet(stream, peer, source, &packet, now);
             }
             (Role::PacketSent, Frame::Packet(packet)) => {
-                exchange.heard_all = true;
+                exchange.received_all = true;
                 let mut replies = Vec::new();
                 let result = self.process_packet(peer, source, &packet, now, &mut replies);
                 if !replies.is_empty() {
@@ -240,28 +240,28 @@ impl Membership {
                 self.refused(stream, refusal, now);
                 return Ok(());
             }
-            (Role::Welcomed { .. } | Role::Hosting, Frame::Members(lines)) if !exchange.heard_all => {
-                exchange.lines += lines.len();
+            (Role::Welcomed { .. } | Role::Hosting, Frame::Members(entries)) if !exchange.received_all => {
+                exchange.entries_received += entries.len();
                 let most = 2 * self.config.max_members;
-                if exchange.lines > most {
+                if exchange.entries_received > most {
                     self.statistics.malformed += 1;
                     return Err(MessageError::ListTooLong { peer: peer.clone(), most });
                 }
                 let relay = exchange.relay;
                 let origin = Origin { from: peer, source, list: true, relay, announce: false };
-                for line in lines {
-                    self.merge(line, origin, now);
+                for entry in entries {
+                    self.merge(entry, origin, now);
                 }
                 return Ok(());
             }
-            (Role::Welcomed { .. } | Role::Hosting, Frame::End) if !exchange.heard_all => {
-                exchange.heard_all = true;
+            (Role::Welcomed { .. } | Role::Hosting, Frame::End) if !exchange.received_all => {
+                exchange.received_all = true;
                 return Ok(());
             }
             // The rest of the list of a peer that was refused before it had sent it.
             (Role::Refusing, Frame::Members(_)) => return Ok(()),
             (Role::Refusing, Frame::End) => {
-                exchange.heard_all = true;
+                exchange.received_all = true;
                 return Ok(());
             }
             (role, frame) => {
@@ -294,7 +294,7 @@ impl Membership {
             exchange.role = Role::PacketAnswered;
             exchange.outgoing.push_back(codec::encode(&Frame::Packet(packet)));
             exchange.last = true;
-            exchange.heard_all = true;
+            exchange.received_all = true;
         }
         result
     }
@@ -315,35 +315,35 @@ impl Membership {
         if hello.record.id.name != *peer {
             return Err(self.wrong_name(&hello.record.id.name, peer));
         }
-        let Hello { occasion, record, incarnation, digest, against } = hello;
+        let Hello { occasion, record, incarnation, digest, about_receiver } = hello;
         // What we know before the caller is one of us decides whether its list is news to others.
         let relay = self.roster.active().len() > 0;
-        let mut held_against = None;
+        let mut known_claim = None;
         let refusal = match () {
-            () if self.leaving.is_some() => Some(Refusal::Leaving),
+            () if self.leaving.is_some() => Some(HelloRefusal::Leaving),
             () if record.id.name == *self.me.name() => Some(self.refuse_own_name(record, now)),
             () => {
                 let origin = Origin { from: peer, source, list: false, relay: true, announce: true };
                 match self.consider_alive(record, incarnation, origin, now) {
                     Verdict::Accepted | Verdict::Known => None,
                     Verdict::Stale(held) => {
-                        held_against = held.standing();
+                        known_claim = held.standing();
                         None
                     }
-                    Verdict::Outdated(outdated) => Some(Refusal::Outdated(outdated)),
+                    Verdict::Outdated(outdated) => Some(HelloRefusal::Outdated(outdated)),
                     Verdict::Pending => {
                         let wait = self.health.scale(self.config.probe_interval);
-                        Some(Refusal::Pending(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)))
+                        Some(HelloRefusal::Pending(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)))
                     }
-                    Verdict::Taken(in_use) => Some(Refusal::NameInUse(in_use)),
-                    Verdict::Full => Some(Refusal::Full),
-                    Verdict::Invalid => Some(Refusal::Invalid),
+                    Verdict::Taken(in_use) => Some(HelloRefusal::NameInUse(in_use)),
+                    Verdict::Full => Some(HelloRefusal::Full),
+                    Verdict::Invalid => Some(HelloRefusal::Invalid),
                 }
             }
         };
-        self.object(peer, against, now);
+        self.refute_claim(peer, about_receiver, now);
         let mut hello = self.hello(occasion, Some(peer));
-        hello.against = held_against.or(hello.against);
+        hello.about_receiver = known_claim.or(hello.about_receiver);
         let equal = occasion != Occasion::Join && digest == hello.digest;
         let welcome = Frame::Welcome { hello, equal };
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
@@ -352,7 +352,7 @@ impl Membership {
             exchange.outgoing.push_back(codec::encode(&Frame::Refused(refusal)));
             exchange.last = true;
             // Only a joining node sends its list without being asked to.
-            exchange.heard_all = occasion != Occasion::Join;
+            exchange.received_all = occasion != Occasion::Join;
             return Ok(());
         }
         exchange.role = Role::Hosting;
@@ -369,18 +369,23 @@ impl Membership {
     }
 
     /// A node of our own name calls us: it is us, or it must take another name.
-    fn refuse_own_name(&mut self, record: crate::NodeRecord, now: Instant) -> Refusal {
+    fn refuse_own_name(&mut self, record: crate::NodeRecord, now: Instant) -> HelloRefusal {
         if record.id == self.me.record.id && record.address == self.me.record.address {
-            return Refusal::Yourself;
+            return HelloRefusal::Yourself;
         }
-        let in_use = self.held_by_us(record.id, record.address);
+        let in_use = self.owned_by_us(record.id, record.address);
         self.report_conflict(in_use.clone(), now);
-        Refusal::NameInUse(in_use)
+        HelloRefusal::NameInUse(in_use)
     }
 
     /// Refutes what the peer holds against this node, before it is told how this node stands.
-    fn object(&mut self, peer: &NodeName, against: Option<(State, wire::NodeId, u64)>, now: Instant) {
-        if let Some((state, id, incarnation)) = against
+    fn refute_claim(
+        &mut self,
+        peer: &NodeName,
+        about_receiver: Option<(State, wire::NodeId, u64)>,
+        now: Instant,
+    ) {
+        if let Some((state, id, incarnation)) = about_receiver
             && id.name == *self.me.name()
             && *peer != id.name
         {
@@ -397,7 +402,7 @@ impl Membership {
         equal: bool,
         now: Instant,
     ) -> Result<(), MessageError> {
-        let Hello { record, incarnation, against, .. } = hello;
+        let Hello { record, incarnation, about_receiver, .. } = hello;
         if record.id.name != *peer {
             return Err(self.wrong_name(&record.id.name, peer));
         }
@@ -417,31 +422,31 @@ impl Membership {
         }
         let origin = Origin { from: peer, source, list: false, relay, announce: false };
         self.consider_alive(record, incarnation, origin, now);
-        self.object(peer, against, now);
+        self.refute_claim(peer, about_receiver, now);
         Ok(())
     }
 
-    fn refused(&mut self, stream: StreamId, refusal: Refusal, now: Instant) {
+    fn refused(&mut self, stream: StreamId, refusal: HelloRefusal, now: Instant) {
         let failure = match refusal {
-            Refusal::Pending(millis) => {
+            HelloRefusal::Pending(millis) => {
                 if let Some(seed) = self.seed_of(stream) {
                     self.seed_pending(seed, millis, now);
                 }
                 SeedFailure::Pending
             }
-            Refusal::NameInUse(in_use) => {
-                let holder = in_use.holder_address;
-                self.told_of_conflict(in_use, now);
-                SeedFailure::NameInUse { holder }
+            HelloRefusal::NameInUse(in_use) => {
+                let owner = in_use.owner_address;
+                self.receive_conflict_report(in_use, now);
+                SeedFailure::NameInUse { owner }
             }
-            Refusal::Outdated(outdated) => {
+            HelloRefusal::Outdated(outdated) => {
                 self.outdated(outdated, now);
                 SeedFailure::Outdated
             }
-            Refusal::Yourself => SeedFailure::Ourselves,
-            Refusal::Full => SeedFailure::Full,
-            Refusal::Leaving => SeedFailure::Leaving,
-            Refusal::Invalid => SeedFailure::Invalid,
+            HelloRefusal::Yourself => SeedFailure::Ourselves,
+            HelloRefusal::Full => SeedFailure::Full,
+            HelloRefusal::Leaving => SeedFailure::Leaving,
+            HelloRefusal::Invalid => SeedFailure::Invalid,
         };
         self.break_off(stream, failure, now);
     }
@@ -496,8 +501,8 @@ impl Membership {
 
     fn finish_if_done(&mut self, stream: StreamId, now: Instant) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
-        let said_all = exchange.last && exchange.outgoing.is_empty() && exchange.list.is_none();
-        if !said_all || !exchange.heard_all {
+        let sent_all = exchange.last && exchange.outgoing.is_empty() && exchange.list.is_none();
+        if !sent_all || !exchange.received_all {
             return;
         }
         let Some(exchange) = self.take_exchange(stream) else { return };
@@ -541,7 +546,7 @@ impl Membership {
     }
 
     pub(super) fn stream_finished(&mut self, stream: StreamId, now: Instant) {
-        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.heard_all) {
+        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.received_all) {
             self.fail(stream, SeedFailure::Unreachable, now);
         }
     }
@@ -558,7 +563,7 @@ impl Membership {
     /// Gives up a stream whose answer is no longer needed, unless the answer came on this very stream, which then ends
     /// by itself.
     pub(super) fn drop_stream(&mut self, stream: StreamId) {
-        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.heard_all) {
+        if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.received_all) {
             self.take_exchange(stream);
             self.urgent.push_back(Transmit::CloseStream { stream });
         }

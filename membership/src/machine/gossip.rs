@@ -12,9 +12,9 @@ use crate::timers::Timer;
 use super::Membership;
 
 /// The most datagrams of fresh news a node is sent at once; the ticks carry the rest.
-const MOST_FRESH_PACKETS: usize = 16;
+const MAX_FRESH_PACKETS: usize = 16;
 /// The most notices sent at once.
-const MOST_NOTICES: usize = 64;
+const MAX_NOTICES_PER_FLUSH: usize = 64;
 
 impl Membership {
     /// How often a piece of news is sent in a cluster of this size.
@@ -48,7 +48,7 @@ impl Membership {
         }
         self.flushed_at = Some(now);
         self.timers.cancel(&Timer::Flush);
-        for _ in 0..MOST_NOTICES {
+        for _ in 0..MAX_NOTICES_PER_FLUSH {
             let Some((to, message)) = self.notices.pop_front() else { break };
             let mut packet = PacketBuilder::new(self.config.datagram_budget);
             packet.add(message.into());
@@ -65,12 +65,12 @@ impl Membership {
     fn send_fresh(&mut self, now: Instant) {
         let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
         let most = if everybody { usize::MAX } else { self.config.broadcast_fanout };
-        let all_or_some = self.choose_for_news(most, now);
+        let all_or_some = self.choose_gossip_targets(most, now);
         self.send_fresh_to(true, &all_or_some);
-        let some = self.choose_for_news(self.config.gossip_fanout, now);
+        let some = self.choose_gossip_targets(self.config.gossip_fanout, now);
         self.send_fresh_to(false, &some);
         let limit = self.retransmit_limit();
-        self.broadcasts.forget_freshness(limit);
+        self.broadcasts.clear_fresh(limit);
     }
 
     /// Sends the fresh news that began here, or elsewhere, to these members.
@@ -78,7 +78,7 @@ impl Membership {
         // Telling everybody costs no more than one tick, or nothing would be left to repeat to those it missed.
         let times = u32::try_from(members.len().min(self.config.gossip_fanout)).unwrap_or(u32::MAX);
         let limit = self.retransmit_limit();
-        for _ in 0..MOST_FRESH_PACKETS {
+        for _ in 0..MAX_FRESH_PACKETS {
             let mut packet = PacketBuilder::new(self.config.datagram_budget);
             let charges = self.broadcasts.fill_fresh(&mut packet, origin, times, limit);
             if charges.is_empty() {
@@ -86,19 +86,19 @@ impl Membership {
             }
             let bytes = packet.finish();
             for member in members {
-                self.send_news(member, bytes.clone(), charges.clone());
+                self.send_updates(member, bytes.clone(), charges.clone());
             }
         }
     }
 
     /// Sends queued news to some random members, a few datagrams each.
     pub(super) fn gossip_tick(&mut self, now: Instant) {
-        let members = self.choose_for_news(self.config.gossip_fanout, now);
+        let members = self.choose_gossip_targets(self.config.gossip_fanout, now);
         let limit = self.retransmit_limit();
         for member in &members {
             let (most, budget) = (self.config.gossip_packets, self.config.datagram_budget);
             for (packet, charges) in self.broadcasts.fill_packets(most, budget, limit) {
-                self.send_news(member, packet.finish(), charges);
+                self.send_updates(member, packet.finish(), charges);
             }
         }
         if !self.broadcasts.is_empty() && !members.is_empty() {
@@ -106,7 +106,7 @@ impl Membership {
         }
     }
 
-    fn send_news(&mut self, member: &NodeName, bytes: Vec<u8>, charges: Vec<Charge>) {
+    fn send_updates(&mut self, member: &NodeName, bytes: Vec<u8>, charges: Vec<Charge>) {
         let Some(entry) = self.roster.get(member.as_str()) else { return };
         let to = Destination { name: Some(member.clone()), address: entry.member.record.address };
         self.send_datagram(to, bytes, Purpose::Gossip, charges);

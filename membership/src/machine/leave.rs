@@ -42,7 +42,7 @@ impl Membership {
         self.probes.clear();
         self.probing.clear();
         self.relays.clear();
-        self.checks.clear();
+        self.pending_joins.clear();
         for seed in self.seeds.keys().copied().collect::<Vec<_>>() {
             self.seeds.remove(&seed);
         }
@@ -66,11 +66,11 @@ impl Membership {
             return self.finish_leaving();
         }
         self.timers.set(Timer::LeaveEnd, now + self.config.leave_timeout);
-        self.repeat_good_bye(now);
+        self.resend_leave(now);
     }
 
     /// Asks all who have not acknowledged: a ping in the same datagram is answered only after the good-bye was read.
-    pub(super) fn repeat_good_bye(&mut self, now: Instant) {
+    pub(super) fn resend_leave(&mut self, now: Instant) {
         let Some(leaving) = &mut self.leaving else { return };
         if leaving.completed {
             return;
@@ -80,13 +80,13 @@ impl Membership {
         let late = now >= leaving.started + self.config.leave_timeout / 4;
         let by_stream = late && !std::mem::replace(&mut leaving.by_stream, late);
         self.timers.set(Timer::LeaveRepeat, now + self.config.gossip_interval);
-        for (place, (sequence, name)) in asked.into_iter().enumerate() {
+        for (index, (sequence, name)) in asked.into_iter().enumerate() {
             let Some(entry) = self.roster.get(name.as_str()) else { continue };
             let address = entry.member.record.address;
             let mut messages = vec![self.own_claim()];
             let target = entry.member.record.id.clone();
             messages.extend(self.probe_messages(&target, sequence));
-            if by_stream && place < self.config.leave_acks {
+            if by_stream && index < self.config.leave_acks {
                 let packet = self.packet_of(messages);
                 self.open_packet(name, address, packet, now);
             } else {
@@ -97,7 +97,7 @@ impl Membership {
     }
 
     /// Whether this was the answer to a good-bye.
-    pub(super) fn good_bye_acknowledged(&mut self, from: &NodeName, sequence: u64) -> bool {
+    pub(super) fn leave_acknowledged(&mut self, from: &NodeName, sequence: u64) -> bool {
         let Some(leaving) = &mut self.leaving else { return false };
         if leaving.asked.get(&sequence) != Some(from) {
             return false;
@@ -126,7 +126,7 @@ impl Membership {
         self.timers.clear();
         self.me.state = State::Alive;
         self.me.last_seen = Some(now);
-        self.take_later_life(self.me.record.id.generation, now);
+        self.take_later_instance(self.me.record.id.generation, now);
         self.start_timers(now);
         for name in self.roster.suspects().clone() {
             let suspicion = self.roster.get(name.as_str()).and_then(|entry| entry.suspicion.as_ref());

@@ -15,7 +15,7 @@ use super::Membership;
 use super::claims::Origin;
 
 /// How many datagrams are remembered in case they turn out not to have been sent.
-const MOST_CHARGED: usize = 1024;
+const MAX_CHARGED_DATAGRAMS: usize = 1024;
 
 impl Membership {
     /// Acts on every message of a packet. What is to be answered to the sender is added to `replies`.
@@ -58,7 +58,7 @@ impl Membership {
         if from == self.me.name() {
             return self.process_own_name(source, message, now, replies);
         }
-        if self.is_of_no_concern(from, &message) {
+        if self.needs_membership(from, &message) {
             self.statistics.refused_not_member += 1;
             // If it takes itself for a member, it introduces itself, and its claims come again.
             if !replies.contains(&Message::Introduce) {
@@ -95,14 +95,14 @@ impl Membership {
             Message::Forgotten { id, incarnation } => self.forgotten_elsewhere(&id, incarnation, now),
             Message::Introduce => replies.push(self.own_claim()),
             Message::Outdated(outdated) => self.outdated(outdated, now),
-            Message::NameInUse(in_use) => self.told_of_conflict(in_use, now),
+            Message::NameInUse(in_use) => self.receive_conflict_report(in_use, now),
         }
     }
 
     /// Whether a message is for members to send, and its sender is none: what it claims of third parties, and whom it would have
     /// probed at an address of its choice. A peer that has proved a certificate and never joined may speak of itself, and tell this
     /// node what is held against it. A node that knows nobody yet listens to all.
-    fn is_of_no_concern(&self, from: &NodeName, message: &Message) -> bool {
+    fn needs_membership(&self, from: &NodeName, message: &Message) -> bool {
         let about = match message {
             Message::Alive { record, .. } => &record.id.name,
             Message::Suspect { id, .. } | Message::Failed { id, .. } | Message::Left { id, .. } => &id.name,
@@ -131,7 +131,7 @@ impl Membership {
 
     /// Sends messages to one node, in as many datagrams as they need, filled up with queued news.
     pub(super) fn send_messages(&mut self, to: Destination, messages: Vec<Message>, purpose: Purpose) {
-        let refusal = refuses(&messages);
+        let refusal = is_conflict_notice(&messages);
         let mut packet = PacketBuilder::new(self.probe_budget());
         for message in messages {
             let message = Arc::<[u8]>::from(codec::encode(&message));
@@ -153,7 +153,7 @@ impl Membership {
     /// The same as the bytes of one packet, for a stream.
     pub(super) fn packet_of(&mut self, messages: Vec<Message>) -> Vec<u8> {
         let mut packet = PacketBuilder::new(self.config.frame_budget);
-        let refusal = refuses(&messages);
+        let refusal = is_conflict_notice(&messages);
         for message in messages {
             packet.add(codec::encode(&message).into());
         }
@@ -161,7 +161,7 @@ impl Membership {
             return packet.finish();
         }
         // A stream may never get through: no more news is staked on it than on a datagram.
-        packet.limit_room(self.config.datagram_budget);
+        packet.limit_remaining(self.config.datagram_budget);
         let limit = self.retransmit_limit();
         self.broadcasts.fill(&mut packet, limit);
         packet.finish()
@@ -187,7 +187,7 @@ impl Membership {
         self.next_transmit += 1;
         if !charges.is_empty() {
             self.charged.insert(id, charges);
-            if self.charged.len() > MOST_CHARGED {
+            if self.charged.len() > MAX_CHARGED_DATAGRAMS {
                 self.charged.pop_first();
             }
         }
@@ -201,6 +201,6 @@ impl Membership {
 
 /// Whether the packet may go to a node that is no member: it would take news of the members for an invitation, and what
 /// it is told would count as told.
-fn refuses(messages: &[Message]) -> bool {
+fn is_conflict_notice(messages: &[Message]) -> bool {
     messages.iter().any(|message| matches!(message, Message::NameInUse(_)))
 }

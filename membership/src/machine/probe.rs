@@ -16,7 +16,7 @@ use super::Membership;
 use super::claims::Origin;
 
 /// How many members that are in doubt are looked past when helpers are chosen.
-const MOST_LOOKED_PAST: usize = 64;
+const MAX_SKIPPED: usize = 64;
 
 /// By when second opinions should have come, in probe intervals from the beginning of a suspicion. Twice as long is still well
 /// within the shortest suspicion, so one round that brings too few delays nothing.
@@ -71,20 +71,20 @@ impl Membership {
             return;
         }
         self.neighbours_turn = !self.neighbours_turn;
-        let dear = self.handshakes_are_dear();
+        let slow_handshakes = self.handshakes_are_slow();
         if self.neighbours_turn
             && let Some(name) = self.roster.neighbour(self.me.name()).cloned()
             && !self.probing.contains_key(&name)
-            && (!dear || self.roster.is_near(&name))
+            && (!slow_handshakes || self.roster.reachable_without_handshake(&name))
         {
             return self.probe_member(&name, now);
         }
         // A member that is being probed for another reason does not cost others their turn.
         for _ in 0..=self.probing.len() {
             // Nobody's turn is put off beyond the end of the round, and most have a connection by then.
-            let next = match dear {
-                true => self.ring.next_near(&self.roster, &mut self.rng),
-                false => self.ring.next(&self.roster, &mut self.rng),
+            let next = match slow_handshakes {
+                true => self.probe_round.next_connected(&self.roster, &mut self.rng),
+                false => self.probe_round.next(&self.roster, &mut self.rng),
             };
             let Some(name) = next else { return };
             if !self.probing.contains_key(&name) {
@@ -225,13 +225,16 @@ impl Membership {
         // A whole rack may be in doubt; to look past some of it is enough.
         let probed = self.probing.keys().filter(|name| self.is_doubtful(name));
         let doubtful = probed.chain(self.roster.suspects()).filter(|name| *name != target);
-        let mut excluded = doubtful.take(MOST_LOOKED_PAST).collect::<Vec<_>>();
+        let mut excluded = doubtful.take(MAX_SKIPPED).collect::<Vec<_>>();
         excluded.push(target);
         excluded.sort_unstable();
         excluded.dedup();
         // What is asked of them must not wait for a handshake, if it need not.
-        let near = self.roster.near().map(|near| near.sample(wanted, &excluded, &mut self.rng));
-        let mut helpers = near.unwrap_or_default();
+        let connected_active = self
+            .roster
+            .connected_active()
+            .map(|connected_active| connected_active.sample(wanted, &excluded, &mut self.rng));
+        let mut helpers = connected_active.unwrap_or_default();
         excluded.extend(&helpers);
         let others = self.roster.active().sample(wanted - helpers.len(), &excluded, &mut self.rng);
         helpers.extend(others);
@@ -248,7 +251,7 @@ impl Membership {
     pub(super) fn probe_unanswered(&mut self, sequence: u64, now: Instant) {
         let Some(probe) = self.end_probe(sequence) else { return };
         if probe.reason == Reason::NameCheck {
-            return self.holder_silent(&probe.target.name, now);
+            return self.owner_unresponsive(&probe.target.name, now);
         }
         self.statistics.probes_failed += 1;
         let silent = probe.helpers.difference(&probe.nacks).cloned().collect::<Vec<_>>();
@@ -353,7 +356,7 @@ impl Membership {
             self.send_messages(to, vec![passed_on], Purpose::Ack);
             return;
         }
-        if self.good_bye_acknowledged(from, sequence) {
+        if self.leave_acknowledged(from, sequence) {
             return;
         }
         let Some(probe) = self.probes.get(&sequence) else {
@@ -376,7 +379,7 @@ impl Membership {
                 return;
             }
             self.end_probe(sequence);
-            return self.holder_answered(&id.name, now);
+            return self.owner_answered(&id.name, now);
         }
         self.end_probe(sequence);
         self.health.better();

@@ -24,7 +24,7 @@ pub(super) struct Seed {
     /// The next pause between two tries.
     pause: Duration,
     /// Whether its failure has been told since it is being tried.
-    told: bool,
+    failure_reported: bool,
     /// Who answered there last.
     name: Option<NodeName>,
     /// Whether it turned out to be this node.
@@ -48,12 +48,12 @@ impl Membership {
                 stream: None,
                 until: None,
                 pause,
-                told: false,
+                failure_reported: false,
                 name: None,
                 ourselves: false,
             });
             seed.until = None;
-            seed.told = false;
+            seed.failure_reported = false;
             seed.pause = pause;
             self.try_seed(address, now);
         }
@@ -69,7 +69,7 @@ impl Membership {
         }
         if let Some(seed) = self.seeds.get_mut(&address) {
             seed.until = Some(until);
-            seed.told = false;
+            seed.failure_reported = false;
             seed.pause = self.config.join_retry;
         }
         self.call_seed(address, now);
@@ -155,11 +155,11 @@ impl Membership {
         if over {
             seed.until = alone.then_some(until + self.config.join_timeout);
         }
-        let tell = over || !std::mem::replace(&mut seed.told, true);
+        let report = over || !std::mem::replace(&mut seed.failure_reported, true);
         if retrying {
             self.timers.set(Timer::SeedRetry(address), retry_at);
         }
-        if tell && reason != SeedFailure::Outdated {
+        if report && reason != SeedFailure::Outdated {
             tracing::info!(node = %self.me.record.id, seed = %address, %reason, retrying, "seed failed");
             self.events.push_back(Event::SeedFailed { address, reason, retrying });
         }

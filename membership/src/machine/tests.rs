@@ -5,8 +5,8 @@ mod connections;
 mod detection;
 mod digest;
 mod limits;
-mod news;
 mod streams;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -227,14 +227,14 @@ impl Lone {
     }
 
     /// A member compares lists with it, and sends these lines.
-    fn list_from(&mut self, peer: &str, lines: Vec<Claim>) {
+    fn list_from(&mut self, peer: &str, entries: Vec<Claim>) {
         let stream = self.machine.handle_stream_opened(&name(peer), Self::at(peer), self.now);
         let held = self.machine.member(peer).expect("a member");
         let (record, incarnation) = (held.record.clone(), held.incarnation);
-        let hello = Hello { occasion: Occasion::Sync, record, incarnation, digest: 0, against: None };
+        let hello = Hello { occasion: Occasion::Sync, record, incarnation, digest: 0, about_receiver: None };
         self.frame(stream, &Frame::Hello(hello)).expect("a valid greeting");
         self.frames(stream);
-        self.frame(stream, &Frame::Members(lines)).expect("valid lines");
+        self.frame(stream, &Frame::Members(entries)).expect("valid entries");
         self.frame(stream, &Frame::End).expect("the end");
         self.frames(stream);
     }
@@ -243,7 +243,8 @@ impl Lone {
     fn hello_from(&mut self, peer: NodeRecord, incarnation: u64) -> (StreamId, Frame) {
         let (from, source) = (peer.id.name.clone(), peer.address);
         let stream = self.machine.handle_stream_opened(&from, source, self.now);
-        let hello = Hello { occasion: Occasion::Join, record: peer, incarnation, digest: 0, against: None };
+        let hello =
+            Hello { occasion: Occasion::Join, record: peer, incarnation, digest: 0, about_receiver: None };
         self.frame(stream, &Frame::Hello(hello)).expect("a valid greeting");
         let first = match self.machine.poll_frame(stream, self.now) {
             FramePoll::Frame(bytes) => codec::decode(&bytes).expect("own frame"),

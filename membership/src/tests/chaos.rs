@@ -11,32 +11,32 @@ use crate::{Config, Event};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Some minutes of crashes, restarts, pauses, departures, cuts and loss, then peace. Returns how often each befell.
-fn misfortunes(seed: u64) -> [u32; 7] {
+fn faults(seed: u64) -> [u32; 7] {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let count = rng.random_range(3..10);
     let mut network = Network::joined(seed, Config::lan(), count);
     let mut generations = vec![1; count];
-    let mut befell = [0; 7];
+    let mut counts = [0; 7];
     let seeds = [0, 1];
     for _ in 0..40 {
         network.run(SECOND.mul_f64(rng.random_range(0.01..4.0)));
-        let place = rng.random_range(0..count);
+        let node = rng.random_range(0..count);
         let kind = rng.random_range(0..7);
-        befell[kind] += 1;
+        counts[kind] += 1;
         match kind {
-            0 => network.crash(place),
+            0 => network.crash(node),
             1 => {
                 // Now and then the clock has gone back, and sometimes it has stood still.
                 let step = rng.random_range(-1..4i64);
-                generations[place] = (generations[place] as i64 + step).max(1) as u64;
-                network.restart(place, generations[place]);
-                network.join(place, &seeds);
+                generations[node] = (generations[node] as i64 + step).max(1) as u64;
+                network.restart(node, generations[node]);
+                network.join(node, &seeds);
             }
-            2 => network.pause(place, SECOND.mul_f64(rng.random_range(0.1..20.0))),
-            3 if network.runs(place) => network.call(place, |machine, now| machine.leave(now)),
+            2 => network.pause(node, SECOND.mul_f64(rng.random_range(0.1..20.0))),
+            3 if network.runs(node) => network.call(node, |machine, now| machine.leave(now)),
             3 | 4 => {
                 let some = (0..count).filter(|_| rng.random_bool(0.5)).collect::<Vec<_>>();
-                let others = (0..count).filter(|place| !some.contains(place)).collect::<Vec<_>>();
+                let others = (0..count).filter(|node| !some.contains(node)).collect::<Vec<_>>();
                 let both_ways = rng.random_bool(0.7);
                 network.cut(&some, &others, both_ways);
             }
@@ -47,29 +47,29 @@ fn misfortunes(seed: u64) -> [u32; 7] {
     network.heal();
     network.loss = 0.0;
     network.run(SECOND * 20);
-    for (place, generation) in generations.into_iter().enumerate() {
-        if !network.runs(place) {
-            network.restart(place, generation + 5);
+    for (node, generation) in generations.into_iter().enumerate() {
+        if !network.runs(node) {
+            network.restart(node, generation + 5);
         }
-        network.join(place, &seeds);
+        network.join(node, &seeds);
     }
-    network.until("all are well again", SECOND * 90, |network| network.all_know_all());
+    network.until("all are well again", SECOND * 90, |network| network.converged());
     network.run(SECOND * 30);
     network.forget_events();
     network.run(SECOND * 60);
-    assert!(network.all_know_all(), "seed {seed}: it lasts");
+    assert!(network.converged(), "seed {seed}: it lasts");
     let events = network.events().collect::<Vec<_>>();
     assert!(events.iter().all(|(_, event)| matches!(event, Event::Forgotten(_))), "seed {seed}: {events:?}");
-    befell
+    counts
 }
 
 #[test]
 fn whatever_befalls_a_cluster_it_is_one_again_when_the_misfortunes_end() {
-    let mut befell = [0; 7];
+    let mut counts = [0; 7];
     for seed in 0..20 {
-        for (sum, count) in befell.iter_mut().zip(misfortunes(seed)) {
+        for (sum, count) in counts.iter_mut().zip(faults(seed)) {
             *sum += count;
         }
     }
-    assert!(befell.iter().all(|count| *count > 50), "every kind of misfortune befell: {befell:?}");
+    assert!(counts.iter().all(|count| *count > 50), "every kind of misfortune befell: {counts:?}");
 }

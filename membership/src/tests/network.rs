@@ -15,24 +15,24 @@ use crate::{Config, Event, Membership, NodeRecord, State, Transmit};
 pub(crate) struct Process {
     pub(crate) record: NodeRecord,
     machine: Option<Membership>,
-    /// Distinguishes the processes that ran in this place.
+    /// Distinguishes the processes that ran in this node.
     run: u64,
     /// When it will be woken next.
     wake: Option<Instant>,
     pub(crate) events: Vec<(Instant, Event)>,
     paused_until: Option<Instant>,
-    inbox: VecDeque<Happening>,
+    inbox: VecDeque<SimEvent>,
 }
 
 /// One end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct End {
-    place: usize,
+    node: usize,
     run: u64,
     stream: StreamId,
 }
 
-struct Line {
+struct StreamHalf {
     other: Option<End>,
     /// When the last thing sent from here arrives: streams keep their order.
     arrives: Instant,
@@ -41,7 +41,7 @@ struct Line {
 }
 
 #[derive(Debug, Clone)]
-enum Happening {
+enum SimEvent {
     Wake { run: u64, at: Instant },
     Datagram { from: usize, wanted: Option<NodeName>, bytes: Vec<u8> },
     Open { from: End, wanted: Option<NodeName> },
@@ -55,10 +55,10 @@ enum Happening {
 pub(crate) struct Network {
     pub(crate) now: Instant,
     rng: ChaCha8Rng,
-    queue: BTreeMap<(Instant, u64), (usize, Happening)>,
+    queue: BTreeMap<(Instant, u64), (usize, SimEvent)>,
     next: u64,
     pub(crate) processes: Vec<Process>,
-    lines: BTreeMap<End, Line>,
+    streams: BTreeMap<End, StreamHalf>,
     pub(crate) config: Config,
     pub(crate) latency: (Duration, Duration),
     /// The share of datagrams that get lost.
@@ -86,7 +86,7 @@ impl Network {
             queue: BTreeMap::new(),
             next: 0,
             processes: Vec::new(),
-            lines: BTreeMap::new(),
+            streams: BTreeMap::new(),
             config,
             latency: (Duration::from_micros(200), Duration::from_millis(2)),
             loss: 0.0,
@@ -106,26 +106,26 @@ impl Network {
     /// A network of `count` nodes n0, n1 … of generation 1, each of which joins through n0.
     pub(crate) fn joined(seed: u64, config: Config, count: usize) -> Self {
         let mut network = Self::new(seed, config);
-        for place in 0..count {
-            network.start(&format!("n{place}"), 1);
+        for node in 0..count {
+            network.start(&format!("n{node}"), 1);
         }
-        for place in 1..count {
-            network.join(place, &[0]);
+        for node in 1..count {
+            network.join(node, &[0]);
         }
-        network.until("all have joined", Duration::from_secs(5), |network| network.all_know_all());
+        network.until("all have joined", Duration::from_secs(5), |network| network.converged());
         network
     }
 
     // ---- Processes
 
-    /// Starts a process in a new place.
+    /// Starts a process in a new node.
     pub(crate) fn start(&mut self, name: &str, generation: u64) -> usize {
-        let place = self.processes.len();
-        self.start_at(name, generation, address(place as u16 + 1))
+        let node = self.processes.len();
+        self.start_at(name, generation, address(node as u16 + 1))
     }
 
     pub(crate) fn start_at(&mut self, name: &str, generation: u64, at: SocketAddr) -> usize {
-        let place = self.processes.len();
+        let node = self.processes.len();
         self.processes.push(Process {
             record: record(name, generation, at),
             machine: None,
@@ -135,64 +135,64 @@ impl Network {
             paused_until: None,
             inbox: VecDeque::new(),
         });
-        self.restart(place, generation);
-        place
+        self.restart(node, generation);
+        node
     }
 
     /// Starts a process anew where one ran, with nothing remembered.
-    pub(crate) fn restart(&mut self, place: usize, generation: u64) {
-        self.crash(place);
-        let process = &mut self.processes[place];
+    pub(crate) fn restart(&mut self, node: usize, generation: u64) {
+        self.crash(node);
+        let process = &mut self.processes[node];
         process.run += 1;
         process.wake = None;
         process.record.id.generation = generation;
-        let seed = self.seed ^ ((place as u64) << 32) ^ (process.run << 48);
+        let seed = self.seed ^ ((node as u64) << 32) ^ (process.run << 48);
         let rng = ChaCha8Rng::seed_from_u64(seed);
         process.machine = Some(
             Membership::new(self.config.clone(), process.record.clone(), self.now, rng)
                 .expect("valid settings"),
         );
-        self.drive(place);
+        self.drive(node);
     }
 
     /// Ends a process without a word.
-    pub(crate) fn crash(&mut self, place: usize) {
-        self.processes[place].machine = None;
-        self.processes[place].paused_until = None;
-        self.processes[place].inbox.clear();
-        let ends = self.lines.keys().filter(|end| end.place == place).copied().collect::<Vec<_>>();
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.processes[node].machine = None;
+        self.processes[node].paused_until = None;
+        self.processes[node].inbox.clear();
+        let ends = self.streams.keys().filter(|end| end.node == node).copied().collect::<Vec<_>>();
         for end in ends {
-            self.break_line(end);
+            self.break_stream(end);
         }
     }
 
     /// Stops a process for a while; what is sent to it waits.
-    pub(crate) fn pause(&mut self, place: usize, time: Duration) {
+    pub(crate) fn pause(&mut self, node: usize, time: Duration) {
         let until = self.now + time;
-        self.processes[place].paused_until = Some(until);
-        self.schedule(until, place, Happening::Resume);
+        self.processes[node].paused_until = Some(until);
+        self.schedule(until, node, SimEvent::Resume);
     }
 
-    pub(crate) fn machine(&self, place: usize) -> &Membership {
-        self.processes[place].machine.as_ref().expect("the process runs")
+    pub(crate) fn machine(&self, node: usize) -> &Membership {
+        self.processes[node].machine.as_ref().expect("the process runs")
     }
 
-    pub(crate) fn runs(&self, place: usize) -> bool {
-        self.processes[place].machine.is_some()
+    pub(crate) fn runs(&self, node: usize) -> bool {
+        self.processes[node].machine.is_some()
     }
 
     /// Calls a method of a machine, and does what it wants then.
-    pub(crate) fn call<R>(&mut self, place: usize, call: impl FnOnce(&mut Membership, Instant) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, node: usize, call: impl FnOnce(&mut Membership, Instant) -> R) -> R {
         let now = self.now;
-        let machine = self.processes[place].machine.as_mut().expect("the process runs");
+        let machine = self.processes[node].machine.as_mut().expect("the process runs");
         let result = call(machine, now);
-        self.drive(place);
+        self.drive(node);
         result
     }
 
-    pub(crate) fn join(&mut self, place: usize, seeds: &[usize]) {
+    pub(crate) fn join(&mut self, node: usize, seeds: &[usize]) {
         let seeds = seeds.iter().map(|seed| self.processes[*seed].record.address).collect::<Vec<_>>();
-        self.call(place, |machine, now| machine.join(&seeds, now));
+        self.call(node, |machine, now| machine.join(&seeds, now));
     }
 
     // ---- Links
@@ -215,12 +215,12 @@ impl Network {
 
     // ---- What the nodes believe
 
-    pub(crate) fn state(&self, place: usize, of: &str) -> Option<State> {
-        self.machine(place).member(of).map(|member| member.state)
+    pub(crate) fn state(&self, node: usize, of: &str) -> Option<State> {
+        self.machine(node).member(of).map(|member| member.state)
     }
 
     /// Whether every running process knows exactly the running ones, in their present lives, as alive.
-    pub(crate) fn all_know_all(&self) -> bool {
+    pub(crate) fn converged(&self) -> bool {
         let running = self.processes.iter().filter_map(|process| process.machine.as_ref());
         let running = running.filter(|machine| !machine.is_leaving()).collect::<Vec<_>>();
         let truth = running.iter().map(|machine| machine.me().record.id.clone()).collect::<BTreeSet<_>>();
@@ -231,12 +231,12 @@ impl Network {
         })
     }
 
-    /// All events that some process was told, with its place.
+    /// All events that some process was told, with its node.
     pub(crate) fn events(&self) -> impl Iterator<Item = (usize, &Event)> {
         self.processes
             .iter()
             .enumerate()
-            .flat_map(|(place, process)| process.events.iter().map(move |(_, event)| (place, event)))
+            .flat_map(|(node, process)| process.events.iter().map(move |(_, event)| (node, event)))
     }
 
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
@@ -266,11 +266,11 @@ impl Network {
         while !holds(self) {
             if !self.step(begin + limit) {
                 let beliefs = (0..self.processes.len())
-                    .filter(|place| self.runs(*place))
-                    .map(|place| {
+                    .filter(|node| self.runs(*node))
+                    .map(|node| {
                         let members =
-                            self.machine(place).members().map(|member| (&member.record.id, member.state));
-                        format!("\n  {}: {:?}", self.processes[place].record.id, members.collect::<Vec<_>>())
+                            self.machine(node).members().map(|member| (&member.record.id, member.state));
+                        format!("\n  {}: {:?}", self.processes[node].record.id, members.collect::<Vec<_>>())
                     })
                     .collect::<String>();
                 panic!("not within {limit:?} (seed {}): {what}{beliefs}", self.seed);
@@ -285,14 +285,14 @@ impl Network {
         if at > end {
             return false;
         }
-        let (_, (place, happening)) = self.queue.pop_first().expect("just seen");
+        let (_, (node, sim_event)) = self.queue.pop_first().expect("just seen");
         self.now = self.now.max(at);
-        self.happen(place, happening);
+        self.handle(node, sim_event);
         true
     }
 
-    fn schedule(&mut self, at: Instant, place: usize, happening: Happening) {
-        self.queue.insert((at, self.next), (place, happening));
+    fn schedule(&mut self, at: Instant, node: usize, sim_event: SimEvent) {
+        self.queue.insert((at, self.next), (node, sim_event));
         self.next += 1;
     }
 
@@ -301,148 +301,148 @@ impl Network {
         least + (most - least).mul_f64(self.rng.random::<f64>())
     }
 
-    fn happen(&mut self, place: usize, happening: Happening) {
+    fn handle(&mut self, node: usize, sim_event: SimEvent) {
         let now = self.now;
-        if self.processes[place].paused_until.is_some_and(|until| now < until) {
-            self.processes[place].inbox.push_back(happening);
+        if self.processes[node].paused_until.is_some_and(|until| now < until) {
+            self.processes[node].inbox.push_back(sim_event);
             return;
         }
-        let run = self.processes[place].run;
-        let Some(machine) = self.processes[place].machine.as_mut() else {
-            return self.nobody_there(happening);
+        let run = self.processes[node].run;
+        let Some(machine) = self.processes[node].machine.as_mut() else {
+            return self.refuse_unreachable(sim_event);
         };
-        match happening {
-            Happening::Wake { run: woken, at } => {
-                if woken != run || self.processes[place].wake != Some(at) {
+        match sim_event {
+            SimEvent::Wake { run: woken, at } => {
+                if woken != run || self.processes[node].wake != Some(at) {
                     return;
                 }
-                self.processes[place].wake = None;
-                let machine = self.processes[place].machine.as_mut().expect("just seen");
+                self.processes[node].wake = None;
+                let machine = self.processes[node].machine.as_mut().expect("just seen");
                 machine.handle_timeout(now);
                 if self.rng.random_bool(0.05) {
                     machine.handle_timeout(now);
                 }
             }
-            Happening::Datagram { from, wanted, bytes } => {
+            SimEvent::Datagram { from, wanted, bytes } => {
                 if wanted.is_some_and(|wanted| wanted != *machine.me().name()) {
                     return;
                 }
                 let sender = &self.processes[from];
                 let (name, source) = (sender.record.id.name.clone(), sender.record.address);
-                let machine = self.processes[place].machine.as_mut().expect("just seen");
+                let machine = self.processes[node].machine.as_mut().expect("just seen");
                 machine.handle_datagram(&name, source, &bytes, now).expect("our own bytes decode");
             }
-            Happening::Open { from, wanted } => {
+            SimEvent::Open { from, wanted } => {
                 if wanted.is_some_and(|wanted| wanted != *machine.me().name()) {
                     return self.broken_later(from);
                 }
                 let peer = machine.me().name().clone();
-                let sender = &self.processes[from.place];
+                let sender = &self.processes[from.node];
                 let (name, source) = (sender.record.id.name.clone(), sender.record.address);
-                let machine = self.processes[place].machine.as_mut().expect("just seen");
+                let machine = self.processes[node].machine.as_mut().expect("just seen");
                 let stream = machine.handle_stream_opened(&name, source, now);
-                let here = End { place, run, stream };
+                let here = End { node, run, stream };
                 let delay = self.delay();
                 // Nothing said here arrives before the news that the stream is open.
-                let line = |other| {
+                let half = |other| {
                     let arrives = now + delay;
-                    Line { other: Some(other), arrives, finished: false, other_finished: false }
+                    StreamHalf { other: Some(other), arrives, finished: false, other_finished: false }
                 };
-                self.lines.insert(here, line(from));
-                self.lines.insert(from, line(here));
+                self.streams.insert(here, half(from));
+                self.streams.insert(from, half(here));
                 self.streams_opened += 1;
-                let connected = Happening::Connected { stream: from.stream, run: from.run, peer };
-                self.schedule(now + delay, from.place, connected);
+                let connected = SimEvent::Connected { stream: from.stream, run: from.run, peer };
+                self.schedule(now + delay, from.node, connected);
             }
-            Happening::Connected { stream, run: opened, peer } => {
-                if opened != run || !self.lines.contains_key(&End { place, run, stream }) {
+            SimEvent::Connected { stream, run: opened, peer } => {
+                if opened != run || !self.streams.contains_key(&End { node, run, stream }) {
                     return;
                 }
                 machine.handle_stream_connected(stream, &peer, now);
             }
-            Happening::Frame { stream, run: opened, bytes } => {
+            SimEvent::Frame { stream, run: opened, bytes } => {
                 if opened != run {
                     return;
                 }
                 machine.handle_frame(stream, &bytes, now).expect("our own frames are in order");
             }
-            Happening::Finished { stream, run: opened } => {
+            SimEvent::Finished { stream, run: opened } => {
                 if opened != run {
                     return;
                 }
-                let end = End { place, run, stream };
-                if let Some(line) = self.lines.get_mut(&end) {
-                    line.other_finished = true;
-                    if line.finished {
-                        self.lines.remove(&end);
-                        self.call(place, |machine, now| machine.handle_stream_closed(stream, now));
+                let end = End { node, run, stream };
+                if let Some(half) = self.streams.get_mut(&end) {
+                    half.other_finished = true;
+                    if half.finished {
+                        self.streams.remove(&end);
+                        self.call(node, |machine, now| machine.handle_stream_closed(stream, now));
                         return;
                     }
                 }
             }
-            Happening::Broken { stream, run: opened } => {
+            SimEvent::Broken { stream, run: opened } => {
                 if opened != run {
                     return;
                 }
-                self.lines.remove(&End { place, run, stream });
+                self.streams.remove(&End { node, run, stream });
                 machine.handle_stream_closed(stream, now);
             }
-            Happening::Resume => {
+            SimEvent::Resume => {
                 // The worst order: its timers run before it reads what has arrived.
                 machine.handle_timeout(now);
-                self.processes[place].paused_until = None;
-                self.drive(place);
-                while let Some(waiting) = self.processes[place].inbox.pop_front() {
-                    self.happen(place, waiting);
+                self.processes[node].paused_until = None;
+                self.drive(node);
+                while let Some(waiting) = self.processes[node].inbox.pop_front() {
+                    self.handle(node, waiting);
                 }
             }
         }
-        self.drive(place);
+        self.drive(node);
     }
 
-    fn nobody_there(&mut self, happening: Happening) {
-        if let Happening::Open { from, .. } = happening {
+    fn refuse_unreachable(&mut self, sim_event: SimEvent) {
+        if let SimEvent::Open { from, .. } = sim_event {
             self.broken_later(from);
         }
     }
 
     fn broken_later(&mut self, end: End) {
         let at = self.now + Duration::from_millis(100);
-        self.schedule(at, end.place, Happening::Broken { stream: end.stream, run: end.run });
+        self.schedule(at, end.node, SimEvent::Broken { stream: end.stream, run: end.run });
     }
 
-    fn break_line(&mut self, end: End) {
-        if let Some(line) = self.lines.remove(&end)
-            && let Some(other) = line.other
+    fn break_stream(&mut self, end: End) {
+        if let Some(half) = self.streams.remove(&end)
+            && let Some(other) = half.other
         {
-            self.lines.remove(&other);
+            self.streams.remove(&other);
             self.broken_later(other);
         }
     }
 
     // ---- What a machine wants
 
-    fn drive(&mut self, place: usize) {
+    fn drive(&mut self, node: usize) {
         let now = self.now;
-        let run = self.processes[place].run;
+        let run = self.processes[node].run;
         loop {
             let mut idle = true;
             while let Some(transmit) =
-                self.processes[place].machine.as_mut().and_then(|machine| machine.poll_transmit())
+                self.processes[node].machine.as_mut().and_then(|machine| machine.poll_transmit())
             {
                 idle = false;
-                self.transmit(place, transmit);
+                self.transmit(node, transmit);
             }
-            let from = End { place, run, stream: StreamId(0) };
-            let to = End { place, run, stream: StreamId(u64::MAX) };
-            let ends = self.lines.range(from..=to).map(|(end, _)| *end).collect::<Vec<_>>();
+            let from = End { node, run, stream: StreamId(0) };
+            let to = End { node, run, stream: StreamId(u64::MAX) };
+            let ends = self.streams.range(from..=to).map(|(end, _)| *end).collect::<Vec<_>>();
             for end in ends {
-                // An outbound stream takes frames only once it is open; here that is when its line exists.
+                // An outbound stream takes frames only once it is open; here that is when its half exists.
                 while self.frame(end) {
                     idle = false;
                 }
             }
-            let process = &mut self.processes[place];
+            let process = &mut self.processes[node];
             let Some(machine) = process.machine.as_mut() else { return };
             while let Some(event) = machine.poll_event() {
                 process.events.push((now, event));
@@ -451,28 +451,28 @@ impl Network {
                 break;
             }
         }
-        let Some(machine) = self.processes[place].machine.as_ref() else { return };
+        let Some(machine) = self.processes[node].machine.as_ref() else { return };
         // What was due at an earlier time and is not any more wakes it early, which is legal.
         if let Some(at) = machine.poll_timeout()
-            && self.processes[place].wake.is_none_or(|wake| at < wake)
+            && self.processes[node].wake.is_none_or(|wake| at < wake)
         {
             // A driver is late by some little time.
             let late = Duration::from_micros(self.rng.random_range(0..500));
             let at = at.max(now) + late;
-            self.processes[place].wake = Some(at);
-            self.schedule(at, place, Happening::Wake { run, at });
+            self.processes[node].wake = Some(at);
+            self.schedule(at, node, SimEvent::Wake { run, at });
         }
     }
 
-    fn note(&mut self, place: usize, to: usize, bytes: &[u8]) {
+    fn note(&mut self, node: usize, to: usize, bytes: &[u8]) {
         let time = self.now.duration_since(start()).as_nanos() as u64;
-        let numbers = [place as u64, to as u64, time].map(u64::to_le_bytes).concat();
+        let numbers = [node as u64, to as u64, time].map(u64::to_le_bytes).concat();
         for byte in numbers.iter().chain(bytes) {
             self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
 
-    fn place_of(&self, address: SocketAddr, name: Option<&NodeName>) -> Option<usize> {
+    fn node_at(&self, address: SocketAddr, name: Option<&NodeName>) -> Option<usize> {
         let here = |process: &Process| process.record.address == address;
         let named =
             |process: &Process| here(process) && name.is_none_or(|name| *name == process.record.id.name);
@@ -481,7 +481,7 @@ impl Network {
         running.or_else(|| processes.iter().position(here))
     }
 
-    fn transmit(&mut self, place: usize, transmit: Transmit) {
+    fn transmit(&mut self, node: usize, transmit: Transmit) {
         match transmit {
             Transmit::Datagram { to, bytes, purpose, .. } => {
                 let reserve = match purpose {
@@ -495,22 +495,22 @@ impl Network {
                 );
                 self.datagrams += 1;
                 self.largest_datagram = self.largest_datagram.max(bytes.len());
-                let Some(target) = self.place_of(to.address, to.name.as_ref()) else { return };
-                self.note(place, target, &bytes);
+                let Some(target) = self.node_at(to.address, to.name.as_ref()) else { return };
+                self.note(node, target, &bytes);
                 let lost = self.loss > 0.0 && self.rng.random_bool(self.loss);
-                if lost || self.cut.contains(&(place, target)) {
+                if lost || self.cut.contains(&(node, target)) {
                     self.datagrams_lost += 1;
                     return;
                 }
                 let delay = self.delay();
-                let datagram = Happening::Datagram { from: place, wanted: to.name, bytes };
+                let datagram = SimEvent::Datagram { from: node, wanted: to.name, bytes };
                 self.schedule(self.now + delay, target, datagram);
             }
             Transmit::OpenStream { stream, to } => {
-                let end = End { place, run: self.processes[place].run, stream };
-                let target = self.place_of(to.address, to.name.as_ref());
+                let end = End { node, run: self.processes[node].run, stream };
+                let target = self.node_at(to.address, to.name.as_ref());
                 let reachable = target.filter(|target| {
-                    !self.cut.contains(&(place, *target)) && !self.cut.contains(&(*target, place))
+                    !self.cut.contains(&(node, *target)) && !self.cut.contains(&(*target, node))
                 });
                 match reachable {
                     Some(target) if !self.streams_fail => {
@@ -518,20 +518,20 @@ impl Network {
                         self.schedule(
                             self.now + delay,
                             target,
-                            Happening::Open { from: end, wanted: to.name },
+                            SimEvent::Open { from: end, wanted: to.name },
                         );
                     }
                     _ => self.broken_later(end),
                 }
             }
             Transmit::CloseStream { stream } => {
-                let end = End { place, run: self.processes[place].run, stream };
-                if let Some(line) = self.lines.remove(&end)
-                    && let Some(other) = line.other
+                let end = End { node, run: self.processes[node].run, stream };
+                if let Some(half) = self.streams.remove(&end)
+                    && let Some(other) = half.other
                 {
-                    let at = line.arrives.max(self.now) + Duration::from_micros(1);
-                    let broken = Happening::Broken { stream: other.stream, run: other.run };
-                    self.schedule(at, other.place, broken);
+                    let at = half.arrives.max(self.now) + Duration::from_micros(1);
+                    let broken = SimEvent::Broken { stream: other.stream, run: other.run };
+                    self.schedule(at, other.node, broken);
                 }
             }
         }
@@ -540,42 +540,42 @@ impl Network {
     /// Takes one frame from a machine; false if it has none at present.
     fn frame(&mut self, end: End) -> bool {
         let now = self.now;
-        let Some(line) = self.lines.get(&end) else { return false };
-        let (Some(other), false) = (line.other, line.finished) else { return false };
-        if self.cut.contains(&(end.place, other.place)) || self.cut.contains(&(other.place, end.place)) {
-            self.lines.remove(&end);
-            self.lines.remove(&other);
+        let Some(half) = self.streams.get(&end) else { return false };
+        let (Some(other), false) = (half.other, half.finished) else { return false };
+        if self.cut.contains(&(end.node, other.node)) || self.cut.contains(&(other.node, end.node)) {
+            self.streams.remove(&end);
+            self.streams.remove(&other);
             self.broken_later(end);
             self.broken_later(other);
             return false;
         }
-        let Some(machine) = self.processes[end.place].machine.as_mut() else { return false };
+        let Some(machine) = self.processes[end.node].machine.as_mut() else { return false };
         let poll = machine.poll_frame(end.stream, now);
         let delay = self.delay();
-        let Some(line) = self.lines.get_mut(&end) else { return false };
-        let at = line.arrives.max(now + delay) + Duration::from_nanos(1);
+        let Some(half) = self.streams.get_mut(&end) else { return false };
+        let at = half.arrives.max(now + delay) + Duration::from_nanos(1);
         match poll {
             FramePoll::Frame(bytes) => {
-                line.arrives = at;
+                half.arrives = at;
                 self.frames += 1;
                 self.largest_frame = self.largest_frame.max(bytes.len());
-                self.note(end.place, other.place, &bytes);
+                self.note(end.node, other.node, &bytes);
                 self.schedule(
                     at,
-                    other.place,
-                    Happening::Frame { stream: other.stream, run: other.run, bytes },
+                    other.node,
+                    SimEvent::Frame { stream: other.stream, run: other.run, bytes },
                 );
                 true
             }
             FramePoll::Finish => {
-                line.arrives = at;
-                line.finished = true;
-                let closed = line.other_finished;
-                self.schedule(at, other.place, Happening::Finished { stream: other.stream, run: other.run });
+                half.arrives = at;
+                half.finished = true;
+                let closed = half.other_finished;
+                self.schedule(at, other.node, SimEvent::Finished { stream: other.stream, run: other.run });
                 if closed {
-                    self.lines.remove(&end);
+                    self.streams.remove(&end);
                     let stream = end.stream;
-                    self.processes[end.place]
+                    self.processes[end.node]
                         .machine
                         .as_mut()
                         .expect("just seen")

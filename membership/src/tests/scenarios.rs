@@ -16,13 +16,13 @@ fn failures(network: &Network) -> usize {
 fn nodes_join_through_one_seed_and_soon_know_each_other() {
     for count in [2, 3, 10, 25, 50] {
         let mut network = Network::new(count as u64, Config::lan());
-        for place in 0..count {
-            network.start(&format!("n{place}"), 1);
+        for node in 0..count {
+            network.start(&format!("n{node}"), 1);
         }
-        for place in 1..count {
-            network.join(place, &[0]);
+        for node in 1..count {
+            network.join(node, &[0]);
         }
-        let took = network.until("all know all", SECOND, |network| network.all_know_all());
+        let took = network.until("all know all", SECOND, |network| network.converged());
         network.run(SECOND);
         let answered = network.count(|event| matches!(event, Event::SeedAnswered { .. }));
         assert_eq!(answered, count - 1, "one answer for each who joined");
@@ -37,11 +37,11 @@ fn strangers_meet_at_once_through_a_node_that_joins_them_all() {
     for seed in 0..10 {
         let mut network = Network::new(seed, Config::lan());
         network.latency = (Duration::from_micros(1), Duration::from_micros(500));
-        for place in 0..4 {
-            network.start(&format!("n{place}"), 1);
+        for node in 0..4 {
+            network.start(&format!("n{node}"), 1);
         }
         network.join(0, &[1, 2, 3]);
-        let took = network.until("all know all", SECOND * 5, |network| network.all_know_all());
+        let took = network.until("all know all", SECOND * 5, |network| network.converged());
         assert!(took < MILLI * 50, "seed {seed}: {took:?}");
     }
 }
@@ -53,7 +53,7 @@ fn a_newcomer_is_known_everywhere_within_some_tens_of_milliseconds() {
     network.run(SECOND * 3);
     let newcomer = network.start("newcomer", 1);
     network.join(newcomer, &[7]);
-    let took = network.until("all know the newcomer", SECOND, |network| network.all_know_all());
+    let took = network.until("all know the newcomer", SECOND, |network| network.converged());
     assert!(took < MILLI * 30, "{took:?}");
 }
 
@@ -65,7 +65,7 @@ fn a_crash_is_known_everywhere_within_ten_seconds() {
         network.crash(count - 1);
         let gone = format!("n{}", count - 1);
         let took = network.until("all know of the crash", SECOND * 10, |network| {
-            (0..count - 1).all(|place| network.state(place, &gone) == Some(State::Failed))
+            (0..count - 1).all(|node| network.state(node, &gone) == Some(State::Failed))
         });
         assert_eq!(failures(&network), count - 1, "nobody else failed");
         println!("a crash among {count} was known everywhere after {took:?}");
@@ -78,7 +78,7 @@ fn the_last_of_a_cluster_does_not_wait_for_the_dead_to_confirm_each_other() {
         for seed in 0..10 {
             let mut network = Network::joined(seed, Config::lan(), count);
             network.run(SECOND * 3);
-            (1..count).for_each(|place| network.crash(place));
+            (1..count).for_each(|node| network.crash(node));
             let took = network.until("it knows that it is alone", SECOND * 15, |network| {
                 network.machine(0).alive_count() == 1
             });
@@ -96,10 +96,10 @@ fn loss_and_short_pauses_fail_nobody() {
             network.pause((round * 5 + seed as usize) % 12, MILLI * 1500);
             network.run(SECOND * 6);
         }
-        assert!(network.datagrams_lost > 500, "the loss took place: {}", network.datagrams_lost);
+        assert!(network.datagrams_lost > 500, "the loss took node: {}", network.datagrams_lost);
         assert_eq!(failures(&network), 0, "seed {seed}");
         network.loss = 0.0;
-        network.until("all know all", SECOND * 15, |network| network.all_know_all());
+        network.until("all know all", SECOND * 15, |network| network.converged());
     }
 }
 
@@ -111,9 +111,9 @@ fn a_process_that_stood_still_accuses_nobody_and_returns() {
         network.forget_events();
         network.pause(3, SECOND * 60);
         network.run(SECOND * 59);
-        let others = (0..8).filter(|place| *place != 3).collect::<Vec<_>>();
-        assert!(others.iter().all(|place| network.state(*place, "n3") == Some(State::Failed)));
-        network.until("it is back", SECOND * 10, |network| network.all_know_all());
+        let others = (0..8).filter(|node| *node != 3).collect::<Vec<_>>();
+        assert!(others.iter().all(|node| network.state(*node, "n3") == Some(State::Failed)));
+        network.until("it is back", SECOND * 10, |network| network.converged());
         let accused = network.events().filter(|(_, event)| match event {
             Event::Failed(id) => id.name.as_str() != "n3",
             _ => false,
@@ -146,7 +146,7 @@ fn a_starved_process_fails_nobody_else() {
             "it accuses no more often than it probes, and it probes rarely: {accusations}"
         );
         assert!(network.machine(3).health_score() > 0);
-        network.until("all is well", SECOND * 15, |network| network.all_know_all());
+        network.until("all is well", SECOND * 15, |network| network.converged());
     }
 }
 
@@ -160,10 +160,10 @@ fn a_partition_heals_by_itself() {
             network.machine(0).alive_count() == 4 && network.machine(9).alive_count() == 6
         });
         network.run(SECOND * 30);
-        assert!((0..4).all(|place| network.machine(place).alive_count() == 4));
+        assert!((0..4).all(|node| network.machine(node).alive_count() == 4));
         network.forget_events();
         network.heal();
-        let took = network.until("one cluster again", SECOND * 15, |network| network.all_know_all());
+        let took = network.until("one cluster again", SECOND * 15, |network| network.converged());
         network.run(SECOND * 10);
         assert_eq!(failures(&network), 0, "healing made nobody fail");
         let joined = network.count(|event| matches!(event, Event::Joined(_) | Event::Replaced { .. }));
@@ -191,14 +191,14 @@ fn leaving_is_known_at_once_and_the_name_is_free_at_once() {
         let name = format!("n{leaver}");
         network.call(leaver, |machine, now| machine.leave(now));
         let took = network.until("the good-bye is known", SECOND, |network| {
-            (0..leaver).all(|place| network.state(place, &name) == Some(State::Left))
+            (0..leaver).all(|node| network.state(node, &name) == Some(State::Left))
                 && network.processes[leaver].events.iter().any(|(_, event)| *event == Event::LeaveCompleted)
         });
         network.restart(leaver, 2);
         network.join(leaver, &[0]);
-        let back = network.until("the name is in use again", SECOND, |network| network.all_know_all());
+        let back = network.until("the name is in use again", SECOND, |network| network.converged());
         network.run(SECOND * 20);
-        assert!(network.all_know_all(), "and stays so");
+        assert!(network.converged(), "and stays so");
         assert_eq!(failures(&network), 0);
         let left = network.count(|event| matches!(event, Event::Left(_)));
         let joined = network.count(|event| {
@@ -215,7 +215,7 @@ fn joining_again_after_leaving_takes_a_later_life() {
     network.call(2, |machine, now| machine.leave(now));
     network.run(SECOND);
     network.join(2, &[0]);
-    network.until("it is back", SECOND, |network| network.all_know_all());
+    network.until("it is back", SECOND, |network| network.converged());
     assert!(network.machine(2).me().record.id.generation > 1);
     assert_eq!(network.count(|event| matches!(event, Event::GenerationRaised(_))), 1);
 }
@@ -228,9 +228,9 @@ fn a_restart_is_a_new_life_and_nobody_waits_for_the_old() {
         network.forget_events();
         network.restart(4, 2);
         network.join(4, &[1]);
-        let took = network.until("the new life is known", SECOND, |network| network.all_know_all());
+        let took = network.until("the new life is known", SECOND, |network| network.converged());
         network.run(SECOND * 30);
-        assert!(network.all_know_all());
+        assert!(network.converged());
         assert_eq!(failures(&network), 0);
         let replaced = network.count(|event| matches!(event, Event::Replaced { .. }));
         assert_eq!(replaced, 5, "each of the others, once");
@@ -242,11 +242,11 @@ fn a_restart_is_a_new_life_and_nobody_waits_for_the_old() {
 fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
     for seed in 0..5 {
         let mut network = Network::new(seed, Config::lan());
-        for place in 0..5 {
-            network.start(&format!("n{place}"), 1000);
+        for node in 0..5 {
+            network.start(&format!("n{node}"), 1000);
         }
-        for place in 1..5 {
-            network.join(place, &[0]);
+        for node in 1..5 {
+            network.join(node, &[0]);
         }
         network.run(SECOND * 3);
         // At once, or after it was given up.
@@ -255,7 +255,7 @@ fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
         network.run(wait);
         network.restart(3, 7);
         network.join(3, &[0]);
-        network.until("it is a member", SECOND * 5, |network| network.all_know_all());
+        network.until("it is a member", SECOND * 5, |network| network.converged());
         assert!(network.machine(3).me().record.id.generation > 1000);
         let raised = network.count(|event| matches!(event, Event::GenerationRaised(_)));
         assert_eq!(raised, 1, "it was told once");
@@ -266,41 +266,40 @@ fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
 fn a_whole_cluster_that_restarts_at_once_is_whole_again() {
     let mut network = Network::joined(4, Config::lan(), 12);
     network.run(SECOND * 5);
-    for place in 0..12 {
-        network.restart(place, 2);
+    for node in 0..12 {
+        network.restart(node, 2);
     }
-    for place in 0..12 {
-        network.join(place, &[0, 1, 2]);
+    for node in 0..12 {
+        network.join(node, &[0, 1, 2]);
     }
-    let took = network.until("all are back", SECOND * 5, |network| network.all_know_all());
+    let took = network.until("all are back", SECOND * 5, |network| network.converged());
     println!("twelve restarted nodes know each other after {took:?}");
     network.run(SECOND * 20);
-    assert!(network.all_know_all());
+    assert!(network.converged());
 }
 
 #[test]
 fn seeds_that_all_restart_are_found_again_and_then_there_are_no_more_joins() {
     let mut network = Network::new(9, Config::lan());
-    for place in 0..6 {
-        network.start(&format!("n{place}"), 1);
+    for node in 0..6 {
+        network.start(&format!("n{node}"), 1);
     }
-    for place in 0..6 {
-        network.join(place, &[0, 1, 2]);
+    for node in 0..6 {
+        network.join(node, &[0, 1, 2]);
     }
-    network.until("all know all", SECOND * 5, |network| network.all_know_all());
+    network.until("all know all", SECOND * 5, |network| network.converged());
     (0..3).for_each(|seed| network.crash(seed));
     network.until("the seeds have failed", SECOND * 60, |network| {
-        (3..6).all(|place| network.machine(place).alive_count() == 3)
+        (3..6).all(|node| network.machine(node).alive_count() == 3)
     });
     // As new lives that know nobody, each side of a split seeing one of them.
     network.cut(&[0, 3], &[1, 4, 2, 5], true);
     (0..3).for_each(|seed| network.restart(seed, 2));
     network.run(SECOND * 20);
     network.heal();
-    let took = network.until("one cluster", SECOND * 60, |network| network.all_know_all());
+    let took = network.until("one cluster", SECOND * 60, |network| network.converged());
     println!("one cluster after {took:?}");
-    let syncs =
-        |network: &Network| (0..6).map(|place| network.machine(place).statistics().syncs).sum::<u64>();
+    let syncs = |network: &Network| (0..6).map(|node| network.machine(node).statistics().syncs).sum::<u64>();
     network.run(SECOND * 120);
     let before = syncs(&network);
     network.forget_events();
@@ -314,14 +313,14 @@ fn islands_of_newcomers_that_remember_nobody_find_together() {
     for seed in 0..10 {
         let mut network = Network::joined(seed, Config::lan(), 4);
         network.cut(&[0, 1], &[2, 3], true);
-        for place in 0..4 {
-            network.restart(place, 2);
-            network.join(place, &[0, 1, 2, 3]);
+        for node in 0..4 {
+            network.restart(node, 2);
+            network.join(node, &[0, 1, 2, 3]);
         }
         network.run(SECOND * 30);
-        assert!((0..4).all(|place| network.machine(place).alive_count() == 2), "each side has a seed");
+        assert!((0..4).all(|node| network.machine(node).alive_count() == 2), "each side has a seed");
         network.heal();
-        let took = network.until("one cluster", SECOND * 60, |network| network.all_know_all());
+        let took = network.until("one cluster", SECOND * 60, |network| network.converged());
         assert!(took < SECOND * 10, "seed {seed}: {took:?}");
     }
 }
@@ -334,7 +333,7 @@ fn a_node_that_is_left_alone_calls_its_seeds_at_once() {
     network.until("it has left", SECOND * 3, |network| network.machine(1).alive_count() == 1);
     // A life that knows nobody, and that nobody knows.
     network.restart(0, 2);
-    let took = network.until("they know each other", SECOND * 60, |network| network.all_know_all());
+    let took = network.until("they know each other", SECOND * 60, |network| network.converged());
     assert!(took < SECOND, "{took:?}");
 }
 
@@ -347,8 +346,8 @@ fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
         let twin = network.start("n3", generation);
         network.join(twin, &[0]);
         network.run(SECOND * 12);
-        for place in 0..5 {
-            let held = network.machine(place).member("n3").expect("known");
+        for node in 0..5 {
+            let held = network.machine(node).member("n3").expect("known");
             assert_eq!(
                 (held.record.id.generation, held.state),
                 (1, State::Alive),
@@ -358,14 +357,17 @@ fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
         }
         assert_eq!(network.machine(twin).alive_count(), 1, "the second has not got in");
         let addresses = (network.processes[3].record.address, network.processes[twin].record.address);
-        for place in [3, twin] {
-            let told = network.processes[place].events.iter().filter_map(|(_, event)| match event {
-                Event::NameConflict(conflict) => Some((conflict.holder, conflict.claimant)),
+        for node in [3, twin] {
+            let reported = network.processes[node].events.iter().filter_map(|(_, event)| match event {
+                Event::NameConflict(conflict) => Some((conflict.owner, conflict.claimant)),
                 _ => None,
             });
-            let told = told.collect::<Vec<_>>();
-            assert!(!told.is_empty() && told.iter().all(|told| *told == addresses), "{told:?}");
-            assert!(told.len() <= 2, "not more often than every ten seconds");
+            let reported = reported.collect::<Vec<_>>();
+            assert!(
+                !reported.is_empty() && reported.iter().all(|reported| *reported == addresses),
+                "{reported:?}"
+            );
+            assert!(reported.len() <= 2, "not more often than every ten seconds");
         }
         let other = |event: &Event| {
             matches!(event, Event::Failed(_) | Event::Replaced { .. } | Event::Joined(_) | Event::Left(_))
@@ -373,7 +375,7 @@ fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
         assert_eq!(network.count(other), 0);
         // The first ends: the second gets in by itself.
         network.crash(3);
-        network.until("the second is a member", SECOND * 30, |network| network.all_know_all());
+        network.until("the second is a member", SECOND * 30, |network| network.converged());
     }
 }
 
@@ -384,7 +386,7 @@ fn a_node_that_moved_takes_its_place_after_the_old_address_was_silent() {
     network.crash(3);
     let moved = network.start("n3", 2);
     network.join(moved, &[0]);
-    let took = network.until("it is known at its new address", SECOND * 5, |network| network.all_know_all());
+    let took = network.until("it is known at its new address", SECOND * 5, |network| network.converged());
     assert!(took >= MILLI * 500, "the old address was given time to answer: {took:?}");
 }
 
@@ -396,7 +398,7 @@ fn a_node_at_the_address_of_a_dead_one_harms_nobody() {
     let at = network.processes[3].record.address;
     let other = network.start_at("other", 1, at);
     network.join(other, &[0]);
-    network.until("it is known, and the dead one is given up", SECOND * 15, |network| network.all_know_all());
+    network.until("it is known, and the dead one is given up", SECOND * 15, |network| network.converged());
     assert_eq!(network.state(0, "n3"), Some(State::Failed));
 }
 
@@ -409,11 +411,11 @@ fn with_all_datagrams_lost_nobody_fails_and_news_still_spreads() {
     assert_eq!(failures(&network), 0);
     network.crash(5);
     network.until("the crash is known", SECOND * 60, |network| {
-        (0..5).all(|place| network.state(place, "n5") == Some(State::Failed))
+        (0..5).all(|node| network.state(node, "n5") == Some(State::Failed))
     });
     let newcomer = network.start("newcomer", 1);
     network.join(newcomer, &[0]);
-    let took = network.until("the newcomer is known", SECOND * 20, |network| network.all_know_all());
+    let took = network.until("the newcomer is known", SECOND * 20, |network| network.converged());
     println!("without datagrams a newcomer is known after {took:?}");
     assert_eq!(failures(&network), 5, "only the one that crashed");
 }
@@ -428,19 +430,19 @@ fn without_streams_nobody_fails_and_crashes_are_noticed() {
     assert_eq!(failures(&network), 0);
     network.crash(5);
     network.until("the crash is known", SECOND * 12, |network| {
-        (0..5).all(|place| network.state(place, "n5") == Some(State::Failed))
+        (0..5).all(|node| network.state(node, "n5") == Some(State::Failed))
     });
     network.restart(5, 2);
     network.streams_fail = false;
     network.join(5, &[0]);
-    network.until("all are back", SECOND * 5, |network| network.all_know_all());
+    network.until("all are back", SECOND * 5, |network| network.converged());
 }
 
 #[test]
 fn a_seed_that_starts_late_is_found() {
     let mut network = Network::new(3, Config::lan());
-    for place in 0..3 {
-        network.start(&format!("n{place}"), 1);
+    for node in 0..3 {
+        network.start(&format!("n{node}"), 1);
     }
     network.crash(0);
     network.join(1, &[0]);
@@ -449,7 +451,7 @@ fn a_seed_that_starts_late_is_found() {
     let failed = network.count(|event| matches!(event, Event::SeedFailed { retrying: true, .. }));
     assert!((4..=8).contains(&failed), "told now and then: {failed}");
     network.restart(0, 1);
-    network.until("all know all", SECOND * 6, |network| network.all_know_all());
+    network.until("all know all", SECOND * 6, |network| network.converged());
 }
 
 #[test]

@@ -68,7 +68,7 @@ proptest! {
         order in proptest::collection::vec(any::<prop::sample::Index>(), 1..30),
     ) {
         // All three lives are known, so that no claim is refused because its subject is not.
-        let of_one_life = claims.iter().filter(|claim| match claim {
+        let of_one_instance = claims.iter().filter(|claim| match claim {
             Message::Alive { record, .. } => record.id.generation == 10,
             Message::Suspect { id, .. } | Message::Failed { id, .. } | Message::Left { id, .. } => {
                 id.generation == 10
@@ -82,15 +82,15 @@ proptest! {
             let member = lone.machine.member("a").expect("known").clone();
             (member.state, member.incarnation)
         };
-        let straight = belief(&mut of_one_life.iter().cloned());
-        let mut shuffled = of_one_life.clone();
-        for (place, other) in order.iter().enumerate() {
+        let straight = belief(&mut of_one_instance.iter().cloned());
+        let mut shuffled = of_one_instance.clone();
+        for (index, other) in order.iter().enumerate() {
             if !shuffled.is_empty() {
-                let (place, other) = (place % shuffled.len(), other.index(shuffled.len()));
-                shuffled.swap(place, other);
+                let (index, other) = (index % shuffled.len(), other.index(shuffled.len()));
+                shuffled.swap(index, other);
             }
         }
-        shuffled.extend(of_one_life.iter().take(order.len() % 4).cloned());
+        shuffled.extend(of_one_instance.iter().take(order.len() % 4).cloned());
         let (state, incarnation) = belief(&mut shuffled.into_iter());
         if straight.0 == State::Left {
             prop_assert_eq!(state, State::Left);
@@ -156,13 +156,14 @@ fn a_node_is_not_told_more_often_than_once_a_second_that_it_is_dead() {
     lone.quiet();
     lone.pass(SECOND * 2);
     lone.sent();
-    let mut told = 0;
+    let mut reported = 0;
     for _ in 0..100 {
         lone.receive("b", alive("a", 10, 0));
         lone.pass(MILLI * 20);
-        told += lone.sent_to("a").iter().filter(|message| matches!(message, Message::Failed { .. })).count();
+        reported +=
+            lone.sent_to("a").iter().filter(|message| matches!(message, Message::Failed { .. })).count();
     }
-    assert_eq!(told, 2, "a hundred stale claims in two seconds");
+    assert_eq!(reported, 2, "a hundred stale claims in two seconds");
 }
 
 #[test]
@@ -245,7 +246,7 @@ fn a_living_node_elsewhere_under_our_name_is_reported_and_not_outbid() {
     assert_eq!(lone.me().id, id("me", 100));
     let events = lone.events();
     let [Event::NameConflict(conflict)] = &events[..] else { panic!("one report: {events:?}") };
-    assert_eq!((conflict.holder, conflict.claimant), (address(77), address(0)));
+    assert_eq!((conflict.owner, conflict.claimant), (address(77), address(0)));
     lone.pass(SECOND * 11);
     lone.events();
     lone.receive("a", other);
@@ -256,11 +257,13 @@ fn a_living_node_elsewhere_under_our_name_is_reported_and_not_outbid() {
 fn a_node_that_calls_us_by_our_own_name_is_refused() {
     let mut lone = Lone::among(2, |_| ());
     let (_, answer) = lone.hello_from(record("me", 200, address(77)), 0);
-    let Frame::Refused(crate::message::Refusal::NameInUse(in_use)) = answer else { panic!("{answer:?}") };
-    assert_eq!((in_use.holder_address, in_use.claimant_address), (address(0), address(77)));
+    let Frame::Refused(crate::message::HelloRefusal::NameInUse(in_use)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!((in_use.owner_address, in_use.claimant_address), (address(0), address(77)));
     let events = lone.events();
     let [Event::NameConflict(conflict)] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(conflict.role, ConflictRole::Holder);
+    assert_eq!(conflict.role, ConflictRole::Owner);
     assert_eq!(
         conflict.to_string(),
         "two living nodes are called me: the one at 10.0.0.0:7946 keeps the name, the one at 10.0.0.77:7946 is \
@@ -268,7 +271,7 @@ fn a_node_that_calls_us_by_our_own_name_is_refused() {
     );
     // Calling itself is no conflict.
     let (_, answer) = lone.hello_from(record("me", 100, address(0)), 0);
-    assert_eq!(answer, Frame::Refused(crate::message::Refusal::Yourself));
+    assert_eq!(answer, Frame::Refused(crate::message::HelloRefusal::Yourself));
     assert_eq!(lone.events(), []);
 }
 
@@ -277,7 +280,7 @@ fn a_life_at_another_address_waits_until_the_holder_was_probed() {
     let mut lone = Lone::among(3, |_| ());
     let newcomer = record("a", 11, address(77));
     let (_, answer) = lone.hello_from(newcomer.clone(), 0);
-    assert!(matches!(answer, Frame::Refused(crate::message::Refusal::Pending(_))), "{answer:?}");
+    assert!(matches!(answer, Frame::Refused(crate::message::HelloRefusal::Pending(_))), "{answer:?}");
     let sent = lone.sent();
     let probe = sent.iter().find(|sent| sent.purpose == Purpose::Probe).expect("the holder is probed");
     assert_eq!((probe.to.address, probe.to.name.clone()), (Lone::at("a"), Some(name("a"))));
@@ -287,21 +290,21 @@ fn a_life_at_another_address_waits_until_the_holder_was_probed() {
     let ack = Message::Ack { sequence: *sequence, id: target.clone(), incarnation: 0, digest: None };
     lone.receive("a", ack);
     let expected = NameInUse {
-        holder: id("a", 10),
-        holder_address: Lone::at("a"),
+        owner: id("a", 10),
+        owner_address: Lone::at("a"),
         claimant: id("a", 11),
         claimant_address: address(77),
     };
-    let told =
+    let reported =
         lone.sent().into_iter().filter(|sent| sent.messages.contains(&Message::NameInUse(expected.clone())));
-    let told = told.map(|sent| sent.to.address).collect::<Vec<_>>();
-    assert_eq!(told, [Lone::at("a"), address(77)], "both are told");
+    let reported = reported.map(|sent| sent.to.address).collect::<Vec<_>>();
+    assert_eq!(reported, [Lone::at("a"), address(77)], "both are told");
     assert!(
         matches!(&lone.events()[..], [Event::NameConflict(conflict)] if conflict.role == ConflictRole::Witness)
     );
     // Asking again is answered at once, without another probe, and reported to nobody so soon.
     let (_, answer) = lone.hello_from(newcomer, 0);
-    assert_eq!(answer, Frame::Refused(crate::message::Refusal::NameInUse(expected)));
+    assert_eq!(answer, Frame::Refused(crate::message::HelloRefusal::NameInUse(expected)));
     assert!(lone.sent().iter().all(|sent| sent.purpose != Purpose::Probe) && lone.events().is_empty());
 }
 
@@ -464,10 +467,10 @@ fn a_verdict_from_elsewhere_is_a_suspicion_here_with_the_time_to_object() {
     let mut lone = Lone::among(5, |_| ());
     lone.receive("b", failed("a", 0));
     assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
-    let told = lone.sent_to("a");
+    let reported = lone.sent_to("a");
     assert!(
-        told.contains(&Message::Suspect { id: id("a", 10), incarnation: 0, accuser: name("me") }),
-        "{told:?}"
+        reported.contains(&Message::Suspect { id: id("a", 10), incarnation: 0, accuser: name("me") }),
+        "{reported:?}"
     );
     lone.receive("a", alive("a", 10, 1));
     assert_eq!(lone.events(), [Event::Refuted(id("a", 10))]);
@@ -517,9 +520,9 @@ fn a_verdict_about_a_suspect_that_was_heard_from_is_not_believed_at_once() {
 #[test]
 fn a_verdict_of_a_list_waits_for_no_confirmations() {
     let mut lone = Lone::among(5, |_| ());
-    let mut line = gone("a", 10, 0, State::Failed, 100);
-    line.record.address = Lone::at("a");
-    lone.list_from("b", vec![line]);
+    let mut entry = gone("a", 10, 0, State::Failed, 100);
+    entry.record.address = Lone::at("a");
+    lone.list_from("b", vec![entry]);
     assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
     let mut lasted = 0;
     while lone.state("a") == Some(State::Suspect) && lasted < 30_000 {

@@ -18,14 +18,14 @@ fn is_connected(peer: &NodeId, count: u8) -> bool {
 }
 
 /// Whom it tells news of its own and of others within some seconds.
-fn told(lone: &mut Lone, time: Duration) -> BTreeSet<String> {
-    let mut told = BTreeSet::new();
+fn gossip_receivers(lone: &mut Lone, time: Duration) -> BTreeSet<String> {
+    let mut receivers = BTreeSet::new();
     let end = lone.now + time;
     while lone.now < end {
         lone.pass(MILLI * 20);
         for sent in lone.sent() {
             if sent.purpose == Purpose::Gossip {
-                told.insert(sent.to.name.clone().expect("named").to_string());
+                receivers.insert(sent.to.name.clone().expect("named").to_string());
             }
             for message in sent.messages {
                 if let Message::Ping { sequence, target, .. } = message {
@@ -34,7 +34,7 @@ fn told(lone: &mut Lone, time: Duration) -> BTreeSet<String> {
             }
         }
     }
-    told
+    receivers
 }
 
 #[test]
@@ -42,21 +42,21 @@ fn news_goes_over_the_connections_there_are_if_these_are_enough() {
     let mut lone = connected_with(12);
     lone.machine.update_labels([("k".to_owned(), "v".to_owned())].into(), lone.now).expect("short labels");
     lone.receive("a", alive("z", 11, 0));
-    let told = told(&mut lone, 3 * SECOND);
-    assert!(told.iter().all(|peer| peer.as_str() < "m"), "{told:?}");
-    assert_eq!(told.len(), 12, "and all of them are told");
+    let receivers = gossip_receivers(&mut lone, 3 * SECOND);
+    assert!(receivers.iter().all(|peer| peer.as_str() < "m"), "{receivers:?}");
+    assert_eq!(receivers.len(), 12, "and all of them are receivers");
 }
 
 #[test]
 fn with_few_connections_news_asks_for_a_few_more_at_a_time() {
     let mut lone = connected_with(1);
     lone.machine.update_labels([("k".to_owned(), "v".to_owned())].into(), lone.now).expect("short labels");
-    let at_once = told(&mut lone, MILLI * 20);
-    let new = |told: &BTreeSet<String>| told.iter().filter(|peer| *peer != "a").count();
+    let at_once = gossip_receivers(&mut lone, MILLI * 20);
+    let new = |receivers: &BTreeSet<String>| receivers.iter().filter(|peer| *peer != "a").count();
     assert!(at_once.contains("a"), "{at_once:?}");
     assert_eq!(new(&at_once), 4, "{at_once:?}");
     // Some more with each second that news is left, and not as many as are told something.
-    let later = told(&mut lone, 2 * SECOND);
+    let later = gossip_receivers(&mut lone, 2 * SECOND);
     assert!((1..=6).contains(&new(&later)), "{later:?}");
 }
 
@@ -115,10 +115,19 @@ fn while_handshakes_are_dear_those_with_a_connection_are_probed_first_and_the_ot
 fn connections_with_strangers_count_once_they_are_members_and_no_longer_than_they_last() {
     let mut lone = Lone::among(20, |_| ());
     lone.machine.handle_connection_changed(&name("z"), true);
-    assert_eq!(lone.machine.roster.near().map(|near| near.len()), Some(0));
+    assert_eq!(
+        lone.machine.roster.connected_active().map(|connected_active| connected_active.len()),
+        Some(0)
+    );
     lone.receive("z", alive("z", 10, 0));
-    assert_eq!(lone.machine.roster.near().map(|near| near.names().to_vec()), Some(vec![name("z")]));
+    assert_eq!(
+        lone.machine.roster.connected_active().map(|connected_active| connected_active.names().to_vec()),
+        Some(vec![name("z")])
+    );
     lone.machine.handle_connection_changed(&name("b"), true);
     lone.machine.forget_connections();
-    assert_eq!(lone.machine.roster.near().map(|near| near.len()), Some(0));
+    assert_eq!(
+        lone.machine.roster.connected_active().map(|connected_active| connected_active.len()),
+        Some(0)
+    );
 }

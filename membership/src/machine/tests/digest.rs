@@ -24,24 +24,24 @@ fn the_digest_tells_every_difference_that_a_comparison_of_lists_mends() {
         ("one that left", vec![Message::Left { id: id("a", 10), incarnation: 0 }]),
     ];
     let digests = differing.iter().map(|(what, messages)| (digest(messages), *what)).collect::<Vec<_>>();
-    for (place, (digest, what)) in digests.iter().enumerate() {
-        let equal = digests[..place].iter().find(|(other, _)| other == digest);
+    for (index, (digest, what)) in digests.iter().enumerate() {
+        let equal = digests[..index].iter().find(|(other, _)| other == digest);
         assert_eq!(equal.map(|(_, other)| other), None, "{what}");
     }
 }
 
 #[test]
 fn the_digest_counts_the_failed_by_instance_and_incarnation() {
-    let with = |lines: &[(u64, u64)]| {
+    let with = |entries: &[(u64, u64)]| {
         let mut lone = Lone::among(2, |_| {});
-        for (generation, incarnation) in lines {
+        for (generation, incarnation) in entries {
             lone.list_from("a", vec![gone("dead", *generation, *incarnation, State::Failed, 5)]);
         }
         lone.machine.digest()
     };
     let all = [with(&[]), with(&[(10, 0)]), with(&[(10, 1)]), with(&[(11, 0)])];
-    for (place, digest) in all.iter().enumerate() {
-        assert!(!all[..place].contains(digest), "{place}");
+    for (index, digest) in all.iter().enumerate() {
+        assert!(!all[..index].contains(digest), "{index}");
     }
     let mut lone = Lone::among(3, |_| {});
     let alive = lone.machine.digest();
@@ -124,8 +124,8 @@ fn the_failed_are_forgotten_when_their_time_is_over_and_by_all() {
     lone.sent();
     lone.list_from("c", vec![gone("dead", 10, 0, State::Failed, 3)]);
     assert_eq!(lone.state("dead"), None);
-    let told = lone.sent_to("c").into_iter().find(|message| matches!(message, Message::Forgotten { .. }));
-    assert_eq!(told, Some(Message::Forgotten { id: id("dead", 10), incarnation: 0 }));
+    let reported = lone.sent_to("c").into_iter().find(|message| matches!(message, Message::Forgotten { .. }));
+    assert_eq!(reported, Some(Message::Forgotten { id: id("dead", 10), incarnation: 0 }));
     lone.list_from("c", vec![gone("third", 10, 3, State::Failed, 3)]);
     lone.events();
     for (generation, incarnation) in [(9, 7), (10, 2)] {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::Refusal;
+use crate::message::HelloRefusal;
 
 #[test]
 fn a_hundred_thousand_nodes_that_come_and_go_leave_nothing_behind() {
@@ -39,7 +39,7 @@ fn a_hundred_thousand_nodes_that_come_and_go_leave_nothing_behind() {
     let machine = &lone.machine;
     assert!(machine.roster.len() < machine.config.max_members);
     assert_eq!((machine.alive_count(), machine.remembered_count()), (4, 1000));
-    assert!(machine.ring.len() < 100, "{}", machine.ring.len());
+    assert!(machine.probe_round.len() < 100, "{}", machine.probe_round.len());
     assert!(machine.timers.len() < 20 && machine.broadcasts.len() <= machine.config.max_broadcasts);
     assert!(machine.charged.len() <= 1024);
     // Three days later.
@@ -73,7 +73,7 @@ fn a_full_roster_forgets_the_departed_and_then_refuses_newcomers() {
     lone.receive("a", alive("f", 10, 0));
     assert_eq!((lone.events(), lone.machine.member("f")), (vec![], None));
     let (_, answer) = lone.hello_from(record("g", 10, Lone::at("g")), 0);
-    assert_eq!(answer, Frame::Refused(Refusal::Full));
+    assert_eq!(answer, Frame::Refused(HelloRefusal::Full));
     assert_eq!((lone.machine.statistics().members_refused, lone.machine.alive_count()), (2, 5));
 }
 
@@ -83,13 +83,13 @@ fn no_more_newcomers_wait_than_may() {
     for (number, peer) in ["a", "b", "c"].iter().enumerate() {
         let (_, answer) = lone.hello_from(record(peer, 11, address(100 + number as u16)), 0);
         match number {
-            0 | 1 => assert!(matches!(answer, Frame::Refused(Refusal::Pending(_))), "{answer:?}"),
-            _ => assert_eq!(answer, Frame::Refused(Refusal::Full)),
+            0 | 1 => assert!(matches!(answer, Frame::Refused(HelloRefusal::Pending(_))), "{answer:?}"),
+            _ => assert_eq!(answer, Frame::Refused(HelloRefusal::Full)),
         }
     }
     assert_eq!(lone.machine.statistics().pending_joins_refused, 1);
     lone.pass(SECOND * 2);
-    assert_eq!(lone.machine.checks.len(), 0);
+    assert_eq!(lone.machine.pending_joins.len(), 0);
 }
 
 #[test]
@@ -138,14 +138,14 @@ fn no_more_probes_are_made_for_others_or_for_lost_connections_than_may() {
 fn a_list_longer_than_could_be_held_is_refused() {
     let mut lone = Lone::among(1, |config| config.max_members = 50);
     let (stream, _) = lone.hello_from(record("x", 1, Lone::at("x")), 0);
-    let line = crate::message::Claim {
+    let entry = crate::message::Claim {
         record: record("a", 10, Lone::at("a")),
         incarnation: 0,
         state: State::Alive,
         departed_for: 0,
     };
-    assert_eq!(lone.frame(stream, &Frame::Members(vec![line.clone(); 100])), Ok(()));
-    let error = lone.frame(stream, &Frame::Members(vec![line])).expect_err("one too many");
+    assert_eq!(lone.frame(stream, &Frame::Members(vec![entry.clone(); 100])), Ok(()));
+    let error = lone.frame(stream, &Frame::Members(vec![entry])).expect_err("one too many");
     assert_eq!(error.to_string(), "node x sent a list of more than 100 members");
 }
 
@@ -172,7 +172,7 @@ fn records_that_cannot_be_true_are_refused() {
     for record in [long, unreachable] {
         lone.receive("a", Message::Alive { record: record.clone(), incarnation: 0 });
         let (_, answer) = lone.hello_from(record, 0);
-        assert_eq!(answer, Frame::Refused(Refusal::Invalid));
+        assert_eq!(answer, Frame::Refused(HelloRefusal::Invalid));
     }
     assert_eq!((lone.machine.member("x"), lone.machine.statistics().invalid), (None, 4));
 }
@@ -194,8 +194,8 @@ fn some_message() -> impl Strategy<Value = Message> {
                 7 => Message::Introduce,
                 8 => Message::Outdated(Outdated { claimed: generation, known: generation }),
                 9 => Message::NameInUse(crate::message::NameInUse {
-                    holder: id.clone(),
-                    holder_address: address(at),
+                    owner: id.clone(),
+                    owner_address: address(at),
                     claimant: id,
                     claimant_address: address(0),
                 }),
@@ -227,9 +227,9 @@ proptest! {
     ) {
         let mut lone = Lone::among(2, |_| ());
         let mut bytes = packet(&messages);
-        for (place, byte) in damage {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (index, byte) in damage {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
         }
         let _ = lone.machine.handle_datagram(&name("a"), Lone::at("a"), &bytes, lone.now);
         let stream = lone.machine.handle_stream_opened(&name("b"), Lone::at("b"), lone.now);

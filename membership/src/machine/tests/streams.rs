@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::SeedFailure;
-use crate::message::{Claim, Refusal};
+use crate::message::{Claim, HelloRefusal};
 
 fn hello(occasion: Occasion, peer: &str, digest: u64) -> Hello {
-    Hello { occasion, record: record(peer, 10, Lone::at(peer)), incarnation: 0, digest, against: None }
+    Hello { occasion, record: record(peer, 10, Lone::at(peer)), incarnation: 0, digest, about_receiver: None }
 }
 
 /// Calls a seed at address(1), where "a" answers.
@@ -77,12 +77,12 @@ fn the_list_of_another_cluster_is_passed_on_by_those_who_have_a_cluster() {
     lone.sent();
     lone.frame(stream, &list).expect("understood");
     lone.pass(MILLI * 10);
-    let told = lone.sent().iter().any(|sent| {
+    let reported = lone.sent().iter().any(|sent| {
         sent.messages
             .iter()
             .any(|message| matches!(message, Message::Alive { record, .. } if record.id.name == name("y")))
     });
-    assert!(told);
+    assert!(reported);
 }
 
 #[test]
@@ -90,12 +90,12 @@ fn a_newcomer_is_announced_to_all_before_its_list_has_come() {
     let mut lone = Lone::among(10, |_| ());
     lone.hello_from(record("x", 1, Lone::at("x")), 0);
     assert_eq!(lone.events(), [Event::Joined(record("x", 1, Lone::at("x")))]);
-    let told = lone.sent().into_iter().filter(|sent| {
+    let reported = lone.sent().into_iter().filter(|sent| {
         sent.messages
             .iter()
             .any(|message| matches!(message, Message::Alive { record, .. } if record.id.name == name("x")))
     });
-    assert_eq!(told.count(), 11, "all ten, and itself");
+    assert_eq!(reported.count(), 11, "all ten, and itself");
 }
 
 #[test]
@@ -235,12 +235,12 @@ fn a_node_held_failed_learns_it_in_the_greeting_and_returns_in_one_exchange() {
     assert_eq!(to.address, Lone::at("a"));
     let frames = lone.frames(stream);
     let [Frame::Hello(greeting)] = &frames[..] else { panic!("{frames:?}") };
-    assert_eq!(greeting.against, Some((State::Failed, id("a", 10), 0)));
+    assert_eq!(greeting.about_receiver, Some((State::Failed, id("a", 10), 0)));
     lone.machine.handle_stream_connected(stream, &name("a"), lone.now);
     let mut answer = hello(Occasion::Reconnect, "a", 1);
     answer.incarnation = 1;
     // It has held us failed too.
-    answer.against = Some((State::Failed, id("me", 100), 0));
+    answer.about_receiver = Some((State::Failed, id("me", 100), 0));
     lone.frame(stream, &Frame::Welcome { hello: answer, equal: false }).expect("understood");
     assert_eq!(lone.state("a"), Some(State::Alive));
     assert_eq!(lone.machine.me().incarnation, 1);
@@ -320,7 +320,7 @@ fn a_frame_before_anybody_said_who_answered_is_an_error() {
 #[test]
 fn frames_out_of_place_end_the_exchange() {
     let mut lone = Lone::among(1, |_| ());
-    for frame in [Frame::End, Frame::Members(Vec::new()), Frame::Refused(Refusal::Full)] {
+    for frame in [Frame::End, Frame::Members(Vec::new()), Frame::Refused(HelloRefusal::Full)] {
         let stream = lone.machine.handle_stream_opened(&name("a"), Lone::at("a"), lone.now);
         assert!(matches!(lone.frame(stream, &frame), Err(MessageError::Unexpected { .. })));
         assert_eq!(lone.machine.stream_count(), 0);
@@ -359,19 +359,19 @@ fn a_seed_that_fails_is_told_tried_again_and_told_when_it_is_given_up() {
     });
     lone.machine.join(&[address(50)], lone.now);
     let mut tries = 0;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..600 {
         lone.pass_in_peace(MILLI * 50);
         for (stream, to) in std::mem::take(&mut lone.opened) {
             tries += u32::from(to.address == address(50));
             lone.machine.handle_stream_closed(stream, lone.now);
         }
-        told.extend(lone.events().into_iter().filter_map(|event| match event {
+        reported.extend(lone.events().into_iter().filter_map(|event| match event {
             Event::SeedFailed { reason, retrying, .. } => Some((reason, retrying)),
             _ => None,
         }));
     }
-    assert_eq!(told, [(SeedFailure::Unreachable, true), (SeedFailure::Unreachable, false)]);
+    assert_eq!(reported, [(SeedFailure::Unreachable, true), (SeedFailure::Unreachable, false)]);
     assert!((5..=8).contains(&tries), "with growing pauses for ten seconds: {tries}");
 }
 
@@ -405,7 +405,7 @@ fn a_missing_seed_is_called_again_and_again_without_a_word_and_one_that_is_this_
     for (stream, to) in std::mem::take(&mut lone.opened) {
         if to.address == address(50) {
             lone.machine.handle_stream_connected(stream, &name("me"), lone.now);
-            lone.frame(stream, &Frame::Refused(Refusal::Yourself)).expect("understood");
+            lone.frame(stream, &Frame::Refused(HelloRefusal::Yourself)).expect("understood");
         } else {
             lone.machine.handle_stream_closed(stream, lone.now);
         }
@@ -440,7 +440,7 @@ fn our_own_address_among_the_seeds_is_said_and_not_called() {
     assert!(lone.opened.is_empty());
     // The same under an address that we do not know to be ours.
     let stream = joining(&mut lone);
-    lone.frame(stream, &Frame::Refused(Refusal::Yourself)).expect("understood");
+    lone.frame(stream, &Frame::Refused(HelloRefusal::Yourself)).expect("understood");
     assert_eq!(lone.events(), [Event::SeedFailed { address: address(1), reason, retrying: false }]);
 }
 

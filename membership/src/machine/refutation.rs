@@ -31,7 +31,7 @@ impl Membership {
         if self.leaving.is_some() {
             return;
         }
-        if incarnation > MAX_INCARNATION || !self.believes(id.generation, now) {
+        if incarnation > MAX_INCARNATION || !self.is_plausible_generation(id.generation, now) {
             self.statistics.invalid += 1;
             return;
         }
@@ -40,8 +40,8 @@ impl Membership {
             // An earlier life of ours: whoever still holds it does not know this one.
             _ if id.generation < own => {}
             // A life that left cannot object any more, and one that we never lived is not ours to speak for.
-            State::Left => self.take_later_life(id.generation, now),
-            State::Failed if id.generation > own => self.take_later_life(id.generation, now),
+            State::Left => self.take_later_instance(id.generation, now),
+            State::Failed if id.generation > own => self.take_later_instance(id.generation, now),
             // It may be another node's life; what follows will tell.
             State::Alive | State::Suspect if id.generation > own => return,
             State::Alive | State::Suspect | State::Failed => {
@@ -78,8 +78,8 @@ impl Membership {
             // A living node elsewhere bears this name, and others have accepted it. To outbid it would start a duel;
             // a person has to decide. If it is gone, others will say that it failed.
             let in_use = NameInUse {
-                holder: record.id,
-                holder_address: record.address,
+                owner: record.id,
+                owner_address: record.address,
                 claimant: own.id.clone(),
                 claimant_address: own.address,
             };
@@ -89,7 +89,7 @@ impl Membership {
         }
         if record.id.generation > own.id.generation {
             // A life at our own address that is not ours: the clock was set back, and it is remembered.
-            self.take_later_life(record.id.generation, now);
+            self.take_later_instance(record.id.generation, now);
             return Verdict::Stale(self.own_claim());
         }
         if incarnation > self.me.incarnation
@@ -105,7 +105,7 @@ impl Membership {
     /// Goes above this incarnation, and tells everybody.
     pub(super) fn raise_incarnation(&mut self, above: u64, now: Instant) {
         if above >= MAX_INCARNATION {
-            return self.take_later_life(self.me.record.id.generation, now);
+            return self.take_later_instance(self.me.record.id.generation, now);
         }
         self.me.incarnation = self.me.incarnation.max(above) + 1;
         self.changed_at = now;
@@ -115,7 +115,7 @@ impl Membership {
     /// Takes a life later than this generation and the present one, and tells everybody. By how much later is left to chance:
     /// another process of this name, one that went before it or one that a virtual machine was set back to, may know the same
     /// generation and take a later one too.
-    pub(super) fn take_later_life(&mut self, generation: u64, now: Instant) {
+    pub(super) fn take_later_instance(&mut self, generation: u64, now: Instant) {
         let generation = generation.max(self.me.record.id.generation);
         if generation >= MAX_GENERATION - LATER_SPREAD {
             self.statistics.invalid += 1;
@@ -137,10 +137,10 @@ impl Membership {
     /// A node refuses a life of this one because it holds one that is not earlier: perhaps the very one that was taken since.
     pub(super) fn outdated(&mut self, Outdated { claimed, known }: Outdated, now: Instant) {
         let own = self.me.record.id.generation;
-        if !self.believes(known, now) {
+        if !self.is_plausible_generation(known, now) {
             self.statistics.invalid += 1;
         } else if claimed >= own && known >= own && self.leaving.is_none() {
-            self.take_later_life(known, now);
+            self.take_later_instance(known, now);
         }
     }
 

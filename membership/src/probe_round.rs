@@ -1,5 +1,5 @@
-//! In which order members are probed: a shuffled round, so that each is probed once in every round and the time until
-//! a failure is first noticed is bounded (Das et al. 2002, section 4.3).
+//! Round-robin probe order: every member is probed once per shuffled round, which bounds the time
+//! until a failure is first detected (Das et al. 2002, section 4.3).
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -8,17 +8,18 @@ use wire::NodeName;
 
 use crate::roster::Roster;
 
-/// The present round.
+/// The current round.
 #[derive(Debug, Default)]
-pub(crate) struct Ring {
+pub(crate) struct ProbeRound {
     order: Vec<NodeName>,
     next: usize,
 }
 
-impl Ring {
-    /// Puts a new member at a random place in what is left of the round.
+impl ProbeRound {
+    /// Inserts a new member at a random position in the remainder of the round.
     pub(crate) fn insert(&mut self, name: NodeName, active: usize, rng: &mut ChaCha8Rng) {
-        // Members that come and go within a round must not make it grow for ever: the next one starts afresh.
+        // Churn within a round must not make it grow without bound: the next call starts a new
+        // round.
         if self.order.len() > 2 * active + 16 {
             self.order.clear();
             self.next = 0;
@@ -26,11 +27,11 @@ impl Ring {
         }
         self.order.push(name);
         let last = self.order.len() - 1;
-        let place = rng.random_range(self.next..=last);
-        self.order.swap(place, last);
+        let index = rng.random_range(self.next..=last);
+        self.order.swap(index, last);
     }
 
-    /// The member to be probed next.
+    /// The next member to probe.
     pub(crate) fn next(&mut self, roster: &Roster, rng: &mut ChaCha8Rng) -> Option<NodeName> {
         for _ in 0..2 {
             while let Some(name) = self.order.get(self.next) {
@@ -46,12 +47,14 @@ impl Ring {
         None
     }
 
-    /// The same, but of those whose turn has not come in this round first those with whom there is a connection.
-    pub(crate) fn next_near(&mut self, roster: &Roster, rng: &mut ChaCha8Rng) -> Option<NodeName> {
+    /// Like [`Self::next`], but prefers members of the remaining round to which a connection
+    /// exists.
+    pub(crate) fn next_connected(&mut self, roster: &Roster, rng: &mut ChaCha8Rng) -> Option<NodeName> {
         let waiting = self.order.iter().skip(self.next);
-        let wanted = |name: &NodeName| roster.is_near(name) && roster.is_active(name.as_str());
-        if let Some(place) = waiting.into_iter().position(wanted) {
-            self.order.swap(self.next, self.next + place);
+        let wanted =
+            |name: &NodeName| roster.reachable_without_handshake(name) && roster.is_active(name.as_str());
+        if let Some(index) = waiting.into_iter().position(wanted) {
+            self.order.swap(self.next, self.next + index);
         }
         self.next(roster, rng)
     }

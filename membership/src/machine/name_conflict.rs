@@ -15,16 +15,16 @@ use super::probe::Reason;
 
 /// A newcomer that waits.
 #[derive(Debug)]
-pub(super) struct Check {
+pub(super) struct PendingJoin {
     claimant: NodeRecord,
     incarnation: u64,
-    holder: NodeId,
-    holder_address: SocketAddr,
+    owner: NodeId,
+    owner_address: SocketAddr,
 }
 
 /// What was found about a claim lately: it need not be found again for every message of the claimant.
 #[derive(Debug)]
-pub(super) struct Ruling {
+pub(super) struct ConflictDecision {
     in_use: NameInUse,
     pub(super) until: Instant,
 }
@@ -32,84 +32,84 @@ pub(super) struct Ruling {
 impl Membership {
     /// A node at another address claims the name of an active member. It waits until that member has been probed, and
     /// the member is not disturbed.
-    pub(super) fn check_holder(&mut self, claimant: NodeRecord, incarnation: u64, now: Instant) -> Verdict {
+    pub(super) fn check_owner(&mut self, claimant: NodeRecord, incarnation: u64, now: Instant) -> Verdict {
         let name = claimant.id.name.clone();
         let Some(entry) = self.roster.get(name.as_str()) else { return Verdict::Known };
-        let holder = entry.member.record.id.clone();
-        let holder_address = entry.member.record.address;
-        if let Some(ruling) = self.rulings.get(&name)
-            && ruling.until > now
-            && ruling.in_use.holder == holder
-            && ruling.in_use.claimant == claimant.id
-            && ruling.in_use.claimant_address == claimant.address
+        let owner = entry.member.record.id.clone();
+        let owner_address = entry.member.record.address;
+        if let Some(decision) = self.conflict_decisions.get(&name)
+            && decision.until > now
+            && decision.in_use.owner == owner
+            && decision.in_use.claimant == claimant.id
+            && decision.in_use.claimant_address == claimant.address
         {
-            return Verdict::Taken(ruling.in_use.clone());
+            return Verdict::Taken(decision.in_use.clone());
         }
-        if self.checks.contains_key(&name) {
+        if self.pending_joins.contains_key(&name) {
             return Verdict::Pending;
         }
-        if self.checks.len() >= self.config.max_pending_joins {
+        if self.pending_joins.len() >= self.config.max_pending_joins {
             self.statistics.pending_joins_refused += 1;
             return Verdict::Full;
         }
         tracing::info!(
-            node = %self.me.record.id, claimant = %claimant.id, at = %claimant.address, holder = %holder,
-            %holder_address, "a node claims the name of a member from another address; probing the member"
+            node = %self.me.record.id, claimant = %claimant.id, at = %claimant.address, owner = %owner,
+            %owner_address, "a node claims the name of a member from another address; probing the member"
         );
-        self.start_probe(holder.clone(), holder_address, Reason::NameCheck, now);
-        self.checks.insert(name, Check { claimant, incarnation, holder, holder_address });
+        self.start_probe(owner.clone(), owner_address, Reason::NameCheck, now);
+        self.pending_joins.insert(name, PendingJoin { claimant, incarnation, owner, owner_address });
         Verdict::Pending
     }
 
     /// The holder lives: the claimant is refused, and both are told.
-    pub(super) fn holder_answered(&mut self, name: &NodeName, now: Instant) {
-        let Some(check) = self.checks.remove(name) else { return };
+    pub(super) fn owner_answered(&mut self, name: &NodeName, now: Instant) {
+        let Some(pending) = self.pending_joins.remove(name) else { return };
         let in_use = NameInUse {
-            holder: check.holder,
-            holder_address: check.holder_address,
-            claimant: check.claimant.id,
-            claimant_address: check.claimant.address,
+            owner: pending.owner,
+            owner_address: pending.owner_address,
+            claimant: pending.claimant.id,
+            claimant_address: pending.claimant.address,
         };
         let until = now + self.config.conflict_report_interval;
-        if self.rulings.len() >= self.config.max_pending_joins {
-            self.rulings.retain(|_, ruling| ruling.until > now);
+        if self.conflict_decisions.len() >= self.config.max_pending_joins {
+            self.conflict_decisions.retain(|_, decision| decision.until > now);
         }
-        if self.rulings.len() >= self.config.max_pending_joins {
-            self.rulings.pop_first();
+        if self.conflict_decisions.len() >= self.config.max_pending_joins {
+            self.conflict_decisions.pop_first();
         }
-        self.rulings.insert(name.clone(), Ruling { in_use: in_use.clone(), until });
+        self.conflict_decisions.insert(name.clone(), ConflictDecision { in_use: in_use.clone(), until });
         self.report_conflict(in_use, now);
     }
 
     /// The holder does not answer: the claimant takes its place.
-    pub(super) fn holder_silent(&mut self, name: &NodeName, now: Instant) {
-        let Some(check) = self.checks.remove(name) else { return };
+    pub(super) fn owner_unresponsive(&mut self, name: &NodeName, now: Instant) {
+        let Some(pending) = self.pending_joins.remove(name) else { return };
         let Some(entry) = self.roster.get(name.as_str()) else { return };
-        if entry.member.record.id != check.holder || entry.member.record.address != check.holder_address {
+        if entry.member.record.id != pending.owner || entry.member.record.address != pending.owner_address {
             // Decided otherwise meanwhile, by another member.
             return;
         }
         let standing = entry.member.standing();
-        let holder_incarnation = entry.member.incarnation;
-        let claimed = Standing::new(check.claimant.id.generation, check.incarnation, State::Alive);
+        let owner_incarnation = entry.member.incarnation;
+        let claimed = Standing::new(pending.claimant.id.generation, pending.incarnation, State::Alive);
         let me = self.me.name().clone();
         let source = self.me.record.address;
         let by_me = Origin { from: &me, source, list: false, relay: true, announce: true };
         if claimed > standing {
-            self.accept_alive(check.claimant, check.incarnation, by_me, now);
+            self.accept_alive(pending.claimant, pending.incarnation, by_me, now);
             return;
         }
         // It may have the name, but not with a life that others must take for an old one.
-        let outdated = Outdated { claimed: check.claimant.id.generation, known: check.holder.generation };
-        let to = Destination { name: Some(name.clone()), address: check.claimant.address };
+        let outdated = Outdated { claimed: pending.claimant.id.generation, known: pending.owner.generation };
+        let to = Destination { name: Some(name.clone()), address: pending.claimant.address };
         self.send_messages(to, vec![Message::Outdated(outdated)], Purpose::Gossip);
-        self.suspect(name, holder_incarnation, &me, by_me, now);
+        self.suspect(name, owner_incarnation, &me, by_me, now);
     }
 
     /// Somebody found that this node's name is borne twice, or that it has refused another.
-    pub(super) fn told_of_conflict(&mut self, in_use: NameInUse, now: Instant) {
+    pub(super) fn receive_conflict_report(&mut self, in_use: NameInUse, now: Instant) {
         let own = &self.me.record.id;
-        if in_use.claimant == *own || in_use.holder == *own {
+        if in_use.claimant == *own || in_use.owner == *own {
             self.report_conflict(in_use, now);
         }
     }
@@ -125,23 +125,23 @@ impl Membership {
         let (claimant, claimant_address) = match message {
             Message::Alive { record, .. } => (record.id, record.address),
             Message::Ping { generation, .. } => (NodeId::new(self.me.name().clone(), generation), source),
-            Message::NameInUse(in_use) => return self.told_of_conflict(in_use, now),
+            Message::NameInUse(in_use) => return self.receive_conflict_report(in_use, now),
             _ => return,
         };
         if claimant == self.me.record.id && claimant_address == self.me.record.address {
             return;
         }
-        let in_use = self.held_by_us(claimant, claimant_address);
+        let in_use = self.owned_by_us(claimant, claimant_address);
         if self.report_conflict(in_use.clone(), now) {
             replies.push(Message::NameInUse(in_use));
         }
     }
 
     /// The refusal of a node that wants this node's own name.
-    pub(super) fn held_by_us(&self, claimant: NodeId, claimant_address: SocketAddr) -> NameInUse {
+    pub(super) fn owned_by_us(&self, claimant: NodeId, claimant_address: SocketAddr) -> NameInUse {
         NameInUse {
-            holder: self.me.record.id.clone(),
-            holder_address: self.me.record.address,
+            owner: self.me.record.id.clone(),
+            owner_address: self.me.record.address,
             claimant,
             claimant_address,
         }
@@ -150,7 +150,7 @@ impl Membership {
     /// Tells the owner, and if this node is neither of the two, both of them. Not more often than once an interval for
     /// each name; false if it was too soon.
     pub(super) fn report_conflict(&mut self, in_use: NameInUse, now: Instant) -> bool {
-        let name = in_use.holder.name.clone();
+        let name = in_use.owner.name.clone();
         let interval = self.config.conflict_report_interval;
         if self.conflicts_reported.get(&name).is_some_and(|at| now < *at + interval) {
             return false;
@@ -165,18 +165,18 @@ impl Membership {
         self.statistics.name_conflicts += 1;
         let own = &self.me.record.id;
         let role = match () {
-            () if in_use.holder == *own && in_use.holder_address == self.me.record.address => {
-                ConflictRole::Holder
+            () if in_use.owner == *own && in_use.owner_address == self.me.record.address => {
+                ConflictRole::Owner
             }
             () if in_use.claimant == *own => ConflictRole::Claimant,
             () => ConflictRole::Witness,
         };
-        let (holder, claimant) = (in_use.holder_address, in_use.claimant_address);
-        let conflict = NameConflict { name: name.clone(), role, holder, claimant };
+        let (owner, claimant) = (in_use.owner_address, in_use.claimant_address);
+        let conflict = NameConflict { name: name.clone(), role, owner, claimant };
         tracing::debug!(node = %own, ?role, %conflict, "name conflict");
         self.events.push_back(Event::NameConflict(conflict));
         if role == ConflictRole::Witness {
-            for address in [holder, claimant] {
+            for address in [owner, claimant] {
                 let to = Destination { name: Some(name.clone()), address };
                 self.send_messages(to, vec![Message::NameInUse(in_use.clone())], Purpose::Gossip);
             }

@@ -14,7 +14,7 @@ fn about(message: &Message) -> Option<String> {
     }
 }
 
-fn told_of(sent: &[Sent], subject: &str) -> Vec<String> {
+fn receivers_of(sent: &[Sent], subject: &str) -> Vec<String> {
     let telling = sent
         .iter()
         .filter(|sent| sent.messages.iter().any(|message| about(message).as_deref() == Some(subject)));
@@ -26,11 +26,11 @@ fn own_news_goes_to_all_at_once_and_relayed_news_to_three() {
     let mut lone = Lone::among(10, |_| ());
     lone.machine.update_labels([("k".to_owned(), "v".to_owned())].into(), lone.now).expect("short");
     let sent = lone.sent();
-    assert_eq!(told_of(&sent, "me").into_iter().collect::<BTreeSet<_>>().len(), 10);
+    assert_eq!(receivers_of(&sent, "me").into_iter().collect::<BTreeSet<_>>().len(), 10);
     lone.quiet();
     lone.receive("a", Message::Left { id: id("b", 10), incarnation: 0 });
     let sent = lone.sent();
-    assert_eq!(told_of(&sent, "b").into_iter().collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(receivers_of(&sent, "b").into_iter().collect::<BTreeSet<_>>().len(), 3);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn in_a_large_cluster_own_news_goes_to_some_at_once() {
     let mut lone = Lone::among(20, |config| config.broadcast_to_all = 10);
     lone.machine.update_labels([("k".to_owned(), "v".to_owned())].into(), lone.now).expect("short");
     let sent = lone.sent();
-    assert_eq!(told_of(&sent, "me").into_iter().collect::<BTreeSet<_>>().len(), 8);
+    assert_eq!(receivers_of(&sent, "me").into_iter().collect::<BTreeSet<_>>().len(), 8);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn news_is_repeated_a_limited_number_of_times_then_there_is_silence() {
     lone.receive("a", Message::Left { id: id("b", 10), incarnation: 0 });
     let mut times = 0;
     for _ in 0..200 {
-        times += told_of(&lone.sent(), "b").len();
+        times += receivers_of(&lone.sent(), "b").len();
         lone.pass(MILLI * 10);
     }
     assert!((4..=6).contains(&times), "{times}");
@@ -78,7 +78,7 @@ fn with_nobody_to_tell_news_waits() {
     assert!(lone.sent().is_empty());
     assert_eq!(lone.machine.broadcast_count(), 1);
     lone.receive("a", alive("a", 10, 0));
-    assert!(told_of(&lone.sent(), "me").contains(&"a".to_owned()));
+    assert!(receivers_of(&lone.sent(), "me").contains(&"a".to_owned()));
 }
 
 #[test]
@@ -95,12 +95,12 @@ fn news_that_could_not_be_sent_is_sent_again() {
     }
     assert!(lone.machine.broadcast_count() > 0, "it was not counted as sent");
     assert!(lone.machine.statistics().transmits_unsent > 5);
-    let mut told = Vec::new();
+    let mut receivers = Vec::new();
     for _ in 0..50 {
-        told.extend(told_of(&lone.sent(), "b"));
+        receivers.extend(receivers_of(&lone.sent(), "b"));
         lone.pass(MILLI * 50);
     }
-    assert!(told.contains(&"c".to_owned()), "{told:?}");
+    assert!(receivers.contains(&"c".to_owned()), "{receivers:?}");
     assert_eq!(lone.machine.broadcast_count(), 0);
 }
 
@@ -143,9 +143,9 @@ fn a_good_bye_goes_to_all_is_repeated_to_those_who_are_silent_and_ends_when_enou
     let mut lone = Lone::among(6, |_| ());
     lone.machine.leave(lone.now);
     assert!(lone.machine.is_leaving());
-    let good_bye = Message::Left { id: id("me", 100), incarnation: 0 };
+    let leave = Message::Left { id: id("me", 100), incarnation: 0 };
     let asked = |sent: &[Sent]| {
-        let asked = sent.iter().filter(|sent| sent.messages.first() == Some(&good_bye));
+        let asked = sent.iter().filter(|sent| sent.messages.first() == Some(&leave));
         asked
             .filter_map(|sent| match sent.messages.get(1) {
                 Some(Message::Ping { sequence, target, .. }) => Some((target.clone(), *sequence)),

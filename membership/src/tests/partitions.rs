@@ -21,10 +21,10 @@ fn halves(seed: u64, apart: Duration) -> Network {
 
 /// Failures of nodes in the half of the one that declares them failed.
 fn failures_within_halves(network: &Network) -> usize {
-    let half = |place: usize| place < 10;
+    let half = |node: usize| node < 10;
     let number = |name: &str| name.strip_prefix('n').and_then(|number| number.parse::<usize>().ok());
-    let failures = network.events().filter(|(place, event)| match event {
-        Event::Failed(id) => number(id.name.as_str()).is_some_and(|failed| half(failed) == half(*place)),
+    let failures = network.events().filter(|(node, event)| match event {
+        Event::Failed(id) => number(id.name.as_str()).is_some_and(|failed| half(failed) == half(*node)),
         _ => false,
     });
     failures.count()
@@ -41,7 +41,7 @@ fn a_heal_as_verdicts_fall_fails_nobody_on_ones_own_side() {
         if failures > 0 {
             found.push((apart, failures));
         }
-        assert!(network.all_know_all(), "after {apart:?}");
+        assert!(network.converged(), "after {apart:?}");
     }
     assert_eq!(found, [], "failures within a half, by the length of the partition");
 }
@@ -54,7 +54,7 @@ fn the_last_to_learn_of_a_failure_learns_within_a_few_seconds() {
         network.cut(&[0], &(1..10).collect::<Vec<_>>(), true);
         network.crash(9);
         network.until("the others know", SECOND * 40, |network| {
-            (1..9).all(|place| network.state(place, "n9") == Some(State::Failed))
+            (1..9).all(|node| network.state(node, "n9") == Some(State::Failed))
         });
         network.heal();
         let took = network
@@ -91,38 +91,38 @@ fn sides_that_remember_different_instances_of_a_dead_node_agree_on_the_later() {
         let mut network = Network::joined(seed, Config::lan(), 5);
         network.run(SECOND * 3);
         network.crash(4);
-        let gone = |network: &Network, places: &[usize]| {
-            places.iter().all(|place| network.state(*place, "n4") == Some(State::Failed))
+        let gone = |network: &Network, nodes: &[usize]| {
+            nodes.iter().all(|node| network.state(*node, "n4") == Some(State::Failed))
         };
         network.until("all know of the first", SECOND * 20, |network| gone(network, &[0, 1, 2, 3]));
         network.cut(&[0, 1], &[2, 3, 4], true);
         network.restart(4, 2);
         network.join(4, &[2]);
         network.until("the second is a member", SECOND * 10, |network| {
-            [2, 3].iter().all(|place| network.state(*place, "n4") == Some(State::Alive))
+            [2, 3].iter().all(|node| network.state(*node, "n4") == Some(State::Alive))
         });
         network.crash(4);
         network.until("one side knows of the second", SECOND * 40, |network| gone(network, &[2, 3]));
         network.forget_events();
         network.heal();
         network.until("all hold the second", SECOND * 30, |network| {
-            (0..4).all(|place| {
+            (0..4).all(|node| {
                 network
-                    .machine(place)
+                    .machine(node)
                     .member("n4")
                     .is_some_and(|held| held.record.id.generation == 2 && held.state == State::Failed)
             })
         });
-        for place in [0, 1] {
-            let learned = network.processes[place].events.iter().filter(|(_, event)| match event {
+        for node in [0, 1] {
+            let learned = network.processes[node].events.iter().filter(|(_, event)| match event {
                 Event::LearnedFailed(record) => record.id.name.as_str() == "n4" && record.id.generation == 2,
                 _ => false,
             });
-            assert_eq!(learned.count(), 1, "seed {seed}: n{place} tells its owner");
+            assert_eq!(learned.count(), 1, "seed {seed}: n{node} tells its owner");
         }
         network.run(SECOND * 60);
         let syncs =
-            |network: &Network| (0..4).map(|place| network.machine(place).statistics().repairs).sum::<u64>();
+            |network: &Network| (0..4).map(|node| network.machine(node).statistics().repairs).sum::<u64>();
         let before = syncs(&network);
         network.run(SECOND * 300);
         assert_eq!(syncs(&network), before, "seed {seed}: nothing differs any more");

@@ -76,12 +76,12 @@ impl Membership {
     /// The next frame of our list, and where to go on. After the last member comes the end.
     pub(super) fn list_frame(&self, cursor: Cursor, now: Instant) -> (Frame, Option<Cursor>) {
         let budget = self.config.frame_budget;
-        let mut lines = Vec::new();
+        let mut entries = Vec::new();
         let mut size = 16;
         let after = match cursor {
             Cursor::End => return (Frame::End, None),
             Cursor::Start => {
-                lines.push(line(&self.me, 0));
+                entries.push(list_entry(&self.me, 0));
                 size += claim_size(&self.me.record);
                 None
             }
@@ -98,12 +98,12 @@ impl Membership {
                 break;
             }
             last = Some(entry.member.name());
-            lines.push(line(&entry.member, self.departed_for(entry, now)));
+            entries.push(list_entry(&entry.member, self.departed_for(entry, now)));
         }
-        if lines.is_empty() {
+        if entries.is_empty() {
             return (Frame::End, None);
         }
-        (Frame::Members(lines), Some(next))
+        (Frame::Members(entries), Some(next))
     }
 
     /// For how many seconds a departed member has been gone.
@@ -129,23 +129,26 @@ impl Membership {
                 self.consider_alive(record, incarnation, origin, now);
                 self.consider_suspect(&id, incarnation, origin.from, origin, now, &mut replies);
             }
-            State::Failed if self.is_news_of_the_dead(&id) => {
+            State::Failed if self.is_unknown_or_earlier_departed(&id) => {
                 self.learn_failed(record, incarnation, departed_for, now, &mut replies);
             }
-            State::Failed if self.holds_earlier_life(&id) => {
+            State::Failed if self.knows_earlier_instance(&id) => {
                 // The earlier life has ended when this one began; of this one we shall hear whether it objects.
                 self.consider_alive(record, incarnation, origin, now);
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
             }
             State::Failed => {
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
-                self.forget_as_early(&id, departed_for, now);
+                self.shorten_retention(&id, departed_for, now);
             }
-            State::Left if self.is_news_of_the_dead(&id) && self.roster.get(id.name.as_str()).is_some() => {
+            State::Left
+                if self.is_unknown_or_earlier_departed(&id)
+                    && self.roster.get(id.name.as_str()).is_some() =>
+            {
                 self.learn_left(record, incarnation, departed_for, now);
             }
             State::Left => {
-                if self.holds_earlier_life(&id) {
+                if self.knows_earlier_instance(&id) {
                     // As above: else the earlier life would be waited for, though a later one has come and gone.
                     self.consider_alive(record, incarnation, origin, now);
                 }
@@ -158,7 +161,7 @@ impl Membership {
         }
     }
 
-    fn holds_earlier_life(&self, id: &NodeId) -> bool {
+    fn knows_earlier_instance(&self, id: &NodeId) -> bool {
         self.roster.get(id.name.as_str()).is_some_and(|entry| {
             entry.member.state.is_active() && entry.member.record.id.generation < id.generation
         })
@@ -166,7 +169,7 @@ impl Membership {
 
     /// Whether the name is not known, or is known as that of an earlier instance that is gone too. Sides of a partition may
     /// each have seen another instance fail: the later one counts, or they would compare themselves for ever.
-    fn is_news_of_the_dead(&self, id: &NodeId) -> bool {
+    fn is_unknown_or_earlier_departed(&self, id: &NodeId) -> bool {
         self.roster.get(id.name.as_str()).is_none_or(|entry| {
             !entry.member.state.is_active() && entry.member.record.id.generation < id.generation
         })
@@ -183,10 +186,10 @@ impl Membership {
         replies: &mut Vec<Message>,
     ) {
         let claimed = Standing::new(record.id.generation, incarnation, State::Failed);
-        if !self.is_sensible(&record, incarnation, now) || self.leaving.is_some() {
+        if !self.is_valid_record(&record, incarnation, now) || self.leaving.is_some() {
             return;
         }
-        if let Some(held) = self.memory.forgotten(record.id.name.as_str())
+        if let Some(held) = self.forgotten.forgotten_here(record.id.name.as_str())
             && held >= claimed
         {
             // Its time is over. What one member forgets and another keeps would be a difference that nothing mends.
@@ -209,7 +212,7 @@ impl Membership {
     /// nobody keeps anything any more.
     fn learn_left(&mut self, record: NodeRecord, incarnation: u64, departed_for: u32, now: Instant) {
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
-        if !self.is_sensible(&record, incarnation, now) || self.leaving.is_some() || left.is_zero() {
+        if !self.is_valid_record(&record, incarnation, now) || self.leaving.is_some() || left.is_zero() {
             return;
         }
         let earlier = self.roster.get(record.id.name.as_str());
@@ -234,22 +237,22 @@ impl Membership {
         entry.announced = true;
         entry.forget_at = Some(forget_at);
         self.roster.insert(entry);
-        self.memory.remove(name.as_str());
+        self.forgotten.remove(name.as_str());
         self.broadcasts.remove(name.as_str());
         self.changed_at = now;
-        self.forget_in_time();
+        self.schedule_reap();
     }
 
-    fn is_sensible(&mut self, record: &NodeRecord, incarnation: u64, now: Instant) -> bool {
-        let sensible = record.check().is_ok()
+    fn is_valid_record(&mut self, record: &NodeRecord, incarnation: u64, now: Instant) -> bool {
+        let valid = record.check().is_ok()
             && incarnation <= MAX_INCARNATION
-            && self.believes(record.id.generation, now);
-        self.statistics.invalid += u64::from(!sensible);
-        sensible
+            && self.is_plausible_generation(record.id.generation, now);
+        self.statistics.invalid += u64::from(!valid);
+        valid
     }
 
     /// A failed member is forgotten when those have to who saw it fail first.
-    fn forget_as_early(&mut self, id: &NodeId, departed_for: u32, now: Instant) {
+    fn shorten_retention(&mut self, id: &NodeId, departed_for: u32, now: Instant) {
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
         let held = self.roster.get(id.name.as_str());
         if held.is_some_and(|entry| {
@@ -259,7 +262,7 @@ impl Membership {
                 && entry.forget_at.is_some_and(|at| now + left + Duration::from_secs(1) < at)
         }) {
             self.roster.change(id.name.as_str(), |entry| entry.forget_at = Some(now + left));
-            self.forget_in_time();
+            self.schedule_reap();
         }
     }
 
@@ -275,7 +278,7 @@ impl Membership {
     }
 }
 
-fn line(member: &Member, departed_for: u32) -> Claim {
+fn list_entry(member: &Member, departed_for: u32) -> Claim {
     Claim {
         record: member.record.clone(),
         incarnation: member.incarnation,
