@@ -236,13 +236,13 @@ fn a_dial_begins_anew_once_if_it_has_lasted_long_and_others_succeed() {
     };
     let begun = now;
     assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "nobody has got through");
-    policy.met(|other| other == &to(2), begun + SECOND);
+    policy.handshake_succeeded(|other| other == &to(2), begun + SECOND);
     assert_eq!(policy.renewal_due(&to(1), begun + SECOND), Some(begun + 3 * SECOND));
     assert_eq!(policy.renew(&to(1), begun + SECOND), None, "its first packets are still repeated often");
 
     let renewed = begun + 3 * SECOND;
     assert!(policy.renew(&to(1), renewed).is_some_and(|anew| anew <= timeout));
-    policy.met(|other| other == &to(3), renewed + SECOND);
+    policy.handshake_succeeded(|other| other == &to(3), renewed + SECOND);
     assert_eq!(policy.renewal_due(&to(1), renewed + 9 * SECOND), None, "once is enough");
 }
 
@@ -256,7 +256,7 @@ fn a_dial_that_others_overtook_in_a_storm_may_take_as_long_as_dials_take_now() {
     let due = policy.renewal_due(&to(2), 3 * SECOND);
     assert_eq!(due, None, "it will be given up before");
     assert!(is_dial(policy.begin(&to(5), 3 * SECOND)));
-    policy.met(|other| other == &to(9), 4 * SECOND);
+    policy.handshake_succeeded(|other| other == &to(9), 4 * SECOND);
     let expected = policy.expected(4 * SECOND).unwrap();
     let due = policy.renewal_due(&to(5), 4 * SECOND).unwrap();
     assert!(
@@ -270,11 +270,11 @@ fn who_is_met_after_all_is_not_left_alone() {
     let mut policy = policy();
     assert!(is_dial(policy.begin(&to(1), SECOND)));
     policy.end(&to(1), DialEnd::Unanswered, 2 * SECOND);
-    assert!(policy.remembers(&to(1)));
-    policy.met(|other| other.address == to(1).address, 2 * SECOND);
+    assert!(policy.has_failure(&to(1)));
+    policy.handshake_succeeded(|other| other.address == to(1).address, 2 * SECOND);
     assert!(is_dial(policy.begin(&to(1), 2 * SECOND)));
     policy.end(&to(1), DialEnd::Unanswered, 3 * SECOND);
-    policy.forgive();
+    policy.clear_failures();
     assert!(is_dial(policy.begin(&to(1), 3 * SECOND)));
 }
 

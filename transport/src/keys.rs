@@ -63,9 +63,9 @@ pub enum SecretError {
 
 impl Secret {
     fn from_bytes(bytes: &[u8; SECRET_BYTES]) -> Self {
-        let mut place = Arc::new(Zeroizing::new([0; SECRET_BYTES]));
-        Arc::get_mut(&mut place).expect("just made").copy_from_slice(bytes);
-        Self { bytes: place }
+        let mut copy = Arc::new(Zeroizing::new([0; SECRET_BYTES]));
+        Arc::get_mut(&mut copy).expect("just made").copy_from_slice(bytes);
+        Self { bytes: copy }
     }
 
     /// Reads what [`generate_secret`] made.

@@ -9,7 +9,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::certificate::Credentials;
 use crate::config::{Config, Limits};
-use crate::refusal::BindError;
+use crate::error::BindError;
 use crate::tls::{self, Verdict};
 
 /// How often packets of unknown connections are answered, at most. Each answer is shorter than its cause.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::wall_clock;
+use crate::error::CloseCode;
 use crate::identity::Identity;
-use crate::refusal::CloseCode;
 use crate::shared::Shared;
 
 /// How often certificates, failed dials and unused connections are looked after.

@@ -8,7 +8,7 @@ use rcgen::{
 };
 use transport::{
     Arrival, BindError, CertificateSet, CertificateSetError, ClusterName, Config, Identity, IdentityError,
-    KeySet, OpenError, Refusal, Transport,
+    KeySet, OpenError, RefusalReason, Transport,
 };
 use wire::Destination;
 
@@ -96,18 +96,21 @@ async fn another_authority_is_refused_and_both_sides_read_which() {
     let a = start("node-a", ours.node("node-a", &[&ours]));
     let mut b = start("node-b", theirs.node("node-b", &[&theirs]));
     let error = a.transport.open_stream(&b.destination()).await.unwrap_err();
-    let OpenError::Refused { refusal: Refusal::UnknownAuthority { theirs, .. }, .. } = &error else {
+    let OpenError::Refused { refusal: RefusalReason::UnknownAuthority { theirs, .. }, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(theirs, "The Elsewhere");
-    let Arrival::Refused { refusal: Refusal::ByPeer(words), .. } = b.arrival().await else { panic!() };
-    assert!(words.contains("The Elsewhere"), "{words}");
+    let Arrival::Refused { refusal: RefusalReason::ByPeer(reason), .. } = b.arrival().await else { panic!() };
+    assert!(reason.contains("The Elsewhere"), "{reason}");
     assert_eq!(a.transport.statistics().refused_unknown_authority, 1);
     assert!(a.transport.connections().is_empty() && b.transport.connections().is_empty());
     // Nor does a secret open a door that has another lock.
     let secret = Node::start(config("secret", &KeySet::new(secret())));
     let error = secret.transport.open_stream(&a.destination()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -124,7 +127,7 @@ async fn a_certificate_of_another_name_is_no_use() {
     let b = start("node-b", of_b);
     let to = Destination { name: Some(name("node-c")), address: b.address() };
     let error = a.transport.open_stream(&to).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Name { .. }, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Name { .. }, .. }), "{error}");
 }
 
 /// One authority for two clusters. A node says itself of which it is; its certificate says what it may be of.
@@ -203,15 +206,15 @@ fn files_that_do_not_make_sense_are_told_before_anybody_is_dialled() {
     let (_, other_key) = authority.issue(&["node-a"], |_| {});
     let ca = authority.pem();
     assert!(set(&certificate, &key, &ca).is_ok());
-    let told = |certificate: &str, key: &str, ca: &str| set(certificate, key, ca).unwrap_err();
-    assert_eq!(told(&certificate, &other_key, &ca), CertificateSetError::Mismatch);
-    for (error, words) in [
-        (told("", &key, &ca), "certificate file"),
-        (told(&certificate, "", &ca), "key file"),
-        (told(&certificate, &key, ""), "authority file"),
-        (told(&certificate, &key, &other.pem()), "none of the authorities"),
+    let error_of = |certificate: &str, key: &str, ca: &str| set(certificate, key, ca).unwrap_err();
+    assert_eq!(error_of(&certificate, &other_key, &ca), CertificateSetError::Mismatch);
+    for (error, expected) in [
+        (error_of("", &key, &ca), "certificate file"),
+        (error_of(&certificate, "", &ca), "key file"),
+        (error_of(&certificate, &key, ""), "authority file"),
+        (error_of(&certificate, &key, &other.pem()), "none of the authorities"),
     ] {
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
     let issued = |names: &[&str], change: fn(&mut CertificateParams)| {
         let (certificate, key) = authority.issue(names, change);

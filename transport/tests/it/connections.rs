@@ -7,7 +7,7 @@ use bytes::Bytes;
 use transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
 use wire::Destination;
 
-use crate::nodes::{Node, PATIENCE, config, name, until};
+use crate::nodes::{Node, TIMEOUT, config, name, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_dial_each_other_at_once_keep_the_same_connection() {
@@ -97,7 +97,7 @@ async fn a_shutdown_is_told_and_a_crash_is_not() {
     a.reach(&mut b, "x").await;
     a.reach(&mut c, "x").await;
     c.transport.abort();
-    b.transport.shutdown(PATIENCE).await;
+    b.transport.shutdown(TIMEOUT).await;
     let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::ShuttingDown));
     // Of the crash nothing is known yet.
@@ -119,7 +119,7 @@ async fn a_shutdown_sends_what_was_given_to_it_first() {
         assert_eq!(receiver.next().await, Ok(Some(frame)));
         assert_eq!(receiver.next().await, Ok(None));
     };
-    tokio::join!(a.transport.shutdown(PATIENCE), reading);
+    tokio::join!(a.transport.shutdown(TIMEOUT), reading);
     assert_eq!(a.transport.send_datagram(&b.destination(), Bytes::new()), Err(SendError::ShutDown));
     assert!(matches!(a.transport.open_stream(&b.destination()).await, Err(OpenError::ShutDown)));
     assert!(a.incoming.next().await.is_none());
@@ -133,7 +133,7 @@ async fn a_shutdown_sends_the_datagrams_that_wait() {
     for _ in 0..200 {
         a.transport.send_datagram(&b.destination(), Bytes::from(vec![7; 1000])).unwrap();
     }
-    a.transport.shutdown(PATIENCE).await;
+    a.transport.shutdown(TIMEOUT).await;
     b.counted(|statistics| statistics.datagram_bytes_received >= 200_000).await;
 }
 
@@ -164,7 +164,7 @@ async fn the_port_is_free_after_an_end_of_any_kind() {
         let address = a.address();
         match end {
             "abort" => a.transport.abort(),
-            "shutdown" => a.transport.shutdown(PATIENCE).await,
+            "shutdown" => a.transport.shutdown(TIMEOUT).await,
             _ => drop(a),
         }
         until(end, || std::net::UdpSocket::bind(address).ok()).await;

@@ -1,7 +1,7 @@
 //! Secrets are exchanged while nodes talk.
 
 use bytes::Bytes;
-use transport::{Arrival, KeySet, OpenError, Refusal};
+use transport::{Arrival, KeySet, OpenError, RefusalReason};
 
 use crate::nodes::{Node, config, secret, until};
 
@@ -71,7 +71,10 @@ async fn what_was_refused_for_a_secret_is_tried_at_once_with_another() {
     late.timeouts.dial_backoff = std::time::Duration::from_secs(3600);
     let (late, a) = (Node::start(late), Node::start(config("a", &KeySet::new(new.clone()))));
     let error = late.transport.open_stream(&a.destination()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
     late.transport.set_identity(KeySet::new(new).with(old).unwrap()).unwrap();
     late.transport.open_stream(&a.destination()).await.map(drop).unwrap();
 }
@@ -88,11 +91,17 @@ async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
     b.counted(|_| b.transport.connections().is_empty()).await;
     assert_eq!(a.transport.statistics().connections_retired_by_keys, 1);
     let error = a.transport.open_stream(&outsider).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
     b.transport.send_datagram(&a.destination(), Bytes::from_static(b"?")).unwrap();
     loop {
         if let Arrival::Refused { refusal, .. } = a.arrival().await {
-            assert!(matches!(refusal, Refusal::UnknownSecret { .. } | Refusal::ByPeer(_)), "{refusal}");
+            assert!(
+                matches!(refusal, RefusalReason::UnknownSecret { .. } | RefusalReason::ByPeer(_)),
+                "{refusal}"
+            );
             break;
         }
     }
