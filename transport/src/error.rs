@@ -80,8 +80,8 @@ pub enum RefusalReason {
     /// The peer has no protocol version in common with us.
     #[error("it does not speak our protocol ({PROTOCOL}); run versions that have one in common")]
     Protocol,
-    /// A limit of ours, or of the peer's, leaves no room.
-    #[error("there is no room for another connection; see the limits on connections and handshakes")]
+    /// A limit of this node or of the peer is reached.
+    #[error("a limit on connections or handshakes is reached")]
     AtCapacity,
     /// The peer refused us, in its own words.
     #[error("it refused us: {0}")]
@@ -304,8 +304,8 @@ pub enum OpenError {
         /// What the system or QUIC said.
         reason: String,
     },
-    /// As many dials as allowed, or as many streams as the peer allows, are under way.
-    #[error("too much is under way to reach {to} within {after:?}; see the limits on dials and streams")]
+    /// As many dials are running as allowed, or as many streams are open as the peer allows.
+    #[error("{to} could not be reached within {after:?}: a limit on dials or streams is reached")]
     Busy {
         /// Who was asked, as text.
         to: Arc<str>,
@@ -349,8 +349,8 @@ pub enum SendError {
 pub enum BindError {
     /// The development secret is not for addresses that others can reach.
     #[error(
-        "{0} is not a loopback address, so a secret is needed: make one with `networkdb keygen`, give the same file to \
-         every node with `--secret-file`, or bind a loopback address to try things out"
+        "{0} is not a loopback address, and the development secret is for loopback addresses only; a \
+         secret of the cluster is needed"
     )]
     NoSecret(SocketAddr),
     /// The identity cannot be this node's.

@@ -71,10 +71,8 @@ pub enum FrameError {
         /// What is allowed.
         limit: usize,
     },
-    /// So much of other frames is unfinished that there is no room for more of this one.
-    #[error(
-        "there is no room for more of a frame: too much of others is unfinished; see the limits on unfinished bytes"
-    )]
+    /// The limit on buffered bytes of incomplete frames is reached.
+    #[error("a limit on buffered bytes of incomplete frames is reached")]
     ReassemblyLimit,
     /// The peer finished the stream in the middle of a frame.
     #[error("the stream ended {missing} bytes before the end of a frame")]

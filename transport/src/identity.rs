@@ -19,8 +19,8 @@ pub enum Identity {
 pub enum IdentityError {
     /// The development secret is not for addresses that others can reach.
     #[error(
-        "the development secret is for loopback addresses only, and this node listens on {0}; make a secret with \
-         `networkdb keygen`"
+        "the development secret is for loopback addresses only, and this node listens on {0}; a secret of \
+         the cluster is needed"
     )]
     NoSecret(std::net::SocketAddr),
     /// The certificate is another node's.

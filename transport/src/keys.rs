@@ -43,21 +43,19 @@ pub struct Fingerprint([u8; 8]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The text does not begin with [`SECRET_PREFIX`].
-    #[error("it does not begin with {SECRET_PREFIX:?}; make a secret with `networkdb keygen`")]
+    #[error("it does not begin with {SECRET_PREFIX:?}")]
     Prefix,
     /// The text is too short or too long.
     #[error(
-        "{found} characters follow {SECRET_PREFIX:?} where {ENCODED_CHARACTERS} belong; copy the whole line that \
-         `networkdb keygen` printed"
+        "{found} characters follow {SECRET_PREFIX:?}, and a secret has {ENCODED_CHARACTERS}; copy the whole \
+         line"
     )]
     Length {
         /// How many characters follow the prefix.
         found: usize,
     },
-    /// The text contains characters that do not belong there, or was mistyped.
-    #[error(
-        "its characters do not fit together, so some are mistyped; copy the whole line that `networkdb keygen` printed"
-    )]
+    /// The text has invalid characters, or its checksum is wrong.
+    #[error("its checksum does not match, so some characters are mistyped; copy the whole line")]
     Mistyped,
 }
 
@@ -187,9 +185,7 @@ impl std::str::FromStr for Fingerprint {
 
 /// A text is not a [`Fingerprint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not the fingerprint of a secret; expected 16 hexadecimal digits as `networkdb keys list` shows"
-)]
+#[error("{0:?} is not the fingerprint of a secret; a fingerprint has 16 hexadecimal digits")]
 pub struct FingerprintError(String);
 
 /// The secrets of a node: the first is its own, all are accepted from peers. Cloning copies a pointer.
@@ -199,8 +195,8 @@ pub struct KeySet(Arc<[Secret]>);
 /// Why a text is not a secret file, or a change to a key set is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// There is no secret in it.
-    #[error("there is no secret in it; make one with `networkdb keygen`")]
+    /// It contains no secret.
+    #[error("there is no secret in it")]
     Empty,
     /// A line is neither empty, nor a comment, nor a secret.
     #[error("line {line} is not a secret: {error}")]

@@ -37,7 +37,7 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
             warn_at = now + WARN_AGAIN;
             tracing::warn!(
                 left = ?left,
-                "this node's certificate is about to expire: replace its file, and send SIGHUP or apply the new one"
+                "this node's certificate is about to expire; replace it"
             );
         }
         close_unused(&shared, now);
