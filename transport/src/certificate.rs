@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_who_its_bearer_is() {
+    fn a_verified_certificate_yields_name_and_authority() {
         let keys = KeySet::new(secret());
         // Longer than the 64 characters that X.520 allows a common name.
         let subject = subject(&"ż".repeat(64));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_renewed_at_half_its_life_and_when_the_clock_was_set_back() {
+    fn a_certificate_is_renewed_at_half_its_lifetime_and_after_the_clock_was_set_back() {
         let credentials = mint(&subject("a"), KeySet::new(secret()));
         assert!(!credentials.is_due(at(NOW)));
         assert!(!credentials.is_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
@@ -402,8 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn a_node_cannot_vouch_for_another() {
-        // A node's certificate is no authority: a chain through it ends nowhere.
+    fn a_node_cannot_sign_for_another() {
+        // A node's certificate is not a certificate authority, so a chain through it ends at no trust
+        // anchor.
         let keys = KeySet::new(secret());
         let honest = subject("honest");
         let credentials = mint(&honest, keys);
@@ -483,7 +484,7 @@ mod tests {
 
     /// The node's cluster is called "Zürich – tests".
     #[test]
-    fn a_certificate_for_other_clusters_is_refused_whatever_its_bearer_says_of_itself() {
+    fn a_certificate_for_other_clusters_is_refused_whatever_the_introduction_claims() {
         let node = Operated::new();
         let shown = |uris: &[&str]| {
             let uris = uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap()));

@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peers_words_are_bounded_and_harmless() {
+    fn text_from_a_peer_is_bounded_and_harmless() {
         assert_eq!(readable(b"a\x1b[31m\nb\xff"), "a [31m b\u{fffd}");
         assert_eq!(readable(&[b'x'; 5000]).len(), MAX_PEER_TEXT);
         assert_eq!(readable(b"invalid peer certificate: other error: who?"), "who?");

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_in_the_name_of_an_address_do_not_use_up_what_it_may_have() {
+    fn spoofed_handshakes_do_not_use_up_the_quota_of_the_address() {
         let limits = Limits { handshakes: 100, handshakes_per_address: 5, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         let claimed = account("10.0.0.1", false);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_nobody_has_proved_have_a_share_together() {
+    fn unvalidated_addresses_share_one_quota() {
         let limits = Limits { handshakes: 8, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         for host in 0..2 {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_host_whatever_address_of_its_network_it_takes() {
+    fn addresses_of_one_ipv6_network_count_as_one_host() {
         let limits = Limits { handshakes_per_address: 1, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         assert_eq!(half_open.begin(&limits, account("2001:db8::1", true)), Admission::Begin);

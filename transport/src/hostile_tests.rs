@@ -131,7 +131,7 @@ async fn counted(transport: &Transport, wanted: impl Fn(&Statistics) -> bool) ->
 }
 
 #[tokio::test]
-async fn another_protocol_version_is_refused_readably_when_it_dials() {
+async fn another_protocol_version_is_refused_with_a_reason_when_it_dials() {
     let (transport, mut incoming) = bind(config("a"));
     let error = Hostile::insider("old").dial(transport.local_address(), "networkdb/0").await.unwrap_err();
     assert_eq!(crate::error::refusal_of(&error), Some(RefusalReason::Protocol), "{error}");
@@ -143,7 +143,7 @@ async fn another_protocol_version_is_refused_readably_when_it_dials() {
 }
 
 #[tokio::test]
-async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
+async fn another_protocol_version_is_refused_with_a_reason_when_it_is_dialled() {
     let (transport, _incoming) = bind(config("a"));
     let subject = Subject::new(name("future"), ClusterName::default(), None);
     let credentials = credentials(&subject, KeySet::development());
@@ -204,7 +204,7 @@ async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_inside_a_frame_is_no_clean_end() {
+async fn a_stream_that_ends_inside_a_frame_is_an_error() {
     let (transport, mut incoming) = bind(config("a"));
     let connection = Hostile::insider("short").connect(&transport).await;
     let (mut send, _receive) = connection.open_bi().await.unwrap();
@@ -215,7 +215,7 @@ async fn a_stream_that_ends_inside_a_frame_is_no_clean_end() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_does_not_hold_its_sender_for_ever() {
+async fn a_send_to_a_peer_that_does_not_read_times_out() {
     let (transport, mut incoming) = bind(config("a"));
     let connection = Hostile::insider("idle").connect(&transport).await;
     let (mut send, receive) = connection.open_bi().await.unwrap();
@@ -269,7 +269,7 @@ async fn streams_beyond_the_limits_wait_or_are_refused() {
 }
 
 #[tokio::test]
-async fn packets_in_the_name_of_an_address_do_not_keep_out_who_lives_there() {
+async fn spoofed_handshakes_do_not_lock_out_the_node_at_the_address() {
     let mut config = config("a");
     config.limits.handshakes_per_address = 5;
     config.timeouts.dial = Duration::from_millis(1500);
@@ -312,7 +312,7 @@ async fn handshakes_that_never_finish_are_bounded_for_each_address() {
 }
 
 #[tokio::test]
-async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
+async fn when_many_handshakes_are_half_open_a_sender_has_to_validate_its_address() {
     let mut config = config("a");
     config.limits.handshakes = 8;
     let (transport, _incoming) = bind(config);
@@ -327,7 +327,7 @@ async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
 }
 
 #[tokio::test]
-async fn a_late_packet_of_a_handshake_that_was_given_up_says_nothing_about_certificates() {
+async fn a_late_packet_of_a_timed_out_handshake_is_not_counted_as_a_bad_certificate() {
     let (transport, _incoming) = bind(config("a"));
     // What a client sends first, to somewhere else.
     let elsewhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -350,7 +350,7 @@ async fn a_late_packet_of_a_handshake_that_was_given_up_says_nothing_about_certi
 }
 
 #[tokio::test]
-async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
+async fn a_peer_that_proves_its_name_and_sends_no_introduction_is_refused() {
     let mut config = config("a");
     config.timeouts.dial = Duration::from_millis(300);
     let (transport, mut incoming) = bind(config);
@@ -378,7 +378,7 @@ async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
 }
 
 #[tokio::test]
-async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
+async fn connections_from_one_address_are_bounded_and_others_are_accepted() {
     let mut config = config("a");
     config.limits.connections_per_address = 2;
     let (transport, _incoming) = bind(config);
@@ -398,7 +398,7 @@ async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
 }
 
 #[tokio::test]
-async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
+async fn incomplete_frames_are_bounded_for_each_peer() {
     const BEGUN: usize = 200_000;
     let mut config = config("a");
     config.limits.frame_bytes = 1 << 20;
@@ -432,7 +432,7 @@ async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_refused_readably() {
+async fn connections_beyond_the_limit_are_refused_with_a_reason() {
     let mut config = config("a");
     config.limits.connections = 2;
     let (transport, mut incoming) = bind(config);
@@ -455,7 +455,7 @@ async fn connections_beyond_the_limit_are_refused_readably() {
 }
 
 #[tokio::test]
-async fn garbage_is_passed_over() {
+async fn garbage_is_ignored() {
     let (transport, mut incoming) = bind(config("a"));
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut byte = 0u8;
@@ -477,7 +477,7 @@ async fn garbage_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_loud_peer_does_not_keep_a_quiet_one_from_being_heard() {
+async fn a_loud_peer_does_not_starve_a_quiet_one() {
     let mut config = config("a");
     config.limits.datagram_receive_count = 100;
     let (transport, mut incoming) = bind(config);

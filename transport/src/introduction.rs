@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_introduction_is_refused() {
+    fn other_bytes_than_an_introduction_are_refused() {
         let introduction = Introduction {
             cluster: ClusterName::default(),
             instance: InstanceId::random(),

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_is_read_back() {
+    fn a_generated_secret_is_parsed() {
         let text = generate_secret();
         let secret = Secret::parse(&text).unwrap();
         assert_eq!(secret.to_text(), text);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_secret_is_told_apart() {
+    fn a_mistyped_secret_has_an_error_of_its_own() {
         let text = generate_secret().to_string();
         assert_eq!(Secret::parse("swordfish"), Err(SecretError::Prefix));
         assert_eq!(Secret::parse(&text[..text.len() - 1]), Err(SecretError::Length { found: 47 }));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_changes_step_by_step_and_each_step_twice_is_once() {
+    fn a_key_set_changes_step_by_step_and_each_step_is_idempotent() {
         let [first, second] = [(); 2].map(|()| Secret::parse(&generate_secret()).unwrap());
         let (one, two) = (first.fingerprint(), second.fingerprint());
         let keys = KeySet::new(first);
@@ -391,8 +391,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_holds_a_secret_is_wiped_when_it_is_dropped() {
-        // Without that this does not compile.
+    fn secrets_are_wiped_when_they_are_dropped() {
+        // Otherwise this does not compile.
         fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
         let text = generate_secret();
         let secret = Secret::parse(&text).unwrap();

@@ -33,7 +33,7 @@ fn ids(ids: &[u64]) -> Vec<LinkId> {
 }
 
 #[test]
-fn an_address_leads_to_its_peer_and_to_nobody_with_another_name() {
+fn an_address_leads_to_its_peer_and_to_no_other_name() {
     let mut routes = Routes::new(instance("me", 0));
     assert_eq!(routes.add(route(1, instance("b", 1), true, 1)), Added::default());
     assert_eq!(routes.find(&to("b", 1)), Some(LinkId(1)));
@@ -81,7 +81,7 @@ fn another_node_at_the_address_replaces_it_too() {
 }
 
 #[test]
-fn of_two_that_dialled_at_once_the_one_of_the_smaller_name_stays() {
+fn of_two_simultaneous_connections_the_one_dialled_by_the_smaller_name_is_kept() {
     for (me, keeps_dialled) in [("a", true), ("c", false)] {
         for first_dialled in [true, false] {
             let mut routes = Routes::new(instance(me, 0));
@@ -124,7 +124,7 @@ fn a_retired_connection_carries_nothing_new_and_its_end_is_not_reported() {
 }
 
 #[test]
-fn a_peer_that_keeps_dialling_does_not_pile_up_connections() {
+fn a_peer_that_keeps_dialling_has_a_bounded_number_of_connections() {
     let mut routes = Routes::new(instance("me", 0));
     for id in 0..100 {
         for stale in routes.add(route(id, instance("b", 1), false, 1)).stale {

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_refuses_is_said_clearly() {
+    fn errors_of_the_system_are_distinguished() {
         let first = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let address = first.local_addr().unwrap();
         assert!(matches!(bind(address, 0), Err(BindError::InUse(found)) if found == address));

@@ -78,7 +78,7 @@ async fn talk(a: &mut Node, b: &mut Node) {
 }
 
 #[tokio::test]
-async fn nodes_of_one_authority_talk_and_know_each_other_by_the_name_it_gave_them() {
+async fn nodes_of_one_authority_connect_under_the_names_in_their_certificates() {
     let authority = Authority::new("The Works");
     let (mut a, mut b) = (
         start("node-a", authority.node("node-a", &[&authority])),
@@ -91,7 +91,7 @@ async fn nodes_of_one_authority_talk_and_know_each_other_by_the_name_it_gave_the
 }
 
 #[tokio::test]
-async fn another_authority_is_refused_and_both_sides_read_which() {
+async fn another_authority_is_refused_and_both_sides_receive_the_reason() {
     let (ours, theirs) = (Authority::new("The Works"), Authority::new("The Elsewhere"));
     let a = start("node-a", ours.node("node-a", &[&ours]));
     let mut b = start("node-b", theirs.node("node-b", &[&theirs]));
@@ -114,7 +114,7 @@ async fn another_authority_is_refused_and_both_sides_read_which() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_name_is_no_use() {
+async fn a_certificate_of_another_name_is_refused() {
     let authority = Authority::new("The Works");
     let of_b = authority.node("node-b", &[&authority]);
     let error = Transport::bind(bind("node-a", of_b.clone())).map(drop).unwrap_err();
@@ -132,7 +132,7 @@ async fn a_certificate_of_another_name_is_no_use() {
 
 /// One authority for two clusters. A node says itself of which it is; its certificate says what it may be of.
 #[tokio::test]
-async fn a_certificate_for_one_cluster_is_no_use_in_another() {
+async fn a_certificate_for_one_cluster_is_refused_in_another() {
     let authority = Authority::new("The Works");
     let issue = |name: &str, cluster: &str| {
         let uri = SanType::URI(format!("networkdb:{cluster}").try_into().unwrap());
@@ -161,7 +161,7 @@ async fn a_certificate_for_one_cluster_is_no_use_in_another() {
 }
 
 #[tokio::test]
-async fn a_certificate_and_then_its_authority_are_exchanged_while_nodes_talk() {
+async fn a_certificate_and_then_its_authority_are_replaced_under_traffic() {
     let (old, new) = (Authority::new("Old"), Authority::new("New"));
     let mut a = start("node-a", old.node("node-a", &[&old]));
     let mut b = start("node-b", old.node("node-b", &[&old]));
@@ -187,7 +187,7 @@ async fn a_certificate_and_then_its_authority_are_exchanged_while_nodes_talk() {
 }
 
 #[tokio::test]
-async fn a_restarted_node_with_the_same_certificate_is_found_at_once() {
+async fn a_restarted_node_with_the_same_certificate_is_reached_at_once() {
     let authority = Authority::new("The Works");
     let mut a = start("node-a", authority.node("node-a", &[&authority]));
     let of_b = authority.node("node-b", &[&authority]);
@@ -200,7 +200,7 @@ async fn a_restarted_node_with_the_same_certificate_is_found_at_once() {
 }
 
 #[test]
-fn files_that_do_not_make_sense_are_told_before_anybody_is_dialled() {
+fn invalid_files_are_reported_before_any_peer_is_dialled() {
     let (authority, other) = (Authority::new("The Works"), Authority::new("Other"));
     let (certificate, key) = authority.issue(&["node-a"], |_| {});
     let (_, other_key) = authority.issue(&["node-a"], |_| {});

@@ -25,7 +25,7 @@ async fn refusals(dialler: &Node, dialled: &mut Node, other: Option<&str>) -> (R
 }
 
 #[tokio::test]
-async fn another_secret_is_refused_and_both_sides_read_which() {
+async fn another_secret_is_refused_and_both_sides_receive_the_reason() {
     let (one, other) = (secret(), secret());
     let (a, mut b) = (
         Node::start(config("a", &KeySet::new(one.clone()))),
@@ -46,8 +46,9 @@ async fn another_secret_is_refused_and_both_sides_read_which() {
 }
 
 #[tokio::test]
-async fn the_one_that_is_dialled_may_be_the_one_that_refuses() {
-    // The dialler accepts both secrets, the other only one: the handshake is complete before the other can refuse.
+async fn the_dialled_node_may_be_the_one_that_refuses() {
+    // The dialler accepts both secrets, the other node only one: the handshake is complete before the
+    // other node can refuse.
     let (old, new) = (secret(), secret());
     let a = Node::start(config("a", &KeySet::new(new.clone()).with(old.clone()).unwrap()));
     let mut b = Node::start(config("b", &KeySet::new(old)));
@@ -58,7 +59,7 @@ async fn the_one_that_is_dialled_may_be_the_one_that_refuses() {
 }
 
 #[tokio::test]
-async fn another_cluster_is_refused_and_both_sides_read_which() {
+async fn another_cluster_is_refused_and_both_sides_receive_the_reason() {
     let mut elsewhere = config("b", &KeySet::development());
     elsewhere.cluster = ClusterName::new("staging").unwrap();
     let (a, mut b) = (Node::development("a"), Node::start(elsewhere));
@@ -71,7 +72,7 @@ async fn another_cluster_is_refused_and_both_sides_read_which() {
 }
 
 #[tokio::test]
-async fn another_name_than_expected_is_refused_and_both_sides_read_both_names() {
+async fn another_name_than_expected_is_refused_and_both_sides_receive_both_names() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let to = Destination { name: Some(name("bob")), address: b.address() };
     let (at_a, at_b) = refusals(&a, &mut b, Some("bob")).await;
@@ -83,7 +84,7 @@ async fn another_name_than_expected_is_refused_and_both_sides_read_both_names() 
 }
 
 #[tokio::test]
-async fn a_node_does_not_talk_to_itself() {
+async fn a_node_refuses_a_connection_with_itself() {
     let a = Node::development("a");
     let error = a.transport.open_stream(&a.seed()).await.unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Myself, .. }), "{error}");
@@ -97,7 +98,7 @@ async fn a_node_does_not_talk_to_itself() {
 }
 
 #[tokio::test]
-async fn a_second_node_under_a_living_name_does_not_disturb_the_first() {
+async fn a_second_node_under_a_name_in_use_does_not_disturb_the_first() {
     let (a, mut first) = (Node::development("a"), Node::development("twin"));
     let mut second = Node::development("twin");
     a.reach(&mut first, "x").await;
@@ -146,7 +147,7 @@ async fn without_a_secret_only_loopback_is_bound() {
 }
 
 #[tokio::test]
-async fn nodes_on_ipv6_and_on_all_addresses_find_each_other() {
+async fn nodes_on_ipv6_and_on_all_addresses_reach_each_other() {
     let keys = KeySet::new(secret());
     let at = |text: &str, address: &str| {
         Node::start(Config { bind: address.parse().unwrap(), ..config(text, &keys) })

@@ -18,7 +18,7 @@ async fn talk(a: &mut Node, b: &mut Node) {
 }
 
 #[tokio::test]
-async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
+async fn a_cluster_changes_its_secret_node_by_node() {
     let (old, new) = (secret(), secret());
     let only_old = KeySet::new(old.clone());
     let accept_new = only_old.with(new.clone()).unwrap();
@@ -65,7 +65,7 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
 }
 
 #[tokio::test]
-async fn what_was_refused_for_a_secret_is_tried_at_once_with_another() {
+async fn a_destination_refused_for_a_secret_is_dialled_at_once_with_another() {
     let (old, new) = (secret(), secret());
     let mut late = config("late", &KeySet::new(old.clone()));
     late.timeouts.dial_backoff = std::time::Duration::from_secs(3600);
@@ -80,7 +80,7 @@ async fn what_was_refused_for_a_secret_is_tried_at_once_with_another() {
 }
 
 #[tokio::test]
-async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
+async fn a_node_with_only_a_removed_secret_is_disconnected_and_refused() {
     let (old, new) = (secret(), secret());
     let both = KeySet::new(new.clone()).with(old.clone()).unwrap();
     let mut a = Node::start(config("a", &both));
