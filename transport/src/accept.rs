@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::arrivals::Arrival;
+use crate::error::{CloseCode, RefusalReason, refusal_of};
 use crate::half_open::{Account, Admission, HalfOpen};
-use crate::introduction::{Introduction, Speechless};
-use crate::refusal::{CloseCode, Refusal, refusal_of};
+use crate::introduction::{Introduction, IntroductionError};
 use crate::shared::Shared;
 use crate::socket::canonical;
 use crate::tls::{self, Verdict};
@@ -46,7 +46,7 @@ fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let admission = shared.half_open.lock().begin(limits, account);
     match admission {
         Admission::Begin => {}
-        Admission::Prove => {
+        Admission::Retry => {
             counters.handshakes_retried.increment();
             return drop(incoming.retry());
         }
@@ -70,7 +70,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let address = canonical(incoming.remote_address());
     if shared.is_full(address) {
         incoming.refuse();
-        return refuse(shared, address, None, Refusal::NoRoom);
+        return refuse(shared, address, None, RefusalReason::AtCapacity);
     }
     let verdict = Verdict::default();
     let config = shared.server_config(tls::server_config(&shared.credentials(), &verdict));
@@ -83,37 +83,37 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             None => return shared.counters.handshakes_stray.increment(),
         },
     };
-    let meeting = async {
-        let connection = connecting.await.map_err(Speechless::Lost)?;
-        let heard = Introduction::receive(&connection).await;
-        Ok((connection, heard))
+    let handshaking = async {
+        let connection = connecting.await.map_err(IntroductionError::Lost)?;
+        let introduction = Introduction::receive(&connection).await;
+        Ok((connection, introduction))
     };
     let after = shared.handshake_timeout();
-    let met = tokio::select! {
-        met = timeout(after, meeting) => met,
+    let outcome = tokio::select! {
+        outcome = timeout(after, handshaking) => outcome,
         () = shared.stop.cancelled() => return,
     };
-    let bearer = verdict.take();
-    let (connection, heard) = match (met, &bearer) {
-        (Ok(Ok(met)), _) => met,
+    let verified = verdict.take();
+    let (connection, introduction) = match (outcome, &verified) {
+        (Ok(Ok(outcome)), _) => outcome,
         (_, Some(Err(refusal))) => return refuse(shared, address, None, refusal.clone()),
-        (Ok(Err(Speechless::Lost(error))), _) => match refusal_of(&error) {
+        (Ok(Err(IntroductionError::Lost(error))), _) => match refusal_of(&error) {
             Some(refusal) => return refuse(shared, address, None, refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
         },
-        (Ok(Err(Speechless::Refused(refusal))), _) => return refuse(shared, address, None, refusal),
+        (Ok(Err(IntroductionError::Refused(refusal))), _) => return refuse(shared, address, None, refusal),
         // Dropping the connection closes it.
         (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
     };
-    let Some(Ok(bearer)) = bearer else {
+    let Some(Ok(verified)) = verified else {
         // No handshake completes without a certificate; if one did, it would say nothing.
         return connection.close(CloseCode::Refused.code(), b"no certificate");
     };
-    let name = bearer.name.clone();
-    let introduction = match heard {
+    let name = verified.name.clone();
+    let introduction = match introduction {
         Ok(introduction) => Ok(introduction),
-        Err(Speechless::Refused(refusal)) => Err(refusal),
-        Err(Speechless::Lost(error)) => match refusal_of(&error) {
+        Err(IntroductionError::Refused(refusal)) => Err(refusal),
+        Err(IntroductionError::Lost(error)) => match refusal_of(&error) {
             // The dialler has seen our certificate, and does not want it.
             Some(refusal) => return refuse(shared, address, Some(name), refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
@@ -121,7 +121,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     };
     let adopted = introduction.and_then(|introduction| {
         check(shared, &introduction)?;
-        shared.adopt(connection.clone(), bearer, &introduction, false)
+        shared.adopt(connection.clone(), verified, &introduction, false)
     });
     match adopted {
         Ok(_) => {
@@ -131,28 +131,36 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             let _ = timeout(after, welcome).await;
         }
         Err(refusal) => {
-            connection.close(CloseCode::of_refusal(&refusal).code(), refusal.told_to_peer().as_bytes());
+            connection.close(CloseCode::of_refusal(&refusal).code(), refusal.message_to_peer().as_bytes());
             refuse(shared, address, Some(name), refusal);
         }
     }
 }
 
 /// Whether a peer that has proved its name is one of ours.
-pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), Refusal> {
+pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), RefusalReason> {
     let ours = &shared.subject.introduction;
     if introduction.cluster != ours.cluster {
-        return Err(Refusal::Cluster { theirs: introduction.cluster.clone(), ours: ours.cluster.clone() });
+        return Err(RefusalReason::Cluster {
+            theirs: introduction.cluster.clone(),
+            ours: ours.cluster.clone(),
+        });
     }
-    if introduction.life == ours.life {
-        return Err(Refusal::Myself);
+    if introduction.instance == ours.instance {
+        return Err(RefusalReason::Myself);
     }
     Ok(())
 }
 
 /// Counts a refusal, and says so unless something about this address was said a moment ago.
-pub(crate) fn refuse(shared: &Shared, address: SocketAddr, name: Option<wire::NodeName>, refusal: Refusal) {
+pub(crate) fn refuse(
+    shared: &Shared,
+    address: SocketAddr,
+    name: Option<wire::NodeName>,
+    refusal: RefusalReason,
+) {
     shared.count_refusal(&refusal);
-    if refusal != Refusal::Myself && shared.may_mention(SocketAddr::new(address.ip(), 0)) {
+    if refusal != RefusalReason::Myself && shared.may_log(SocketAddr::new(address.ip(), 0)) {
         let peer = name.as_ref().map(tracing::field::display);
         tracing::warn!(%address, peer, reason = %refusal, "no connection with a peer that dialled");
         shared.arrivals.push_notice(Arrival::Refused { address, name, refusal });

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use wire::NodeName;
 
 use crate::config::Limits;
+use crate::error::{Loss, RefusalReason};
 use crate::frames::{FrameReceiver, FrameSender};
-use crate::refusal::{Loss, Refusal};
 use crate::statistics::Counters;
 
 /// A peer that has proved its name, and where its packets come from.
@@ -59,7 +59,7 @@ pub enum Arrival {
         /// Its name, if it proved one, or the one that was looked for there.
         name: Option<NodeName>,
         /// Why it is refused.
-        refusal: Refusal,
+        refusal: RefusalReason,
     },
 }
 
@@ -67,7 +67,7 @@ pub enum Arrival {
 const MAX_NOTICES: usize = 1024;
 
 /// The most datagrams taken from one peer before the next one's turn.
-const TURN: usize = 256;
+const MAX_PER_TURN: usize = 256;
 
 /// The datagrams of one connection that wait to be taken.
 #[derive(Debug)]
@@ -181,28 +181,28 @@ impl Arrivals {
     /// Moves up to `limit` arrivals to the end of `batch`. Whether more may come.
     fn take(&self, batch: &mut Vec<Arrival>, limit: usize) -> bool {
         let mut waiting = self.waiting.lock();
-        let mut room = limit;
-        while room > 0
+        let mut remaining = limit;
+        while remaining > 0
             && let Some(arrival) = waiting.others.pop_front()
         {
             if matches!(arrival, Arrival::Lost { .. } | Arrival::Refused { .. }) {
                 waiting.notices -= 1;
             }
             batch.push(arrival);
-            room -= 1;
+            remaining -= 1;
         }
-        while room > 0
+        while remaining > 0
             && let Some(inbox) = waiting.inboxes.pop_front()
         {
             let mut queue = inbox.queue.lock();
-            let count = queue.datagrams.len().min(room).min(TURN);
+            let count = queue.datagrams.len().min(remaining).min(MAX_PER_TURN);
             let mut bytes = 0;
             batch.extend(queue.datagrams.drain(..count).map(|datagram| {
                 bytes += datagram.len();
                 Arrival::Datagram { from: inbox.from.clone(), bytes: datagram }
             }));
             queue.bytes -= bytes;
-            room -= count;
+            remaining -= count;
             self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
             let more = !queue.datagrams.is_empty();
             drop(queue);
@@ -210,7 +210,7 @@ impl Arrivals {
                 waiting.inboxes.push_back(inbox);
             }
         }
-        room < limit || !waiting.closed
+        remaining < limit || !waiting.closed
     }
 }
 

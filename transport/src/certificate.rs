@@ -1,4 +1,4 @@
-//! Who is who: a node's certificate, minted from the primary secret, and what a peer's certificate says.
+//! Instance is who: a node's certificate, minted from the primary secret, and what a peer's certificate says.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use zeroize::Zeroizing;
 
 use crate::config::{ClusterName, Timeouts};
+use crate::error::RefusalReason;
 use crate::identity::Identity;
-use crate::introduction::{Introduction, Life};
+use crate::introduction::{InstanceId, Introduction};
 use crate::keys::{Fingerprint, Secret};
 use crate::pki::{check_both_uses, check_cluster, name_of};
-use crate::refusal::Refusal;
 
 const AUTHORITY_NAME: &str = "networkdb secret ";
 
 /// What a verified certificate says about its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bearer {
+pub(crate) struct VerifiedPeer {
     pub(crate) name: NodeName,
     /// The secret or authority its certificate comes from.
     pub(crate) authority: Fingerprint,
@@ -51,11 +51,11 @@ impl fmt::Debug for Subject {
 impl Subject {
     pub(crate) fn new(name: NodeName, cluster: ClusterName, advertised: Option<SocketAddr>) -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("the system has a source of random numbers");
-        Self { name, introduction: Introduction { cluster, life: Life::draw(), advertised }, key }
+        Self { name, introduction: Introduction { cluster, instance: InstanceId::random(), advertised }, key }
     }
 
-    pub(crate) fn life(&self) -> Life {
-        self.introduction.life
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.introduction.instance
     }
 }
 
@@ -117,7 +117,7 @@ impl Credentials {
         &self,
         authority: Fingerprint,
         connection: &quinn::Connection,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RefusalReason> {
         if !self.accepts(authority) {
             return Err(self.unknown(authority.to_string()));
         }
@@ -129,10 +129,10 @@ impl Credentials {
         }
     }
 
-    fn check_revoked(&self, certificate: &CertificateDer<'_>) -> Result<(), Refusal> {
+    fn check_revoked(&self, certificate: &CertificateDer<'_>) -> Result<(), RefusalReason> {
         match &self.identity {
             Identity::Certificates(certificates) if certificates.revokes(certificate) => {
-                Err(Refusal::Certificate("it is on the revocation list of its authority".to_owned()))
+                Err(RefusalReason::Certificate("it is on the revocation list of its authority".to_owned()))
             }
             _ => Ok(()),
         }
@@ -142,11 +142,11 @@ impl Credentials {
         self.authorities.iter().any(|(known, _)| *known == authority)
     }
 
-    fn unknown(&self, theirs: String) -> Refusal {
+    fn unknown(&self, theirs: String) -> RefusalReason {
         let ours = self.identity.accepts().iter().map(Fingerprint::to_string).collect::<Vec<_>>().join(", ");
         match &self.identity {
-            Identity::Secrets(_) => Refusal::UnknownSecret { theirs, ours },
-            Identity::Certificates(_) => Refusal::UnknownAuthority { theirs, ours },
+            Identity::Secrets(_) => RefusalReason::UnknownSecret { theirs, ours },
+            Identity::Certificates(_) => RefusalReason::UnknownAuthority { theirs, ours },
         }
     }
 
@@ -157,8 +157,8 @@ impl Credentials {
         intermediates: &[CertificateDer<'_>],
         usage: impl ExtendedKeyUsageValidator + Copy,
         now: UnixTime,
-    ) -> Result<Bearer, Refusal> {
-        let malformed = |what: &str| Refusal::Certificate(what.to_owned());
+    ) -> Result<VerifiedPeer, RefusalReason> {
+        let malformed = |what: &str| RefusalReason::Certificate(what.to_owned());
         let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| malformed("it does not decode"))?;
         let end_entity =
@@ -181,10 +181,10 @@ impl Credentials {
             checked => checked,
         };
         let authority = authority.map_err(|error| match error {
-            webpki::Error::CertExpired { not_after, .. } => Refusal::Expired {
+            webpki::Error::CertExpired { not_after, .. } => RefusalReason::Expired {
                 ago: Duration::from_secs(now.as_secs().saturating_sub(not_after.as_secs())),
             },
-            webpki::Error::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
+            webpki::Error::CertNotValidYet { not_before, .. } => RefusalReason::NotYetValid {
                 ahead: Duration::from_secs(not_before.as_secs().saturating_sub(now.as_secs())),
             },
             webpki::Error::UnknownIssuer => self.unknown(issuer_of(&parsed)),
@@ -192,8 +192,8 @@ impl Credentials {
         })?;
         self.check_revoked(certificate)?;
         if !minted {
-            check_both_uses(&parsed).map_err(Refusal::Certificate)?;
-            check_cluster(&parsed, &self.cluster).map_err(Refusal::Certificate)?;
+            check_both_uses(&parsed).map_err(RefusalReason::Certificate)?;
+            check_cluster(&parsed, &self.cluster).map_err(RefusalReason::Certificate)?;
         }
         let name = match minted {
             true => only(parsed.subject().iter_common_name())
@@ -201,7 +201,7 @@ impl Credentials {
                 .and_then(|name| NodeName::new(name).map_err(|error| error.to_string())),
             false => name_of(&parsed),
         };
-        Ok(Bearer { name: name.map_err(Refusal::Certificate)?, authority })
+        Ok(VerifiedPeer { name: name.map_err(RefusalReason::Certificate)?, authority })
     }
 }
 
@@ -322,15 +322,16 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_who_its_bearer_is() {
+    fn a_verified_certificate_yields_name_and_authority() {
         let keys = KeySet::new(secret());
         // Longer than the 64 characters that X.520 allows a common name.
         let subject = subject(&"ż".repeat(64));
         let credentials = mint(&subject, keys.clone());
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-            let bearer = credentials.verify(&credentials.own.cert[0], &[], usage, at(NOW)).unwrap();
-            let expected = Bearer { name: subject.name.clone(), authority: keys.primary().fingerprint() };
-            assert_eq!(bearer, expected);
+            let verified = credentials.verify(&credentials.own.cert[0], &[], usage, at(NOW)).unwrap();
+            let expected =
+                VerifiedPeer { name: subject.name.clone(), authority: keys.primary().fingerprint() };
+            assert_eq!(verified, expected);
         }
     }
 
@@ -342,15 +343,15 @@ mod tests {
         let by_new = mint(&subject, KeySet::new(new.clone()));
         let both = mint(&subject, KeySet::new(new.clone()).with(old.clone()).unwrap());
         let usage = KeyUsage::client_auth();
-        let bearer = both.verify(&by_old.own.cert[0], &[], usage, at(NOW)).unwrap();
-        assert_eq!(bearer.authority, old.fingerprint());
+        let verified = both.verify(&by_old.own.cert[0], &[], usage, at(NOW)).unwrap();
+        assert_eq!(verified.authority, old.fingerprint());
         assert_eq!(
             both.verify(&by_new.own.cert[0], &[], usage, at(NOW)).unwrap().authority,
             new.fingerprint()
         );
         assert_eq!(
             by_new.verify(&by_old.own.cert[0], &[], usage, at(NOW)),
-            Err(Refusal::UnknownSecret {
+            Err(RefusalReason::UnknownSecret {
                 theirs: old.fingerprint().to_string(),
                 ours: new.fingerprint().to_string()
             })
@@ -366,12 +367,12 @@ mod tests {
         assert!(verify(NOW - skew).is_ok());
         assert!(verify(NOW + lifetime + skew).is_ok());
         let ahead = Duration::from_secs(skew + 1);
-        assert_eq!(verify(NOW - skew - 1), Err(Refusal::NotYetValid { ahead }));
-        assert_eq!(verify(NOW + lifetime + skew + 1), Err(Refusal::Expired { ago: ahead }));
+        assert_eq!(verify(NOW - skew - 1), Err(RefusalReason::NotYetValid { ahead }));
+        assert_eq!(verify(NOW + lifetime + skew + 1), Err(RefusalReason::Expired { ago: ahead }));
     }
 
     #[test]
-    fn a_certificate_is_renewed_at_half_its_life_and_when_the_clock_was_set_back() {
+    fn a_certificate_is_renewed_at_half_its_lifetime_and_after_the_clock_was_set_back() {
         let credentials = mint(&subject("a"), KeySet::new(secret()));
         assert!(!credentials.is_due(at(NOW)));
         assert!(!credentials.is_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
@@ -401,8 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn a_node_cannot_vouch_for_another() {
-        // A node's certificate is no authority: a chain through it ends nowhere.
+    fn a_node_cannot_sign_for_another() {
+        // A node's certificate is not a certificate authority, so a chain through it ends at no trust
+        // anchor.
         let keys = KeySet::new(secret());
         let honest = subject("honest");
         let credentials = mint(&honest, keys);
@@ -453,7 +455,7 @@ mod tests {
             &self,
             change: impl FnOnce(&mut CertificateParams),
             usage: KeyUsage,
-        ) -> Result<Bearer, Refusal> {
+        ) -> Result<VerifiedPeer, RefusalReason> {
             let mut params = CertificateParams::new(["node-b".to_owned()]).unwrap();
             change(&mut params);
             let certificate = params.signed_by(&KeyPair::generate().unwrap(), &self.authority).unwrap();
@@ -482,7 +484,7 @@ mod tests {
 
     /// The node's cluster is called "Zürich – tests".
     #[test]
-    fn a_certificate_for_other_clusters_is_refused_whatever_its_bearer_says_of_itself() {
+    fn a_certificate_for_other_clusters_is_refused_whatever_the_introduction_claims() {
         let node = Operated::new();
         let shown = |uris: &[&str]| {
             let uris = uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap()));

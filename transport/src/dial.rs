@@ -14,9 +14,9 @@ use crate::arrivals::Arrival;
 use crate::config::{Limits, Timeouts};
 use crate::dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 use crate::endpoint::Sent;
-use crate::introduction::{Introduction, Speechless};
+use crate::error::{CloseCode, Loss, OpenError, RefusalReason, SendError, refusal_of};
+use crate::introduction::{Introduction, IntroductionError};
 use crate::link::Link;
-use crate::refusal::{CloseCode, Loss, OpenError, Refusal, SendError, refusal_of};
 use crate::shared::Shared;
 use crate::tls::{self, Verdict};
 
@@ -84,7 +84,7 @@ impl Dials {
             }
             Turn::NotBefore(_) if let Some(error) = self.failed.get(to) => Step::Failed(error.clone()),
             // Somebody else was called there, or nobody in particular: what comes of that is the answer for this one too.
-            Turn::UnderWay | Turn::Full | Turn::NotBefore(_) => Step::Busy(self.policy.patience(at)),
+            Turn::UnderWay | Turn::Full | Turn::NotBefore(_) => Step::Busy(self.policy.overdue_timeout(at)),
         }
     }
 
@@ -113,10 +113,10 @@ impl Dials {
             Err(_) => DialEnd::Refused,
         };
         // If the peer dialled us meanwhile, this is no failure that should keep anybody from dialling again.
-        let met = matches!(&*outcome.borrow(), Some(Ok(_)));
+        let connected = matches!(&*outcome.borrow(), Some(Ok(_)));
         self.policy.end(to, end, self.since_start(now));
         match &result {
-            Err(_) if met => self.policy.forget_failure(to),
+            Err(_) if connected => self.policy.clear_failure(to),
             Err(error) => drop(self.failed.insert(to.clone(), error.clone())),
             Ok(_) => {}
         }
@@ -127,7 +127,7 @@ impl Dials {
     /// Gives what waits for a dial the connection that came about in another way: the peer dialled us first.
     ///
     /// The dial itself goes on; if it leads to a second connection, both sides agree on the one to keep.
-    pub(crate) fn satisfy(
+    pub(crate) fn resolve(
         &mut self,
         link: &Arc<Link>,
         leads_there: impl Fn(&Destination) -> bool,
@@ -141,7 +141,7 @@ impl Dials {
             }
         }
         self.failed.retain(|to, _| !leads_there(to));
-        self.policy.met(leads_there, self.since_start(now));
+        self.policy.handshake_succeeded(leads_there, self.since_start(now));
         datagrams
     }
 
@@ -156,9 +156,9 @@ impl Dials {
     }
 
     /// Forgets all failures: what they failed for may have changed.
-    pub(crate) fn forgive(&mut self) {
+    pub(crate) fn clear_failures(&mut self) {
         self.failed.clear();
-        self.policy.forgive();
+        self.policy.clear_failures();
     }
 
     /// Forgets failures that no longer count.
@@ -166,7 +166,7 @@ impl Dials {
         let at = self.since_start(now);
         self.policy.purge(at);
         let policy = &self.policy;
-        self.failed.retain(|to, _| policy.remembers(to));
+        self.failed.retain(|to, _| policy.has_failure(to));
     }
 }
 
@@ -211,7 +211,7 @@ pub(crate) async fn connect(
             return Ok(link);
         }
         // Asked before it is looked, so that a place that becomes free in between is not missed.
-        let place = shared.dial_ended.notified();
+        let dial_ended = shared.dial_ended.notified();
         let step = shared.table.write().dials.step(to, Instant::now());
         match step {
             Step::Wait(outcome) => break outcome,
@@ -220,7 +220,7 @@ pub(crate) async fn connect(
                 break outcome;
             }
             Step::Failed(error) => return Err(error),
-            Step::Busy(patience) => {
+            Step::Busy(timeout) => {
                 if !std::mem::replace(&mut capped, true) {
                     shared.counters.dials_capped.increment();
                 }
@@ -228,7 +228,7 @@ pub(crate) async fn connect(
                 if now >= deadline {
                     return Err(OpenError::Busy { to: describe(to), after: now - begun });
                 }
-                let _ = timeout_at(deadline.min(now + patience), place).await;
+                let _ = timeout_at(deadline.min(now + timeout), dial_ended).await;
             }
         }
     };
@@ -300,7 +300,7 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
         Err(OpenError::Refused { refusal, .. }) => {
             counters.dials_refused.increment();
             shared.count_refusal(refusal);
-            if *refusal != Refusal::Myself && shared.may_mention(to.address) {
+            if *refusal != RefusalReason::Myself && shared.may_log(to.address) {
                 tracing::warn!(to = %describe(to), reason = %refusal, "a dialled peer and this node refuse each other");
                 shared.arrivals.push_notice(Arrival::Refused {
                     address: to.address,
@@ -319,7 +319,7 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
 async fn dial(shared: &Arc<Shared>, to: &Destination, after: Duration) -> Result<Arc<Link>, OpenError> {
     let refused = |refusal| OpenError::Refused { to: describe(to), refusal };
     if to.address == shared.local {
-        return Err(refused(Refusal::Myself));
+        return Err(refused(RefusalReason::Myself));
     }
     let verdict = Verdict::default();
     let config = shared.client_config(tls::client_config(&shared.credentials(), &verdict));
@@ -332,31 +332,31 @@ async fn dial(shared: &Arc<Shared>, to: &Destination, after: Duration) -> Result
         None => OpenError::Lost { to: describe(to), loss: Loss::of(&error) },
     };
     let connected = connecting.await;
-    let bearer = match (verdict.take(), &connected) {
+    let verified = match (verdict.take(), &connected) {
         (Some(Err(refusal)), _) => return Err(refused(refusal)),
-        (Some(Ok(bearer)), _) => bearer,
+        (Some(Ok(verified)), _) => verified,
         (None, Err(error)) => return Err(ended(error.clone())),
-        (None, Ok(_)) => return Err(refused(Refusal::Certificate("it showed none".to_owned()))),
+        (None, Ok(_)) => return Err(refused(RefusalReason::Certificate("it showed none".to_owned()))),
     };
     let connection = connected.map_err(ended)?;
     shared.subject.introduction.send(&connection).await.map_err(ended)?;
     // The peer decides only now whether it takes us; its welcome also means that it can read why we may not take it.
     let introduction = match Introduction::receive(&connection).await {
         Ok(introduction) => Ok(introduction),
-        Err(Speechless::Refused(refusal)) => Err(refusal),
-        Err(Speechless::Lost(error)) => return Err(ended(error)),
+        Err(IntroductionError::Refused(refusal)) => Err(refusal),
+        Err(IntroductionError::Lost(error)) => return Err(ended(error)),
     };
     let adopted = introduction.and_then(|introduction| {
         check(shared, &introduction)?;
         match &to.name {
-            Some(expected) if *expected != bearer.name => {
-                Err(Refusal::Name { expected: expected.clone(), found: bearer.name.clone() })
+            Some(expected) if *expected != verified.name => {
+                Err(RefusalReason::Name { expected: expected.clone(), found: verified.name.clone() })
             }
-            _ => shared.adopt(connection.clone(), bearer, &introduction, true),
+            _ => shared.adopt(connection.clone(), verified, &introduction, true),
         }
     });
     adopted.map_err(|refusal| {
-        connection.close(CloseCode::of_refusal(&refusal).code(), refusal.told_to_peer().as_bytes());
+        connection.close(CloseCode::of_refusal(&refusal).code(), refusal.message_to_peer().as_bytes());
         refused(refusal)
     })
 }

@@ -129,7 +129,7 @@ pub struct DialPolicy {
     /// Smoothed time of a dial that succeeds, its mean deviation, and when that was last measured.
     measured: Option<(Duration, Duration, Duration)>,
     /// When a handshake last succeeded, whoever had begun it.
-    shook_hands_at: Option<Duration>,
+    last_handshake: Option<Duration>,
     fastest: Duration,
     /// How often the patience was doubled because nobody answered.
     doublings: u32,
@@ -149,7 +149,7 @@ impl DialPolicy {
             doubling: true,
             shrunk_at: None,
             measured: None,
-            shook_hands_at: None,
+            last_handshake: None,
             fastest: Duration::MAX,
             doublings: 0,
             random: seed,
@@ -167,15 +167,15 @@ impl DialPolicy {
     }
 
     /// How long a dial may take before it no longer keeps others from their turn.
-    pub fn patience(&self, now: Duration) -> Duration {
+    pub fn overdue_timeout(&self, now: Duration) -> Duration {
         let expected = self.expected(now).unwrap_or(self.settings.timeout / 3);
-        let patience = expected.max(self.settings.timeout / 10) * 2u32.pow(self.doublings);
-        patience.min(self.settings.timeout_most / 3)
+        let overdue = expected.max(self.settings.timeout / 10) * 2u32.pow(self.doublings);
+        overdue.min(self.settings.timeout_most / 3)
     }
 
     /// After how long a dial that begins now is given up.
     pub fn timeout(&self, now: Duration) -> Duration {
-        (self.patience(now) * 3).clamp(self.settings.timeout, self.settings.timeout_most)
+        (self.overdue_timeout(now) * 3).clamp(self.settings.timeout, self.settings.timeout_most)
     }
 
     /// How long nearly all dials take that succeed, as far as that was measured lately.
@@ -195,7 +195,7 @@ impl DialPolicy {
         if self.running.contains_key(&to.address) {
             return Turn::UnderWay;
         }
-        self.notice_overdue(now);
+        self.mark_overdue(now);
         let holding = self.running.values().filter(|running| !running.overdue).count();
         if self.running.len() >= self.settings.most || holding >= self.window() {
             return Turn::Full;
@@ -211,7 +211,7 @@ impl DialPolicy {
     /// repeated ever more rarely, may have met a cut that is mended.
     pub fn renewal_due(&self, to: &Destination, now: Duration) -> Option<Duration> {
         let running = self.running.get(&to.address).filter(|running| !running.renewed)?;
-        self.shook_hands_at.filter(|at| *at >= running.started)?;
+        self.last_handshake.filter(|at| *at >= running.started)?;
         let lasts = (self.expected(now).unwrap_or_default() * 3)
             .clamp(self.settings.timeout, self.settings.timeout_most);
         let due = running.started + lasts;
@@ -251,25 +251,25 @@ impl DialPolicy {
         }
     }
 
-    /// A handshake succeeded, whoever had begun it. Forgets the failures of destinations that `is_met` holds for: there is a
+    /// A handshake succeeded, whoever had begun it. Forgets the failures of destinations that `is_connected` holds for: there is a
     /// connection with them after all.
-    pub fn met(&mut self, is_met: impl Fn(&Destination) -> bool, now: Duration) {
-        self.shook_hands_at = Some(now);
-        self.failures.retain(|to, _| !is_met(to));
+    pub fn handshake_succeeded(&mut self, is_connected: impl Fn(&Destination) -> bool, now: Duration) {
+        self.last_handshake = Some(now);
+        self.failures.retain(|to, _| !is_connected(to));
     }
 
     /// Forgets the failures of one destination.
-    pub fn forget_failure(&mut self, to: &Destination) {
+    pub fn clear_failure(&mut self, to: &Destination) {
         self.failures.remove(to);
     }
 
     /// Forgets all failures: what they failed for may have changed.
-    pub fn forgive(&mut self) {
+    pub fn clear_failures(&mut self) {
         self.failures.clear();
     }
 
     /// Whether this destination failed not long ago.
-    pub fn remembers(&self, to: &Destination) -> bool {
+    pub fn has_failure(&self, to: &Destination) -> bool {
         self.failures.contains_key(to)
     }
 
@@ -279,7 +279,7 @@ impl DialPolicy {
     }
 
     fn measure(&mut self, taken: Duration, now: Duration) {
-        self.shook_hands_at = Some(now);
+        self.last_handshake = Some(now);
         let (smoothed, deviation) = match self.measured {
             None => (taken, taken / 2),
             Some((smoothed, deviation, _)) => {
@@ -305,8 +305,8 @@ impl DialPolicy {
         if self.measured.is_some_and(|(_, _, at)| at >= started) {
             return;
         }
-        let patience = self.patience(now);
-        if self.shrink(patience, now) && patience * 2 <= self.settings.timeout_most / 3 {
+        let overdue = self.overdue_timeout(now);
+        if self.shrink(overdue, now) && overdue * 2 <= self.settings.timeout_most / 3 {
             self.doublings += 1;
         }
     }
@@ -322,12 +322,12 @@ impl DialPolicy {
         true
     }
 
-    fn notice_overdue(&mut self, now: Duration) {
-        let patience = self.patience(now);
+    fn mark_overdue(&mut self, now: Duration) {
+        let overdue = self.overdue_timeout(now);
         let late: Vec<_> = self
             .running
             .iter_mut()
-            .filter(|(_, running)| !running.overdue && now >= running.started + patience)
+            .filter(|(_, running)| !running.overdue && now >= running.started + overdue)
             .map(|(_, running)| {
                 running.overdue = true;
                 running.started

@@ -69,7 +69,7 @@ fn load(
 }
 
 #[test]
-fn few_are_under_way_at_first_and_one_to_an_address() {
+fn few_dials_run_at_first_and_one_per_address() {
     let mut policy = policy();
     assert_eq!(policy.begin(&to(1), SECOND), Turn::Dial { timeout: 3 * SECOND });
     assert_eq!(policy.begin(&to(1), SECOND), Turn::UnderWay);
@@ -83,15 +83,15 @@ fn few_are_under_way_at_first_and_one_to_an_address() {
 }
 
 #[test]
-fn more_are_under_way_the_faster_they_are_and_never_more_than_may() {
+fn the_window_grows_while_dials_are_fast_up_to_its_limit() {
     let mut policy = policy();
     let (widest, given_up) = load(&mut policy, SECOND, 2, |_| 5 * MILLISECOND);
     assert_eq!((widest, given_up), (64, 0));
 }
 
 #[test]
-fn where_each_dial_slows_the_others_down_few_are_under_way_and_none_is_given_up() {
-    // Each takes 40 ms of a processor that they share: 64 at a time would take 2.5 s each.
+fn where_dials_slow_each_other_down_few_run_and_none_times_out() {
+    // Each takes 40 ms of a shared processor: 64 at a time would take 2.5 s each.
     let mut policy = policy();
     let (widest, given_up) = load(&mut policy, SECOND, 10, |running| 40 * MILLISECOND * running as u32);
     assert!((2..=16).contains(&widest), "{widest}");
@@ -99,7 +99,7 @@ fn where_each_dial_slows_the_others_down_few_are_under_way_and_none_is_given_up(
 }
 
 #[test]
-fn a_dial_is_given_up_after_what_dials_take_at_the_moment() {
+fn the_timeout_of_a_dial_follows_the_measured_times() {
     let mut policy = policy();
     assert_eq!(policy.timeout(SECOND), 3 * SECOND);
     load(&mut policy, SECOND, 20, |_| 2500 * MILLISECOND);
@@ -111,7 +111,7 @@ fn a_dial_is_given_up_after_what_dials_take_at_the_moment() {
 }
 
 #[test]
-fn what_was_measured_long_ago_counts_for_little() {
+fn the_weight_of_old_measurements_decays() {
     let mut policy = policy();
     load(&mut policy, SECOND, 20, |_| 2500 * MILLISECOND);
     assert!(policy.expected(21 * SECOND).unwrap() > 2 * SECOND);
@@ -119,7 +119,7 @@ fn what_was_measured_long_ago_counts_for_little() {
 }
 
 #[test]
-fn when_nobody_answers_dials_become_fewer_and_longer() {
+fn unanswered_dials_shrink_the_window_and_lengthen_the_timeout() {
     let mut policy = policy();
     let (_, given_up) = load(&mut policy, SECOND, 60, |_| 100 * SECOND);
     assert!(given_up > 0);
@@ -132,7 +132,7 @@ fn when_nobody_answers_dials_become_fewer_and_longer() {
 }
 
 #[test]
-fn the_absent_do_not_keep_the_present_waiting() {
+fn dials_to_absent_hosts_do_not_block_other_dials() {
     let mut policy = policy();
     load(&mut policy, SECOND, 2, |_| 5 * MILLISECOND);
     let mut now = 3 * SECOND;
@@ -161,7 +161,7 @@ fn the_absent_do_not_keep_the_present_waiting() {
 }
 
 #[test]
-fn after_failures_a_destination_is_left_alone_ever_longer_and_not_by_all_nodes_equally_long() {
+fn the_backoff_of_a_destination_doubles_with_jitter() {
     let mut pauses = Vec::new();
     for seed in 0..20 {
         let mut policy = DialPolicy::new(settings(), seed);
@@ -222,7 +222,7 @@ fn an_address_that_never_answered_is_dialled_once_a_minute_and_one_that_did_ever
 
 /// As after a cut in which nobody answered: dials may take long, and their packets are repeated ever more rarely.
 #[test]
-fn a_dial_begins_anew_once_if_it_has_lasted_long_and_others_succeed() {
+fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
     let mut policy = policy();
     let mut now = SECOND;
     let timeout = loop {
@@ -236,18 +236,18 @@ fn a_dial_begins_anew_once_if_it_has_lasted_long_and_others_succeed() {
     };
     let begun = now;
     assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "nobody has got through");
-    policy.met(|other| other == &to(2), begun + SECOND);
+    policy.handshake_succeeded(|other| other == &to(2), begun + SECOND);
     assert_eq!(policy.renewal_due(&to(1), begun + SECOND), Some(begun + 3 * SECOND));
     assert_eq!(policy.renew(&to(1), begun + SECOND), None, "its first packets are still repeated often");
 
     let renewed = begun + 3 * SECOND;
     assert!(policy.renew(&to(1), renewed).is_some_and(|anew| anew <= timeout));
-    policy.met(|other| other == &to(3), renewed + SECOND);
+    policy.handshake_succeeded(|other| other == &to(3), renewed + SECOND);
     assert_eq!(policy.renewal_due(&to(1), renewed + 9 * SECOND), None, "once is enough");
 }
 
 #[test]
-fn a_dial_that_others_overtook_in_a_storm_may_take_as_long_as_dials_take_now() {
+fn a_dial_begun_under_congestion_may_take_as_long_as_dials_take_now() {
     let mut policy = policy();
     for number in 1..=4 {
         assert!(is_dial(policy.begin(&to(number), SECOND)));
@@ -256,7 +256,7 @@ fn a_dial_that_others_overtook_in_a_storm_may_take_as_long_as_dials_take_now() {
     let due = policy.renewal_due(&to(2), 3 * SECOND);
     assert_eq!(due, None, "it will be given up before");
     assert!(is_dial(policy.begin(&to(5), 3 * SECOND)));
-    policy.met(|other| other == &to(9), 4 * SECOND);
+    policy.handshake_succeeded(|other| other == &to(9), 4 * SECOND);
     let expected = policy.expected(4 * SECOND).unwrap();
     let due = policy.renewal_due(&to(5), 4 * SECOND).unwrap();
     assert!(
@@ -266,20 +266,20 @@ fn a_dial_that_others_overtook_in_a_storm_may_take_as_long_as_dials_take_now() {
 }
 
 #[test]
-fn who_is_met_after_all_is_not_left_alone() {
+fn a_handshake_with_a_peer_ends_its_backoff() {
     let mut policy = policy();
     assert!(is_dial(policy.begin(&to(1), SECOND)));
     policy.end(&to(1), DialEnd::Unanswered, 2 * SECOND);
-    assert!(policy.remembers(&to(1)));
-    policy.met(|other| other.address == to(1).address, 2 * SECOND);
+    assert!(policy.has_failure(&to(1)));
+    policy.handshake_succeeded(|other| other.address == to(1).address, 2 * SECOND);
     assert!(is_dial(policy.begin(&to(1), 2 * SECOND)));
     policy.end(&to(1), DialEnd::Unanswered, 3 * SECOND);
-    policy.forgive();
+    policy.clear_failures();
     assert!(is_dial(policy.begin(&to(1), 3 * SECOND)));
 }
 
 #[test]
-fn failures_are_forgotten_in_time_and_bounded_in_number() {
+fn failures_expire_and_are_bounded_in_number() {
     let mut policy = DialPolicy::new(DialSettings { most: usize::MAX, ..settings() }, 1);
     for number in 0..20_000 {
         let at = SECOND;

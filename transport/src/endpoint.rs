@@ -12,10 +12,10 @@ use crate::accept::accept;
 use crate::arrivals::{Incoming, Peer};
 use crate::config::Config;
 use crate::dial;
+use crate::error::{BindError, CloseCode, OpenError, SendError};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::identity::{Identity, IdentityError};
 use crate::link::DatagramFailure;
-use crate::refusal::{BindError, CloseCode, OpenError, SendError};
 use crate::shared::{ConnectionChanges, Shared};
 use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
@@ -218,15 +218,15 @@ impl Transport {
     pub async fn shutdown(&self, limit: Duration) {
         let shared = self.shared();
         let start = Instant::now();
-        shared.begin_nothing_new();
+        shared.stop_accepting_work();
         let links = shared.links();
         let unsent = async {
             for link in &links {
-                link.streams_over().await;
+                link.streams_finished().await;
             }
             // quinn has no event for an empty buffer, and closing would drop what is in it.
             let buffer = shared.config.limits.datagram_send_bytes;
-            while !links.iter().all(|link| link.datagrams_gone(buffer)) {
+            while !links.iter().all(|link| link.all_datagrams_sent(buffer)) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -235,14 +235,14 @@ impl Transport {
         let reason = format!("the node {:?} is shutting down", shared.subject.name);
         shared.endpoint.close(CloseCode::ShuttingDown.code(), reason.as_bytes());
         let _ = timeout_at(start + limit, shared.endpoint.wait_idle()).await;
-        shared.vanish();
+        shared.detach_socket();
         let _ = timeout_at(start + limit, shared.tracker.wait()).await;
     }
 
     /// Stops at once, as a crash would: peers get no goodbye, what was not sent is lost, the port is free.
     pub fn abort(&self) {
         let shared = self.shared();
-        shared.vanish();
+        shared.detach_socket();
         shared.stop();
         shared.endpoint.close(CloseCode::ShuttingDown.code(), b"");
     }

@@ -7,10 +7,10 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::time::{Instant, timeout_at};
 
+use crate::error::Loss;
 use crate::link::StreamGuard;
-use crate::refusal::Loss;
+use crate::reassembly::{ReassemblyBudget, StreamReservation};
 use crate::statistics::Counters;
-use crate::unfinished::{Held, Unfinished};
 
 /// The bytes of a length.
 const HEADER: usize = 4;
@@ -71,11 +71,9 @@ pub enum FrameError {
         /// What is allowed.
         limit: usize,
     },
-    /// So much of other frames is unfinished that there is no room for more of this one.
-    #[error(
-        "there is no room for more of a frame: too much of others is unfinished; see the limits on unfinished bytes"
-    )]
-    NoRoom,
+    /// The limit on buffered bytes of incomplete frames is reached.
+    #[error("a limit on buffered bytes of incomplete frames is reached")]
+    ReassemblyLimit,
     /// The peer finished the stream in the middle of a frame.
     #[error("the stream ended {missing} bytes before the end of a frame")]
     Truncated {
@@ -99,7 +97,7 @@ pub(crate) struct FrameSettings {
     pub(crate) limit: usize,
     pub(crate) timeout: Duration,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) unfinished: Unfinished,
+    pub(crate) reassembly: ReassemblyBudget,
 }
 
 impl FrameSettings {
@@ -108,7 +106,7 @@ impl FrameSettings {
         match error {
             FrameError::TimedOut { .. } => self.counters.frames_timed_out.increment(),
             FrameError::TooLarge { .. } => self.counters.frames_too_large.increment(),
-            FrameError::NoRoom => self.counters.frames_unfinished.increment(),
+            FrameError::ReassemblyLimit => self.counters.frames_unfinished.increment(),
             FrameError::Truncated { .. } | FrameError::GivenUp(_) | FrameError::Lost(_) => {
                 self.counters.streams_broken.increment();
             }
@@ -266,7 +264,7 @@ struct Receiving {
     stream: quinn::RecvStream,
     settings: FrameSettings,
     assembly: Assembly,
-    held: Held,
+    reservation: StreamReservation,
     deadline: Option<Instant>,
     ended: bool,
     _guard: Arc<StreamGuard>,
@@ -275,9 +273,16 @@ struct Receiving {
 impl FrameReceiver {
     pub(crate) fn new(stream: quinn::RecvStream, settings: FrameSettings, guard: Arc<StreamGuard>) -> Self {
         let assembly = Assembly::new(settings.limit);
-        let held = settings.unfinished.of_stream();
-        let inner =
-            Receiving { stream, settings, assembly, held, deadline: None, ended: false, _guard: guard };
+        let reservation = settings.reassembly.for_stream();
+        let inner = Receiving {
+            stream,
+            settings,
+            assembly,
+            reservation,
+            deadline: None,
+            ended: false,
+            _guard: guard,
+        };
         Self { inner: Box::new(inner) }
     }
 
@@ -306,16 +311,16 @@ impl Receiving {
             match self.assembly.next() {
                 Ok(Some(frame)) => {
                     self.deadline = None;
-                    self.held.set(self.assembly.held());
+                    self.reservation.set(self.assembly.buffered_bytes());
                     self.settings.counters.frames_received.increment();
                     return Ok(Some(frame));
                 }
-                Ok(None) if self.held.set(self.assembly.held()) => {}
+                Ok(None) if self.reservation.set(self.assembly.buffered_bytes()) => {}
                 Ok(None) => {
                     // What has arrived goes now, not when the stream is dropped.
                     self.assembly = Assembly::new(self.settings.limit);
-                    self.held.set(0);
-                    return Err(self.fail(FrameError::NoRoom, StreamCode::Busy));
+                    self.reservation.set(0);
+                    return Err(self.fail(FrameError::ReassemblyLimit, StreamCode::Busy));
                 }
                 Err(error) => return Err(self.fail(error, StreamCode::TooLarge)),
             }
@@ -391,7 +396,7 @@ impl Assembly {
     }
 
     /// How many bytes wait here for the rest of a frame.
-    fn held(&self) -> usize {
+    fn buffered_bytes(&self) -> usize {
         self.waiting + self.frame.as_ref().map_or(0, |frame| frame.bytes.len())
     }
 

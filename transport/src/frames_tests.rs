@@ -27,7 +27,7 @@ fn assembled(
 
 proptest! {
     #[test]
-    fn frames_survive_any_cutting(
+    fn frames_are_reassembled_from_chunks_of_any_size(
         frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3000), 0..8),
         cuts in proptest::collection::vec(1usize..1500, 1..20),
         lost in 0usize..4,
@@ -53,7 +53,9 @@ proptest! {
     }
 
     #[test]
-    fn one_byte_at_a_time_is_enough(frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..5)) {
+   fn frames_are_reassembled_from_single_bytes(
+        frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..5)
+    ) {
         let mut assembly = Assembly::new(50);
         let pieces = encoded(&frames).into_iter().map(|byte| Bytes::copy_from_slice(&[byte]));
         prop_assert_eq!(assembled(&mut assembly, pieces), Ok(frames));
@@ -61,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn memory_follows_what_has_arrived_and_not_what_was_declared() {
+fn memory_follows_the_received_bytes_and_not_the_declared_size() {
     const DECLARED: usize = 4 << 20;
     let mut assembly = Assembly::new(DECLARED);
     let mut arrived = 0;
@@ -88,7 +90,7 @@ fn a_length_beyond_the_limit_is_refused_before_anything_follows() {
 }
 
 #[test]
-fn what_is_missing_is_counted_from_the_first_byte() {
+fn missing_bytes_are_counted_from_the_first_byte() {
     let mut assembly = Assembly::new(100);
     assert_eq!(assembly.missing(), 0);
     for (byte, missing) in [(10, 3), (0, 2), (0, 1)] {

@@ -10,16 +10,16 @@ use crate::config::Timeouts;
 use crate::introduction::Introduction;
 use crate::keys::KeySet;
 
-/// Some time at which a certificate of [`Door::new`] is valid.
+/// Some time at which a certificate of [`CertificateCheck::new`] is valid.
 const NOW: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
 
 /// What stands between a cluster and whoever knocks.
 #[derive(Debug)]
-pub struct Door {
+pub struct CertificateCheck {
     credentials: Credentials,
 }
 
-impl Door {
+impl CertificateCheck {
     /// The door of the node `name` of a cluster with the development secret.
     pub fn new(name: &str) -> Self {
         let subject = Subject::new(NodeName::new(name).expect("a name"), ClusterName::default(), None);
@@ -33,19 +33,23 @@ impl Door {
     }
 
     /// Whose `certificate` is, if it opens the door to one who calls, or to one who is called.
-    pub fn whose(&self, certificate: &[u8], intermediates: &[&[u8]], calls: bool) -> Option<NodeName> {
+    pub fn name_of(&self, certificate: &[u8], intermediates: &[&[u8]], as_client: bool) -> Option<NodeName> {
         let intermediates = intermediates.iter().map(|der| CertificateDer::from(*der)).collect::<Vec<_>>();
-        let usage = if calls { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
-        let bearer = self.credentials.verify(&certificate.into(), &intermediates, usage, NOW);
-        bearer.ok().map(|bearer| bearer.name)
+        let usage = if as_client { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
+        let verified = self.credentials.verify(&certificate.into(), &intermediates, usage, NOW);
+        verified.ok().map(|verified| verified.name)
     }
 }
 
 /// Whether `bytes` are an introduction; if so, they are what it is told as again.
-pub fn introduces(bytes: &[u8]) -> bool {
+pub fn decodes_as_introduction(bytes: &[u8]) -> bool {
     match Introduction::decode(bytes) {
-        Ok(told) => {
-            assert_eq!(Introduction::decode(&told.encode()), Ok(told), "it is read back otherwise");
+        Ok(introduction) => {
+            assert_eq!(
+                Introduction::decode(&introduction.encode()),
+                Ok(introduction),
+                "it is read back otherwise"
+            );
             true
         }
         Err(refusal) => {

@@ -12,18 +12,18 @@ use crate::config::Limits;
 use crate::socket::host_of;
 
 /// One part in so many of [`Limits::handshakes`] is for addresses that are not proved.
-const UNPROVEN_SHARE: usize = 4;
+const UNVALIDATED_SHARE: usize = 4;
 
 /// Whom a handshake is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
     host: IpAddr,
-    is_proven: bool,
+    is_validated: bool,
 }
 
 impl Account {
-    pub(crate) fn new(address: IpAddr, is_proven: bool) -> Self {
-        Self { host: host_of(address), is_proven }
+    pub(crate) fn new(address: IpAddr, is_validated: bool) -> Self {
+        Self { host: host_of(address), is_validated }
     }
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum Admission {
     /// It is counted, until [`HalfOpen::end`].
     Begin,
     /// The sender has to prove its address.
-    Prove,
+    Retry,
     /// There are too many in all.
     Full,
     /// There are too many from this address.
@@ -44,7 +44,7 @@ pub(crate) enum Admission {
 #[derive(Debug, Default)]
 pub(crate) struct HalfOpen {
     total: usize,
-    unproven: usize,
+    unvalidated: usize,
     by_account: HashMap<Account, usize>,
 }
 
@@ -54,16 +54,18 @@ impl HalfOpen {
         if self.total >= limits.handshakes {
             return Admission::Full;
         }
-        let from_there = self.by_account.get(&account).copied().unwrap_or_default();
-        let fills_its_share = from_there >= limits.handshakes_per_address;
-        if !account.is_proven && (fills_its_share || self.unproven >= limits.handshakes / UNPROVEN_SHARE) {
-            return Admission::Prove;
+        let of_account = self.by_account.get(&account).copied().unwrap_or_default();
+        let account_is_full = of_account >= limits.handshakes_per_address;
+        if !account.is_validated
+            && (account_is_full || self.unvalidated >= limits.handshakes / UNVALIDATED_SHARE)
+        {
+            return Admission::Retry;
         }
-        if fills_its_share {
+        if account_is_full {
             return Admission::FullForAddress;
         }
         self.total += 1;
-        self.unproven += usize::from(!account.is_proven);
+        self.unvalidated += usize::from(!account.is_validated);
         *self.by_account.entry(account).or_default() += 1;
         Admission::Begin
     }
@@ -71,7 +73,7 @@ impl HalfOpen {
     /// One is over.
     pub(crate) fn end(&mut self, account: Account) {
         self.total -= 1;
-        self.unproven -= usize::from(!account.is_proven);
+        self.unvalidated -= usize::from(!account.is_validated);
         if let Some(count) = self.by_account.get_mut(&account) {
             *count -= 1;
             if *count == 0 {
@@ -90,12 +92,12 @@ impl HalfOpen {
 mod tests {
     use super::*;
 
-    fn account(address: &str, is_proven: bool) -> Account {
-        Account::new(address.parse().unwrap(), is_proven)
+    fn account(address: &str, is_validated: bool) -> Account {
+        Account::new(address.parse().unwrap(), is_validated)
     }
 
     #[test]
-    fn packets_in_the_name_of_an_address_do_not_use_up_what_it_may_have() {
+    fn spoofed_handshakes_do_not_use_up_the_quota_of_the_address() {
         let limits = Limits { handshakes: 100, handshakes_per_address: 5, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         let claimed = account("10.0.0.1", false);
@@ -103,25 +105,25 @@ mod tests {
             assert_eq!(half_open.begin(&limits, claimed), Admission::Begin);
         }
         for _ in 0..1000 {
-            assert_eq!(half_open.begin(&limits, claimed), Admission::Prove);
+            assert_eq!(half_open.begin(&limits, claimed), Admission::Retry);
         }
-        let proven = account("10.0.0.1", true);
+        let validated = account("10.0.0.1", true);
         for _ in 0..5 {
-            assert_eq!(half_open.begin(&limits, proven), Admission::Begin);
+            assert_eq!(half_open.begin(&limits, validated), Admission::Begin);
         }
-        assert_eq!(half_open.begin(&limits, proven), Admission::FullForAddress);
-        half_open.end(proven);
-        assert_eq!(half_open.begin(&limits, proven), Admission::Begin);
+        assert_eq!(half_open.begin(&limits, validated), Admission::FullForAddress);
+        half_open.end(validated);
+        assert_eq!(half_open.begin(&limits, validated), Admission::Begin);
     }
 
     #[test]
-    fn addresses_that_nobody_has_proved_have_a_share_together() {
+    fn unvalidated_addresses_share_one_quota() {
         let limits = Limits { handshakes: 8, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         for host in 0..2 {
             assert_eq!(half_open.begin(&limits, account(&format!("10.0.0.{host}"), false)), Admission::Begin);
         }
-        assert_eq!(half_open.begin(&limits, account("10.0.1.1", false)), Admission::Prove);
+        assert_eq!(half_open.begin(&limits, account("10.0.1.1", false)), Admission::Retry);
         for host in 0..6 {
             assert_eq!(half_open.begin(&limits, account(&format!("10.0.0.{host}"), true)), Admission::Begin);
         }
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_host_whatever_address_of_its_network_it_takes() {
+    fn addresses_of_one_ipv6_network_count_as_one_host() {
         let limits = Limits { handshakes_per_address: 1, ..Limits::default() };
         let mut half_open = HalfOpen::default();
         assert_eq!(half_open.begin(&limits, account("2001:db8::1", true)), Admission::Begin);

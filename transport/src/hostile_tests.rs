@@ -17,7 +17,7 @@ use crate::certificate::{Credentials, Subject, Validity};
 use crate::tls::{self, Verdict};
 use crate::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
@@ -45,9 +45,9 @@ fn credentials(subject: &Subject, keys: KeySet) -> Arc<Credentials> {
 
 /// A socket that sends and never hears the answer.
 #[derive(Debug)]
-struct Deaf(Arc<dyn AsyncUdpSocket>);
+struct SendOnly(Arc<dyn AsyncUdpSocket>);
 
-impl AsyncUdpSocket for Deaf {
+impl AsyncUdpSocket for SendOnly {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.0.clone().create_io_poller()
     }
@@ -73,8 +73,8 @@ impl Hostile {
         Self::new(text, KeySet::development(), |socket| socket)
     }
 
-    fn deaf() -> Self {
-        Self::new("deaf", KeySet::development(), |socket| Arc::new(Deaf(socket)))
+    fn send_only() -> Self {
+        Self::new("send-only", KeySet::development(), |socket| Arc::new(SendOnly(socket)))
     }
 
     fn new(
@@ -111,7 +111,7 @@ impl Hostile {
 
 async fn stream(incoming: &mut Incoming) -> (FrameSender, FrameReceiver) {
     loop {
-        let arrival = timeout(PATIENCE, incoming.next()).await.expect("no stream arrived");
+        let arrival = timeout(TIMEOUT, incoming.next()).await.expect("no stream arrived");
         if let Arrival::Stream { sender, receiver, .. } = arrival.unwrap() {
             return (sender, receiver);
         }
@@ -125,25 +125,25 @@ async fn counted(transport: &Transport, wanted: impl Fn(&Statistics) -> bool) ->
         if wanted(&statistics) {
             return statistics;
         }
-        assert!(start.elapsed() < PATIENCE, "{statistics:?}");
+        assert!(start.elapsed() < TIMEOUT, "{statistics:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
 #[tokio::test]
-async fn another_protocol_version_is_refused_readably_when_it_dials() {
+async fn another_protocol_version_is_refused_with_a_reason_when_it_dials() {
     let (transport, mut incoming) = bind(config("a"));
     let error = Hostile::insider("old").dial(transport.local_address(), "networkdb/0").await.unwrap_err();
-    assert_eq!(crate::refusal::refusal_of(&error), Some(Refusal::Protocol), "{error}");
-    let Arrival::Refused { refusal, .. } = timeout(PATIENCE, incoming.next()).await.unwrap().unwrap() else {
+    assert_eq!(crate::error::refusal_of(&error), Some(RefusalReason::Protocol), "{error}");
+    let Arrival::Refused { refusal, .. } = timeout(TIMEOUT, incoming.next()).await.unwrap().unwrap() else {
         panic!()
     };
-    assert_eq!(refusal, Refusal::Protocol);
+    assert_eq!(refusal, RefusalReason::Protocol);
     assert_eq!(transport.statistics().refused_protocol, 1);
 }
 
 #[tokio::test]
-async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
+async fn another_protocol_version_is_refused_with_a_reason_when_it_is_dialled() {
     let (transport, _incoming) = bind(config("a"));
     let subject = Subject::new(name("future"), ClusterName::default(), None);
     let credentials = credentials(&subject, KeySet::development());
@@ -156,7 +156,7 @@ async fn another_protocol_version_is_refused_readably_when_it_is_dialled() {
     let accepting = async { server.accept().await.unwrap().await.unwrap_err() };
     let (error, _) = tokio::join!(transport.open_stream(&to), accepting);
     let error = error.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Protocol, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Protocol, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
     let error = loop {
         match timeout(Duration::from_millis(10), receiver.next()).await {
             Ok(frame) => break frame.unwrap_err(),
-            Err(_) => assert!(start.elapsed() < PATIENCE),
+            Err(_) => assert!(start.elapsed() < TIMEOUT),
         }
     };
     assert_eq!(error, FrameError::TimedOut { after });
@@ -204,7 +204,7 @@ async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_inside_a_frame_is_no_clean_end() {
+async fn a_stream_that_ends_inside_a_frame_is_an_error() {
     let (transport, mut incoming) = bind(config("a"));
     let connection = Hostile::insider("short").connect(&transport).await;
     let (mut send, _receive) = connection.open_bi().await.unwrap();
@@ -215,7 +215,7 @@ async fn a_stream_that_ends_inside_a_frame_is_no_clean_end() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_does_not_hold_its_sender_for_ever() {
+async fn a_send_to_a_peer_that_does_not_read_times_out() {
     let (transport, mut incoming) = bind(config("a"));
     let connection = Hostile::insider("idle").connect(&transport).await;
     let (mut send, receive) = connection.open_bi().await.unwrap();
@@ -226,7 +226,7 @@ async fn a_peer_that_does_not_read_does_not_hold_its_sender_for_ever() {
     sender.set_timeout(after);
     let frame = Bytes::from(vec![0; 1 << 20]);
     let error = loop {
-        let sent = timeout(PATIENCE, sender.send(frame.clone())).await;
+        let sent = timeout(TIMEOUT, sender.send(frame.clone())).await;
         if let Err(error) = sent.expect("it is given up in time") {
             break error;
         }
@@ -263,19 +263,19 @@ async fn streams_beyond_the_limits_wait_or_are_refused() {
         drop(stream(&mut incoming).await);
     }
     held.clear();
-    let (mut send, _receive) = timeout(PATIENCE, connections[0].open_bi()).await.unwrap().unwrap();
+    let (mut send, _receive) = timeout(TIMEOUT, connections[0].open_bi()).await.unwrap().unwrap();
     send.write_all(&[1, 0, 0, 0, b'x']).await.unwrap();
     assert_eq!(stream(&mut incoming).await.1.next().await.unwrap().unwrap(), "x");
 }
 
 #[tokio::test]
-async fn packets_in_the_name_of_an_address_do_not_keep_out_who_lives_there() {
+async fn spoofed_handshakes_do_not_lock_out_the_node_at_the_address() {
     let mut config = config("a");
     config.limits.handshakes_per_address = 5;
     config.timeouts.dial = Duration::from_millis(1500);
     let (transport, _incoming) = bind(config);
-    let deaf = Hostile::deaf();
-    let dials: Vec<_> = (0..50).map(|_| deaf.dial(transport.local_address(), PROTOCOL)).collect();
+    let send_only = Hostile::send_only();
+    let dials: Vec<_> = (0..50).map(|_| send_only.dial(transport.local_address(), PROTOCOL)).collect();
     counted(&transport, |statistics| statistics.handshakes_retried >= 45).await;
     assert_eq!(transport.half_open(), 5);
     // From the same address, but one that hears the answer.
@@ -284,7 +284,7 @@ async fn packets_in_the_name_of_an_address_do_not_keep_out_who_lives_there() {
     other.open_stream(&to).await.map(drop).unwrap();
     assert_eq!(transport.statistics().handshakes_capped_by_address, 0);
     drop(dials);
-    deaf.endpoint.close(0u32.into(), b"");
+    send_only.endpoint.close(0u32.into(), b"");
     counted(&transport, |statistics| statistics.handshakes_unfinished >= 5).await;
     assert_eq!(transport.half_open(), 0);
 }
@@ -312,12 +312,12 @@ async fn handshakes_that_never_finish_are_bounded_for_each_address() {
 }
 
 #[tokio::test]
-async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
+async fn when_many_handshakes_are_half_open_a_sender_has_to_validate_its_address() {
     let mut config = config("a");
     config.limits.handshakes = 8;
     let (transport, _incoming) = bind(config);
-    let deaf = Hostile::deaf();
-    let _dials: Vec<_> = (0..50).map(|_| deaf.dial(transport.local_address(), PROTOCOL)).collect();
+    let send_only = Hostile::send_only();
+    let _dials: Vec<_> = (0..50).map(|_| send_only.dial(transport.local_address(), PROTOCOL)).collect();
     counted(&transport, |statistics| statistics.handshakes_retried >= 48).await;
     assert_eq!(transport.half_open(), 2);
     // Who hears the answer gets in.
@@ -327,14 +327,14 @@ async fn when_many_handshakes_are_open_a_sender_has_to_prove_its_address() {
 }
 
 #[tokio::test]
-async fn a_late_packet_of_a_handshake_that_was_given_up_says_nothing_about_certificates() {
+async fn a_late_packet_of_a_timed_out_handshake_is_not_counted_as_a_bad_certificate() {
     let (transport, _incoming) = bind(config("a"));
     // What a client sends first, to somewhere else.
     let elsewhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let hostile = Hostile::insider("b");
     let _dial = hostile.dial(elsewhere.local_addr().unwrap(), PROTOCOL);
     let mut packet = [0; 2048];
-    let (length, _) = timeout(PATIENCE, elsewhere.recv_from(&mut packet)).await.unwrap().unwrap();
+    let (length, _) = timeout(TIMEOUT, elsewhere.recv_from(&mut packet)).await.unwrap().unwrap();
     // Once a server has answered, packets of the handshake go to an identifier of its choice, and are sealed with the keys
     // that follow from the first one.
     // With other keys the header's reserved bits come out as they must be one time in four; else QUIC drops the packet.
@@ -350,7 +350,7 @@ async fn a_late_packet_of_a_handshake_that_was_given_up_says_nothing_about_certi
 }
 
 #[tokio::test]
-async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
+async fn a_peer_that_proves_its_name_and_sends_no_introduction_is_refused() {
     let mut config = config("a");
     config.timeouts.dial = Duration::from_millis(300);
     let (transport, mut incoming) = bind(config);
@@ -360,13 +360,13 @@ async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
     connection.send_datagram(Bytes::from_static(b"news")).unwrap();
     counted(&transport, |statistics| statistics.handshakes_unfinished == 1).await;
     // Says something else; says too much.
-    for words in [b"hello, world".to_vec(), vec![0; 100_000]] {
+    for bytes in [b"hello, world".to_vec(), vec![0; 100_000]] {
         let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
         let mut stream = connection.open_uni().await.unwrap();
-        let _ = stream.write_all(&words).await;
+        let _ = stream.write_all(&bytes).await;
         let _ = stream.finish();
-        let error = timeout(PATIENCE, connection.closed()).await.expect("it is refused");
-        let refusal = crate::refusal::refusal_of(&error).unwrap();
+        let error = timeout(TIMEOUT, connection.closed()).await.expect("it is refused");
+        let refusal = crate::error::refusal_of(&error).unwrap();
         assert!(refusal.to_string().contains("introduce"), "{refusal}");
     }
     counted(&transport, |statistics| statistics.refused_introduction == 2).await;
@@ -378,7 +378,7 @@ async fn who_proves_its_name_and_does_not_introduce_itself_stays_outside() {
 }
 
 #[tokio::test]
-async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
+async fn connections_from_one_address_are_bounded_and_others_are_accepted() {
     let mut config = config("a");
     config.limits.connections_per_address = 2;
     let (transport, _incoming) = bind(config);
@@ -388,7 +388,7 @@ async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
         node.open_stream(&to).await.map(drop).unwrap();
     }
     let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::NoRoom, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::AtCapacity, .. }), "{error}");
     assert_eq!(transport.statistics().refused_no_room, 1);
     let mut elsewhere = super::hostile_tests::config("e");
     elsewhere.bind = "127.0.0.2:0".parse().unwrap();
@@ -398,7 +398,7 @@ async fn connections_from_one_address_are_bounded_and_others_are_let_in() {
 }
 
 #[tokio::test]
-async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
+async fn incomplete_frames_are_bounded_for_each_peer() {
     const BEGUN: usize = 200_000;
     let mut config = config("a");
     config.limits.frame_bytes = 1 << 20;
@@ -411,16 +411,16 @@ async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
         let (mut send, receive) = connection.open_bi().await.unwrap();
         send.write_all(&(1u32 << 20).to_le_bytes()).await.unwrap();
         let (_sender, mut receiver) = stream(&mut incoming).await;
-        receiver.set_timeout(PATIENCE);
+        receiver.set_timeout(TIMEOUT);
         readers.spawn(async move { receiver.next().await });
         // The rest of the frame never comes. A stream that is given up takes no more.
         let _ = send.write_all(&vec![0; BEGUN]).await;
         held.push((send, receive));
     }
-    let room = (2 << 20) / (BEGUN - crate::unfinished::FREE);
-    while refused < 30 - room {
-        let ended = timeout(PATIENCE, readers.join_next()).await.expect("one is given up").unwrap();
-        assert_eq!(ended.unwrap(), Err(FrameError::NoRoom));
+    let capacity = (2 << 20) / (BEGUN - crate::reassembly::UNCOUNTED_BYTES);
+    while refused < 30 - capacity {
+        let ended = timeout(TIMEOUT, readers.join_next()).await.expect("one is given up").unwrap();
+        assert_eq!(ended.unwrap(), Err(FrameError::ReassemblyLimit));
         refused += 1;
     }
     assert_eq!(transport.statistics().frames_unfinished as usize, refused);
@@ -432,7 +432,7 @@ async fn frames_that_are_begun_and_not_finished_are_bounded_for_each_peer() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_refused_readably() {
+async fn connections_beyond_the_limit_are_refused_with_a_reason() {
     let mut config = config("a");
     config.limits.connections = 2;
     let (transport, mut incoming) = bind(config);
@@ -442,20 +442,20 @@ async fn connections_beyond_the_limit_are_refused_readably() {
         node.open_stream(&to).await.map(drop).unwrap();
     }
     let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::NoRoom, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::AtCapacity, .. }), "{error}");
     let refusal = loop {
-        let arrival = timeout(PATIENCE, incoming.next()).await.expect("no refusal arrived");
+        let arrival = timeout(TIMEOUT, incoming.next()).await.expect("no refusal arrived");
         if let Arrival::Refused { refusal, .. } = arrival.unwrap() {
             break refusal;
         }
     };
-    assert_eq!(refusal, Refusal::NoRoom);
+    assert_eq!(refusal, RefusalReason::AtCapacity);
     // The two that were there first are not disturbed.
     assert_eq!(transport.connections().len(), 2);
 }
 
 #[tokio::test]
-async fn garbage_is_passed_over() {
+async fn garbage_is_ignored() {
     let (transport, mut incoming) = bind(config("a"));
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut byte = 0u8;
@@ -477,7 +477,7 @@ async fn garbage_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_loud_peer_does_not_keep_a_quiet_one_from_being_heard() {
+async fn a_loud_peer_does_not_starve_a_quiet_one() {
     let mut config = config("a");
     config.limits.datagram_receive_count = 100;
     let (transport, mut incoming) = bind(config);

@@ -2,7 +2,7 @@
 
 use crate::config::ClusterName;
 use crate::keys::{Fingerprint, KeySet, derive};
-use crate::pki::{CertificateSet, are_for, listed};
+use crate::pki::{CertificateSet, covers_cluster, format_clusters};
 use wire::NodeName;
 
 /// What a node proves itself with, and what it accepts from others. Cloning copies a pointer.
@@ -19,8 +19,8 @@ pub enum Identity {
 pub enum IdentityError {
     /// The development secret is not for addresses that others can reach.
     #[error(
-        "the development secret is for loopback addresses only, and this node listens on {0}; make a secret with \
-         `networkdb keygen`"
+        "the development secret is for loopback addresses only, and this node listens on {0}; a secret of \
+         the cluster is needed"
     )]
     NoSecret(std::net::SocketAddr),
     /// The certificate is another node's.
@@ -37,7 +37,7 @@ pub enum IdentityError {
     #[error(
         "the certificate is for the cluster {}, and this node's is {:?}; give the node one for its own cluster, or set its \
          cluster to that of the certificate",
-        listed(.found), .expected.as_str()
+        format_clusters(.found), .expected.as_str()
     )]
     Cluster {
         /// What this node's cluster is called.
@@ -80,7 +80,7 @@ impl Identity {
             return Err(IdentityError::Name { expected, found });
         }
         let found = certificates.clusters();
-        if !are_for(found, cluster) {
+        if !covers_cluster(found, cluster) {
             return Err(IdentityError::Cluster { expected: cluster.clone(), found: found.to_vec() });
         }
         Ok(())

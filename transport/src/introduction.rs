@@ -9,30 +9,32 @@ use ring::rand::SecureRandom as _;
 use wire::codec;
 
 use crate::config::ClusterName;
-use crate::refusal::Refusal;
+use crate::error::RefusalReason;
 
 /// An introduction is not longer than this, in bytes.
 const MAX_BYTES: usize = 512;
 
 /// One life of a node's process, drawn at its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Life([u8; 32]);
+pub(crate) struct InstanceId([u8; 32]);
 
-impl fmt::Debug for Life {
+impl fmt::Debug for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl Life {
-    pub(crate) fn draw() -> Self {
-        let mut life = [0; 32];
-        ring::rand::SystemRandom::new().fill(&mut life).expect("the system has a source of random numbers");
-        Self(life)
+impl InstanceId {
+    pub(crate) fn random() -> Self {
+        let mut instance = [0; 32];
+        ring::rand::SystemRandom::new()
+            .fill(&mut instance)
+            .expect("the system has a source of random numbers");
+        Self(instance)
     }
 
     /// The one before all others in order.
-    pub(crate) const FIRST: Self = Self([0; 32]);
+    pub(crate) const MIN: Self = Self([0; 32]);
 
     /// A number that no other life is likely to have.
     pub(crate) fn number(self) -> u64 {
@@ -49,30 +51,30 @@ impl Life {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Introduction {
     pub(crate) cluster: ClusterName,
-    pub(crate) life: Life,
+    pub(crate) instance: InstanceId,
     /// Where others reach it, as far as it knows.
     pub(crate) advertised: Option<SocketAddr>,
 }
 
 /// Why there is no introduction.
-pub(crate) enum Speechless {
+pub(crate) enum IntroductionError {
     /// The connection ended first.
     Lost(ConnectionError),
     /// What the peer said is none.
-    Refused(Refusal),
+    Refused(RefusalReason),
 }
 
 impl Introduction {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        codec::encode(&(self.cluster.as_str(), self.life.0, self.advertised))
+        codec::encode(&(self.cluster.as_str(), self.instance.0, self.advertised))
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        let wrong = |reason: &dyn fmt::Display| Refusal::Introduction(reason.to_string());
-        let (cluster, life, advertised) = codec::decode::<(&str, [u8; 32], Option<SocketAddr>)>(bytes)
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RefusalReason> {
+        let wrong = |reason: &dyn fmt::Display| RefusalReason::Introduction(reason.to_string());
+        let (cluster, instance, advertised) = codec::decode::<(&str, [u8; 32], Option<SocketAddr>)>(bytes)
             .map_err(|_| wrong(&"what it sent does not decode"))?;
         let cluster = ClusterName::new(cluster).map_err(|error| wrong(&error))?;
-        Ok(Self { cluster, life: Life(life), advertised })
+        Ok(Self { cluster, instance: InstanceId(instance), advertised })
     }
 
     /// Tells the peer. The dialler says it first; the other side's is the sign that the dialler is welcome.
@@ -85,16 +87,18 @@ impl Introduction {
     }
 
     /// Hears the peer. Bounded in size; the caller bounds the time.
-    pub(crate) async fn receive(connection: &quinn::Connection) -> Result<Self, Speechless> {
-        let mut stream = connection.accept_uni().await.map_err(Speechless::Lost)?;
+    pub(crate) async fn receive(connection: &quinn::Connection) -> Result<Self, IntroductionError> {
+        let mut stream = connection.accept_uni().await.map_err(IntroductionError::Lost)?;
         let bytes = match stream.read_to_end(MAX_BYTES).await {
             Ok(bytes) => bytes,
             Err(quinn::ReadToEndError::Read(quinn::ReadError::ConnectionLost(error))) => {
-                return Err(Speechless::Lost(error));
+                return Err(IntroductionError::Lost(error));
             }
-            Err(error) => return Err(Speechless::Refused(Refusal::Introduction(error.to_string()))),
+            Err(error) => {
+                return Err(IntroductionError::Refused(RefusalReason::Introduction(error.to_string())));
+            }
         };
-        Self::decode(&bytes).map_err(Speechless::Refused)
+        Self::decode(&bytes).map_err(IntroductionError::Refused)
     }
 }
 
@@ -107,20 +111,24 @@ mod tests {
         let longest = "z".repeat(crate::MAX_CLUSTER_NAME_BYTES);
         for advertised in [None, Some("[ffff::ffff]:65535".parse().unwrap())] {
             let cluster = ClusterName::new(&longest).unwrap();
-            let told = Introduction { cluster, life: Life::draw(), advertised };
-            assert!(told.encode().len() <= MAX_BYTES);
-            assert_eq!(Introduction::decode(&told.encode()), Ok(told));
+            let introduction = Introduction { cluster, instance: InstanceId::random(), advertised };
+            assert!(introduction.encode().len() <= MAX_BYTES);
+            assert_eq!(Introduction::decode(&introduction.encode()), Ok(introduction));
         }
     }
 
     #[test]
-    fn what_is_no_introduction_is_refused() {
-        let told = Introduction { cluster: ClusterName::default(), life: Life::draw(), advertised: None };
-        let bytes = told.encode();
+    fn other_bytes_than_an_introduction_are_refused() {
+        let introduction = Introduction {
+            cluster: ClusterName::default(),
+            instance: InstanceId::random(),
+            advertised: None,
+        };
+        let bytes = introduction.encode();
         for end in 0..bytes.len() {
             assert!(Introduction::decode(&bytes[..end]).is_err(), "{end}");
         }
         let bad_name = codec::encode(&("a\nb", [0u8; 32], None::<SocketAddr>));
-        assert!(matches!(Introduction::decode(&bad_name), Err(Refusal::Introduction(_))));
+        assert!(matches!(Introduction::decode(&bad_name), Err(RefusalReason::Introduction(_))));
     }
 }

@@ -43,29 +43,27 @@ pub struct Fingerprint([u8; 8]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The text does not begin with [`SECRET_PREFIX`].
-    #[error("it does not begin with {SECRET_PREFIX:?}; make a secret with `networkdb keygen`")]
+    #[error("it does not begin with {SECRET_PREFIX:?}")]
     Prefix,
     /// The text is too short or too long.
     #[error(
-        "{found} characters follow {SECRET_PREFIX:?} where {ENCODED_CHARACTERS} belong; copy the whole line that \
-         `networkdb keygen` printed"
+        "{found} characters follow {SECRET_PREFIX:?}, and a secret has {ENCODED_CHARACTERS}; copy the whole \
+         line"
     )]
     Length {
         /// How many characters follow the prefix.
         found: usize,
     },
-    /// The text contains characters that do not belong there, or was mistyped.
-    #[error(
-        "its characters do not fit together, so some are mistyped; copy the whole line that `networkdb keygen` printed"
-    )]
+    /// The text has invalid characters, or its checksum is wrong.
+    #[error("its checksum does not match, so some characters are mistyped; copy the whole line")]
     Mistyped,
 }
 
 impl Secret {
     fn from_bytes(bytes: &[u8; SECRET_BYTES]) -> Self {
-        let mut place = Arc::new(Zeroizing::new([0; SECRET_BYTES]));
-        Arc::get_mut(&mut place).expect("just made").copy_from_slice(bytes);
-        Self { bytes: place }
+        let mut copy = Arc::new(Zeroizing::new([0; SECRET_BYTES]));
+        Arc::get_mut(&mut copy).expect("just made").copy_from_slice(bytes);
+        Self { bytes: copy }
     }
 
     /// Reads what [`generate_secret`] made.
@@ -187,9 +185,7 @@ impl std::str::FromStr for Fingerprint {
 
 /// A text is not a [`Fingerprint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not the fingerprint of a secret; expected 16 hexadecimal digits as `networkdb keys list` shows"
-)]
+#[error("{0:?} is not the fingerprint of a secret; a fingerprint has 16 hexadecimal digits")]
 pub struct FingerprintError(String);
 
 /// The secrets of a node: the first is its own, all are accepted from peers. Cloning copies a pointer.
@@ -199,8 +195,8 @@ pub struct KeySet(Arc<[Secret]>);
 /// Why a text is not a secret file, or a change to a key set is not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// There is no secret in it.
-    #[error("there is no secret in it; make one with `networkdb keygen`")]
+    /// It contains no secret.
+    #[error("there is no secret in it")]
     Empty,
     /// A line is neither empty, nor a comment, nor a secret.
     #[error("line {line} is not a secret: {error}")]
@@ -321,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_is_read_back() {
+    fn a_generated_secret_is_parsed() {
         let text = generate_secret();
         let secret = Secret::parse(&text).unwrap();
         assert_eq!(secret.to_text(), text);
@@ -329,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_secret_is_told_apart() {
+    fn a_mistyped_secret_has_an_error_of_its_own() {
         let text = generate_secret().to_string();
         assert_eq!(Secret::parse("swordfish"), Err(SecretError::Prefix));
         assert_eq!(Secret::parse(&text[..text.len() - 1]), Err(SecretError::Length { found: 47 }));
@@ -363,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_changes_step_by_step_and_each_step_twice_is_once() {
+    fn a_key_set_changes_step_by_step_and_each_step_is_idempotent() {
         let [first, second] = [(); 2].map(|()| Secret::parse(&generate_secret()).unwrap());
         let (one, two) = (first.fingerprint(), second.fingerprint());
         let keys = KeySet::new(first);
@@ -395,8 +391,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_holds_a_secret_is_wiped_when_it_is_dropped() {
-        // Without that this does not compile.
+    fn secrets_are_wiped_when_they_are_dropped() {
+        // Otherwise this does not compile.
         fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
         let text = generate_secret();
         let secret = Secret::parse(&text).unwrap();

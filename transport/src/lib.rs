@@ -45,6 +45,7 @@ mod config;
 mod dial;
 mod dial_policy;
 mod endpoint;
+mod error;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -53,16 +54,15 @@ mod identity;
 mod introduction;
 mod keys;
 mod link;
+mod log_limiter;
 mod pki;
 mod quic;
-mod quiet;
-mod refusal;
+mod reassembly;
 mod routes;
 mod shared;
 mod socket;
 mod statistics;
 mod tls;
-mod unfinished;
 mod upkeep;
 
 #[cfg(test)]
@@ -72,6 +72,7 @@ pub use arrivals::{Arrival, Incoming, Peer};
 pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
 pub use dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 pub use endpoint::{Sent, Transport};
+pub use error::{BindError, Loss, OpenError, PROTOCOL, RefusalReason, SendError};
 pub use frames::{FrameError, FrameReceiver, FrameSender};
 pub use identity::{Identity, IdentityError};
 pub use keys::{
@@ -79,7 +80,6 @@ pub use keys::{
     generate_secret,
 };
 pub use pki::{CertificateSet, CertificateSetError, MAX_AUTHORITIES};
-pub use refusal::{BindError, Loss, OpenError, PROTOCOL, Refusal, SendError};
 pub use shared::ConnectionChanges;
 pub use socket::host_of;
 pub use statistics::{ConnectionStatistics, Statistics};

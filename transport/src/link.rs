@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::arrivals::{Inbox, Peer};
+use crate::error::{CloseCode, SendError};
 use crate::frames::{FrameReceiver, FrameSender, StreamCode};
 use crate::keys::Fingerprint;
-use crate::refusal::{CloseCode, SendError};
+use crate::reassembly::ReassemblyBudget;
 use crate::routes::LinkId;
 use crate::shared::Shared;
 use crate::statistics::ConnectionStatistics;
-use crate::unfinished::Unfinished;
 
 /// How long a connection that is being used up stays at least: what the peer sent before it knew must arrive.
 const LINGER: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ pub(crate) struct Link {
     pub(crate) dialled: bool,
     pub(crate) connection: quinn::Connection,
     inbox: Arc<Inbox>,
-    in_use: Arc<InUse>,
-    unfinished: Unfinished,
+    in_use: Arc<StreamsInUse>,
+    reassembly: ReassemblyBudget,
     retirement: watch::Sender<Option<Retirement>>,
     activity: Mutex<(u64, Instant)>,
 }
@@ -79,7 +79,7 @@ impl Retirement {
 
 /// How many streams are in use on a connection.
 #[derive(Debug, Default)]
-struct InUse {
+struct StreamsInUse {
     count: AtomicUsize,
     idle: Notify,
 }
@@ -87,7 +87,7 @@ struct InUse {
 /// Held by both directions of a stream: keeps its connection open and its permit taken.
 #[derive(Debug)]
 pub(crate) struct StreamGuard {
-    in_use: Arc<InUse>,
+    in_use: Arc<StreamsInUse>,
     tracker: TaskTracker,
     runtime: Handle,
     _permit: Option<OwnedSemaphorePermit>,
@@ -123,7 +123,7 @@ impl Link {
         authority: Fingerprint,
         dialled: bool,
         connection: quinn::Connection,
-        unfinished: Unfinished,
+        reassembly: ReassemblyBudget,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -133,7 +133,7 @@ impl Link {
             dialled,
             connection,
             in_use: Arc::default(),
-            unfinished,
+            reassembly,
             retirement: watch::Sender::new(None),
             activity: Mutex::new((0, Instant::now())),
         })
@@ -172,7 +172,7 @@ impl Link {
             runtime: shared.runtime.clone(),
             _permit: permit,
         });
-        let settings = shared.frame_settings(&self.unfinished);
+        let settings = shared.frame_settings(&self.reassembly);
         (
             FrameSender::new(send, settings.clone(), guard.clone()),
             FrameReceiver::new(receive, settings, guard),
@@ -193,7 +193,7 @@ impl Link {
     }
 
     /// Returns once no stream is in use.
-    pub(crate) async fn streams_over(&self) {
+    pub(crate) async fn streams_finished(&self) {
         loop {
             let idle = self.in_use.idle.notified();
             if self.streams() == 0 {
@@ -204,7 +204,7 @@ impl Link {
     }
 
     /// Whether every datagram given to QUIC has been sent.
-    pub(crate) fn datagrams_gone(&self, buffer: usize) -> bool {
+    pub(crate) fn all_datagrams_sent(&self, buffer: usize) -> bool {
         // An empty buffer has room for all but the bookkeeping of one datagram.
         const BOOKKEEPING: usize = 64;
         self.connection.close_reason().is_some()
@@ -244,13 +244,13 @@ impl Link {
     }
 
     /// Returns when the connection may be closed because another one has taken its place.
-    async fn used_up(&self, retirement: Option<Retirement>) {
+    async fn drained(&self, retirement: Option<Retirement>) {
         let Some(Retirement { linger_until, deadline, ours }) = retirement else {
             return std::future::pending().await;
         };
         let over = async {
             sleep_until(linger_until).await;
-            self.streams_over().await;
+            self.streams_finished().await;
             // A stream that arrived just now would be cut: stay a little after the last one too.
             if !ours {
                 std::future::pending::<()>().await;
@@ -269,16 +269,16 @@ impl Link {
             let retirement = *retirements.borrow_and_update();
             tokio::select! {
                 stream = self.connection.accept_bi() => match stream {
-                    Ok(stream) => self.take_stream(stream, shared),
+                    Ok(stream) => self.accept_stream(stream, shared),
                     Err(error) => return error,
                 },
                 _ = retirements.changed() => {}
-                () = self.used_up(retirement) => self.close(CloseCode::Replaced, "another connection took its place"),
+                () = self.drained(retirement) => self.close(CloseCode::Replaced, "another connection took its place"),
             }
         }
     }
 
-    fn take_stream(&self, stream: (quinn::SendStream, quinn::RecvStream), shared: &Shared) {
+    fn accept_stream(&self, stream: (quinn::SendStream, quinn::RecvStream), shared: &Shared) {
         let Ok(permit) = shared.streams.clone().try_acquire_owned() else {
             let (mut send, mut receive) = stream;
             let _ = send.reset(StreamCode::Busy.code());

@@ -253,21 +253,23 @@ fn clusters_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String>
 /// several clusters.
 pub(crate) fn check_cluster(certificate: &X509Certificate<'_>, ours: &ClusterName) -> Result<(), String> {
     let clusters = clusters_of(certificate)?;
-    match are_for(&clusters, ours) {
+    match covers_cluster(&clusters, ours) {
         true => Ok(()),
-        false => {
-            Err(format!("it is for the cluster {}, and this one is {:?}", listed(&clusters), ours.as_str()))
-        }
+        false => Err(format!(
+            "it is for the cluster {}, and this one is {:?}",
+            format_clusters(&clusters),
+            ours.as_str()
+        )),
     }
 }
 
 /// Whether what names these clusters may be used in this one.
-pub(crate) fn are_for(clusters: &[String], ours: &ClusterName) -> bool {
+pub(crate) fn covers_cluster(clusters: &[String], ours: &ClusterName) -> bool {
     clusters.is_empty() || clusters.iter().any(|cluster| cluster == ours.as_str())
 }
 
 /// Names of clusters, for people.
-pub(crate) fn listed(clusters: &[String]) -> String {
+pub(crate) fn format_clusters(clusters: &[String]) -> String {
     let shown: Vec<String> = clusters.iter().take(8).map(|cluster| format!("{cluster:?}")).collect();
     shown.join(" or ")
 }

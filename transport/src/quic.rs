@@ -9,7 +9,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::certificate::Credentials;
 use crate::config::{Config, Limits};
-use crate::refusal::BindError;
+use crate::error::BindError;
 use crate::tls::{self, Verdict};
 
 /// How often packets of unknown connections are answered, at most. Each answer is shorter than its cause.
@@ -126,7 +126,7 @@ mod tests {
     use crate::keys::{KeySet, generate_secret};
 
     #[test]
-    fn whoever_shares_the_secret_cannot_compute_the_reset_keys_of_another() {
+    fn a_node_with_the_same_secret_cannot_compute_the_reset_keys_of_another() {
         let address: SocketAddr = "10.0.0.1:7946".parse().unwrap();
         let keys = KeySet::parse(&generate_secret()).unwrap();
         let config = Config::new(wire::NodeName::new("a").unwrap(), address, keys);

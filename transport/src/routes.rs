@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use wire::{Destination, NodeName};
 
-use crate::introduction::Life;
+use crate::introduction::InstanceId;
 use crate::socket::host_of;
 
 /// A connection, numbered in the order in which they were made.
@@ -21,16 +21,16 @@ pub(crate) struct LinkId(pub(crate) u64);
 
 /// One life of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Who {
+pub(crate) struct Instance {
     pub(crate) name: NodeName,
-    pub(crate) life: Life,
+    pub(crate) id: InstanceId,
 }
 
 /// A connection as the table sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) id: LinkId,
-    pub(crate) who: Who,
+    pub(crate) instance: Instance,
     pub(crate) dialled: bool,
     /// Where the packets of the peer come from.
     pub(crate) address: SocketAddr,
@@ -67,7 +67,7 @@ const MAX_REPLACED: usize = 4;
 const MAX_ADDRESSES: usize = 8;
 
 #[derive(Debug)]
-struct Lane {
+struct InstanceLinks {
     /// `None` if all its connections are being retired.
     current: Option<LinkId>,
     /// Connections that are being used up, and may become current again, oldest first.
@@ -76,34 +76,34 @@ struct Lane {
     addresses: Vec<SocketAddr>,
 }
 
-impl Lane {
+impl InstanceLinks {
     /// Takes the connection that is to be used again: of those that the node with the smaller identity dialled the
     /// latest, or else the latest. The other side decides alike.
     fn best_replaced(&mut self, routes: &HashMap<LinkId, Route>, we_are_smaller: bool) -> Option<LinkId> {
         let preferred = |id: &LinkId| routes.get(id).is_some_and(|route| route.dialled == we_are_smaller);
-        let place = self.replaced.iter().rposition(preferred).or(self.replaced.len().checked_sub(1))?;
-        Some(self.replaced.remove(place))
+        let index = self.replaced.iter().rposition(preferred).or(self.replaced.len().checked_sub(1))?;
+        Some(self.replaced.remove(index))
     }
 }
 
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    me: Who,
+    local: Instance,
     routes: HashMap<LinkId, Route>,
     by_host: HashMap<IpAddr, usize>,
-    lanes: BTreeMap<Who, Lane>,
+    by_instance: BTreeMap<Instance, InstanceLinks>,
     /// The latest last.
-    by_address: HashMap<SocketAddr, Vec<(Who, LinkId)>>,
+    by_address: HashMap<SocketAddr, Vec<(Instance, LinkId)>>,
 }
 
 impl Routes {
-    pub(crate) fn new(me: Who) -> Self {
+    pub(crate) fn new(local: Instance) -> Self {
         Self {
-            me,
+            local,
             routes: HashMap::new(),
             by_host: HashMap::new(),
-            lanes: BTreeMap::new(),
+            by_instance: BTreeMap::new(),
             by_address: HashMap::new(),
         }
     }
@@ -120,30 +120,30 @@ impl Routes {
     /// The connection for something new that goes to `to`.
     pub(crate) fn find(&self, to: &Destination) -> Option<LinkId> {
         let candidates = self.by_address.get(&to.address)?;
-        let wanted = |who: &Who| to.name.as_ref().is_none_or(|name| *name == who.name);
-        candidates.iter().rev().find(|(who, _)| wanted(who)).map(|(_, id)| *id)
+        let wanted = |instance: &Instance| to.name.as_ref().is_none_or(|name| *name == instance.name);
+        candidates.iter().rev().find(|(instance, _)| wanted(instance)).map(|(_, id)| *id)
     }
 
     /// Whether new things go over this connection.
     pub(crate) fn is_current(&self, id: LinkId) -> bool {
-        let lane = self.routes.get(&id).and_then(|route| self.lanes.get(&route.who));
-        lane.is_some_and(|lane| lane.current == Some(id))
+        let links = self.routes.get(&id).and_then(|route| self.by_instance.get(&route.instance));
+        links.is_some_and(|links| links.current == Some(id))
     }
 
     /// Whether there is a connection for something new with a node of this name.
     pub(crate) fn is_connected(&self, name: &NodeName) -> bool {
-        let first = Who { name: name.clone(), life: Life::FIRST };
-        let lives = self.lanes.range(first..).take_while(|(who, _)| who.name == *name);
-        lives.into_iter().any(|(_, lane)| lane.current.is_some())
+        let first = Instance { name: name.clone(), id: InstanceId::MIN };
+        let instances = self.by_instance.range(first..).take_while(|(instance, _)| instance.name == *name);
+        instances.into_iter().any(|(_, links)| links.current.is_some())
     }
 
     /// The names of all nodes with whom there is a connection, in order.
     pub(crate) fn connected(&self) -> Vec<NodeName> {
         let mut names: Vec<_> = self
-            .lanes
+            .by_instance
             .iter()
-            .filter(|(_, lane)| lane.current.is_some())
-            .map(|(who, _)| who.name.clone())
+            .filter(|(_, links)| links.current.is_some())
+            .map(|(instance, _)| instance.name.clone())
             .collect();
         names.dedup();
         names
@@ -154,7 +154,9 @@ impl Routes {
         let mut found: Vec<_> = self
             .routes
             .values()
-            .filter(|route| route.who.name == *name && address.is_none_or(|address| route.address == address))
+            .filter(|route| {
+                route.instance.name == *name && address.is_none_or(|address| route.address == address)
+            })
             .map(|route| route.id)
             .collect();
         found.sort_unstable();
@@ -164,23 +166,23 @@ impl Routes {
     /// Takes up a connection whose handshake is complete.
     pub(crate) fn add(&mut self, route: Route) -> Added {
         let mut added = Added::default();
-        let Route { id, who, dialled, address } = route.clone();
+        let Route { id, instance, dialled, address } = route.clone();
         // One process has one socket: whoever else was there is gone. A restarted node must not wait until the idle
         // time of its earlier life is over.
-        let gone: Vec<Who> = self
+        let gone: Vec<Instance> = self
             .routes
             .values()
-            .filter(|other| other.address == address && other.who != who)
-            .map(|other| other.who.clone())
+            .filter(|other| other.address == address && other.instance != instance)
+            .map(|other| other.instance.clone())
             .collect();
         for other in gone {
             let routes = &self.routes;
             let is_there = |id: &LinkId| routes.get(id).is_some_and(|route| route.address == address);
-            if let Some(lane) = self.lanes.get_mut(&other) {
-                added.stale.extend(lane.current.take_if(|current| is_there(current)));
-                added.stale.extend(lane.replaced.extract_if(.., |id| is_there(id)));
-                lane.current = lane.current.or_else(|| lane.best_replaced(routes, self.me < other));
-                lane.addresses.retain(|known| *known != address);
+            if let Some(links) = self.by_instance.get_mut(&other) {
+                added.stale.extend(links.current.take_if(|current| is_there(current)));
+                added.stale.extend(links.replaced.extract_if(.., |id| is_there(id)));
+                links.current = links.current.or_else(|| links.best_replaced(routes, self.local < other));
+                links.addresses.retain(|known| *known != address);
             }
             self.unindex(address, &other);
             self.index(&other);
@@ -190,48 +192,48 @@ impl Routes {
 
         *self.by_host.entry(host_of(address.ip())).or_default() += 1;
         self.routes.insert(id, route);
-        let lane = self.lanes.entry(who.clone()).or_insert(Lane {
+        let links = self.by_instance.entry(instance.clone()).or_insert(InstanceLinks {
             current: None,
             replaced: Vec::new(),
             addresses: Vec::new(),
         });
-        lane.addresses.retain(|known| *known != address);
-        let forgotten = (lane.addresses.len() >= MAX_ADDRESSES).then(|| lane.addresses.remove(0));
-        lane.addresses.push(address);
-        let keeps_old = lane.current.and_then(|old| self.routes.get(&old)).is_some_and(|old| {
+        links.addresses.retain(|known| *known != address);
+        let forgotten = (links.addresses.len() >= MAX_ADDRESSES).then(|| links.addresses.remove(0));
+        links.addresses.push(address);
+        let keeps_old = links.current.and_then(|old| self.routes.get(&old)).is_some_and(|old| {
             // Of two that the same side dialled the later one counts: whoever dials again has lost the first.
-            old.dialled != dialled && old.dialled == (self.me < who)
+            old.dialled != dialled && old.dialled == (self.local < instance)
         });
         if keeps_old {
-            lane.replaced.push(id);
+            links.replaced.push(id);
             added.replaced.push(id);
-        } else if let Some(old) = lane.current.replace(id) {
-            lane.replaced.push(old);
+        } else if let Some(old) = links.current.replace(id) {
+            links.replaced.push(old);
             added.replaced.push(old);
         }
-        if lane.replaced.len() > MAX_REPLACED {
-            added.stale.push(lane.replaced.remove(0));
+        if links.replaced.len() > MAX_REPLACED {
+            added.stale.push(links.replaced.remove(0));
         }
         if let Some(forgotten) = forgotten {
-            self.unindex(forgotten, &who);
+            self.unindex(forgotten, &instance);
         }
-        self.index(&who);
+        self.index(&instance);
         added
     }
 
     /// Takes a connection out of use for good: nothing new goes over it, and it never becomes current again.
     pub(crate) fn retire(&mut self, id: LinkId) -> Removed {
         let Some(route) = self.routes.get(&id) else { return Removed::Unknown };
-        let who = route.who.clone();
-        let Some(lane) = self.lanes.get_mut(&who) else { return Removed::Unknown };
-        lane.replaced.retain(|other| *other != id);
-        let removed = if lane.current == Some(id) {
-            lane.current = lane.best_replaced(&self.routes, self.me < who);
-            lane.current.map_or(Removed::Lost, Removed::Succeeded)
+        let instance = route.instance.clone();
+        let Some(links) = self.by_instance.get_mut(&instance) else { return Removed::Unknown };
+        links.replaced.retain(|other| *other != id);
+        let removed = if links.current == Some(id) {
+            links.current = links.best_replaced(&self.routes, self.local < instance);
+            links.current.map_or(Removed::Lost, Removed::Succeeded)
         } else {
             Removed::Replaced
         };
-        self.index(&who);
+        self.index(&instance);
         removed
     }
 
@@ -244,12 +246,12 @@ impl Routes {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(self.by_host.remove(&host)),
         }
-        let who = route.who;
-        let empty = self.lanes.get(&who).is_some_and(|lane| lane.current.is_none());
-        if empty && !self.routes.values().any(|other| other.who == who) {
-            self.lanes.remove(&who);
+        let instance = route.instance;
+        let empty = self.by_instance.get(&instance).is_some_and(|links| links.current.is_none());
+        if empty && !self.routes.values().any(|other| other.instance == instance) {
+            self.by_instance.remove(&instance);
         }
-        let to = Destination { name: Some(who.name), address: route.address };
+        let to = Destination { name: Some(instance.name), address: route.address };
         match removed {
             Removed::Lost if self.find(&to).is_some() => Removed::Outlived,
             removed => removed,
@@ -257,20 +259,20 @@ impl Routes {
     }
 
     /// Makes the addresses of one life lead to its current connection.
-    fn index(&mut self, who: &Who) {
-        let Some(lane) = self.lanes.get(who) else { return };
-        let (current, addresses) = (lane.current, lane.addresses.clone());
+    fn index(&mut self, instance: &Instance) {
+        let Some(links) = self.by_instance.get(instance) else { return };
+        let (current, addresses) = (links.current, links.addresses.clone());
         for address in addresses {
-            self.unindex(address, who);
+            self.unindex(address, instance);
             if let Some(current) = current {
-                self.by_address.entry(address).or_default().push((who.clone(), current));
+                self.by_address.entry(address).or_default().push((instance.clone(), current));
             }
         }
     }
 
-    fn unindex(&mut self, address: SocketAddr, who: &Who) {
+    fn unindex(&mut self, address: SocketAddr, instance: &Instance) {
         if let Some(entries) = self.by_address.get_mut(&address) {
-            entries.retain(|(other, _)| other != who);
+            entries.retain(|(other, _)| other != instance);
             if entries.is_empty() {
                 self.by_address.remove(&address);
             }

@@ -19,21 +19,21 @@ use wire::{Destination, NodeName};
 
 use crate::accept::refuse;
 use crate::arrivals::{Arrival, Arrivals, Peer};
-use crate::certificate::{Bearer, Credentials, Subject, Validity, wall_clock};
+use crate::certificate::{Credentials, Subject, Validity, VerifiedPeer, wall_clock};
 use crate::config::{Config, Limits};
 use crate::dial::{self, Dials, describe};
+use crate::error::{BindError, Loss, OpenError, RefusalReason, SendError, is_orderly, refusal_of};
 use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
 use crate::half_open::HalfOpen;
 use crate::identity::Identity;
 use crate::introduction::Introduction;
 use crate::link::{DatagramFailure, Link, Retirement};
+use crate::log_limiter::LogLimiter;
 use crate::quic;
-use crate::quiet::Quiet;
-use crate::refusal::{BindError, Loss, OpenError, Refusal, SendError, is_orderly, refusal_of};
-use crate::routes::{LinkId, Removed, Route, Routes, Who};
-use crate::socket::{self, Nowhere, canonical};
+use crate::reassembly::ReassemblyBudget;
+use crate::routes::{Instance, LinkId, Removed, Route, Routes};
+use crate::socket::{self, NullSocket, canonical};
 use crate::statistics::Counters;
-use crate::unfinished::Unfinished;
 
 /// What all tasks of an endpoint share.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ pub(crate) struct Shared {
     credentials: RwLock<Arc<Credentials>>,
     quic: Arc<TransportConfig>,
     server: quinn::ServerConfig,
-    quiet: Mutex<Quiet>,
-    unfinished: Unfinished,
+    log_limiter: Mutex<LogLimiter>,
+    reassembly: ReassemblyBudget,
     links_made: AtomicU64,
     /// Nothing new begins any more.
     stopping: AtomicBool,
 }
 
-/// Who can be reached how. Its lock is held for look-ups and changes only, never across a call of QUIC that may wait.
+/// Instance can be reached how. Its lock is held for look-ups and changes only, never across a call of QUIC that may wait.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) routes: Routes,
@@ -149,9 +149,9 @@ impl Shared {
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(failed)?;
-        let unfinished = Unfinished::new(&config.limits);
-        let routes = Routes::new(Who { name: subject.name.clone(), life: subject.life() });
-        let dials = Dials::new(&config.limits, &config.timeouts, subject.life().number());
+        let reassembly = ReassemblyBudget::new(&config.limits);
+        let routes = Routes::new(Instance { name: subject.name.clone(), id: subject.instance() });
+        let dials = Dials::new(&config.limits, &config.timeouts, subject.instance().number());
         Ok(Arc::new(Self {
             arrivals: Arrivals::new(&config.limits, counters.clone()),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
@@ -170,15 +170,15 @@ impl Shared {
             credentials: RwLock::new(credentials),
             quic,
             server,
-            quiet: Mutex::default(),
-            unfinished,
+            log_limiter: Mutex::default(),
+            reassembly,
             links_made: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }))
     }
 
     /// From now on nothing is sent, opened or taken up.
-    pub(crate) fn begin_nothing_new(&self) {
+    pub(crate) fn stop_accepting_work(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
@@ -188,19 +188,19 @@ impl Shared {
 
     /// Ends all tasks, and the arrivals.
     pub(crate) fn stop(&self) {
-        self.begin_nothing_new();
+        self.stop_accepting_work();
         self.stop.cancel();
         self.tracker.close();
         self.arrivals.close();
     }
 
     /// Takes the socket away from under all connections, so that nothing is sent any more and the port is free.
-    pub(crate) fn vanish(&self) {
-        let nowhere = Arc::new(Nowhere(self.local));
+    pub(crate) fn detach_socket(&self) {
+        let null = Arc::new(NullSocket(self.local));
         // The endpoint keeps its last socket for packets that are still on their way: after the second time that is
         // nowhere too.
         for _ in 0..2 {
-            let _ = self.endpoint.rebind_abstract(nowhere.clone());
+            let _ = self.endpoint.rebind_abstract(null.clone());
         }
     }
 
@@ -229,7 +229,7 @@ impl Shared {
         drop(current);
 
         let mut table = self.table.write();
-        table.dials.forgive();
+        table.dials.clear_failures();
         let unaccepted: Vec<_> = table
             .links
             .values()
@@ -249,9 +249,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn frame_settings(&self, unfinished: &Unfinished) -> FrameSettings {
+    pub(crate) fn frame_settings(&self, reassembly: &ReassemblyBudget) -> FrameSettings {
         FrameSettings {
-            unfinished: unfinished.clone(),
+            reassembly: reassembly.clone(),
             limit: self.config.limits.frame_bytes,
             timeout: self.config.timeouts.frame,
             counters: self.counters.clone(),
@@ -280,8 +280,8 @@ impl Shared {
         self.table.read().is_full(&self.config.limits, address)
     }
 
-    pub(crate) fn may_mention(&self, address: SocketAddr) -> bool {
-        self.quiet.lock().allows(address, Instant::now())
+    pub(crate) fn may_log(&self, address: SocketAddr) -> bool {
+        self.log_limiter.lock().allows(address, Instant::now())
     }
 
     pub(crate) fn find(&self, to: &Destination) -> Option<Arc<Link>> {
@@ -297,25 +297,25 @@ impl Shared {
     pub(crate) fn adopt(
         self: &Arc<Self>,
         connection: quinn::Connection,
-        bearer: Bearer,
+        verified: VerifiedPeer,
         introduction: &Introduction,
         dialled: bool,
-    ) -> Result<Arc<Link>, Refusal> {
+    ) -> Result<Arc<Link>, RefusalReason> {
         let address = canonical(connection.remote_address());
-        let who = Who { name: bearer.name.clone(), life: introduction.life };
-        let peer = Peer { name: bearer.name.clone(), address, advertised: introduction.advertised };
+        let instance = Instance { name: verified.name.clone(), id: introduction.instance };
+        let peer = Peer { name: verified.name.clone(), address, advertised: introduction.advertised };
         let id = LinkId(self.links_made.fetch_add(1, Ordering::Relaxed));
         let link =
-            Link::new(id, peer, bearer.authority, dialled, connection, self.unfinished.of_connection());
+            Link::new(id, peer, verified.authority, dialled, connection, self.reassembly.for_connection());
         let now = Instant::now();
 
         let mut table = self.table.write();
         if self.is_stopping() || table.is_full(&self.config.limits, address) {
-            return Err(Refusal::NoRoom);
+            return Err(RefusalReason::AtCapacity);
         }
         // The identity may have changed during the handshake; from here on a change finds the connection in the table.
-        self.credentials().check(bearer.authority, &link.connection)?;
-        let added = table.routes.add(Route { id, who, dialled, address });
+        self.credentials().check(verified.authority, &link.connection)?;
+        let added = table.routes.add(Route { id, instance, dialled, address });
         table.links.insert(id, link.clone());
         table.note_change(&link.peer.name, &self.config.limits);
         for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
@@ -329,7 +329,7 @@ impl Shared {
         let Table { routes, links, dials, .. } = &mut *table;
         // A connection that is being used up from the start takes nothing new.
         let waiting = match routes.is_current(id) {
-            true => dials.satisfy(&link, |to| routes.find(to) == Some(id), now),
+            true => dials.resolve(&link, |to| routes.find(to) == Some(id), now),
             false => Vec::new(),
         };
         let best = routes
@@ -412,7 +412,7 @@ impl Shared {
         }
         self.counters.connections_lost.increment();
         if let Some(refusal) = refusal_of(&error)
-            && matches!(refusal, Refusal::ByPeer(_))
+            && matches!(refusal, RefusalReason::ByPeer(_))
         {
             // The peer finished the handshake and then found that it does not want us.
             return refuse(self, link.peer.address, Some(link.peer.name.clone()), refusal);
@@ -434,21 +434,23 @@ impl Shared {
         }
     }
 
-    pub(crate) fn count_refusal(&self, refusal: &Refusal) {
+    pub(crate) fn count_refusal(&self, refusal: &RefusalReason) {
         let counters = &self.counters;
         match refusal {
-            Refusal::UnknownSecret { .. } => counters.refused_unknown_secret.increment(),
-            Refusal::UnknownAuthority { .. } => counters.refused_unknown_authority.increment(),
-            Refusal::Introduction(_) => counters.refused_introduction.increment(),
-            Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::Certificate(_) => {
+            RefusalReason::UnknownSecret { .. } => counters.refused_unknown_secret.increment(),
+            RefusalReason::UnknownAuthority { .. } => counters.refused_unknown_authority.increment(),
+            RefusalReason::Introduction(_) => counters.refused_introduction.increment(),
+            RefusalReason::Expired { .. }
+            | RefusalReason::NotYetValid { .. }
+            | RefusalReason::Certificate(_) => {
                 counters.refused_certificate.increment();
             }
-            Refusal::Cluster { .. } => counters.refused_cluster.increment(),
-            Refusal::Name { .. } => counters.refused_name.increment(),
-            Refusal::Myself => counters.refused_myself.increment(),
-            Refusal::Protocol => counters.refused_protocol.increment(),
-            Refusal::NoRoom => counters.refused_no_room.increment(),
-            Refusal::ByPeer(_) => counters.refused_by_peer.increment(),
+            RefusalReason::Cluster { .. } => counters.refused_cluster.increment(),
+            RefusalReason::Name { .. } => counters.refused_name.increment(),
+            RefusalReason::Myself => counters.refused_myself.increment(),
+            RefusalReason::Protocol => counters.refused_protocol.increment(),
+            RefusalReason::AtCapacity => counters.refused_no_room.increment(),
+            RefusalReason::ByPeer(_) => counters.refused_by_peer.increment(),
         }
     }
 }

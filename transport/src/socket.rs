@@ -1,4 +1,4 @@
-//! The UDP socket under the endpoint, and the nothing that takes its place when a node is to vanish.
+//! The UDP socket under the endpoint, and the nothing that takes its place when a node is to detach_socket.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -10,7 +10,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::refusal::BindError;
+use crate::error::BindError;
 
 /// Binds a UDP socket with buffers as large as the system grants, up to `buffer` bytes each.
 pub(crate) fn bind(address: SocketAddr, buffer: usize) -> Result<UdpSocket, BindError> {
@@ -57,9 +57,9 @@ pub fn host_of(address: IpAddr) -> IpAddr {
 
 /// A socket that swallows what is sent and never receives: what is left of a node that is to fail like a crash.
 #[derive(Debug)]
-pub(crate) struct Nowhere(pub(crate) SocketAddr);
+pub(crate) struct NullSocket(pub(crate) SocketAddr);
 
-impl AsyncUdpSocket for Nowhere {
+impl AsyncUdpSocket for NullSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Box::pin(AlwaysWritable)
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_refuses_is_said_clearly() {
+    fn errors_of_the_system_are_distinguished() {
         let first = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let address = first.local_addr().unwrap();
         assert!(matches!(bind(address, 0), Err(BindError::InUse(found)) if found == address));

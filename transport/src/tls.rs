@@ -14,15 +14,15 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use webpki::KeyUsage;
 
-use crate::certificate::{Bearer, Credentials};
-use crate::refusal::{PROTOCOL, Refusal};
+use crate::certificate::{Credentials, VerifiedPeer};
+use crate::error::{PROTOCOL, RefusalReason};
 
 /// What the peer's certificate turned out to be; `None` until it was seen.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Verdict(Arc<Mutex<Option<Result<Bearer, Refusal>>>>);
+pub(crate) struct Verdict(Arc<Mutex<Option<Result<VerifiedPeer, RefusalReason>>>>);
 
 impl Verdict {
-    pub(crate) fn take(&self) -> Option<Result<Bearer, Refusal>> {
+    pub(crate) fn take(&self) -> Option<Result<VerifiedPeer, RefusalReason>> {
         self.0.lock().take()
     }
 }
@@ -77,10 +77,10 @@ pub(crate) fn server_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> r
 /// What TLS tells a peer that is refused.
 #[derive(thiserror::Error)]
 #[error("{0}")]
-struct Words(String);
+struct PeerMessage(String);
 
 /// TLS passes on the debug form, and a person reads it.
-impl std::fmt::Debug for Words {
+impl std::fmt::Debug for PeerMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -106,7 +106,8 @@ impl Verifier {
             Ok(_) => Ok(()),
             // TLS tells the peer these words, so that both sides can read what is wrong.
             Err(refusal) => {
-                Err(CertificateError::Other(OtherError(Arc::new(Words(refusal.told_to_peer())))).into())
+                Err(CertificateError::Other(OtherError(Arc::new(PeerMessage(refusal.message_to_peer()))))
+                    .into())
             }
         };
         *self.verdict.0.lock() = Some(found);

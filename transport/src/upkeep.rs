@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::certificate::wall_clock;
+use crate::error::CloseCode;
 use crate::identity::Identity;
-use crate::refusal::CloseCode;
 use crate::shared::Shared;
 
 /// How often certificates, failed dials and unused connections are looked after.
@@ -37,7 +37,7 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
             warn_at = now + WARN_AGAIN;
             tracing::warn!(
                 left = ?left,
-                "this node's certificate is about to expire: replace its file, and send SIGHUP or apply the new one"
+                "this node's certificate is about to expire; replace it"
             );
         }
         close_unused(&shared, now);

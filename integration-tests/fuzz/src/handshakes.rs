@@ -2,20 +2,20 @@
 
 use std::sync::LazyLock;
 
-use transport::fuzzing::{Door, introduces};
+use transport::fuzzing::{CertificateCheck, decodes_as_introduction};
 
 use crate::input::Input;
 
 /// Shows a door certificates like its own and unlike it; panics if one opens it that names somebody else.
 pub fn run(bytes: &[u8]) {
-    static DOOR: LazyLock<Door> = LazyLock::new(|| Door::new("the-one-and-only"));
+    static CHECK: LazyLock<CertificateCheck> = LazyLock::new(|| CertificateCheck::new("the-one-and-only"));
     let mut input = Input::new(bytes);
     let how = input.byte();
     if how % 4 == 0 {
-        introduces(input.rest());
+        decodes_as_introduction(input.rest());
         return;
     }
-    let own = DOOR.certificate().to_vec();
+    let own = CHECK.certificate().to_vec();
     let shown = match how % 4 {
         1 => input.change(own.clone()),
         2 => {
@@ -29,10 +29,10 @@ pub fn run(bytes: &[u8]) {
     };
     let other = input.bytes();
     let intermediates = if other.is_empty() { &[][..] } else { &[other] };
-    let whose = DOOR.whose(&shown, intermediates, how & 4 == 0);
+    let name = CHECK.name_of(&shown, intermediates, how & 4 == 0);
     assert!(
-        whose.is_none_or(|name| name.as_str() == "the-one-and-only"),
+        name.is_none_or(|name| name.as_str() == "the-one-and-only"),
         "somebody else's name opens the door"
     );
-    assert!(DOOR.whose(&own, &[], true).is_some(), "its own certificate opens it");
+    assert!(CHECK.name_of(&own, &[], true).is_some(), "its own certificate opens it");
 }

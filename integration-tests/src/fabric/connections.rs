@@ -389,7 +389,7 @@ impl Fabric {
     /// There is a connection after all: nobody is kept from dialling again.
     fn forget_failure(&mut self, from: EndpointId, to: &Destination) {
         if let Some(policy) = &mut self.endpoint(from).dialling {
-            policy.forget_failure(to);
+            policy.clear_failure(to);
         }
     }
 
@@ -427,7 +427,7 @@ impl Fabric {
         self.connection_changes.extend([(from, to, true), (to, from, true)]);
         let (met, now) = (self.address(self.place(from)), self.now);
         if let Some(policy) = &mut self.endpoint(to).dialling {
-            policy.met(|other| other.address == met, now);
+            policy.handshake_succeeded(|other| other.address == met, now);
         }
         for end in [from, to] {
             self.plan_renewals(end);

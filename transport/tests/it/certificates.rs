@@ -8,7 +8,7 @@ use rcgen::{
 };
 use transport::{
     Arrival, BindError, CertificateSet, CertificateSetError, ClusterName, Config, Identity, IdentityError,
-    KeySet, OpenError, Refusal, Transport,
+    KeySet, OpenError, RefusalReason, Transport,
 };
 use wire::Destination;
 
@@ -78,7 +78,7 @@ async fn talk(a: &mut Node, b: &mut Node) {
 }
 
 #[tokio::test]
-async fn nodes_of_one_authority_talk_and_know_each_other_by_the_name_it_gave_them() {
+async fn nodes_of_one_authority_connect_under_the_names_in_their_certificates() {
     let authority = Authority::new("The Works");
     let (mut a, mut b) = (
         start("node-a", authority.node("node-a", &[&authority])),
@@ -91,27 +91,30 @@ async fn nodes_of_one_authority_talk_and_know_each_other_by_the_name_it_gave_the
 }
 
 #[tokio::test]
-async fn another_authority_is_refused_and_both_sides_read_which() {
+async fn another_authority_is_refused_and_both_sides_receive_the_reason() {
     let (ours, theirs) = (Authority::new("The Works"), Authority::new("The Elsewhere"));
     let a = start("node-a", ours.node("node-a", &[&ours]));
     let mut b = start("node-b", theirs.node("node-b", &[&theirs]));
     let error = a.transport.open_stream(&b.destination()).await.unwrap_err();
-    let OpenError::Refused { refusal: Refusal::UnknownAuthority { theirs, .. }, .. } = &error else {
+    let OpenError::Refused { refusal: RefusalReason::UnknownAuthority { theirs, .. }, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(theirs, "The Elsewhere");
-    let Arrival::Refused { refusal: Refusal::ByPeer(words), .. } = b.arrival().await else { panic!() };
-    assert!(words.contains("The Elsewhere"), "{words}");
+    let Arrival::Refused { refusal: RefusalReason::ByPeer(reason), .. } = b.arrival().await else { panic!() };
+    assert!(reason.contains("The Elsewhere"), "{reason}");
     assert_eq!(a.transport.statistics().refused_unknown_authority, 1);
     assert!(a.transport.connections().is_empty() && b.transport.connections().is_empty());
     // Nor does a secret open a door that has another lock.
     let secret = Node::start(config("secret", &KeySet::new(secret())));
     let error = secret.transport.open_stream(&a.destination()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_name_is_no_use() {
+async fn a_certificate_of_another_name_is_refused() {
     let authority = Authority::new("The Works");
     let of_b = authority.node("node-b", &[&authority]);
     let error = Transport::bind(bind("node-a", of_b.clone())).map(drop).unwrap_err();
@@ -124,12 +127,12 @@ async fn a_certificate_of_another_name_is_no_use() {
     let b = start("node-b", of_b);
     let to = Destination { name: Some(name("node-c")), address: b.address() };
     let error = a.transport.open_stream(&to).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Name { .. }, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Name { .. }, .. }), "{error}");
 }
 
 /// One authority for two clusters. A node says itself of which it is; its certificate says what it may be of.
 #[tokio::test]
-async fn a_certificate_for_one_cluster_is_no_use_in_another() {
+async fn a_certificate_for_one_cluster_is_refused_in_another() {
     let authority = Authority::new("The Works");
     let issue = |name: &str, cluster: &str| {
         let uri = SanType::URI(format!("networkdb:{cluster}").try_into().unwrap());
@@ -158,7 +161,7 @@ async fn a_certificate_for_one_cluster_is_no_use_in_another() {
 }
 
 #[tokio::test]
-async fn a_certificate_and_then_its_authority_are_exchanged_while_nodes_talk() {
+async fn a_certificate_and_then_its_authority_are_replaced_under_traffic() {
     let (old, new) = (Authority::new("Old"), Authority::new("New"));
     let mut a = start("node-a", old.node("node-a", &[&old]));
     let mut b = start("node-b", old.node("node-b", &[&old]));
@@ -184,7 +187,7 @@ async fn a_certificate_and_then_its_authority_are_exchanged_while_nodes_talk() {
 }
 
 #[tokio::test]
-async fn a_restarted_node_with_the_same_certificate_is_found_at_once() {
+async fn a_restarted_node_with_the_same_certificate_is_reached_at_once() {
     let authority = Authority::new("The Works");
     let mut a = start("node-a", authority.node("node-a", &[&authority]));
     let of_b = authority.node("node-b", &[&authority]);
@@ -197,21 +200,21 @@ async fn a_restarted_node_with_the_same_certificate_is_found_at_once() {
 }
 
 #[test]
-fn files_that_do_not_make_sense_are_told_before_anybody_is_dialled() {
+fn invalid_files_are_reported_before_any_peer_is_dialled() {
     let (authority, other) = (Authority::new("The Works"), Authority::new("Other"));
     let (certificate, key) = authority.issue(&["node-a"], |_| {});
     let (_, other_key) = authority.issue(&["node-a"], |_| {});
     let ca = authority.pem();
     assert!(set(&certificate, &key, &ca).is_ok());
-    let told = |certificate: &str, key: &str, ca: &str| set(certificate, key, ca).unwrap_err();
-    assert_eq!(told(&certificate, &other_key, &ca), CertificateSetError::Mismatch);
-    for (error, words) in [
-        (told("", &key, &ca), "certificate file"),
-        (told(&certificate, "", &ca), "key file"),
-        (told(&certificate, &key, ""), "authority file"),
-        (told(&certificate, &key, &other.pem()), "none of the authorities"),
+    let error_of = |certificate: &str, key: &str, ca: &str| set(certificate, key, ca).unwrap_err();
+    assert_eq!(error_of(&certificate, &other_key, &ca), CertificateSetError::Mismatch);
+    for (error, expected) in [
+        (error_of("", &key, &ca), "certificate file"),
+        (error_of(&certificate, "", &ca), "key file"),
+        (error_of(&certificate, &key, ""), "authority file"),
+        (error_of(&certificate, &key, &other.pem()), "none of the authorities"),
     ] {
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
     let issued = |names: &[&str], change: fn(&mut CertificateParams)| {
         let (certificate, key) = authority.issue(names, change);

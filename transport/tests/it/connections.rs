@@ -7,10 +7,10 @@ use bytes::Bytes;
 use transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
 use wire::Destination;
 
-use crate::nodes::{Node, PATIENCE, config, name, until};
+use crate::nodes::{Node, TIMEOUT, config, name, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_that_dial_each_other_at_once_keep_the_same_connection() {
+async fn two_nodes_that_dial_each_other_at_once_keep_the_same_connection() {
     let mut pairs = tokio::task::JoinSet::new();
     for _ in 0..20 {
         pairs.spawn(dial_each_other());
@@ -40,7 +40,7 @@ async fn dial_each_other() -> bool {
 }
 
 #[tokio::test]
-async fn a_restarted_peer_is_found_at_once() {
+async fn a_restarted_peer_is_reached_at_once() {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
     let mut config = config("b", &KeySet::development());
@@ -57,7 +57,7 @@ async fn a_restarted_peer_is_found_at_once() {
 
 /// Its first packet met nobody, and the next one comes after a minute.
 #[tokio::test]
-async fn a_dial_of_the_time_of_a_cut_begins_anew_when_others_get_through() {
+async fn a_dial_begun_during_a_partition_begins_again_when_another_handshake_succeeds() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut patient = config("a", &KeySet::development());
     patient.timeouts.dial = Duration::from_millis(50);
@@ -92,12 +92,12 @@ async fn a_dial_of_the_time_of_a_cut_begins_anew_when_others_get_through() {
 }
 
 #[tokio::test]
-async fn a_shutdown_is_told_and_a_crash_is_not() {
+async fn a_shutdown_is_announced_and_a_crash_is_not() {
     let (mut a, mut b, mut c) = (Node::development("a"), Node::development("b"), Node::development("c"));
     a.reach(&mut b, "x").await;
     a.reach(&mut c, "x").await;
     c.transport.abort();
-    b.transport.shutdown(PATIENCE).await;
+    b.transport.shutdown(TIMEOUT).await;
     let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::ShuttingDown));
     // Of the crash nothing is known yet.
@@ -106,7 +106,7 @@ async fn a_shutdown_is_told_and_a_crash_is_not() {
 }
 
 #[tokio::test]
-async fn a_shutdown_sends_what_was_given_to_it_first() {
+async fn a_shutdown_sends_frames_that_are_still_buffered() {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.destination()).await.unwrap();
@@ -119,26 +119,26 @@ async fn a_shutdown_sends_what_was_given_to_it_first() {
         assert_eq!(receiver.next().await, Ok(Some(frame)));
         assert_eq!(receiver.next().await, Ok(None));
     };
-    tokio::join!(a.transport.shutdown(PATIENCE), reading);
+    tokio::join!(a.transport.shutdown(TIMEOUT), reading);
     assert_eq!(a.transport.send_datagram(&b.destination(), Bytes::new()), Err(SendError::ShutDown));
     assert!(matches!(a.transport.open_stream(&b.destination()).await, Err(OpenError::ShutDown)));
     assert!(a.incoming.next().await.is_none());
 }
 
 #[tokio::test]
-async fn a_shutdown_sends_the_datagrams_that_wait() {
+async fn a_shutdown_sends_datagrams_that_are_still_buffered() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
     // More than goes out at once: closing would drop the rest.
     for _ in 0..200 {
         a.transport.send_datagram(&b.destination(), Bytes::from(vec![7; 1000])).unwrap();
     }
-    a.transport.shutdown(PATIENCE).await;
+    a.transport.shutdown(TIMEOUT).await;
     b.counted(|statistics| statistics.datagram_bytes_received >= 200_000).await;
 }
 
 #[tokio::test]
-async fn a_shutdown_is_over_in_time_whatever_peers_do() {
+async fn a_shutdown_ends_in_time_whatever_peers_do() {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.destination()).await.unwrap();
     sender.send(&b"and now nothing"[..]).await.unwrap();
@@ -157,14 +157,14 @@ async fn a_shutdown_is_over_in_time_whatever_peers_do() {
 }
 
 #[tokio::test]
-async fn the_port_is_free_after_an_end_of_any_kind() {
+async fn the_port_is_free_after_abort_shutdown_and_drop() {
     for end in ["abort", "shutdown", "drop"] {
         let (a, mut b) = (Node::development("a"), Node::development("b"));
         a.reach(&mut b, "x").await;
         let address = a.address();
         match end {
             "abort" => a.transport.abort(),
-            "shutdown" => a.transport.shutdown(PATIENCE).await,
+            "shutdown" => a.transport.shutdown(TIMEOUT).await,
             _ => drop(a),
         }
         until(end, || std::net::UdpSocket::bind(address).ok()).await;
@@ -172,8 +172,8 @@ async fn the_port_is_free_after_an_end_of_any_kind() {
 }
 
 #[tokio::test]
-async fn what_is_on_a_replaced_connection_arrives() {
-    // Pairs that dial each other at once, until it has happened that there were two connections.
+async fn streams_on_a_replaced_connection_continue() {
+    // Pairs dial each other at the same time, until there are two connections.
     for _ in 0..50 {
         let (mut a, mut b) = (Node::development("a"), Node::development("b"));
         let (to_a, to_b) = (a.destination(), b.destination());
@@ -200,7 +200,7 @@ async fn what_is_on_a_replaced_connection_arrives() {
 }
 
 #[tokio::test]
-async fn an_unused_connection_is_closed_and_that_is_no_failure() {
+async fn an_unused_connection_is_closed_without_a_report_of_loss() {
     let unused = |text| {
         let mut config = config(text, &KeySet::development());
         config.limits.warm_connections = 1;
@@ -221,7 +221,7 @@ async fn an_unused_connection_is_closed_and_that_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_dead_peer_is_noticed_after_the_idle_time() {
+async fn a_crashed_peer_is_reported_after_the_idle_timeout() {
     let mut impatient = config("a", &KeySet::development());
     impatient.timeouts.idle = Duration::from_millis(600);
     impatient.timeouts.keep_alive = Duration::from_millis(100);
@@ -236,7 +236,7 @@ async fn a_dead_peer_is_noticed_after_the_idle_time() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_refused() {
+async fn contradictory_settings_are_refused() {
     let mut impossible = config("a", &KeySet::development());
     impossible.timeouts.keep_alive = impossible.timeouts.idle;
     let text = Transport::bind(impossible).map(drop).unwrap_err().to_string();
@@ -244,7 +244,7 @@ async fn settings_that_cannot_work_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_connection_is_told() {
+async fn the_statistics_of_a_connection_are_reported() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
     let [ref connection] = a.transport.connections()[..] else { panic!() };

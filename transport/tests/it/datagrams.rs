@@ -6,7 +6,7 @@ use transport::{DATAGRAM_BYTES, SendError, Sent};
 use crate::nodes::{Node, until};
 
 #[tokio::test]
-async fn a_datagram_dials_waits_for_the_dial_and_is_answered() {
+async fn a_datagram_starts_a_dial_waits_for_it_and_is_answered() {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     let sent = a.transport.send_datagram(&b.destination(), Bytes::from_static(b"hello"));
     assert_eq!(sent, Ok(Sent::Kept));
@@ -45,7 +45,7 @@ async fn a_datagram_larger_than_the_path_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_full_buffer_refuses_the_new_one_and_keeps_the_old_ones() {
+async fn a_full_send_buffer_rejects_the_new_datagram_and_keeps_the_old_ones() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
     // On one thread QUIC sends nothing before this task waits.
@@ -77,7 +77,7 @@ async fn an_empty_datagram_is_dropped_and_counted() {
 }
 
 #[tokio::test]
-async fn what_the_owner_does_not_take_is_bounded_and_counted() {
+async fn datagrams_that_the_owner_does_not_take_are_bounded_and_counted() {
     let mut config = crate::nodes::config("b", &transport::KeySet::development());
     config.limits.datagram_receive_count = 10;
     let (a, mut b) = (Node::development("a"), Node::start(config));
@@ -92,7 +92,7 @@ async fn what_the_owner_does_not_take_is_bounded_and_counted() {
 }
 
 #[tokio::test]
-async fn a_dead_destination_is_not_dialled_for_every_datagram() {
+async fn an_unreachable_destination_is_not_dialled_for_every_datagram() {
     let a = Node::start({
         let mut config = crate::nodes::config("a", &transport::KeySet::development());
         config.timeouts.dial = std::time::Duration::from_millis(100);

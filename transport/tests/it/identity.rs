@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use transport::{
-    Arrival, BindError, ClusterName, Config, IdentityError, KeySet, OpenError, Refusal, Transport,
+    Arrival, BindError, ClusterName, Config, IdentityError, KeySet, OpenError, RefusalReason, Transport,
 };
 use wire::Destination;
 
 use crate::nodes::{Node, config, name, secret};
 
 /// What the dialler and the dialled are told when the first looks for the second, or for `other` in its place.
-async fn refusals(dialler: &Node, dialled: &mut Node, other: Option<&str>) -> (Refusal, Refusal) {
+async fn refusals(dialler: &Node, dialled: &mut Node, other: Option<&str>) -> (RefusalReason, RefusalReason) {
     let mut to = dialled.destination();
     to.name = other.map(name).or(to.name);
     let error = dialler.transport.open_stream(&to).await.unwrap_err();
@@ -25,7 +25,7 @@ async fn refusals(dialler: &Node, dialled: &mut Node, other: Option<&str>) -> (R
 }
 
 #[tokio::test]
-async fn another_secret_is_refused_and_both_sides_read_which() {
+async fn another_secret_is_refused_and_both_sides_receive_the_reason() {
     let (one, other) = (secret(), secret());
     let (a, mut b) = (
         Node::start(config("a", &KeySet::new(one.clone()))),
@@ -33,12 +33,12 @@ async fn another_secret_is_refused_and_both_sides_read_which() {
     );
     let (at_a, at_b) = refusals(&a, &mut b, None).await;
     let (one, other) = (one.fingerprint().to_string(), other.fingerprint().to_string());
-    assert_eq!(at_a, Refusal::UnknownSecret { theirs: other.clone(), ours: one.clone() });
-    let Refusal::ByPeer(words) = at_b else { panic!("{at_b}") };
-    assert!(words.contains(&one) && words.contains(&other), "{words}");
+    assert_eq!(at_a, RefusalReason::UnknownSecret { theirs: other.clone(), ours: one.clone() });
+    let RefusalReason::ByPeer(reason) = at_b else { panic!("{at_b}") };
+    assert!(reason.contains(&one) && reason.contains(&other), "{reason}");
     assert!(
-        words.starts_with("your certificate") && words.ends_with("the same secret file"),
-        "plain words: {words}"
+        reason.starts_with("your certificate") && reason.ends_with("the same secret file"),
+        "plain reason: {reason}"
     );
     assert_eq!(a.transport.statistics().refused_unknown_secret, 1);
     assert_eq!(b.transport.statistics().refused_by_peer, 1);
@@ -46,58 +46,59 @@ async fn another_secret_is_refused_and_both_sides_read_which() {
 }
 
 #[tokio::test]
-async fn the_one_that_is_dialled_may_be_the_one_that_refuses() {
-    // The dialler accepts both secrets, the other only one: the handshake is complete before the other can refuse.
+async fn the_dialled_node_may_be_the_one_that_refuses() {
+    // The dialler accepts both secrets, the other node only one: the handshake is complete before the
+    // other node can refuse.
     let (old, new) = (secret(), secret());
     let a = Node::start(config("a", &KeySet::new(new.clone()).with(old.clone()).unwrap()));
     let mut b = Node::start(config("b", &KeySet::new(old)));
     let (at_a, at_b) = refusals(&a, &mut b, None).await;
-    let Refusal::ByPeer(words) = at_a else { panic!("{at_a}") };
-    assert!(words.contains(&new.fingerprint().to_string()), "{words}");
-    assert!(matches!(at_b, Refusal::UnknownSecret { .. }), "{at_b}");
+    let RefusalReason::ByPeer(reason) = at_a else { panic!("{at_a}") };
+    assert!(reason.contains(&new.fingerprint().to_string()), "{reason}");
+    assert!(matches!(at_b, RefusalReason::UnknownSecret { .. }), "{at_b}");
 }
 
 #[tokio::test]
-async fn another_cluster_is_refused_and_both_sides_read_which() {
+async fn another_cluster_is_refused_and_both_sides_receive_the_reason() {
     let mut elsewhere = config("b", &KeySet::development());
     elsewhere.cluster = ClusterName::new("staging").unwrap();
     let (a, mut b) = (Node::development("a"), Node::start(elsewhere));
     let (at_a, at_b) = refusals(&a, &mut b, None).await;
     let cluster = |name| ClusterName::new(name).unwrap();
-    let Refusal::ByPeer(words) = at_a else { panic!("{at_a}") };
-    assert!(words.contains("\"staging\"") && words.contains("\"default\""), "{words}");
-    assert_eq!(at_b, Refusal::Cluster { theirs: cluster("default"), ours: cluster("staging") });
+    let RefusalReason::ByPeer(reason) = at_a else { panic!("{at_a}") };
+    assert!(reason.contains("\"staging\"") && reason.contains("\"default\""), "{reason}");
+    assert_eq!(at_b, RefusalReason::Cluster { theirs: cluster("default"), ours: cluster("staging") });
     assert_eq!(b.transport.statistics().refused_cluster, 1);
 }
 
 #[tokio::test]
-async fn another_name_than_expected_is_refused_and_both_sides_read_both_names() {
+async fn another_name_than_expected_is_refused_and_both_sides_receive_both_names() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let to = Destination { name: Some(name("bob")), address: b.address() };
     let (at_a, at_b) = refusals(&a, &mut b, Some("bob")).await;
-    assert_eq!(at_a, Refusal::Name { expected: name("bob"), found: name("b") });
-    let Refusal::ByPeer(words) = at_b else { panic!("{at_b}") };
-    assert!(words.contains("\"bob\"") && words.contains("\"b\""), "{words}");
+    assert_eq!(at_a, RefusalReason::Name { expected: name("bob"), found: name("b") });
+    let RefusalReason::ByPeer(reason) = at_b else { panic!("{at_b}") };
+    assert!(reason.contains("\"bob\"") && reason.contains("\"b\""), "{reason}");
     let text = a.transport.open_stream(&to).await.unwrap_err().to_string();
     assert!(text.contains("\"bob\"") && text.contains(&b.address().to_string()), "{text}");
 }
 
 #[tokio::test]
-async fn a_node_does_not_talk_to_itself() {
+async fn a_node_refuses_a_connection_with_itself() {
     let a = Node::development("a");
     let error = a.transport.open_stream(&a.seed()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Myself, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Myself, .. }), "{error}");
     // Under an address that does not look like its own.
     let mut everywhere = config("b", &KeySet::new(secret()));
     everywhere.bind = "0.0.0.0:0".parse().unwrap();
     let b = Node::start(everywhere);
     let address = SocketAddr::new([127, 0, 0, 1].into(), b.address().port());
     let error = b.transport.open_stream(&Destination { name: None, address }).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::Myself, .. }), "{error}");
+    assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Myself, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_second_node_under_a_living_name_does_not_disturb_the_first() {
+async fn a_second_node_under_a_name_in_use_does_not_disturb_the_first() {
     let (a, mut first) = (Node::development("a"), Node::development("twin"));
     let mut second = Node::development("twin");
     a.reach(&mut first, "x").await;
@@ -133,7 +134,7 @@ async fn without_a_secret_only_loopback_is_bound() {
         let error = bind(address).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, BindError::NoSecret(_)), "{text}");
-        assert!(text.contains("`networkdb keygen`") && text.contains("--secret-file"), "{text}");
+        assert!(text.contains("is not a loopback address") && text.contains("secret"), "{text}");
     }
     bind("127.0.0.3:0").unwrap();
     // Nor can it be brought in later, not even as a secret that is only accepted.
@@ -146,7 +147,7 @@ async fn without_a_secret_only_loopback_is_bound() {
 }
 
 #[tokio::test]
-async fn nodes_on_ipv6_and_on_all_addresses_find_each_other() {
+async fn nodes_on_ipv6_and_on_all_addresses_reach_each_other() {
     let keys = KeySet::new(secret());
     let at = |text: &str, address: &str| {
         Node::start(Config { bind: address.parse().unwrap(), ..config(text, &keys) })

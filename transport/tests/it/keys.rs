@@ -1,7 +1,7 @@
 //! Secrets are exchanged while nodes talk.
 
 use bytes::Bytes;
-use transport::{Arrival, KeySet, OpenError, Refusal};
+use transport::{Arrival, KeySet, OpenError, RefusalReason};
 
 use crate::nodes::{Node, config, secret, until};
 
@@ -18,7 +18,7 @@ async fn talk(a: &mut Node, b: &mut Node) {
 }
 
 #[tokio::test]
-async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
+async fn a_cluster_changes_its_secret_node_by_node() {
     let (old, new) = (secret(), secret());
     let only_old = KeySet::new(old.clone());
     let accept_new = only_old.with(new.clone()).unwrap();
@@ -65,19 +65,22 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node() {
 }
 
 #[tokio::test]
-async fn what_was_refused_for_a_secret_is_tried_at_once_with_another() {
+async fn a_destination_refused_for_a_secret_is_dialled_at_once_with_another() {
     let (old, new) = (secret(), secret());
     let mut late = config("late", &KeySet::new(old.clone()));
     late.timeouts.dial_backoff = std::time::Duration::from_secs(3600);
     let (late, a) = (Node::start(late), Node::start(config("a", &KeySet::new(new.clone()))));
     let error = late.transport.open_stream(&a.destination()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
     late.transport.set_identity(KeySet::new(new).with(old).unwrap()).unwrap();
     late.transport.open_stream(&a.destination()).await.map(drop).unwrap();
 }
 
 #[tokio::test]
-async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
+async fn a_node_with_only_a_removed_secret_is_disconnected_and_refused() {
     let (old, new) = (secret(), secret());
     let both = KeySet::new(new.clone()).with(old.clone()).unwrap();
     let mut a = Node::start(config("a", &both));
@@ -88,11 +91,17 @@ async fn who_has_only_a_removed_secret_is_cut_off_and_stays_out() {
     b.counted(|_| b.transport.connections().is_empty()).await;
     assert_eq!(a.transport.statistics().connections_retired_by_keys, 1);
     let error = a.transport.open_stream(&outsider).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),
+        "{error}"
+    );
     b.transport.send_datagram(&a.destination(), Bytes::from_static(b"?")).unwrap();
     loop {
         if let Arrival::Refused { refusal, .. } = a.arrival().await {
-            assert!(matches!(refusal, Refusal::UnknownSecret { .. } | Refusal::ByPeer(_)), "{refusal}");
+            assert!(
+                matches!(refusal, RefusalReason::UnknownSecret { .. } | RefusalReason::ByPeer(_)),
+                "{refusal}"
+            );
             break;
         }
     }

@@ -12,7 +12,7 @@ use transport::{
 use wire::{Destination, NodeName};
 
 /// Nothing here takes this long unless it never happens.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
@@ -53,7 +53,7 @@ impl Node {
         loop {
             match Transport::bind(config.clone()) {
                 Ok((transport, incoming)) => return Self { transport, incoming, name },
-                Err(error) if start.elapsed() > PATIENCE => panic!("{error}"),
+                Err(error) if start.elapsed() > TIMEOUT => panic!("{error}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
             }
         }
@@ -74,7 +74,7 @@ impl Node {
     }
 
     pub(crate) async fn arrival(&mut self) -> Arrival {
-        timeout(PATIENCE, self.incoming.next()).await.expect("nothing arrived").expect("shut down")
+        timeout(TIMEOUT, self.incoming.next()).await.expect("nothing arrived").expect("shut down")
     }
 
     /// The next datagram; what else arrives before is passed over.
@@ -99,7 +99,7 @@ impl Node {
     pub(crate) async fn reach(&self, to: &mut Node, text: &'static str) {
         let destination = to.destination();
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             let _ = self.transport.send_datagram(&destination, Bytes::from_static(text.as_bytes()));
             let arrived = timeout(Duration::from_millis(50), to.datagram()).await;
             if arrived.is_ok_and(|(from, bytes)| from.name == self.name && bytes == text) {
@@ -126,7 +126,7 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T
         if let Some(found) = condition() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
+        assert!(start.elapsed() < TIMEOUT, "{what}: not in {TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -38,7 +38,7 @@ async fn frames_go_both_ways_and_end_cleanly() {
 }
 
 #[tokio::test]
-async fn a_dropped_sender_is_no_clean_end() {
+async fn a_dropped_sender_ends_the_stream_with_an_error() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
     sender.send(&b"one"[..]).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_dropped_sender_is_no_clean_end() {
 }
 
 #[tokio::test]
-async fn a_seed_that_does_not_answer_is_named() {
+async fn the_error_for_a_peer_that_does_not_answer_names_it() {
     let a = Node::start({
         let mut config = crate::nodes::config("a", &transport::KeySet::development());
         config.timeouts.dial = std::time::Duration::from_millis(100);
@@ -65,7 +65,7 @@ async fn a_seed_that_does_not_answer_is_named() {
 }
 
 #[tokio::test]
-async fn a_stream_may_be_dropped_on_a_thread_that_knows_nothing_of_tokio() {
+async fn a_stream_may_be_dropped_on_a_thread_without_a_tokio_runtime() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
     sender.send(&b"all of it"[..]).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_stream_may_be_dropped_on_a_thread_that_knows_nothing_of_tokio() {
 }
 
 #[tokio::test]
-async fn a_frame_above_the_limit_is_refused_before_it_is_sent_and_the_stream_goes_on() {
+async fn a_frame_above_the_limit_is_rejected_and_the_stream_can_still_be_used() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
     let limit = wire::codec::MAX_MESSAGE_BYTES;
@@ -95,7 +95,7 @@ async fn a_frame_above_the_limit_is_refused_before_it_is_sent_and_the_stream_goe
 }
 
 #[tokio::test]
-async fn a_frame_whose_sending_is_cancelled_still_goes_out_whole() {
+async fn a_frame_whose_sending_is_cancelled_is_still_sent_completely() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
     // More than the peer's window: the sending stops in the middle until somebody reads.

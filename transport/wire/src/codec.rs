@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_beyond_the_bound_is_not_looked_at() {
+    fn a_message_beyond_the_bound_is_refused() {
         let bytes = vec![0; MAX_MESSAGE_BYTES + 1];
         assert!(matches!(decode::<Vec<u8>>(&bytes), Err(DecodeError::TooLong { .. })));
     }

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn lives_are_ordered_by_name_then_generation() {
+    fn instances_are_ordered_by_name_then_generation() {
         let id = |name, generation| NodeId::new(NodeName::new(name).unwrap(), generation);
         assert!(id("a", 2) < id("b", 1));
         assert!(id("a", 1) < id("a", 2));

@@ -8,7 +8,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use networkdb_http::v1::model::Keys;
 use tokio::time::{Instant, sleep};
-use transport::{KeySet, OpenError, Refusal, Transport, generate_secret};
+use transport::{KeySet, OpenError, RefusalReason, Transport, generate_secret};
 use wire::{Destination, NodeName};
 
 use super::links::PAUSE;
@@ -111,7 +111,7 @@ async fn former_is_refused(cluster: &Cluster, former: &str) -> Result<(), Failur
         let config = transport::Config::new(name, from, keys);
         let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
         match transport.open_stream(&to).await {
-            Err(OpenError::Refused { refusal: Refusal::UnknownSecret { .. }, .. }) => Ok(()),
+            Err(OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }) => Ok(()),
             other => Err(format!("somebody with the former secret alone was answered {other:?}")),
         }
     };

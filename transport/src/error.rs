@@ -18,7 +18,7 @@ const MAX_PEER_TEXT: usize = 300;
 
 /// Why two nodes do not talk to each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum RefusalReason {
     /// The peer's certificate comes from a secret we do not have.
     #[error(
         "its certificate was made from the secret {theirs}, which is not among ours ({ours}); give both nodes the same secret file"
@@ -80,17 +80,17 @@ pub enum Refusal {
     /// The peer has no protocol version in common with us.
     #[error("it does not speak our protocol ({PROTOCOL}); run versions that have one in common")]
     Protocol,
-    /// A limit of ours, or of the peer's, leaves no room.
-    #[error("there is no room for another connection; see the limits on connections and handshakes")]
-    NoRoom,
+    /// A limit of this node or of the peer is reached.
+    #[error("a limit on connections or handshakes is reached")]
+    AtCapacity,
     /// The peer refused us, in its own words.
     #[error("it refused us: {0}")]
     ByPeer(String),
 }
 
-impl Refusal {
+impl RefusalReason {
     /// The same as the refused side is to read it, behind "it refused us".
-    pub(crate) fn told_to_peer(&self) -> String {
+    pub(crate) fn message_to_peer(&self) -> String {
         match self {
             Self::UnknownSecret { theirs, ours } => format!(
                 "your certificate was made from the secret {theirs}, which is not among mine ({ours}); give both nodes \
@@ -116,7 +116,7 @@ impl Refusal {
             }
             Self::Myself => "you are myself".to_owned(),
             Self::Protocol => format!("you do not speak my protocol ({PROTOCOL})"),
-            Self::NoRoom => "I have no room for another connection".to_owned(),
+            Self::AtCapacity => "I have no room for another connection".to_owned(),
             Self::ByPeer(reason) => reason.clone(),
         }
     }
@@ -181,48 +181,48 @@ impl CloseCode {
     }
 
     /// What a refused peer is told by.
-    pub(crate) fn of_refusal(refusal: &Refusal) -> Self {
-        if *refusal == Refusal::Myself { Self::Myself } else { Self::Refused }
+    pub(crate) fn of_refusal(refusal: &RefusalReason) -> Self {
+        if *refusal == RefusalReason::Myself { Self::Myself } else { Self::Refused }
     }
 }
 
 /// What a handshake that failed says about the peer; `None` if it says nothing but that there was no answer.
-pub(crate) fn refusal_of(error: &ConnectionError) -> Option<Refusal> {
+pub(crate) fn refusal_of(error: &ConnectionError) -> Option<RefusalReason> {
     /// The alert `no_application_protocol` of TLS (RFC 7301), as QUIC carries it.
     const NO_APPLICATION_PROTOCOL: u64 = 0x178;
     /// Any alert of TLS.
     const ALERTS: std::ops::Range<u64> = 0x100..0x200;
     const CONNECTION_REFUSED: u64 = 2;
     match error {
-        ConnectionError::VersionMismatch => Some(Refusal::Protocol),
+        ConnectionError::VersionMismatch => Some(RefusalReason::Protocol),
         ConnectionError::TransportError(error) if u64::from(error.code) == NO_APPLICATION_PROTOCOL => {
-            Some(Refusal::Protocol)
+            Some(RefusalReason::Protocol)
         }
         // What TLS found here about the peer. Anything else that QUIC found says nothing about who it is.
         ConnectionError::TransportError(error) if ALERTS.contains(&u64::from(error.code)) => {
-            Some(Refusal::Certificate(readable(error.reason.as_bytes())))
+            Some(RefusalReason::Certificate(readable(error.reason.as_bytes())))
         }
         ConnectionError::TransportError(_) => None,
         ConnectionError::ConnectionClosed(close) => match u64::from(close.error_code) {
-            NO_APPLICATION_PROTOCOL => Some(Refusal::Protocol),
-            CONNECTION_REFUSED => Some(Refusal::NoRoom),
+            NO_APPLICATION_PROTOCOL => Some(RefusalReason::Protocol),
+            CONNECTION_REFUSED => Some(RefusalReason::AtCapacity),
             code if ALERTS.contains(&code) && close.reason.is_empty() => {
-                Some(Refusal::ByPeer(close.error_code.to_string()))
+                Some(RefusalReason::ByPeer(close.error_code.to_string()))
             }
-            code if ALERTS.contains(&code) => Some(Refusal::ByPeer(readable(&close.reason))),
+            code if ALERTS.contains(&code) => Some(RefusalReason::ByPeer(readable(&close.reason))),
             _ => None,
         },
         ConnectionError::ApplicationClosed(close)
             if CloseCode::of(close.error_code) == Some(CloseCode::Refused) =>
         {
-            Some(Refusal::ByPeer(readable(&close.reason)))
+            Some(RefusalReason::ByPeer(readable(&close.reason)))
         }
         ConnectionError::ApplicationClosed(close)
             if CloseCode::of(close.error_code) == Some(CloseCode::Myself) =>
         {
-            Some(Refusal::Myself)
+            Some(RefusalReason::Myself)
         }
-        ConnectionError::CidsExhausted => Some(Refusal::NoRoom),
+        ConnectionError::CidsExhausted => Some(RefusalReason::AtCapacity),
         ConnectionError::ApplicationClosed(_)
         | ConnectionError::Reset
         | ConnectionError::TimedOut
@@ -284,7 +284,7 @@ pub enum OpenError {
         /// Who was asked, as text.
         to: Arc<str>,
         /// Why not.
-        refusal: Refusal,
+        refusal: RefusalReason,
     },
     /// The connection ended before there was a stream.
     #[error("no connection with {to}: {loss}")]
@@ -304,8 +304,8 @@ pub enum OpenError {
         /// What the system or QUIC said.
         reason: String,
     },
-    /// As many dials as allowed, or as many streams as the peer allows, are under way.
-    #[error("too much is under way to reach {to} within {after:?}; see the limits on dials and streams")]
+    /// As many dials are running as allowed, or as many streams are open as the peer allows.
+    #[error("{to} could not be reached within {after:?}: a limit on dials or streams is reached")]
     Busy {
         /// Who was asked, as text.
         to: Arc<str>,
@@ -349,8 +349,8 @@ pub enum SendError {
 pub enum BindError {
     /// The development secret is not for addresses that others can reach.
     #[error(
-        "{0} is not a loopback address, so a secret is needed: make one with `networkdb keygen`, give the same file to \
-         every node with `--secret-file`, or bind a loopback address to try things out"
+        "{0} is not a loopback address, and the development secret is for loopback addresses only; a \
+         secret of the cluster is needed"
     )]
     NoSecret(SocketAddr),
     /// The identity cannot be this node's.
@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peers_words_are_bounded_and_harmless() {
+    fn text_from_a_peer_is_bounded_and_harmless() {
         assert_eq!(readable(b"a\x1b[31m\nb\xff"), "a [31m b\u{fffd}");
         assert_eq!(readable(&[b'x'; 5000]).len(), MAX_PEER_TEXT);
         assert_eq!(readable(b"invalid peer certificate: other error: who?"), "who?");

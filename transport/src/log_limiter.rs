@@ -1,4 +1,4 @@
-//! Keeps logs readable while somebody knocks a thousand times a second.
+//! Limits log lines per address, so that a peer that dials a thousand times a second does not fill the log.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// At most this often something is said about one address.
+/// The shortest time between two log lines about one address.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// About more addresses than this nothing is said within one interval.
+/// The most addresses with log lines in one interval.
 const MAX_ADDRESSES: usize = 1024;
 
-/// Decides what is worth saying about whom.
+/// Remembers when each address was last logged.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet {
+pub(crate) struct LogLimiter {
     last: HashMap<SocketAddr, Instant>,
 }
 
-impl Quiet {
-    /// Whether something may be said about `address` now.
+impl LogLimiter {
+    /// Whether a line about `address` may be logged now; if so, it counts as logged.
     pub(crate) fn allows(&mut self, address: SocketAddr, now: Instant) -> bool {
         if self.last.len() >= MAX_ADDRESSES {
             self.last.retain(|_, last| now.saturating_duration_since(*last) < INTERVAL);
@@ -45,25 +45,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_address_is_mentioned_once_a_second() {
-        let mut quiet = Quiet::default();
+    async fn one_address_is_logged_once_a_second() {
+        let mut limiter = LogLimiter::default();
         let [one, two] = ["10.0.0.1:7", "10.0.0.2:7"].map(|address| address.parse().unwrap());
         let start = Instant::now();
-        assert!(quiet.allows(one, start));
-        assert!(!quiet.allows(one, start + INTERVAL / 2));
-        assert!(quiet.allows(two, start));
-        assert!(quiet.allows(one, start + INTERVAL));
+        assert!(limiter.allows(one, start));
+        assert!(!limiter.allows(one, start + INTERVAL / 2));
+        assert!(limiter.allows(two, start));
+        assert!(limiter.allows(one, start + INTERVAL));
     }
 
     #[tokio::test]
-    async fn many_addresses_do_not_take_more_and_more_memory() {
-        let mut quiet = Quiet::default();
+    async fn memory_is_bounded_however_many_addresses_there_are() {
+        let mut limiter = LogLimiter::default();
         let start = Instant::now();
         let allowed = (0..5000u32)
-            .filter(|n| quiet.allows(SocketAddr::new(std::net::Ipv4Addr::from(*n).into(), 7), start))
+            .filter(|n| limiter.allows(SocketAddr::new(std::net::Ipv4Addr::from(*n).into(), 7), start))
             .count();
         assert_eq!(allowed, MAX_ADDRESSES);
-        assert!(quiet.allows("0.0.15.160:7".parse().unwrap(), start + INTERVAL));
-        assert!(quiet.last.len() <= MAX_ADDRESSES);
+        assert!(limiter.allows("0.0.15.160:7".parse().unwrap(), start + INTERVAL));
+        assert!(limiter.last.len() <= MAX_ADDRESSES);
     }
 }
