@@ -142,8 +142,8 @@ fn queueing(c: &mut Criterion, keys: &[String]) {
             || {
                 let tables = database();
                 for at in 0..4 {
-                    let life = NodeId::new(NodeName::new(&format!("member-{at}")).unwrap(), 1);
-                    tables.replica().handle_owner_alive(&life, now());
+                    let instance = NodeId::new(NodeName::new(&format!("member-{at}")).unwrap(), 1);
+                    tables.replica().handle_owner_alive(&instance, now());
                 }
                 tables
             },

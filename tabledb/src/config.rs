@@ -1,11 +1,11 @@
-//! Settings of a database, and their bounds.
+//! Settings of a database, and their allowed ranges.
 
 use std::time::Duration;
 
 use wire::NodeId;
 
-/// How large things may get. Every limit has a defined behaviour when it is met: an error for the local caller, a
-/// counted refusal for a peer.
+/// Limits on sizes and counts. Each has a defined behaviour when it is reached: an error for the local
+/// caller, a counted refusal for a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The longest network or table name, in bytes of UTF-8. Default 255.
@@ -14,10 +14,10 @@ pub struct Limits {
     pub key_bytes: usize,
     /// The largest value, in bytes. Default 1 MiB, at most 3 MiB.
     pub value_bytes: usize,
-    /// The most networks this node, or any other as its list says, may be on. The same on all nodes of a cluster. Default
-    /// 4,096.
+    /// The most networks that one node may be on, this node or any other by its attachment list. Must be the
+    /// same on all nodes of a cluster. Default 4,096.
     pub networks: usize,
-    /// The most attachments, of all nodes to all networks, that are known. Default 1,000,000.
+    /// The most known attachments, of all nodes to all networks. Default 1,000,000.
     pub attachments: usize,
     /// The most tables in one network. Default 65,536.
     pub tables: usize,
@@ -25,25 +25,26 @@ pub struct Limits {
     pub entries: usize,
     /// The most bytes of keys and values in one network. Default 4 GiB.
     pub bytes: usize,
-    /// The most pieces into which what was seen of one node's writes on one network may be torn: a node that missed nothing
-    /// has one. Default 65,536.
+    /// The most ranges into which the version vector of one attachment may be fragmented: it has one range if
+    /// no number is missing. Default 65,536.
     pub ranges: usize,
-    /// The most datagrams that wait for membership to tell of the lives they are about. Default 256.
-    pub parked: usize,
-    /// The most exchanges that peers may have begun at a time; one peer may have a quarter of them. Default 128.
+    /// The most datagrams that are deferred until membership reports the instances they name. Default 256.
+    pub deferred: usize,
+    /// The most sessions that peers may have open at a time; one peer may have a quarter of them. Default
+    /// 128.
     pub sessions: usize,
-    /// The most changes that wait for one watcher before it has to start over. Default 8,192.
+    /// The most changes that wait for one watcher before it lags and starts over. Default 8,192.
     pub watch_queue: usize,
-    /// The most bytes of changes, their values before and after included, that wait for one watcher before it has to start over. One
-    /// change may be longer. Default 8 MiB.
+    /// The most bytes of changes, with their values before and after, that wait for one watcher before it
+    /// lags and starts over. A single change may be larger. Default 8 MiB.
     pub watch_bytes: usize,
-    /// The most bytes of changes that wait for all watchers; beyond it the one for which most wait has to start over. Default
-    /// 64 MiB.
+    /// The most bytes of changes that wait for all watchers together. Beyond it, the watcher with the most
+    /// waiting bytes lags and starts over. Default 64 MiB.
     pub watch_bytes_total: usize,
 }
 
 impl Limits {
-    /// Whether names and a key are within their bounds. Names may not be empty; an empty key is a key.
+    /// Whether the names and the key have allowed lengths. A name must not be empty; a key may be.
     pub(crate) fn allow_names(&self, network: &str, table: &str, key: &str) -> bool {
         let name = 1..=self.name_bytes;
         name.contains(&network.len()) && name.contains(&table.len()) && key.len() <= self.key_bytes
@@ -62,7 +63,7 @@ impl Default for Limits {
             entries: 10_000_000,
             bytes: 4 << 30,
             ranges: 65_536,
-            parked: 256,
+            deferred: 256,
             sessions: 128,
             watch_queue: 8192,
             watch_bytes: 8 << 20,
@@ -74,19 +75,22 @@ impl Default for Limits {
 /// Settings of a [`TableDb`](crate::TableDb).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The life of this node: its name, and a generation larger than that of any earlier life under that name.
+    /// The instance of this node: its name, and a generation larger than that of any earlier instance of that
+    /// name.
     pub node: NodeId,
-    /// Bounds on names, values and counts.
+    /// Limits on names, values and counts.
     pub limits: Limits,
-    /// How long a tombstone is kept, over all nodes it visits together. Default 30 minutes, at least 1 second.
+    /// How long a tombstone is kept, summed over the nodes that it visits. Default 30 minutes, at least 1
+    /// second.
     pub reap_time: Duration,
-    /// How often, give or take a quarter, a network is compared with a random member of it though nothing seems to be
-    /// amiss: the safety net. Default 30 seconds, at least 1 second.
+    /// The interval, varied by up to a quarter, of the anti-entropy comparison of a network with a random
+    /// member. It is the safety net: it runs although no difference is known. Default 30 seconds, at least 1
+    /// second.
     pub anti_entropy_interval: Duration,
 }
 
 impl Config {
-    /// The defaults for the life `node`.
+    /// The default settings for the instance `node`.
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
@@ -96,7 +100,7 @@ impl Config {
         }
     }
 
-    /// Whether every setting is within its bounds.
+    /// Checks that every setting is within its allowed range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let check = |setting, found: String, allowed, ok: bool| match ok {
             true => Ok(()),
@@ -131,7 +135,7 @@ impl Config {
             ("limits.entries", limits.entries, 1, "1 or more"),
             ("limits.bytes", limits.bytes, 1, "1 or more"),
             ("limits.ranges", limits.ranges, 16, "16 or more"),
-            ("limits.parked", limits.parked, 1, "1 or more"),
+            ("limits.parked", limits.deferred, 1, "1 or more"),
             ("limits.sessions", limits.sessions, 4, "4 or more"),
             ("limits.watch_bytes", limits.watch_bytes, 1, "1 or more"),
             ("limits.watch_bytes_total", limits.watch_bytes_total, 1, "1 or more"),
@@ -143,17 +147,17 @@ impl Config {
     }
 }
 
-/// No value may be larger than this, whatever the setting: 3 MiB. It has to fit a frame with its key and version.
+/// The largest value that any setting may allow: 3 MiB. It has to fit a frame with its key and version.
 pub const MAX_VALUE_BYTES: usize = 3 << 20;
 
-/// A setting outside its bounds.
+/// A setting outside its allowed range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting {setting}: {found} is out of bounds; {allowed} is allowed")]
 pub struct ConfigError {
     /// Which setting.
     pub setting: &'static str,
-    /// What was found.
+    /// The value of the setting.
     pub found: String,
-    /// What would be right.
+    /// The allowed values.
     pub allowed: &'static str,
 }

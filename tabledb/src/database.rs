@@ -13,25 +13,25 @@ use crate::{
     Config, ConfigError, Entry, JoinError, LeaveError, Origin, Value, Watch, WatchFilter, WriteError,
 };
 
-/// Counts of one joined network on this node.
+/// Statistics of one joined network on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkStatistics {
     /// Visible entries.
     pub entries: usize,
-    /// Entries of failed or not yet compared owners.
+    /// Entries of owners that have failed, or have returned and are not compared yet.
     pub hidden: usize,
-    /// Deletes still remembered.
+    /// Tombstones held.
     pub tombstones: usize,
-    /// Tables with entries, hidden ones and remembered deletes included.
+    /// Tables with entries, counting hidden entries and tombstones.
     pub tables: usize,
     /// Bytes of keys and values.
     pub bytes: usize,
-    /// Writes of others that are refused here, for a limit or for their time. What they replaced stays; they are tried again
-    /// within about two minutes after what kept them out has gone.
+    /// Writes of other nodes that this node refuses, because of a limit or of their time. The values that
+    /// they replaced stay. They are retried, and succeed within about two minutes after the cause has gone.
     pub refused: usize,
-    /// News waiting for its first sending.
+    /// Updates that wait to be sent for the first time.
     pub queue_length: usize,
-    /// Nodes on the network that are alive, this one included.
+    /// Alive nodes on the network, including this one.
     pub peers: usize,
     /// A digest of the visible entries: equal on two nodes if and only if they show the same versions, but for chance
     /// (2⁻⁶⁴).
@@ -114,24 +114,25 @@ impl TableDb {
         ReplicaGuard(self.shared.replica.lock())
     }
 
-    /// Has `waker` called, without a lock held, after a call on this database gave the replica something to send sooner
-    /// than it had said. Can be set once; later calls have no effect.
+    /// Sets a callback that runs, without a lock held, after a call on this database gave the replica
+    /// something to send earlier than its last reported deadline. Can be set once; later calls have no
+    /// effect.
     pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
         let _ = self.shared.waker.set(Box::new(waker));
     }
 
-    /// This node's present life.
+    /// This node's current instance.
     pub fn node(&self) -> NodeId {
         self.replica().node().clone()
     }
 
-    /// Puts this node on a network. On its own the network is usable at once.
+    /// Joins a network. It can be used at once, even by a single node.
     pub fn join_network(&self, network: &str) -> Result<(), JoinError> {
         self.change(|replica, now| replica.join_network(network, now))
     }
 
-    /// Leaves a network. Its tables go as soon as what only this node knew has reached others, some seconds later at the
-    /// latest; from this call on it takes no writes.
+    /// Leaves a network. From this call on, the network takes no writes. Its tables are dropped when the
+    /// writes that only this node knew have reached other members, after a few seconds at the latest.
     pub fn leave_network(&self, network: &str) -> Result<(), LeaveError> {
         self.change(|replica, now| replica.leave_network(network, now))
     }
@@ -168,7 +169,8 @@ impl TableDb {
         self.change(|replica, now| replica.create(network, table, key, value, now))
     }
 
-    /// Replaces an entry, whoever wrote it; an error if the key is not live. This node owns it from then on.
+    /// Replaces an entry, whichever node wrote it; an error if the key is not live. This node owns the entry
+    /// afterwards.
     pub fn update(
         &self,
         network: &str,
@@ -179,7 +181,7 @@ impl TableDb {
         self.change(|replica, now| replica.update(network, table, key, value, now))
     }
 
-    /// Deletes an entry, whoever wrote it; an error if the key is not live.
+    /// Deletes an entry, whichever node wrote it; an error if the key is not live.
     pub fn delete(&self, network: &str, table: &str, key: &str) -> Result<(), WriteError> {
         self.change(|replica, now| replica.delete(network, table, key, now))
     }
@@ -197,7 +199,8 @@ impl TableDb {
         entries
     }
 
-    /// The same, for callers that may lose interest: asks `keep_going` before each entry, and gives up with `None` when it says no.
+    /// The same for callers that may give up: calls `keep_going` before each entry, and returns `None` once
+    /// it returns false.
     pub fn entries_while(
         &self,
         network: &str,
@@ -212,8 +215,8 @@ impl TableDb {
         Some(entries)
     }
 
-    /// The tables of `network` with at least one visible entry and how many each has, sorted; given up with `None` when
-    /// `keep_going`, which is asked before each entry, says no. No entry is copied.
+    /// The tables of `network` with at least one visible entry and the number of entries of each, sorted.
+    /// Calls `keep_going` before each entry, and returns `None` once it returns false. No entry is copied.
     pub fn table_counts_while(
         &self,
         network: &str,
@@ -240,15 +243,16 @@ impl TableDb {
         }
     }
 
-    /// Starts following changes: first a create for each visible entry, then each change.
+    /// Watches changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
         let (begun, queue) = self.replica().watch(&filter);
         Watch::new(self.clone(), filter, begun, queue)
     }
 
-    /// Ends every watch: each is told what it was to be told by now, then [`WatchEvent::Closed`](crate::WatchEvent::Closed).
-    /// For when the node ends: what goes from the tables after that is not deleted, and networks that are left after that stay
-    /// readable as they were last, for as long as there is a process to ask.
+    /// Ends every watch. Each watcher receives the changes that already happened, then
+    /// [`WatchEvent::Closed`](crate::WatchEvent::Closed). Called when the node ends: entries that disappear
+    /// afterwards are not reported as deleted, and networks that are left afterwards stay readable in their
+    /// last state until the process ends.
     pub fn end_watches(&self) {
         self.replica().end_watches();
     }
@@ -267,7 +271,7 @@ impl TableDb {
             let result = call(&mut replica, now);
             (result, replica.take_wake())
         };
-        // Not under the lock: a waker is somebody else's code.
+        // Not under the lock: the waker is the caller's code.
         if wake && let Some(waker) = self.shared.waker.get() {
             waker();
         }

@@ -1,4 +1,4 @@
-//! What a reader gets to see of an entry.
+//! What a reader sees of an entry.
 
 use std::sync::Arc;
 

@@ -1,25 +1,25 @@
-//! What became of the final syncs of a network that was left.
+//! The result of the final syncs of a network that this node left.
 
 use std::fmt;
 
-/// Whether what only this node knew of a network has reached others before its copy was dropped.
+/// Whether the writes that only this node knew reached other members before it dropped its copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FinalSyncs {
-    /// With how many members they were to be made: two, or as many as stayed.
+    /// The number of members to sync with: two, or all that stayed if there are fewer.
     pub wanted: usize,
-    /// With how many they came to their end. One is enough for nothing to be lost as long as that member lives.
+    /// The number of final syncs that completed. One is enough to lose nothing, as long as that member lives.
     pub completed: usize,
 }
 
 impl FinalSyncs {
-    /// Whether nothing is lost: somebody who stays holds everything, or nobody stays.
+    /// Whether nothing is lost: a member that stays holds everything, or no member stays.
     pub fn saved(&self) -> bool {
         self.completed > 0 || self.wanted == 0
     }
 }
 
 impl fmt::Display for FinalSyncs {
-    /// A sentence.
+    /// The result as a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { wanted, completed } = self;
         match (completed, wanted) {

@@ -1,10 +1,11 @@
-//! Replicated per-network tables: an embeddable, thread-safe, synchronous store, and the pure state machine that keeps
-//! it in agreement with others.
+//! Replicated per-network tables: an embeddable, thread-safe, synchronous store, and the state machine
+//! without I/O that keeps replicas of it in agreement.
 //!
-//! A *network* is a group of nodes; a *table* holds opaque bytes under string keys; every node keeps a full copy of the
-//! tables of the networks it is on. [`TableDb`] is the store that programs use. [`Replica`] behind it takes bytes and
-//! time in, and gives bytes, events and deadlines out: the `node` crate moves them over QUIC, a simulator over a heap of
-//! events, and anybody else as they like. ALGORITHM.md tells how tables converge and why nothing deleted comes back.
+//! A *network* is a group of nodes. A *table* holds opaque bytes under string keys. Every node keeps a full
+//! copy of the tables of its networks. Programs use [`TableDb`]. The [`Replica`] behind it takes bytes and
+//! time as input, and returns bytes, events and deadlines: the `node` crate moves the bytes over QUIC, a
+//! simulator over a heap of events. ALGORITHM.md explains how tables converge and why a deleted entry does
+//! not come back.
 
 mod config;
 mod database;

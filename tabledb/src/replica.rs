@@ -1,26 +1,26 @@
-//! The replication state machine: no socket, no clock, no thread, no randomness of its own.
+//! The replication state machine: it has no socket, clock, thread or source of randomness of its own.
 //!
-//! Bytes, membership's news and time go in; bytes, events and the next deadline come out. `handle_*` is what happens to
-//! it, `poll_*` what it wants, in the manner of quinn-proto. ALGORITHM.md tells the rules and why they hold.
+//! Bytes, membership events and time are its input; bytes, events and the next deadline are its output. Calls
+//! named `handle_*` give input, calls named `poll_*` take output, as in quinn-proto. ALGORITHM.md explains
+//! the rules and why they hold.
 
+mod attachment_lists;
 mod bundle;
 mod clock;
-mod common;
 mod comparison;
 mod connections;
 mod counters;
 mod fingerprint;
+mod forgotten_owners;
 mod inspect;
 mod list_exchange;
-mod list_news;
-mod lists;
+mod list_gossip;
 mod message;
 mod network;
-mod news;
-mod numbers;
+mod node_state;
+mod number_index;
 mod owners;
 mod ranges;
-mod remembered;
 mod requests;
 mod session;
 mod skews;
@@ -28,6 +28,7 @@ mod store;
 mod streams;
 mod timing;
 mod transfer;
+mod update_queue;
 mod view;
 mod watch_queue;
 mod watchers;
@@ -41,9 +42,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use wire::{NodeId, NodeName, StreamId, codec};
 
-pub use common::{Event, Transmit};
 pub use counters::Counters;
 pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
+pub use node_state::{Event, Transmit};
 pub use ranges::Ranges;
 pub use skews::ClockSkew;
 pub(crate) use view::{Map, View};
@@ -51,19 +52,19 @@ pub(crate) use watch_queue::{Taken, WatchQueue};
 
 use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
 use clock::Clock;
-use common::Common;
 use connections::Connections;
-use counters::Refusal;
-use list_news::ListNews;
+use counters::RefusalReason;
+use forgotten_owners::ForgottenOwners;
+use list_gossip::ListGossip;
 use message::{Bundle, Datagram, Digest, SessionKind};
 use network::{Arrival, Network, Syncing};
+use node_state::NodeState;
 use owners::Owners;
 use ranges::digest_bytes;
-use remembered::Remembered;
 use requests::Requests;
 use session::Session;
 use skews::Skews;
-use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, PARKED_FOR, UNLISTED_GRACE};
+use timing::{DEFERRED_FOR, MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, UNLISTED_GRACE};
 use view::Table;
 use watchers::Watchers;
 
@@ -76,76 +77,77 @@ mod refusal_tests;
 #[cfg(test)]
 mod tests;
 
-/// What a replica starts from.
+/// The initial time and randomness of a replica.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
     /// The monotonic time of the start.
     pub now: Instant,
     /// The wall time of the start, since 1970. Versions are never older than it.
     pub wall_clock: Duration,
-    /// Where its random choices start from.
+    /// The seed of its random choices.
     pub seed: u64,
 }
 
-/// Bytes from a peer, or a call about a stream, that could not be used. Nothing has changed, but for what earlier parts
-/// of the same exchange changed.
+/// Bytes from a peer, or a call about a stream, that could not be used. They changed nothing, except what
+/// earlier frames of the same session changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// The bytes do not decode.
     #[error(transparent)]
     Malformed(#[from] codec::DecodeError),
-    /// The stream is not, or no longer, one of this replica's.
+    /// The stream does not belong to this replica, or no longer.
     #[error("stream {} is not open", .0.0)]
     UnknownStream(StreamId),
-    /// The exchange cannot go on; give the stream up.
+    /// The session cannot go on; reset the stream.
     #[error("the exchange was given up: {0}")]
     Exchange(String),
 }
 
-/// A datagram about a life that membership has not told of yet.
+/// A datagram that names an instance which membership has not reported yet.
 #[derive(Debug)]
-struct Parked {
+struct Deferred {
     from: NodeName,
     bytes: Vec<u8>,
     until: Instant,
 }
 
-/// A stream that a peer has opened and not yet said what for.
+/// A stream of a peer: before its first frame, or with its session.
 #[derive(Debug)]
 enum Stream {
     Unopened { peer: NodeName, until: Instant },
     Session(Box<Session>),
 }
 
-/// Where each network is, by name. Each write looks here, and each frame; a quick hash, keyed at random.
-type Places = HashMap<Arc<str>, usize, ahash::RandomState>;
+/// The index of each network by name, looked up for each write and each frame. A fast hash, keyed at random.
+type NetworkIndexes = HashMap<Arc<str>, usize, ahash::RandomState>;
 
-/// The replicated state of one node: what [`TableDb`](crate::TableDb) wraps for threads, and nodes and simulators drive.
+/// The replicated state of one node. [`TableDb`](crate::TableDb) wraps it for threads; nodes and simulators
+/// drive it.
 #[derive(Debug)]
 pub struct Replica {
-    common: Common,
+    node: NodeState,
     networks: Vec<Option<Network>>,
-    by_name: Places,
-    /// Networks as they were when they were left, once this node is ending: readers go on seeing that.
+    by_name: NetworkIndexes,
+    /// Networks that were left while this node ends, in their last state, for readers.
     ended: BTreeMap<Arc<str>, Network>,
-    /// When each network wants to be looked at.
+    /// The next deadline of each network.
     deadlines: BTreeSet<(Instant, usize)>,
     planned: Vec<Instant>,
-    /// What readers see, shared with them.
+    /// The tables that readers see, shared with them.
     views: Arc<Map<Arc<View>>>,
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
-    list_news: ListNews,
+    list_gossip: ListGossip,
     list_peers: VecDeque<NodeName>,
-    /// The exchange of lists under way that differing digests asked for, and those that are over.
+    /// The exchange of attachment lists in progress that differing digests caused, and the completed ones.
     lists_comparing: Option<(NodeName, u64, u64)>,
     lists_compared: BTreeMap<NodeName, (u64, u64, Instant)>,
-    lists_still: (u64, Instant),
-    /// When somebody alive whose list has not come is asked for it.
+    lists_unchanged_since: (u64, Instant),
+    /// When to ask for the missing attachment list of an alive node.
     unlisted_at: Option<Instant>,
-    /// How often somebody was asked since all lists were there.
+    /// How many requests for lists were made since all lists were known.
     unlisted_asked: u32,
-    parked: VecDeque<Parked>,
+    deferred: VecDeque<Deferred>,
     now: Instant,
 }
 
@@ -154,12 +156,12 @@ impl Replica {
     pub fn new(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         config.validate()?;
         let owners = Owners::new(config.node.clone(), &config.limits);
-        let common = Common {
+        let node = NodeState {
             clock: Clock::new(origin.now, origin.wall_clock),
             rng: ChaCha8Rng::seed_from_u64(origin.seed),
             owners,
             connections: Connections::default(),
-            remembered: Remembered::default(),
+            forgotten_owners: ForgottenOwners::default(),
             watchers: Watchers::new((&config.limits).into()),
             outbox: VecDeque::new(),
             requests: Requests::default(),
@@ -170,7 +172,7 @@ impl Replica {
             config,
         };
         Ok(Self {
-            common,
+            node,
             networks: Vec::new(),
             by_name: HashMap::default(),
             ended: BTreeMap::new(),
@@ -179,33 +181,33 @@ impl Replica {
             views: Arc::default(),
             streams: BTreeMap::new(),
             next_stream: 0,
-            list_news: ListNews::default(),
+            list_gossip: ListGossip::default(),
             list_peers: VecDeque::new(),
             lists_comparing: None,
             lists_compared: BTreeMap::new(),
-            lists_still: (0, origin.now),
+            lists_unchanged_since: (0, origin.now),
             unlisted_at: None,
             unlisted_asked: 0,
-            parked: VecDeque::new(),
+            deferred: VecDeque::new(),
             now: origin.now,
         })
     }
 
-    // What there is to know.
+    // Queries.
 
-    /// This node's present life.
+    /// This node's current instance.
     pub fn node(&self) -> &NodeId {
-        self.common.owners.me()
+        self.node.owners.me()
     }
 
     /// The settings.
     pub fn config(&self) -> &Config {
-        &self.common.config
+        &self.node.config
     }
 
-    /// The networks this node is on, sorted; once it is ending, those that it was on.
+    /// The networks this node is on, sorted; while the node ends, also those that it has left.
     pub fn networks(&self) -> Vec<String> {
-        let ending = self.common.watchers.is_closed();
+        let ending = self.node.watchers.is_closed();
         let joined = self.networks.iter().flatten().filter(|network| ending || !network.is_leaving());
         let joined = joined.chain(self.ended.values());
         let mut names: Vec<String> = joined.map(|network| network.name.to_string()).collect();
@@ -213,14 +215,14 @@ impl Replica {
         names
     }
 
-    /// Whether this node is on no network, not even one that it is leaving.
+    /// Whether this node is on no network, and is not leaving one.
     pub fn is_off_all_networks(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// The nodes on `network`, this one included, that are alive; sorted. Known for every network of the cluster.
+    /// The alive nodes on `network`, including this one, sorted. Known for every network of the cluster.
     pub fn network_peers(&self, network: &str) -> Vec<NodeName> {
-        let mut peers: Vec<NodeName> = self.common.owners.members_of(network).cloned().collect();
+        let mut peers: Vec<NodeName> = self.node.owners.members_of(network).cloned().collect();
         if self.by_name.contains_key(network) {
             peers.push(self.node().name.clone());
         }
@@ -228,7 +230,7 @@ impl Replica {
         peers
     }
 
-    /// Counts of one network; `None` if it is not joined here.
+    /// Statistics of one network; `None` if it is not joined here.
     pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
         let network = self.network(network).or_else(|| self.ended.get(network))?;
         let (entries, hidden, tombstones) = network.store.counts();
@@ -246,14 +248,14 @@ impl Replica {
         })
     }
 
-    /// Counts of what happened.
+    /// Counters since the start.
     pub fn counters(&self) -> Counters {
-        Counters { watchers_lagged: self.common.watchers.lagged(), ..self.common.counters }
+        Counters { watchers_lagged: self.node.watchers.lagged(), ..self.node.counters }
     }
 
-    /// How far the wall clocks of peers are from ours, by their own word at their last exchange with us.
+    /// The differences between the wall clocks of peers and ours, as reported in the last session with each.
     pub fn clock_skew(&self) -> ClockSkew {
-        self.common.skews.summary()
+        self.node.skews.summary()
     }
 
     pub(crate) fn views(&self) -> Arc<Map<Arc<View>>> {
@@ -264,114 +266,117 @@ impl Replica {
         self.networks[*self.by_name.get(name)?].as_ref()
     }
 
-    // What happens to it.
+    // Input.
 
-    /// Whether the wall clock is to be read before the next call that is given `now`: its last reading is a millisecond old.
+    /// Whether the caller should read the wall clock before its next call with the time `now`: the last
+    /// reading is a millisecond old.
     pub fn wants_wall_clock(&self, now: Instant) -> bool {
-        self.common.clock.is_due(now)
+        self.node.clock.is_due(now)
     }
 
-    /// The wall clock showed `wall` since 1970. To be told whenever [`Self::wants_wall_clock`] says so: in between, the monotonic
-    /// clock alone goes on, which stands still while a host sleeps.
+    /// The wall clock showed `wall` since 1970. Call it whenever [`Self::wants_wall_clock`] returns true.
+    /// Between calls only the monotonic clock advances, which stops while the host sleeps.
     pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
         self.now = now;
-        self.common.clock.read(wall, now);
+        self.node.clock.read(wall, now);
     }
 
-    /// A connection with a node was established, or the last one ended, by either side. Without any such call all nodes are
-    /// treated alike.
+    /// A connection with a node was established, or its last connection closed, by either side. Until the
+    /// first such call all nodes are treated alike.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
-        self.common.connections.change(peer, connected);
+        self.node.connections.change(peer, connected);
     }
 
-    /// No connections exist but those that [`Self::handle_connection_changed`] reports from now on.
+    /// There are no connections except those that [`Self::handle_connection_changed`] reports from now on.
     pub fn forget_connections(&mut self) {
-        self.common.connections.forget();
+        self.node.connections.forget();
     }
 
-    /// Membership says that this life is alive: for the first time, again after a failure, or in place of an earlier
-    /// life, whose entries go.
-    pub fn handle_owner_alive(&mut self, life: &NodeId, now: Instant) {
+    /// Membership reports this instance alive: for the first time, again after a failure, or in place of an
+    /// earlier instance, whose entries are dropped.
+    pub fn handle_owner_alive(&mut self, instance: &NodeId, now: Instant) {
         self.now = now;
-        let owners = &mut self.common.owners;
-        match owners.get(life.name.as_str()).map(|owner| (owner.generation, owner.alive)) {
-            Some((generation, _)) if generation > life.generation => return,
-            Some((generation, true)) if generation == life.generation => return,
-            Some((generation, false)) if generation == life.generation => {
-                owners.set_alive(life.name.as_str(), true);
+        let owners = &mut self.node.owners;
+        match owners.get(instance.name.as_str()).map(|owner| (owner.generation, owner.alive)) {
+            Some((generation, _)) if generation > instance.generation => return,
+            Some((generation, true)) if generation == instance.generation => return,
+            Some((generation, false)) if generation == instance.generation => {
+                owners.set_alive(instance.name.as_str(), true);
                 for network in self.networks.iter_mut().flatten() {
-                    network.owner_returned(&life.name, &mut self.common, now);
+                    network.owner_returned(&instance.name, &mut self.node, now);
                 }
-                self.want_lists(&life.name);
+                self.want_lists(&instance.name);
             }
             former => {
                 if former.is_some() {
-                    self.end_owner(life.name.as_str(), now);
+                    self.end_owner(instance.name.as_str(), now);
                 }
-                match self.common.owners.admit(life) {
+                match self.node.owners.add_instance(instance) {
                     Some(list) => {
                         self.handle_list(&list, now);
                     }
-                    // Its news is on the way, or a list of lists. If not, somebody has to ask.
+                    // Its attachment list is on its way by gossip or in an exchange of lists. If it is not,
+                    // this node asks for it later.
                     None => {
                         self.unlisted_at.get_or_insert(now + UNLISTED_GRACE);
                     }
                 }
-                self.replay_parked(None, now);
+                self.replay_deferred(None, now);
             }
         }
         self.replan_all();
     }
 
-    /// Membership says that this life has failed: its entries are hidden, and kept.
-    pub fn handle_owner_failed(&mut self, life: &NodeId, now: Instant) {
+    /// Membership reports that this instance has failed: its entries are hidden, and kept.
+    pub fn handle_owner_failed(&mut self, instance: &NodeId, now: Instant) {
         self.now = now;
-        let owners = &mut self.common.owners;
+        let owners = &mut self.node.owners;
         if !owners
-            .get(life.name.as_str())
-            .is_some_and(|owner| owner.generation == life.generation && owner.alive)
+            .get(instance.name.as_str())
+            .is_some_and(|owner| owner.generation == instance.generation && owner.alive)
         {
             return;
         }
-        owners.set_alive(life.name.as_str(), false);
-        self.common.requests.forget_peer(life.name.as_str());
+        owners.set_alive(instance.name.as_str(), false);
+        self.node.requests.forget_peer(instance.name.as_str());
         for network in self.networks.iter_mut().flatten() {
-            network.owner_failed(life.name.as_str(), &mut self.common, now);
+            network.owner_failed(instance.name.as_str(), &mut self.node, now);
         }
         self.replan_all();
     }
 
-    /// Membership has forgotten this instance, after it had failed long ago: everything it owned goes. It may return all the
-    /// same, so what is dead of it is remembered.
-    pub fn handle_owner_forgotten(&mut self, life: &NodeId, now: Instant) {
-        let known = self.common.owners.get(life.name.as_str());
-        if known.is_some_and(|owner| owner.generation == life.generation) {
+    /// Membership has forgotten this instance a long time after its failure: its entries are dropped. Its
+    /// superseded numbers are retained, since it may return.
+    pub fn handle_owner_forgotten(&mut self, instance: &NodeId, now: Instant) {
+        let known = self.node.owners.get(instance.name.as_str());
+        if known.is_some_and(|owner| owner.generation == instance.generation) {
             for network in self.networks.iter_mut().flatten() {
-                network.remember_dead(life.name.as_str(), &mut self.common);
+                network.retain_superseded(instance.name.as_str(), &mut self.node);
             }
         }
-        self.handle_owner_gone(life, now);
+        self.handle_owner_gone(instance, now);
     }
 
-    /// Membership says that this instance has left, for ever: everything it owned goes.
-    pub fn handle_owner_gone(&mut self, life: &NodeId, now: Instant) {
+    /// Membership reports that this instance has left for good: its entries are dropped.
+    pub fn handle_owner_gone(&mut self, instance: &NodeId, now: Instant) {
         self.now = now;
-        let known = self.common.owners.get(life.name.as_str());
-        if known.is_some_and(|owner| owner.generation == life.generation) {
-            self.end_owner(life.name.as_str(), now);
+        let known = self.node.owners.get(instance.name.as_str());
+        if known.is_some_and(|owner| owner.generation == instance.generation) {
+            self.end_owner(instance.name.as_str(), now);
             self.replan_all();
         }
     }
 
-    /// We have joined a cluster through `peer`: it is told our list, and asked for everybody's.
+    /// This node has joined a cluster through `peer`: it sends `peer` its attachment list, and asks for all
+    /// others.
     pub fn handle_cluster_joined(&mut self, peer: &NodeName, now: Instant) {
         self.now = now;
         self.want_lists(peer);
         let me = self.node().name.clone();
-        self.list_news.add(me, now);
+        self.list_gossip.add(me, now);
     }
 
-    /// A datagram's content from an authenticated peer.
+    /// Handles the content of a datagram from an authenticated peer.
     pub fn handle_datagram(
         &mut self,
         from: &NodeName,
@@ -383,33 +388,33 @@ impl Replica {
         match datagram {
             Datagram::Gossip(bundle) => {
                 if self.handle_bundle(from, &bundle, now) {
-                    self.park(from, bytes, now);
+                    self.defer(from, bytes, now);
                 }
             }
-            // An attachment list comes from its author, or from another node of the cluster that passes it on.
-            Datagram::Lists { .. } if !self.common.owners.knows(from) => {
-                self.common.counters.refuse(Refusal::UnknownLife);
+            // An attachment list comes from its author, or from another member of the cluster that relays it.
+            Datagram::Lists { .. } if !self.node.owners.knows(from) => {
+                self.node.counters.refuse(RefusalReason::UnknownInstance);
             }
-            Datagram::Lists { lists, heads, relay } => {
+            Datagram::Lists { lists, versions, relay } => {
                 for list in &lists {
                     if self.handle_list(list, now) && relay {
-                        self.list_news.add(list.owner.name.clone(), now);
+                        self.list_gossip.add(list.owner.name.clone(), now);
                     }
                 }
-                if heads.iter().any(|head| self.common.owners.is_behind(head)) {
+                if versions.iter().any(|theirs| self.node.owners.is_behind(theirs)) {
                     self.want_lists(from);
                 }
-                for head in heads {
-                    self.check_author(&head.owner, head.version);
+                for theirs in versions {
+                    self.check_author(&theirs.owner, theirs.version);
                 }
             }
             Datagram::Settled { network, settled } => {
                 if let Some(&at) = self.by_name.get(network)
                     && let Some(network) = &mut self.networks[at]
-                    && network.members(&self.common).binary_search(from).is_ok()
+                    && network.members(&self.node).binary_search(from).is_ok()
                 {
-                    network.note_settled(from, &settled, &mut self.common, now);
-                    // What is missing is pulled at a time that nothing else may be planned for.
+                    network.note_settled(from, &settled, &mut self.node, now);
+                    // The pull of missing numbers may now be due earlier than the planned deadline.
                     self.plan(at, now);
                 }
             }
@@ -417,39 +422,40 @@ impl Replica {
         Ok(())
     }
 
-    /// The digest that rode along with a peer's probe or acknowledgement; made by [`Self::digest_for`].
+    /// Handles the digest that a peer attached to a probe or acknowledgement; the peer made it with
+    /// [`Self::digest_for`].
     pub fn handle_digest(&mut self, from: &NodeName, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
         self.now = now;
         let digest = self.decoded(codec::decode::<Digest>(bytes))?;
-        let head = message::ListHead {
+        let theirs = message::ListVersion {
             owner: NodeId::new(from.clone(), digest.generation),
             version: digest.version,
         };
-        if self.common.owners.is_behind(&head) || self.lists_differ(from, digest.lists, now) {
+        if self.node.owners.is_behind(&theirs) || self.lists_differ(from, digest.lists, now) {
             self.want_lists(from);
         }
         let theirs: BTreeMap<u64, u64> = digest.fingerprints.into_iter().collect();
         for at in 0..self.networks.len() {
             let Some(network) = &mut self.networks[at] else { continue };
             let Some(&theirs) = theirs.get(&digest_bytes(network.name.as_bytes())) else { continue };
-            if network.members(&self.common).binary_search(from).is_ok() {
-                network.note_fingerprint(from, theirs, &mut self.common, now);
+            if network.members(&self.node).binary_search(from).is_ok() {
+                network.note_fingerprint(from, theirs, &mut self.node, now);
             }
         }
         Ok(())
     }
 
-    /// Does what is due. Early, late or twice is always legal.
+    /// Does what is due. Calls that come early, late or twice are allowed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        self.common.requests.handle_timeout(now);
+        self.node.requests.handle_timeout(now);
         while let Some(&(deadline, at)) = self.deadlines.first() {
             if deadline > now {
                 break;
             }
             self.deadlines.pop_first();
             if let Some(network) = &mut self.networks[at] {
-                network.handle_timeout(&mut self.common, now);
+                network.handle_timeout(&mut self.node, now);
                 if network.left(now) {
                     self.finish_leaving(at, now);
                     continue;
@@ -462,23 +468,23 @@ impl Replica {
         for stream in stale {
             self.give_up_stream(stream, now);
         }
-        while self.parked.front().is_some_and(|parked| parked.until <= now) {
-            self.parked.pop_front();
-            self.common.counters.refuse(Refusal::UnknownLife);
+        while self.deferred.front().is_some_and(|deferred| deferred.until <= now) {
+            self.deferred.pop_front();
+            self.node.counters.refuse(RefusalReason::UnknownInstance);
         }
-        self.list_news.flush(&mut self.common, now);
+        self.list_gossip.flush(&mut self.node, now);
         if self.unlisted_at.is_some_and(|at| at <= now) {
             self.ask_for_lists(now);
         }
     }
 
-    // What its owner asks of it.
+    // Calls of the application.
 
-    /// Puts this node on a network. It is usable at once; [`Event::NetworkReady`] tells when it holds what the others
-    /// hold.
+    /// Joins a network. It can be used at once; [`Event::NetworkReady`] reports that this node holds what the
+    /// other members hold.
     pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
         self.now = now;
-        let limits = &self.common.config.limits;
+        let limits = &self.node.config.limits;
         if !(1..=limits.name_bytes).contains(&network.len()) {
             return Err(JoinError::Length {
                 found: network.len(),
@@ -492,8 +498,8 @@ impl Replica {
             return Err(JoinError::TooManyNetworks { limit: limits.networks });
         }
         let name: Arc<str> = network.into();
-        let epoch = self.common.owners.join(name.clone());
-        let network = Network::new(name.clone(), epoch, &mut self.common, now);
+        let epoch = self.node.owners.join(name.clone());
+        let network = Network::new(name.clone(), epoch, &mut self.node, now);
         self.ended.remove(&name);
         self.views.insert(name.clone(), network.store.view().clone());
         let at = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
@@ -508,9 +514,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Starts leaving a network: no more writes, a final sync with two members, then its tables go and
-    /// [`Event::NetworkLeft`] tells whether the final syncs came to their end. Bounded to two seconds from when there is
-    /// capacity for them, and to thirty in any case.
+    /// Starts to leave a network: it takes no more writes, runs a final sync with two members, then drops its
+    /// tables and reports the final syncs in [`Event::NetworkLeft`]. Takes at most two seconds after capacity
+    /// for the syncs is available, and at most thirty in all.
     pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
         self.now = now;
         let not_joined = || LeaveError::NotJoined { network: network.to_owned() };
@@ -518,49 +524,49 @@ impl Replica {
         let others = self.networks.iter().flatten().filter(|network| network.is_leaving()).count();
         let leaving =
             self.networks[at].as_mut().filter(|network| !network.is_leaving()).ok_or_else(not_joined)?;
-        leaving.start_leaving(others, &mut self.common, now);
+        leaving.start_leaving(others, &mut self.node, now);
         if leaving.left(now) {
             self.finish_leaving(at, now);
         } else {
             self.plan(at, now);
         }
-        self.common.wake = true;
+        self.node.wake = true;
         Ok(())
     }
 
-    /// Leaves all networks without waiting for final syncs any longer: what only this node knows is lost.
+    /// Leaves all networks without waiting for final syncs: writes that only this node knows are lost.
     pub fn leave_networks_at_once(&mut self, now: Instant) {
         self.now = now;
         for at in 0..self.networks.len() {
             if let Some(network) = &mut self.networks[at] {
                 if !network.is_leaving() {
-                    network.start_leaving(0, &mut self.common, now);
+                    network.start_leaving(0, &mut self.node, now);
                 }
                 self.finish_leaving(at, now);
             }
         }
     }
 
-    /// Takes up a new life under the same name: our entries are written again in it. For when an earlier process has
-    /// borne our generation.
+    /// Starts a new instance under the same name and writes our entries again in it. Called when an earlier
+    /// process has used our generation.
     pub fn renew(&mut self, generation: u64, now: Instant) {
         self.now = now;
         if generation <= self.node().generation {
             return;
         }
-        self.common.owners.renew(generation);
+        self.node.owners.renew(generation);
         let me = self.node().clone();
         for network in self.networks.iter_mut().flatten() {
-            network.renew(me.clone(), &mut self.common, now);
+            network.renew(me.clone(), &mut self.node, now);
         }
         self.announce_own_list(now);
         self.replan_all();
     }
 
-    /// Follows changes: the first chunk of what is visible now, and where the rest and every change from then on come from, without
-    /// a gap between.
+    /// Starts a watch: returns the first chunk of the visible entries, and the queue from which the rest and
+    /// every later change come, without a gap.
     pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<Change>, Arc<WatchQueue>) {
-        let queue = self.common.watchers.add(filter.clone());
+        let queue = self.node.watchers.add(filter.clone());
         (queue.read(self, filter), queue)
     }
 
@@ -569,7 +575,7 @@ impl Replica {
         self.network(network)?.store.view().table(table)
     }
 
-    /// The first table that a watcher wants behind `after`, in the order of networks and tables.
+    /// The first table after `after` that the watcher wants, in the order of networks and tables.
     pub(crate) fn next_table(
         &self,
         after: Option<(&str, &str)>,
@@ -602,45 +608,45 @@ impl Replica {
         }
     }
 
-    /// This node is ending: every watch ends, and those that are begun later, so that nothing that goes from the tables now is
-    /// reported to anybody; and what is left from now on stays readable as it was last.
+    /// This node ends: all watches end, including those opened later, so that no watcher sees what is dropped
+    /// from now on as a delete. Networks left from now on stay readable in their last state.
     pub fn end_watches(&mut self) {
-        self.common.watchers.close();
+        self.node.watchers.close();
     }
 
-    /// How many watchers follow.
+    /// The number of watchers.
     pub fn watcher_count(&self) -> usize {
-        self.common.watchers.count()
+        self.node.watchers.count()
     }
 
     /// The bytes of changes that wait for watchers.
     pub fn watcher_bytes(&self) -> usize {
-        self.common.watchers.bytes()
+        self.node.watchers.bytes()
     }
 
-    // What it wants.
+    // Output.
 
-    /// The next datagram to send, stream to open, or stream to see to.
+    /// The next datagram to send, or stream to open, close or wake.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         self.now = now;
-        if let Some(transmit) = self.common.outbox.pop_front() {
+        if let Some(transmit) = self.node.outbox.pop_front() {
             return Some(transmit);
         }
-        if self.common.requests.open() < MAX_OPENED_SESSIONS
+        if self.node.requests.open() < MAX_OPENED_SESSIONS
             && !self.list_peers.is_empty()
             && self.open_list_sessions() < MAX_LIST_SESSIONS
             && let Some(peer) = self.list_peers.pop_front()
         {
             let stream = self.new_stream();
-            let session = Session::open_lists(stream, peer.clone(), &mut self.common, now);
+            let session = Session::open_lists(stream, peer.clone(), &mut self.node, now);
             return Some(self.opened_session(stream, session, peer));
         }
-        while let Some(request) = self.common.requests.next() {
+        while let Some(request) = self.node.requests.next() {
             let stream = StreamId(self.next_stream);
             let Some(&at) = self.by_name.get(&request.network) else { continue };
             let Some(network) = &mut self.networks[at] else { continue };
-            if !self.common.owners.is_member(request.peer.as_str(), &request.network) {
-                // It has left the network since.
+            if !self.node.owners.is_member(request.peer.as_str(), &request.network) {
+                // The peer has left the network since the request was made.
                 if request.kind == SessionKind::Full {
                     network.comparison_not_begun(now);
                     self.plan(at, now);
@@ -663,7 +669,7 @@ impl Replica {
                 SessionKind::Lists => continue,
             }
             let peer = request.peer.clone();
-            let session = Session::open(stream, request, network, &mut self.common, now);
+            let session = Session::open(stream, request, network, &mut self.node, now);
             self.next_stream += 1;
             self.plan(at, now);
             return Some(self.opened_session(stream, session, peer));
@@ -671,42 +677,44 @@ impl Replica {
         None
     }
 
-    /// The next thing that happened.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.common.events.pop_front()
+        self.node.events.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is to be called at the latest.
+    /// The latest time for the next call of [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let networks = self.deadlines.first().map(|&(at, _)| at);
         let streams = self.streams.values().map(deadline_of).min();
-        let parked = self.parked.front().map(|parked| parked.until);
-        let requests = self.common.requests.next_deadline();
-        [networks, streams, parked, requests, self.list_news.next_deadline(), self.unlisted_at]
+        let deferred = self.deferred.front().map(|deferred| deferred.until);
+        let requests = self.node.requests.next_deadline();
+        [networks, streams, deferred, requests, self.list_gossip.next_deadline(), self.unlisted_at]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Whether a call other than the driver's own has brought a deadline nearer since this was last asked.
+    /// Whether a call other than the driver's own has moved a deadline forward since the last call of this
+    /// function.
     pub fn take_wake(&mut self) -> bool {
-        std::mem::take(&mut self.common.wake)
+        std::mem::take(&mut self.node.wake)
     }
 
-    /// What is to ride along with a probe or acknowledgement to `peer`, in at most `room` bytes: the version of our
-    /// list, and the fingerprints of networks we share that have been still of late. `None` if there is no room.
-    pub fn digest_for(&mut self, peer: &NodeName, room: usize, now: Instant) -> Option<Vec<u8>> {
+    /// The digest to attach to a probe or acknowledgement to `peer`, in at most `budget` bytes: the version
+    /// of our attachment list, and the fingerprints of shared networks that are quiescent. `None` if the
+    /// budget is too small.
+    pub fn digest_for(&mut self, peer: &NodeName, budget: usize, now: Instant) -> Option<Vec<u8>> {
         self.now = now;
         const FIXED: usize = 32;
         const EACH: usize = 18;
-        let most = room.checked_sub(FIXED)? / EACH;
-        let lists = self.common.owners.lists_digest();
+        let most = budget.checked_sub(FIXED)? / EACH;
+        let lists = self.node.owners.lists_digest();
         let mut fingerprints = Vec::new();
         for network in self.networks.iter_mut().flatten() {
             if fingerprints.len() == most {
                 break;
             }
-            if network.members(&self.common).binary_search(peer).is_ok()
+            if network.members(&self.node).binary_search(peer).is_ok()
                 && let Some(fingerprint) = network.offered_fingerprint(now)
             {
                 fingerprints.push((digest_bytes(network.name.as_bytes()), fingerprint));
@@ -714,103 +722,107 @@ impl Replica {
         }
         let digest = Digest {
             generation: self.node().generation,
-            version: self.common.owners.own_version(),
+            version: self.node.owners.own_version(),
             lists,
             fingerprints,
         };
         Some(codec::encode(&digest))
     }
 
-    // How it works inside.
+    // Internals.
 
-    /// Applies gossip. True if a life in it, or its sender, is not known yet.
+    /// Applies gossip. Returns true if it names an instance, or comes from a sender, that is not known yet.
     fn handle_bundle(&mut self, from: &NodeName, bundle: &Bundle<'_>, now: Instant) -> bool {
         let Some(&at) = self.by_name.get(bundle.network) else {
-            self.common.counters.refuse(Refusal::NotMember);
+            self.node.counters.refuse(RefusalReason::NotMember);
             return false;
         };
         let Some(network) = &mut self.networks[at] else { return false };
-        match network.judge_sender(from, bundle, &mut self.common, now) {
+        match network.admit_sender(from, bundle, &mut self.node, now) {
             Ok(()) => {}
-            Err(Refusal::UnknownLife) => return true,
+            Err(RefusalReason::UnknownInstance) => return true,
             Err(why) => {
-                self.common.counters.refuse(why);
+                self.node.counters.refuse(why);
                 return false;
             }
         }
-        let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.common, now);
-        self.common.counters.news += applied.news;
-        if applied.impostor {
-            self.common.report_taken_generation();
+        let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.node, now);
+        self.node.counters.news += applied.learned;
+        if applied.generation_conflict {
+            self.node.report_generation_conflict();
         }
         if let Some(theirs) = bundle.fingerprint
-            && network.members(&self.common).binary_search(from).is_ok()
+            && network.members(&self.node).binary_search(from).is_ok()
         {
-            network.note_fingerprint(from, theirs, &mut self.common, now);
+            network.note_fingerprint(from, theirs, &mut self.node, now);
         }
         self.plan(at, now);
-        applied.unknown_life
+        applied.unknown_instance
     }
 
-    fn park(&mut self, from: &NodeName, bytes: &[u8], now: Instant) {
-        if self.parked.len() >= self.common.config.limits.parked {
-            self.parked.pop_front();
-            self.common.counters.refuse(Refusal::UnknownLife);
+    fn defer(&mut self, from: &NodeName, bytes: &[u8], now: Instant) {
+        if self.deferred.len() >= self.node.config.limits.deferred {
+            self.deferred.pop_front();
+            self.node.counters.refuse(RefusalReason::UnknownInstance);
         }
-        self.common.counters.parked += 1;
-        self.parked.push_back(Parked { from: from.clone(), bytes: bytes.to_vec(), until: now + PARKED_FOR });
+        self.node.counters.parked += 1;
+        self.deferred.push_back(Deferred {
+            from: from.clone(),
+            bytes: bytes.to_vec(),
+            until: now + DEFERRED_FOR,
+        });
     }
 
-    /// Applies what was kept until more was known of its sender, or of whom it is about: all of it, or that of one sender.
-    fn replay_parked(&mut self, sender: Option<&NodeName>, now: Instant) {
-        for parked in std::mem::take(&mut self.parked) {
-            if sender.is_some_and(|sender| parked.from != *sender) {
-                self.parked.push_back(parked);
-            } else if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&parked.bytes)
-                && self.handle_bundle(&parked.from, &bundle, now)
+    /// Handles deferred datagrams again: all of them, or those of one sender.
+    fn replay_deferred(&mut self, sender: Option<&NodeName>, now: Instant) {
+        for deferred in std::mem::take(&mut self.deferred) {
+            if sender.is_some_and(|sender| deferred.from != *sender) {
+                self.deferred.push_back(deferred);
+            } else if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&deferred.bytes)
+                && self.handle_bundle(&deferred.from, &bundle, now)
             {
-                self.parked.push_back(parked);
+                self.deferred.push_back(deferred);
             }
         }
     }
 
     fn end_owner(&mut self, name: &str, now: Instant) {
-        self.common.owners.remove(name);
+        self.node.owners.remove(name);
         for network in self.networks.iter_mut().flatten() {
-            network.owner_gone(name, &mut self.common, now);
+            network.owner_gone(name, &mut self.node, now);
         }
-        self.common.requests.forget_peer(name);
+        self.node.requests.forget_peer(name);
         self.lists_compared.remove(name);
-        self.common.skews.forget(name);
+        self.node.skews.forget(name);
     }
 
-    /// The tables of a network go; everybody is told by the shorter list. No deletes are written for our entries: the
-    /// list ends them, and deletes would only kill more.
+    /// Drops the tables of a network; the shorter attachment list announces it to all members. No deletes are
+    /// written for our entries: the list ends them, and deletes would only supersede more.
     fn finish_leaving(&mut self, at: usize, now: Instant) {
         let Some(mut network) = self.networks[at].take() else { return };
         self.deadlines.remove(&(self.planned[at], at));
         self.by_name.remove(&network.name);
-        self.common.owners.leave(&network.name);
-        self.common.remembered.drop_network(&network.name);
-        // What is still said in its sessions is about this stay, and its places in this store. Another stay may begin before
-        // they end.
+        self.node.owners.leave(&network.name);
+        self.node.forgotten_owners.drop_network(&network.name);
+        // The sessions of this network refer to the ended attachment and to indexes of this store. A new
+        // attachment may begin before they end, so they end now.
         for (&stream, state) in &mut self.streams {
             if let Stream::Session(session) = state
                 && session.network == network.name
-                && session.abandon(&self.common.owners)
+                && session.abandon(&self.node.owners)
             {
-                // Nothing else makes it say that it is over.
-                self.common.outbox.push_back(Transmit::WakeStream { stream });
+                // No other input would make the stream finish.
+                self.node.outbox.push_back(Transmit::WakeStream { stream });
             }
         }
-        self.common.requests.forget_network(&network.name);
+        self.node.requests.forget_network(&network.name);
         let (name, final_syncs) = (network.name.to_string(), network.final_syncs());
-        self.common.events.push_back(Event::NetworkLeft { network: name, final_syncs });
-        if self.common.watchers.is_closed() {
+        self.node.events.push_back(Event::NetworkLeft { network: name, final_syncs });
+        if self.node.watchers.is_closed() {
             // A proxy may be reading: an empty table would make it drop every backend.
             self.ended.insert(network.name.clone(), network);
         } else {
-            network.store.clear(&mut self.common.watchers);
+            network.store.clear(&mut self.node.watchers);
             self.views.remove(&network.name);
         }
         self.announce_own_list(now);
@@ -834,13 +846,17 @@ impl Replica {
 
     fn decoded<T>(&mut self, result: Result<T, codec::DecodeError>) -> Result<T, MessageError> {
         result.map_err(|error| {
-            self.common.counters.refuse(Refusal::Malformed);
+            self.node.counters.refuse(RefusalReason::Malformed);
             error.into()
         })
     }
 }
 
-fn find<'a>(networks: &'a mut [Option<Network>], by_name: &Places, name: &str) -> Option<&'a mut Network> {
+fn find<'a>(
+    networks: &'a mut [Option<Network>],
+    by_name: &NetworkIndexes,
+    name: &str,
+) -> Option<&'a mut Network> {
     networks[*by_name.get(name)?].as_mut()
 }
 

@@ -1,4 +1,4 @@
-//! Following changes: an atomic snapshot, then every change, in order, bounded.
+//! Watching changes: an atomic snapshot, then every change, in order, in bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,22 +27,22 @@ pub enum ChangeKind {
     Create,
     /// Its value or owner changed.
     Update,
-    /// It is visible no longer.
+    /// It is no longer visible.
     Delete,
 }
 
-/// Why a key is visible no longer.
+/// Why a key is no longer visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeleteReason {
-    /// Somebody deleted it, or overwrote it with what is not visible here.
+    /// A node deleted it, or overwrote it with a value that is not visible here.
     Deleted,
-    /// Its owner is held for failed. What it owns is kept, and becomes visible again should it return.
+    /// Its owner has failed. The entry is kept, and becomes visible again if the owner returns.
     OwnerFailed,
-    /// Its owner has left the network or the cluster, has started anew, or has been forgotten.
+    /// Its owner has left the network or the cluster, was replaced by a later instance, or was forgotten.
     OwnerGone,
-    /// This node has left the network: nothing is known of what became of the entry.
+    /// This node has left the network. What happened to the entry is unknown.
     NetworkLeft,
-    /// This node owns it now, and the watcher leaves out what this node owns.
+    /// This node owns it now, and the watcher excludes entries of this node.
     NowOwn,
 }
 
@@ -61,9 +61,9 @@ pub struct Change {
     pub value: Option<Value>,
     /// The value before; `None` before a create.
     pub previous: Option<Value>,
-    /// Whose entry it is now, or was before a delete.
+    /// The owner of the entry, or its last owner after a delete.
     pub owner: NodeName,
-    /// Why it is deleted; `None` for what is not.
+    /// Why it is deleted; `None` for other changes.
     pub reason: Option<DeleteReason>,
 }
 
@@ -72,25 +72,25 @@ pub struct Change {
 pub enum WatchEvent {
     /// One change.
     Change(Change),
-    /// The watcher fell behind and changes were dropped: forget everything; a fresh snapshot follows as creates.
+    /// The watcher lagged and changes were dropped: discard everything; a fresh snapshot follows as creates.
     Lagged,
-    /// The database has ended: there are no more changes, and nothing is known of the entries from now on. Every further call
-    /// returns this again.
+    /// The database has ended: no more changes follow, and the state of the entries is unknown from now on.
+    /// Every further call returns this again.
     Closed,
 }
 
-/// A subscription: first a create for each entry that is visible, then each change, in order, without a gap between.
+/// A subscription: first a create for each visible entry, then each change, in order and without a gap.
 ///
-/// What is visible is read from the store when it is asked for, so a watch that stands still holds little. Of changes at most
-/// [`Limits::watch_queue`](crate::Limits::watch_queue) wait for it, and at most
-/// [`Limits::watch_bytes`](crate::Limits::watch_bytes) bytes. Beyond that they are dropped, the watcher is told so once by
-/// [`WatchEvent::Lagged`], and what is visible then follows. Dropping it ends the subscription; when the database ends it is told by
-/// [`WatchEvent::Closed`], and of no deletes.
+/// The snapshot is read from the store as the caller takes it, so a watch that nobody reads holds little
+/// memory. At most [`Limits::watch_queue`](crate::Limits::watch_queue) changes and
+/// [`Limits::watch_bytes`](crate::Limits::watch_bytes) bytes wait for it. Beyond that, changes are dropped,
+/// the watcher receives [`WatchEvent::Lagged`] once, and a fresh snapshot follows. Dropping the watch ends
+/// the subscription. When the database ends, the watcher receives [`WatchEvent::Closed`] and no deletes.
 #[derive(Debug)]
 pub struct Watch {
     database: TableDb,
     filter: WatchFilter,
-    /// What has been read of the beginning.
+    /// The chunk of the snapshot that has been read.
     begun: VecDeque<Change>,
     queue: Arc<WatchQueue>,
 }
@@ -111,7 +111,7 @@ impl Watch {
         Self { database, filter, begun, queue }
     }
 
-    /// The next event; waits up to `timeout`, and returns `None` when nothing came.
+    /// The next event. Waits up to `timeout`, and returns `None` when no event came.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<WatchEvent> {
         if let Some(event) = self.try_next() {
             return Some(event);
@@ -132,7 +132,8 @@ impl Watch {
                 Taken::Nothing => return None,
                 Taken::Unread => self.begun = self.queue.read(&self.database.replica(), &self.filter),
                 Taken::Lagged => {
-                    // Nothing is queued for a watcher that lags, so between here and there nothing is lost or seen twice.
+                    // Nothing is queued for a lagging watcher, so no change is lost or seen twice between the
+                    // two calls.
                     let replica = self.database.replica();
                     self.queue.start_over();
                     self.begun = self.queue.read(&replica, &self.filter);

@@ -82,7 +82,7 @@ impl NetworkState {
             if !attachment.refused.is_empty() {
                 refused.insert(of.clone(), attachment.refused.as_slice().to_vec());
             }
-            contexts.insert(of, attachment.context.as_slice().to_vec());
+            contexts.insert(of, attachment.seen.as_slice().to_vec());
         }
         Some(Self { entries: entries.collect(), contexts, refused })
     }

@@ -173,7 +173,7 @@ impl Cluster {
                     self.name(peer),
                     held.owner,
                     held.epoch,
-                    held.context.as_slice(),
+                    held.seen.as_slice(),
                     held.live,
                     held.shown
                 ));

@@ -6,8 +6,8 @@ use std::time::Instant;
 use wire::codec;
 
 use super::message::{AttachmentId, Bundle, Datagram, Event, EventBody, Frame};
-use super::store::{Dot, Place, Store};
-use super::view::{Body, Slot, Table};
+use super::store::{Dot, Location, Store};
+use super::view::{AttachmentIndex, Body, Table};
 
 /// Where a bundle is to travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +24,16 @@ const NUMBERS_OVERHEAD: usize = 27;
 /// A bundle in the making.
 ///
 /// What it says is read from the store at one moment, under the replica's lock: a number is told as a live entry or
-/// tombstone if it is one now, else as dead. A bundle made from an older picture could bury live entries.
+/// tombstone if it is one now, else as dead. A bundle made from an older picture could drop_superseded live entries.
 #[derive(Debug)]
 pub(crate) struct BundleBuilder {
     budget: usize,
     used: usize,
-    attachments: Vec<Slot>,
+    attachments: Vec<AttachmentIndex>,
     tables: Vec<Arc<Table>>,
     fingerprint: Option<u64>,
-    heads: Vec<(u32, u64)>,
-    dead: Vec<(u32, u64, u64)>,
+    watermarks: Vec<(u32, u64)>,
+    superseded: Vec<(u32, u64, u64)>,
     event_bytes: Vec<u8>,
     events: u64,
     clock: u64,
@@ -47,8 +47,8 @@ impl BundleBuilder {
             attachments: Vec::new(),
             tables: Vec::new(),
             fingerprint: None,
-            heads: Vec::new(),
-            dead: Vec::new(),
+            watermarks: Vec::new(),
+            superseded: Vec::new(),
             event_bytes: Vec::new(),
             events: 0,
             clock,
@@ -56,22 +56,22 @@ impl BundleBuilder {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.events == 0 && self.dead.is_empty() && self.heads.is_empty()
+        self.events == 0 && self.superseded.is_empty() && self.watermarks.is_empty()
     }
 
-    pub(crate) fn attachments(&self) -> &[Slot] {
+    pub(crate) fn attachments(&self) -> &[AttachmentIndex] {
         &self.attachments
     }
 
     /// Adds one number as what it is now. False if it does not fit; then nothing was added.
     pub(crate) fn add_number(&mut self, store: &Store, dot: Dot, replaced: &[Dot], now: Instant) -> bool {
         let Some(attachment) = store.attachment(dot.0) else { return true };
-        match attachment.live().get(dot.1).or_else(|| attachment.buried().get(dot.1)) {
-            Some(place) => self.add_record(store, dot, place, replaced, now),
+        match attachment.live().get(dot.1).or_else(|| attachment.tombstones().get(dot.1)) {
+            Some(location) => self.add_record(store, dot, location, replaced, now),
             None => {
-                self.add_dead(store, dot.0, dot.1, dot.1)
+                self.add_superseded(store, dot.0, dot.1, dot.1)
                     // Superseded since it was queued, and so is what it replaced.
-                    && replaced.iter().all(|&(slot, number)| self.add_dead(store, slot, number, number))
+                    && replaced.iter().all(|&(index, number)| self.add_superseded(store, index, number, number))
             }
         }
     }
@@ -81,7 +81,7 @@ impl BundleBuilder {
         &mut self,
         store: &Store,
         dot: Dot,
-        (table, key): &Place,
+        (table, key): &Location,
         replaced: &[Dot],
         now: Instant,
     ) -> bool {
@@ -90,8 +90,8 @@ impl BundleBuilder {
         let attachment = self.attachment(store, dot.0);
         let replaced = replaced
             .iter()
-            .filter(|(slot, _)| store.attachment(*slot).is_some())
-            .map(|&(slot, number)| (self.attachment(store, slot), number))
+            .filter(|(index, _)| store.attachment(*index).is_some())
+            .map(|&(index, number)| (self.attachment(store, index), number))
             .collect();
         let body = match &record.body {
             Body::Live(value) => EventBody::Value(value),
@@ -105,7 +105,7 @@ impl BundleBuilder {
         codec::encode_into(&event, &mut self.event_bytes);
         self.events += 1;
         // A single entry larger than the budget still has to travel, alone.
-        let fits = self.size() <= self.budget || (self.events == 1 && self.dead.is_empty());
+        let fits = self.size() <= self.budget || (self.events == 1 && self.superseded.is_empty());
         if !fits {
             self.undo(before);
         }
@@ -113,20 +113,26 @@ impl BundleBuilder {
     }
 
     /// Adds a range of dead numbers; adjacent ones melt into one. False if it does not fit.
-    pub(crate) fn add_dead(&mut self, store: &Store, slot: Slot, low: u64, high: u64) -> bool {
-        if store.attachment(slot).is_none() {
+    pub(crate) fn add_superseded(
+        &mut self,
+        store: &Store,
+        index: AttachmentIndex,
+        low: u64,
+        high: u64,
+    ) -> bool {
+        if store.attachment(index).is_none() {
             return true;
         }
         let before = self.mark();
-        let attachment = self.attachment(store, slot);
-        if let Some(last) = self.dead.last_mut()
+        let attachment = self.attachment(store, index);
+        if let Some(last) = self.superseded.last_mut()
             && last.0 == attachment
             && low == last.2 + 1
         {
             last.2 = high;
             return true;
         }
-        self.dead.push((attachment, low, high));
+        self.superseded.push((attachment, low, high));
         self.used += NUMBERS_OVERHEAD;
         let fits = self.size() <= self.budget;
         if !fits {
@@ -136,11 +142,11 @@ impl BundleBuilder {
     }
 
     /// Adds how far an attachment has been seen. False if it does not fit.
-    pub(crate) fn add_head(&mut self, store: &Store, slot: Slot) -> bool {
-        let Some(known) = store.attachment(slot) else { return true };
+    pub(crate) fn add_watermark(&mut self, store: &Store, index: AttachmentIndex) -> bool {
+        let Some(known) = store.attachment(index) else { return true };
         let before = self.mark();
-        let attachment = self.attachment(store, slot);
-        self.heads.push((attachment, known.context().highest()));
+        let attachment = self.attachment(store, index);
+        self.watermarks.push((attachment, known.seen().highest()));
         self.used += NUMBERS_OVERHEAD;
         let fits = self.size() <= self.budget;
         if !fits {
@@ -159,7 +165,7 @@ impl BundleBuilder {
         let attachments = self
             .attachments
             .iter()
-            .filter_map(|&slot| store.attachment(slot))
+            .filter_map(|&index| store.attachment(index))
             .map(|attachment| attachment_id(&attachment.tag))
             .collect();
         let bundle = Bundle {
@@ -169,8 +175,8 @@ impl BundleBuilder {
             fingerprint: self.fingerprint,
             attachments,
             tables: self.tables.iter().map(|table| &*table.name).collect(),
-            heads: self.heads,
-            dead: self.dead,
+            watermarks: self.watermarks,
+            superseded: self.superseded,
             events: Vec::new(),
         };
         let mut bytes = Vec::with_capacity(self.used + self.event_bytes.len());
@@ -190,14 +196,14 @@ impl BundleBuilder {
         self.used + self.event_bytes.len()
     }
 
-    fn attachment(&mut self, store: &Store, slot: Slot) -> u32 {
+    fn attachment(&mut self, store: &Store, index: AttachmentIndex) -> u32 {
         // The last one named is nearly always the one wanted.
-        if let Some(at) = self.attachments.iter().rposition(|&named| named == slot) {
+        if let Some(at) = self.attachments.iter().rposition(|&named| named == index) {
             return at as u32;
         }
-        let name = store.attachment(slot).map_or(0, |attachment| attachment.tag.owner.name.as_str().len());
+        let name = store.attachment(index).map_or(0, |attachment| attachment.tag.owner.name.as_str().len());
         self.used += ATTACHMENT_OVERHEAD + name;
-        self.attachments.push(slot);
+        self.attachments.push(index);
         (self.attachments.len() - 1) as u32
     }
 
@@ -215,8 +221,8 @@ impl BundleBuilder {
             used: self.used,
             attachments: self.attachments.len(),
             tables: self.tables.len(),
-            heads: self.heads.len(),
-            dead: self.dead.len(),
+            watermarks: self.watermarks.len(),
+            superseded: self.superseded.len(),
             event_bytes: self.event_bytes.len(),
             events: self.events,
         }
@@ -226,8 +232,8 @@ impl BundleBuilder {
         self.used = mark.used;
         self.attachments.truncate(mark.attachments);
         self.tables.truncate(mark.tables);
-        self.heads.truncate(mark.heads);
-        self.dead.truncate(mark.dead);
+        self.watermarks.truncate(mark.watermarks);
+        self.superseded.truncate(mark.superseded);
         self.event_bytes.truncate(mark.event_bytes);
         self.events = mark.events;
     }
@@ -237,8 +243,8 @@ struct Mark {
     used: usize,
     attachments: usize,
     tables: usize,
-    heads: usize,
-    dead: usize,
+    watermarks: usize,
+    superseded: usize,
     event_bytes: usize,
     events: u64,
 }

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::bundle::attachment_id;
-use super::common::Common;
 use super::message::{AttachmentId, Frame, Span, SpanState};
 use super::network::refusals::{LOGGED_KEY, MAX_GUARDS, live_key};
 use super::network::{Applied, Network};
+use super::node_state::NodeState;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Place, Store};
+use super::store::{Attachment, Location, Store};
 use super::timing::MAX_NAMED;
-use super::view::Slot;
+use super::view::AttachmentIndex;
 
 /// Spans asked about in one frame.
 const SPANS_PER_ROUND: usize = 512;
@@ -52,11 +52,11 @@ pub(super) struct Claims {
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     /// Spans that are to be asked about.
-    wanted: VecDeque<(Slot, u64, u64)>,
+    wanted: VecDeque<(AttachmentIndex, u64, u64)>,
     /// The spans of the question under way, with the attachments they refer to.
-    asked: Vec<(Slot, u64, u64)>,
-    /// For both sides: what the places in spans stand for.
-    places: Vec<Option<Slot>>,
+    asked: Vec<(AttachmentIndex, u64, u64)>,
+    /// For both sides: what the named in spans stand for.
+    named: Vec<Option<AttachmentIndex>>,
     rounds: usize,
 }
 
@@ -65,8 +65,8 @@ impl Session {
         self.comparison.wanted = network
             .store
             .attachments()
-            .filter(|(slot, held)| !self.declined.contains(slot) && !held.context().is_empty())
-            .flat_map(|(slot, held)| spans_of(held).into_iter().map(move |(low, high)| (slot, low, high)))
+            .filter(|(index, held)| !self.declined.contains(index) && !held.seen().is_empty())
+            .flat_map(|(index, held)| spans_of(held).into_iter().map(move |(low, high)| (index, low, high)))
             .collect();
         self.ask_further(network);
     }
@@ -75,23 +75,23 @@ impl Session {
     fn ask_further(&mut self, network: &Network) {
         let comparison = &mut self.comparison;
         comparison.asked.clear();
-        comparison.places.clear();
+        comparison.named.clear();
         comparison.rounds += 1;
         let mut attachments = Vec::new();
         let mut spans = Vec::new();
         while spans.len() < SPANS_PER_ROUND && comparison.rounds < MAX_ROUNDS {
-            let Some((slot, low, high)) = comparison.wanted.pop_front() else { break };
-            let Some(held) = network.store.attachment(slot) else { continue };
-            if comparison.places.last() != Some(&Some(slot)) {
-                comparison.places.push(Some(slot));
+            let Some((index, low, high)) = comparison.wanted.pop_front() else { break };
+            let Some(held) = network.store.attachment(index) else { continue };
+            if comparison.named.last() != Some(&Some(index)) {
+                comparison.named.push(Some(index));
                 attachments.push(attachment_id(&held.tag));
             }
             let span = Span { attachment: (attachments.len() - 1) as u32, low, high };
-            comparison.asked.push((slot, low, high));
-            spans.push((span, live_digest(&network.store, slot, low, high)));
+            comparison.asked.push((index, low, high));
+            spans.push((span, live_digest(&network.store, index, low, high)));
         }
         if spans.is_empty() {
-            self.send(&Frame::Bye);
+            self.send(&Frame::Close);
         } else {
             self.send(&Frame::Compare { attachments, spans });
         }
@@ -103,21 +103,21 @@ impl Session {
         attachments: &[AttachmentId<'_>],
         spans: &[(Span, u64)],
         network: &Network,
-        common: &Common,
+        node: &NodeState,
         now: Instant,
     ) {
-        let may_claim = self.catch_up(network, common, now);
+        let may_claim = self.catch_up(network, node, now);
         let refused_keys = network.refusals.keys(&network.store);
-        let places = attachments
+        let named = attachments
             .iter()
             .map(|id| {
-                let (slot, held) = network.store.of_owner(id.owner)?;
-                (held.tag.epoch == id.epoch && held.tag.owner.generation == id.generation).then_some(slot)
+                let (index, held) = network.store.of_owner(id.owner)?;
+                (held.tag.epoch == id.epoch && held.tag.owner.generation == id.generation).then_some(index)
             })
             .collect();
-        self.comparison.places = places;
+        self.comparison.named = named;
         let mut states = Vec::new();
-        let mut claims_deaths = false;
+        let mut claims_superseded = false;
         let mut numbers = 0;
         let mut looked_at = 0;
         for &(span, theirs) in spans {
@@ -125,20 +125,20 @@ impl Session {
                 break;
             }
             looked_at += 1;
-            let Some(slot) = self.place(span) else { continue };
+            let Some(index) = self.attachment_of(span) else { continue };
             if span.low == 0
                 || span.high < span.low
-                || live_digest(&network.store, slot, span.low, span.high) == theirs
+                || live_digest(&network.store, index, span.low, span.high) == theirs
             {
                 continue;
             }
             let mut state =
-                exact(&network.store, slot, span).unwrap_or_else(|| parts(&network.store, slot, span));
+                exact(&network.store, index, span).unwrap_or_else(|| parts(&network.store, index, span));
             if let SpanState::Exact { seen, .. } = &mut state {
-                if !(may_claim && (slot == network.own() || refused_keys.is_some())) {
+                if !(may_claim && (index == network.own() || refused_keys.is_some())) {
                     seen.clear();
                 }
-                claims_deaths |= !seen.is_empty();
+                claims_superseded |= !seen.is_empty();
             }
             numbers += match &state {
                 SpanState::Parts(parts) => parts.len(),
@@ -147,7 +147,7 @@ impl Session {
             states.push(state);
         }
         // They are needed beside claims only, and may be many.
-        let refused_keys = refused_keys.filter(|_| claims_deaths).unwrap_or_default();
+        let refused_keys = refused_keys.filter(|_| claims_superseded).unwrap_or_default();
         self.send(&Frame::Compared { looked_at, states, refused_keys });
     }
 
@@ -157,7 +157,7 @@ impl Session {
         looked_at: usize,
         claims: &Claims,
         network: &mut Network,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Result<(), SessionError> {
         if looked_at == 0 || looked_at > self.comparison.asked.len() {
@@ -170,29 +170,29 @@ impl Session {
             match state {
                 SpanState::Parts(parts) => {
                     for &(span, theirs) in parts {
-                        let Some(slot) = self.place(span) else { continue };
+                        let Some(index) = self.attachment_of(span) else { continue };
                         if span.low == 0 || span.high < span.low {
                             return Err(SessionError::Ranges);
                         }
-                        if live_digest(&network.store, slot, span.low, span.high) != theirs {
+                        if live_digest(&network.store, index, span.low, span.high) != theirs {
                             if self.comparison.wanted.len() >= MAX_NAMED {
                                 return Err(SessionError::TooMany("spans"));
                             }
-                            self.comparison.wanted.push_back((slot, span.low, span.high));
+                            self.comparison.wanted.push_back((index, span.low, span.high));
                         }
                     }
                 }
                 SpanState::Exact { span, live, .. } => {
-                    let Some(slot) = self.place(*span) else { continue };
-                    let Some(held) = network.store.attachment(slot) else { continue };
-                    let backed = slot == network.own() || refused_keys.is_some();
+                    let Some(index) = self.attachment_of(*span) else { continue };
+                    let Some(held) = network.store.attachment(index) else { continue };
+                    let backed = index == network.own() || refused_keys.is_some();
                     // An owner has to hear of what is held in its name that it did not write.
                     let of_peer = held.tag.owner.name == self.peer;
                     // Only the numbers in question, so that a span full of live entries does not travel.
                     let (mut seen, mut conflicting) = (Vec::new(), Vec::new());
                     for &(number, theirs) in live {
                         match held.live().digest(number) {
-                            None if backed && held.context().contains(number) => seen.push((number, number)),
+                            None if backed && held.seen().contains(number) => seen.push((number, number)),
                             Some(mine) if mine != theirs && of_peer => {
                                 seen.push((number, number));
                                 conflicting.push((number, mine));
@@ -206,10 +206,10 @@ impl Session {
                 }
             }
         }
-        self.apply_exact(claims, network, common)?;
-        if !told.is_empty() && self.catch_up(network, common, now) {
-            self.taught = true;
-            self.send(&Frame::Told { states: told, refused_keys: refused_keys.unwrap_or_default() });
+        self.apply_exact(claims, network, node)?;
+        if !told.is_empty() && self.catch_up(network, node, now) {
+            self.sent_updates = true;
+            self.send(&Frame::DeadSpans { states: told, refused_keys: refused_keys.unwrap_or_default() });
         }
         for span in left_over.into_iter().rev() {
             self.comparison.wanted.push_front(span);
@@ -227,19 +227,19 @@ impl Session {
         &mut self,
         Claims { states, refused_keys }: &Claims,
         network: &mut Network,
-        common: &mut Common,
+        node: &mut NodeState,
     ) -> Result<(), SessionError> {
         if refused_keys.len() > MAX_GUARDS {
             return Err(SessionError::TooMany("keys with refused writes"));
         }
         let refused_keys: BTreeSet<u64> = refused_keys.iter().copied().collect();
-        let mut dropped: BTreeMap<Slot, (u64, Place)> = BTreeMap::new();
+        let mut dropped: BTreeMap<AttachmentIndex, (u64, Location)> = BTreeMap::new();
         for state in states {
             let SpanState::Exact { span, seen, live } = state else { continue };
-            let Some(slot) = self.place(*span) else { continue };
+            let Some(index) = self.attachment_of(*span) else { continue };
             let seen: Vec<(u64, u64)> = join_adjacent(seen);
             let seen = Ranges::checked(seen).ok_or(SessionError::Ranges)?;
-            let Some(held) = network.store.attachment(slot) else { continue };
+            let Some(held) = network.store.attachment(index) else { continue };
             if span.low == 0 || span.high < span.low {
                 return Err(SessionError::Ranges);
             }
@@ -248,13 +248,13 @@ impl Session {
             };
             let conflicting = live.iter().filter(differs).count() as u64;
             if conflicting > 0 {
-                common.counters.conflicting += conflicting;
-                if slot == network.own() {
-                    common.report_taken_generation();
+                node.counters.conflicting += conflicting;
+                if index == network.own() {
+                    node.report_generation_conflict();
                 }
             }
             let live: BTreeSet<u64> = live.iter().map(|&(number, _)| number).collect();
-            let dead: Vec<u64> = held
+            let superseded: Vec<u64> = held
                 .live()
                 .range(span.low, span.high)
                 .map(|(number, _)| number)
@@ -262,38 +262,38 @@ impl Session {
                 .collect();
             // What the peer wrote died there by what it holds, whatever it refuses.
             let of_peer = held.tag.owner.name == self.peer;
-            for number in dead {
-                let dot = (slot, number);
+            for number in superseded {
+                let dot = (index, number);
                 let refused_there =
                     || live_key(&network.store, dot).is_some_and(|key| refused_keys.contains(&key));
                 if self.lacks_attachments
                     || network.refusals.withholds(&network.store, dot)
                     || (!of_peer && refused_there())
                 {
-                    common.counters.burials_withheld += 1;
+                    node.counters.burials_withheld += 1;
                     continue;
                 }
-                if let Some(place) = network.store.bury(slot, number, &mut common.watchers) {
-                    dropped.entry(slot).or_insert((0, place)).0 += 1;
+                if let Some(location) = network.store.drop_superseded(index, number, &mut node.watchers) {
+                    dropped.entry(index).or_insert((0, location)).0 += 1;
                 }
             }
         }
-        for (slot, (buried, example)) in dropped {
-            common.counters.buried += buried;
-            common.counters.buried_own += if slot == network.own() { buried } else { 0 };
-            self.note_applied(Applied { buried, ..Applied::default() }, common);
-            self.log_dropped(network, slot, buried, &example);
+        for (index, (superseded, example)) in dropped {
+            node.counters.buried += superseded;
+            node.counters.buried_own += if index == network.own() { superseded } else { 0 };
+            self.note_applied(Applied { superseded, ..Applied::default() }, node);
+            self.log_dropped(network, index, superseded, &example);
         }
         Ok(())
     }
 
     /// No write bears a name for what is dropped by a peer's word: the log has to.
-    fn log_dropped(&self, network: &Network, slot: Slot, entries: u64, (table, key): &Place) {
+    fn log_dropped(&self, network: &Network, index: AttachmentIndex, entries: u64, (table, key): &Location) {
         let shown = |text: &str| text.chars().take(LOGGED_KEY).collect::<String>();
         tracing::info!(
             network = &*network.name,
             peer = self.peer.as_str(),
-            owner = network.store.attachment(slot).map(|held| held.tag.owner.name.as_str()),
+            owner = network.store.attachment(index).map(|held| held.tag.owner.name.as_str()),
             entries,
             table = shown(&table.name),
             key = shown(key),
@@ -303,62 +303,62 @@ impl Session {
 
     /// Sends what has come in since the peer was sent everything: what has superseded an entry is to be with the peer, or refused by
     /// it, before it hears that the entry is dead. False if there is too much of it for now.
-    fn catch_up(&mut self, network: &Network, common: &Common, now: Instant) -> bool {
+    fn catch_up(&mut self, network: &Network, node: &NodeState, now: Instant) -> bool {
         if !self.sending {
             return false;
         }
         for _ in 0..CHUNKS_BETWEEN {
-            let Some(chunk) = self.next_chunk(network, common, now) else { return true };
-            self.taught = true;
+            let Some(chunk) = self.next_chunk(network, node, now) else { return true };
+            self.sent_updates = true;
             self.outbox.push_back(chunk);
         }
         false
     }
 
-    fn place(&self, span: Span) -> Option<Slot> {
-        self.comparison.places.get(span.attachment as usize).copied().flatten()
+    fn attachment_of(&self, span: Span) -> Option<AttachmentIndex> {
+        self.comparison.named.get(span.attachment as usize).copied().flatten()
     }
 }
 
 /// What is asked about first: everything; but between refusals only what has been seen, or all that is live in between with
 /// the peer would be told.
 fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
-    match held.context().as_slice() {
+    match held.seen().as_slice() {
         seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
-        _ => vec![(1, held.context().highest())],
+        _ => vec![(1, held.seen().highest())],
     }
 }
 
-fn live_digest(store: &Store, slot: Slot, low: u64, high: u64) -> u64 {
-    match store.attachment(slot) {
+fn live_digest(store: &Store, index: AttachmentIndex, low: u64, high: u64) -> u64 {
+    match store.attachment(index) {
         None => 0,
-        Some(held) if low == 1 && high >= held.context().highest() => held.live_digest(),
+        Some(held) if low == 1 && high >= held.seen().highest() => held.live_digest(),
         Some(held) => held.live_within(low, high).0,
     }
 }
 
 /// Read in one step: seen and live of different instants would make the living dead.
-fn exact(store: &Store, slot: Slot, span: Span) -> Option<SpanState> {
-    let held = store.attachment(slot)?;
+fn exact(store: &Store, index: AttachmentIndex, span: Span) -> Option<SpanState> {
+    let held = store.attachment(index)?;
     let live: Vec<(u64, u32)> = held.live().digests(span.low, span.high).take(EXACT_LIVE + 1).collect();
     if live.len() > EXACT_LIVE {
         return None;
     }
-    let seen = held.context().within(span.low, span.high);
+    let seen = held.seen().within(span.low, span.high);
     if seen.as_slice().len() > EXACT_RANGES {
         return None;
     }
     Some(SpanState::Exact { span, seen: seen.as_slice().to_vec(), live })
 }
 
-fn parts(store: &Store, slot: Slot, span: Span) -> SpanState {
+fn parts(store: &Store, index: AttachmentIndex, span: Span) -> SpanState {
     let width = (span.high - span.low) / PARTS + 1;
     let mut parts = Vec::new();
     let mut low = span.low;
     while low <= span.high {
         let high = span.high.min(low + (width - 1));
         let part = Span { attachment: span.attachment, low, high };
-        parts.push((part, live_digest(store, slot, low, high)));
+        parts.push((part, live_digest(store, index, low, high)));
         low = high + 1;
     }
     SpanState::Parts(parts)

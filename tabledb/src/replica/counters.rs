@@ -1,18 +1,18 @@
-//! Counts of what happened, for people and for tests that must know that the bad things did happen.
+//! Counters for operators, and for tests that have to know that a failure was really provoked.
 
-/// Why something a peer sent was not taken in.
+/// Why a replica refused something that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RefusalReason {
     Malformed,
     NotMember,
-    UnknownLife,
+    UnknownInstance,
     EndedAttachment,
     FutureTime,
     TooLong,
     NetworkFull,
     TooManyTables,
     TooManyBytes,
-    Torn,
+    Fragmented,
     ListTooLong,
     NotAuthor,
     UnexpectedFrame,
@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts since the replica was made. They never go back.
+        /// Counters since the replica was created. They never decrease.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {
@@ -38,101 +38,106 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Writes made here.
+    /// Writes made on this node.
     writes,
-    /// Numbers learned from peers.
+    /// Dots learned from peers.
     news,
     /// Gossip datagrams sent.
     gossip_sent,
-    /// Datagrams with heads alone sent.
+    /// Datagrams sent with high watermarks alone.
     heads_sent,
-    /// Times there was more news than datagrams should carry.
+    /// Times there were more updates than datagrams should carry, so that they went over streams.
     backlogs,
-    /// Sessions opened here.
+    /// Sessions opened by this node.
     sessions_opened,
     /// Sessions accepted from peers.
     sessions_accepted,
-    /// Pulls of what was missing.
+    /// Pulls of missing dots.
     pulls,
-    /// Full syncs that came to their end.
+    /// Full syncs that completed.
     syncs_completed,
-    /// Full syncs that did not.
+    /// Full syncs that failed.
     syncs_failed,
     /// Full syncs started because fingerprints differed.
     fingerprint_syncs,
-    /// Full syncs started because what is settled of an attachment differed in a network that is never still.
+    /// Full syncs started because the settled part of an attachment differed in a network under continuous
+    /// writes.
     settled_syncs,
     /// Full syncs started because the anti-entropy period had passed.
     periodic_syncs,
-    /// Periodic syncs that found something: the quicker ways had missed it.
+    /// Periodic syncs that found differences, which the faster mechanisms had missed.
     periodic_finds,
-    /// Live entries dropped because a peer that had seen them knew them to be dead.
+    /// Live entries dropped because a peer reported them superseded.
     buried,
-    /// Of these, entries that this node had written itself: others deleted them while it was cut off for longer than the reap time,
-    /// or somebody lies.
+    /// Live entries of this node dropped because a peer reported them superseded: another node deleted them
+    /// during a partition longer than the reap time, or a member lies.
     buried_own,
-    /// Times a live entry stayed although a peer knew it to be superseded, because what supersedes it may be refused here.
+    /// Times a live entry was kept although a peer reported it superseded, because this node may have refused
+    /// the superseding write.
     burials_withheld,
-    /// Live entries that a peer holds differently under the same number: two processes took the same instance number.
+    /// Live entries that differ between this node and a peer under the same dot: two processes took the same
+    /// generation.
     conflicting,
-    /// Tombstones whose time came.
+    /// Tombstones removed at the end of their reap time.
     reaped,
-    /// Attachments taken up from news, before the owner's list.
+    /// Attachments learned from updates before the owner's attachment list arrived.
     provisional,
-    /// Attachments of returned owners shown without a comparison, because none was to be had in time.
+    /// Attachments of returned owners shown without a comparison, because none completed in time.
     shown_uncompared,
-    /// Datagrams kept for membership to catch up.
+    /// Datagrams deferred until membership reports the instances they name.
     parked,
-    /// Times a watcher fell behind.
+    /// Times a watcher lagged and had to start over.
     watchers_lagged,
-    /// Messages that did not decode, or contradicted themselves.
+    /// Messages refused because they did not decode or contradicted themselves.
     refused_malformed,
-    /// Messages about a network this node, or the sender, is not on.
+    /// Messages refused because this node, or the sender, is not on the network.
     refused_not_member,
-    /// News of lives that membership did not know in time.
+    /// Updates refused because membership did not report their instance in time.
     refused_unknown_life,
-    /// News of attachments that have ended.
+    /// Updates refused because their attachment has ended.
     refused_ended,
-    /// Messages with times too far ahead of the wall clock.
+    /// Writes refused because their time is too far ahead of the wall clock.
     refused_future,
-    /// Events with names, keys or values beyond the limits.
+    /// Writes refused because a name, key or value exceeds its limit.
     refused_too_long,
-    /// Events beyond the entry limit of a network.
+    /// Writes refused because of the entry limit of a network.
     refused_full,
-    /// Events beyond the table limit of a network.
+    /// Writes refused because of the table limit of a network.
     refused_tables,
-    /// Events beyond the byte limit of a network.
+    /// Writes refused because of the byte limit of a network.
     refused_bytes,
-    /// Events and ranges that would tear what was seen of an attachment into too many pieces.
+    /// Writes and ranges refused because they would fragment the version vector of an attachment beyond its
+    /// limit.
     refused_torn,
-    /// Lists of networks with more of them, or longer names, than are allowed, or that would be too many in all.
+    /// Attachment lists refused because they name too many networks or too long names, or exceed the total
+    /// limit.
     refused_lists,
-    /// Words that only their author may say, from somebody else: another node's list in the place of the sender's own, and
-    /// lists in this node's name that it never issued.
+    /// Claims refused because only another node may make them: an attachment list in the place of the
+    /// sender's own, or a list in this node's name that it never issued.
     refused_not_author,
-    /// Frames out of turn.
+    /// Frames refused because they were out of turn.
     refused_unexpected,
-    /// Sessions beyond the limit.
+    /// Sessions refused because of the session limit.
     refused_busy,
 }
 
 impl Counters {
-    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+    pub(crate) fn refuse(&mut self, refusal: RefusalReason) {
         let counter = match refusal {
-            Refusal::Malformed => &mut self.refused_malformed,
-            Refusal::NotMember => &mut self.refused_not_member,
-            Refusal::UnknownLife => &mut self.refused_unknown_life,
-            Refusal::EndedAttachment => &mut self.refused_ended,
-            Refusal::FutureTime => &mut self.refused_future,
-            Refusal::TooLong => &mut self.refused_too_long,
-            Refusal::NetworkFull => &mut self.refused_full,
-            Refusal::TooManyTables => &mut self.refused_tables,
-            Refusal::TooManyBytes => &mut self.refused_bytes,
-            Refusal::Torn => &mut self.refused_torn,
-            Refusal::ListTooLong => &mut self.refused_lists,
-            Refusal::NotAuthor => &mut self.refused_not_author,
-            Refusal::UnexpectedFrame => &mut self.refused_unexpected,
-            Refusal::Busy => &mut self.refused_busy,
+            RefusalReason::Malformed => &mut self.refused_malformed,
+            RefusalReason::NotMember => &mut self.refused_not_member,
+            RefusalReason::UnknownInstance => &mut self.refused_unknown_life,
+            RefusalReason::EndedAttachment => &mut self.refused_ended,
+            RefusalReason::FutureTime => &mut self.refused_future,
+            RefusalReason::TooLong => &mut self.refused_too_long,
+            RefusalReason::NetworkFull => &mut self.refused_full,
+            RefusalReason::TooManyTables => &mut self.refused_tables,
+            RefusalReason::TooManyBytes => &mut self.refused_bytes,
+            RefusalReason::Fragmented => &mut self.refused_torn,
+            RefusalReason::ListTooLong => &mut self.refused_lists,
+            RefusalReason::NotAuthor => &mut self.refused_not_author,
+            RefusalReason::UnexpectedFrame => &mut self.refused_unexpected,
+            RefusalReason::Busy => &mut self.refused_busy,
         };
         *counter += 1;
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 
 use super::message::{
-    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, Open, SessionKind,
+    AttachmentId, AttachmentList, Bundle, Datagram, Event, EventBody, Frame, Open, SessionKind,
+    VersionVectorEntry,
 };
 use super::tests::{Cluster, NET, TABLE, name, open};
 use super::{Event as Happening, Transmit};
@@ -52,13 +53,13 @@ fn ask(cluster: &mut Cluster, from: usize, frames: &[Frame<'_>]) -> (StreamId, V
 
 /// Claims to hold nothing of what the two members have written.
 fn wants_all() -> Frame<'static> {
-    let holding = |owner| Holding {
+    let entry = |owner| VersionVectorEntry {
         attachment: AttachmentId { owner, generation: 1, epoch: 2 },
         list_version: 2,
         shown: true,
-        context: Vec::new(),
+        seen: Vec::new(),
     };
-    Frame::Holdings { clock: 0, holdings: vec![holding("n0"), holding("n1")], last: true }
+    Frame::VersionVector { clock: 0, entries: vec![entry("n0"), entry("n1")], last: true }
 }
 
 /// A put of the bundle's first attachment.
@@ -67,7 +68,11 @@ fn put(number: u64, key: &str) -> Event<'_> {
     Event { attachment: 0, number, age: 0, table: 0, key, body, replaced: Vec::new() }
 }
 
-fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events: Vec<Event<'a>>) -> Vec<u8> {
+fn bundle<'a>(
+    attachments: Vec<AttachmentId<'a>>,
+    watermarks: Vec<(u32, u64)>,
+    events: Vec<Event<'a>>,
+) -> Vec<u8> {
     let bundle = Bundle {
         network: NET,
         clock: 1_000_000_000_000,
@@ -75,8 +80,8 @@ fn bundle<'a>(attachments: Vec<AttachmentId<'a>>, heads: Vec<(u32, u64)>, events
         fingerprint: None,
         attachments,
         tables: vec![TABLE],
-        heads,
-        dead: Vec::new(),
+        watermarks,
+        superseded: Vec::new(),
         events,
     };
     codec::encode(&Datagram::Gossip(bundle))
@@ -98,7 +103,8 @@ fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, B
                     while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
                         let of_lists = matches!(
                             codec::decode::<Frame<'_>>(&frame),
-                            Ok(Frame::Open(Open { kind: SessionKind::Lists, .. }) | Frame::ListHeads { .. })
+                            Ok(Frame::Open(Open { kind: SessionKind::Lists, .. })
+                                | Frame::ListVersions { .. })
                         );
                         if !of_lists {
                             partners.insert(whom.clone());
@@ -171,8 +177,8 @@ fn forged_of_the_second() -> Vec<u8> {
         fingerprint: None,
         attachments: vec![second],
         tables: vec!["other"],
-        heads: vec![(0, 50)],
-        dead: vec![(0, 1, 10)],
+        watermarks: vec![(0, 50)],
+        superseded: vec![(0, 1, 10)],
         events: vec![event],
     };
     codec::encode(&Datagram::Gossip(gossip))
@@ -209,8 +215,8 @@ fn what_somebody_outside_tells_of_a_network_is_dropped() {
 fn who_never_joined_the_cluster_ends_nobodys_attachment() {
     let mut cluster = cluster();
     let now = cluster.now;
-    let list = List { owner: NodeId::new(name(1), 1), version: 90, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: true });
+    let list = AttachmentList { owner: NodeId::new(name(1), 1), version: 90, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: true });
     cluster.replicas[0].handle_datagram(&name(3), &told, now).unwrap();
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
     assert_eq!(cluster.get(0, &format!("{KEY}-2")).as_deref(), Some(VALUE));
@@ -236,8 +242,8 @@ fn who_says_that_it_has_joined_is_shown_among_the_members() {
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);
     // Its list, when it comes, is what counts.
     let now = cluster.now;
-    let list = List { owner: NodeId::new(name(2), 1), version: 6, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+    let list = AttachmentList { owner: NodeId::new(name(2), 1), version: 6, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
     cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
     let (_, said) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
@@ -259,8 +265,8 @@ fn who_leaves_in_the_middle_of_an_exchange_gets_no_more_of_it() {
     }
     let FramePoll::Frame(first) = cluster.replicas[0].poll_frame(stream, now) else { panic!("a chunk") };
     assert!(first.len() > 10_000);
-    let list = List { owner: NodeId::new(name(2), 1), version: 3, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+    let list = AttachmentList { owner: NodeId::new(name(2), 1), version: 3, networks: Vec::new() };
+    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
     cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
     assert_eq!(cluster.replicas[0].poll_frame(stream, now), FramePoll::Finish);
 }
@@ -269,9 +275,9 @@ fn who_leaves_in_the_middle_of_an_exchange_gets_no_more_of_it() {
 fn only_a_node_itself_says_that_it_is_not_a_member() {
     let mut cluster = cluster();
     let now = cluster.now;
-    let life = cluster.replicas[1].node().clone();
-    cluster.replicas[0].handle_owner_failed(&life, now);
-    cluster.replicas[0].handle_owner_alive(&life, now);
+    let instance = cluster.replicas[1].node().clone();
+    cluster.replicas[0].handle_owner_failed(&instance, now);
+    cluster.replicas[0].handle_owner_alive(&instance, now);
     // The first node asks the second for a comparison, and somebody with its name on the line answers for a third.
     let stream = loop {
         match cluster.replicas[0].poll_transmit(now) {
@@ -286,7 +292,8 @@ fn only_a_node_itself_says_that_it_is_not_a_member() {
         }
     };
     let before = cluster.replicas[0].counters().refused_not_author;
-    let list = List { owner: NodeId::new(name(2), 1), version: 9, networks: vec![(NET.to_owned(), 9)] };
+    let list =
+        AttachmentList { owner: NodeId::new(name(2), 1), version: 9, networks: vec![(NET.to_owned(), 9)] };
     let answer = codec::encode(&Frame::NotMember(list));
     assert!(cluster.replicas[0].handle_frame(stream, &answer, now).is_err());
     assert_eq!(cluster.replicas[0].counters().refused_not_author, before + 1);
@@ -295,18 +302,24 @@ fn only_a_node_itself_says_that_it_is_not_a_member() {
 
 #[test]
 fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
-    let forged = || List { owner: NodeId::new(name(0), 1), version: u64::MAX, networks: Vec::new() };
-    let (mut told, mut head, mut heads) = (cluster(), cluster(), cluster());
-    let lists = Datagram::Lists { lists: vec![forged()], heads: Vec::new(), relay: true };
-    let now = told.now;
-    told.replicas[0].handle_datagram(&name(2), &codec::encode(&lists), now).unwrap();
-    let its_head = || super::message::ListHead { owner: NodeId::new(name(0), 1), version: u64::MAX };
-    let of_it = Datagram::Lists { lists: Vec::new(), heads: vec![its_head()], relay: true };
-    let now = head.now;
-    head.replicas[0].handle_datagram(&name(2), &codec::encode(&of_it), now).unwrap();
+    let forged =
+        || AttachmentList { owner: NodeId::new(name(0), 1), version: u64::MAX, networks: Vec::new() };
+    let (mut list, mut version, mut exchange) = (cluster(), cluster(), cluster());
+    let lists = Datagram::Lists { lists: vec![forged()], versions: Vec::new(), relay: true };
+    let now = list.now;
+    list.replicas[0].handle_datagram(&name(2), &codec::encode(&lists), now).unwrap();
+    let its_list_version =
+        || super::message::ListVersion { owner: NodeId::new(name(0), 1), version: u64::MAX };
+    let of_it = Datagram::Lists { lists: Vec::new(), versions: vec![its_list_version()], relay: true };
+    let now = version.now;
+    version.replicas[0].handle_datagram(&name(2), &codec::encode(&of_it), now).unwrap();
     let lists = Open::lists(0, 1, 0);
-    ask(&mut heads, 2, &[Frame::Open(lists), Frame::ListHeads { heads: vec![its_head()], last: true }]);
-    for cluster in [&mut told, &mut head, &mut heads] {
+    ask(
+        &mut exchange,
+        2,
+        &[Frame::Open(lists), Frame::ListVersions { versions: vec![its_list_version()], last: true }],
+    );
+    for cluster in [&mut list, &mut version, &mut exchange] {
         assert_eq!(cluster.replicas[0].counters().refused_not_author, 1);
         let taken = std::iter::from_fn(|| cluster.replicas[0].poll_event());
         let taken = taken.filter(|event| *event == Happening::GenerationTaken { generation: 1 });
@@ -314,13 +327,13 @@ fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
         // What the forged list ended elsewhere comes back with the later life.
         let now = cluster.now;
         let stolen =
-            codec::encode(&Datagram::Lists { lists: vec![forged()], heads: Vec::new(), relay: false });
+            codec::encode(&Datagram::Lists { lists: vec![forged()], versions: Vec::new(), relay: false });
         cluster.replicas[1].handle_datagram(&name(2), &stolen, now).unwrap();
         assert_eq!(cluster.get(1, KEY), None);
         cluster.replicas[0].renew(2, now);
-        let life = cluster.replicas[0].node().clone();
-        cluster.replicas[1].handle_owner_alive(&life, now);
-        cluster.replicas[2].handle_owner_alive(&life, now);
+        let instance = cluster.replicas[0].node().clone();
+        cluster.replicas[1].handle_owner_alive(&instance, now);
+        cluster.replicas[2].handle_owner_alive(&instance, now);
         cluster.settle();
         assert_eq!(cluster.get(1, KEY).as_deref(), Some(VALUE));
     }

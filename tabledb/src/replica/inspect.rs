@@ -1,4 +1,4 @@
-//! Looking inside: for people who ask why, and for the checks of a simulator.
+//! Inspection of the internal state, for operators and for the checks of a simulator.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::Value;
 pub struct InspectedNetwork {
     /// By (table, key): the newest version, live, hidden or a tombstone.
     pub entries: BTreeMap<(String, String), InspectedEntry>,
-    /// By owner: what has been seen of its writes.
+    /// By owner: the state of its attachment.
     pub attachments: BTreeMap<NodeName, InspectedAttachment>,
-    /// News waiting for its first sending.
+    /// Updates that wait to be sent for the first time.
     pub queue_length: usize,
 }
 
@@ -27,7 +27,7 @@ pub struct InspectedNetwork {
 pub struct InspectedEntry {
     /// Its Lamport time, in microseconds since 1970.
     pub time: u64,
-    /// The life that wrote it.
+    /// The instance that wrote it.
     pub owner: NodeId,
     /// The epoch of the owner's attachment to the network.
     pub epoch: u64,
@@ -35,22 +35,22 @@ pub struct InspectedEntry {
     pub number: u64,
     /// The value, or `None` for a tombstone.
     pub value: Option<Value>,
-    /// Of a tombstone: how long it will still be kept.
+    /// For a tombstone: the time until it is reaped.
     pub residual: Option<Duration>,
     /// Whether readers see it.
     pub visible: bool,
 }
 
-/// What is known of one owner's writes in one epoch.
+/// The state of one owner's attachment in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InspectedAttachment {
-    /// The life it belongs to.
+    /// The owner's instance.
     pub owner: NodeId,
     /// Its epoch.
     pub epoch: u64,
     /// The numbers seen.
-    pub context: Ranges,
-    /// The numbers that were refused here, and have been neither taken nor found superseded since.
+    pub seen: Ranges,
+    /// The numbers of refused writes that have since been neither applied nor superseded.
     pub refused: Ranges,
     /// The numbers that are live.
     pub live: Vec<u64>,
@@ -59,12 +59,14 @@ pub struct InspectedAttachment {
 }
 
 impl Replica {
-    /// Up to which version each node's list of networks is known here, this node's own included; 0 before the first.
+    /// The version of each node's attachment list as known here, including this node's own; 0 before the
+    /// first.
     pub fn list_versions(&self) -> Vec<(NodeId, u64)> {
-        self.common.owners.list_heads().into_iter().map(|head| (head.owner, head.version)).collect()
+        self.node.owners.list_versions().into_iter().map(|theirs| (theirs.owner, theirs.version)).collect()
     }
 
-    /// Everything held of `network`; `None` if it is not joined. O(entries): for people and checks, not for programs.
+    /// Everything held of `network`; `None` if it is not joined. O(entries): for operators and checks, not
+    /// for programs.
     pub fn inspect(&self, network: &str, now: Instant) -> Option<InspectedNetwork> {
         let network = self.network(network)?;
         let mut entries = BTreeMap::new();
@@ -86,7 +88,7 @@ impl Replica {
                 entries.insert((table.name.to_string(), record.key().to_string()), entry);
             }
         }
-        let attachments = network.store.attachments().map(|(slot, held)| {
+        let attachments = network.store.attachments().map(|(index, held)| {
             let shown = match held.visibility() {
                 Visibility::Shown => "shown",
                 Visibility::OwnerFailed => "hidden: the owner has failed",
@@ -95,8 +97,8 @@ impl Replica {
             let attachment = InspectedAttachment {
                 owner: held.tag.owner.clone(),
                 epoch: held.tag.epoch,
-                context: held.context().clone(),
-                refused: network.refusals.outstanding(slot, held),
+                seen: held.seen().clone(),
+                refused: network.refusals.outstanding(index, held),
                 live: held.live().iter().map(|(number, _)| number).collect(),
                 shown,
             };

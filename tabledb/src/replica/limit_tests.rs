@@ -8,8 +8,8 @@ use wire::{FramePoll, NodeId, NodeName, StreamId, codec};
 
 use super::Replica;
 use super::message::{
-    AttachmentId, Bundle, Datagram, Event, EventBody, Frame, Holding, List, ListHead, Open, SessionKind,
-    Span, SpanState,
+    AttachmentId, AttachmentList, Bundle, Datagram, Event, EventBody, Frame, ListVersion, Open, SessionKind,
+    Span, SpanState, VersionVectorEntry,
 };
 use super::tests::{Cluster, NET, name, open};
 use crate::{Limits, WriteError};
@@ -25,7 +25,7 @@ fn under(limits: Limits) -> Cluster {
 
 /// The wall time of the tests' clock, in microseconds.
 fn wall(cluster: &Cluster) -> u64 {
-    cluster.replicas[0].common.clock.last().max(1_000_000_000_000)
+    cluster.replicas[0].node.clock.last().max(1_000_000_000_000)
 }
 
 fn put<'a>(number: u64, table: u32, key: &'a str, value: &'a [u8]) -> Event<'a> {
@@ -45,8 +45,8 @@ fn bundle<'a>(clock: u64, tables: Vec<&'a str>, events: Vec<Event<'a>>) -> Bundl
         fingerprint: None,
         attachments: vec![of_second()],
         tables,
-        heads: Vec::new(),
-        dead: Vec::new(),
+        watermarks: Vec::new(),
+        superseded: Vec::new(),
         events,
     }
 }
@@ -161,9 +161,9 @@ proptest! {
             let held = inspected.map(|((_, key), entry)| key.len() + entry.value.map_or(0, |value| value.len()));
             prop_assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, held.sum::<usize>());
         }
-        let life = cluster.replicas[1].node().clone();
+        let instance = cluster.replicas[1].node().clone();
         let now = cluster.now;
-        cluster.replicas[0].handle_owner_gone(&life, now);
+        cluster.replicas[0].handle_owner_gone(&instance, now);
         let inspected = cluster.replicas[0].inspect(NET, now).unwrap().entries.into_iter();
         let held = inspected.map(|((_, key), entry)| key.len() + entry.value.map_or(0, |value| value.len()));
         prop_assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, held.sum::<usize>());
@@ -174,38 +174,41 @@ proptest! {
 fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
     let limits = Limits { networks: 10, attachments: 15, ..Limits::default() };
     let mut cluster = Cluster::strangers(4, |config| config.limits = limits.clone());
-    let list = |owner: NodeId, version, count: usize, length: usize| List {
+    let list = |owner: NodeId, version, count: usize, length: usize| AttachmentList {
         owner,
         version,
         networks: (0..count).map(|n| (format!("{n:0length$}"), 1)).collect(),
     };
-    let mut told = |list: List| {
+    let mut told = |list: AttachmentList| {
         let now = cluster.now;
-        let bytes = codec::encode(&Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false });
+        let bytes = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
         cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
-        let known = (1..4).map(|at| cluster.replicas[0].common.owners.list_version_of(name(at).as_str()));
+        let known = (1..4).map(|at| cluster.replicas[0].node.owners.list_version_of(name(at).as_str()));
         (known.collect::<Vec<_>>(), count(&cluster, "refused_lists"))
     };
-    let life = |at: usize| NodeId::new(name(at), 1);
-    assert_eq!(told(list(life(1), 2, 11, 3)), (vec![0, 0, 0], 1), "too many networks");
-    assert_eq!(told(list(life(1), 2, 1, 256)), (vec![0, 0, 0], 2), "too long a name");
-    assert_eq!(told(list(life(1), 2, 10, 3)), (vec![2, 0, 0], 2));
-    assert_eq!(told(list(life(2), 2, 6, 3)), (vec![2, 0, 0], 3), "too many in all");
-    assert_eq!(told(list(life(2), 2, 5, 3)), (vec![2, 2, 0], 3));
+    let instance = |at: usize| NodeId::new(name(at), 1);
+    assert_eq!(told(list(instance(1), 2, 11, 3)), (vec![0, 0, 0], 1), "too many networks");
+    assert_eq!(told(list(instance(1), 2, 1, 256)), (vec![0, 0, 0], 2), "too long a name");
+    assert_eq!(told(list(instance(1), 2, 10, 3)), (vec![2, 0, 0], 2));
+    assert_eq!(told(list(instance(2), 2, 6, 3)), (vec![2, 0, 0], 3), "too many in all");
+    assert_eq!(told(list(instance(2), 2, 5, 3)), (vec![2, 2, 0], 3));
     // Of lives that nobody has told of as well.
     let unknown = |at: usize| NodeId::new(NodeName::new(&format!("unknown-{at}")).unwrap(), 1);
     assert_eq!(told(list(unknown(0), 2, 1, 3)), (vec![2, 2, 0], 4));
     // A shorter one makes room again, and one may be replaced by one as long.
-    assert_eq!(told(list(life(1), 3, 8, 3)), (vec![3, 2, 0], 4));
-    assert_eq!(told(list(life(1), 4, 8, 3)), (vec![4, 2, 0], 4));
+    assert_eq!(told(list(instance(1), 3, 8, 3)), (vec![3, 2, 0], 4));
+    assert_eq!(told(list(instance(1), 4, 8, 3)), (vec![4, 2, 0], 4));
     assert_eq!(told(list(unknown(0), 2, 2, 3)), (vec![4, 2, 0], 4));
-    assert_eq!(told(list(life(3), 2, 1, 3)), (vec![4, 2, 0], 5));
+    assert_eq!(told(list(instance(3), 2, 1, 3)), (vec![4, 2, 0], 5));
     let now = cluster.now;
-    cluster.replicas[0].handle_owner_gone(&life(1), now);
-    let bytes =
-        codec::encode(&Datagram::Lists { lists: vec![list(life(3), 2, 8, 3)], heads: vec![], relay: false });
+    cluster.replicas[0].handle_owner_gone(&instance(1), now);
+    let bytes = codec::encode(&Datagram::Lists {
+        lists: vec![list(instance(3), 2, 8, 3)],
+        versions: vec![],
+        relay: false,
+    });
     cluster.replicas[0].handle_datagram(&name(2), &bytes, now).unwrap();
-    assert_eq!(cluster.replicas[0].common.owners.list_version_of("n3"), 2, "what is gone makes room");
+    assert_eq!(cluster.replicas[0].node.owners.list_version_of("n3"), 2, "what is gone makes room");
 }
 
 #[test]
@@ -215,11 +218,11 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
     let pieces = |cluster: &Cluster| {
         let inspected = cluster.replicas[0].inspect(NET, cluster.now).unwrap();
         let held = inspected.attachments.into_iter().find(|held| held.0 == name(1)).unwrap();
-        held.1.context.as_slice().len()
+        held.1.seen.as_slice().len()
     };
     // Every other number is dead: 16 bytes each, for nothing.
-    let dead = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
-    tell(&mut cluster, Bundle { dead, ..bundle(clock, vec![], vec![]) });
+    let superseded = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
+    tell(&mut cluster, Bundle { superseded, ..bundle(clock, vec![], vec![]) });
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 84));
     tell(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 85));
@@ -230,21 +233,21 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
     // What mends it is welcome: the dead by an exchange, in which their successors come along.
     tell(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
     let stream = opened(&mut cluster, SessionKind::Push { relay: false });
-    let mended = Bundle { dead: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
+    let mended = Bundle { superseded: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
     send(&mut cluster, stream, &Frame::Chunk(mended)).unwrap();
     assert_eq!(pieces(&cluster), 1);
 }
 
 #[test]
 fn no_more_news_of_unknown_lives_waits_than_the_limit() {
-    let mut cluster = under(Limits { parked: 3, ..Limits::default() });
+    let mut cluster = under(Limits { deferred: 3, ..Limits::default() });
     let clock = wall(&cluster);
     for at in 0..10 {
         let owner = format!("unknown-{at}");
         let attachments = vec![AttachmentId { owner: &owner, generation: 1, epoch: 1 }];
         tell(&mut cluster, Bundle { attachments, ..bundle(clock, vec!["t"], vec![put(1, 0, "k", b"v")]) });
     }
-    assert_eq!(cluster.replicas[0].parked.len(), 3);
+    assert_eq!(cluster.replicas[0].deferred.len(), 3);
     assert_eq!((count(&cluster, "parked"), count(&cluster, "refused_unknown_life")), (10, 7));
 }
 
@@ -272,19 +275,19 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
 fn a_peer_that_never_stops_telling_what_it_holds_is_given_up() {
     let mut cluster = under(Limits::default());
     let stream = opened(&mut cluster, SessionKind::Pull);
-    let context: Vec<(u64, u64)> = (0..100_000).map(|number| (2 * number + 1, 2 * number + 1)).collect();
-    let holding = |owner| Holding {
+    let seen: Vec<(u64, u64)> = (0..100_000).map(|number| (2 * number + 1, 2 * number + 1)).collect();
+    let entry = |owner| VersionVectorEntry {
         attachment: AttachmentId { owner, ..of_second() },
         list_version: 2,
         shown: true,
-        context: context.clone(),
+        seen: seen.clone(),
     };
-    let told = Frame::Holdings { clock: 0, holdings: vec![holding("n1")], last: false };
+    let told = Frame::VersionVector { clock: 0, entries: vec![entry("n1")], last: false };
     let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
     assert!((10..20).contains(&accepted), "{accepted}");
     let stream = opened(&mut cluster, SessionKind::Pull);
-    let unknown = Holding { context: Vec::new(), ..holding("nobody") };
-    let told = Frame::Holdings { clock: 0, holdings: vec![unknown; 10_000], last: false };
+    let unknown = VersionVectorEntry { seen: Vec::new(), ..entry("nobody") };
+    let told = Frame::VersionVector { clock: 0, entries: vec![unknown; 10_000], last: false };
     let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
     assert!((5..10).contains(&accepted), "{accepted}");
     assert_eq!(count(&cluster, "refused_unexpected"), 2);
@@ -294,21 +297,21 @@ fn a_peer_that_never_stops_telling_what_it_holds_is_given_up() {
 fn names_that_nobody_has_told_of_are_not_remembered_and_lists_are_answered_once() {
     let mut cluster = under(Limits::default());
     let stream = opened(&mut cluster, SessionKind::Lists);
-    let head = |at: usize| ListHead {
+    let version = |at: usize| ListVersion {
         owner: NodeId::new(NodeName::new(&format!("unknown-{at}")).unwrap(), 1),
         version: 1,
     };
     for round in 0..10 {
-        let heads = (0..1000).map(|at| head(1000 * round + at)).collect();
-        send(&mut cluster, stream, &Frame::ListHeads { heads, last: false }).unwrap();
+        let versions = (0..1000).map(|at| version(1000 * round + at)).collect();
+        send(&mut cluster, stream, &Frame::ListVersions { versions, last: false }).unwrap();
     }
     let remembered = |replica: &Replica| match &replica.streams[&stream] {
         super::Stream::Session(session) => session.list_exchange.told(),
         super::Stream::Unopened { .. } => panic!("it is open"),
     };
     assert_eq!(remembered(&cluster.replicas[0]), 0);
-    send(&mut cluster, stream, &Frame::ListHeads { heads: Vec::new(), last: true }).unwrap();
-    assert!(send(&mut cluster, stream, &Frame::ListHeads { heads: Vec::new(), last: true }).is_err());
+    send(&mut cluster, stream, &Frame::ListVersions { versions: Vec::new(), last: true }).unwrap();
+    assert!(send(&mut cluster, stream, &Frame::ListVersions { versions: Vec::new(), last: true }).is_err());
 }
 
 #[test]
@@ -328,10 +331,10 @@ fn who_asks_without_taking_the_answers_is_given_up() {
 fn comparing() -> (Cluster, StreamId) {
     let mut cluster = under(Limits::default());
     cluster.create(0, "k", "v");
-    let life = cluster.replicas[1].node().clone();
+    let instance = cluster.replicas[1].node().clone();
     let now = cluster.now;
-    cluster.replicas[0].handle_owner_failed(&life, now);
-    cluster.replicas[0].handle_owner_alive(&life, now);
+    cluster.replicas[0].handle_owner_failed(&instance, now);
+    cluster.replicas[0].handle_owner_alive(&instance, now);
     let stream = loop {
         match cluster.replicas[0].poll_transmit(now) {
             Some(super::Transmit::OpenStream { stream, .. }) => {
@@ -344,8 +347,8 @@ fn comparing() -> (Cluster, StreamId) {
             None => panic!("it compares"),
         }
     };
-    let holdings = Frame::Holdings { clock: 0, holdings: Vec::new(), last: true };
-    send(&mut cluster, stream, &holdings).unwrap();
+    let entries = Frame::VersionVector { clock: 0, entries: Vec::new(), last: true };
+    send(&mut cluster, stream, &entries).unwrap();
     while let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) {}
     send(&mut cluster, stream, &Frame::ChunksDone).unwrap();
     let FramePoll::Frame(_) = cluster.replicas[0].poll_frame(stream, now) else { panic!("it asks") };
@@ -407,13 +410,13 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
         assert_eq!(cluster.get(1, "k").as_deref(), Some("again ours"), "{arrival}");
         // Clocks alone push nothing either.
         for frame in [
-            Frame::Holdings { clock: u64::MAX, holdings: Vec::new(), last: true },
+            Frame::VersionVector { clock: u64::MAX, entries: Vec::new(), last: true },
             Frame::Equal { clock: u64::MAX, hidden: None },
         ] {
             let stream = opened(&mut cluster, SessionKind::Full);
             let _ = send(&mut cluster, stream, &frame);
         }
-        assert!(cluster.replicas[0].common.clock.last() < clock + 2 * HOUR, "{arrival}");
+        assert!(cluster.replicas[0].node.clock.last() < clock + 2 * HOUR, "{arrival}");
     }
 }
 
@@ -439,10 +442,10 @@ fn who_has_sent_everything_waits_longer_for_a_word() {
         let mut cluster = under(Limits::default());
         let stream = opened(&mut cluster, SessionKind::Full);
         let start = cluster.now;
-        let holdings = Frame::Holdings { clock: 0, holdings: Vec::new(), last: true };
+        let entries = Frame::VersionVector { clock: 0, entries: Vec::new(), last: true };
         let replica = &mut cluster.replicas[0];
         if sends_all {
-            replica.handle_frame(stream, &codec::encode(&holdings), start).unwrap();
+            replica.handle_frame(stream, &codec::encode(&entries), start).unwrap();
         }
         while let FramePoll::Frame(_) = replica.poll_frame(stream, start) {}
         let mut after = |seconds| {
@@ -459,15 +462,15 @@ fn who_has_sent_everything_waits_longer_for_a_word() {
 #[test]
 fn nothing_is_remembered_of_a_peer_that_goes_in_the_middle_of_an_exchange() {
     let mut cluster = under(Limits::default());
-    let (life, now) = (cluster.replicas[1].node().clone(), cluster.now);
+    let (instance, now) = (cluster.replicas[1].node().clone(), cluster.now);
     let replica = &mut cluster.replicas[0];
     replica.lists_comparing = Some((name(1), 1, 2));
     replica.want_lists(&name(1));
-    replica.handle_owner_failed(&life, now);
-    replica.handle_owner_alive(&life, now);
+    replica.handle_owner_failed(&instance, now);
+    replica.handle_owner_alive(&instance, now);
     let network = replica.networks[0].as_mut().unwrap();
     for later in [0, 2] {
-        network.note_fingerprint(&name(1), 7, &mut replica.common, now + Duration::from_secs(later));
+        network.note_fingerprint(&name(1), 7, &mut replica.node, now + Duration::from_secs(later));
     }
     let mut opened = Vec::new();
     while let Some(transmit) = replica.poll_transmit(now) {
@@ -477,7 +480,7 @@ fn nothing_is_remembered_of_a_peer_that_goes_in_the_middle_of_an_exchange() {
             opened.push((stream, open.kind));
         }
     }
-    replica.handle_owner_gone(&life, now);
+    replica.handle_owner_gone(&instance, now);
     for (stream, kind) in opened {
         let answer = match kind {
             SessionKind::Lists => Frame::WantLists(Vec::new()),

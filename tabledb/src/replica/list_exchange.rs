@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use wire::NodeName;
 
-use super::common::Common;
-use super::counters::Refusal;
-use super::message::{Frame, List, ListHead};
+use super::counters::RefusalReason;
+use super::message::{AttachmentList, Frame, ListVersion};
+use super::node_state::NodeState;
 use super::session::{Outcome, Session, SessionError};
 
 /// So many heads go into one frame.
-const HEADS_PER_FRAME: usize = 1024;
+const LIST_VERSIONS_PER_FRAME: usize = 1024;
 
 /// Lists are put into one frame until they name so many networks.
 const NETWORKS_PER_FRAME: usize = 1024;
@@ -27,74 +27,74 @@ pub(crate) struct ListExchange {
 }
 
 impl Session {
-    pub(super) fn send_list_heads(&mut self, common: &Common) {
-        let heads = common.owners.list_heads();
-        let mut frames = heads.chunks(HEADS_PER_FRAME).peekable();
-        while let Some(heads) = frames.next() {
+    pub(super) fn send_list_versions(&mut self, node: &NodeState) {
+        let versions = node.owners.list_versions();
+        let mut frames = versions.chunks(LIST_VERSIONS_PER_FRAME).peekable();
+        while let Some(versions) = frames.next() {
             let last = frames.peek().is_none();
-            self.send(&Frame::ListHeads { heads: heads.to_vec(), last });
+            self.send(&Frame::ListVersions { versions: versions.to_vec(), last });
         }
     }
 
     pub(super) fn handle_list_frame(
         &mut self,
         frame: Frame<'_>,
-        common: &mut Common,
+        node: &mut NodeState,
     ) -> Result<(), SessionError> {
         let opener = self.opened_here;
         match frame {
-            Frame::ListHeads { heads, last } if !opener && !self.list_exchange.answered => {
-                for head in &heads {
-                    if common.owners.is_forged(&head.owner, head.version) {
-                        common.counters.refuse(Refusal::NotAuthor);
-                        common.report_taken_generation();
+            Frame::ListVersions { versions, last } if !opener && !self.list_exchange.answered => {
+                for theirs in &versions {
+                    if node.owners.is_forged(&theirs.owner, theirs.version) {
+                        node.counters.refuse(RefusalReason::NotAuthor);
+                        node.report_generation_conflict();
                     }
-                    self.compare_head(head, common);
+                    self.compare_list_version(theirs, node);
                 }
                 if last {
-                    self.answer_heads(common);
+                    self.answer_list_versions(node);
                 }
             }
             Frame::Lists(lists) => self.lists.extend(lists),
             Frame::WantLists(names) if opener => {
-                self.send_lists(&names, common);
-                self.send(&Frame::Bye);
+                self.send_lists(&names, node);
+                self.send(&Frame::Close);
                 self.end(Outcome::Completed);
             }
-            Frame::Bye if !opener => self.end(Outcome::Completed),
+            Frame::Close if !opener => self.end(Outcome::Completed),
             Frame::Busy if opener => self.end(Outcome::Failed),
             _ => return Err(SessionError::Unexpected("that frame")),
         }
         Ok(())
     }
 
-    fn compare_head(&mut self, head: &ListHead, common: &Common) {
+    fn compare_list_version(&mut self, theirs: &ListVersion, node: &NodeState) {
         let exchange = &mut self.list_exchange;
         // Names that nobody has told us of are not remembered: there could be any number of them.
-        if !common.owners.knows(&head.owner.name) || !exchange.told.insert(head.owner.name.clone()) {
+        if !node.owners.knows(&theirs.owner.name) || !exchange.told.insert(theirs.owner.name.clone()) {
             return;
         }
-        if common.owners.is_ahead(head) {
-            exchange.behind.push(head.owner.name.clone());
-        } else if common.owners.is_behind(head) {
-            exchange.wanted.push(head.owner.name.clone());
+        if node.owners.is_ahead(theirs) {
+            exchange.behind.push(theirs.owner.name.clone());
+        } else if node.owners.is_behind(theirs) {
+            exchange.wanted.push(theirs.owner.name.clone());
         }
     }
 
-    fn answer_heads(&mut self, common: &Common) {
+    fn answer_list_versions(&mut self, node: &NodeState) {
         let exchange = std::mem::take(&mut self.list_exchange);
         self.list_exchange.answered = true;
-        let untold = common.owners.list_heads().into_iter().map(|head| head.owner.name);
+        let untold = node.owners.list_versions().into_iter().map(|theirs| theirs.owner.name);
         let untold = untold.filter(|name| !exchange.told.contains(name));
         let names: Vec<NodeName> = exchange.behind.into_iter().chain(untold).collect();
-        self.send_lists(&names, common);
+        self.send_lists(&names, node);
         self.send(&Frame::WantLists(exchange.wanted));
     }
 
-    fn send_lists(&mut self, names: &[NodeName], common: &Common) {
-        let mut lists: Vec<List> = Vec::new();
+    fn send_lists(&mut self, names: &[NodeName], node: &NodeState) {
+        let mut lists: Vec<AttachmentList> = Vec::new();
         let mut networks = 0;
-        for list in names.iter().filter_map(|name| common.owners.list_of(name.as_str())) {
+        for list in names.iter().filter_map(|name| node.owners.list_of(name.as_str())) {
             networks += 1 + list.networks.len();
             lists.push(list);
             if networks >= NETWORKS_PER_FRAME {

@@ -1,16 +1,16 @@
-//! What replicas say to each other. Texts and values borrow from the bytes they came in.
+//! The messages between replicas. Texts and values borrow from the received bytes.
 //!
-//! A datagram is one [`Datagram`]; a stream is a sequence of [`Frame`]s, each bounded by [`FRAME_BUDGET`] but for a
-//! frame with a single larger entry. Only `wire::codec` knows how they become bytes.
+//! A datagram is one [`Datagram`]; a stream is a sequence of [`Frame`]s, each at most [`FRAME_BUDGET`] bytes,
+//! except a frame with a single larger entry. Only `wire::codec` knows their encoding.
 
 use serde::{Deserialize, Serialize};
 use wire::{NodeId, NodeName};
 
-/// What a frame is filled up to, in bytes: large enough to keep a stream busy, small enough that the lock it is made
-/// and applied under is held for less than a millisecond.
+/// The size up to which a frame is filled, in bytes: large enough to keep a stream busy, small enough that
+/// the lock is held for less than a millisecond while the frame is built or applied.
 pub(crate) const FRAME_BUDGET: usize = 64 << 10;
 
-/// An attachment, by name.
+/// The identity of an attachment on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct AttachmentId<'a> {
     #[serde(borrow)]
@@ -19,28 +19,30 @@ pub(crate) struct AttachmentId<'a> {
     pub(crate) epoch: u64,
 }
 
-/// News of one network: what gossip and sync both carry.
+/// A delta of one network: the content of gossip and of sync chunks.
 ///
-/// Attachments and tables are named once and then referred to by their place in the list. `events` comes last, so
-/// that a bundle can be written while the events are picked.
+/// Attachments and tables are named once; the rest refers to them by their index. `events` comes last, so
+/// that a bundle can be encoded while its events are selected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bundle<'a> {
     #[serde(borrow)]
     pub(crate) network: &'a str,
-    /// The sender's clock; times are told as distances from it.
+    /// The sender's clock; times are encoded as distances from it.
     pub(crate) clock: u64,
-    /// Whether the receiver is to pass on what is news to it. Not where the sender reaches all members itself.
+    /// Whether the receiver relays the updates that are new to it. False where the sender reaches all members
+    /// itself.
     pub(crate) relay: bool,
-    /// Of everything the sender holds of the network, if it has been still of late; rides on heads.
+    /// The fingerprint of everything the sender holds of the network, if it is quiescent; sent with high
+    /// watermarks.
     pub(crate) fingerprint: Option<u64>,
     #[serde(borrow)]
     pub(crate) attachments: Vec<AttachmentId<'a>>,
     #[serde(borrow)]
     pub(crate) tables: Vec<&'a str>,
-    /// (attachment, greatest number seen): whoever has seen less asks.
-    pub(crate) heads: Vec<(u32, u64)>,
-    /// (attachment, first, last): seen by the sender, and dead.
-    pub(crate) dead: Vec<(u32, u64, u64)>,
+    /// (attachment, greatest number seen): a receiver that has seen less pulls.
+    pub(crate) watermarks: Vec<(u32, u64)>,
+    /// (attachment, first, last): seen by the sender, and superseded or deleted.
+    pub(crate) superseded: Vec<(u32, u64, u64)>,
     #[serde(borrow)]
     pub(crate) events: Vec<Event<'a>>,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Event<'a> {
     pub(crate) key: &'a str,
     #[serde(borrow)]
     pub(crate) body: EventBody<'a>,
-    /// What the writer's store held under the key, as (attachment, number).
+    /// The dots that the writer's store held under the key, as (attachment, number).
     pub(crate) replaced: Vec<(u32, u64)>,
 }
 
@@ -67,31 +69,32 @@ pub(crate) enum EventBody<'a> {
     Deleted { residual_ms: u64 },
 }
 
-/// The networks one node is on, told by that node alone. A higher (generation, version) replaces the whole.
+/// The networks of one node; only that node issues versions of it. A higher (generation, version) replaces
+/// the whole list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct List {
+pub(crate) struct AttachmentList {
     pub(crate) owner: NodeId,
     pub(crate) version: u64,
     /// Ascending by name, with the epoch of each.
     pub(crate) networks: Vec<(String, u64)>,
 }
 
-/// How far somebody's knowledge of a node's list goes.
+/// The version up to which the sender knows a node's attachment list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ListHead {
+pub(crate) struct ListVersion {
     pub(crate) owner: NodeId,
     pub(crate) version: u64,
 }
 
-/// What rides along with probes and acknowledgements.
+/// The digest attached to probes and acknowledgements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Digest {
     pub(crate) generation: u64,
-    /// The version of the sender's own list.
+    /// The version of the sender's own attachment list.
     pub(crate) version: u64,
-    /// A digest of the versions of all lists the sender knows, its own included.
+    /// A digest of the versions of all attachment lists that the sender knows, including its own.
     pub(crate) lists: u64,
-    /// (digest of the network's name, fingerprint) of networks shared with the receiver that have been still of late.
+    /// (digest of the network's name, fingerprint) of the quiescent networks shared with the receiver.
     pub(crate) fingerprints: Vec<(u64, u64)>,
 }
 
@@ -99,13 +102,14 @@ pub(crate) struct Digest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Datagram<'a> {
     Gossip(#[serde(borrow)] Bundle<'a>),
-    /// Lists, and the versions of those too long for a datagram: whoever knows less asks.
+    /// Attachment lists, and the versions of those too long for a datagram: a receiver that knows less asks
+    /// for them.
     Lists {
-        lists: Vec<List>,
-        heads: Vec<ListHead>,
+        lists: Vec<AttachmentList>,
+        versions: Vec<ListVersion>,
         relay: bool,
     },
-    /// What is settled of a network's attachments, in one that is never still.
+    /// The settled part of a network's attachments, sent while the network is not quiescent.
     Settled {
         #[serde(borrow)]
         network: &'a str,
@@ -113,26 +117,26 @@ pub(crate) enum Datagram<'a> {
     },
 }
 
-/// What is live of an attachment up to a number, up to which the sender has seen everything for some time.
+/// The live numbers of an attachment up to a number up to which the sender has seen all for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settled {
-    /// A digest of whose it is. Two that are taken for each other cost a needless sync.
+    /// A digest of the attachment's identity. A collision costs a needless sync.
     pub(crate) attachment: u32,
     pub(crate) upto: u64,
     /// The digest of the live numbers up to it.
     pub(crate) live: u32,
 }
 
-/// What a stream is opened for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SessionKind {
-    /// Both sides tell each other everything, and compare what is live.
+    /// Both sides exchange all updates that the other lacks, and compare their live numbers.
     Full,
-    /// The opener lacks something and asks for it.
+    /// The opener asks for updates that it lacks.
     Pull,
-    /// The opener has more news than datagrams can carry. If `relay`, the receiver is to push it on once.
+    /// The opener has more updates than datagrams can carry. If `relay`, the receiver pushes them on once.
     Push { relay: bool },
-    /// The lists of all nodes.
+    /// An exchange of the attachment lists of all nodes.
     Lists,
 }
 
@@ -140,36 +144,36 @@ pub(crate) enum SessionKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Open<'a> {
     pub(crate) kind: SessionKind,
-    /// Empty for lists.
+    /// Empty for an exchange of lists.
     #[serde(borrow)]
     pub(crate) network: &'a str,
     pub(crate) clock: u64,
-    /// The opener's own attachment to the network: it may be news to the other side.
+    /// The opener's own attachment to the network, which the responder may not know yet.
     pub(crate) generation: u64,
     pub(crate) epoch: u64,
-    /// Of the network, at the opener.
+    /// The opener's fingerprint of the network.
     pub(crate) fingerprint: u64,
-    /// Nothing seems to be amiss: who has better to do may say so.
+    /// Only the anti-entropy period caused this sync, no known difference: a busy responder may turn it away.
     pub(crate) periodic: bool,
-    /// What the opener's wall clock shows, in microseconds since 1970: for people.
+    /// The opener's wall clock, in microseconds since 1970, for operators.
     pub(crate) wall: u64,
-    /// What the opener says of its own copy.
+    /// The opener's claim about its own copy.
     #[serde(borrow)]
     pub(crate) standing: Standing<'a>,
 }
 
-/// What a node says of its own copy of a network.
+/// A node's claim about its own copy of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Standing<'a> {
     Synchronised,
-    /// Its first sync is not over. It holds what these held, who are not synchronised either.
+    /// Its initial sync has not completed. It holds what these nodes held, which are not synchronised either.
     Unsynchronised(#[serde(borrow)] Vec<&'a str>),
     /// It is about to drop everything.
     Leaving,
 }
 
 impl Open<'_> {
-    /// An exchange of lists, which is about no network.
+    /// An exchange of attachment lists, which is about no network.
     pub(crate) fn lists(clock: u64, generation: u64, wall: u64) -> Self {
         Self {
             kind: SessionKind::Lists,
@@ -185,35 +189,35 @@ impl Open<'_> {
     }
 }
 
-/// What one side holds of one attachment.
+/// One attachment in the version vector of a side. Fragmented ones are sent in several parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holding<'a> {
+pub(crate) struct VersionVectorEntry<'a> {
     #[serde(borrow)]
     pub(crate) attachment: AttachmentId<'a>,
-    /// The version of the owner's list, as known here.
+    /// The version of the owner's attachment list, as known to the sender.
     pub(crate) list_version: u64,
-    /// Whether its entries are shown here.
+    /// Whether the sender shows its entries.
     pub(crate) shown: bool,
-    /// What has been seen of it, as inclusive ranges.
-    pub(crate) context: Vec<(u64, u64)>,
+    /// The numbers seen, as inclusive ranges.
+    pub(crate) seen: Vec<(u64, u64)>,
 }
 
-/// A range of numbers of one attachment, for comparing what is live.
+/// A range of numbers of one attachment, for comparing live numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
-    /// The place of the attachment in the list of the latest `Compare`.
+    /// The index of the attachment in the latest `Compare`.
     pub(crate) attachment: u32,
     pub(crate) low: u64,
     pub(crate) high: u64,
 }
 
-/// What is live in a span, and if it is little, exactly what.
+/// The live numbers in a span: exactly if they are few, else as digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SpanState {
     /// The digests of equal parts of the span.
     Parts(Vec<(Span, u64)>),
-    /// What is seen and what is live, read in one step: what is seen and not live is dead. With each live number the digest of its
-    /// record.
+    /// The numbers seen and the live ones, read in one step: a number that is seen and not live is
+    /// superseded. Each live number comes with the digest of its record.
     Exact { span: Span, seen: Vec<(u64, u64)>, live: Vec<(u64, u32)> },
 }
 
@@ -221,70 +225,73 @@ pub(crate) enum SpanState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame<'a> {
     Open(#[serde(borrow)] Open<'a>),
-    /// Nothing to do: the fingerprints are equal.
+    /// The fingerprints are equal: nothing to sync.
     Equal {
         clock: u64,
-        /// The attachments that the sender does not show; for all others it vouches. `None` if they are too many for a
-        /// frame: then it vouches only for its own.
+        /// The attachments that the sender does not show; the receiver may show all others. `None` if they
+        /// are too many for a frame: then it may show only the sender's own.
         #[serde(borrow)]
         hidden: Option<Vec<AttachmentId<'a>>>,
     },
-    /// Not now: there are too many sessions, or membership has not told of the opener yet.
+    /// Not now: too many sessions are open, or membership has not reported the opener yet.
     Busy,
-    /// The receiver has opened a full session to the opener at the same time, and that one goes on.
+    /// The receiver has opened a full sync with the opener at the same time, which goes on.
     OpenedElsewhere,
-    /// The receiver is not on that network; its list says so.
-    NotMember(List),
-    /// Part of what a side holds; `last` ends it.
-    Holdings {
+    /// The receiver is not on that network, as its attachment list shows.
+    NotMember(AttachmentList),
+    /// Part of a side's version vector; `last` marks the final part.
+    VersionVector {
         clock: u64,
         #[serde(borrow)]
-        holdings: Vec<Holding<'a>>,
+        entries: Vec<VersionVectorEntry<'a>>,
         last: bool,
     },
-    /// Attachments whose events the sender of this frame would refuse.
+    /// Attachments of which the sender of this frame would refuse events.
     Decline(#[serde(borrow)] Vec<AttachmentId<'a>>),
-    /// Lists that the other side knows less of.
-    Lists(Vec<List>),
-    /// Part of the known list versions; `last` ends it.
-    ListHeads {
-        heads: Vec<ListHead>,
+    /// Attachment lists of which the receiver knows an older version.
+    Lists(Vec<AttachmentList>),
+    /// Part of the known list versions; `last` marks the final part.
+    ListVersions {
+        versions: Vec<ListVersion>,
         last: bool,
     },
-    /// Lists that are wanted.
+    /// The owners of lists that the sender asks for.
     WantLists(Vec<NodeName>),
-    /// Part of what the other side lacks.
+    /// Part of the updates that the receiver lacks.
     Chunk(#[serde(borrow)] Bundle<'a>),
-    /// Everything the other side lacked has been sent.
+    /// All updates that the receiver lacked have been sent.
     ChunksDone,
-    /// From the opener: spans of the attachments named here, each with the digest of what is live in it there.
+    /// From the opener: spans of the attachments named here, each with the opener's digest of its live
+    /// numbers.
     Compare {
         #[serde(borrow)]
         attachments: Vec<AttachmentId<'a>>,
         spans: Vec<(Span, u64)>,
     },
-    /// The answer: how many of the spans were looked at, and the state of those that differ. Spans refer to the
-    /// attachments that the opener named.
+    /// The response: the number of spans that were compared, and the state of those that differ. Spans refer
+    /// to the attachments that the opener named.
     Compared {
         looked_at: u32,
         states: Vec<SpanState>,
-        /// Digests of the keys under which the sender refuses writes: of others' entries it calls nothing there dead.
+        /// Digests of the keys under which the sender refuses writes: the receiver drops no entries of third
+        /// nodes under them.
         refused_keys: Vec<u64>,
     },
     /// From the opener: its own exact state of spans that differ, referring to the same attachments.
-    Told {
+    DeadSpans {
         states: Vec<SpanState>,
         /// As in [`Frame::Compared`].
         refused_keys: Vec<u64>,
     },
-    /// From the opener: all is compared.
-    Bye,
-    /// To the opener's `Bye`, or `ChunksDone` where nothing is compared: all of it has been applied.
+    /// From the opener: the comparison is complete.
+    Close,
+    /// To the opener's `Close`, or to `ChunksDone` where nothing is compared: everything has been applied.
     Done,
-    /// The answerer's wall clock, in microseconds since 1970, for people: told to an opener whose clock shows something else.
+    /// The responder's wall clock, in microseconds since 1970, for operators. Sent if the opener's clock
+    /// differs notably.
     WallClock {
         wall: u64,
     },
-    /// From the responder, before its answer, if it is not simply synchronised.
+    /// From the responder, before its response, unless it is synchronised.
     Standing(#[serde(borrow)] Standing<'a>),
 }

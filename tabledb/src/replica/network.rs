@@ -1,12 +1,12 @@
-//! One joined network: its store, its news, and who else is on it.
+//! One joined network: its store, its pending updates, and its members.
 
-mod arrival;
-mod first_sync;
+mod apply;
+mod gossip;
+mod initial_sync;
 mod leaving;
 mod receiving;
 pub(super) mod refusals;
 mod settled;
-mod spreading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,77 +16,77 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName, StreamId};
 
-use super::common::Common;
 use super::message::SessionKind;
-use super::news::{Item, News};
+use super::node_state::NodeState;
 use super::requests::SessionRequest;
 use super::session::PeerStanding;
 use super::store::{Dot, Full, Store, Visibility, Write};
 use super::timing::{
-    AWAITED_AT_ONCE, COMPARISON_PATIENCE, FIRST_ANSWER_PATIENCE, MAX_ABSENCES, MAX_PULLS, PEER_SILENCE,
-    RETRY, STILLNESS,
+    AWAITED_AT_ONCE, COMPARISON_TIMEOUT, FIRST_RESPONSE_TIMEOUT, MAX_ABSENCES, MAX_PULLS, PEER_IDLE_TIMEOUT,
+    QUIESCENT_AFTER, RETRY,
 };
-use super::view::{Body, Slot};
+use super::update_queue::{QueuedUpdate, UpdateQueue};
+use super::view::{AttachmentIndex, Body};
 use crate::{DeleteReason, Value, WriteError};
-use first_sync::FirstSync;
+use initial_sync::InitialSync;
 use leaving::Leaving;
 use receiving::Receiving;
 use settled::Busy;
 
-/// A number that is known to exist and has not arrived.
+/// Numbers of an attachment that are known to exist and have not arrived.
 #[derive(Debug)]
 struct Missing {
-    /// Somebody who has it.
-    holder: NodeName,
-    /// The greatest number heard of.
+    /// A node that has them.
+    source: NodeName,
+    /// The greatest number reported.
     upto: u64,
     pull_at: Instant,
-    /// How many pulls have not brought it.
+    /// The number of pulls that did not bring them.
     tries: u32,
 }
 
-/// Where a network is in its life on this node.
+/// The phase of a network on this node.
 #[derive(Debug)]
 enum Phase {
-    /// Not yet synchronised with anybody since it was joined.
-    Joining(FirstSync),
+    /// Its initial sync has not completed since it was joined.
+    Joining(InitialSync),
     Active,
-    /// Writes are refused; final syncs are under way.
+    /// Writes are refused; final syncs are in progress.
     Leaving(Leaving),
 }
 
-/// A full session or a pull that was opened here and is not over.
+/// A full sync or a pull that this node opened and that is in progress.
 #[derive(Debug)]
 pub(crate) struct Syncing {
     pub(crate) peer: NodeName,
     pub(crate) opened_at: Instant,
-    /// When the peer sent the latest frame of it, if it has sent one.
-    heard_at: Option<Instant>,
+    /// When the latest frame from the peer arrived, if any did.
+    last_frame_at: Option<Instant>,
 }
 
 impl Syncing {
     pub(crate) fn new(peer: NodeName, now: Instant) -> Self {
-        Self { peer, opened_at: now, heard_at: None }
+        Self { peer, opened_at: now, last_frame_at: None }
     }
 
-    /// Whether the peer has it, or may be about to get it. One that was opened when the peer could not be reached may wait for its
-    /// connection for long.
-    fn goes_on(&self, patience: Duration, now: Instant) -> bool {
-        self.is_answered() || now < self.opened_at + patience
+    /// Whether the peer has received it, or may still receive it. A stream that was opened while the peer was
+    /// unreachable may wait for its connection for a long time.
+    fn goes_on(&self, timeout: Duration, now: Instant) -> bool {
+        self.is_answered() || now < self.opened_at + timeout
     }
 
     pub(crate) fn is_answered(&self) -> bool {
-        self.heard_at.is_some()
+        self.last_frame_at.is_some()
     }
 
-    /// The peer has sent a frame of it.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.heard_at = Some(now);
+    /// A frame of it arrived from the peer.
+    pub(crate) fn frame_received(&mut self, now: Instant) {
+        self.last_frame_at = Some(now);
     }
 
-    /// Whether the peer has not said anything for so long since its last frame.
-    fn is_silent(&self, patience: Duration, now: Instant) -> bool {
-        self.heard_at.is_some_and(|heard| now >= heard + patience)
+    /// Whether no frame arrived from the peer for `timeout` after its latest one.
+    fn is_idle(&self, timeout: Duration, now: Instant) -> bool {
+        self.last_frame_at.is_some_and(|last_frame| now >= last_frame + timeout)
     }
 }
 
@@ -98,7 +98,7 @@ struct Compared {
     at: Instant,
 }
 
-/// What a caller wants to do to a key.
+/// The operation of a caller on a key.
 #[derive(Debug)]
 pub(crate) enum Operation {
     Create(Value),
@@ -106,24 +106,24 @@ pub(crate) enum Operation {
     Delete,
 }
 
-/// How a bundle came.
+/// The path by which a bundle arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Gossip,
     Sync,
 }
 
-/// What applying a bundle did.
+/// The effects of applying a bundle.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// Numbers that were news.
-    pub(crate) news: u64,
-    /// Live entries of ours that the sender knew to be dead.
-    pub(crate) buried: u64,
-    /// An owner's life is not known to membership yet.
-    pub(crate) unknown_life: bool,
-    /// Somebody holds numbers in our own name that we never wrote.
-    pub(crate) impostor: bool,
+    /// Numbers that were not seen before.
+    pub(crate) learned: u64,
+    /// Live entries that were dropped because the sender had seen them superseded.
+    pub(crate) superseded: u64,
+    /// Membership has not reported the instance of an owner yet.
+    pub(crate) unknown_instance: bool,
+    /// The sender holds numbers in our own name that we never wrote.
+    pub(crate) generation_conflict: bool,
 }
 
 /// The state of one joined network.
@@ -131,44 +131,44 @@ pub(crate) struct Applied {
 pub(crate) struct Network {
     pub(crate) name: Arc<str>,
     pub(crate) store: Store,
-    own: Slot,
+    own: AttachmentIndex,
     phase: Phase,
-    news: News,
-    /// Alive others on it, ascending; `None` after a change.
+    updates: UpdateQueue,
+    /// The other alive members, ascending; `None` after a change.
     members: Option<Vec<NodeName>>,
-    missing: BTreeMap<Slot, Missing>,
-    /// Attachments that some session is bringing in already.
+    missing: BTreeMap<AttachmentIndex, Missing>,
+    /// Attachments whose missing numbers a session already brings.
     pub(crate) receiving: Receiving,
-    /// Members that a push session is bringing everything new to.
+    /// Members that a push session sends all new updates to.
     pub(crate) pushing: BTreeMap<NodeName, StreamId>,
-    /// A pull is under way.
+    /// The pull in progress.
     pub(crate) pulling: Option<(StreamId, Syncing)>,
-    /// Full sessions under way, opened here.
+    /// Full syncs in progress that this node opened.
     pub(crate) syncing: BTreeMap<StreamId, Syncing>,
-    awaiting: BTreeSet<Slot>,
-    /// Whether the next comparison for the sake of what waits is with an owner of it.
+    awaiting: BTreeSet<AttachmentIndex>,
+    /// Whether the next comparison for hidden entries is with one of their owners.
     owners_turn: bool,
-    /// How many full syncs in a row had the answer of a member that it is not on the network.
+    /// The number of full syncs in a row that a member answered with `NotMember`.
     absences: u32,
     sync_at: Instant,
     anti_entropy_at: Instant,
     joined_at: Instant,
-    still_since: Instant,
+    unchanged_since: Instant,
     last_fingerprint: u64,
-    /// The comparison under way that differing fingerprints asked for.
+    /// The comparison in progress that differing fingerprints caused.
     comparing: Option<(NodeName, Compared)>,
     compared: BTreeMap<NodeName, Compared>,
-    /// What others wrote and is not taken in here.
+    /// Writes of other nodes that this node refused.
     pub(crate) refusals: refusals::Refusals,
-    /// While changes come without a pause.
+    /// Set while changes come without a pause.
     busy: Option<Busy>,
-    /// When the next full sync may be made because what is settled differs.
+    /// The earliest time of the next full sync that a difference in settled attachments may cause.
     settled_pause: Option<Instant>,
 }
 
 impl Network {
-    pub(crate) fn new(name: Arc<str>, epoch: u64, common: &mut Common, now: Instant) -> Self {
-        let me = common.owners.me().clone();
+    pub(crate) fn new(name: Arc<str>, epoch: u64, node: &mut NodeState, now: Instant) -> Self {
+        let me = node.owners.me().clone();
         let mut store = Store::new(name.clone(), me.name.clone());
         let own = store.attach(me, epoch, Visibility::Shown);
         let mut network = Self {
@@ -176,8 +176,8 @@ impl Network {
             name: name.clone(),
             store,
             own,
-            phase: Phase::Joining(FirstSync::default()),
-            news: News::default(),
+            phase: Phase::Joining(InitialSync::default()),
+            updates: UpdateQueue::default(),
             members: None,
             missing: BTreeMap::new(),
             receiving: Receiving::default(),
@@ -189,7 +189,7 @@ impl Network {
             absences: 0,
             sync_at: now,
             joined_at: now,
-            still_since: now,
+            unchanged_since: now,
             last_fingerprint: 0,
             comparing: None,
             compared: BTreeMap::new(),
@@ -197,18 +197,18 @@ impl Network {
             busy: None,
             settled_pause: None,
         };
-        network.plan_anti_entropy(common, now);
+        network.plan_anti_entropy(node, now);
         let others: Vec<NodeId> =
-            common.owners.others().map(|(n, o)| NodeId::new(n.clone(), o.generation)).collect();
+            node.owners.others().map(|(n, o)| NodeId::new(n.clone(), o.generation)).collect();
         for other in others {
-            network.follow_list(&other, common, now);
+            network.follow_list(&other, node, now);
         }
         network
     }
 
-    // What there is to know.
+    // Queries.
 
-    pub(crate) fn own(&self) -> Slot {
+    pub(crate) fn own(&self) -> AttachmentIndex {
         self.own
     }
 
@@ -220,43 +220,43 @@ impl Network {
         !matches!(self.phase, Phase::Joining(_))
     }
 
-    /// Whether the first sync is under way, which brings what the others hold. Over a slow link that may take minutes, in
-    /// which each of them would come along with the same.
-    pub(crate) fn is_being_filled(&self) -> bool {
+    /// Whether the initial sync is in progress, which brings what the other members hold. Over a slow link it
+    /// may take minutes, in which each of them would send the same again.
+    pub(crate) fn is_receiving_initial_sync(&self) -> bool {
         !self.is_synced() && self.syncing.values().any(Syncing::is_answered)
     }
 
-    /// Whether a full sync with a peer, opened here, has begun there as well.
+    /// Whether a full sync with a peer, opened here, has begun at the peer as well.
     pub(crate) fn goes_on_syncing_with(&self, peer: &NodeName, now: Instant) -> bool {
         self.syncing.values().any(|syncing| syncing.peer == *peer && syncing.goes_on(RETRY, now))
     }
 
-    /// Whether a full sync opened here is under way, or waits for capacity.
-    fn is_syncing(&self, common: &Common) -> bool {
-        !self.syncing.is_empty() || common.requests.full_syncs(&self.name).next().is_some()
+    /// Whether a full sync that this node opened is in progress, or waits for capacity.
+    fn is_syncing(&self, node: &NodeState) -> bool {
+        !self.syncing.is_empty() || node.requests.full_syncs(&self.name).next().is_some()
     }
 
     pub(crate) fn queue_length(&self) -> usize {
-        self.news.len()
+        self.updates.len()
     }
 
-    /// Alive others on this network, ascending. O(cluster) after a change, else O(1).
-    pub(crate) fn members(&mut self, common: &Common) -> &[NodeName] {
-        self.members.get_or_insert_with(|| common.owners.members_of(&self.name).cloned().collect())
+    /// The other alive members of this network, ascending. O(cluster) after a change, else O(1).
+    pub(crate) fn members(&mut self, node: &NodeState) -> &[NodeName] {
+        self.members.get_or_insert_with(|| node.owners.members_of(&self.name).cloned().collect())
     }
 
-    /// Exactly `count` of them, or all there are; each as likely as any other.
-    fn sample_members(&mut self, count: usize, common: &mut Common) -> Vec<NodeName> {
-        self.members(common);
+    /// A uniform random sample of `count` members, or all if there are fewer.
+    fn sample_members(&mut self, count: usize, node: &mut NodeState) -> Vec<NodeName> {
+        self.members(node);
         let members = self.members.as_deref().unwrap_or_default();
-        members.sample(&mut common.rng, count).cloned().collect()
+        members.sample(&mut node.rng, count).cloned().collect()
     }
 
     pub(crate) fn members_changed(&mut self) {
         self.members = None;
     }
 
-    /// There may be a member more: with whom the first sync can be made, if nobody was there before.
+    /// A member may have been added: if there was none before, the initial sync can be made with it.
     pub(crate) fn member_appeared(&mut self, now: Instant) {
         self.members_changed();
         if !self.is_synced() {
@@ -264,37 +264,40 @@ impl Network {
         }
     }
 
-    /// The fingerprint, if it has not changed for a while; sampled whenever it is asked for.
-    pub(crate) fn still_fingerprint(&mut self, now: Instant) -> Option<u64> {
+    /// The fingerprint, if the network is quiescent: each call compares it with the previous one.
+    pub(crate) fn quiescent_fingerprint(&mut self, now: Instant) -> Option<u64> {
         let present = self.store.fingerprint();
         if present != self.last_fingerprint {
             self.last_fingerprint = present;
-            self.still_since = now;
+            self.unchanged_since = now;
         }
-        (now.saturating_duration_since(self.still_since) >= STILLNESS).then_some(present)
+        (now.saturating_duration_since(self.unchanged_since) >= QUIESCENT_AFTER).then_some(present)
     }
 
-    /// The same, for others to compare with; `None` while something is refused here: it would only tell them so.
+    /// The fingerprint that peers compare with. `None` while this node refuses writes: it would only cause
+    /// comparisons that end with the same differences.
     pub(crate) fn offered_fingerprint(&mut self, now: Instant) -> Option<u64> {
-        self.still_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
+        self.quiescent_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
     }
 
-    /// The earliest time of the next pull: one at a time, unless the peer of the present one does not answer, or has fallen silent.
+    /// The earliest time of the next pull. One pull runs at a time, unless its peer does not respond or has
+    /// become idle.
     ///
-    /// There is none before the first sync: that brings the same, and with it what is dead. A pull brings one attachment alone; a
-    /// node that knew nothing but a delete, and forgot it when its time was up, would show the put that it receives later.
+    /// Nothing is pulled before the initial sync, which brings the same and the superseded numbers with it. A
+    /// pull brings one attachment alone. A node that knew nothing but a tombstone, and has reaped it, would
+    /// show the put that it pulls later.
     fn may_pull_at(&self) -> Option<Instant> {
         match &self.pulling {
             _ if !self.is_synced() => None,
             None => Some(self.joined_at),
-            Some((_, pulling)) => Some(match pulling.heard_at {
-                None => pulling.opened_at + FIRST_ANSWER_PATIENCE,
-                Some(heard) => heard + PEER_SILENCE,
+            Some((_, pulling)) => Some(match pulling.last_frame_at {
+                None => pulling.opened_at + FIRST_RESPONSE_TIMEOUT,
+                Some(last_frame) => last_frame + PEER_IDLE_TIMEOUT,
             }),
         }
     }
 
-    /// When this network wants to be looked at again.
+    /// The next deadline of this network.
     pub(crate) fn next_deadline(&self) -> Instant {
         let missing = self.missing.values().map(|missing| missing.pull_at).min();
         let missing = missing.zip(self.may_pull_at()).map(|(due, possible)| due.max(possible));
@@ -304,20 +307,20 @@ impl Network {
         };
         let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
         let (refused, settled) = (self.refusals.next_deadline(), self.settled_deadline());
-        [self.news.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
+        [self.updates.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
     }
 
-    // What the application does.
+    // Calls of the application.
 
     pub(crate) fn write(
         &mut self,
         operation: Operation,
         table_name: &str,
         key: &str,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Result<(), WriteError> {
         if self.is_leaving() {
@@ -327,7 +330,7 @@ impl Network {
         let found = self.store.view().table(table_name);
         let present = found.as_ref().and_then(|table| {
             let record = table.records.get(key)?;
-            Some(((record.tag.slot, record.number), record.visible().is_some()))
+            Some(((record.tag.index, record.number), record.visible().is_some()))
         });
         let exists = present.is_some_and(|(_, visible)| visible);
         let body = match operation {
@@ -344,11 +347,11 @@ impl Network {
                 return Err(WriteError::CannotDelete { network, table, key });
             }
             Operation::Create(value) | Operation::Update(value) => Body::Live(value),
-            Operation::Delete => Body::Tombstone { expires: Box::new(now + common.config.reap_time) },
+            Operation::Delete => Body::Tombstone { expires: Box::new(now + node.config.reap_time) },
         };
-        let limits = &common.config.limits;
+        let limits = &node.config.limits;
         let network = || self.name.to_string();
-        match self.store.lacks_room(found.as_ref(), key, &body, limits) {
+        match self.store.lacks_capacity(found.as_ref(), key, &body, limits) {
             None => {}
             Some(Full::Entries) => {
                 return Err(WriteError::NetworkFull { network: network(), limit: limits.entries });
@@ -360,25 +363,25 @@ impl Network {
                 return Err(WriteError::NetworkBytes { network: network(), limit: limits.bytes });
             }
         }
-        let bytes = news_bytes(table_name, key, &body);
+        let bytes = update_bytes(table_name, key, &body);
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
-        let own = self.store.attachment(self.own).map_or(0, |own| own.context().highest());
+        let own = self.store.attachment(self.own).map_or(0, |own| own.seen().highest());
         let dot = (self.own, own + 1);
         let replaced: Vec<Dot> = present.map(|(dot, _)| dot).into_iter().collect();
-        let time = common.clock.tick(now);
+        let time = node.clock.tick(now);
         let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
-        self.store.apply(write, &mut common.watchers);
-        common.counters.writes += 1;
+        self.store.apply(write, &mut node.watchers);
+        node.counters.writes += 1;
         self.note_change(now);
-        common.wake |= self.news.push(Item { dot, replaced }, true, bytes, now);
+        node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, true, bytes, now);
         Ok(())
     }
 
-    /// Rewrites our own entries in a new life of ours, under the same epoch.
-    pub(crate) fn renew(&mut self, me: NodeId, common: &mut Common, now: Instant) {
+    /// Writes our own entries again in a later instance of this node, under the same epoch.
+    pub(crate) fn renew(&mut self, me: NodeId, node: &mut NodeState, now: Instant) {
         let Some(former) = self.store.attachment(self.own) else { return };
         let epoch = former.tag.epoch;
-        let own: Vec<_> = former.live().iter().map(|(_, place)| place.clone()).collect();
+        let own: Vec<_> = former.live().iter().map(|(_, location)| location.clone()).collect();
         let values: Vec<_> = own
             .into_iter()
             .filter_map(|(table, key)| {
@@ -388,95 +391,97 @@ impl Network {
                 Some((table, key, value, time))
             })
             .collect();
-        self.drop_attachment(self.own, common);
+        self.drop_attachment(self.own, node);
         self.own = self.store.attach(me, epoch, Visibility::Shown);
         for (number, (table, key, value, time)) in (1..).zip(values) {
             let bytes = key.len() + value.len();
             let dot = (self.own, number);
             let table = self.store.view().table_or_new(&table.name);
-            // As old as it was: it is not to win over what others have made of it since.
+            // With its original time: it must not win over writes that other nodes have made since.
             let write = Write { dot, time, table: &table, key: &key, body: Body::Live(value), replaced: &[] };
-            self.store.apply(write, &mut common.watchers);
-            self.news.push(Item { dot, replaced: Vec::new() }, true, bytes, now);
+            self.store.apply(write, &mut node.watchers);
+            self.updates.push(QueuedUpdate { dot, replaced: Vec::new() }, true, bytes, now);
         }
-        common.wake = true;
+        node.wake = true;
     }
 
-    // What membership and the lists say.
+    // Events from membership and attachment lists.
 
-    /// Brings the attachment of `owner` in line with its list: ended, taken up, or kept.
-    pub(crate) fn follow_list(&mut self, owner: &NodeId, common: &mut Common, now: Instant) {
+    /// Brings the attachment of `owner` in line with its attachment list: ends, starts or keeps it.
+    pub(crate) fn follow_list(&mut self, owner: &NodeId, node: &mut NodeState, now: Instant) {
         self.member_appeared(now);
-        let Some(known) = common.owners.get(owner.name.as_str()) else { return };
+        let Some(known) = node.owners.get(owner.name.as_str()) else { return };
         let (version, listed, alive) = (known.list_version, known.listed_epoch(&self.name), known.alive);
-        let held = self.store.of_owner(owner.name.as_str()).map(|(slot, held)| (slot, held.tag.epoch));
-        if let Some((slot, epoch)) = held {
-            // A provisional epoch is later than the list; the list says nothing of it yet.
+        let held = self.store.of_owner(owner.name.as_str()).map(|(index, held)| (index, held.tag.epoch));
+        if let Some((index, epoch)) = held {
+            // A provisional epoch is later than the list, so the list does not mention it yet.
             if epoch > version || listed == Some(epoch) {
                 return;
             }
-            self.drop_attachment(slot, common);
+            self.drop_attachment(index, node);
         }
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
-            self.take_up(owner.clone(), epoch, visibility, common);
+            self.take_up(owner.clone(), epoch, visibility, node);
             if let Phase::Joining(first) = &mut self.phase {
                 first.forget(owner.name.as_str());
             }
         }
-        self.final_syncs_without(owner.name.as_str(), common, now);
+        self.final_syncs_without(owner.name.as_str(), node, now);
     }
 
-    pub(crate) fn owner_failed(&mut self, owner: &str, common: &mut Common, now: Instant) {
+    pub(crate) fn owner_failed(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         self.members_changed();
-        self.final_syncs_without(owner, common, now);
-        let Some((slot, _)) = self.store.of_owner(owner) else { return };
-        self.awaiting.remove(&slot);
-        self.store.set_visibility(slot, Visibility::OwnerFailed, &mut common.watchers);
+        self.final_syncs_without(owner, node, now);
+        let Some((index, _)) = self.store.of_owner(owner) else { return };
+        self.awaiting.remove(&index);
+        self.store.set_visibility(index, Visibility::OwnerFailed, &mut node.watchers);
     }
 
-    /// The owner is back: what we remember of it has to be compared before it is shown.
-    pub(crate) fn owner_returned(&mut self, owner: &NodeName, common: &mut Common, now: Instant) {
+    /// The owner has returned: its entries stay hidden until they have been compared.
+    pub(crate) fn owner_returned(&mut self, owner: &NodeName, node: &mut NodeState, now: Instant) {
         self.member_appeared(now);
-        let Some((slot, attachment)) = self.store.of_owner(owner.as_str()) else { return };
+        let Some((index, attachment)) = self.store.of_owner(owner.as_str()) else { return };
         if attachment.visibility() != Visibility::OwnerFailed {
             return;
         }
-        let until = now + COMPARISON_PATIENCE;
-        self.store.set_visibility(slot, Visibility::AwaitsComparison { until }, &mut common.watchers);
-        // Half a cluster may return at once, each of which shows what the others own: the first are asked, and the next when
-        // that is known. Not put off by each that returns.
+        let until = now + COMPARISON_TIMEOUT;
+        self.store.set_visibility(index, Visibility::AwaitsComparison { until }, &mut node.watchers);
+        // Half a cluster may return at once, and each member shows the entries of the others. The first
+        // owners are asked now, the next ones after the result; further returns do not delay it.
         let first = self.awaiting.is_empty();
         self.owners_turn &= !first;
         self.sync_at = if first { now + RETRY } else { self.sync_at.min(now + RETRY) };
-        if self.awaiting.insert(slot) && self.awaiting.len() <= AWAITED_AT_ONCE / 2 {
-            self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), common);
+        if self.awaiting.insert(index) && self.awaiting.len() <= AWAITED_AT_ONCE / 2 {
+            self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), node);
         }
     }
 
-    /// Compares for the sake of what waits for it: in turn with one of the owners, which shows its own entries and most likely
-    /// those of others that wait, and with another member, in case the owners cannot be reached.
-    fn compare_awaiting(&mut self, common: &mut Common, now: Instant) {
-        self.members(common);
-        // One without an answer may wait for a connection that has broken since, and one that has fallen silent for a packet that is
-        // lost again and again: they keep nobody from being asked.
+    /// Starts a comparison for hidden entries: in turn with one of their owners, which shows its own entries
+    /// and most likely those of other returned owners, and with another member, in case the owners are
+    /// unreachable.
+    fn compare_awaiting(&mut self, node: &mut NodeState, now: Instant) {
+        self.members(node);
+        // A sync without a response may wait for a connection that has broken since, and an idle one for a
+        // packet that is lost repeatedly. They do not count as asked.
         let asked: BTreeSet<&NodeName> = self
             .syncing
             .values()
-            .filter(|syncing| syncing.goes_on(RETRY, now) && !syncing.is_silent(RETRY * 2, now))
+            .filter(|syncing| syncing.goes_on(RETRY, now) && !syncing.is_idle(RETRY * 2, now))
             .map(|syncing| &syncing.peer)
-            .chain(common.requests.full_syncs(&self.name))
+            .chain(node.requests.full_syncs(&self.name))
             .collect();
         if self.awaiting.is_empty() || asked.len() >= AWAITED_AT_ONCE {
             return;
         }
         let tried = |member: &NodeName| self.syncing.values().any(|syncing| syncing.peer == *member);
-        let near = |member: &NodeName| common.connections.reach(member);
+        let near = |member: &NodeName| node.connections.reach(member);
         let members = self.members.iter().flatten().filter(|member| !asked.contains(member));
-        // Nobody is dialled twice. Where nothing else is left, what has fallen silent is tried anew over the same connection.
+        // No member is dialled twice. If no other is left, one whose sync is idle is tried again over the
+        // same connection.
         let members = members.filter(|member| near(member) || !tried(member));
         let waits = |member: &&NodeName| {
-            self.store.of_owner(member.as_str()).is_some_and(|(slot, _)| self.awaiting.contains(&slot))
+            self.store.of_owner(member.as_str()).is_some_and(|(index, _)| self.awaiting.contains(&index))
         };
         let (owners, others): (Vec<&NodeName>, Vec<&NodeName>) = members.partition(waits);
         let (first, second) = if self.owners_turn { (owners, others) } else { (others, owners) };
@@ -485,180 +490,190 @@ impl Network {
         let (first, first_tried): (Vec<&NodeName>, Vec<&NodeName>) = first;
         let (second, second_tried): (Vec<&NodeName>, Vec<&NodeName>) = second;
         let choices =
-            [common.connections.prefer(first), common.connections.prefer(second), first_tried, second_tried];
-        let chosen = choices.iter().find_map(|among| among.choose(&mut common.rng));
+            [node.connections.prefer(first), node.connections.prefer(second), first_tried, second_tried];
+        let chosen = choices.iter().find_map(|among| among.choose(&mut node.rng));
         let chosen = chosen.map(|member| NodeName::clone(member));
         self.owners_turn = !self.owners_turn;
         if let Some(member) = chosen {
-            self.request(SessionKind::Full, member, BTreeSet::new(), common);
+            self.request(SessionKind::Full, member, BTreeSet::new(), node);
         }
     }
 
-    /// The owner's life is over, or it has left the network.
-    pub(crate) fn owner_gone(&mut self, owner: &str, common: &mut Common, now: Instant) {
+    /// The owner's instance has ended, or it has left the network.
+    pub(crate) fn owner_gone(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         self.members_changed();
-        self.final_syncs_without(owner, common, now);
+        self.final_syncs_without(owner, node, now);
         self.compared.remove(owner);
         if let Phase::Joining(first) = &mut self.phase {
             first.forget(owner);
         }
-        if let Some((slot, _)) = self.store.of_owner(owner) {
-            self.drop_attachment(slot, common);
+        if let Some((index, _)) = self.store.of_owner(owner) {
+            self.drop_attachment(index, node);
         }
     }
 
-    /// Takes up an attachment. Nothing is known of it yet, unless its owner was forgotten here and is back: then what of it
-    /// was dead still is.
-    fn take_up(&mut self, owner: NodeId, epoch: u64, visibility: Visibility, common: &mut Common) -> Slot {
-        let dead = common.remembered.take(&owner, &self.name, epoch);
-        let slot = self.store.attach(owner, epoch, visibility);
-        for &(low, high) in dead.iter().flat_map(|dead| dead.as_slice()) {
-            self.store.note_dead(slot, low, high);
+    /// Starts an attachment. Nothing of it has been seen yet, unless its owner was forgotten here and has
+    /// returned: then its superseded numbers count as seen.
+    fn take_up(
+        &mut self,
+        owner: NodeId,
+        epoch: u64,
+        visibility: Visibility,
+        node: &mut NodeState,
+    ) -> AttachmentIndex {
+        let superseded = node.forgotten_owners.take(&owner, &self.name, epoch);
+        let index = self.store.attach(owner, epoch, visibility);
+        for &(low, high) in superseded.iter().flat_map(|superseded| superseded.as_slice()) {
+            self.store.note_superseded(index, low, high);
         }
-        slot
+        index
     }
 
-    /// The owner is about to be forgotten. Live entries and tombstones are dropped, and count as not seen should it return;
-    /// the rest of what was seen is dead for ever, and must not come back with it.
-    pub(crate) fn remember_dead(&mut self, owner: &str, common: &mut Common) {
+    /// The owner will be forgotten. Its live entries and tombstones are dropped, and count as not seen if it
+    /// returns. Its superseded numbers are retained, so that they do not come back with it.
+    pub(crate) fn retain_superseded(&mut self, owner: &str, node: &mut NodeState) {
         let Some((_, attachment)) = self.store.of_owner(owner) else { return };
-        let dead = attachment.dead();
-        // Torn so badly it would keep the owner's next writes out.
-        if dead.as_slice().len() <= common.config.limits.ranges / 2 {
+        let superseded = attachment.superseded();
+        // A set fragmented beyond that would cause the owner's next writes to be refused.
+        if superseded.as_slice().len() <= node.config.limits.ranges / 2 {
             let tag = &attachment.tag;
-            common.remembered.keep(&tag.owner, &self.name, tag.epoch, dead);
+            node.forgotten_owners.keep(&tag.owner, &self.name, tag.epoch, superseded);
         }
     }
 
-    fn drop_attachment(&mut self, slot: Slot, common: &mut Common) {
-        self.store.end(slot, DeleteReason::OwnerGone, &mut common.watchers);
-        self.news.forget(slot);
-        self.missing.remove(&slot);
-        self.receiving.forget(slot);
-        self.awaiting.remove(&slot);
-        self.refusals.forget(slot);
+    fn drop_attachment(&mut self, index: AttachmentIndex, node: &mut NodeState) {
+        self.store.end(index, DeleteReason::OwnerGone, &mut node.watchers);
+        self.updates.forget(index);
+        self.missing.remove(&index);
+        self.receiving.forget(index);
+        self.awaiting.remove(&index);
+        self.refusals.forget(index);
     }
 
-    // What sessions report.
+    // Results of sessions.
 
-    /// A full session is over and everything was exchanged. `shown` are attachments that the peer shows.
+    /// A full sync completed. `shown` are the attachments that the peer shows.
     pub(crate) fn compared_with(
         &mut self,
         peer: &NodeName,
-        shown: &[Slot],
+        shown: &[AttachmentIndex],
         standing: &PeerStanding,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
-        common.counters.syncs_completed += 1;
+        node.counters.syncs_completed += 1;
         self.absences = 0;
-        self.refusals.compared(common.config.anti_entropy_interval, now);
-        // Only now: one that was cut short is to be tried again with the next probe.
+        self.refusals.compared(node.config.anti_entropy_interval, now);
+        // Only now: a comparison that was cut short is to be repeated after the next probe.
         if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer)
-            && common.owners.knows(peer)
+            && node.owners.knows(peer)
         {
             self.compared.insert(peer.clone(), Compared { at: now, ..compared });
         }
         let waited = self.awaiting.len();
-        for &slot in shown {
-            if self.awaiting.remove(&slot) {
-                self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
+        for &index in shown {
+            if self.awaiting.remove(&index) {
+                self.store.set_visibility(index, Visibility::Shown, &mut node.watchers);
             }
         }
         if !self.is_leaving() {
-            // Another that waits would find nothing.
-            common.requests.forget_full_syncs(&self.name, Some(peer.as_str()));
+            // Another waiting sync with this peer would find no difference.
+            node.requests.forget_full_syncs(&self.name, Some(peer.as_str()));
         }
-        self.first_sync_completed(peer, standing, common, now);
+        self.initial_sync_completed(peer, standing, node, now);
         if !self.awaiting.is_empty() && self.awaiting.len() < waited {
-            // That helped. What does not help is tried again after a while.
+            // The comparison helped, so the next one starts at once. One that does not help is repeated after
+            // a pause.
             self.owners_turn = true;
-            self.compare_awaiting(common, now);
+            self.compare_awaiting(node, now);
         }
-        // Whatever is missing may have come along.
+        // The missing numbers may have arrived with it.
         self.forget_arrived();
         tracing::debug!(network = &*self.name, peer = peer.as_str(), "compared");
-        self.plan_anti_entropy(common, now);
+        self.plan_anti_entropy(node, now);
     }
 
-    /// A full session gave way to one that the peer had opened; should that one fail, there is another try.
+    /// A full sync gave way to one that the peer had opened. If that one fails, another is made.
     pub(crate) fn comparison_postponed(&mut self, now: Instant) {
         self.sync_at = now + RETRY;
     }
 
-    /// A full session ended without a result.
-    pub(crate) fn comparison_failed(&mut self, common: &mut Common, now: Instant) {
-        common.counters.syncs_failed += 1;
+    /// A full sync ended without a result.
+    pub(crate) fn comparison_failed(&mut self, node: &mut NodeState, now: Instant) {
+        node.counters.syncs_failed += 1;
         self.sync_at = now + RETRY;
-        self.first_sync_failed(common);
+        self.initial_sync_failed(node);
     }
 
-    /// The peer has no capacity for a full sync now. That is no failure: somebody else is asked, or the same one later.
+    /// The peer has no capacity for a full sync now. This is no failure: another member is asked, or the same
+    /// one later.
     pub(crate) fn comparison_turned_away(
         &mut self,
         peer: &NodeName,
         periodic: bool,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
         match self.phase {
             Phase::Joining(_) => self.sync_at = now,
             Phase::Active if !periodic => {
-                self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), common);
+                self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), node);
             }
             Phase::Active | Phase::Leaving(_) => {}
         }
     }
 
-    /// The member with whom a full sync was to be made has gone.
+    /// The member to sync with has left.
     pub(crate) fn comparison_not_begun(&mut self, now: Instant) {
         self.sync_at = now;
     }
 
-    /// The member with whom a full sync was under way is not on the network. That is no failure: another is asked at once.
-    pub(crate) fn comparison_with_nobody(&mut self, peer: &NodeName, common: &mut Common, now: Instant) {
-        // One that is back since counts as a member still; so does one that lies.
-        let is_member = common.owners.is_member(peer.as_str(), &self.name);
+    /// The peer of a full sync in progress is not on the network. This is no failure: another member is asked
+    /// at once.
+    pub(crate) fn comparison_with_nobody(&mut self, peer: &NodeName, node: &mut NodeState, now: Instant) {
+        // A peer that has returned since still counts as a member; so does one that lies.
+        let is_member = node.owners.is_member(peer.as_str(), &self.name);
         self.absences = if is_member { self.absences + 1 } else { 0 };
         if !self.is_leaving() {
             self.sync_at = if self.absences <= MAX_ABSENCES { now } else { now + RETRY };
         }
     }
 
-    /// The peer has no capacity for a pull now: another is asked, and it does not count.
-    pub(crate) fn pull_turned_away(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
+    /// The peer has no capacity for a pull now: another member is asked, and the pull does not count.
+    pub(crate) fn pull_turned_away(&mut self, pull: StreamId, node: &mut NodeState, now: Instant) {
         if !self.end_pull(pull) {
             return;
         }
-        let other = self.sample_members(1, common).pop();
+        let other = self.sample_members(1, node).pop();
         for missing in self.missing.values_mut() {
             missing.pull_at = now + RETRY;
             if let Some(other) = &other {
-                missing.holder = other.clone();
+                missing.source = other.clone();
             }
         }
     }
 
-    /// The member asked for what is missing is not on the network: another is asked at once.
+    /// The peer of a pull is not on the network: another member is asked at once.
     pub(crate) fn pulled_from_nobody(
         &mut self,
         pull: StreamId,
         peer: &NodeName,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
-        self.pulled(pull, common, now);
-        let other = self.sample_members(2, common).into_iter().find(|other| other != peer);
+        self.pulled(pull, node, now);
+        let other = self.sample_members(2, node).into_iter().find(|other| other != peer);
         for missing in self.missing.values_mut() {
             if let Some(other) = &other {
-                (missing.holder, missing.pull_at) = (other.clone(), now);
+                (missing.source, missing.pull_at) = (other.clone(), now);
             }
         }
     }
 
-    /// A pull is over; what it did not bring is asked of its owner or somebody else, later each time, and not for ever: its only
-    /// holder may have failed. Should somebody have it after all, fingerprints differ.
-    pub(crate) fn pulled(&mut self, pull: StreamId, common: &mut Common, now: Instant) {
+    /// A pull is over. Numbers that it did not bring are requested from their owner or from another member,
+    /// after a longer pause each time, and at most a few times: the only node that had them may have failed.
+    /// If another node has them after all, the fingerprints differ.
+    pub(crate) fn pulled(&mut self, pull: StreamId, node: &mut NodeState, now: Instant) {
         if !self.end_pull(pull) {
             return;
         }
@@ -671,33 +686,34 @@ impl Network {
         if self.missing.is_empty() {
             return;
         }
-        let other = self.sample_members(1, common).pop();
-        for (&slot, missing) in &mut self.missing {
-            // Others may lack the same; the owner, every other time, does not.
-            let owner = self.store.attachment(slot).map(|held| &held.tag.owner.name);
-            let owner = owner.filter(|owner| missing.tries % 2 == 1 && common.owners.is_alive(owner));
+        let other = self.sample_members(1, node).pop();
+        for (&index, missing) in &mut self.missing {
+            // Other members may lack the same numbers; every other pull asks the owner, which does not.
+            let owner = self.store.attachment(index).map(|held| &held.tag.owner.name);
+            let owner = owner.filter(|owner| missing.tries % 2 == 1 && node.owners.is_alive(owner));
             if let Some(other) = owner.or(other.as_ref()) {
-                missing.holder = other.clone();
+                missing.source = other.clone();
             }
         }
     }
 
-    /// False if another has been made since, because this one had no answer.
+    /// False if a later pull replaced this one, because it had no response.
     fn end_pull(&mut self, pull: StreamId) -> bool {
         self.pulling.take_if(|(stream, _)| *stream == pull).is_some()
     }
 
-    /// A push brought news that is to be pushed on once, after a moment in which others may bring it to everyone.
+    /// A push brought updates that this node pushes on once, after a delay in which other members may spread
+    /// them.
     pub(crate) fn relay_pushed(
         &mut self,
-        slots: impl Iterator<Item = Slot>,
-        common: &mut Common,
+        indexes: impl Iterator<Item = AttachmentIndex>,
+        node: &mut NodeState,
         now: Instant,
     ) {
-        let at = now + Duration::from_millis(common.rng.random_range(0..10));
-        for slot in slots {
-            if self.store.attachment(slot).is_some() {
-                self.news.relay_by_stream(slot, at);
+        let at = now + Duration::from_millis(node.rng.random_range(0..10));
+        for index in indexes {
+            if self.store.attachment(index).is_some() {
+                self.updates.relay_by_stream(index, at);
             }
         }
     }
@@ -709,102 +725,102 @@ impl Network {
 
     fn forget_arrived(&mut self) {
         let store = &self.store;
-        self.missing.retain(|&slot, missing| {
-            store.attachment(slot).is_some_and(|held| {
+        self.missing.retain(|&index, missing| {
+            store.attachment(index).is_some_and(|held| {
                 let accounted = held.accounted();
                 missing.upto > accounted.highest() || accounted.has_holes()
             })
         });
     }
 
-    // What time brings.
+    // Timers.
 
-    pub(crate) fn handle_timeout(&mut self, common: &mut Common, now: Instant) {
-        if self.news.flush_due(now) {
-            self.flush(common, now);
+    pub(crate) fn handle_timeout(&mut self, node: &mut NodeState, now: Instant) {
+        if self.updates.flush_due(now) {
+            self.flush(node, now);
         }
-        let (heads, fan_out) = self.news.due_heads(now);
-        if !heads.is_empty() {
-            self.tell_heads(&heads, fan_out, common, now);
+        let (watermarks, fan_out) = self.updates.due_watermarks(now);
+        if !watermarks.is_empty() {
+            self.send_watermarks(&watermarks, fan_out, node, now);
         }
-        self.retry_refused(common, now);
-        self.pull_missing(common, now);
-        self.keep_awaiting(common, now);
-        self.keep_first_sync(common, now);
-        self.keep_final_syncs(common, now);
-        self.tell_settled(common, now);
+        self.retry_refused(node, now);
+        self.pull_missing(node, now);
+        self.keep_awaiting(node, now);
+        self.keep_initial_sync(node, now);
+        self.keep_final_syncs(node, now);
+        self.send_settled(node, now);
         if now >= self.anti_entropy_at {
-            self.plan_anti_entropy(common, now);
-            if !self.is_syncing(common) && !self.is_leaving() {
-                common.counters.periodic_syncs += 1;
-                self.sync_with_random(true, common);
+            self.plan_anti_entropy(node, now);
+            if !self.is_syncing(node) && !self.is_leaving() {
+                node.counters.periodic_syncs += 1;
+                self.sync_with_random(true, node);
             }
         }
         if self.store.next_expiry().is_some_and(|at| at <= now) {
-            common.counters.reaped += self.store.reap(now) as u64;
+            node.counters.reaped += self.store.reap(now) as u64;
         }
         self.store.sweep_empty_tables();
     }
 
-    fn sync_with_random(&mut self, periodic: bool, common: &mut Common) {
-        if let Some(peer) = self.sample_members(1, common).pop() {
+    fn sync_with_random(&mut self, periodic: bool, node: &mut NodeState) {
+        if let Some(peer) = self.sample_members(1, node).pop() {
             let (kind, network) = (SessionKind::Full, self.name.clone());
-            common.requests.push(SessionRequest { kind, network, peer, slots: BTreeSet::new(), periodic });
+            node.requests.push(SessionRequest { kind, network, peer, indexes: BTreeSet::new(), periodic });
         }
     }
 
-    fn keep_awaiting(&mut self, common: &mut Common, now: Instant) {
+    fn keep_awaiting(&mut self, node: &mut NodeState, now: Instant) {
         if self.awaiting.is_empty() || now < self.sync_at {
             return;
         }
         self.sync_at = now + RETRY;
-        for slot in self.awaiting.clone() {
-            let Some(attachment) = self.store.attachment(slot) else {
-                self.awaiting.remove(&slot);
+        for index in self.awaiting.clone() {
+            let Some(attachment) = self.store.attachment(index) else {
+                self.awaiting.remove(&index);
                 continue;
             };
             let Visibility::AwaitsComparison { until } = attachment.visibility() else {
-                self.awaiting.remove(&slot);
+                self.awaiting.remove(&index);
                 continue;
             };
             if now >= until {
-                common.counters.shown_uncompared += 1;
-                self.awaiting.remove(&slot);
-                self.store.set_visibility(slot, Visibility::Shown, &mut common.watchers);
+                node.counters.shown_uncompared += 1;
+                self.awaiting.remove(&index);
+                self.store.set_visibility(index, Visibility::Shown, &mut node.watchers);
             }
         }
-        self.compare_awaiting(common, now);
+        self.compare_awaiting(node, now);
     }
 
-    fn plan_anti_entropy(&mut self, common: &mut Common, now: Instant) {
-        let interval = common.config.anti_entropy_interval;
-        self.anti_entropy_at = now + interval.mul_f64(common.rng.random_range(0.75..1.25));
+    fn plan_anti_entropy(&mut self, node: &mut NodeState, now: Instant) {
+        let interval = node.config.anti_entropy_interval;
+        self.anti_entropy_at = now + interval.mul_f64(node.rng.random_range(0.75..1.25));
     }
 
-    /// Has a session opened. A network's tables, and who holds what of them, go to its members only: whoever else it was
-    /// to be opened with gets nothing.
+    /// Requests a session. Only members receive a network's tables and version vectors: a request for any
+    /// other peer is dropped.
     pub(crate) fn request(
         &mut self,
         kind: SessionKind,
         peer: NodeName,
-        slots: BTreeSet<Slot>,
-        common: &mut Common,
+        indexes: BTreeSet<AttachmentIndex>,
+        node: &mut NodeState,
     ) {
-        if !common.owners.is_member(peer.as_str(), &self.name) {
+        if !node.owners.is_member(peer.as_str(), &self.name) {
             return;
         }
-        common.requests.push(SessionRequest {
+        node.requests.push(SessionRequest {
             kind,
             network: self.name.clone(),
             peer,
-            slots,
+            indexes,
             periodic: false,
         });
     }
 }
 
-/// About how many bytes a piece of news takes in a bundle.
-fn news_bytes(table: &str, key: &str, body: &Body) -> usize {
+/// The approximate size of an update in a bundle, in bytes.
+fn update_bytes(table: &str, key: &str, body: &Body) -> usize {
     let value = if let Body::Live(value) = body { value.len() } else { 8 };
     24 + table.len() / 4 + key.len() + value
 }

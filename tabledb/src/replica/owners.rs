@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::{NodeId, NodeName};
 
-use super::message::{List, ListHead};
+use super::message::{AttachmentList, ListVersion};
 use super::ranges::{digest_bytes, mix};
 use crate::Limits;
 
@@ -21,7 +21,7 @@ pub(crate) struct Owner {
     networks: Box<[(Arc<str>, u64)]>,
     /// Networks that it has said itself, to us, that it is on, since epochs that the list does not reach yet. What others say
     /// of it makes its writes known, but gets it nothing.
-    own_word: BTreeMap<Arc<str>, u64>,
+    own_claims: BTreeMap<Arc<str>, u64>,
 }
 
 impl Owner {
@@ -32,13 +32,13 @@ impl Owner {
     }
 
     fn is_on(&self, network: &str) -> bool {
-        self.listed_epoch(network).is_some() || self.own_word.contains_key(network)
+        self.listed_epoch(network).is_some() || self.own_claims.contains_key(network)
     }
 }
 
 /// What became of a list.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Update {
+pub(crate) enum ListUpdate {
     /// It is news; these networks were on the former one.
     Taken(Box<[(Arc<str>, u64)]>),
     /// It is not, or not yet.
@@ -49,13 +49,13 @@ pub(crate) enum Update {
 
 /// Whether an attachment named by a peer may be spoken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub(crate) enum Admission {
     /// As far as the owner's list goes, it exists.
     Attached,
     /// Later than the list we hold: believed until the list arrives.
     Provisional,
     /// Membership has not told us of this life; it may be about to.
-    UnknownLife,
+    UnknownInstance,
     /// It has ended, or never was.
     Refused,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Owners {
     list_version: u64,
     networks: BTreeMap<Arc<str>, u64>,
     others: BTreeMap<NodeName, Owner>,
-    early_lists: BTreeMap<NodeName, List>,
+    early_lists: BTreeMap<NodeName, AttachmentList>,
     /// How many networks are on all lists together, the early ones included.
     listed: usize,
     max_listed: usize,
@@ -127,7 +127,7 @@ impl Owners {
         }
     }
 
-    pub(crate) fn own_list(&self) -> List {
+    pub(crate) fn own_list(&self) -> AttachmentList {
         list(&self.me, self.list_version, self.networks.iter().map(|(name, epoch)| (name, *epoch)))
     }
 
@@ -150,20 +150,20 @@ impl Owners {
 
     /// Takes up a life that membership says is alive. The caller has ended the attachments of an earlier one. Returns
     /// its list, if that came first.
-    pub(crate) fn admit(&mut self, life: &NodeId) -> Option<List> {
+    pub(crate) fn add_instance(&mut self, instance: &NodeId) -> Option<AttachmentList> {
         let owner = Owner {
-            generation: life.generation,
+            generation: instance.generation,
             alive: true,
             list_version: 0,
             networks: Box::default(),
-            own_word: BTreeMap::new(),
+            own_claims: BTreeMap::new(),
         };
         self.digest = None;
-        let former = self.others.insert(life.name.clone(), owner);
+        let former = self.others.insert(instance.name.clone(), owner);
         self.listed -= former.map_or(0, |former| former.networks.len());
-        let early = self.early_lists.remove(&life.name)?;
+        let early = self.early_lists.remove(&instance.name)?;
         self.listed -= early.networks.len();
-        (early.owner.generation == life.generation).then_some(early)
+        (early.owner.generation == instance.generation).then_some(early)
     }
 
     pub(crate) fn set_alive(&mut self, name: &str, alive: bool) {
@@ -182,9 +182,9 @@ impl Owners {
 
     /// A node has said itself, on a stream of its own, that it is on a network since this epoch: as good as its list, which
     /// may be on the way. From then on it counts, and is shown, as a member. True if that was news.
-    pub(crate) fn note_own_word(&mut self, name: &str, network: Arc<str>, epoch: u64) -> bool {
+    pub(crate) fn note_own_claim(&mut self, name: &str, network: Arc<str>, epoch: u64) -> bool {
         let Some(owner) = self.others.get_mut(name) else { return false };
-        epoch > owner.list_version && owner.own_word.insert(network, epoch) != Some(epoch)
+        epoch > owner.list_version && owner.own_claims.insert(network, epoch) != Some(epoch)
     }
 
     /// Whether `name` is on `network` by its own word, be it alive or not: whether it may get anything of it.
@@ -203,74 +203,74 @@ impl Owners {
     }
 
     /// Takes a list in if it is news.
-    pub(crate) fn update(&mut self, list: &List) -> Update {
+    pub(crate) fn update(&mut self, list: &AttachmentList) -> ListUpdate {
         let name = 1..=self.max_name;
         if list.networks.len() > self.max_networks
             || list.networks.iter().any(|(network, _)| !name.contains(&network.len()))
         {
-            return Update::TooLong;
+            return ListUpdate::TooLong;
         }
-        let room = self.max_listed.saturating_sub(self.listed);
+        let capacity = self.max_listed.saturating_sub(self.listed);
         let Some(owner) = self.others.get_mut(&list.owner.name) else {
-            return self.keep_early(list, room);
+            return self.keep_early(list, capacity);
         };
         if list.owner.generation > owner.generation {
-            return self.keep_early(list, room);
+            return self.keep_early(list, capacity);
         }
         if list.owner.generation < owner.generation || list.version <= owner.list_version {
-            return Update::Known;
+            return ListUpdate::Known;
         }
-        if list.networks.len() > room + owner.networks.len() {
-            return Update::TooLong;
+        if list.networks.len() > capacity + owner.networks.len() {
+            return ListUpdate::TooLong;
         }
         self.digest = None;
         owner.list_version = list.version;
-        owner.own_word.retain(|_, epoch| *epoch > list.version);
+        owner.own_claims.retain(|_, epoch| *epoch > list.version);
         let networks: BTreeMap<Arc<str>, u64> =
             list.networks.iter().map(|(name, epoch)| (name.as_str().into(), *epoch)).collect();
         self.listed += networks.len();
         let former = std::mem::replace(&mut owner.networks, networks.into_iter().collect());
         self.listed -= former.len();
-        Update::Taken(former)
+        ListUpdate::Taken(former)
     }
 
-    fn keep_early(&mut self, list: &List, room: usize) -> Update {
+    fn keep_early(&mut self, list: &AttachmentList, capacity: usize) -> ListUpdate {
         if list.owner.name == self.me.name {
-            return Update::Known;
+            return ListUpdate::Known;
         }
         let kept = self.early_lists.get(&list.owner.name);
         let later = kept
             .is_none_or(|kept| (list.owner.generation, list.version) > (kept.owner.generation, kept.version));
         if !later || (kept.is_none() && self.early_lists.len() >= MAX_EARLY_LISTS) {
-            return Update::Known;
+            return ListUpdate::Known;
         }
         let former = kept.map_or(0, |kept| kept.networks.len());
-        if list.networks.len() > room + former {
-            return Update::TooLong;
+        if list.networks.len() > capacity + former {
+            return ListUpdate::TooLong;
         }
         self.listed = self.listed - former + list.networks.len();
         self.early_lists.insert(list.owner.name.clone(), list.clone());
-        Update::Known
+        ListUpdate::Known
     }
 
     /// The list of `name` as known here, our own included; `None` before the first.
-    pub(crate) fn list_of(&self, name: &str) -> Option<List> {
+    pub(crate) fn list_of(&self, name: &str) -> Option<AttachmentList> {
         if self.me.name.as_str() == name {
             return Some(self.own_list());
         }
         let (name, owner) = self.others.get_key_value(name)?;
-        let life = NodeId::new(name.clone(), owner.generation);
+        let instance = NodeId::new(name.clone(), owner.generation);
         let networks = owner.networks.iter().map(|(name, epoch)| (name, *epoch));
-        (owner.list_version > 0).then(|| list(&life, owner.list_version, networks))
+        (owner.list_version > 0).then(|| list(&instance, owner.list_version, networks))
     }
 
     /// How far every list is known here, our own included.
-    pub(crate) fn list_heads(&self) -> Vec<ListHead> {
-        let others = self.others.iter().map(|(name, owner)| ListHead {
+    pub(crate) fn list_versions(&self) -> Vec<ListVersion> {
+        let others = self.others.iter().map(|(name, owner)| ListVersion {
             owner: NodeId::new(name.clone(), owner.generation),
             version: owner.list_version,
         });
-        std::iter::once(ListHead { owner: self.me.clone(), version: self.list_version })
+        std::iter::once(ListVersion { owner: self.me.clone(), version: self.list_version })
             .chain(others)
             .collect()
     }
@@ -291,23 +291,23 @@ impl Owners {
         digest
     }
 
-    /// Whether somebody who knows `head` knows more of that list than we do.
-    pub(crate) fn is_behind(&self, head: &ListHead) -> bool {
-        match self.others.get(&head.owner.name) {
+    /// Whether somebody who knows `theirs` knows more of that list than we do.
+    pub(crate) fn is_behind(&self, theirs: &ListVersion) -> bool {
+        match self.others.get(&theirs.owner.name) {
             // A life that membership has not told of: its list would only be parked.
             None => false,
-            Some(owner) => head.owner.generation == owner.generation && head.version > owner.list_version,
+            Some(owner) => theirs.owner.generation == owner.generation && theirs.version > owner.list_version,
         }
     }
 
-    /// Whether we know more of that list than somebody who knows `head`.
-    pub(crate) fn is_ahead(&self, head: &ListHead) -> bool {
-        if head.owner.name == self.me.name {
-            return (head.owner.generation, head.version) < (self.me.generation, self.list_version);
+    /// Whether we know more of that list than somebody who knows `theirs`.
+    pub(crate) fn is_ahead(&self, theirs: &ListVersion) -> bool {
+        if theirs.owner.name == self.me.name {
+            return (theirs.owner.generation, theirs.version) < (self.me.generation, self.list_version);
         }
-        self.others.get(&head.owner.name).is_some_and(|owner| {
+        self.others.get(&theirs.owner.name).is_some_and(|owner| {
             owner.list_version > 0
-                && (head.owner.generation, head.version) < (owner.generation, owner.list_version)
+                && (theirs.owner.generation, theirs.version) < (owner.generation, owner.list_version)
         })
     }
 
@@ -321,29 +321,33 @@ impl Owners {
 
     /// The gate. Liveness is not asked: failure only hides, and shutting the failed out would keep out the news of a
     /// death. `held` is the epoch of the owner's attachment that the network holds, if any.
-    pub(crate) fn gate(
+    pub(crate) fn admission(
         &self,
         network: &str,
         owner: &str,
         generation: u64,
         epoch: u64,
         held: Option<u64>,
-    ) -> Gate {
+    ) -> Admission {
         if owner == self.me.name.as_str() {
             // In our own name: only our present attachment. The caller tells us if it claims more than we wrote.
             let present = generation == self.me.generation && self.networks.get(network) == Some(&epoch);
-            return if present { Gate::Attached } else { Gate::Refused };
+            return if present { Admission::Attached } else { Admission::Refused };
         }
-        let Some(known) = self.others.get(owner) else { return Gate::UnknownLife };
+        let Some(known) = self.others.get(owner) else { return Admission::UnknownInstance };
         if generation != known.generation {
-            return if generation > known.generation { Gate::UnknownLife } else { Gate::Refused };
+            return if generation > known.generation {
+                Admission::UnknownInstance
+            } else {
+                Admission::Refused
+            };
         }
         match held {
-            Some(held) if epoch == held => Gate::Attached,
-            Some(held) if epoch < held => Gate::Refused,
-            _ if epoch > known.list_version => Gate::Provisional,
-            _ if known.listed_epoch(network) == Some(epoch) => Gate::Attached,
-            _ => Gate::Refused,
+            Some(held) if epoch == held => Admission::Attached,
+            Some(held) if epoch < held => Admission::Refused,
+            _ if epoch > known.list_version => Admission::Provisional,
+            _ if known.listed_epoch(network) == Some(epoch) => Admission::Attached,
+            _ => Admission::Refused,
         }
     }
 
@@ -358,9 +362,13 @@ impl Owners {
     }
 }
 
-fn list<'a>(owner: &NodeId, version: u64, networks: impl Iterator<Item = (&'a Arc<str>, u64)>) -> List {
+fn list<'a>(
+    owner: &NodeId,
+    version: u64,
+    networks: impl Iterator<Item = (&'a Arc<str>, u64)>,
+) -> AttachmentList {
     let networks = networks.map(|(name, epoch)| (name.to_string(), epoch)).collect();
-    List { owner: owner.clone(), version, networks }
+    AttachmentList { owner: owner.clone(), version, networks }
 }
 
 #[cfg(test)]
@@ -371,9 +379,9 @@ mod tests {
         NodeName::new(name).unwrap()
     }
 
-    fn list_at(generation: u64, version: u64, networks: &[(&str, u64)]) -> List {
+    fn list_at(generation: u64, version: u64, networks: &[(&str, u64)]) -> AttachmentList {
         let networks = networks.iter().map(|&(name, epoch)| (name.to_owned(), epoch)).collect();
-        List { owner: NodeId::new(name("a"), generation), version, networks }
+        AttachmentList { owner: NodeId::new(name("a"), generation), version, networks }
     }
 
     /// We are "me", on the network since epoch 2; "a" lives in generation 5 and is on it since epoch 3 by a list of
@@ -381,76 +389,96 @@ mod tests {
     fn owners() -> Owners {
         let mut owners = Owners::new(NodeId::new(name("me"), 1), &Limits::default());
         assert_eq!(owners.join("net".into()), 2);
-        owners.admit(&NodeId::new(name("a"), 5));
-        assert!(matches!(owners.update(&list_at(5, 4, &[("net", 3)])), Update::Taken(_)));
+        owners.add_instance(&NodeId::new(name("a"), 5));
+        assert!(matches!(owners.update(&list_at(5, 4, &[("net", 3)])), ListUpdate::Taken(_)));
         owners
     }
 
     #[test]
     fn the_gate_lets_in_what_the_list_says_and_what_may_be_later() {
         let owners = owners();
-        let gate = |generation, epoch, held| owners.gate("net", "a", generation, epoch, held);
-        assert_eq!(gate(5, 3, None), Gate::Attached);
-        assert_eq!(gate(5, 3, Some(3)), Gate::Attached);
-        assert_eq!(gate(5, 2, None), Gate::Refused, "an epoch that the list does not know has ended");
-        assert_eq!(gate(5, 4, Some(3)), Gate::Refused, "so has one up to the list's version");
-        assert_eq!(gate(5, 5, Some(3)), Gate::Provisional, "the list may be older");
-        assert_eq!(gate(5, 7, Some(7)), Gate::Attached);
-        assert_eq!(gate(5, 6, Some(7)), Gate::Refused, "a late event of an ended provisional epoch");
-        assert_eq!(gate(4, 3, None), Gate::Refused, "an earlier life");
-        assert_eq!(gate(6, 3, None), Gate::UnknownLife, "a later life, of which membership has not told");
-        assert_eq!(owners.gate("net", "b", 1, 1, None), Gate::UnknownLife);
-        assert_eq!(owners.gate("other", "a", 5, 3, None), Gate::Refused, "another network");
+        let admission = |generation, epoch, held| owners.admission("net", "a", generation, epoch, held);
+        assert_eq!(admission(5, 3, None), Admission::Attached);
+        assert_eq!(admission(5, 3, Some(3)), Admission::Attached);
+        assert_eq!(
+            admission(5, 2, None),
+            Admission::Refused,
+            "an epoch that the list does not know has ended"
+        );
+        assert_eq!(admission(5, 4, Some(3)), Admission::Refused, "so has one up to the list's version");
+        assert_eq!(admission(5, 5, Some(3)), Admission::Provisional, "the list may be older");
+        assert_eq!(admission(5, 7, Some(7)), Admission::Attached);
+        assert_eq!(
+            admission(5, 6, Some(7)),
+            Admission::Refused,
+            "a late event of an ended provisional epoch"
+        );
+        assert_eq!(admission(4, 3, None), Admission::Refused, "an earlier life");
+        assert_eq!(
+            admission(6, 3, None),
+            Admission::UnknownInstance,
+            "a later life, of which membership has not told"
+        );
+        assert_eq!(owners.admission("net", "b", 1, 1, None), Admission::UnknownInstance);
+        assert_eq!(owners.admission("other", "a", 5, 3, None), Admission::Refused, "another network");
     }
 
     #[test]
     fn failure_does_not_shut_the_gate() {
         let mut owners = owners();
         owners.set_alive("a", false);
-        assert_eq!(owners.gate("net", "a", 5, 3, None), Gate::Attached);
+        assert_eq!(owners.admission("net", "a", 5, 3, None), Admission::Attached);
     }
 
     #[test]
     fn nobody_speaks_of_us_but_of_our_present_attachment() {
         let mut owners = owners();
-        assert_eq!(owners.gate("net", "me", 1, 2, None), Gate::Attached);
-        assert_eq!(owners.gate("net", "me", 1, 9, None), Gate::Refused);
-        assert_eq!(owners.gate("net", "me", 2, 2, None), Gate::Refused);
+        assert_eq!(owners.admission("net", "me", 1, 2, None), Admission::Attached);
+        assert_eq!(owners.admission("net", "me", 1, 9, None), Admission::Refused);
+        assert_eq!(owners.admission("net", "me", 2, 2, None), Admission::Refused);
         owners.leave("net");
-        assert_eq!(owners.gate("net", "me", 1, 2, None), Gate::Refused);
+        assert_eq!(owners.admission("net", "me", 1, 2, None), Admission::Refused);
     }
 
     #[test]
     fn only_a_later_list_of_the_same_life_is_news() {
         let mut owners = owners();
-        assert_eq!(owners.update(&list_at(5, 4, &[])), Update::Known, "the same version");
-        assert_eq!(owners.update(&list_at(4, 9, &[])), Update::Known, "an earlier life");
-        let Update::Taken(former) = owners.update(&list_at(5, 6, &[("net", 6)])) else {
+        assert_eq!(owners.update(&list_at(5, 4, &[])), ListUpdate::Known, "the same version");
+        assert_eq!(owners.update(&list_at(4, 9, &[])), ListUpdate::Known, "an earlier life");
+        let ListUpdate::Taken(former) = owners.update(&list_at(5, 6, &[("net", 6)])) else {
             panic!("it is news")
         };
         assert_eq!(*former, [("net".into(), 3)]);
-        assert_eq!(owners.update(&list_at(5, 5, &[])), Update::Known, "a late one");
+        assert_eq!(owners.update(&list_at(5, 5, &[])), ListUpdate::Known, "a late one");
     }
 
     #[test]
     fn a_list_that_comes_before_its_life_is_kept() {
         let mut owners = owners();
-        assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), Update::Known);
-        assert_eq!(owners.update(&list_at(6, 1, &[])), Update::Known, "an earlier one does not replace it");
+        assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), ListUpdate::Known);
+        assert_eq!(
+            owners.update(&list_at(6, 1, &[])),
+            ListUpdate::Known,
+            "an earlier one does not replace it"
+        );
         owners.remove("a");
-        assert_eq!(owners.admit(&NodeId::new(name("a"), 6)), Some(list_at(6, 2, &[("net", 2)])));
+        assert_eq!(owners.add_instance(&NodeId::new(name("a"), 6)), Some(list_at(6, 2, &[("net", 2)])));
         assert_eq!(owners.list_version_of("a"), 0, "the caller takes it in");
     }
 
     #[test]
     fn heads_tell_who_is_behind() {
         let mut owners = owners();
-        let head = |generation, version| ListHead { owner: NodeId::new(name("a"), generation), version };
+        let theirs = |generation, version| ListVersion { owner: NodeId::new(name("a"), generation), version };
         assert!(
-            owners.is_behind(&head(5, 5)) && !owners.is_behind(&head(5, 4)) && !owners.is_behind(&head(6, 9))
+            owners.is_behind(&theirs(5, 5))
+                && !owners.is_behind(&theirs(5, 4))
+                && !owners.is_behind(&theirs(6, 9))
         );
         assert!(
-            owners.is_ahead(&head(5, 3)) && !owners.is_ahead(&head(5, 4)) && owners.is_ahead(&head(4, 9))
+            owners.is_ahead(&theirs(5, 3))
+                && !owners.is_ahead(&theirs(5, 4))
+                && owners.is_ahead(&theirs(4, 9))
         );
         let before = owners.lists_digest();
         owners.join("more".into());

@@ -1,11 +1,13 @@
-//! Sets of sequence numbers as ranges: what has been seen of an attachment.
+//! Sets of sequence numbers as ranges: the component of a version vector for one attachment, with its
+//! exceptions.
 
 use serde::{Deserialize, Serialize};
 
 /// A set of numbers from 1 up, kept as disjoint, non-adjacent, ascending ranges.
 ///
-/// Writers number their writes without holes, so a set that missed nothing is a single range however many numbers it
-/// holds. Inserting at the end is O(1); elsewhere O(log r) to find the place and O(r) to make room among r ranges.
+/// Writers number their writes without holes, so a set that lacks none is a single range however many numbers
+/// it holds. Inserting at the end is O(1); elsewhere O(log r) to find the position and O(r) to shift r
+/// ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
     /// Inclusive bounds.
@@ -13,7 +15,8 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// The ranges of untrusted bytes, if they are what a [`Ranges`] may hold: ascending, apart, and above zero.
+    /// The ranges of untrusted bytes, if they are valid for a [`Ranges`]: ascending, not adjacent, and above
+    /// zero.
     pub(crate) fn checked(ranges: Vec<(u64, u64)>) -> Option<Self> {
         let mut next = 1;
         for &(low, high) in &ranges {
@@ -62,7 +65,7 @@ impl Ranges {
         }
     }
 
-    /// Whether `low..=high` would melt into a range that is there: adding it makes no new one.
+    /// Whether `low..=high` overlaps or adjoins an existing range: adding it creates no new one.
     pub(crate) fn touches(&self, low: u64, high: u64) -> bool {
         let first = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < low);
         self.ranges.get(first).is_some_and(|&(start, _)| start <= high.saturating_add(1))
@@ -86,7 +89,7 @@ impl Ranges {
     /// Adds `low..=high`.
     pub fn insert_range(&mut self, low: u64, high: u64) {
         debug_assert!(0 < low && low <= high);
-        // The ranges that touch or overlap [low - 1, high + 1] melt into one.
+        // The ranges that adjoin or overlap [low - 1, high + 1] become one.
         let first = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < low);
         let past = self.ranges.partition_point(|&(start, _)| start <= high.saturating_add(1));
         if first == past {
@@ -98,7 +101,7 @@ impl Ranges {
         }
     }
 
-    /// Takes one number out; false if it was not there.
+    /// Removes one number; false if it was not there.
     pub fn remove(&mut self, number: u64) -> bool {
         let after = self.ranges.partition_point(|&(low, _)| low <= number);
         let Some(at) = after.checked_sub(1) else { return false };
@@ -205,8 +208,8 @@ impl Ranges {
         }
     }
 
-    /// A digest of the set: equal sets have equal digests, different ones different digests but for chance (2⁻⁶⁴).
-    /// O(r) for r ranges; r is 1 for a set that missed nothing.
+    /// A digest of the set: equal sets have equal digests, different sets differ except with a probability of
+    /// 2⁻⁶⁴. O(r) for r ranges; r is 1 for a set without holes.
     pub fn digest(&self) -> u64 {
         self.ranges.iter().fold(0, |digest, &(low, high)| mix(digest ^ mix(low) ^ mix(high).rotate_left(32)))
     }
@@ -227,9 +230,11 @@ pub(crate) fn digest_bytes(bytes: &[u8]) -> u64 {
     }))
 }
 
-/// A digest of what a live record says, the same on every machine: sixteen bytes a step, as each write pays for it once.
+/// A digest of a live record, the same on every machine. It processes sixteen bytes per step, since each
+/// write pays for it once.
 pub(crate) fn record_digest(time: u64, table: &str, key: &str, value: &[u8]) -> u32 {
-    // A product of 128 bits, folded (the step of wyhash, Wang 2019). Neither factor alone makes it lose what the other says.
+    // A product of 128 bits, folded (the step of wyhash, Wang 2019). Neither factor alone can cancel the
+    // other.
     fn fold(digest: u64, low: u64, high: u64) -> u64 {
         let product = u128::from(digest ^ low) * u128::from(high ^ 0x9e37_79b9_7f4a_7c15);
         (product >> 64) as u64 ^ product as u64 ^ low.rotate_left(29) ^ high.rotate_left(41)
@@ -243,7 +248,7 @@ pub(crate) fn record_digest(time: u64, table: &str, key: &str, value: &[u8]) -> 
         for pair in &mut pairs {
             digest = fold(digest, word(&pair[..8]), word(&pair[8..]));
         }
-        // What is left of it, and how much there was: equal bytes in other parts are something else.
+        // The remainder, and the length of the part: equal bytes divided differently give another digest.
         let left = pairs.remainder();
         let (first, last) = match left.len() {
             0 => (0, 0),
@@ -255,7 +260,7 @@ pub(crate) fn record_digest(time: u64, table: &str, key: &str, value: &[u8]) -> 
     (mix(digest) >> 32) as u32
 }
 
-/// The last eight bytes, or all of fewer, without a copy of so many bytes as there happen to be.
+/// The last eight bytes, or all of fewer, without a copy of variable length.
 fn last_word(bytes: &[u8]) -> u64 {
     match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         (Some(last), _, _) => u64::from_le_bytes(*last),

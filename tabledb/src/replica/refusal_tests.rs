@@ -90,12 +90,12 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
     // One who starts two hours ahead, and knows what there is.
     let now = cluster.now;
     let origin = Origin { now, wall_clock: Duration::from_secs(1_000_000 + 2 * 3600), seed: 9 };
-    let life = NodeId::new(name(3), 2);
-    cluster.replicas[3] = Replica::new(Config::new(life.clone()), origin).unwrap();
+    let instance = NodeId::new(name(3), 2);
+    cluster.replicas[3] = Replica::new(Config::new(instance.clone()), origin).unwrap();
     for at in 0..3 {
         let other = cluster.replicas[at].node().clone();
         cluster.replicas[3].handle_owner_alive(&other, now);
-        cluster.replicas[at].handle_owner_alive(&life, now);
+        cluster.replicas[at].handle_owner_alive(&instance, now);
     }
     cluster.join(3);
     cluster.probe_for(5 * SECOND);
@@ -208,10 +208,10 @@ fn what_is_refused_by_two_dies_at_neither_by_the_others_word() {
     assert_eq!(shows(&cluster, 2, "k").as_deref(), Some("second"));
     assert_eq!(shows(&cluster, 1, "k").as_deref(), Some("thirdthi"));
     // With the refused write its owner's attachment goes, and with that what is withheld.
-    let life = cluster.replicas[1].node().clone();
+    let instance = cluster.replicas[1].node().clone();
     let now = cluster.now;
     for at in [0, 2] {
-        cluster.replicas[at].handle_owner_gone(&life, now);
+        cluster.replicas[at].handle_owner_gone(&instance, now);
     }
     cluster.probe_for(150 * SECOND);
     assert_eq!(cluster.shown(0), cluster.shown(2));
@@ -311,8 +311,8 @@ fn a_death_heard_by_gossip_is_followed_by_heads() {
         fingerprint: None,
         attachments: vec![AttachmentId { owner: "n1", generation: 1, epoch: 2 }],
         tables: vec![TABLE],
-        heads: Vec::new(),
-        dead: vec![(0, 2, 4)],
+        watermarks: Vec::new(),
+        superseded: vec![(0, 2, 4)],
         events: Vec::new(),
     };
     let now = cluster.now;
@@ -322,7 +322,7 @@ fn a_death_heard_by_gossip_is_followed_by_heads() {
     cluster.settle();
     let seen = |at: usize| {
         let inspected = cluster.replicas[at].inspect(NET, cluster.now).unwrap();
-        inspected.attachments[&name(1)].context.highest()
+        inspected.attachments[&name(1)].seen.highest()
     };
     assert_eq!((seen(0), seen(2)), (4, 4), "n2 hears of it without a comparison");
     assert_eq!(counted(&cluster, 2, "fingerprint_syncs") + counted(&cluster, 0, "fingerprint_syncs"), 0);

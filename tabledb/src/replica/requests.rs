@@ -1,7 +1,8 @@
-//! Sessions that wait to be opened: a fair queue over networks and kinds, and how much each peer is asked of at a time.
+//! Requests for sessions: a fair queue over networks and kinds, and a window of open sessions per peer.
 //!
-//! Nothing that waits here is given up for want of capacity. One request per network, kind and peer can wait, so the
-//! queue is bounded by three times the members of all networks joined here; in practice a network has a request or two.
+//! A request is never dropped for lack of capacity. One request per network, kind and peer can wait, so the
+//! queue is bounded by three times the members of all networks joined here; in practice a network has one or
+//! two.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use wire::NodeName;
 
 use super::message::SessionKind;
 use super::timing::{MAX_OPENED_SESSIONS, MAX_OPENED_TO_PEER, busy_backoff};
-use super::view::Slot;
+use super::view::AttachmentIndex;
 
 /// A session that a network wants opened.
 #[derive(Debug)]
@@ -20,13 +21,13 @@ pub(crate) struct SessionRequest {
     pub(crate) kind: SessionKind,
     pub(crate) network: Arc<str>,
     pub(crate) peer: NodeName,
-    /// For a pull or push: of which attachments.
-    pub(crate) slots: BTreeSet<Slot>,
-    /// It is only the anti-entropy period that asks for it: nothing seems to be amiss.
+    /// For a pull or push: the attachments that it is about.
+    pub(crate) indexes: BTreeSet<AttachmentIndex>,
+    /// Only the anti-entropy period caused it, no known difference.
     pub(crate) periodic: bool,
 }
 
-/// Requests of one network that take turns with each other, and not with those of another kind.
+/// Requests of a network that are served in turn with other classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Full,
@@ -47,15 +48,15 @@ impl Class {
 
 type Turn = (Arc<str>, Class);
 
-/// What is known of a peer as a server of sessions. Its window follows the peer's answers, additive increase and
-/// multiplicative decrease, so that it need not turn anybody away for long.
+/// The state of a peer as a server of sessions. Its window follows the peer's responses by additive increase
+/// and multiplicative decrease, so that the peer soon need not turn sessions away.
 #[derive(Debug)]
 struct Window {
     open: usize,
     allowed: usize,
-    /// Refusals as busy without a session served in between.
+    /// `Busy` responses since the last session that the peer served.
     refusals: u32,
-    /// No session is opened to it before.
+    /// No session is opened to the peer before this time.
     not_before: Option<Instant>,
 }
 
@@ -78,20 +79,20 @@ impl Window {
     }
 }
 
-/// The queue, and the sessions this node has open.
+/// The queue, and the number of sessions that this node has open.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    /// Whose turn it is, the next one first.
+    /// The order of turns, the next one first.
     turns: VecDeque<Turn>,
     waiting: BTreeMap<Turn, VecDeque<SessionRequest>>,
     windows: BTreeMap<NodeName, Window>,
     open: usize,
-    /// Nothing that waits can be opened before something changes.
+    /// No waiting request can be opened until something changes.
     blocked: bool,
 }
 
 impl Requests {
-    /// Has a session opened when there is capacity. A request like it that waits already is extended instead.
+    /// Queues a request. A waiting request for the same network, kind and peer is extended instead.
     pub(crate) fn push(&mut self, request: SessionRequest) {
         let Some(class) = Class::of(request.kind) else { return };
         self.blocked = false;
@@ -102,7 +103,7 @@ impl Requests {
         }
         match queue.iter_mut().find(|waiting| waiting.peer == request.peer) {
             Some(waiting) => {
-                waiting.slots.extend(request.slots);
+                waiting.indexes.extend(request.indexes);
                 waiting.periodic &= request.periodic;
                 if let SessionKind::Push { relay: true } = request.kind {
                     waiting.kind = request.kind;
@@ -112,7 +113,7 @@ impl Requests {
         }
     }
 
-    /// The next session to open, if there is capacity for any that waits.
+    /// The next session to open, if there is capacity for any waiting request.
     pub(crate) fn next(&mut self) -> Option<SessionRequest> {
         if self.blocked || self.open >= MAX_OPENED_SESSIONS {
             return None;
@@ -139,24 +140,24 @@ impl Requests {
         None
     }
 
-    /// How many requests wait.
+    /// The number of waiting requests.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.values().map(VecDeque::len).sum()
     }
 
-    /// How many sessions opened here are under way.
+    /// The number of open sessions that this node opened.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// The members with whom a full sync of this network waits.
+    /// The members with which a full sync of this network waits.
     pub(crate) fn full_syncs(&self, network: &Arc<str>) -> impl Iterator<Item = &NodeName> {
         let queue = self.waiting.get(&(network.clone(), Class::Full));
         queue.into_iter().flatten().map(|request| &request.peer)
     }
 
-    /// Full syncs of this network that wait, with that peer or with anybody, are not to be made any more.
+    /// Drops waiting full syncs of this network, with `peer` or with all.
     pub(crate) fn forget_full_syncs(&mut self, network: &Arc<str>, peer: Option<&str>) {
         self.retain(|turn, request| {
             let other = peer.is_some_and(|peer| request.peer.as_str() != peer);
@@ -169,7 +170,7 @@ impl Requests {
         self.retain(|turn, _| *turn.0 != *network);
     }
 
-    /// The peer's life is over.
+    /// The peer's instance has ended.
     pub(crate) fn forget_peer(&mut self, peer: &str) {
         self.retain(|_, request| request.peer.as_str() != peer);
         if let Some(window) = self.windows.get_mut(peer) {
@@ -195,7 +196,7 @@ impl Requests {
         self.windows.entry(peer.clone()).or_default().open += 1;
     }
 
-    /// A session that was opened here is over.
+    /// A session that this node opened is over.
     pub(crate) fn closed(&mut self, peer: &NodeName) {
         self.blocked = false;
         self.open = self.open.saturating_sub(1);
@@ -216,10 +217,10 @@ impl Requests {
         }
     }
 
-    /// The peer has turned a session away: it is left alone for a while, then asked for less at a time.
+    /// The peer has turned a session away: it is not asked for a while, then for fewer sessions at a time.
     pub(crate) fn turned_away(&mut self, peer: &NodeName, rng: &mut impl Rng, now: Instant) {
         let window = self.windows.entry(peer.clone()).or_default();
-        // Those that were opened together are turned away together: that is one refusal.
+        // Sessions that were opened together are turned away together, which counts as one refusal.
         if window.not_before.is_some() {
             return;
         }
@@ -228,12 +229,12 @@ impl Requests {
         window.refusals += 1;
     }
 
-    /// Whether the peer has turned a session away of late.
+    /// Whether the peer has recently turned a session away.
     pub(crate) fn is_backing_off(&self, peer: &NodeName) -> bool {
         self.windows.get(peer).is_some_and(|window| window.not_before.is_some())
     }
 
-    /// When a peer that was left alone may be asked again.
+    /// The next time at which a backed-off peer may be asked again.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.windows.values().filter_map(|window| window.not_before).min()
     }
@@ -259,7 +260,7 @@ mod tests {
 
     fn request(network: &str, peer: &str, kind: SessionKind) -> SessionRequest {
         let peer = NodeName::new(peer).unwrap();
-        SessionRequest { kind, network: network.into(), peer, slots: BTreeSet::new(), periodic: true }
+        SessionRequest { kind, network: network.into(), peer, indexes: BTreeSet::new(), periodic: true }
     }
 
     fn next(requests: &mut Requests) -> Option<(String, String)> {
@@ -290,10 +291,14 @@ mod tests {
         let mut requests = Requests::default();
         requests.push(request("n", "a", SessionKind::Push { relay: false }));
         let more = request("n", "a", SessionKind::Push { relay: true });
-        requests.push(SessionRequest { slots: BTreeSet::from([Slot(3)]), periodic: false, ..more });
+        requests.push(SessionRequest {
+            indexes: BTreeSet::from([AttachmentIndex(3)]),
+            periodic: false,
+            ..more
+        });
         let merged = requests.next().unwrap();
         assert_eq!((merged.kind, merged.periodic), (SessionKind::Push { relay: true }, false));
-        assert_eq!(merged.slots, BTreeSet::from([Slot(3)]));
+        assert_eq!(merged.indexes, BTreeSet::from([AttachmentIndex(3)]));
         assert!(requests.next().is_none());
     }
 

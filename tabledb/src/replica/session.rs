@@ -8,7 +8,7 @@
 //! | pull | `Open`, `Holdings` of what it lacks of | `Chunk`…, `ChunksDone` |
 //! | push | `Open`, `Holdings` of what it has news of | `Holdings` of the same |
 //! | | `Chunk`…, `ChunksDone` | `Done` |
-//! | lists | `Open`, `ListHeads` | `Lists`…, `WantLists` |
+//! | lists | `Open`, `ListVersions` | `Lists`…, `WantLists` |
 //! | | `Lists`…, `Bye` | |
 //!
 //! It may be cut at any point without harm: everything is applied number by number, each in one step.
@@ -20,25 +20,25 @@ use std::time::Instant;
 use wire::{FramePoll, NodeName, StreamId, codec};
 
 use super::bundle::attachment_id;
-use super::common::Common;
 use super::comparison::Claims;
-use super::counters::Refusal;
+use super::counters::RefusalReason;
 use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Standing};
 use super::network::{Arrival, Network};
-use super::owners::{Gate, Owners};
+use super::node_state::NodeState;
+use super::owners::{Admission, Owners};
 use super::ranges::Ranges;
 use super::requests::SessionRequest;
 use super::skews;
-use super::timing::{DRAIN_PATIENCE, MAX_WAITING_ANSWERS, SESSION_PATIENCE};
-use super::view::Slot;
+use super::timing::{DRAIN_TIMEOUT, MAX_WAITING_ANSWERS, SESSION_TIMEOUT};
+use super::view::AttachmentIndex;
 
 /// What is not shown of a network, if it can be told in a frame.
 fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
     let hidden = network.store.attachments().filter(|(_, held)| !held.tag.is_shown());
-    let mut room = FRAME_BUDGET;
+    let mut budget = FRAME_BUDGET;
     hidden
         .map(|(_, held)| {
-            room = room.checked_sub(held.tag.owner.name.as_str().len() + 24)?;
+            budget = budget.checked_sub(held.tag.owner.name.as_str().len() + 24)?;
             Some(attachment_id(&held.tag))
         })
         .collect()
@@ -89,21 +89,21 @@ pub(crate) struct Session {
     pub(crate) opened_here: bool,
     pub(super) outbox: VecDeque<Vec<u8>>,
     /// Of a pull or push: the attachments it is about.
-    pub(super) scope: BTreeSet<Slot>,
+    pub(super) scope: BTreeSet<AttachmentIndex>,
     /// What the peer has, by its own word and by what was sent since.
-    pub(super) peer_has: BTreeMap<Slot, Ranges>,
+    pub(super) peer_has: BTreeMap<AttachmentIndex, Ranges>,
     /// How many ranges the peer has told.
-    pub(super) told_ranges: usize,
+    pub(super) received_ranges: usize,
     /// Attachments the peer would refuse.
-    pub(super) declined: BTreeSet<Slot>,
+    pub(super) declined: BTreeSet<AttachmentIndex>,
     /// What is still to be gone through, the smallest first.
-    pub(super) queue: VecDeque<Slot>,
+    pub(super) queue: VecDeque<AttachmentIndex>,
     pub(super) sending: bool,
     pub(super) sent_all: bool,
     pub(super) received_all: bool,
     pub(crate) peer_standing: PeerStanding,
     /// Attachments the peer shows.
-    pub(crate) shown_by_peer: Vec<Slot>,
+    pub(crate) shown_by_peer: Vec<AttachmentIndex>,
     /// Owners of whom the peer knows an older list.
     pub(super) outdated_lists: BTreeSet<String>,
     pub(super) refused: Vec<(String, u64, u64)>,
@@ -112,11 +112,11 @@ pub(crate) struct Session {
     pub(super) comparison: super::comparison::Comparison,
     pub(super) list_exchange: super::list_exchange::ListExchange,
     /// Numbers learned.
-    pub(crate) news: u64,
+    pub(crate) learned: u64,
     /// The peer lacked something.
-    pub(crate) taught: bool,
+    pub(crate) sent_updates: bool,
     /// Lists learned, to be taken in by the replica.
-    pub(crate) lists: Vec<super::message::List>,
+    pub(crate) lists: Vec<super::message::AttachmentList>,
     pub(crate) outcome: Option<Outcome>,
     /// It was opened though nothing seemed to be amiss.
     pub(crate) periodic: bool,
@@ -158,7 +158,7 @@ impl Session {
             outbox: VecDeque::new(),
             scope: BTreeSet::new(),
             peer_has: BTreeMap::new(),
-            told_ranges: 0,
+            received_ranges: 0,
             declined: BTreeSet::new(),
             queue: VecDeque::new(),
             sending: false,
@@ -171,8 +171,8 @@ impl Session {
             lacks_attachments: false,
             comparison: super::comparison::Comparison::default(),
             list_exchange: super::list_exchange::ListExchange::default(),
-            news: 0,
-            taught: false,
+            learned: 0,
+            sent_updates: false,
             lists: Vec::new(),
             outcome: None,
             periodic: false,
@@ -186,37 +186,37 @@ impl Session {
         id: StreamId,
         request: SessionRequest,
         network: &mut Network,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Self {
-        let SessionRequest { kind, peer, slots: scope, periodic, .. } = request;
+        let SessionRequest { kind, peer, indexes: scope, periodic, .. } = request;
         let mut session = Self::new(id, peer, kind, network.name.clone(), true, now);
         let epoch = network.store.attachment(network.own()).map_or(0, |own| own.tag.epoch);
         let open = Open {
             kind,
             network: &network.name,
-            clock: common.clock.last(),
-            generation: common.owners.me().generation,
+            clock: node.clock.last(),
+            generation: node.owners.me().generation,
             epoch,
             fingerprint: network.store.fingerprint(),
             periodic,
-            wall: common.clock.wall(now),
+            wall: node.clock.wall(now),
             standing: if kind == SessionKind::Full { network.standing() } else { Standing::Synchronised },
         };
         session.send(&Frame::Open(open));
         (session.scope, session.periodic) = (scope, periodic);
         if kind != SessionKind::Full {
-            session.send_holdings(network, common);
+            session.send_version_vector(network, node);
         }
         session
     }
 
     /// Opens an exchange of lists.
-    pub(crate) fn open_lists(id: StreamId, peer: NodeName, common: &mut Common, now: Instant) -> Self {
+    pub(crate) fn open_lists(id: StreamId, peer: NodeName, node: &mut NodeState, now: Instant) -> Self {
         let mut session = Self::new(id, peer, SessionKind::Lists, "".into(), true, now);
-        let open = Open::lists(common.clock.last(), common.owners.me().generation, common.clock.wall(now));
+        let open = Open::lists(node.clock.last(), node.owners.me().generation, node.clock.wall(now));
         session.send(&Frame::Open(open));
-        session.send_list_heads(common);
+        session.send_list_versions(node);
         session
     }
 
@@ -233,7 +233,7 @@ impl Session {
 
     /// When it is given up if nothing moves.
     pub(crate) fn deadline(&self) -> Instant {
-        self.progress_at + if self.sent_all { DRAIN_PATIENCE } else { SESSION_PATIENCE }
+        self.progress_at + if self.sent_all { DRAIN_TIMEOUT } else { SESSION_TIMEOUT }
     }
 
     /// Turns the opener away: there are too many sessions already, or a better one.
@@ -247,16 +247,16 @@ impl Session {
         &mut self,
         open: &Open<'_>,
         network: Option<&mut Network>,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
-        common.note_wall_clock(&self.peer, open.wall, now);
+        node.note_wall_clock(&self.peer, open.wall, now);
         if self.kind == SessionKind::Lists {
             return;
         }
         let Some(network) = network else {
-            common.counters.refuse(Refusal::NotMember);
-            let list = common.owners.own_list();
+            node.counters.refuse(RefusalReason::NotMember);
+            let list = node.owners.own_list();
             self.send(&Frame::NotMember(list));
             return self.end(Outcome::Failed);
         };
@@ -264,25 +264,25 @@ impl Session {
         // go to its members only.
         let claim =
             AttachmentId { owner: self.peer.as_str(), generation: open.generation, epoch: open.epoch };
-        if let Err(gate) = network.admit(&claim, common) {
-            common.counters.refuse(if gate == Gate::UnknownLife {
-                Refusal::UnknownLife
+        if let Err(admission) = network.admit(&claim, node) {
+            node.counters.refuse(if admission == Admission::UnknownInstance {
+                RefusalReason::UnknownInstance
             } else {
-                Refusal::NotMember
+                RefusalReason::NotMember
             });
             self.send(&Frame::Busy);
             return self.end(Outcome::Failed);
         }
-        if common.owners.note_own_word(self.peer.as_str(), network.name.clone(), open.epoch) {
+        if node.owners.note_own_claim(self.peer.as_str(), network.name.clone(), open.epoch) {
             network.member_appeared(now);
         }
-        if common.clock.believes(open.clock, now) {
-            common.clock.observe(open.clock);
+        if node.clock.believes(open.clock, now) {
+            node.clock.observe(open.clock);
         }
         if self.kind == SessionKind::Full {
             // Both have opened one at the same time: one is enough, and both choose the same. But a final sync is never
             // turned away for another, which may have compared what was there before the leaver's last writes.
-            if common.owners.me().name < self.peer
+            if node.owners.me().name < self.peer
                 && open.standing != Standing::Leaving
                 && network.goes_on_syncing_with(&self.peer, now)
             {
@@ -290,10 +290,10 @@ impl Session {
                 return self.end(Outcome::OpenedElsewhere);
             }
             // What a synchronised member holds comes with the first sync already; over a slow link each copy takes minutes.
-            if open.standing == Standing::Synchronised && network.is_being_filled() {
+            if open.standing == Standing::Synchronised && network.is_receiving_initial_sync() {
                 return self.refuse();
             }
-            let wall = common.clock.wall(now);
+            let wall = node.clock.wall(now);
             if skews::is_notable(open.wall, wall) {
                 self.send(&Frame::WallClock { wall });
             }
@@ -303,10 +303,10 @@ impl Session {
                 self.send(&Frame::Standing(standing));
             }
             if open.fingerprint == network.store.fingerprint() {
-                self.send(&Frame::Equal { clock: common.clock.last(), hidden: hidden_attachments(network) });
+                self.send(&Frame::Equal { clock: node.clock.last(), hidden: hidden_attachments(network) });
                 return self.end(Outcome::Completed);
             }
-            self.send_holdings(network, common);
+            self.send_version_vector(network, node);
         }
     }
 
@@ -315,7 +315,7 @@ impl Session {
         &mut self,
         frame: Frame<'_>,
         network: Option<&mut Network>,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Result<(), SessionError> {
         self.progress_at = now;
@@ -324,20 +324,20 @@ impl Session {
             return Ok(());
         }
         if self.kind == SessionKind::Lists {
-            return self.handle_list_frame(frame, common);
+            return self.handle_list_frame(frame, node);
         }
         let network = network.ok_or(SessionError::NetworkGone)?;
         let (opener, kind) = (self.opened_here, self.kind);
-        network.receiving.heard(self.id, now);
+        network.receiving.frame_received(self.id, now);
         if let Some(syncing) = network.syncing.get_mut(&self.id) {
-            syncing.heard(now);
+            syncing.frame_received(now);
         } else if let Some((_, pulling)) = network.pulling.as_mut().filter(|(stream, _)| *stream == self.id) {
-            pulling.heard(now);
+            pulling.frame_received(now);
         }
         match frame {
             Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {
-                if common.clock.believes(clock, now) {
-                    common.clock.observe(clock);
+                if node.clock.believes(clock, now) {
+                    node.clock.observe(clock);
                 }
                 let hidden = hidden.map(|hidden| hidden.into_iter().collect::<BTreeSet<_>>());
                 let shown = network.store.attachments().filter(|(_, held)| match &hidden {
@@ -345,12 +345,12 @@ impl Session {
                     // An owner shows its own.
                     None => held.tag.owner.name == self.peer,
                 });
-                self.shown_by_peer.extend(shown.map(|(slot, _)| slot));
+                self.shown_by_peer.extend(shown.map(|(index, _)| index));
                 self.end(Outcome::Completed);
                 Ok(())
             }
             Frame::WallClock { wall } if opener => {
-                common.note_wall_clock(&self.peer, wall, now);
+                node.note_wall_clock(&self.peer, wall, now);
                 Ok(())
             }
             Frame::Standing(standing) if opener && kind == SessionKind::Full && !self.sending => {
@@ -367,26 +367,26 @@ impl Session {
             }
             Frame::NotMember(list) if opener => {
                 if list.owner.name != self.peer {
-                    common.counters.refuse(Refusal::NotAuthor);
+                    node.counters.refuse(RefusalReason::NotAuthor);
                     return Err(SessionError::Unexpected("somebody else's list in the place of its own"));
                 }
                 self.lists.push(list);
                 self.end(Outcome::NotMember);
                 Ok(())
             }
-            Frame::Holdings { clock, holdings, last } => {
-                if common.clock.believes(clock, now) {
-                    common.clock.observe(clock);
+            Frame::VersionVector { clock, entries, last } => {
+                if node.clock.believes(clock, now) {
+                    node.clock.observe(clock);
                 }
-                self.handle_holdings(holdings, last, network, common, now)
+                self.handle_version_vector(entries, last, network, node, now)
             }
             Frame::Decline(attachments) => {
                 for id in attachments {
-                    if let Some((slot, held)) = network.store.of_owner(id.owner)
+                    if let Some((index, held)) = network.store.of_owner(id.owner)
                         && held.tag.epoch == id.epoch
                         && held.tag.owner.generation == id.generation
                     {
-                        self.declined.insert(slot);
+                        self.declined.insert(index);
                     }
                 }
                 Ok(())
@@ -399,8 +399,8 @@ impl Session {
                 if *bundle.network != *self.network {
                     return Err(SessionError::Unexpected("a chunk of another network"));
                 }
-                let applied = network.apply(&bundle, &self.peer, Arrival::Sync, common, now);
-                self.note_applied(applied, common);
+                let applied = network.apply(&bundle, &self.peer, Arrival::Sync, node, now);
+                self.note_applied(applied, node);
                 Ok(())
             }
             Frame::ChunksDone => {
@@ -421,17 +421,17 @@ impl Session {
                 Err(SessionError::Unexpected("one question more, with the answers to many not taken"))
             }
             Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
-                self.answer_comparison(&attachments, &spans, network, common, now);
+                self.answer_comparison(&attachments, &spans, network, node, now);
                 Ok(())
             }
             Frame::Compared { looked_at, states, refused_keys } if opener && kind == SessionKind::Full => {
                 let claims = Claims { states, refused_keys };
-                self.handle_compared(looked_at as usize, &claims, network, common, now)
+                self.handle_compared(looked_at as usize, &claims, network, node, now)
             }
-            Frame::Told { states, refused_keys } if !opener && kind == SessionKind::Full => {
-                self.apply_exact(&Claims { states, refused_keys }, network, common)
+            Frame::DeadSpans { states, refused_keys } if !opener && kind == SessionKind::Full => {
+                self.apply_exact(&Claims { states, refused_keys }, network, node)
             }
-            Frame::Bye if !opener && kind == SessionKind::Full => {
+            Frame::Close if !opener && kind == SessionKind::Full => {
                 self.send(&Frame::Done);
                 self.end(Outcome::Completed);
                 Ok(())
@@ -448,15 +448,15 @@ impl Session {
     pub(crate) fn poll_frame(
         &mut self,
         network: Option<&mut Network>,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> FramePoll {
         if self.outcome.is_none()
             && self.kind != SessionKind::Lists
-            && !common.owners.is_member(self.peer.as_str(), &self.network)
+            && !node.owners.is_member(self.peer.as_str(), &self.network)
         {
             // It has left the network since: nothing of it goes there any more, not even what was made ready.
-            common.counters.refuse(Refusal::NotMember);
+            node.counters.refuse(RefusalReason::NotMember);
             self.outbox.clear();
             self.end(Outcome::NotMember);
         }
@@ -472,8 +472,8 @@ impl Session {
             return FramePoll::Wait;
         }
         self.progress_at = now;
-        if let Some(chunk) = self.next_chunk(network, common, now) {
-            self.taught = true;
+        if let Some(chunk) = self.next_chunk(network, node, now) {
+            self.sent_updates = true;
             return FramePoll::Frame(chunk);
         }
         self.sent_all = true;
@@ -491,11 +491,11 @@ impl Session {
         self.outbox.pop_front().map_or(FramePoll::Wait, FramePoll::Frame)
     }
 
-    pub(super) fn note_applied(&mut self, applied: super::network::Applied, common: &mut Common) {
-        self.news += applied.news + applied.buried;
-        common.counters.news += applied.news;
-        if applied.impostor {
-            common.report_taken_generation();
+    pub(super) fn note_applied(&mut self, applied: super::network::Applied, node: &mut NodeState) {
+        self.learned += applied.learned + applied.superseded;
+        node.counters.news += applied.learned;
+        if applied.generation_conflict {
+            node.report_generation_conflict();
         }
     }
 

@@ -1,7 +1,7 @@
-//! By how much the wall clocks of peers differ from ours, for a person to read.
+//! Differences between the wall clocks of peers and ours, for operators.
 //!
-//! Nothing is decided by it: each time is judged for itself. But a node whose clock is hours ahead is not believed by the others,
-//! and somebody has to set that clock.
+//! They do not influence the protocol, which checks each time by itself. But the other nodes refuse the
+//! writes of a node whose clock is hours ahead, and an operator has to correct that clock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,22 +9,23 @@ use std::time::{Duration, Instant};
 
 use wire::NodeName;
 
-/// From here on a difference is logged and counted: within it, an ordinary clock is right, and whatever is on its way for long.
+/// A difference above this is logged and counted. Smaller ones may come from ordinary clocks and slow
+/// messages.
 const NOTABLE: Duration = Duration::from_secs(60);
 
-/// So often a difference is logged.
+/// The minimum pause between two log lines.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is known of the clocks of peers.
+/// The known differences per peer.
 #[derive(Default)]
 pub(crate) struct Skews {
-    /// Microseconds by which each peer's clock was ahead of ours when it told last, or behind.
+    /// Microseconds by which each peer's clock was ahead of ours (negative: behind) at its latest report.
     ahead: BTreeMap<NodeName, i64>,
     logged_at: Option<Instant>,
 }
 
 impl fmt::Debug for Skews {
-    /// Without what depends on how long messages take: replicas that differ in nothing else are the same.
+    /// Without values that depend on message delays: replicas that differ in nothing else print equally.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Skews").finish_non_exhaustive()
     }
@@ -35,17 +36,18 @@ impl fmt::Debug for Skews {
 pub struct ClockSkew {
     /// The greatest difference between a peer's wall clock and ours, either way.
     pub largest: Duration,
-    /// How many peers differ by more than a minute.
+    /// The number of peers that differ by more than a minute.
     pub peers_beyond: usize,
 }
 
-/// Whether two wall clocks, in microseconds, show something else.
+/// Whether two wall clocks, in microseconds, differ notably.
 pub(crate) fn is_notable(one: u64, other: u64) -> bool {
     Duration::from_micros(one.abs_diff(other)) > NOTABLE
 }
 
 impl Skews {
-    /// A peer has told its wall time; ours was `wall`. The peer is one that membership knows: there are no more of them than members.
+    /// A peer has reported its wall clock; ours showed `wall`. The peer is known to membership, which bounds
+    /// the map.
     pub(crate) fn note(&mut self, me: &NodeName, peer: &NodeName, theirs: u64, wall: u64, now: Instant) {
         let ahead = i64::try_from(i128::from(theirs) - i128::from(wall)).unwrap_or(i64::MAX);
         self.ahead.insert(peer.clone(), ahead);
@@ -63,12 +65,12 @@ impl Skews {
         );
     }
 
-    /// A peer is no member any more.
+    /// A peer is no longer a member.
     pub(crate) fn forget(&mut self, peer: &str) {
         self.ahead.remove(peer);
     }
 
-    /// For people and metrics.
+    /// The summary for operators and metrics.
     pub(crate) fn summary(&self) -> ClockSkew {
         let off = self.ahead.values().map(|ahead| Duration::from_micros(ahead.unsigned_abs()));
         ClockSkew {

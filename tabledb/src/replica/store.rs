@@ -15,17 +15,17 @@ use dashmap::Entry;
 use wire::{NodeId, NodeName};
 
 use super::fingerprint::Fingerprint;
-use super::numbers::NumberIndex;
+use super::number_index::NumberIndex;
 use super::ranges::{Ranges, digest_bytes, mix, record_digest};
-use super::view::{Body, Record, Slot, Table, Tag, View};
+use super::view::{AttachmentIndex, Body, Record, Table, Tag, View};
 use super::watchers::Watchers;
 use crate::{Change, ChangeKind, DeleteReason, Limits, Value};
 
 /// One write: the attachment it was made in, and its number there.
-pub(crate) type Dot = (Slot, u64);
+pub(crate) type Dot = (AttachmentIndex, u64);
 
 /// Where a number's record lies.
-pub(crate) type Place = (Arc<Table>, Arc<str>);
+pub(crate) type Location = (Arc<Table>, Arc<str>);
 
 /// Why an attachment's entries are or are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,24 +45,24 @@ pub(crate) enum Visibility {
 pub(crate) struct Attachment {
     pub(crate) tag: Arc<Tag>,
     visibility: Visibility,
-    context: Ranges,
+    seen: Ranges,
     /// The context and what was refused of late, while something is refused.
     accounted: Option<Box<Ranges>>,
     live: NumberIndex,
-    buried: NumberIndex,
+    tombstones: NumberIndex,
     live_digest: u64,
     /// Its part of the store's fingerprint, until it changes.
     pub(super) counted: Option<u64>,
 }
 
 impl Attachment {
-    pub(crate) fn context(&self) -> &Ranges {
-        &self.context
+    pub(crate) fn seen(&self) -> &Ranges {
+        &self.seen
     }
 
     /// What nobody has to send here: what has been seen, and what was refused of late.
     pub(crate) fn accounted(&self) -> &Ranges {
-        self.accounted.as_deref().unwrap_or(&self.context)
+        self.accounted.as_deref().unwrap_or(&self.seen)
     }
 
     /// Whether numbers are refused that have not been seen as superseded since.
@@ -71,10 +71,10 @@ impl Attachment {
     }
 
     fn see(&mut self, low: u64, high: u64) {
-        self.context.insert_range(low, high);
+        self.seen.insert_range(low, high);
         if let Some(accounted) = &mut self.accounted {
             accounted.insert_range(low, high);
-            if **accounted == self.context {
+            if **accounted == self.seen {
                 self.accounted = None;
             }
         }
@@ -84,16 +84,16 @@ impl Attachment {
         &self.live
     }
 
-    pub(crate) fn buried(&self) -> &NumberIndex {
-        &self.buried
+    pub(crate) fn tombstones(&self) -> &NumberIndex {
+        &self.tombstones
     }
 
     /// The numbers that have been seen and of which no record is left.
-    pub(crate) fn dead(&self) -> Ranges {
+    pub(crate) fn superseded(&self) -> Ranges {
         let mut records: Vec<u64> =
-            self.live.iter().chain(self.buried.iter()).map(|(number, _)| number).collect();
+            self.live.iter().chain(self.tombstones.iter()).map(|(number, _)| number).collect();
         records.sort_unstable();
-        self.context.without(&records)
+        self.seen.without(&records)
     }
 
     pub(crate) fn live_digest(&self) -> u64 {
@@ -113,7 +113,7 @@ impl Attachment {
 
     /// What of it goes into the fingerprint: whose it is, what has been seen of it, and what of that is live.
     pub(super) fn digest(&self) -> u64 {
-        mix(self.identity_digest() ^ self.context.digest().rotate_left(7) ^ mix(self.live_digest))
+        mix(self.identity_digest() ^ self.seen.digest().rotate_left(7) ^ mix(self.live_digest))
     }
 
     /// Whose it is, in short.
@@ -161,14 +161,14 @@ pub(crate) enum Full {
 pub(crate) struct Store {
     view: Arc<View>,
     me: NodeName,
-    attachments: BTreeMap<Slot, Attachment>,
-    by_owner: BTreeMap<NodeName, Slot>,
-    next_slot: u32,
+    attachments: BTreeMap<AttachmentIndex, Attachment>,
+    by_owner: BTreeMap<NodeName, AttachmentIndex>,
+    next_index: u32,
     records: usize,
     /// Of their keys and values.
     bytes: usize,
     /// When which tombstone held here is due.
-    expiries: BTreeSet<(Instant, Slot, u64)>,
+    expiries: BTreeSet<(Instant, AttachmentIndex, u64)>,
     fingerprint: Fingerprint,
     /// A record was removed since tables were last looked at for emptiness.
     removed_records: bool,
@@ -181,7 +181,7 @@ impl Store {
             me,
             attachments: BTreeMap::new(),
             by_owner: BTreeMap::new(),
-            next_slot: 0,
+            next_index: 0,
             records: 0,
             bytes: 0,
             expiries: BTreeSet::new(),
@@ -200,7 +200,7 @@ impl Store {
     }
 
     /// What keeps a body from being held under a key, if anything does. What makes a full network smaller is let in.
-    pub(crate) fn lacks_room(
+    pub(crate) fn lacks_capacity(
         &self,
         table: Option<&Arc<Table>>,
         key: &str,
@@ -223,53 +223,53 @@ impl Store {
         }
     }
 
-    pub(crate) fn attachment(&self, slot: Slot) -> Option<&Attachment> {
-        self.attachments.get(&slot)
+    pub(crate) fn attachment(&self, index: AttachmentIndex) -> Option<&Attachment> {
+        self.attachments.get(&index)
     }
 
-    pub(crate) fn attachments(&self) -> impl Iterator<Item = (Slot, &Attachment)> {
-        self.attachments.iter().map(|(&slot, attachment)| (slot, attachment))
+    pub(crate) fn attachments(&self) -> impl Iterator<Item = (AttachmentIndex, &Attachment)> {
+        self.attachments.iter().map(|(&index, attachment)| (index, attachment))
     }
 
-    pub(crate) fn of_owner(&self, owner: &str) -> Option<(Slot, &Attachment)> {
-        let slot = *self.by_owner.get(owner)?;
-        Some((slot, &self.attachments[&slot]))
+    pub(crate) fn of_owner(&self, owner: &str) -> Option<(AttachmentIndex, &Attachment)> {
+        let index = *self.by_owner.get(owner)?;
+        Some((index, &self.attachments[&index]))
     }
 
     /// Takes up an attachment that nothing is known of yet. The owner's former one must have been ended.
-    pub(crate) fn attach(&mut self, owner: NodeId, epoch: u64, visibility: Visibility) -> Slot {
-        let slot = Slot(self.next_slot);
-        self.next_slot += 1;
-        let former = self.by_owner.insert(owner.name.clone(), slot);
+    pub(crate) fn attach(&mut self, owner: NodeId, epoch: u64, visibility: Visibility) -> AttachmentIndex {
+        let index = AttachmentIndex(self.next_index);
+        self.next_index += 1;
+        let former = self.by_owner.insert(owner.name.clone(), index);
         debug_assert!(former.is_none(), "an owner has one attachment at a time");
-        let tag = Arc::new(Tag::new(slot, owner, epoch, visibility == Visibility::Shown));
+        let tag = Arc::new(Tag::new(index, owner, epoch, visibility == Visibility::Shown));
         let attachment = Attachment {
             tag,
             visibility,
-            context: Ranges::default(),
+            seen: Ranges::default(),
             accounted: None,
             live: NumberIndex::default(),
-            buried: NumberIndex::default(),
+            tombstones: NumberIndex::default(),
             live_digest: 0,
             counted: None,
         };
-        self.attachments.insert(slot, attachment);
-        self.fingerprint.add(slot);
-        slot
+        self.attachments.insert(index, attachment);
+        self.fingerprint.add(index);
+        index
     }
 
     /// Ends an attachment: its records and its context go together. The watchers learn the reason.
-    pub(crate) fn end(&mut self, slot: Slot, reason: DeleteReason, watchers: &mut Watchers) {
-        let Some(attachment) = self.attachments.remove(&slot) else { return };
+    pub(crate) fn end(&mut self, index: AttachmentIndex, reason: DeleteReason, watchers: &mut Watchers) {
+        let Some(attachment) = self.attachments.remove(&index) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
-        self.fingerprint.remove(slot, &attachment);
-        for (table, key) in attachment.live.into_places().chain(attachment.buried.into_places()) {
+        self.fingerprint.remove(index, &attachment);
+        for (table, key) in attachment.live.into_locations().chain(attachment.tombstones.into_locations()) {
             if let Some((_, record)) = table.records.remove(&key) {
                 self.records -= 1;
                 self.bytes -= record.weight(&key);
                 self.removed_records = true;
                 if let Body::Tombstone { expires } = &record.body {
-                    self.expiries.remove(&(**expires, slot, record.number));
+                    self.expiries.remove(&(**expires, index, record.number));
                 }
                 self.report(watchers, &table, &key, (Some(&record), None), reason);
             }
@@ -279,22 +279,27 @@ impl Store {
 
     /// Ends everything, for a network that is left.
     pub(crate) fn clear(&mut self, watchers: &mut Watchers) {
-        for slot in self.attachments.keys().copied().collect::<Vec<_>>() {
-            self.end(slot, DeleteReason::NetworkLeft, watchers);
+        for index in self.attachments.keys().copied().collect::<Vec<_>>() {
+            self.end(index, DeleteReason::NetworkLeft, watchers);
         }
         self.view.clear();
     }
 
     /// Shows or hides an attachment's entries; the watchers see them come or go.
-    pub(crate) fn set_visibility(&mut self, slot: Slot, visibility: Visibility, watchers: &mut Watchers) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+    pub(crate) fn set_visibility(
+        &mut self,
+        index: AttachmentIndex,
+        visibility: Visibility,
+        watchers: &mut Watchers,
+    ) {
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
         attachment.visibility = visibility;
         let (was, is) = (attachment.tag.is_shown(), visibility == Visibility::Shown);
         if was == is {
             return;
         }
         attachment.tag.set_shown(is);
-        let attachment = &self.attachments[&slot];
+        let attachment = &self.attachments[&index];
         if !watchers.wants(&self.view.name) {
             return;
         }
@@ -317,25 +322,25 @@ impl Store {
     ///
     /// What it replaced is superseded here too, wherever it is; then the greater version stays under the key.
     pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
-        let (slot, number) = write.dot;
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return false };
-        if attachment.context.contains(number) {
+        let (index, number) = write.dot;
+        let Some(attachment) = self.attachments.get_mut(&index) else { return false };
+        if attachment.seen.contains(number) {
             return false;
         }
         attachment.see(number, number);
-        self.fingerprint.disturb(slot, attachment);
+        self.fingerprint.disturb(index, attachment);
         let tag = attachment.tag.clone();
         let mut replaces_present = false;
-        for &(slot, number) in write.replaced {
-            let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
-            let place = attachment.live.get(number).or_else(|| attachment.buried.get(number));
-            if place.is_some_and(|(table, key)| Arc::ptr_eq(table, write.table) && **key == *write.key) {
+        for &(index, number) in write.replaced {
+            let Some(attachment) = self.attachments.get_mut(&index) else { continue };
+            let location = attachment.live.get(number).or_else(|| attachment.tombstones.get(number));
+            if location.is_some_and(|(table, key)| Arc::ptr_eq(table, write.table) && **key == *write.key) {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
             } else {
                 attachment.see(number, number);
-                self.fingerprint.disturb(slot, attachment);
-                self.drop_live(slot, number, watchers);
+                self.fingerprint.disturb(index, attachment);
+                self.drop_live(index, number, watchers);
             }
         }
         let incoming = Record { time: write.time, number, tag, body: write.body };
@@ -379,32 +384,37 @@ impl Store {
 
     /// Takes note that all numbers of `low..=high` have been seen by a peer and are not live with it. What is live here stays:
     /// what has superseded it may be on its way, or may be refused.
-    pub(crate) fn note_dead(&mut self, slot: Slot, low: u64, high: u64) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+    pub(crate) fn note_superseded(&mut self, index: AttachmentIndex, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
         attachment.see(low, high);
-        self.fingerprint.disturb(slot, attachment);
+        self.fingerprint.disturb(index, attachment);
     }
 
     /// Whether a number is held here under another key than this: then no write under this key has superseded it.
-    pub(crate) fn is_elsewhere(&self, (slot, number): Dot, table: &str, key: &str) -> bool {
-        let Some(held) = self.attachments.get(&slot) else { return false };
-        let place = held.live.get(number).or_else(|| held.buried.get(number));
-        place.is_some_and(|(of, under)| *of.name != *table || **under != *key)
+    pub(crate) fn is_elsewhere(&self, (index, number): Dot, table: &str, key: &str) -> bool {
+        let Some(held) = self.attachments.get(&index) else { return false };
+        let location = held.live.get(number).or_else(|| held.tombstones.get(number));
+        location.is_some_and(|(of, under)| *of.name != *table || **under != *key)
     }
 
     /// Drops a live entry that a peer knows to be superseded. Returns where it was, if it was live here.
-    pub(crate) fn bury(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> Option<Place> {
-        let place = self.drop_live(slot, number, watchers)?;
-        self.fingerprint.disturb(slot, self.attachments.get_mut(&slot)?);
+    pub(crate) fn drop_superseded(
+        &mut self,
+        index: AttachmentIndex,
+        number: u64,
+        watchers: &mut Watchers,
+    ) -> Option<Location> {
+        let location = self.drop_live(index, number, watchers)?;
+        self.fingerprint.disturb(index, self.attachments.get_mut(&index)?);
         self.debug_recount();
-        Some(place)
+        Some(location)
     }
 
     /// Takes note that a write was refused, so that it is not sent again and again. In at most about `pieces` ranges: false if
     /// numbers that nobody has offered had to be counted in.
-    pub(crate) fn account_refused(&mut self, slot: Slot, number: u64, pieces: usize) -> bool {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return true };
-        let accounted = attachment.accounted.get_or_insert_with(|| Box::new(attachment.context.clone()));
+    pub(crate) fn account_refused(&mut self, index: AttachmentIndex, number: u64, pieces: usize) -> bool {
+        let Some(attachment) = self.attachments.get_mut(&index) else { return true };
+        let accounted = attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone()));
         if accounted.as_slice().len() < pieces.max(1) || accounted.touches(number, number) {
             accounted.insert_range(number, number);
             return true;
@@ -416,33 +426,30 @@ impl Store {
     }
 
     /// The same for a range of numbers.
-    pub(crate) fn account_range(&mut self, slot: Slot, low: u64, high: u64) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
-        attachment
-            .accounted
-            .get_or_insert_with(|| Box::new(attachment.context.clone()))
-            .insert_range(low, high);
+    pub(crate) fn account_range(&mut self, index: AttachmentIndex, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
+        attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone())).insert_range(low, high);
     }
 
     /// Has what was refused of `low..=high` sent once more.
-    pub(crate) fn forget_refused(&mut self, slot: Slot, low: u64, high: u64) {
-        let Some(attachment) = self.attachments.get_mut(&slot) else { return };
+    pub(crate) fn forget_refused(&mut self, index: AttachmentIndex, low: u64, high: u64) {
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
         let Some(accounted) = attachment.accounted.take() else { return };
         let mut left = accounted.within(1, low - 1);
         left.union(&accounted.within(high + 1, u64::MAX));
-        left.union(&attachment.context);
-        attachment.accounted = (left != attachment.context).then(|| Box::new(left));
+        left.union(&attachment.seen);
+        attachment.accounted = (left != attachment.seen).then(|| Box::new(left));
     }
 
     /// Forgets tombstones whose time has come. Their numbers stay in the context: dead for ever.
     pub(crate) fn reap(&mut self, now: Instant) -> usize {
         let mut reaped = 0;
-        while let Some(&(expires, slot, number)) = self.expiries.first()
+        while let Some(&(expires, index, number)) = self.expiries.first()
             && expires <= now
         {
             self.expiries.pop_first();
-            let Some(attachment) = self.attachments.get_mut(&slot) else { continue };
-            let Some((_, (table, key))) = attachment.buried.remove(number) else { continue };
+            let Some(attachment) = self.attachments.get_mut(&index) else { continue };
+            let Some((_, (table, key))) = attachment.tombstones.remove(number) else { continue };
             if let Some((_, record)) = table.records.remove(&key) {
                 self.bytes -= record.weight(&key);
             }
@@ -484,14 +491,19 @@ impl Store {
 
     /// (visible entries, hidden entries, tombstones)
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        self.attachments.values().fold((0, 0, 0), |(shown, hidden, buried), a| match a.visibility {
-            Visibility::Shown => (shown + a.live.len(), hidden, buried + a.buried.len()),
-            _ => (shown, hidden + a.live.len(), buried + a.buried.len()),
+        self.attachments.values().fold((0, 0, 0), |(shown, hidden, tombstones), a| match a.visibility {
+            Visibility::Shown => (shown + a.live.len(), hidden, tombstones + a.tombstones.len()),
+            _ => (shown, hidden + a.live.len(), tombstones + a.tombstones.len()),
         })
     }
 
-    fn drop_live(&mut self, slot: Slot, number: u64, watchers: &mut Watchers) -> Option<Place> {
-        let attachment = self.attachments.get_mut(&slot)?;
+    fn drop_live(
+        &mut self,
+        index: AttachmentIndex,
+        number: u64,
+        watchers: &mut Watchers,
+    ) -> Option<Location> {
+        let attachment = self.attachments.get_mut(&index)?;
         let (digest, (table, key)) = attachment.live.remove(number)?;
         attachment.live_digest ^= live_digest(number, digest);
         if let Some((_, record)) = table.records.remove(&key) {
@@ -506,33 +518,33 @@ impl Store {
     /// Takes a record that has been overwritten out of its attachment's index.
     fn unlink(&mut self, record: &Record) {
         // The record of an ended attachment went with it, so its attachment is held.
-        let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
+        let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
         match &record.body {
             Body::Live(_) => {
                 if let Some((digest, _)) = attachment.live.remove(record.number) {
                     attachment.live_digest ^= live_digest(record.number, digest);
                 }
-                self.fingerprint.disturb(record.tag.slot, attachment);
+                self.fingerprint.disturb(record.tag.index, attachment);
             }
             Body::Tombstone { expires } => {
-                attachment.buried.remove(record.number);
-                self.expiries.remove(&(**expires, record.tag.slot, record.number));
+                attachment.tombstones.remove(record.number);
+                self.expiries.remove(&(**expires, record.tag.index, record.number));
             }
         }
     }
 
     fn link(&mut self, record: &Record, table: &Arc<Table>, key: &Arc<str>) {
-        let Some(attachment) = self.attachments.get_mut(&record.tag.slot) else { return };
-        let place = (table.clone(), key.clone());
+        let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
+        let location = (table.clone(), key.clone());
         match &record.body {
             Body::Live(value) => {
                 let digest = record_digest(record.time, &table.name, key, value);
-                attachment.live.insert(record.number, digest, place);
+                attachment.live.insert(record.number, digest, location);
                 attachment.live_digest ^= live_digest(record.number, digest);
             }
             Body::Tombstone { expires } => {
-                attachment.buried.insert(record.number, 0, place);
-                self.expiries.insert((**expires, record.tag.slot, record.number));
+                attachment.tombstones.insert(record.number, 0, location);
+                self.expiries.insert((**expires, record.tag.index, record.number));
             }
         }
     }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use wire::{FramePoll, NodeName, StreamId, codec};
 
-use super::common::Transmit;
-use super::counters::Refusal;
+use super::counters::RefusalReason;
 use super::message::{Frame, SessionKind};
+use super::node_state::Transmit;
 use super::session::{Outcome, PeerStanding, Session};
 use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
@@ -17,7 +17,7 @@ impl Replica {
     pub fn handle_stream_opened(&mut self, from: &NodeName, now: Instant) -> StreamId {
         self.now = now;
         let stream = self.new_stream();
-        let until = now + timing::SESSION_PATIENCE;
+        let until = now + timing::SESSION_TIMEOUT;
         self.streams.insert(stream, Stream::Unopened { peer: from.clone(), until });
         stream
     }
@@ -30,22 +30,22 @@ impl Replica {
             Some(Stream::Unopened { peer, .. }) => {
                 let frame = self.decoded(codec::decode::<Frame<'_>>(bytes))?;
                 let Frame::Open(open) = frame else {
-                    self.common.counters.refuse(Refusal::UnexpectedFrame);
+                    self.node.counters.refuse(RefusalReason::UnexpectedFrame);
                     return Err(MessageError::Exchange(
                         "a stream has to start with what it is for".to_owned(),
                     ));
                 };
                 let network: Arc<str> = open.network.into();
                 let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
-                let most = self.common.config.limits.sessions;
-                let accepted = self.streams.len() - self.common.requests.open();
+                let most = self.node.config.limits.sessions;
+                let accepted = self.streams.len() - self.node.requests.open();
                 if accepted >= most || self.accepted_from(&session.peer) >= most / SESSION_SHARES {
-                    self.common.counters.refuse(Refusal::Busy);
+                    self.node.counters.refuse(RefusalReason::Busy);
                     session.refuse();
                 } else {
-                    self.common.counters.sessions_accepted += 1;
+                    self.node.counters.sessions_accepted += 1;
                     let network = find(&mut self.networks, &self.by_name, open.network);
-                    session.handle_open(&open, network, &mut self.common, now);
+                    session.handle_open(&open, network, &mut self.node, now);
                 }
                 self.keep_or_report(session, now);
                 return Ok(());
@@ -55,7 +55,7 @@ impl Replica {
         let result = match codec::decode::<Frame<'_>>(bytes) {
             Ok(frame) => {
                 let network = find(&mut self.networks, &self.by_name, &session.network);
-                session.handle_frame(frame, network, &mut self.common, now)
+                session.handle_frame(frame, network, &mut self.node, now)
             }
             Err(error) => Err(error.into()),
         };
@@ -65,7 +65,7 @@ impl Replica {
                 Ok(())
             }
             Err(error) => {
-                self.common.counters.refuse(Refusal::UnexpectedFrame);
+                self.node.counters.refuse(RefusalReason::UnexpectedFrame);
                 tracing::debug!(peer = session.peer.as_str(), %error, "exchange given up");
                 let error = MessageError::Exchange(error.to_string());
                 self.close(session, now);
@@ -97,7 +97,7 @@ impl Replica {
     /// Gives a stream up on which nothing has moved for too long.
     pub(super) fn give_up_stream(&mut self, stream: StreamId, now: Instant) {
         self.handle_stream_closed(stream, now);
-        self.common.outbox.push_back(Transmit::CloseStream { stream });
+        self.node.outbox.push_back(Transmit::CloseStream { stream });
     }
 
     /// A stream is over, in both directions, or broke, or could not be opened.
@@ -120,7 +120,7 @@ impl Replica {
             Some(Stream::Session(session)) => session,
         };
         let network = find(&mut self.networks, &self.by_name, &session.network);
-        let poll = session.poll_frame(network, &mut self.common, now);
+        let poll = session.poll_frame(network, &mut self.node, now);
         if poll == FramePoll::Finish {
             self.close(session, now);
         } else {
@@ -130,8 +130,8 @@ impl Replica {
     }
 
     pub(super) fn opened_session(&mut self, stream: StreamId, session: Session, to: NodeName) -> Transmit {
-        self.common.requests.opened(&to);
-        self.common.counters.sessions_opened += 1;
+        self.node.requests.opened(&to);
+        self.node.counters.sessions_opened += 1;
         self.streams.insert(stream, Stream::Session(Box::new(session)));
         Transmit::OpenStream { stream, to }
     }
@@ -157,7 +157,7 @@ impl Replica {
         }
         self.report(&mut session, now);
         if session.opened_here {
-            self.common.requests.closed(&session.peer);
+            self.node.requests.closed(&session.peer);
         }
     }
 
@@ -169,10 +169,10 @@ impl Replica {
         if session.opened_here {
             match session.outcome {
                 Some(Outcome::TurnedAway) => {
-                    self.common.requests.turned_away(&session.peer, &mut self.common.rng, now);
+                    self.node.requests.turned_away(&session.peer, &mut self.node.rng, now);
                 }
                 Some(Outcome::Completed | Outcome::OpenedElsewhere) => {
-                    self.common.requests.served(&session.peer);
+                    self.node.requests.served(&session.peer);
                 }
                 _ => {}
             }
@@ -181,7 +181,7 @@ impl Replica {
             // Only now: an exchange that was cut short is to be tried again with the next probe.
             if let Some((peer, mine, theirs)) =
                 self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
-                && self.common.owners.knows(&peer)
+                && self.node.owners.knows(&peer)
             {
                 self.lists_compared.insert(peer, (mine, theirs, now));
             }
@@ -190,14 +190,14 @@ impl Replica {
         let Some(network) = &mut self.networks[at] else { return };
         network.receiving.over(session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
-        if session.periodic && (session.news > 0 || session.taught) {
+        if session.periodic && (session.learned > 0 || session.sent_updates) {
             // The quicker ways are to leave nothing for this one.
-            self.common.counters.periodic_finds += 1;
+            self.node.counters.periodic_finds += 1;
             tracing::info!(
                 network = &*network.name,
                 peer = session.peer.as_str(),
-                learned = session.news,
-                taught = session.taught,
+                learned = session.learned,
+                sent_updates = session.sent_updates,
                 "the periodic comparison found differences"
             );
         }
@@ -207,39 +207,34 @@ impl Replica {
                 match session.outcome {
                     Some(Outcome::Completed) => {
                         let (shown, standing) = (&session.shown_by_peer, &session.peer_standing);
-                        network.compared_with(&session.peer, shown, standing, &mut self.common, now);
+                        network.compared_with(&session.peer, shown, standing, &mut self.node, now);
                     }
                     Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
                     Some(Outcome::NotMember) if was_syncing => {
-                        network.comparison_with_nobody(&session.peer, &mut self.common, now);
+                        network.comparison_with_nobody(&session.peer, &mut self.node, now);
                     }
                     Some(Outcome::TurnedAway) => {
-                        network.comparison_turned_away(
-                            &session.peer,
-                            session.periodic,
-                            &mut self.common,
-                            now,
-                        );
+                        network.comparison_turned_away(&session.peer, session.periodic, &mut self.node, now);
                     }
-                    _ if was_syncing => network.comparison_failed(&mut self.common, now),
+                    _ if was_syncing => network.comparison_failed(&mut self.node, now),
                     _ => {}
                 }
                 let leaving = session.peer_standing == PeerStanding::Leaving;
-                network.final_sync_over(session.id, session.outcome, leaving, &mut self.common, now);
+                network.final_sync_over(session.id, session.outcome, leaving, &mut self.node, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::TurnedAway) => {
-                network.pull_turned_away(session.id, &mut self.common, now);
+                network.pull_turned_away(session.id, &mut self.node, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::NotMember) => {
-                network.pulled_from_nobody(session.id, &session.peer, &mut self.common, now);
+                network.pulled_from_nobody(session.id, &session.peer, &mut self.node, now);
             }
-            SessionKind::Pull if session.opened_here => network.pulled(session.id, &mut self.common, now),
+            SessionKind::Pull if session.opened_here => network.pulled(session.id, &mut self.node, now),
             kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {
                 let scope = std::mem::take(&mut session.scope);
-                network.request(kind, session.peer.clone(), scope, &mut self.common);
+                network.request(kind, session.peer.clone(), scope, &mut self.node);
             }
-            SessionKind::Push { relay: true } if !session.opened_here && session.news > 0 => {
-                network.relay_pushed(session.scope.iter().copied(), &mut self.common, now);
+            SessionKind::Push { relay: true } if !session.opened_here && session.learned > 0 => {
+                network.relay_pushed(session.scope.iter().copied(), &mut self.node, now);
             }
             _ => {}
         }

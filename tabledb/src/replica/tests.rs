@@ -103,8 +103,8 @@ impl Cluster {
         };
         for a in 0..count {
             for b in (0..count).filter(|&b| b != a) {
-                let life = cluster.replicas[b].node().clone();
-                cluster.replicas[a].handle_owner_alive(&life, now);
+                let instance = cluster.replicas[b].node().clone();
+                cluster.replicas[a].handle_owner_alive(&instance, now);
             }
         }
         cluster
@@ -131,13 +131,13 @@ impl Cluster {
     }
 
     pub(super) fn failed(&mut self, at: usize, whom: usize) {
-        let (life, now) = (self.replicas[whom].node().clone(), self.now);
-        self.replicas[at].handle_owner_failed(&life, now);
+        let (instance, now) = (self.replicas[whom].node().clone(), self.now);
+        self.replicas[at].handle_owner_failed(&instance, now);
     }
 
     pub(super) fn alive(&mut self, at: usize, whom: usize) {
-        let (life, now) = (self.replicas[whom].node().clone(), self.now);
-        self.replicas[at].handle_owner_alive(&life, now);
+        let (instance, now) = (self.replicas[whom].node().clone(), self.now);
+        self.replicas[at].handle_owner_alive(&instance, now);
     }
 
     /// Cuts everything between `a` and `b`.

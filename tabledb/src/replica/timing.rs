@@ -34,7 +34,7 @@ pub(crate) const PUSH_FAN_OUT: usize = 4;
 /// itself go astray once in ten thousand times. The later ones find what was cut off. Their pauses double, so that after
 /// a cut of any length up to the last of them the two sides find out within about as long again, without waiting for a
 /// probe between just the right two.
-pub(crate) const HEADS_AFTER: [(Duration, usize); 8] = [
+pub(crate) const WATERMARKS_AFTER: [(Duration, usize); 8] = [
     (Duration::from_millis(50), 3),
     (Duration::from_millis(150), 3),
     (Duration::from_millis(400), 3),
@@ -76,25 +76,25 @@ pub(crate) const OWNER_ASKED_EVERY: u32 = 4;
 
 /// Fingerprints count as different only when one's own has not changed for so long: in a busy network they practically
 /// never agree.
-pub(crate) const STILLNESS: Duration = Duration::from_secs(1);
+pub(crate) const QUIESCENT_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a returned owner's entries wait to be compared before they are shown as they are.
-pub(crate) const COMPARISON_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const COMPARISON_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// With so many members a network is compared at once for the sake of what waits for a comparison: with half as many owners
 /// of it, as they return, then with whoever else is there.
 pub(crate) const AWAITED_AT_ONCE: usize = 4;
 
 /// How long a session may make no progress.
-pub(crate) const SESSION_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same once everything is sent: the last of it may still be on its way. A stream takes up to 2 MiB in advance, which are
 /// 17 s of a megabit a second.
-pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the final syncs of a network may take from when they are opened. What waits for capacity, because many
 /// networks are left at once, does not count.
-pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long leaving a network may take in any case.
 pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(30);
@@ -108,21 +108,21 @@ pub(crate) const FINAL_SYNCS: usize = 2;
 
 /// How long a network just joined waits for the lists of nodes that are known to be there before it takes itself for
 /// the first one on it.
-pub(crate) const LISTS_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const LISTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a first sync or a pull may go without an answer before another is made beside it, with somebody else.
-pub(crate) const FIRST_ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the peer of a session may send nothing before what it was to bring is asked of somebody else. A frame takes half a second
 /// of a megabit a second, and several may share the link.
-pub(crate) const PEER_SILENCE: Duration = Duration::from_secs(3);
+pub(crate) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,
 /// here or there, is no failure.
-pub(crate) const FIRST_SYNC_TRIES: u32 = 3;
+pub(crate) const INITIAL_SYNC_TRIES: u32 = 3;
 
 /// How long a network that has members counts as not ready at most: as long as three first syncs that get stuck.
-pub(crate) const FIRST_SYNC_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const INITIAL_SYNC_LIMIT: Duration = Duration::from_secs(30);
 
 /// How many sessions this node opens at a time; further ones wait for their turn.
 pub(crate) const MAX_OPENED_SESSIONS: usize = 32;
@@ -144,7 +144,7 @@ pub(crate) fn busy_backoff(refusals: u32) -> Duration {
 pub(crate) const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// After so long a pause changes count as the first ones again. Longer than `STILLNESS`: where the pauses between changes are now
+/// After so long a pause changes count as the first ones again. Longer than `QUIESCENT_AFTER`: where the pauses between changes are now
 /// a little shorter than that and now a little longer, members that compare fingerprints would rarely find both of them still.
 pub(crate) const SETTLED_UNTIL: Duration = Duration::from_secs(3);
 
@@ -168,7 +168,7 @@ pub(crate) const MAX_HELD_RANGES: usize = 1 << 20;
 pub(crate) const MAX_NAMED: usize = 1 << 16;
 
 /// How long datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
-pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const DEFERRED_FOR: Duration = Duration::from_secs(10);
 
 /// How long after a write was refused it is tried anew, and the most that this grows to by doubling: what was refused because
 /// there was no capacity, or for its time, is taken within about so long after that has passed.

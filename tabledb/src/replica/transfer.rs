@@ -3,29 +3,29 @@
 use std::time::Instant;
 
 use super::bundle::{BundleBuilder, Envelope, attachment_id};
-use super::common::Common;
-use super::message::{AttachmentId, FRAME_BUDGET, Frame, Holding, SessionKind};
+use super::message::{AttachmentId, FRAME_BUDGET, Frame, SessionKind, VersionVectorEntry};
 use super::network::Network;
-use super::owners::Gate;
+use super::node_state::NodeState;
+use super::owners::Admission;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Place, Store};
+use super::store::{Attachment, Location, Store};
 use super::timing::{MAX_HELD_RANGES, MAX_NAMED};
-use super::view::{Body, Slot};
+use super::view::{AttachmentIndex, Body};
 
 /// So many context ranges, names aside, go into one frame of holdings.
 const RANGES_PER_FRAME: usize = 2048;
 
 impl Session {
     /// Tells what is held of the session's attachments, or of all in a full sync.
-    pub(super) fn send_holdings(&mut self, network: &Network, common: &Common) {
-        let held: Vec<(Slot, &Attachment)> = network
+    pub(super) fn send_version_vector(&mut self, network: &Network, node: &NodeState) {
+        let held: Vec<(AttachmentIndex, &Attachment)> = network
             .store
             .attachments()
-            .filter(|(slot, _)| self.kind == SessionKind::Full || self.scope.contains(slot))
+            .filter(|(index, _)| self.kind == SessionKind::Full || self.scope.contains(index))
             .collect();
-        let clock = common.clock.last();
-        let mut holdings = Vec::new();
+        let clock = node.clock.last();
+        let mut entries = Vec::new();
         let mut size = 0;
         for (_, attachment) in held {
             let owner = attachment.tag.owner.name.as_str();
@@ -36,15 +36,15 @@ impl Session {
             loop {
                 let part = parts.next().unwrap_or_default();
                 size += 8 + part.len() + owner.len() / 8;
-                holdings.push(Holding {
+                entries.push(VersionVectorEntry {
                     attachment: attachment_id(&attachment.tag),
-                    list_version: common.owners.list_version_of(owner),
+                    list_version: node.owners.list_version_of(owner),
                     shown: attachment.tag.is_shown(),
-                    context: part.to_vec(),
+                    seen: part.to_vec(),
                 });
                 if size >= RANGES_PER_FRAME {
-                    let holdings = std::mem::take(&mut holdings);
-                    self.send(&Frame::Holdings { clock, holdings, last: false });
+                    let entries = std::mem::take(&mut entries);
+                    self.send(&Frame::VersionVector { clock, entries, last: false });
                     size = 0;
                 }
                 if parts.peek().is_none() {
@@ -52,72 +52,72 @@ impl Session {
                 }
             }
         }
-        self.send(&Frame::Holdings { clock, holdings, last: true });
+        self.send(&Frame::VersionVector { clock, entries, last: true });
     }
 
-    pub(super) fn handle_holdings(
+    pub(super) fn handle_version_vector(
         &mut self,
-        holdings: Vec<Holding<'_>>,
+        entries: Vec<VersionVectorEntry<'_>>,
         last: bool,
         network: &mut Network,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Result<(), SessionError> {
         if self.sending {
             return Err(SessionError::Unexpected("a second list of holdings"));
         }
-        for holding in holdings {
-            let id = &holding.attachment;
-            if common.owners.list_version_of(id.owner) > holding.list_version {
+        for entry in entries {
+            let id = &entry.attachment;
+            if node.owners.list_version_of(id.owner) > entry.list_version {
                 self.outdated_lists.insert(id.owner.to_owned());
             }
-            self.told_ranges += holding.context.len();
-            if self.told_ranges > MAX_HELD_RANGES {
+            self.received_ranges += entry.seen.len();
+            if self.received_ranges > MAX_HELD_RANGES {
                 return Err(SessionError::TooMany("ranges"));
             }
-            let context = Ranges::checked(holding.context).ok_or(SessionError::Ranges)?;
-            match network.admit(id, common) {
-                Ok(slot) => {
-                    if slot == network.own() {
-                        let own = network.store.attachment(slot).map_or(0, |own| own.context().highest());
-                        if context.highest() > own {
-                            common.report_taken_generation();
+            let seen = Ranges::checked(entry.seen).ok_or(SessionError::Ranges)?;
+            match network.admit(id, node) {
+                Ok(index) => {
+                    if index == network.own() {
+                        let own = network.store.attachment(index).map_or(0, |own| own.seen().highest());
+                        if seen.highest() > own {
+                            node.report_generation_conflict();
                             continue;
                         }
                     }
                     // A badly torn context comes in parts.
-                    if holding.shown && !self.peer_has.contains_key(&slot) {
-                        self.shown_by_peer.push(slot);
+                    if entry.shown && !self.peer_has.contains_key(&index) {
+                        self.shown_by_peer.push(index);
                     }
-                    self.peer_has.entry(slot).or_default().union(&context);
+                    self.peer_has.entry(index).or_default().union(&seen);
                 }
                 Err(_) if self.refused.len() >= MAX_NAMED => {
                     return Err(SessionError::TooMany("unknown attachments"));
                 }
-                Err(gate) => {
-                    self.lacks_attachments |= gate == Gate::UnknownLife;
+                Err(admission) => {
+                    self.lacks_attachments |= admission == Admission::UnknownInstance;
                     self.refused.push((id.owner.to_owned(), id.generation, id.epoch));
                 }
             }
         }
-        if last { self.all_holdings_known(network, common, now) } else { Ok(()) }
+        if last { self.version_vector_complete(network, node, now) } else { Ok(()) }
     }
 
-    fn all_holdings_known(
+    fn version_vector_complete(
         &mut self,
         network: &mut Network,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) -> Result<(), SessionError> {
         for owner in std::mem::take(&mut self.outdated_lists) {
-            if let Some(list) = common.owners.list_of(&owner) {
+            if let Some(list) = node.owners.list_of(&owner) {
                 self.send(&Frame::Lists(vec![list]));
             }
         }
         match (self.kind, self.opened_here) {
             (SessionKind::Full, opener) => {
                 if opener {
-                    self.send_holdings(network, common);
+                    self.send_version_vector(network, node);
                 }
                 self.receive_from_peer(network, now);
                 self.start_sending(network);
@@ -127,20 +127,20 @@ impl Session {
                 self.start_sending(network);
             }
             (SessionKind::Push { .. }, true) => {
-                self.scope.retain(|slot| self.peer_has.contains_key(slot));
+                self.scope.retain(|index| self.peer_has.contains_key(index));
                 self.start_sending(network);
             }
             (SessionKind::Push { .. }, false) => {
                 // What another session is bringing already would only come twice.
-                let coming: Vec<Slot> = self
+                let coming: Vec<AttachmentIndex> = self
                     .peer_has
                     .keys()
-                    .filter(|slot| network.receiving.is_coming(**slot, now))
+                    .filter(|index| network.receiving.is_coming(**index, now))
                     .copied()
                     .collect();
-                for slot in coming {
-                    self.peer_has.remove(&slot);
-                    if let Some(held) = network.store.attachment(slot) {
+                for index in coming {
+                    self.peer_has.remove(&index);
+                    if let Some(held) = network.store.attachment(index) {
                         let tag = &held.tag;
                         self.refused.push((tag.owner.name.to_string(), tag.owner.generation, tag.epoch));
                     }
@@ -148,7 +148,7 @@ impl Session {
                 self.scope = self.peer_has.keys().copied().collect();
                 self.receive_from_peer(network, now);
                 self.decline();
-                self.send_holdings(network, common);
+                self.send_version_vector(network, node);
             }
             (SessionKind::Pull, true) | (SessionKind::Lists, _) => {
                 return Err(SessionError::Unexpected("a list of holdings"));
@@ -172,11 +172,11 @@ impl Session {
 
     /// Takes note of what this session is going to bring.
     fn receive_from_peer(&self, network: &mut Network, now: Instant) {
-        for (&slot, theirs) in &self.peer_has {
+        for (&index, theirs) in &self.peer_has {
             let lacking =
-                network.store.attachment(slot).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
+                network.store.attachment(index).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
             if lacking {
-                network.receiving.begin(slot, self.id, now);
+                network.receiving.begin(index, self.id, now);
             }
         }
     }
@@ -189,28 +189,33 @@ impl Session {
     /// What there is to send, the least first: a small vital attachment must not wait behind a large one.
     fn refill_queue(&mut self, network: &Network) {
         let nothing = Ranges::default();
-        let mut wanted: Vec<(u64, Slot)> = network
+        let mut wanted: Vec<(u64, AttachmentIndex)> = network
             .store
             .attachments()
-            .filter(|(slot, _)| self.kind == SessionKind::Full || self.scope.contains(slot))
-            .filter(|(slot, _)| !self.declined.contains(slot))
-            .map(|(slot, held)| {
-                (held.context().count_beyond(self.peer_has.get(&slot).unwrap_or(&nothing)), slot)
+            .filter(|(index, _)| self.kind == SessionKind::Full || self.scope.contains(index))
+            .filter(|(index, _)| !self.declined.contains(index))
+            .map(|(index, held)| {
+                (held.seen().count_beyond(self.peer_has.get(&index).unwrap_or(&nothing)), index)
             })
             .filter(|&(lacking, _)| lacking > 0)
             .collect();
         wanted.sort_unstable();
-        self.queue = wanted.into_iter().map(|(_, slot)| slot).collect();
+        self.queue = wanted.into_iter().map(|(_, index)| index).collect();
     }
 
     /// The next part of what the peer lacks, as the store is now; `None` when it lacks nothing. New writes are
     /// followed: the peer is not let go until it has caught up.
-    pub(super) fn next_chunk(&mut self, network: &Network, common: &Common, now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn next_chunk(
+        &mut self,
+        network: &Network,
+        node: &NodeState,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
         let store = &network.store;
-        let mut chunk = BundleBuilder::new(FRAME_BUDGET, &network.name, common.clock.last());
+        let mut chunk = BundleBuilder::new(FRAME_BUDGET, &network.name, node.clock.last());
         let mut refilled = false;
         loop {
-            let Some(&slot) = self.queue.front() else {
+            let Some(&index) = self.queue.front() else {
                 if !chunk.is_empty() || refilled {
                     break;
                 }
@@ -218,11 +223,11 @@ impl Session {
                 refilled = true;
                 continue;
             };
-            if self.declined.contains(&slot) {
+            if self.declined.contains(&index) {
                 self.queue.pop_front();
                 continue;
             }
-            if !fill_from(&mut chunk, store, slot, self.peer_has.entry(slot).or_default(), now) {
+            if !fill_from(&mut chunk, store, index, self.peer_has.entry(index).or_default(), now) {
                 break;
             }
             self.queue.pop_front();
@@ -235,20 +240,20 @@ impl Session {
 fn fill_from(
     chunk: &mut BundleBuilder,
     store: &Store,
-    slot: Slot,
+    index: AttachmentIndex,
     peer_has: &mut Ranges,
     now: Instant,
 ) -> bool {
-    let Some(attachment) = store.attachment(slot) else { return true };
-    while let Some((low, high)) = attachment.context().first_beyond(peer_has, 1) {
+    let Some(attachment) = store.attachment(index) else { return true };
+    while let Some((low, high)) = attachment.seen().first_beyond(peer_has, 1) {
         let mut next = low;
-        for (number, place) in records_within(attachment, low, high) {
+        for (number, location) in records_within(attachment, low, high) {
             // A tombstone whose time is up is dead like any other number.
-            if is_expired(place, now) {
+            if is_expired(location, now) {
                 continue;
             }
-            let told = (number == next || chunk.add_dead(store, slot, next, number - 1))
-                && chunk.add_record(store, (slot, number), place, &[], now);
+            let told = (number == next || chunk.add_superseded(store, index, next, number - 1))
+                && chunk.add_record(store, (index, number), location, &[], now);
             if !told {
                 // The gap before it may have fitted; telling it twice is harmless.
                 if next > low {
@@ -258,7 +263,7 @@ fn fill_from(
             }
             next = number + 1;
         }
-        if next <= high && !chunk.add_dead(store, slot, next, high) {
+        if next <= high && !chunk.add_superseded(store, index, next, high) {
             if next > low {
                 peer_has.insert_range(low, next - 1);
             }
@@ -269,7 +274,7 @@ fn fill_from(
     true
 }
 
-fn is_expired((table, key): &Place, now: Instant) -> bool {
+fn is_expired((table, key): &Location, now: Instant) -> bool {
     table
         .records
         .get(key)
@@ -277,12 +282,12 @@ fn is_expired((table, key): &Place, now: Instant) -> bool {
 }
 
 /// The records of an attachment with numbers within `low..=high`, live or buried, ascending.
-fn records_within(attachment: &Attachment, low: u64, high: u64) -> impl Iterator<Item = (u64, &Place)> {
+fn records_within(attachment: &Attachment, low: u64, high: u64) -> impl Iterator<Item = (u64, &Location)> {
     let mut live = attachment.live().range(low, high).peekable();
-    let mut buried = attachment.buried().range(low, high).peekable();
-    std::iter::from_fn(move || match (live.peek(), buried.peek()) {
-        (Some((a, _)), Some((b, _))) if a > b => buried.next(),
+    let mut tombstones = attachment.tombstones().range(low, high).peekable();
+    std::iter::from_fn(move || match (live.peek(), tombstones.peek()) {
+        (Some((a, _)), Some((b, _))) if a > b => tombstones.next(),
         (Some(_), _) => live.next(),
-        (None, _) => buried.next(),
+        (None, _) => tombstones.next(),
     })
 }

@@ -1,4 +1,4 @@
-//! What readers share with the one writer of a network: the tables themselves.
+//! The tables of a network, shared by its readers and its single writer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,26 +13,28 @@ use wire::NodeId;
 
 use crate::{Entry, Value};
 
-/// A concurrent map by text. Peers choose the keys, so its hash is keyed at random; and it is looked up for every read.
+/// A concurrent map by text. Peers choose the keys, so the hash is keyed at random; every read uses it, so it
+/// is fast.
 pub(crate) type Map<V> = DashMap<Arc<str>, V, ahash::RandomState>;
 
-/// Numbers the attachments a network of this replica has ever held; never reused, so that nothing late can be
-/// mistaken for something present.
+/// The index of an attachment among all that this replica has ever held on a network. Indexes are never
+/// reused, so a late message cannot be mistaken for one about a current attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(pub(crate) u32);
+pub(crate) struct AttachmentIndex(pub(crate) u32);
 
-/// Who an attachment is of. Every record of the attachment points here: showing or hiding all of them is one store.
+/// The identity of an attachment. Each of its records points here: showing or hiding all of them is one
+/// atomic store.
 #[derive(Debug)]
 pub(crate) struct Tag {
-    pub(crate) slot: Slot,
+    pub(crate) index: AttachmentIndex,
     pub(crate) owner: NodeId,
     pub(crate) epoch: u64,
     shown: AtomicBool,
 }
 
 impl Tag {
-    pub(crate) fn new(slot: Slot, owner: NodeId, epoch: u64, shown: bool) -> Self {
-        Self { slot, owner, epoch, shown: AtomicBool::new(shown) }
+    pub(crate) fn new(index: AttachmentIndex, owner: NodeId, epoch: u64, shown: bool) -> Self {
+        Self { index, owner, epoch, shown: AtomicBool::new(shown) }
     }
 
     pub(crate) fn is_shown(&self) -> bool {
@@ -44,12 +46,12 @@ impl Tag {
     }
 }
 
-/// What a record holds.
+/// The content of a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Live(Value),
-    /// The original keeps the value in its tombstones; nobody reads it there, and it is most of the memory.
-    /// Boxed: tombstones are few, and every record would be larger by the room for an instant.
+    /// Tombstones keep no value: no reader needs it, and it would be most of the memory. The time is boxed:
+    /// tombstones are few, and every record would otherwise be larger by the size of an instant.
     Tombstone {
         expires: Box<Instant>,
     },
@@ -65,7 +67,7 @@ impl Body {
     }
 }
 
-/// The newest version of a key, or the memory of its deletion.
+/// The newest version of a key: a value or a tombstone.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) time: u64,
@@ -82,7 +84,7 @@ impl Record {
         (self.time, &self.tag.owner, self.tag.epoch, self.number)
     }
 
-    /// The value, if a reader may see it.
+    /// The value, if it is visible to readers.
     pub(crate) fn visible(&self) -> Option<&Value> {
         match &self.body {
             Body::Live(value) if self.tag.is_shown() => Some(value),
@@ -90,7 +92,7 @@ impl Record {
         }
     }
 
-    /// What it counts for among the bytes of a network.
+    /// Its share of the bytes of a network.
     pub(crate) fn weight(&self, key: &str) -> usize {
         key.len() + self.body.weight()
     }
@@ -108,7 +110,7 @@ pub(crate) struct Table {
 }
 
 impl fmt::Debug for Table {
-    /// In the order of keys: equal tables look equal.
+    /// Sorted by key: equal tables print equally.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let records: BTreeMap<Arc<str>, Record> =
             self.records.iter().map(|record| (record.key().clone(), record.value().clone())).collect();
@@ -127,7 +129,7 @@ impl Table {
         self.records.iter().filter_map(|record| record.entry(record.key())).collect()
     }
 
-    /// The same, given up as soon as `keep_going` says no.
+    /// The same, until `keep_going` returns false.
     pub(crate) fn entries_while(&self, mut keep_going: impl FnMut() -> bool) -> Option<Vec<Entry>> {
         let mut entries = Vec::new();
         for record in &self.records {
@@ -139,7 +141,7 @@ impl Table {
         Some(entries)
     }
 
-    /// How many are visible, counted as long as `keep_going` says yes.
+    /// The number of visible entries, counted while `keep_going` returns true.
     pub(crate) fn count_while(&self, mut keep_going: impl FnMut() -> bool) -> Option<usize> {
         let mut count = 0;
         for record in &self.records {
@@ -189,7 +191,7 @@ impl View {
         self.tables.read().range::<str, _>((from, Bound::Unbounded)).next().map(|(_, table)| table.clone())
     }
 
-    /// How many there are, those with nothing visible included.
+    /// The number of tables, including those without visible entries.
     pub(crate) fn table_count(&self) -> usize {
         self.tables.read().len()
     }
@@ -203,7 +205,7 @@ impl View {
             .collect()
     }
 
-    /// For the writer alone: the table of that name, made if there is none.
+    /// For the writer only: the table of that name, created if it does not exist.
     pub(crate) fn table_or_new(&self, table: &str) -> Arc<Table> {
         if let Some(found) = self.table(table) {
             return found;
@@ -214,12 +216,12 @@ impl View {
         new
     }
 
-    /// For the writer alone: forgets tables without records.
+    /// For the writer only: removes tables without records.
     pub(crate) fn drop_empty_tables(&self) {
         self.tables.write().retain(|_, table| !table.records.is_empty());
     }
 
-    /// For the writer alone: forgets everything, so that a reader who still holds the view sees it empty.
+    /// For the writer only: removes all tables, so that a reader who still holds the view sees it empty.
     pub(crate) fn clear(&self) {
         self.tables.write().clear();
     }

@@ -1,7 +1,9 @@
-//! The queue of changes for one watcher: bounded in number and in bytes, for it and for all watchers together.
+//! The queue of changes for one watcher, bounded in number and in bytes, per watcher and for all watchers
+//! together.
 //!
-//! A change that does not fit is dropped: the watcher starts over, and reads what it missed from the store. The initial snapshot is
-//! read from the store too, a chunk at a time, so that a stalled watcher holds next to nothing.
+//! A change that does not fit is dropped: the watcher starts over, and reads the missed changes from the
+//! store. The initial snapshot is read from the store too, one chunk at a time, so that a stalled watcher
+//! holds little memory.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -16,23 +18,23 @@ use super::Replica;
 use super::view::Table;
 use crate::{Change, ChangeKind, Limits, WatchFilter};
 
-/// What a change takes beside its key and values, in bytes.
+/// The size of a change without its key and values, in bytes.
 const BESIDE_A_CHANGE: usize = 128;
 
-/// Of what is there at the beginning, so many bytes are read from the store at a time, and the change that exceeds them. Few in
-/// tests, so that they meet the seams.
+/// The size of a chunk of the snapshot, in bytes, plus the change that exceeds it. Small in tests, so that
+/// they cover the boundaries.
 const CHUNK_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
 
-/// So many bytes of keys, with their pointers, are remembered that are still to be read.
+/// The limit on remembered keys that are still to be read, in bytes with their pointers.
 const LISTED_BYTES: usize = if cfg!(test) { 256 } else { 1 << 20 };
 
-/// What a change counts for.
+/// The accounted size of a change.
 pub(crate) fn weight(change: &Change) -> usize {
     let value = |value: &Option<crate::Value>| value.as_ref().map_or(0, |value| value.len());
     BESIDE_A_CHANGE + change.key.len() + value(&change.value) + value(&change.previous)
 }
 
-/// How much may wait.
+/// Limits on waiting changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueLimits {
     /// Changes of one watcher.
@@ -60,7 +62,7 @@ impl Default for QueueLimits {
 #[derive(Debug)]
 pub(crate) struct WatchQueue {
     state: Mutex<State>,
-    /// Full while there may be something that the watcher has not looked at.
+    /// Holds a token while the watcher may not have looked at the latest event.
     arrived: (Sender<()>, Receiver<()>),
     /// The bytes in all queues of the database.
     in_all: Arc<AtomicUsize>,
@@ -70,27 +72,28 @@ pub(crate) struct WatchQueue {
 struct State {
     changes: VecDeque<Change>,
     bytes: usize,
-    /// Something did not fit: nothing more is queued until the watcher starts over.
+    /// A change did not fit: nothing is queued until the watcher starts over.
     lagged: bool,
-    /// Nothing follows any more.
+    /// No more events follow.
     closed: bool,
     unread: Unread,
 }
 
-/// What of the beginning is still to be read from the store, in the order of networks, tables and keys.
+/// The part of the snapshot that is still to be read from the store, in the order of networks, tables and
+/// keys.
 #[derive(Debug, Default)]
 struct Unread {
-    /// Where reading has come to: a network and a table. Everything in later ones is unread; all, if there is none.
+    /// The network and table that are being read. All later ones are unread; everything is, if there is none.
     at: Option<(Arc<str>, Arc<str>)>,
-    /// Of that table, the keys that have been listed and are unread, in order.
+    /// The keys of that table that have been listed and are unread, in order.
     keys: VecDeque<Arc<str>>,
-    /// Of that table, the key behind which nothing has been listed yet.
+    /// The key of that table after which nothing has been listed yet.
     listed_to: Option<Arc<str>>,
     nothing: bool,
 }
 
 impl Unread {
-    /// Whether a key will be read: then its changes until then need not be told.
+    /// Whether a key is still to be read: its changes until then need not be queued.
     fn contains(&self, network: &str, table: &str, key: &str) -> bool {
         if self.nothing {
             return false;
@@ -139,7 +142,7 @@ impl WatchQueue {
         Self { state: Mutex::default(), arrived: crossbeam_channel::bounded(1), in_all }
     }
 
-    /// Puts a change in, unless the watcher has to start over anyway. False if it has to from now on.
+    /// Queues a change, unless the watcher has to start over anyway. False if it has to from now on.
     pub(super) fn push(&self, change: Change, limits: QueueLimits) -> bool {
         let mut state = self.state.lock();
         let weight = weight(&change);
@@ -158,13 +161,14 @@ impl WatchQueue {
         true
     }
 
-    /// Whether a change of this key is not to be told: the watcher will read the key, or everything, from the store.
+    /// Whether a change of this key is not queued: the watcher will read the key, or everything, from the
+    /// store.
     pub(super) fn skips(&self, change: &Change) -> bool {
         let state = self.state.lock();
         state.lagged || state.closed || state.unread.contains(&change.network, &change.table, &change.key)
     }
 
-    /// Forgets what waits, and has the watcher start over.
+    /// Drops the waiting changes, and makes the watcher start over.
     pub(super) fn lag(&self) {
         let mut state = self.state.lock();
         self.forget(&mut state);
@@ -173,19 +177,19 @@ impl WatchQueue {
         self.wake();
     }
 
-    /// The number and the bytes of the changes that wait.
+    /// The number and the bytes of the waiting changes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.changes.len(), state.bytes)
     }
 
-    /// Says that nothing follows any more.
+    /// Marks the end: no more events follow.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.wake();
     }
 
-    /// Forgets everything, for a watcher that is gone.
+    /// Drops everything, for a watcher that no longer exists.
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         self.forget(&mut state);
@@ -201,7 +205,7 @@ impl WatchQueue {
         };
     }
 
-    /// What there is for the watcher now.
+    /// The next result for the watcher.
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.state.lock();
         if state.lagged && !state.closed {
@@ -222,9 +226,10 @@ impl WatchQueue {
         }
     }
 
-    /// Waits for something to take, no longer than `timeout`. There is one watcher, so nobody else takes its signal.
+    /// Waits until there is a result, at most for `timeout`. There is one watcher per queue, so no other
+    /// takes its token.
     pub(crate) fn wait(&self, timeout: Duration) {
-        // Of what it has looked at already.
+        // A token of an event that the watcher has already seen.
         let _ = self.arrived.1.try_recv();
         let nothing = {
             let state = self.state.lock();
@@ -239,15 +244,15 @@ impl WatchQueue {
         let _ = self.arrived.0.try_send(());
     }
 
-    /// Begins at the beginning. The replica is locked, so nothing happens meanwhile.
+    /// Restarts the snapshot. The caller holds the lock of the replica.
     pub(crate) fn start_over(&self) {
         let mut state = self.state.lock();
         self.forget(&mut state);
         state.unread = Unread::default();
     }
 
-    /// The next chunk of what was there at the beginning, as creates; empty after the last. The replica is locked, so nothing
-    /// happens meanwhile.
+    /// The next chunk of the snapshot, as creates; empty after the last. The caller holds the lock of the
+    /// replica.
     pub(crate) fn read(&self, replica: &Replica, filter: &WatchFilter) -> VecDeque<Change> {
         let mut state = self.state.lock();
         let unread = &mut state.unread;
@@ -293,17 +298,17 @@ impl WatchQueue {
     }
 }
 
-/// What a watcher finds.
+/// The result of taking from the queue.
 #[derive(Debug)]
 pub(crate) enum Taken {
     /// A change.
     Change(Change),
-    /// The beginning is not read to its end.
+    /// The snapshot is not completely read.
     Unread,
-    /// It has to start over.
+    /// The watcher has to start over.
     Lagged,
-    /// Nothing now.
+    /// No event now.
     Nothing,
-    /// Nothing any more.
+    /// No more events.
     Closed,
 }

@@ -14,7 +14,7 @@ impl WatchFilter {
         self.network.as_deref().is_none_or(|wanted| wanted == network)
     }
 
-    /// Whether a change of an entry of `owner` is to be seen by this watcher on the node `me`.
+    /// Whether this watcher, on the node `me`, wants changes of entries of `owner`.
     pub(crate) fn wants(&self, network: &str, table: &str, owner: &NodeName, me: &NodeName) -> bool {
         self.wants_network(network)
             && self.table.as_deref().is_none_or(|wanted| wanted == table)
@@ -27,11 +27,11 @@ struct Watcher {
     queue: Arc<WatchQueue>,
 }
 
-/// Everyone who follows changes on this replica. Never waits for any of them.
+/// The watchers of this replica. The replica never waits for any of them.
 #[derive(Default)]
 pub(crate) struct Watchers {
     watchers: Vec<Watcher>,
-    /// The bytes that wait for all of them.
+    /// The bytes that wait for all watchers.
     in_all: Arc<AtomicUsize>,
     limits: QueueLimits,
     lagged: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Watchers {
 }
 
 impl fmt::Debug for Watchers {
-    /// Without what waits: that is the watchers' own business.
+    /// Without the waiting changes: they are not state of the replica.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let filters = self.watchers.iter().map(|watcher| &watcher.filter).collect::<Vec<_>>();
         f.debug_struct("Watchers")
@@ -65,39 +65,39 @@ impl Watchers {
         queue
     }
 
-    /// Ends them all, and those that come later.
+    /// Closes all watchers, and those that are added later.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.watchers.drain(..).for_each(|watcher| watcher.queue.close());
     }
 
-    /// Whether they have been ended.
+    /// Whether the watchers have been closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// How many there are.
+    /// The number of watchers.
     pub(crate) fn count(&self) -> usize {
         self.watchers.iter().filter(|watcher| Arc::strong_count(&watcher.queue) > 1).count()
     }
 
-    /// The bytes of changes that wait for all of them.
+    /// The bytes of changes that wait for all watchers.
     pub(crate) fn bytes(&self) -> usize {
         self.in_all.load(Ordering::Relaxed)
     }
 
-    /// How often one fell behind.
+    /// How many times a watcher lagged.
     pub(crate) fn lagged(&self) -> u64 {
         self.lagged
     }
 
-    /// Whether building a change of `network` is worth it.
+    /// Whether any watcher wants changes of `network`.
     pub(crate) fn wants(&self, network: &str) -> bool {
         self.watchers.iter().any(|watcher| watcher.filter.wants_network(network))
     }
 
-    /// Passes a change on to whoever wants it. `former_owner` owned the entry before, if there was one: for a watcher
-    /// that leaves out our own entries, an entry that changes hands comes or goes.
+    /// Sends a change to the watchers that want it. `former_owner` owned the entry before, if it existed: for
+    /// a watcher that excludes our own entries, an entry that changes its owner appears or disappears.
     pub(crate) fn send(&mut self, change: Change, former_owner: Option<&NodeName>, me: &NodeName) {
         let limits = self.limits;
         for watcher in &mut self.watchers {
@@ -126,8 +126,8 @@ impl Watchers {
         while self.bytes() > limits.bytes_in_all && self.lag_the_fullest() {}
     }
 
-    /// Has the watcher start over for which most bytes wait, unless it is but one change. The slow ones pay, not the next that is
-    /// told something.
+    /// Makes the watcher with the most waiting bytes start over, unless only one change waits for it. The
+    /// slowest watcher pays, not the one that receives the next change.
     fn lag_the_fullest(&mut self) -> bool {
         let waiting = self.watchers.iter().map(|watcher| (watcher, watcher.queue.waiting()));
         let fullest = waiting.filter(|(_, (changes, _))| *changes > 1).max_by_key(|(_, (_, bytes))| *bytes);
@@ -137,7 +137,7 @@ impl Watchers {
         true
     }
 
-    /// A watcher that was dropped holds its end of the queue no longer.
+    /// Removes watchers that were dropped, which no longer hold their end of the queue.
     pub(crate) fn forget_gone(&mut self) {
         self.watchers.retain(|watcher| Arc::strong_count(&watcher.queue) > 1);
     }

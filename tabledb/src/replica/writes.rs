@@ -45,7 +45,7 @@ impl Replica {
         now: Instant,
     ) -> Result<(), WriteError> {
         self.now = now;
-        let limits = &self.common.config.limits;
+        let limits = &self.node.config.limits;
         let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
         if !(1..=limits.name_bytes).contains(&table.len()) {
             return length("table name", table.len(), format!("1 to {}", limits.name_bytes));
@@ -64,8 +64,8 @@ impl Replica {
         let Some(target) = &mut self.networks[at] else {
             return Err(WriteError::NotJoined { network: network.to_owned() });
         };
-        target.write(operation, table, key, &mut self.common, now)?;
-        if self.common.wake {
+        target.write(operation, table, key, &mut self.node, now)?;
+        if self.node.wake {
             self.plan(at, now);
         }
         Ok(())

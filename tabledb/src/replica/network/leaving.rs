@@ -6,11 +6,11 @@ use std::time::Instant;
 use rand::seq::IndexedRandom;
 use wire::{NodeName, StreamId};
 
-use super::super::common::Common;
 use super::super::message::SessionKind;
+use super::super::node_state::NodeState;
 use super::super::session::Outcome;
 use super::super::timing::{
-    FINAL_SYNCS, LEAVE_LIMIT, LEAVE_PATIENCE, MAX_ABSENCES, MAX_OPENED_SESSIONS, RETRY,
+    FINAL_SYNCS, LEAVE_LIMIT, LEAVE_TIMEOUT, MAX_ABSENCES, MAX_OPENED_SESSIONS, RETRY,
 };
 use super::{Network, Phase};
 use crate::FinalSyncs;
@@ -39,10 +39,10 @@ pub(super) struct Leaving {
 impl Network {
     /// Starts leaving: no more writes, final syncs with some members, then [`Self::left`] is true. `leaving` networks are
     /// left at the same time, and wait for each other.
-    pub(crate) fn start_leaving(&mut self, leaving: usize, common: &mut Common, now: Instant) {
-        let wanted = self.members(common).len().min(FINAL_SYNCS);
+    pub(crate) fn start_leaving(&mut self, leaving: usize, node: &mut NodeState, now: Instant) {
+        let wanted = self.members(node).len().min(FINAL_SYNCS);
         let turns = (2 + 2 * leaving / MAX_OPENED_SESSIONS) as u32;
-        let limit = now + (LEAVE_PATIENCE * turns).min(LEAVE_LIMIT);
+        let limit = now + (LEAVE_TIMEOUT * turns).min(LEAVE_LIMIT);
         self.phase = Phase::Leaving(Leaving {
             wanted,
             completed: BTreeSet::new(),
@@ -55,9 +55,9 @@ impl Network {
             over: false,
             contented: false,
         });
-        common.requests.forget_full_syncs(&self.name, None);
+        node.requests.forget_full_syncs(&self.name, None);
         self.sync_at = now + RETRY;
-        self.keep_final_syncs(common, now);
+        self.keep_final_syncs(node, now);
     }
 
     /// Whether nothing keeps a network that is being left from going.
@@ -100,7 +100,7 @@ impl Network {
         leaving.opened += 1;
         // Further tries have to make do with the time of the first ones.
         if leaving.opened <= leaving.wanted {
-            leaving.deadline = leaving.limit.min(now + LEAVE_PATIENCE);
+            leaving.deadline = leaving.limit.min(now + LEAVE_TIMEOUT);
         }
     }
 
@@ -110,7 +110,7 @@ impl Network {
         id: StreamId,
         outcome: Option<Outcome>,
         peer_is_leaving: bool,
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
@@ -122,31 +122,31 @@ impl Network {
             Some(Outcome::NotMember) if self.absences <= MAX_ABSENCES => {}
             _ => drop(leaving.failed.insert(peer)),
         }
-        self.keep_final_syncs(common, now);
+        self.keep_final_syncs(node, now);
     }
 
     /// A member has left, failed or is back as another attachment: what became of a final sync with it counts no more.
-    pub(super) fn final_syncs_without(&mut self, owner: &str, common: &mut Common, now: Instant) {
+    pub(super) fn final_syncs_without(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
         leaving.completed.remove(owner);
         leaving.leavers.remove(owner);
         leaving.failed.remove(owner);
-        if !common.owners.is_member(owner, &self.name) {
-            common.requests.forget_full_syncs(&self.name, Some(owner));
+        if !node.owners.is_member(owner, &self.name) {
+            node.requests.forget_full_syncs(&self.name, Some(owner));
         }
-        self.keep_final_syncs(common, now);
+        self.keep_final_syncs(node, now);
     }
 
     /// Has as many final syncs under way as are wanted: first with members with whom none broke off, then, after a while,
     /// with those again.
-    pub(super) fn keep_final_syncs(&mut self, common: &mut Common, now: Instant) {
+    pub(super) fn keep_final_syncs(&mut self, node: &mut NodeState, now: Instant) {
         let retry = now >= self.sync_at;
         if retry {
             self.sync_at = now + RETRY;
         }
-        self.members(common);
+        self.members(node);
         let Phase::Leaving(leaving) = &mut self.phase else { return };
-        let waiting: BTreeSet<&NodeName> = common.requests.full_syncs(&self.name).collect();
+        let waiting: BTreeSet<&NodeName> = node.requests.full_syncs(&self.name).collect();
         let under_way = leaving.under_way.len() + waiting.len();
         let lacking = leaving.wanted.saturating_sub(leaving.completed.len() + under_way);
         if lacking == 0 {
@@ -168,7 +168,7 @@ impl Network {
         leaving.contented |= under_way == 0 && all_failed && !leaving.completed.is_empty();
         let untried: Vec<&NodeName> = open
             .iter()
-            .filter(|member| !leaving.failed.contains(**member) && !common.requests.is_backing_off(member))
+            .filter(|member| !leaving.failed.contains(**member) && !node.requests.is_backing_off(member))
             .copied()
             .collect();
         let choice = match (untried.is_empty(), retry) {
@@ -177,9 +177,9 @@ impl Network {
             (true, false) => return,
         };
         let chosen: Vec<NodeName> =
-            choice.sample(&mut common.rng, lacking).map(|peer| (*peer).clone()).collect();
+            choice.sample(&mut node.rng, lacking).map(|peer| (*peer).clone()).collect();
         for peer in chosen {
-            self.request(SessionKind::Full, peer, BTreeSet::new(), common);
+            self.request(SessionKind::Full, peer, BTreeSet::new(), node);
         }
     }
 }

@@ -8,44 +8,44 @@ use std::time::Instant;
 
 use wire::StreamId;
 
-use super::super::timing::PEER_SILENCE;
-use super::super::view::Slot;
+use super::super::timing::PEER_IDLE_TIMEOUT;
+use super::super::view::AttachmentIndex;
 
 #[derive(Debug, Default)]
 pub(crate) struct Receiving {
-    by_slot: BTreeMap<Slot, StreamId>,
+    by_attachment: BTreeMap<AttachmentIndex, StreamId>,
     /// When the peer sent the latest frame of each of these sessions.
-    heard: BTreeMap<StreamId, Instant>,
+    last_frame: BTreeMap<StreamId, Instant>,
 }
 
 impl Receiving {
     /// A session is going to bring in what is lacking of an attachment, unless another does so already.
-    pub(crate) fn begin(&mut self, slot: Slot, session: StreamId, now: Instant) {
-        if !self.is_coming(slot, now) {
-            self.by_slot.insert(slot, session);
+    pub(crate) fn begin(&mut self, index: AttachmentIndex, session: StreamId, now: Instant) {
+        if !self.is_coming(index, now) {
+            self.by_attachment.insert(index, session);
         }
-        self.heard.insert(session, now);
+        self.last_frame.insert(session, now);
     }
 
     /// The peer has sent a frame of the session.
-    pub(crate) fn heard(&mut self, session: StreamId, now: Instant) {
-        if let Some(heard) = self.heard.get_mut(&session) {
-            *heard = now;
+    pub(crate) fn frame_received(&mut self, session: StreamId, now: Instant) {
+        if let Some(last_frame) = self.last_frame.get_mut(&session) {
+            *last_frame = now;
         }
     }
 
-    pub(crate) fn is_coming(&self, slot: Slot, now: Instant) -> bool {
-        let heard = self.by_slot.get(&slot).and_then(|session| self.heard.get(session));
-        heard.is_some_and(|heard| now < *heard + PEER_SILENCE)
+    pub(crate) fn is_coming(&self, index: AttachmentIndex, now: Instant) -> bool {
+        let last_frame = self.by_attachment.get(&index).and_then(|session| self.last_frame.get(session));
+        last_frame.is_some_and(|last_frame| now < *last_frame + PEER_IDLE_TIMEOUT)
     }
 
     pub(crate) fn over(&mut self, session: StreamId) {
-        if self.heard.remove(&session).is_some() {
-            self.by_slot.retain(|_, by| *by != session);
+        if self.last_frame.remove(&session).is_some() {
+            self.by_attachment.retain(|_, by| *by != session);
         }
     }
 
-    pub(crate) fn forget(&mut self, slot: Slot) {
-        self.by_slot.remove(&slot);
+    pub(crate) fn forget(&mut self, index: AttachmentIndex) {
+        self.by_attachment.remove(&index);
     }
 }

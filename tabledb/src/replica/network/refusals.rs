@@ -10,12 +10,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::super::common::Common;
-use super::super::counters::Refusal;
+use super::super::counters::RefusalReason;
+use super::super::node_state::NodeState;
 use super::super::ranges::{Ranges, digest_bytes, mix};
 use super::super::store::{Attachment, Dot, Store};
 use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
-use super::super::view::Slot;
+use super::super::view::AttachmentIndex;
 use super::Network;
 
 /// The latest writes refused under so many keys are remembered; with more, nothing at all is dropped on a peer's word.
@@ -44,7 +44,7 @@ pub(super) struct Refused<'a> {
     pub(super) key: &'a str,
     /// Of its value.
     pub(super) bytes: usize,
-    pub(super) why: Refusal,
+    pub(super) why: RefusalReason,
 }
 
 /// The latest write that was refused under a key.
@@ -57,7 +57,7 @@ struct Guard {
 impl Guard {
     /// Whether the write is still neither taken, nor known to be superseded, nor gone with its owner.
     fn is_outstanding(&self, store: &Store) -> bool {
-        store.attachment(self.dot.0).is_some_and(|held| !held.context().contains(self.dot.1))
+        store.attachment(self.dot.0).is_some_and(|held| !held.seen().contains(self.dot.1))
     }
 }
 
@@ -69,7 +69,7 @@ struct Retry {
     /// So many numbers are tried next.
     count: u64,
     /// What has been tried last.
-    sample: Vec<(Slot, u64, u64)>,
+    sample: Vec<(AttachmentIndex, u64, u64)>,
     /// Where the next sample begins: what cannot be taken must not keep the rest from being tried.
     from: Dot,
     /// The greatest value that was refused.
@@ -86,7 +86,7 @@ pub(crate) struct Refusals {
     /// Not every key is among the guards.
     is_blind: bool,
     /// Numbers refused for their length: no time mends that.
-    too_long: BTreeMap<Slot, Ranges>,
+    too_long: BTreeMap<AttachmentIndex, Ranges>,
     /// Something is outstanding.
     retry: Option<Retry>,
     logged_at: Option<Instant>,
@@ -99,8 +99,8 @@ fn key_digest(table: &str, key: &str) -> u64 {
 }
 
 /// The digest of the key under which a number is live.
-pub(crate) fn live_key(store: &Store, (slot, number): Dot) -> Option<u64> {
-    let (table, key) = store.attachment(slot)?.live().get(number)?;
+pub(crate) fn live_key(store: &Store, (index, number): Dot) -> Option<u64> {
+    let (table, key) = store.attachment(index)?.live().get(number)?;
     Some(key_digest(&table.name, key))
 }
 
@@ -111,11 +111,11 @@ impl Refusals {
     }
 
     /// Whether a live entry stays although a peer knows it to be superseded: maybe by what was refused.
-    pub(crate) fn withholds(&self, store: &Store, (slot, number): Dot) -> bool {
+    pub(crate) fn withholds(&self, store: &Store, (index, number): Dot) -> bool {
         if !self.is_outstanding() || self.is_blind {
             return self.is_blind;
         }
-        let key = live_key(store, (slot, number)).and_then(|key| self.guards.get(&key));
+        let key = live_key(store, (index, number)).and_then(|key| self.guards.get(&key));
         key.is_some_and(|guard| guard.is_outstanding(store))
     }
 
@@ -130,13 +130,13 @@ impl Refusals {
 
     /// What of an attachment was refused and has been neither taken nor found superseded since, that which is tried anew just
     /// now included. Costs as much as there are ranges.
-    pub(crate) fn outstanding(&self, slot: Slot, held: &Attachment) -> Ranges {
+    pub(crate) fn outstanding(&self, index: AttachmentIndex, held: &Attachment) -> Ranges {
         let mut refused = held.accounted().clone();
         let sample = self.retry.iter().flat_map(|retry| &retry.sample);
-        for &(_, low, high) in sample.filter(|(of, ..)| *of == slot) {
+        for &(_, low, high) in sample.filter(|(of, ..)| *of == index) {
             refused.insert_range(low, high);
         }
-        refused.beyond(held.context())
+        refused.beyond(held.seen())
     }
 
     /// When it is time for [`Network::retry_refused`].
@@ -157,15 +157,15 @@ impl Refusals {
         }
     }
 
-    pub(super) fn forget(&mut self, slot: Slot) {
-        self.too_long.remove(&slot);
+    pub(super) fn forget(&mut self, index: AttachmentIndex) {
+        self.too_long.remove(&index);
     }
 
     fn note(&mut self, refused: &Refused<'_>, store: &mut Store, pieces: usize, now: Instant) {
-        let (slot, number) = refused.dot;
-        self.is_blind |= !store.account_refused(slot, number, pieces);
-        if refused.why == Refusal::TooLong {
-            let numbers = self.too_long.entry(slot).or_default();
+        let (index, number) = refused.dot;
+        self.is_blind |= !store.account_refused(index, number, pieces);
+        if refused.why == RefusalReason::TooLong {
+            let numbers = self.too_long.entry(index).or_default();
             if numbers.as_slice().len() < pieces || numbers.touches(number, number) {
                 numbers.insert(number);
             }
@@ -176,7 +176,7 @@ impl Refusals {
             pause: REFUSED_PAUSE,
             count: SAMPLE,
             sample: Vec::new(),
-            from: (Slot(0), 0),
+            from: (AttachmentIndex(0), 0),
             largest: 0,
             compare_at: now,
             compare_pause: REFUSED_PAUSE,
@@ -206,16 +206,16 @@ impl Refusals {
     }
 
     /// Chooses what is tried anew, and has it no longer accounted for. Nothing is outstanding any more if none is left.
-    fn next_sample(&mut self, store: &mut Store, now: Instant) -> Vec<(Slot, u64, u64)> {
+    fn next_sample(&mut self, store: &mut Store, now: Instant) -> Vec<(AttachmentIndex, u64, u64)> {
         let Some(retry) = &mut self.retry else { return Vec::new() };
         let (mut tried, mut taken) = (0, 0);
-        for (slot, low, high) in std::mem::take(&mut retry.sample) {
-            let Some(held) = store.attachment(slot) else { continue };
-            let seen = held.context().within(low, high).count();
+        for (index, low, high) in std::mem::take(&mut retry.sample) {
+            let Some(held) = store.attachment(index) else { continue };
+            let seen = held.seen().within(low, high).count();
             (tried, taken) = (tried + (high - low + 1), taken + seen);
             if seen < high - low + 1 {
                 // Refused again, or nobody was there who has it.
-                store.account_range(slot, low, high);
+                store.account_range(index, low, high);
             }
         }
         if !store.attachments().any(|(_, held)| held.has_refused()) {
@@ -238,18 +238,19 @@ impl Refusals {
         let nothing = Ranges::default();
         for only_long in [false, true] {
             let wanted = if only_long { 1 } else { retry.count };
-            let skipped =
-                |slot: Slot| (!only_long).then(|| self.too_long.get(&slot)).flatten().unwrap_or(&nothing);
+            let skipped = |index: AttachmentIndex| {
+                (!only_long).then(|| self.too_long.get(&index)).flatten().unwrap_or(&nothing)
+            };
             retry.sample = choose(store, retry.from, wanted, skipped);
             if !retry.sample.is_empty() {
                 break;
             }
         }
-        if let Some(&(slot, _, high)) = retry.sample.last() {
-            retry.from = (slot, high + 1);
+        if let Some(&(index, _, high)) = retry.sample.last() {
+            retry.from = (index, high + 1);
         }
-        for &(slot, low, high) in &retry.sample {
-            store.forget_refused(slot, low, high);
+        for &(index, low, high) in &retry.sample {
+            store.forget_refused(index, low, high);
         }
         retry.sample.clone()
     }
@@ -260,27 +261,27 @@ fn choose<'a>(
     store: &Store,
     from: Dot,
     wanted: u64,
-    skipped: impl Fn(Slot) -> &'a Ranges,
-) -> Vec<(Slot, u64, u64)> {
+    skipped: impl Fn(AttachmentIndex) -> &'a Ranges,
+) -> Vec<(AttachmentIndex, u64, u64)> {
     let mut chosen = Vec::new();
     let mut left = wanted;
     let refused = || store.attachments().filter(|(_, held)| held.has_refused());
     let after = refused()
-        .filter(|&(slot, _)| slot >= from.0)
-        .map(|(slot, held)| (slot, held, if slot == from.0 { from.1.max(1) } else { 1 }, u64::MAX));
-    let before = refused().filter(|&(slot, _)| slot <= from.0).map(|(slot, held)| {
-        (slot, held, 1, if slot == from.0 { from.1.saturating_sub(1) } else { u64::MAX })
+        .filter(|&(index, _)| index >= from.0)
+        .map(|(index, held)| (index, held, if index == from.0 { from.1.max(1) } else { 1 }, u64::MAX));
+    let before = refused().filter(|&(index, _)| index <= from.0).map(|(index, held)| {
+        (index, held, 1, if index == from.0 { from.1.saturating_sub(1) } else { u64::MAX })
     });
-    for (slot, held, mut next, last) in after.chain(before) {
-        let mut known = held.context().clone();
-        known.union(skipped(slot));
+    for (index, held, mut next, last) in after.chain(before) {
+        let mut known = held.seen().clone();
+        known.union(skipped(index));
         while left > 0
             && chosen.len() < MAX_SAMPLE_RANGES
             && let Some((low, high)) = held.accounted().first_beyond(&known, next)
             && low <= last
         {
             let high = high.min(last).min(low.saturating_add(left - 1));
-            chosen.push((slot, low, high));
+            chosen.push((index, low, high));
             left -= high - low + 1;
             next = high + 1;
         }
@@ -290,9 +291,9 @@ fn choose<'a>(
 
 impl Network {
     /// A peer's write is not taken in, for a reason that may pass.
-    pub(super) fn refuse(&mut self, refused: &Refused<'_>, common: &mut Common, now: Instant) {
-        common.counters.refuse(refused.why);
-        self.refusals.note(refused, &mut self.store, common.config.limits.ranges, now);
+    pub(super) fn refuse(&mut self, refused: &Refused<'_>, node: &mut NodeState, now: Instant) {
+        node.counters.refuse(refused.why);
+        self.refusals.note(refused, &mut self.store, node.config.limits.ranges, now);
         let refusals = &mut self.refusals;
         if refusals.logged_at.is_some_and(|at| now < at + REFUSED_LOG_PAUSE) {
             refusals.unlogged += 1;
@@ -314,21 +315,21 @@ impl Network {
     /// How many writes of others are refused here.
     pub(crate) fn refused(&self) -> usize {
         let attachments = self.store.attachments().filter(|(_, held)| held.has_refused());
-        let numbers = attachments.map(|(_, held)| held.accounted().count_beyond(held.context()));
+        let numbers = attachments.map(|(_, held)| held.accounted().count_beyond(held.seen()));
         usize::try_from(numbers.fold(0, u64::saturating_add)).unwrap_or(usize::MAX)
     }
 
     /// Has a little of what was refused sent once more: there may be capacity again, or the clocks may be right.
-    pub(super) fn retry_refused(&mut self, common: &mut Common, now: Instant) {
+    pub(super) fn retry_refused(&mut self, node: &mut NodeState, now: Instant) {
         if self.refusals.next_deadline().is_none_or(|at| at > now) {
             return;
         }
         let sample = self.refusals.next_sample(&mut self.store, now);
-        let Some(peer) = (!sample.is_empty()).then(|| self.sample_members(1, common).pop()).flatten() else {
+        let Some(peer) = (!sample.is_empty()).then(|| self.sample_members(1, node).pop()).flatten() else {
             return;
         };
-        for (slot, _, high) in sample {
-            self.note_missing(slot, high, &peer, now, now);
+        for (index, _, high) in sample {
+            self.note_missing(index, high, &peer, now, now);
         }
     }
 }

@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use wire::{NodeName, codec};
 
-use super::super::common::{Common, Transmit};
 use super::super::message::{Datagram, SessionKind, Settled};
+use super::super::node_state::{NodeState, Transmit};
 use super::super::store::Attachment;
 use super::super::timing::{
-    DATAGRAM_BUDGET, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE, SETTLED_UNTIL,
-    STILLNESS,
+    DATAGRAM_BUDGET, QUIESCENT_AFTER, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE,
+    SETTLED_UNTIL,
 };
-use super::super::view::Slot;
+use super::super::view::AttachmentIndex;
 use super::{Network, Phase};
 
 /// Attachments that a pause of one second between such syncs is for.
@@ -31,11 +31,11 @@ const MAX_LATER: u64 = 1 << 16;
 pub(super) struct Busy {
     began_at: Instant,
     changed_at: Instant,
-    tell_at: Instant,
+    send_at: Instant,
     /// Up to where each attachment had been seen when last it was told.
-    seen: BTreeMap<Slot, u64>,
+    seen: BTreeMap<AttachmentIndex, u64>,
     /// Where to go on: not all may fit.
-    next: Slot,
+    next: AttachmentIndex,
 }
 
 impl Network {
@@ -44,66 +44,66 @@ impl Network {
         match &mut self.busy {
             Some(busy) => busy.changed_at = now,
             None => {
-                let tell_at = now + SETTLED_AFTER;
+                let send_at = now + SETTLED_AFTER;
                 self.busy = Some(Busy {
                     began_at: now,
                     changed_at: now,
-                    tell_at,
+                    send_at,
                     seen: BTreeMap::new(),
-                    next: Slot(0),
+                    next: AttachmentIndex(0),
                 });
             }
         }
     }
 
     pub(super) fn settled_deadline(&self) -> Option<Instant> {
-        self.busy.as_ref().map(|busy| busy.tell_at)
+        self.busy.as_ref().map(|busy| busy.send_at)
     }
 
     /// Tells what is settled if it is time to, and nothing more once the network is still.
-    pub(super) fn tell_settled(&mut self, common: &mut Common, now: Instant) {
+    pub(super) fn send_settled(&mut self, node: &mut NodeState, now: Instant) {
         let Some(busy) = &mut self.busy else { return };
-        if now < busy.tell_at {
+        if now < busy.send_at {
             return;
         }
         let pause = now.saturating_duration_since(busy.changed_at);
         // What came all at once is told by heads, and fingerprints find the rest.
-        let was_one_burst = busy.changed_at < busy.began_at + STILLNESS;
-        if pause >= SETTLED_UNTIL || (pause >= STILLNESS && was_one_burst) {
+        let was_one_burst = busy.changed_at < busy.began_at + QUIESCENT_AFTER;
+        if pause >= SETTLED_UNTIL || (pause >= QUIESCENT_AFTER && was_one_burst) {
             self.busy = None;
             return;
         }
-        busy.tell_at = now + SETTLED_INTERVAL;
+        busy.send_at = now + SETTLED_INTERVAL;
         // Half of a first sync is here: what has been superseded by what comes last looks alive.
         if matches!(self.phase, Phase::Joining(_)) {
             return;
         }
         let from = busy.next;
-        let mut room = DATAGRAM_BUDGET.saturating_sub(24 + self.name.len());
+        let mut budget = DATAGRAM_BUDGET.saturating_sub(24 + self.name.len());
         let mut settled = Vec::new();
-        let whole_turn = self.store.attachments().filter(|(slot, _)| *slot >= from);
-        for (slot, held) in whole_turn.chain(self.store.attachments().filter(|(slot, _)| *slot < from)) {
-            let Some(&upto) = busy.seen.get(&slot) else { continue };
+        let whole_turn = self.store.attachments().filter(|(index, _)| *index >= from);
+        for (index, held) in whole_turn.chain(self.store.attachments().filter(|(index, _)| *index < from)) {
+            let Some(&upto) = busy.seen.get(&index) else { continue };
             if upto == 0 || seen_without_holes(held) < upto {
                 continue;
             }
             // As long as variable lengths may make it.
             const EACH: usize = 5 + 10 + 5;
-            let Some(left) = room.checked_sub(EACH) else {
-                busy.next = slot;
+            let Some(left) = budget.checked_sub(EACH) else {
+                busy.next = index;
                 break;
             };
-            room = left;
+            budget = left;
             settled.push(Settled { attachment: held.short_id(), upto, live: live_upto(held, upto) });
         }
-        busy.seen = self.store.attachments().map(|(slot, held)| (slot, seen_without_holes(held))).collect();
+        busy.seen = self.store.attachments().map(|(index, held)| (index, seen_without_holes(held))).collect();
         if settled.is_empty() {
             return;
         }
         let datagram = Datagram::Settled { network: &self.name, settled };
         let bytes = codec::encode(&datagram);
-        for to in self.sample_members(SETTLED_FAN_OUT, common) {
-            common.outbox.push_back(Transmit::Datagram { to, bytes: bytes.clone() });
+        for to in self.sample_members(SETTLED_FAN_OUT, node) {
+            node.outbox.push_back(Transmit::Datagram { to, bytes: bytes.clone() });
         }
     }
 
@@ -112,7 +112,7 @@ impl Network {
         &mut self,
         peer: &NodeName,
         settled: &[Settled],
-        common: &mut Common,
+        node: &mut NodeState,
         now: Instant,
     ) {
         if !self.is_synced() || self.is_leaving() {
@@ -122,15 +122,15 @@ impl Network {
             settled.iter().map(|settled| (settled.attachment, settled)).collect();
         // It is a head as well. Those that follow a change end sixteen seconds after it: who was cut off for longer would not
         // hear of it until the network is still.
-        let heads: Vec<(Slot, u64)> = self
+        let watermarks: Vec<(AttachmentIndex, u64)> = self
             .store
             .attachments()
-            .filter_map(|(slot, held)| Some((slot, theirs.get(&held.short_id())?.upto)))
+            .filter_map(|(index, held)| Some((index, theirs.get(&held.short_id())?.upto)))
             .collect();
-        for (slot, upto) in heads {
-            self.note_head(slot, upto, peer, now);
+        for (index, upto) in watermarks {
+            self.note_watermark(index, upto, peer, now);
         }
-        if self.is_syncing(common)
+        if self.is_syncing(node)
             || self.refusals.puts_off_comparison(now)
             || self.settled_pause.is_some_and(|until| now < until)
         {
@@ -152,15 +152,15 @@ impl Network {
         if found {
             let pause = SETTLED_PAUSE * (1 + attachments / ATTACHMENTS_A_SECOND) as u32;
             self.settled_pause = Some(now + pause);
-            common.counters.settled_syncs += 1;
-            self.request(SessionKind::Full, peer.clone(), Default::default(), common);
+            node.counters.settled_syncs += 1;
+            self.request(SessionKind::Full, peer.clone(), Default::default(), node);
         }
     }
 }
 
 /// The last of the numbers from the first on that have all been seen.
 fn seen_without_holes(held: &Attachment) -> u64 {
-    match held.context().as_slice().first() {
+    match held.seen().as_slice().first() {
         Some(&(1, last)) => last,
         _ => 0,
     }

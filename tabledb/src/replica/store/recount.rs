@@ -2,7 +2,7 @@
 
 use super::super::ranges::record_digest;
 use super::super::view::Body;
-use super::{Place, Store, live_digest};
+use super::{Location, Store, live_digest};
 
 impl Store {
     /// Whether a recount finds what was counted as the store changed: records, bytes, digests, and the times of tombstones. Says
@@ -12,20 +12,20 @@ impl Store {
         for table in self.view.tables() {
             for record in &table.records {
                 let what = || format!("{}/{}", table.name, record.key());
-                let Some(held) = self.attachments.get(&record.tag.slot) else {
+                let Some(held) = self.attachments.get(&record.tag.index) else {
                     return Err(format!("{} is of an attachment that has ended", what()));
                 };
-                if !held.context.contains(record.number) {
+                if !held.seen.contains(record.number) {
                     return Err(format!("{}: its number {} was never seen", what(), record.number));
                 }
                 let index = match &record.body {
                     Body::Live(_) => &held.live,
                     Body::Tombstone { expires } => {
                         tombstones += 1;
-                        if !self.expiries.contains(&(**expires, record.tag.slot, record.number)) {
+                        if !self.expiries.contains(&(**expires, record.tag.index, record.number)) {
                             return Err(format!("{}: its time is not remembered", what()));
                         }
-                        &held.buried
+                        &held.tombstones
                     }
                 };
                 if index.get(record.number).is_none_or(|(_, key)| key != record.key()) {
@@ -37,8 +37,9 @@ impl Store {
         }
         let mut numbers = 0;
         for held in self.attachments.values() {
-            numbers += held.live.len() + held.buried.len();
-            let digest = held.live.iter().fold(0, |digest, (number, place)| digest ^ of_live(number, place));
+            numbers += held.live.len() + held.tombstones.len();
+            let digest =
+                held.live.iter().fold(0, |digest, (number, location)| digest ^ of_live(number, location));
             if digest != held.live_digest {
                 return Err(format!("the live digest of {} is another", held.tag.owner.name));
             }
@@ -65,7 +66,7 @@ impl Store {
 }
 
 /// What the record of a live number adds to the digest, read from the record itself.
-fn of_live(number: u64, (table, key): &Place) -> u64 {
+fn of_live(number: u64, (table, key): &Location) -> u64 {
     let record = table.records.get(key);
     record.map_or(0, |record| match &record.body {
         Body::Live(value) => live_digest(number, record_digest(record.time, &table.name, key, value)),

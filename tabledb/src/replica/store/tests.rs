@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use wire::{NodeId, NodeName};
 
-use super::super::view::{Body, Slot};
+use super::super::view::{AttachmentIndex, Body};
 use super::super::watchers::Watchers;
 use super::{Dot, Store, Visibility, Write};
 
-fn life(at: usize, generation: u64) -> NodeId {
+fn instance(at: usize, generation: u64) -> NodeId {
     NodeId::new(NodeName::new(&format!("n{at}")).unwrap(), generation)
 }
 
@@ -27,7 +27,7 @@ fn put(size: usize) -> Body {
 struct World {
     store: Store,
     watchers: Watchers,
-    writers: Vec<(Slot, u64)>,
+    writers: Vec<(AttachmentIndex, u64)>,
     time: u64,
     now: Instant,
 }
@@ -35,16 +35,17 @@ struct World {
 impl World {
     fn new(writers: usize) -> Self {
         let mut store = Store::new(Arc::from("net"), NodeName::new("n0").unwrap());
-        let writers = (0..writers).map(|at| (store.attach(life(at, 1), 1, Visibility::Shown), 0)).collect();
+        let writers =
+            (0..writers).map(|at| (store.attach(instance(at, 1), 1, Visibility::Shown), 0)).collect();
         Self { store, watchers: Watchers::default(), writers, time: 0, now: start() }
     }
 
     /// The next write of `at`; `late` is how much older than the newest it is.
     fn write(&mut self, at: usize, (table, key): (&str, &str), body: Body, late: u64, replaced: &[Dot]) {
         self.time += 2;
-        let (slot, number) = &mut self.writers[at];
+        let (index, number) = &mut self.writers[at];
         *number += 1;
-        let dot = (*slot, *number);
+        let dot = (*index, *number);
         let table = self.store.view().table_or_new(table);
         let time = self.time.saturating_sub(late);
         let write = Write { dot, time, table: &table, key, body, replaced };
@@ -54,7 +55,7 @@ impl World {
     fn present(&self, table: &str, key: &str) -> Option<Dot> {
         let table = self.store.view().table(table)?;
         let record = table.records.get(key)?;
-        Some((record.tag.slot, record.number))
+        Some((record.tag.index, record.number))
     }
 
     fn tombstone(&self, seconds: u64) -> Body {
@@ -85,10 +86,10 @@ proptest! {
                     world.write(at, (table, key), put(size), 0, &elsewhere);
                 }
                 4 => {
-                    let (slot, highest) = world.writers[at];
+                    let (index, highest) = world.writers[at];
                     let low = highest.saturating_sub(any).max(1);
-                    world.store.note_dead(slot, low, low + any / 2);
-                    world.store.bury(slot, low, &mut world.watchers);
+                    world.store.note_superseded(index, low, low + any / 2);
+                    world.store.drop_superseded(index, low, &mut world.watchers);
                     world.writers[at].1 = highest.max(low + any / 2);
                 }
                 5 => {
@@ -97,10 +98,10 @@ proptest! {
                     world.store.sweep_empty_tables();
                 }
                 6 if any < 3 => {
-                    let slot = world.writers[at].0;
-                    world.store.end(slot, crate::DeleteReason::OwnerGone, &mut world.watchers);
-                    let slot = world.store.attach(life(at, 1), any, Visibility::Shown);
-                    world.writers[at] = (slot, 0);
+                    let index = world.writers[at].0;
+                    world.store.end(index, crate::DeleteReason::OwnerGone, &mut world.watchers);
+                    let index = world.store.attach(instance(at, 1), any, Visibility::Shown);
+                    world.writers[at] = (index, 0);
                 }
                 _ => {
                     let visibility = [Visibility::Shown, Visibility::OwnerFailed][size % 2];

@@ -2,7 +2,7 @@
 
 use wire::{FramePoll, codec};
 
-use super::super::message::{Datagram, Frame, List, Open, SessionKind};
+use super::super::message::{AttachmentList, Datagram, Frame, Open, SessionKind};
 use super::*;
 
 /// Whom the replica sends datagrams to or opens streams with, besides its own network.
@@ -37,8 +37,8 @@ fn lists_are_told_and_asked_for_over_connections_that_exist() {
         replica.handle_connection_changed(friend, true);
     }
     let list = |replica: &mut Replica, owner: usize, now| {
-        let list = List { owner: NodeId::new(name(owner), 1), version: 1, networks: Vec::new() };
-        let datagram = Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: true };
+        let list = AttachmentList { owner: NodeId::new(name(owner), 1), version: 1, networks: Vec::new() };
+        let datagram = Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: true };
         replica.handle_datagram(&name(7), &codec::encode(&datagram), now).unwrap();
     };
     // Those of the friends are here, so one of the others is asked for the rest, or they are.

@@ -296,9 +296,9 @@ fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
 #[test]
 fn news_of_an_unknown_life_waits() {
     let mut cluster = Cluster::joined(2);
-    let life = cluster.replicas[0].node().clone();
+    let instance = cluster.replicas[0].node().clone();
     let now = cluster.now;
-    cluster.replicas[1].handle_owner_gone(&life, now);
+    cluster.replicas[1].handle_owner_gone(&instance, now);
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_millis(5));
     assert_eq!(cluster.get(1, "k"), None);
@@ -369,8 +369,8 @@ fn what_was_replaced_is_dead_from_the_moment_the_replacement_is_known() {
     cluster.update(1, "k", "new");
     cluster.run(Duration::from_millis(5));
     assert_eq!(cluster.get(2, "k").as_deref(), Some("new"));
-    let (life, now) = (cluster.replicas[1].node().clone(), cluster.now);
-    cluster.replicas[2].handle_owner_gone(&life, now);
+    let (instance, now) = (cluster.replicas[1].node().clone(), cluster.now);
+    cluster.replicas[2].handle_owner_gone(&instance, now);
     for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 2) {
         cluster.deliver(*from, *to, bytes);
     }
@@ -407,7 +407,7 @@ fn a_stay_that_is_on_no_list_ends_with_the_later_list() {
 /// A node hears, during its first sync, of a write that it has missed. A pull would bring the writer's attachment alone: a
 /// delete, say, without the knowledge that what it deleted is dead.
 #[test]
-fn nothing_is_pulled_before_the_first_sync() {
+fn nothing_is_pulled_before_the_initial_sync() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -517,12 +517,12 @@ fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
     cluster.delete(1, "deleted");
     cluster.update(2, "overwritten", "w");
     cluster.run(Duration::from_secs(3));
-    let life = cluster.replicas[0].node().clone();
+    let instance = cluster.replicas[0].node().clone();
     for at in [1, 2] {
         cluster.failed(at, 0);
         let now = cluster.now;
-        cluster.replicas[at].handle_owner_forgotten(&life, now);
-        assert!(!cluster.replicas[at].inspect(NET, now).unwrap().attachments.contains_key(&life.name));
+        cluster.replicas[at].handle_owner_forgotten(&instance, now);
+        assert!(!cluster.replicas[at].inspect(NET, now).unwrap().attachments.contains_key(&instance.name));
     }
     cluster.delete(0, "of its own deleted");
     cluster.create(0, "late", "v");
@@ -537,8 +537,8 @@ fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
     }
     // One that has left never returns: nothing is kept of it.
     let now = cluster.now;
-    cluster.replicas[1].handle_owner_gone(&life, now);
-    assert!(cluster.replicas[1].common.remembered.take(&life, &NET.into(), 2).is_none());
+    cluster.replicas[1].handle_owner_gone(&instance, now);
+    assert!(cluster.replicas[1].node.forgotten_owners.take(&instance, &NET.into(), 2).is_none());
 }
 
 /// A delete that has been reaped where it was made, before those who were cut off could hear of it: they have a peer's word for it

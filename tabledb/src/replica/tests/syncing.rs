@@ -3,7 +3,9 @@
 use wire::{FramePoll, codec};
 
 use super::super::Stream;
-use super::super::message::{AttachmentId, Bundle, Datagram, Frame, Holding, List, SessionKind, Settled};
+use super::super::message::{
+    AttachmentId, AttachmentList, Bundle, Datagram, Frame, SessionKind, Settled, VersionVectorEntry,
+};
 use super::*;
 
 fn network(number: usize) -> String {
@@ -265,7 +267,7 @@ fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
 }
 
 #[test]
-fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
+fn a_initial_sync_that_nobody_answers_is_made_with_somebody_else() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -287,7 +289,7 @@ fn a_first_sync_that_nobody_answers_is_made_with_somebody_else() {
 }
 
 #[test]
-fn a_first_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
+fn a_initial_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -357,9 +359,9 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
     let replica = &mut cluster.replicas[2];
     let at = replica.by_name[NET];
     let network = replica.networks[at].as_mut().unwrap();
-    let (slot, _) = network.store.of_owner(owner.name.as_str()).unwrap();
-    network.note_missing(slot, 1, &owner.name, now, now);
-    network.handle_timeout(&mut replica.common, now);
+    let (index, _) = network.store.of_owner(owner.name.as_str()).unwrap();
+    network.note_missing(index, 1, &owner.name, now, now);
+    network.handle_timeout(&mut replica.node, now);
     // The owner cannot be reached.
     let mut asked = Vec::new();
     while let Some(transmit) = replica.poll_transmit(now) {
@@ -386,9 +388,9 @@ fn what_one_member_lacks_as_well_is_pulled_from_its_owner() {
     let replica = &mut cluster.replicas[8];
     let at = replica.by_name[NET];
     let network = replica.networks[at].as_mut().unwrap();
-    let (slot, _) = network.store.of_owner(owner.name.as_str()).unwrap();
-    network.note_missing(slot, 1, &name(1), now, now);
-    network.handle_timeout(&mut replica.common, now);
+    let (index, _) = network.store.of_owner(owner.name.as_str()).unwrap();
+    network.note_missing(index, 1, &name(1), now, now);
+    network.handle_timeout(&mut replica.node, now);
     cluster.run(Duration::from_millis(600));
     assert_eq!(cluster.get(8, "k").as_deref(), Some("v"));
     assert_eq!(cluster.replicas[8].counters().pulls, 2);
@@ -400,25 +402,26 @@ fn what_a_silent_peer_was_to_bring_is_pulled_from_somebody_else() {
     // The second opens a comparison, says that it has what the third lacks, and then nothing any more.
     let now = cluster.now;
     let attachment = || AttachmentId { owner: "n0", generation: 1, epoch: 2 };
-    let holding = Holding { attachment: attachment(), list_version: 2, shown: true, context: vec![(1, 1)] };
-    let holdings = Frame::Holdings { clock: 0, holdings: vec![holding], last: true };
+    let entry =
+        VersionVectorEntry { attachment: attachment(), list_version: 2, shown: true, seen: vec![(1, 1)] };
+    let entries = Frame::VersionVector { clock: 0, entries: vec![entry], last: true };
     let replica = &mut cluster.replicas[2];
     let stream = replica.handle_stream_opened(&name(1), now);
-    for frame in [open(SessionKind::Full, 2), holdings] {
+    for frame in [open(SessionKind::Full, 2), entries] {
         replica.handle_frame(stream, &codec::encode(&frame), now).unwrap();
     }
-    let heads = Bundle {
+    let watermarks = Bundle {
         network: NET,
         clock: 0,
         relay: false,
         fingerprint: None,
         attachments: vec![attachment()],
         tables: Vec::new(),
-        heads: vec![(0, 1)],
-        dead: Vec::new(),
+        watermarks: vec![(0, 1)],
+        superseded: Vec::new(),
         events: Vec::new(),
     };
-    replica.handle_datagram(&name(0), &codec::encode(&Datagram::Gossip(heads)), now).unwrap();
+    replica.handle_datagram(&name(0), &codec::encode(&Datagram::Gossip(watermarks)), now).unwrap();
     cluster.run(Duration::from_millis(2900));
     assert_eq!(cluster.get(2, "k"), None, "it may come");
     cluster.run(Duration::from_millis(600));
@@ -437,7 +440,7 @@ fn only_the_request_of_the_period_is_periodic() {
     let now = cluster.now;
     cluster.replicas[0].join_network("alone", now).unwrap();
     for network in cluster.replicas[0].networks.iter_mut().flatten() {
-        network.still_fingerprint(now);
+        network.quiescent_fingerprint(now);
     }
     cluster.run(Duration::from_millis(1500));
     let now = cluster.now;
@@ -445,10 +448,10 @@ fn only_the_request_of_the_period_is_periodic() {
     let alone = replica.by_name["alone"];
     let other = replica.by_name[NET];
     let whole = replica.networks[other].as_mut().unwrap();
-    whole.note_fingerprint(&name(1), 1, &mut replica.common, now);
-    assert_eq!(replica.common.requests.len(), 1);
+    whole.note_fingerprint(&name(1), 1, &mut replica.node, now);
+    assert_eq!(replica.node.requests.len(), 1);
     let network = replica.networks[alone].as_mut().unwrap();
-    network.handle_timeout(&mut replica.common, now + Duration::from_secs(60));
+    network.handle_timeout(&mut replica.node, now + Duration::from_secs(60));
     let Some(Transmit::OpenStream { stream, .. }) = replica.poll_transmit(now) else { panic!("no session") };
     let super::super::Stream::Session(session) = &replica.streams[&stream] else { panic!("no session") };
     assert!(!session.periodic);
@@ -542,7 +545,7 @@ fn a_final_sync_whose_peer_came_back_is_made_again_at_once() {
         leave_at_once(&mut cluster, 1);
         cluster.join(1);
         // The list is heard of before the stream says anything.
-        let (list, now) = (cluster.replicas[1].common.owners.own_list(), cluster.now);
+        let (list, now) = (cluster.replicas[1].node.owners.own_list(), cluster.now);
         cluster.replicas[0].handle_list(&list, now);
     }
     assert_eq!(cluster.replicas[0].counters().syncs_failed, 0);
@@ -562,7 +565,7 @@ fn a_peer_that_always_says_it_has_left_is_not_asked_without_end() {
         let Some(Transmit::OpenStream { stream, .. }) = cluster.replicas[0].poll_transmit(now) else { break };
         asked += 1;
         // As old as the list that is known, which has it on the network.
-        let list = cluster.replicas[1].common.owners.own_list();
+        let list = cluster.replicas[1].node.owners.own_list();
         let answer = wire::codec::encode(&super::super::message::Frame::NotMember(list));
         cluster.replicas[0].handle_frame(stream, &answer, now).unwrap();
         while cluster.replicas[0].poll_frame(stream, now) != FramePoll::Finish {}
@@ -573,7 +576,7 @@ fn a_peer_that_always_says_it_has_left_is_not_asked_without_end() {
 }
 
 #[test]
-fn a_newcomer_whose_peer_leaves_in_the_first_sync_asks_another_at_once() {
+fn a_newcomer_whose_peer_leaves_in_the_initial_sync_asks_another_at_once() {
     let mut cluster = Cluster::joined(3);
     let now = cluster.now;
     cluster.replicas[0].leave_network(NET, now).unwrap();
@@ -634,17 +637,17 @@ fn ready_alone() -> Cluster {
 }
 
 #[test]
-fn a_first_sync_begins_when_the_list_of_a_member_comes() {
+fn a_initial_sync_begins_when_the_list_of_a_member_comes() {
     let mut cluster = ready_alone();
     let (now, owner) = (cluster.now, cluster.replicas[1].node().clone());
-    let list = List { owner, version: 2, networks: vec![(NET.to_owned(), 2)] };
-    let datagram = Datagram::Lists { lists: vec![list], heads: Vec::new(), relay: false };
+    let list = AttachmentList { owner, version: 2, networks: vec![(NET.to_owned(), 2)] };
+    let datagram = Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false };
     cluster.replicas[0].handle_datagram(&name(1), &codec::encode(&datagram), now).unwrap();
     assert!(opens_full_sync(&mut cluster, 0));
 }
 
 #[test]
-fn a_first_sync_begins_when_gossip_of_a_member_comes_before_its_list() {
+fn a_initial_sync_begins_when_gossip_of_a_member_comes_before_its_list() {
     const GOSSIP: u8 = 0;
     let mut cluster = ready_alone();
     cluster.create(1, "k", "v");
@@ -674,7 +677,7 @@ fn what_a_member_calls_settled_is_a_head_as_well() {
     let replica = &mut cluster.replicas[1];
     let network = replica.networks.iter().flatten().next().unwrap();
     let (_, held) = network.store.of_owner("n0").unwrap();
-    let settled = Settled { attachment: held.short_id(), upto: held.context().highest() + 1, live: 0 };
+    let settled = Settled { attachment: held.short_id(), upto: held.seen().highest() + 1, live: 0 };
     let datagram = Datagram::Settled { network: NET, settled: vec![settled] };
     replica.handle_datagram(&name(0), &codec::encode(&datagram), cluster.now).unwrap();
     cluster.run(Duration::from_millis(100));

@@ -103,8 +103,8 @@ impl Live {
 
     pub(super) fn take_unwatched(&mut self, input: &Input, draw: u64, text: Option<&[u8]>) -> Output {
         let mut output = Output::default();
-        self.replica.common.rng = ChaCha8Rng::seed_from_u64(draw);
-        self.replica.common.counters = Counters::default();
+        self.replica.node.rng = ChaCha8Rng::seed_from_u64(draw);
+        self.replica.node.counters = Counters::default();
         self.put_in(input, text.unwrap_or_default(), &mut output);
         while let Some(transmit) = self.replica.poll_transmit(self.now) {
             match transmit {
@@ -119,7 +119,7 @@ impl Live {
                 output.broken = Some(Promise::NothingInOurName);
             }
         }
-        if self.replica.common.counters.refused_malformed > 0 {
+        if self.replica.node.counters.refused_malformed > 0 {
             output.broken = Some(Promise::Sense);
         }
         output
@@ -133,7 +133,7 @@ impl Live {
                     replica.inspect(NET, now).and_then(|mut net| net.attachments.remove(&name(self.me)));
                 let own = own.expect("on the network");
                 // Every value says which write it is.
-                let value = [self.me as u8, own.epoch as u8, own.context.highest() as u8 + 1];
+                let value = [self.me as u8, own.epoch as u8, own.seen.highest() as u8 + 1];
                 let key = key_name(key);
                 if replica.update(NET, TABLE, &key, value, now).is_err() {
                     replica.create(NET, TABLE, &key, value, now).expect("no such entry");
@@ -199,15 +199,15 @@ impl Live {
 
     /// What the anti-entropy timer does, but for the choice of the partner.
     fn compare(&mut self, with: usize) {
-        let Replica { networks, by_name, common, .. } = &mut self.replica;
+        let Replica { networks, by_name, node, .. } = &mut self.replica;
         let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
-        let is_member = network.members(common).contains(&name(with));
+        let is_member = network.members(node).contains(&name(with));
         if is_member && network.syncing.is_empty() && !network.is_leaving() {
-            common.requests.push(SessionRequest {
+            node.requests.push(SessionRequest {
                 kind: SessionKind::Full,
                 network: network.name.clone(),
                 peer: name(with),
-                slots: BTreeSet::new(),
+                indexes: BTreeSet::new(),
                 periodic: true,
             });
         }
@@ -241,13 +241,13 @@ impl Live {
     /// It is the debug form of the whole, so nothing can be forgotten. Left out are the counters and the generator,
     /// which is set anew before each step; what is only remembered so as not to be computed again is computed first.
     pub(super) fn picture(&mut self, text: &mut String) {
-        let Replica { networks, common, .. } = &mut self.replica;
-        common.counters = Counters::default();
-        common.rng = ChaCha8Rng::seed_from_u64(0);
-        common.wake = false;
-        common.owners.lists_digest();
+        let Replica { networks, node, .. } = &mut self.replica;
+        node.counters = Counters::default();
+        node.rng = ChaCha8Rng::seed_from_u64(0);
+        node.wake = false;
+        node.owners.lists_digest();
         for network in networks.iter_mut().flatten() {
-            network.members(common);
+            network.members(node);
             network.store.fingerprint();
         }
         text.clear();
@@ -259,7 +259,7 @@ impl Live {
     }
 
     pub(super) fn view(&self) -> View {
-        let owners = &self.replica.common.owners;
+        let owners = &self.replica.node.owners;
         let lists = std::array::from_fn(|at| {
             let list = owners.list_of(name(at).as_str());
             let epoch = |networks: Vec<(String, u64)>| networks.first().map(|&(_, epoch)| epoch);
@@ -283,7 +283,7 @@ impl Live {
             for (_, held) in network.store.attachments() {
                 content.held[node_of(&held.tag.owner.name)] = Some(Held {
                     epoch: held.tag.epoch,
-                    seen: held.context().as_slice().to_vec(),
+                    seen: held.seen().as_slice().to_vec(),
                     live: held.live().iter().map(|(number, _)| number).collect(),
                     shown: held.visibility() == Visibility::Shown,
                 });

@@ -43,8 +43,8 @@ impl Steps<'_> {
         world.replicas[at] = reaction.next;
         for &(to, text) in &reaction.sent {
             let datagram = (at, to, text);
-            if let Err(place) = world.datagrams.binary_search(&datagram) {
-                world.datagrams.insert(place, datagram);
+            if let Err(position) = world.datagrams.binary_search(&datagram) {
+                world.datagrams.insert(position, datagram);
             }
         }
         world.broken = world.broken.or(reaction.broken);
@@ -91,8 +91,8 @@ impl Steps<'_> {
             if world.written.iter().any(|other| (other.key, other.time) == (write.key, write.time)) {
                 *self.replicas.met.entry("ties").or_default() += 1;
             }
-            if let Err(place) = world.written.binary_search(&write) {
-                world.written.insert(place, write);
+            if let Err(position) = world.written.binary_search(&write) {
+                world.written.insert(position, write);
             }
         }
         self.put(world, at, input, 0);

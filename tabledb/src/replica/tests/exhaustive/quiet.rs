@@ -73,8 +73,7 @@ impl Quiet {
     }
 
     fn probe(&mut self, from: usize, to: usize) {
-        let version =
-            |at: usize| self.replicas[at].replica.common.owners.list_version_of(name(from).as_str());
+        let version = |at: usize| self.replicas[at].replica.node.owners.list_version_of(name(from).as_str());
         if version(to) == version(from) {
             // It would say nothing.
             return;

@@ -1,26 +1,27 @@
-//! Where the records of an attachment's numbers lie.
+//! The index from the sequence numbers of an attachment to their records.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::store::Place;
+use super::store::Location;
 
-/// What a number's record is known by.
+/// A number within its chunk, with the digest and location of its record.
 #[derive(Debug)]
 struct Numbered {
     offset: u8,
-    /// In the room that alignment leaves: it costs no memory.
+    /// Fits in the padding, so it costs no memory.
     digest: u32,
-    place: Place,
+    location: Location,
 }
 
-/// So many numbers share a chunk.
+/// The numbers per chunk.
 const SPAN: u64 = 64;
 
-/// A map from numbers to places, and to digests of the records there, for numbers that mostly arrive in ascending order.
+/// A map from numbers to the locations and digests of their records, for numbers that mostly arrive in
+/// ascending order.
 ///
-/// A tree of small sorted arrays: a plain B-tree is left half empty by ascending insertion, which would cost twice the
-/// memory for each entry. Everything is O(log n); appending touches the last array only.
+/// A tree of small sorted arrays: ascending insertion leaves a plain B-tree half empty, which would double
+/// the memory per entry. Everything is O(log n); appending touches the last array only.
 #[derive(Debug, Default)]
 pub(crate) struct NumberIndex {
     chunks: BTreeMap<u64, Vec<Numbered>>,
@@ -32,7 +33,7 @@ fn split(number: u64) -> (u64, u8) {
 }
 
 impl NumberIndex {
-    /// How many numbers there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -41,11 +42,11 @@ impl NumberIndex {
         self.count == 0
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&Place> {
+    pub(crate) fn get(&self, number: u64) -> Option<&Location> {
         let (chunk, offset) = split(number);
         let chunk = self.chunks.get(&chunk)?;
         let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
-        Some(&chunk[at].place)
+        Some(&chunk[at].location)
     }
 
     /// The digest of a number's record.
@@ -56,11 +57,11 @@ impl NumberIndex {
         Some(chunk[at].digest)
     }
 
-    /// Puts a number in, in place of what was there.
-    pub(crate) fn insert(&mut self, number: u64, digest: u32, place: Place) {
+    /// Inserts a number, replacing an existing entry.
+    pub(crate) fn insert(&mut self, number: u64, digest: u32, location: Location) {
         let (chunk, offset) = split(number);
         let chunk = self.chunks.entry(chunk).or_default();
-        let new = Numbered { offset, digest, place };
+        let new = Numbered { offset, digest, location };
         if chunk.last().is_none_or(|last| last.offset < offset) {
             chunk.push(new);
         } else {
@@ -75,25 +76,25 @@ impl NumberIndex {
         self.count += 1;
     }
 
-    /// Takes a number out; returns the digest of its record and where that lies.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<(u32, Place)> {
+    /// Removes a number; returns the digest and location of its record.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<(u32, Location)> {
         let (key, offset) = split(number);
         let chunk = self.chunks.get_mut(&key)?;
         let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
-        let Numbered { digest, place, .. } = chunk.remove(at);
+        let Numbered { digest, location, .. } = chunk.remove(at);
         self.count -= 1;
         if chunk.is_empty() {
             self.chunks.remove(&key);
         } else if chunk.len() * 4 <= chunk.capacity() {
-            // What many updates leave behind must not keep the room of what was there.
+            // Chunks that shrink after many updates must not keep their former capacity.
             chunk.shrink_to(chunk.len() * 2);
         }
-        Some((digest, place))
+        Some((digest, location))
     }
 
-    /// The numbers within `low..=high`, ascending, with their places.
-    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Place)> {
-        self.within(low, high).map(|(number, numbered)| (number, &numbered.place))
+    /// The numbers within `low..=high`, ascending, with the locations of their records.
+    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Location)> {
+        self.within(low, high).map(|(number, numbered)| (number, &numbered.location))
     }
 
     /// The numbers within `low..=high`, ascending, with the digests of their records.
@@ -102,7 +103,7 @@ impl NumberIndex {
     }
 
     fn within(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Numbered)> {
-        // An empty range is no range to a BTreeMap.
+        // `BTreeMap::range` panics on an inverted range.
         let chunks = (Bound::Included(low.min(high) / SPAN), Bound::Included(high / SPAN));
         self.chunks
             .range(chunks)
@@ -112,14 +113,14 @@ impl NumberIndex {
             .filter(move |&(number, _)| low <= number && number <= high)
     }
 
-    /// All numbers, ascending, with their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Place)> {
+    /// All numbers, ascending, with the locations of their records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Location)> {
         self.range(0, u64::MAX)
     }
 
-    /// All places, in the order of their numbers.
-    pub(crate) fn into_places(self) -> impl Iterator<Item = Place> {
-        self.chunks.into_values().flatten().map(|numbered| numbered.place)
+    /// All locations, in the order of their numbers.
+    pub(crate) fn into_locations(self) -> impl Iterator<Item = Location> {
+        self.chunks.into_values().flatten().map(|numbered| numbered.location)
     }
 }
 
@@ -153,8 +154,8 @@ mod tests {
                 prop_assert_eq!(index.len(), model.len());
                 prop_assert_eq!(index.is_empty(), model.is_empty());
             }
-            let keys = |places: Vec<(u64, &Place)>| {
-                places.into_iter().map(|(number, (_, key))| (number, key.clone())).collect::<Vec<_>>()
+            let keys = |locations: Vec<(u64, &Location)>| {
+                locations.into_iter().map(|(number, (_, key))| (number, key.clone())).collect::<Vec<_>>()
             };
             let expected = |low, high| model.iter().filter(move |&(&n, _)| low <= n && n <= high).map(|(&n, k)| (n, k.clone()));
             prop_assert_eq!(keys(index.iter().collect()), expected(0, 1000).collect::<Vec<_>>());
@@ -163,8 +164,8 @@ mod tests {
                 prop_assert_eq!(index.digest(number), model.contains_key(&number).then_some(number as u32 * 3));
                 prop_assert_eq!(index.get(number).is_some(), model.contains_key(&number));
             }
-            let places: Vec<_> = index.into_places().map(|(_, key)| key).collect();
-            prop_assert_eq!(places, model.into_values().collect::<Vec<_>>());
+            let locations: Vec<_> = index.into_locations().map(|(_, key)| key).collect();
+            prop_assert_eq!(locations, model.into_values().collect::<Vec<_>>());
         }
     }
 }

@@ -22,31 +22,31 @@ const MAX_ATTACHMENTS: usize = 1 << 15;
 struct Kept {
     generation: u64,
     epoch: u64,
-    dead: Ranges,
+    superseded: Ranges,
     order: u64,
 }
 
 /// The dead numbers of forgotten nodes; those forgotten longest ago go first when there are too many.
 #[derive(Debug, Default)]
-pub(crate) struct Remembered {
+pub(crate) struct ForgottenOwners {
     kept: BTreeMap<(NodeName, Arc<str>), Kept>,
     by_age: BTreeMap<u64, (NodeName, Arc<str>)>,
     next: u64,
     ranges: usize,
 }
 
-impl Remembered {
+impl ForgottenOwners {
     /// The owner is forgotten; `dead` is what had been seen of this attachment and was not live.
-    pub(crate) fn keep(&mut self, owner: &NodeId, network: &Arc<str>, epoch: u64, dead: Ranges) {
+    pub(crate) fn keep(&mut self, owner: &NodeId, network: &Arc<str>, epoch: u64, superseded: Ranges) {
         self.remove(&owner.name, network);
-        if dead.is_empty() {
+        if superseded.is_empty() {
             return;
         }
         let (key, order) = ((owner.name.clone(), network.clone()), self.next);
         self.next += 1;
-        self.ranges += dead.as_slice().len();
+        self.ranges += superseded.as_slice().len();
         self.by_age.insert(order, key.clone());
-        self.kept.insert(key, Kept { generation: owner.generation, epoch, dead, order });
+        self.kept.insert(key, Kept { generation: owner.generation, epoch, superseded, order });
         while self.ranges > MAX_RANGES || self.kept.len() > MAX_ATTACHMENTS {
             let Some((_, (name, network))) = self.by_age.pop_first() else { break };
             self.remove(&name, &network);
@@ -65,7 +65,7 @@ impl Remembered {
             return None;
         }
         let kept = self.remove(&owner.name, network)?;
-        (held == wanted).then_some(kept.dead)
+        (held == wanted).then_some(kept.superseded)
     }
 
     /// The network is left here.
@@ -79,7 +79,7 @@ impl Remembered {
     fn remove(&mut self, owner: &NodeName, network: &Arc<str>) -> Option<Kept> {
         let kept = self.kept.remove(&(owner.clone(), network.clone()))?;
         self.by_age.remove(&kept.order);
-        self.ranges -= kept.dead.as_slice().len();
+        self.ranges -= kept.superseded.as_slice().len();
         Some(kept)
     }
 }
@@ -88,7 +88,7 @@ impl Remembered {
 mod tests {
     use super::*;
 
-    fn life(name: &str, generation: u64) -> NodeId {
+    fn instance(name: &str, generation: u64) -> NodeId {
         NodeId::new(NodeName::new(name).unwrap(), generation)
     }
 
@@ -98,42 +98,48 @@ mod tests {
 
     #[test]
     fn it_is_given_back_to_the_same_attachment_alone_and_once() {
-        let (mut remembered, blue, red) = (Remembered::default(), "blue".into(), "red".into());
-        let dead = numbers(&[(2, 3)]);
-        remembered.keep(&life("a", 5), &blue, 4, dead.clone());
-        assert_eq!(remembered.take(&life("a", 5), &red, 4), None, "another network");
-        assert_eq!(remembered.take(&life("b", 5), &blue, 4), None, "another node");
-        assert_eq!(remembered.take(&life("a", 5), &blue, 3), None, "an earlier one");
-        assert_eq!(remembered.take(&life("a", 4), &blue, 9), None, "an earlier instance");
-        assert_eq!(remembered.take(&life("a", 5), &blue, 4), Some(dead.clone()));
-        assert_eq!(remembered.take(&life("a", 5), &blue, 4), None);
+        let (mut forgotten_owners, blue, red) = (ForgottenOwners::default(), "blue".into(), "red".into());
+        let superseded = numbers(&[(2, 3)]);
+        forgotten_owners.keep(&instance("a", 5), &blue, 4, superseded.clone());
+        assert_eq!(forgotten_owners.take(&instance("a", 5), &red, 4), None, "another network");
+        assert_eq!(forgotten_owners.take(&instance("b", 5), &blue, 4), None, "another node");
+        assert_eq!(forgotten_owners.take(&instance("a", 5), &blue, 3), None, "an earlier one");
+        assert_eq!(forgotten_owners.take(&instance("a", 4), &blue, 9), None, "an earlier instance");
+        assert_eq!(forgotten_owners.take(&instance("a", 5), &blue, 4), Some(superseded.clone()));
+        assert_eq!(forgotten_owners.take(&instance("a", 5), &blue, 4), None);
         for later in [(5, 5), (6, 1)] {
-            remembered.keep(&life("a", 5), &blue, 4, dead.clone());
-            assert_eq!(remembered.take(&life("a", later.0), &blue, later.1), None);
-            assert!(remembered.kept.is_empty() && remembered.by_age.is_empty(), "the earlier one is over");
+            forgotten_owners.keep(&instance("a", 5), &blue, 4, superseded.clone());
+            assert_eq!(forgotten_owners.take(&instance("a", later.0), &blue, later.1), None);
+            assert!(
+                forgotten_owners.kept.is_empty() && forgotten_owners.by_age.is_empty(),
+                "the earlier one is over"
+            );
         }
-        remembered.keep(&life("a", 5), &blue, 4, dead.clone());
-        remembered.keep(&life("a", 5), &red, 4, dead.clone());
-        remembered.drop_network(&blue);
-        assert_eq!((remembered.kept.len(), remembered.ranges), (1, 1));
-        assert_eq!(remembered.take(&life("a", 5), &red, 4), Some(dead));
+        forgotten_owners.keep(&instance("a", 5), &blue, 4, superseded.clone());
+        forgotten_owners.keep(&instance("a", 5), &red, 4, superseded.clone());
+        forgotten_owners.drop_network(&blue);
+        assert_eq!((forgotten_owners.kept.len(), forgotten_owners.ranges), (1, 1));
+        assert_eq!(forgotten_owners.take(&instance("a", 5), &red, 4), Some(superseded));
     }
 
     #[test]
     fn it_is_bounded_in_attachments_and_in_ranges_and_the_oldest_goes_first() {
-        let (mut remembered, net) = (Remembered::default(), "net".into());
+        let (mut forgotten_owners, net) = (ForgottenOwners::default(), "net".into());
         let last = MAX_ATTACHMENTS as u64 + 9;
         for generation in 0..=last {
-            remembered.keep(&life(&format!("n{generation}"), 1), &net, 1, numbers(&[(1, 1)]));
+            forgotten_owners.keep(&instance(&format!("n{generation}"), 1), &net, 1, numbers(&[(1, 1)]));
         }
-        assert_eq!((remembered.kept.len(), remembered.by_age.len()), (MAX_ATTACHMENTS, MAX_ATTACHMENTS));
-        assert_eq!(remembered.take(&life("n9", 1), &net, 1), None);
-        assert!(remembered.take(&life("n10", 1), &net, 1).is_some());
-        let torn =
+        assert_eq!(
+            (forgotten_owners.kept.len(), forgotten_owners.by_age.len()),
+            (MAX_ATTACHMENTS, MAX_ATTACHMENTS)
+        );
+        assert_eq!(forgotten_owners.take(&instance("n9", 1), &net, 1), None);
+        assert!(forgotten_owners.take(&instance("n10", 1), &net, 1).is_some());
+        let fragmented =
             numbers(&(1..=MAX_RANGES as u64).map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
-        remembered.keep(&life("torn", 1), &net, 1, torn);
-        assert_eq!((remembered.kept.len(), remembered.ranges), (1, MAX_RANGES));
-        remembered.keep(&life("another", 1), &net, 1, numbers(&[(1, 1)]));
-        assert_eq!((remembered.kept.len(), remembered.ranges), (1, 1));
+        forgotten_owners.keep(&instance("torn", 1), &net, 1, fragmented);
+        assert_eq!((forgotten_owners.kept.len(), forgotten_owners.ranges), (1, MAX_RANGES));
+        forgotten_owners.keep(&instance("another", 1), &net, 1, numbers(&[(1, 1)]));
+        assert_eq!((forgotten_owners.kept.len(), forgotten_owners.ranges), (1, 1));
     }
 }

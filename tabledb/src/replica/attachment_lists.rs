@@ -1,4 +1,4 @@
-//! Lists as they come in, and whom to ask for more.
+//! Handling received attachment lists, and asking for missing ones.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -6,22 +6,22 @@ use std::time::Instant;
 use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName};
 
-use super::common::Common;
-use super::counters::Refusal;
-use super::message::{List, SessionKind};
-use super::owners::Update;
-use super::timing::{LISTS_ASKED_DOUBLINGS, OWNER_ASKED_EVERY, RETRY, STILLNESS};
+use super::counters::RefusalReason;
+use super::message::{AttachmentList, SessionKind};
+use super::node_state::NodeState;
+use super::owners::ListUpdate;
+use super::timing::{LISTS_ASKED_DOUBLINGS, OWNER_ASKED_EVERY, QUIESCENT_AFTER, RETRY};
 use super::{Replica, Stream};
 
 impl Replica {
-    /// Takes a list in. True if it was news.
-    pub(super) fn handle_list(&mut self, list: &List, now: Instant) -> bool {
+    /// Applies a received list. Returns true if it was newer than the known one.
+    pub(super) fn handle_list(&mut self, list: &AttachmentList, now: Instant) -> bool {
         self.check_author(&list.owner, list.version);
-        let former = match self.common.owners.update(list) {
-            Update::Taken(former) => former,
-            Update::Known => return false,
-            Update::TooLong => {
-                self.common.counters.refuse(Refusal::ListTooLong);
+        let former = match self.node.owners.update(list) {
+            ListUpdate::Taken(former) => former,
+            ListUpdate::Known => return false,
+            ListUpdate::TooLong => {
+                self.node.counters.refuse(RefusalReason::ListTooLong);
                 return false;
             }
         };
@@ -31,28 +31,29 @@ impl Replica {
             let Some(network) = &mut self.networks[at] else { continue };
             // A provisional attachment may be on neither list: the owner joined and left between the two.
             if named.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some() {
-                network.follow_list(&list.owner, &mut self.common, now);
+                network.follow_list(&list.owner, &mut self.node, now);
                 self.plan(at, now);
             }
         }
-        // Of what gossip is parked for, this list decides only whether its author is a member.
-        self.replay_parked(Some(&list.owner.name), now);
+        // Of deferred gossip, this list only decides whether its author is a member.
+        self.replay_deferred(Some(&list.owner.name), now);
         true
     }
 
-    /// Somebody knows a list of ours that we never wrote: an earlier process bore our generation, or somebody forges. Those who
-    /// believed it would not take our own for news: a later life begins a new count.
+    /// Checks for a version of our own list that we never issued: an earlier process used our generation, or
+    /// a member forges. Nodes that accepted it would ignore our real list; a later generation starts a new
+    /// count.
     pub(super) fn check_author(&mut self, owner: &NodeId, version: u64) {
-        if self.common.owners.is_forged(owner, version) {
-            self.common.counters.refuse(Refusal::NotAuthor);
-            self.common.report_taken_generation();
+        if self.node.owners.is_forged(owner, version) {
+            self.node.counters.refuse(RefusalReason::NotAuthor);
+            self.node.report_generation_conflict();
         }
     }
 
     pub(super) fn announce_own_list(&mut self, now: Instant) {
         let me = self.node().name.clone();
-        self.list_news.add(me, now);
-        self.common.wake = true;
+        self.list_gossip.add(me, now);
+        self.node.wake = true;
     }
 
     /// Asks a peer for the attachment lists of nodes that are alive and whose lists have not arrived by themselves.
@@ -61,7 +62,7 @@ impl Replica {
     /// when many nodes start at once, each lacks the lists of all others, and has no connection with most. The owner of a list is
     /// dialled only if the peers asked do not have it either.
     pub(super) fn ask_for_lists(&mut self, now: Instant) {
-        let Common { owners, connections, rng, .. } = &mut self.common;
+        let NodeState { owners, connections, rng, .. } = &mut self.node;
         let unlisted: Vec<&NodeName> = owners.unlisted().collect();
         if unlisted.is_empty() {
             (self.unlisted_at, self.unlisted_asked) = (None, 0);
@@ -95,8 +96,8 @@ impl Replica {
         }
     }
 
-    /// How many exchanges of lists are under way that were opened here. Those with peers that cannot be reached must not
-    /// take the capacity of all others.
+    /// The number of exchanges of lists in progress that this node opened. Exchanges with unreachable peers
+    /// must not take all capacity.
     pub(super) fn open_list_sessions(&self) -> usize {
         let of_lists = |stream: &&Stream| match stream {
             Stream::Session(session) => session.opened_here && session.kind == SessionKind::Lists,
@@ -105,20 +106,20 @@ impl Replica {
         self.streams.values().filter(of_lists).count()
     }
 
-    /// Whether a peer's knowledge of the lists differs from ours though ours has been still, and the two have not been
-    /// compared in vain of late.
+    /// Whether a peer's digest of list versions differs from ours, while ours is quiescent and a recent
+    /// comparison with the peer has not shown the same two digests.
     pub(super) fn lists_differ(&mut self, peer: &NodeName, theirs: u64, now: Instant) -> bool {
-        let mine = self.common.owners.lists_digest();
-        if mine != self.lists_still.0 {
-            self.lists_still = (mine, now);
+        let mine = self.node.owners.lists_digest();
+        if mine != self.lists_unchanged_since.0 {
+            self.lists_unchanged_since = (mine, now);
         }
-        let still = now.saturating_duration_since(self.lists_still.1) >= STILLNESS;
+        let still = now.saturating_duration_since(self.lists_unchanged_since.1) >= QUIESCENT_AFTER;
         if mine == theirs || !still {
             return false;
         }
         if let Some(&(a, b, at)) = self.lists_compared.get(peer)
             && (a, b) == (mine, theirs)
-            && now < at + self.common.config.anti_entropy_interval
+            && now < at + self.node.config.anti_entropy_interval
         {
             return false;
         }

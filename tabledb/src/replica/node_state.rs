@@ -1,4 +1,4 @@
-//! What all networks of a replica share.
+//! State of the node that all of its networks share, and the output of the replica.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,84 +9,86 @@ use wire::{NodeName, StreamId};
 use super::clock::Clock;
 use super::connections::Connections;
 use super::counters::Counters;
+use super::forgotten_owners::ForgottenOwners;
 use super::owners::Owners;
-use super::remembered::Remembered;
 use super::requests::Requests;
 use super::skews::Skews;
 use super::watchers::Watchers;
 use crate::{Config, FinalSyncs};
 
-/// Something the replica wants done on the network.
+/// An action that the replica wants the driver to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
     /// Send one datagram of at most 1,140 bytes; it may be lost.
     Datagram {
-        /// To which node.
+        /// The receiver.
         to: NodeName,
-        /// The bytes.
+        /// The content.
         bytes: Vec<u8>,
     },
     /// Open a bidirectional stream, then move frames with `poll_frame` and `handle_frame`.
     OpenStream {
-        /// The replica's number for it.
+        /// The replica's number of the stream.
         stream: StreamId,
-        /// To which node.
+        /// The peer.
         to: NodeName,
     },
-    /// Break off a stream in both directions: the exchange on it was given up. It is not open here any more.
+    /// Reset a stream in both directions: the replica gave the session up, and the stream is no longer open
+    /// here.
     CloseStream {
-        /// Which one.
+        /// The stream.
         stream: StreamId,
     },
-    /// Ask for a stream's frames, though nothing has arrived on it: the exchange is over, and its half is to be finished.
+    /// Poll a stream for frames although nothing arrived on it: the session is over, and our half of the
+    /// stream has to be finished.
     WakeStream {
-        /// Which one.
+        /// The stream.
         stream: StreamId,
     },
 }
 
-/// Something that happened which the owner of the replica may be waiting for.
+/// An event for the driver of the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A network joined here has been synchronised for the first time, or nobody was there to synchronise with.
+    /// A joined network completed its initial sync, or no member was there to sync with.
     NetworkReady(String),
-    /// A network has been left: its tables are gone here.
+    /// This node has left a network: its tables are dropped here.
     NetworkLeft {
-        /// Which network.
+        /// The network.
         network: String,
-        /// Whether what only this node knew has reached others.
+        /// Whether the writes that only this node knew reached other members.
         final_syncs: FinalSyncs,
     },
-    /// A peer holds writes in our name and life that we never made: an earlier process bore the same generation. Take a
-    /// higher one and call [`Replica::renew`](super::Replica::renew). May be told several times; of no account once
-    /// our generation is another.
+    /// A peer holds writes in the name of our instance that we never made: an earlier process used the same
+    /// generation. The driver takes a higher generation and calls [`Replica::renew`](super::Replica::renew).
+    /// May be reported several times; it has no meaning once our generation has changed.
     GenerationTaken {
-        /// The generation in question.
+        /// The generation in conflict.
         generation: u64,
     },
 }
 
-/// The parts of a replica that every network needs a hand on.
+/// The state that every network of the node uses: settings, clock, owners, watchers, requests and output.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct NodeState {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) owners: Owners,
     pub(crate) connections: Connections,
-    pub(crate) remembered: Remembered,
+    pub(crate) forgotten_owners: ForgottenOwners,
     pub(crate) watchers: Watchers,
     pub(crate) outbox: VecDeque<Transmit>,
     pub(crate) requests: Requests,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
     pub(crate) skews: Skews,
-    /// A deadline came nearer outside of the driver's own calls: it has to be woken.
+    /// A call that is not the driver's own moved a deadline forward: the driver has to be woken.
     pub(crate) wake: bool,
 }
 
-impl Common {
-    /// A peer has told what its wall clock shows.
+impl NodeState {
+    /// A peer has reported its wall clock.
     pub(crate) fn note_wall_clock(&mut self, peer: &NodeName, theirs: u64, now: Instant) {
         if self.owners.get(peer.as_str()).is_some() {
             let ours = self.clock.wall(now);
@@ -94,10 +96,10 @@ impl Common {
         }
     }
 
-    /// Somebody holds writes in our name that we never made.
-    pub(crate) fn report_taken_generation(&mut self) {
+    /// A peer holds writes in our name that we never made.
+    pub(crate) fn report_generation_conflict(&mut self) {
         let taken = Event::GenerationTaken { generation: self.owners.me().generation };
-        // One chunk can show it many times.
+        // One chunk can show the conflict many times.
         if self.events.back() != Some(&taken) {
             self.events.push_back(taken);
         }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName, codec};
 
-use super::common::{Common, Transmit};
-use super::message::{Datagram, List, ListHead};
+use super::message::{AttachmentList, Datagram, ListVersion};
+use super::node_state::{NodeState, Transmit};
 use super::timing::{
     DATAGRAM_BUDGET, DIRECT_MEMBERS, FLUSH_DELAY, LISTS_AGAIN_AFTER, LISTS_AGAIN_FAN_OUT, LISTS_PAUSE,
     fan_out,
@@ -16,7 +16,7 @@ use super::timing::{
 
 /// Lists that changed lately, told at once and again after a while, then no more.
 #[derive(Debug, Default)]
-pub(crate) struct ListNews {
+pub(crate) struct ListGossip {
     /// Whose list, when it is to be told next, and how often it has been.
     due: BTreeMap<NodeName, (Instant, usize)>,
     /// The same by time: the next deadline is asked for after every datagram, and there may be as many lists as nodes.
@@ -25,13 +25,13 @@ pub(crate) struct ListNews {
     pause_until: Option<Instant>,
 }
 
-impl ListNews {
+impl ListGossip {
     /// The list of `owner` is news here.
     pub(crate) fn add(&mut self, owner: NodeName, now: Instant) {
-        self.tell_at(owner, now + FLUSH_DELAY, 0);
+        self.schedule(owner, now + FLUSH_DELAY, 0);
     }
 
-    fn tell_at(&mut self, owner: NodeName, at: Instant, told: usize) {
+    fn schedule(&mut self, owner: NodeName, at: Instant, told: usize) {
         if let Some((before, _)) = self.due.insert(owner.clone(), (at, told)) {
             self.order.remove(&(before, owner.clone()));
         }
@@ -54,7 +54,7 @@ impl ListNews {
         {
             let told = self.due.remove(&name).map_or(0, |(_, told)| told);
             if let Some(&after) = LISTS_AGAIN_AFTER.get(told) {
-                self.tell_at(name.clone(), now + after, told + 1);
+                self.schedule(name.clone(), now + after, told + 1);
             }
             match told {
                 0 => due.news.push(name),
@@ -66,12 +66,12 @@ impl ListNews {
     }
 
     /// Tells what is due.
-    pub(crate) fn flush(&mut self, common: &mut Common, now: Instant) {
+    pub(crate) fn flush(&mut self, node: &mut NodeState, now: Instant) {
         let due = self.take_due(now);
         if due.news.is_empty() && due.again.is_empty() {
             return;
         }
-        let Common { owners, connections, rng, outbox, .. } = common;
+        let NodeState { owners, connections, rng, outbox, .. } = node;
         let alive = owners.alive().count();
         let direct = alive <= DIRECT_MEMBERS;
         let fan_out = if direct { alive } else { fan_out(alive) };
@@ -108,10 +108,10 @@ struct Due {
 }
 
 /// Packs lists into datagrams; of one that is too long for any, only the version is told.
-fn pack(all: impl Iterator<Item = List>, relay: bool) -> Vec<Vec<u8>> {
+fn pack(all: impl Iterator<Item = AttachmentList>, relay: bool) -> Vec<Vec<u8>> {
     const OVERHEAD: usize = 32;
     let mut datagrams = Vec::new();
-    let (mut lists, mut heads, mut used) = (Vec::new(), Vec::new(), OVERHEAD);
+    let (mut lists, mut versions, mut used) = (Vec::new(), Vec::new(), OVERHEAD);
     for list in all {
         let id = NodeId::clone(&list.owner);
         let whole = 27
@@ -122,7 +122,7 @@ fn pack(all: impl Iterator<Item = List>, relay: bool) -> Vec<Vec<u8>> {
         if used + size > DATAGRAM_BUDGET {
             let datagram = Datagram::Lists {
                 lists: std::mem::take(&mut lists),
-                heads: std::mem::take(&mut heads),
+                versions: std::mem::take(&mut versions),
                 relay,
             };
             datagrams.push(codec::encode(&datagram));
@@ -131,11 +131,11 @@ fn pack(all: impl Iterator<Item = List>, relay: bool) -> Vec<Vec<u8>> {
         used += size;
         match fits {
             true => lists.push(list),
-            false => heads.push(ListHead { owner: id, version: list.version }),
+            false => versions.push(ListVersion { owner: id, version: list.version }),
         }
     }
-    if !lists.is_empty() || !heads.is_empty() {
-        datagrams.push(codec::encode(&Datagram::Lists { lists, heads, relay }));
+    if !lists.is_empty() || !versions.is_empty() {
+        datagrams.push(codec::encode(&Datagram::Lists { lists, versions, relay }));
     }
     datagrams
 }
@@ -146,16 +146,20 @@ mod tests {
 
     use super::*;
 
-    fn list(name: &str, networks: usize) -> List {
+    fn list(name: &str, networks: usize) -> AttachmentList {
         let networks = (0..networks).map(|n| (format!("network-{n:05}"), n as u64)).collect();
-        List { owner: NodeId::new(NodeName::new(name).unwrap(), u64::MAX), version: u64::MAX, networks }
+        AttachmentList {
+            owner: NodeId::new(NodeName::new(name).unwrap(), u64::MAX),
+            version: u64::MAX,
+            networks,
+        }
     }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
     fn what_is_due_comes_by_time_and_is_told_so_often_and_no_more() {
         let (start, name) = (Instant::now(), |name: &str| NodeName::new(name).unwrap());
-        let mut news = ListNews::default();
+        let mut news = ListGossip::default();
         news.add(name("b"), start);
         news.add(name("a"), start + FLUSH_DELAY / 2);
         // Newer news of the same list takes the place of the older.
@@ -174,7 +178,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
     fn lists_that_come_one_after_the_other_are_told_together_after_a_pause() {
         let start = Instant::now();
-        let mut news = ListNews::default();
+        let mut news = ListGossip::default();
         let mut tellings = Vec::new();
         for millisecond in 0..60 {
             let now = start + Duration::from_millis(millisecond);
@@ -186,13 +190,15 @@ mod tests {
 
     #[test]
     fn every_list_is_told_within_the_datagram_budget() {
-        let lists: Vec<List> = (0..40).map(|n| list(&format!("node-{n}"), n * 3)).collect();
+        let lists: Vec<AttachmentList> = (0..40).map(|n| list(&format!("node-{n}"), n * 3)).collect();
         let datagrams = pack(lists.iter().cloned(), true);
         let mut told = 0;
         for bytes in &datagrams {
             assert!(bytes.len() <= DATAGRAM_BUDGET, "{}", bytes.len());
-            let Ok(Datagram::Lists { lists, heads, .. }) = codec::decode(bytes) else { panic!("not lists") };
-            told += lists.len() + heads.len();
+            let Ok(Datagram::Lists { lists, versions, .. }) = codec::decode(bytes) else {
+                panic!("not lists")
+            };
+            told += lists.len() + versions.len();
         }
         assert_eq!(told, lists.len());
         assert!(datagrams.len() > 3);

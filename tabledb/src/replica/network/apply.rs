@@ -1,0 +1,350 @@
+//! What peers say of a network: the gate, and applying what passes it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use wire::{NodeId, NodeName};
+
+use super::super::counters::RefusalReason;
+use super::super::message::{AttachmentId, Bundle, Event, EventBody, SessionKind};
+use super::super::node_state::NodeState;
+use super::super::owners::Admission;
+use super::super::store::{Dot, Full, Visibility, Write};
+use super::super::timing::MISSING_GRACE;
+use super::super::update_queue::QueuedUpdate;
+use super::super::view::{AttachmentIndex, Body};
+use super::refusals::Refused;
+use super::{Applied, Arrival, Compared, Missing, Network, update_bytes};
+
+impl Network {
+    /// Lets an attachment that a peer speaks of through the gate: taking it up, or ending the owner's earlier one, in
+    /// the same step as whatever the peer says of it.
+    pub(crate) fn admit(
+        &mut self,
+        id: &AttachmentId<'_>,
+        node: &mut NodeState,
+    ) -> Result<AttachmentIndex, Admission> {
+        let held = self.store.of_owner(id.owner);
+        // The one held, of the very life: the common case, without a look at the lists.
+        if let Some((index, attachment)) = held
+            && attachment.tag.epoch == id.epoch
+            && attachment.tag.owner.generation == id.generation
+        {
+            return Ok(index);
+        }
+        let held = held.map(|(index, attachment)| (index, attachment.tag.epoch));
+        let epoch = held.map(|(_, epoch)| epoch);
+        match node.owners.admission(&self.name, id.owner, id.generation, id.epoch, epoch) {
+            Admission::Attached | Admission::Provisional => {
+                if let Some((index, _)) = held {
+                    self.drop_attachment(index, node);
+                }
+                let Ok(name) = NodeName::new(id.owner) else { return Err(Admission::Refused) };
+                let alive = node.owners.get(id.owner).is_some_and(|owner| owner.alive);
+                let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
+                node.counters.provisional += 1;
+                Ok(self.take_up(NodeId::new(name, id.generation), id.epoch, visibility, node))
+            }
+            refused => Err(refused),
+        }
+    }
+
+    /// Whether gossip of this sender is accepted, else why not. The sender has to be a member by its attachment list, or by its own
+    /// claim: an attachment of its own in the bundle. Any other node could only repeat what members send themselves.
+    /// [`Refusal::UnknownInstance`] is not final: the check is to be made again when more is known.
+    pub(crate) fn admit_sender(
+        &mut self,
+        from: &NodeName,
+        bundle: &Bundle<'_>,
+        node: &mut NodeState,
+        now: Instant,
+    ) -> Result<(), RefusalReason> {
+        let sender = from.as_str();
+        if node.owners.is_member(sender, &self.name) {
+            return Ok(());
+        }
+        if node.owners.get(sender).is_none() {
+            return Err(RefusalReason::UnknownInstance);
+        }
+        if let Some(id) = bundle.attachments.iter().find(|id| id.owner == sender) {
+            let held = self.store.of_owner(sender).map(|(_, held)| held.tag.epoch);
+            return match node.owners.admission(&self.name, sender, id.generation, id.epoch, held) {
+                Admission::Attached | Admission::Provisional => {
+                    if node.owners.note_own_claim(sender, self.name.clone(), id.epoch) {
+                        self.member_appeared(now);
+                    }
+                    Ok(())
+                }
+                Admission::UnknownInstance => Err(RefusalReason::UnknownInstance),
+                Admission::Refused => Err(RefusalReason::EndedAttachment),
+            };
+        }
+        let is_listed = node.owners.list_version_of(sender) > 0;
+        Err(if is_listed { RefusalReason::NotMember } else { RefusalReason::UnknownInstance })
+    }
+
+    /// Applies what a peer told. Gate, context and store change in one step for each number.
+    pub(crate) fn apply(
+        &mut self,
+        bundle: &Bundle<'_>,
+        from: &NodeName,
+        arrival: Arrival,
+        node: &mut NodeState,
+        now: Instant,
+    ) -> Applied {
+        let mut applied = Applied::default();
+        // Each time is judged for itself. Were all of a message refused for its sender's clock, somebody who keeps the clocks
+        // of some as far ahead as may be could keep others, whose own clocks are a little behind, from hearing them.
+        if node.clock.believes(bundle.clock, now) {
+            node.clock.observe(bundle.clock);
+        }
+        let mut indexes = Vec::with_capacity(bundle.attachments.len());
+        for id in &bundle.attachments {
+            let index = self.admit(id, node);
+            match index {
+                Ok(_) => {}
+                Err(Admission::UnknownInstance) => applied.unknown_instance = true,
+                Err(_) => node.counters.refuse(RefusalReason::EndedAttachment),
+            }
+            indexes.push(index.ok());
+        }
+        let own_highest = self.store.attachment(self.own).map_or(0, |own| own.seen().highest());
+        let relay = arrival == Arrival::Gossip && bundle.relay;
+        for event in &bundle.events {
+            self.apply_event(event, bundle, &indexes, own_highest, relay, &mut applied, node, now);
+        }
+        for &(attachment, low, high) in &bundle.superseded {
+            let Some(&Some(index)) = indexes.get(attachment as usize) else { continue };
+            if low == 0 || high < low || high >= u64::MAX - 1 {
+                node.counters.refuse(RefusalReason::Malformed);
+            } else if index == self.own && high > own_highest {
+                applied.generation_conflict = true;
+            } else {
+                self.apply_superseded(index, (low, high), arrival, relay, &mut applied, node, now);
+            }
+        }
+        for &(attachment, watermark) in &bundle.watermarks {
+            let Some(&Some(index)) = indexes.get(attachment as usize) else { continue };
+            if index == self.own {
+                applied.generation_conflict |= watermark > own_highest;
+            } else {
+                self.note_watermark(index, watermark, from, now);
+            }
+        }
+        if applied.learned > 0 || applied.superseded > 0 {
+            self.note_change(now);
+        }
+        if applied.learned > 0 {
+            for index in indexes.into_iter().flatten() {
+                // Gossip that left a hole tells whom to ask.
+                self.note_watermark(index, 0, from, now);
+            }
+        }
+        applied
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    fn apply_event(
+        &mut self,
+        event: &Event<'_>,
+        bundle: &Bundle<'_>,
+        indexes: &[Option<AttachmentIndex>],
+        own_highest: u64,
+        relay: bool,
+        applied: &mut Applied,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        let Some(&Some(index)) = indexes.get(event.attachment as usize) else { return };
+        let Some(&table_name) = bundle.tables.get(event.table as usize) else {
+            return node.counters.refuse(RefusalReason::Malformed);
+        };
+        if event.number == 0 || event.number >= u64::MAX - 1 || event.age > bundle.clock {
+            return node.counters.refuse(RefusalReason::Malformed);
+        }
+        if index == self.own {
+            // What we wrote we know, dead or alive; what we did not write is somebody else's claim in our name.
+            applied.generation_conflict |= event.number > own_highest;
+            return;
+        }
+        let known =
+            |index| self.store.attachment(index).is_some_and(|held| held.seen().contains(event.number));
+        if known(index) {
+            return;
+        }
+        let time = bundle.clock - event.age;
+        let dot = (index, event.number);
+        let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
+        let refused = |why| {
+            let (table, key, bytes) = (table_name, event.key, value_bytes);
+            Refused { dot, time, table, key, bytes, why }
+        };
+        if !node.clock.believes(time, now) {
+            return self.refuse(&refused(RefusalReason::FutureTime), node, now);
+        }
+        node.clock.observe(time);
+        let limits = &node.config.limits;
+        if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
+            return self.refuse(&refused(RefusalReason::TooLong), node, now);
+        }
+        let replaced: Vec<Dot> = event
+            .replaced
+            .iter()
+            .filter_map(|&(attachment, number)| {
+                let index = (*indexes.get(attachment as usize)?)?;
+                let claimed =
+                    number == 0 || number >= u64::MAX - 1 || (index == self.own && number > own_highest);
+                // Nothing but a write under its own key supersedes an entry.
+                let elsewhere = self.store.is_elsewhere((index, number), table_name, event.key);
+                if elsewhere {
+                    node.counters.refuse(RefusalReason::Malformed);
+                }
+                (!claimed && !elsewhere).then_some((index, number))
+            })
+            .collect();
+        let body = match event.body {
+            EventBody::Value(value) => Body::Live(value.into()),
+            // The residual travels with the delete and only shrinks; a bound keeps a peer from making it eternal.
+            EventBody::Deleted { residual_ms } => {
+                let residual = Duration::from_millis(residual_ms).min(node.config.reap_time);
+                Body::Tombstone { expires: Box::new(now + residual) }
+            }
+        };
+        let found = self.store.view().table(table_name);
+        let full = self.store.lacks_capacity(found.as_ref(), event.key, &body, limits);
+        if let Some(full) = full {
+            let why = match full {
+                Full::Entries => RefusalReason::NetworkFull,
+                Full::Tables => RefusalReason::TooManyTables,
+                Full::Bytes => RefusalReason::TooManyBytes,
+            };
+            return self.refuse(&refused(why), node, now);
+        }
+        let fragmented = std::iter::once(&dot).chain(&replaced).any(|&(index, number)| {
+            self.store.attachment(index).is_some_and(|held| {
+                let pieces = held.seen().as_slice().len() + replaced.len();
+                pieces >= limits.ranges && !held.seen().touches(number, number)
+            })
+        });
+        if fragmented {
+            return self.refuse(&refused(RefusalReason::Fragmented), node, now);
+        }
+        let bytes = update_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
+        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
+        if self.store.apply(write, &mut node.watchers) {
+            applied.learned += 1;
+            if relay {
+                node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, false, bytes, now);
+            } else {
+                self.updates.touch(index, now);
+            }
+        }
+    }
+
+    /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:
+    /// what has superseded it may come later than this word, or be refused. If nothing comes, fingerprints differ, and the
+    /// comparison drops it.
+    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    fn apply_superseded(
+        &mut self,
+        index: AttachmentIndex,
+        (low, high): (u64, u64),
+        arrival: Arrival,
+        relay: bool,
+        applied: &mut Applied,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        let Some(attachment) = self.store.attachment(index) else { return };
+        let seen = attachment.seen();
+        if seen.as_slice().len() >= node.config.limits.ranges && !seen.touches(low, high) {
+            return node.counters.refuse(RefusalReason::Fragmented);
+        }
+        let known = seen.within(low, high).count();
+        let unseen = (high - low + 1) - known;
+        if unseen == 0 {
+            return;
+        }
+        if arrival == Arrival::Gossip && self.refusals.is_outstanding() {
+            // Maybe only what is refused here has superseded it: the owner knows best.
+            let owner = attachment.tag.owner.name.clone();
+            return self.note_watermark(index, high, &owner, now);
+        }
+        self.store.note_superseded(index, low, high);
+        applied.learned += unseen;
+        self.updates.touch(index, now);
+        if relay && unseen <= 64 {
+            for number in low..=high.min(low + 64) {
+                let update = QueuedUpdate { dot: (index, number), replaced: Vec::new() };
+                node.wake |= self.updates.push(update, false, 30, now);
+            }
+        }
+    }
+
+    /// Takes note that `holder` has an attachment up to `head`: what is missing is pulled if it does not come soon.
+    pub(super) fn note_watermark(
+        &mut self,
+        index: AttachmentIndex,
+        watermark: u64,
+        source: &NodeName,
+        now: Instant,
+    ) {
+        let Some(attachment) = self.store.attachment(index) else { return };
+        let accounted = attachment.accounted();
+        if index == self.own || (watermark <= accounted.highest() && !accounted.has_holes()) {
+            return;
+        }
+        self.note_missing(index, watermark, source, now + MISSING_GRACE, now);
+    }
+
+    /// Has the numbers of an attachment up to `head` that are not accounted for pulled.
+    pub(crate) fn note_missing(
+        &mut self,
+        index: AttachmentIndex,
+        watermark: u64,
+        source: &NodeName,
+        pull_at: Instant,
+        now: Instant,
+    ) {
+        let missing = self.missing.entry(index).or_insert_with(|| Missing {
+            source: source.clone(),
+            upto: 0,
+            pull_at,
+            tries: 0,
+        });
+        if watermark > missing.upto && missing.tries > 0 {
+            // Somebody has more than those who were asked in vain.
+            missing.source = source.clone();
+            missing.pull_at = missing.pull_at.min(now + MISSING_GRACE);
+            missing.tries = 0;
+        }
+        missing.upto = missing.upto.max(watermark);
+    }
+
+    /// A peer's fingerprint rode along with a probe. A difference between two that are still is worth a sync.
+    pub(crate) fn note_fingerprint(
+        &mut self,
+        peer: &NodeName,
+        theirs: u64,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        if self.refusals.puts_off_comparison(now) {
+            return;
+        }
+        let Some(mine) = self.quiescent_fingerprint(now) else { return };
+        if mine == theirs || self.is_syncing(node) {
+            return;
+        }
+        if let Some(compared) = self.compared.get(peer.as_str())
+            && (compared.mine, compared.theirs) == (mine, theirs)
+            && now < compared.at + node.config.anti_entropy_interval
+        {
+            return;
+        }
+        node.counters.fingerprint_syncs += 1;
+        self.comparing = Some((peer.clone(), Compared { mine, theirs, at: now }));
+        self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), node);
+    }
+}

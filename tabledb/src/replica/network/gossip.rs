@@ -1,0 +1,148 @@
+//! Sending what there is to tell, and asking for what is missing.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use wire::NodeName;
+
+use super::super::bundle::{BundleBuilder, Envelope};
+use super::super::message::SessionKind;
+use super::super::node_state::{NodeState, Transmit};
+use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, RETRY, fan_out};
+use super::super::update_queue::{Flush, QueuedUpdate};
+use super::super::view::AttachmentIndex;
+use super::Network;
+
+impl Network {
+    pub(super) fn flush(&mut self, node: &mut NodeState, now: Instant) {
+        let members = self.members(node).len();
+        let direct = members <= DIRECT_MEMBERS;
+        let flush = self.updates.take();
+        let count = match flush {
+            _ if direct => members,
+            Flush::Backlog(_) => PUSH_FAN_OUT,
+            Flush::Updates(_) => fan_out(members),
+        };
+        let mut targets = self.sample_members(count, node);
+        // A member that a push is chasing gets all of this on its stream.
+        targets.retain(|peer| !self.pushing.contains_key(peer));
+        match flush {
+            Flush::Backlog(indexes) => {
+                node.counters.backlogs += 1;
+                for peer in targets {
+                    self.request(SessionKind::Push { relay: !direct }, peer, indexes.clone(), node);
+                }
+            }
+            Flush::Updates(updates) => self.send_updates(updates, &targets, !direct, node, now),
+        }
+    }
+
+    fn send_updates(
+        &mut self,
+        updates: Vec<QueuedUpdate>,
+        targets: &[NodeName],
+        relay: bool,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        if targets.is_empty() {
+            return;
+        }
+        let mut large = BTreeSet::new();
+        let mut updates = updates.into_iter().peekable();
+        while updates.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, node.clock.last());
+            while let Some(update) = updates.peek() {
+                if !bundle.add_number(&self.store, update.dot, &update.replaced, now) {
+                    break;
+                }
+                updates.next();
+            }
+            if updates.peek().is_none() {
+                // Should one of several datagrams get lost, the last tells that there was more.
+                for index in bundle.attachments().to_vec() {
+                    if !bundle.add_watermark(&self.store, index) {
+                        break;
+                    }
+                }
+            }
+            let indexes = bundle.attachments().to_vec();
+            let bytes = bundle.finish(&self.store, relay, Envelope::Datagram);
+            if bytes.len() > DATAGRAM_BUDGET {
+                // A single large entry. It goes over streams, at once.
+                large.extend(indexes);
+                continue;
+            }
+            node.counters.gossip_sent += targets.len() as u64;
+            for peer in targets {
+                node.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+        if !large.is_empty() {
+            for peer in targets {
+                self.request(SessionKind::Push { relay }, peer.clone(), large.clone(), node);
+            }
+        }
+    }
+
+    /// Tells how far these attachments have been seen, and once all is still, what everything held amounts to: that
+    /// also finds what no head can tell of, such as a number that is live here and dead there.
+    pub(super) fn send_watermarks(
+        &mut self,
+        indexes: &[AttachmentIndex],
+        fan_out: usize,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        let fingerprint = self.offered_fingerprint(now);
+        let targets = self.sample_members(fan_out, node);
+        if targets.is_empty() {
+            return;
+        }
+        let mut indexes = indexes.iter().copied().peekable();
+        while indexes.peek().is_some() {
+            let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, node.clock.last());
+            while let Some(&index) = indexes.peek() {
+                if !bundle.add_watermark(&self.store, index) {
+                    break;
+                }
+                indexes.next();
+            }
+            if bundle.is_empty() {
+                break;
+            }
+            bundle.set_fingerprint(fingerprint);
+            let bytes = bundle.finish(&self.store, false, Envelope::Datagram);
+            node.counters.heads_sent += targets.len() as u64;
+            for peer in &targets {
+                node.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
+            }
+        }
+    }
+
+    pub(super) fn pull_missing(&mut self, node: &mut NodeState, now: Instant) {
+        if self.may_pull_at().is_none_or(|at| at > now)
+            || self.missing.values().all(|missing| missing.pull_at > now)
+        {
+            return;
+        }
+        if let Some((silent, _)) = self.pulling {
+            // As good as over: another is asked, and it counts, or whoever is alone would go on for ever.
+            return self.pulled(silent, node, now);
+        }
+        self.forget_arrived();
+        let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
+        // Whoever told of it may not be a member, or not be known as one yet.
+        let member = node.owners.is_member(due.source.as_str(), &self.name);
+        let source = if member { Some(due.source.clone()) } else { self.sample_members(1, node).pop() };
+        let indexes: BTreeSet<AttachmentIndex> =
+            self.missing.keys().filter(|index| !self.receiving.is_coming(**index, now)).copied().collect();
+        for missing in self.missing.values_mut() {
+            missing.pull_at = now + RETRY;
+        }
+        if let Some(source) = source.filter(|_| !indexes.is_empty()) {
+            node.counters.pulls += 1;
+            self.request(SessionKind::Pull, source, indexes, node);
+        }
+    }
+}
