@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::ops::{ControlFlow, Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
 use std::time::{Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -68,26 +69,63 @@ struct Shared {
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
+/// A handle that does not keep the database.
+#[derive(Clone)]
+pub(crate) struct WeakDb(Weak<Shared>);
+
+impl WeakDb {
+    /// The database, unless its last handle has been dropped.
+    pub(crate) fn upgrade(&self) -> Option<TableDb> {
+        Some(TableDb { shared: self.0.upgrade()? })
+    }
+}
+
+impl fmt::Debug for WeakDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakDb").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for TableDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TableDb").field("networks", &self.shared.views.len()).finish_non_exhaustive()
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A watch does not keep the database; it ends with it.
+        let replica = self.replica.get_mut();
+        replica.end_watches();
+        replica.take_watch_wakers().into_iter().for_each(Waker::wake);
+    }
+}
+
 /// The replica behind a database, locked: for driving the replication by hand. Hold it briefly.
 #[derive(Debug)]
-pub struct ReplicaGuard<'a>(MutexGuard<'a, Replica>);
+pub struct ReplicaGuard<'a>(Option<MutexGuard<'a, Replica>>);
+
+const LOCKED: &str = "locked until it is dropped";
 
 impl Deref for ReplicaGuard<'_> {
     type Target = Replica;
     fn deref(&self) -> &Replica {
-        &self.0
+        self.0.as_ref().expect(LOCKED)
     }
 }
 
 impl DerefMut for ReplicaGuard<'_> {
     fn deref_mut(&mut self) -> &mut Replica {
-        &mut self.0
+        self.0.as_mut().expect(LOCKED)
+    }
+}
+
+impl Drop for ReplicaGuard<'_> {
+    fn drop(&mut self) {
+        let wakers = self.take_watch_wakers();
+        self.0 = None;
+        // Not under the lock: a waker runs an executor's code.
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -111,7 +149,7 @@ impl TableDb {
 
     /// The replication state machine, locked until the guard is dropped.
     pub fn replica(&self) -> ReplicaGuard<'_> {
-        ReplicaGuard(self.shared.replica.lock())
+        ReplicaGuard(Some(self.shared.replica.lock()))
     }
 
     /// Sets a callback that runs, without a lock held, after a call on this database gave the replica
@@ -246,7 +284,7 @@ impl TableDb {
     /// Watches changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
         let (begun, queue) = self.replica().watch(&filter);
-        Watch::new(self.clone(), filter, begun, queue)
+        Watch::new(self.downgrade(), filter, begun, queue)
     }
 
     /// Ends every watch. Each watcher receives the changes that already happened, then
@@ -257,13 +295,17 @@ impl TableDb {
         self.replica().end_watches();
     }
 
+    fn downgrade(&self) -> WeakDb {
+        WeakDb(Arc::downgrade(&self.shared))
+    }
+
     fn view(&self, network: &str) -> Option<Arc<View>> {
         self.shared.views.get(network).map(|view| view.clone())
     }
 
     fn change<T>(&self, call: impl FnOnce(&mut Replica, Instant) -> T) -> T {
         let (result, wake) = {
-            let mut replica = self.shared.replica.lock();
+            let mut replica = self.replica();
             let now = monotonic_now();
             if replica.wants_wall_clock(now) {
                 replica.handle_wall_clock(wall_clock(), now);

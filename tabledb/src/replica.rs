@@ -694,6 +694,11 @@ impl Replica {
             .min()
     }
 
+    /// The tasks of watchers to wake. To be called last before the lock is released.
+    pub(crate) fn take_watch_wakers(&mut self) -> Vec<std::task::Waker> {
+        self.node.watchers.take_wakers()
+    }
+
     /// Whether a call other than the driver's own has moved a deadline forward since the last call of this
     /// function.
     pub fn take_wake(&mut self) -> bool {

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use wire::NodeName;
 
+use crate::Value;
+use crate::database::WeakDb;
 use crate::replica::{Taken, WatchQueue};
-use crate::{TableDb, Value};
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +90,7 @@ pub enum WatchEvent {
 /// the subscription. When the database ends, the watcher receives [`WatchEvent::Closed`] and no deletes.
 #[derive(Debug)]
 pub struct Watch {
-    database: TableDb,
+    database: WeakDb,
     filter: WatchFilter,
     /// The chunk of the snapshot that has been read.
     begun: VecDeque<Change>,
@@ -103,7 +105,7 @@ impl Drop for Watch {
 
 impl Watch {
     pub(crate) fn new(
-        database: TableDb,
+        database: WeakDb,
         filter: WatchFilter,
         begun: VecDeque<Change>,
         queue: Arc<WatchQueue>,
@@ -116,7 +118,7 @@ impl Watch {
         if let Some(event) = self.try_next() {
             return Some(event);
         }
-        self.queue.wait(timeout);
+        self.queue.wait(Some(timeout));
         self.try_next()
     }
 
@@ -130,16 +132,134 @@ impl Watch {
                 Taken::Change(change) => return Some(WatchEvent::Change(change)),
                 Taken::Closed => return Some(WatchEvent::Closed),
                 Taken::Nothing => return None,
-                Taken::Unread => self.begun = self.queue.read(&self.database.replica(), &self.filter),
+                Taken::Unread => {
+                    let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
+                    self.begun = self.queue.read(&database.replica(), &self.filter);
+                }
                 Taken::Lagged => {
                     // Nothing is queued for a lagging watcher, so no change is lost or seen twice between the
                     // two calls.
-                    let replica = self.database.replica();
+                    let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
+                    let replica = database.replica();
                     self.queue.start_over();
                     self.begun = self.queue.read(&replica, &self.filter);
                     return Some(WatchEvent::Lagged);
                 }
             }
         }
+    }
+    /// The next event, as soon as there is one, on any async runtime: nothing polls and no thread waits. Cancel
+    /// safe: a `select!` loop loses no event.
+    pub async fn recv(&mut self) -> WatchEvent {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// [`Self::recv`] for those who write futures or streams by hand.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<WatchEvent> {
+        if let Some(event) = self.try_next() {
+            return Poll::Ready(event);
+        }
+        // Registered before the last look, so that an event in between wakes the task.
+        self.queue.register(context.waker());
+        self.try_next().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Blocks until the next event; ends when the database ends.
+impl Iterator for Watch {
+    type Item = WatchEvent;
+
+    fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            match self.try_next() {
+                Some(WatchEvent::Closed) => return None,
+                Some(event) => return Some(event),
+                None => self.queue.wait(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use std::thread;
+
+    use super::*;
+    use crate::{Config, NodeId, TableDb};
+
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn database() -> TableDb {
+        let database = TableDb::new(Config::new(NodeId::new(NodeName::new("n").unwrap(), 1))).unwrap();
+        database.join_network("net").unwrap();
+        database
+    }
+
+    /// The result of `work`, which must not take for ever.
+    fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        thread::spawn(move || sender.send(work()));
+        receiver.recv_timeout(Duration::from_secs(20)).expect("still at work after 20 s")
+    }
+
+    fn key(event: Poll<WatchEvent>) -> Option<String> {
+        match event {
+            Poll::Ready(WatchEvent::Change(change)) => Some(change.key.to_string()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_awaited_watch_is_woken_once_for_each_wait() {
+        let database = database();
+        let mut watch = database.watch(WatchFilter::default());
+        let woken = Arc::new(Counted(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
+        database.create("net", "t", "a", *b"1").unwrap();
+        database.create("net", "t", "b", *b"2").unwrap();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(key(watch.poll_recv(&mut context)).as_deref(), Some("a"));
+        assert_eq!(key(watch.poll_recv(&mut context)).as_deref(), Some("b"));
+        assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
+        database.end_watches();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert_eq!(watch.poll_recv(&mut context), Poll::Ready(WatchEvent::Closed));
+    }
+
+    /// A waker that uses the database would wait for ever for a lock that its own thread holds.
+    #[test]
+    fn no_lock_is_held_when_a_task_is_woken() {
+        struct Reader(TableDb);
+        impl Wake for Reader {
+            fn wake(self: Arc<Self>) {
+                assert!(self.0.replica().node().generation > 0);
+            }
+        }
+        let database = database();
+        let mut watch = database.watch(WatchFilter::default());
+        let waker = Waker::from(Arc::new(Reader(database.clone())));
+        assert_eq!(watch.poll_recv(&mut Context::from_waker(&waker)), Poll::Pending);
+        in_time(move || database.create("net", "t", "a", *b"1").unwrap());
+        assert!(watch.try_next().is_some());
+    }
+
+    #[test]
+    fn a_watch_ends_with_the_last_handle_of_its_database() {
+        let database = database();
+        let mut watch = database.watch(WatchFilter::default());
+        database.create("net", "t", "a", *b"1").unwrap();
+        thread::spawn(move || drop(database));
+        let read = in_time(move || (watch.by_ref().count(), watch.try_next()));
+        assert_eq!(read, (1, Some(WatchEvent::Closed)));
     }
 }

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
+use std::task::Waker;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -64,6 +65,8 @@ pub(crate) struct WatchQueue {
     state: Mutex<State>,
     /// Holds a token while the watcher may not have looked at the latest event.
     arrived: (Sender<()>, Receiver<()>),
+    /// The task that waits for the queue, if the watcher is awaited.
+    waker: Mutex<Option<Waker>>,
     /// The bytes in all queues of the database.
     in_all: Arc<AtomicUsize>,
 }
@@ -139,25 +142,30 @@ impl Unread {
 
 impl WatchQueue {
     pub(crate) fn new(in_all: Arc<AtomicUsize>) -> Self {
-        Self { state: Mutex::default(), arrived: crossbeam_channel::bounded(1), in_all }
+        Self {
+            state: Mutex::default(),
+            arrived: crossbeam_channel::bounded(1),
+            waker: Mutex::default(),
+            in_all,
+        }
     }
 
     /// Queues a change, unless the watcher has to start over anyway. False if it has to from now on.
-    pub(super) fn push(&self, change: Change, limits: QueueLimits) -> bool {
+    pub(super) fn push(&self, change: Change, limits: QueueLimits, wakers: &mut Vec<Waker>) -> bool {
         let mut state = self.state.lock();
         let weight = weight(&change);
         let fits = state.changes.is_empty()
             || (state.changes.len() < limits.changes && state.bytes + weight <= limits.bytes);
         if !fits {
             drop(state);
-            self.lag();
+            self.lag(wakers);
             return false;
         }
         state.bytes += weight;
         self.in_all.fetch_add(weight, atomic::Ordering::Relaxed);
         state.changes.push_back(change);
         drop(state);
-        self.wake();
+        self.wake(wakers);
         true
     }
 
@@ -169,12 +177,12 @@ impl WatchQueue {
     }
 
     /// Drops the waiting changes, and makes the watcher start over.
-    pub(super) fn lag(&self) {
+    pub(super) fn lag(&self, wakers: &mut Vec<Waker>) {
         let mut state = self.state.lock();
         self.forget(&mut state);
         state.lagged = true;
         drop(state);
-        self.wake();
+        self.wake(wakers);
     }
 
     /// The number and the bytes of the waiting changes.
@@ -184,9 +192,9 @@ impl WatchQueue {
     }
 
     /// Marks the end: no more events follow.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, wakers: &mut Vec<Waker>) {
         self.state.lock().closed = true;
-        self.wake();
+        self.wake(wakers);
     }
 
     /// Drops everything, for a watcher that no longer exists.
@@ -226,9 +234,9 @@ impl WatchQueue {
         }
     }
 
-    /// Waits until there is a result, at most for `timeout`. There is one watcher per queue, so no other
-    /// takes its token.
-    pub(crate) fn wait(&self, timeout: Duration) {
+    /// Blocks until there is a result, at most for `timeout` if there is one. There is one watcher per queue, so
+    /// no other takes its token.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
         // A token of an event that the watcher has already seen.
         let _ = self.arrived.1.try_recv();
         let nothing = {
@@ -236,12 +244,26 @@ impl WatchQueue {
             state.changes.is_empty() && !state.closed && !state.lagged && state.unread.nothing
         };
         if nothing {
-            let _ = self.arrived.1.recv_timeout(timeout);
+            let _ = match timeout {
+                Some(timeout) => self.arrived.1.recv_timeout(timeout).map_err(drop),
+                None => self.arrived.1.recv().map_err(drop),
+            };
         }
     }
 
-    fn wake(&self) {
+    /// Wakes this task at the next event. To be called before the last look at the queue.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut registered = self.waker.lock();
+        match &mut *registered {
+            Some(registered) => registered.clone_from(waker),
+            None => *registered = Some(waker.clone()),
+        }
+    }
+
+    /// Signals an event. A waker runs an executor's code, so the caller gets it, to wake it without locks.
+    fn wake(&self, wakers: &mut Vec<Waker>) {
         let _ = self.arrived.0.try_send(());
+        wakers.extend(self.waker.lock().take());
     }
 
     /// Restarts the snapshot. The caller holds the lock of the replica.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 
 use wire::NodeName;
 
@@ -36,6 +37,8 @@ pub(crate) struct Watchers {
     limits: QueueLimits,
     lagged: u64,
     closed: bool,
+    /// Tasks to wake as soon as the lock of the replica is released.
+    wakers: Vec<Waker>,
 }
 
 impl fmt::Debug for Watchers {
@@ -58,7 +61,7 @@ impl Watchers {
         self.forget_gone();
         let queue = Arc::new(WatchQueue::new(self.in_all.clone()));
         if self.closed {
-            queue.close();
+            queue.close(&mut self.wakers);
         } else {
             self.watchers.push(Watcher { filter, queue: queue.clone() });
         }
@@ -68,7 +71,13 @@ impl Watchers {
     /// Closes all watchers, and those that are added later.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.watchers.drain(..).for_each(|watcher| watcher.queue.close());
+        let wakers = &mut self.wakers;
+        self.watchers.drain(..).for_each(|watcher| watcher.queue.close(wakers));
+    }
+
+    /// The tasks to wake now that the lock of the replica is released.
+    pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers)
     }
 
     /// Whether the watchers have been closed.
@@ -121,7 +130,7 @@ impl Watchers {
                     Change { kind: ChangeKind::Delete, value: None, owner, reason, ..change.clone() }
                 }
             };
-            self.lagged += u64::from(!watcher.queue.push(change, limits));
+            self.lagged += u64::from(!watcher.queue.push(change, limits, &mut self.wakers));
         }
         while self.bytes() > limits.bytes_in_all && self.lag_the_fullest() {}
     }
@@ -132,7 +141,7 @@ impl Watchers {
         let waiting = self.watchers.iter().map(|watcher| (watcher, watcher.queue.waiting()));
         let fullest = waiting.filter(|(_, (changes, _))| *changes > 1).max_by_key(|(_, (_, bytes))| *bytes);
         let Some((watcher, _)) = fullest else { return false };
-        watcher.queue.lag();
+        watcher.queue.lag(&mut self.wakers);
         self.lagged += 1;
         true
     }
