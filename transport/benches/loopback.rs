@@ -1,8 +1,8 @@
-//! What the transport costs beside bare quinn, on loopback, in the same run.
+//! The cost of the transport compared with bare quinn, on loopback, in the same run.
 //!
-//! Each group measures quinn alone with the same settings of QUIC, then this crate; the ratio is printed at the end of
-//! the group. Throughput of two endpoints that share a machine depends on what else runs there: compare the two lines of
-//! one run, not runs.
+//! Each group measures quinn alone with the same settings of QUIC, then this crate. The ratio is printed
+//! at the end of the group. The throughput of two endpoints on one machine depends on its other load, so
+//! compare the two lines of one run, not different runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const DATAGRAM_BYTES: usize = 1000;
 fn config(name: &str) -> Config {
     let mut config =
         Config::new(NodeName::new(name).unwrap(), "127.0.0.1:0".parse().unwrap(), KeySet::development());
-    // Every dial of the handshake's measurement comes from the same address.
+    // Every dial of the handshake benchmark comes from the same address.
     config.limits.connections_per_address = usize::MAX;
     config.limits.connections = usize::MAX;
     config
@@ -86,7 +86,7 @@ impl Bare {
     }
 }
 
-/// Keeps the times of both sides of a comparison.
+/// The times of both sides of a comparison.
 #[derive(Default)]
 struct Totals {
     bare: (Duration, u64),
@@ -96,7 +96,7 @@ struct Totals {
 impl Totals {
     fn print(&self, what: &str, unit: &str, amount: f64) {
         if self.bare.1 == 0 || self.ours.1 == 0 {
-            return; // Only one of them was asked for.
+            return; // Only one of them was selected.
         }
         let rate = |(time, rounds): (Duration, u64)| amount * rounds as f64 / time.as_secs_f64();
         let (bare, ours) = (rate(self.bare), rate(self.ours));
@@ -189,7 +189,8 @@ fn datagrams(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(DATAGRAMS as u64));
     let payload = Bytes::from(vec![7; DATAGRAM_BYTES]);
 
-    // Somebody sends without a pause; measured is how fast they arrive, for many of them are lost on the way.
+    // One task sends without a pause. The benchmark measures the rate of arrival, because many datagrams
+    // are lost.
     let (bare, (client, server)) = runtime.block_on(async {
         let bare = Bare::new();
         let connections = bare.connect().await;

@@ -1,4 +1,4 @@
-//! Peers that dial us: who may begin a handshake, who may stay.
+//! Accepting peers: which handshakes are admitted, and which connections are adopted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::socket::canonical;
 use crate::tls::{self, Verdict};
 
-/// One of the handshakes that are counted.
+/// A handshake that counts as half-open until this is dropped.
 struct HandshakeGuard<'a> {
     half_open: &'a Mutex<HalfOpen>,
     account: Account,
@@ -26,7 +26,7 @@ impl Drop for HandshakeGuard<'_> {
     }
 }
 
-/// Admits handshakes until the transport stops.
+/// Accepts handshakes until the transport stops.
 pub(crate) async fn accept(shared: Arc<Shared>) {
     loop {
         let incoming = tokio::select! {
@@ -38,7 +38,8 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
     }
 }
 
-/// Refuses, asks for proof of the address, or begins the handshake. Nothing is kept for those that are refused.
+/// The admission check: refuses the handshake, asks the sender to validate its address, or begins it. A
+/// refused handshake leaves no state behind.
 fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let (limits, counters) = (&shared.config.limits, &shared.counters);
     let address = canonical(incoming.remote_address()).ip();
@@ -78,8 +79,9 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         Ok(connecting) => connecting,
         Err(error) => match refusal_of(&error) {
             Some(refusal) => return refuse(shared, address, None, refusal),
-            // The packet looks like the first of a handshake, but is sealed with the keys of another one: a late packet of
-            // a handshake that was given up here, and that the other side goes on with.
+            // The packet looks like the first of a handshake, but is encrypted with the keys of another
+            // one: a late packet of a handshake that was given up here and that the peer still
+            // continues.
             None => return shared.counters.handshakes_stray.increment(),
         },
     };
@@ -106,7 +108,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
     };
     let Some(Ok(verified)) = verified else {
-        // No handshake completes without a certificate; if one did, it would say nothing.
+        // No handshake completes without a certificate. This is a second line of defence.
         return connection.close(CloseCode::Refused.code(), b"no certificate");
     };
     let name = verified.name.clone();
@@ -114,7 +116,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         Ok(introduction) => Ok(introduction),
         Err(IntroductionError::Refused(refusal)) => Err(refusal),
         Err(IntroductionError::Lost(error)) => match refusal_of(&error) {
-            // The dialler has seen our certificate, and does not want it.
+            // The dialler has verified our certificate and refuses it.
             Some(refusal) => return refuse(shared, address, Some(name), refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
         },
@@ -126,7 +128,8 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     match adopted {
         Ok(_) => {
             shared.counters.handshakes_accepted.increment();
-            // Our introduction tells the dialler that it is welcome: until then it may still be refused.
+            // Our introduction tells the dialler that it is accepted. Until then it may still be
+            // refused.
             let welcome = shared.subject.introduction.send(&connection);
             let _ = timeout(after, welcome).await;
         }
@@ -137,7 +140,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     }
 }
 
-/// Whether a peer that has proved its name is one of ours.
+/// Checks that a peer whose name is verified belongs to this cluster and is not this node.
 pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), RefusalReason> {
     let ours = &shared.subject.introduction;
     if introduction.cluster != ours.cluster {
@@ -152,7 +155,7 @@ pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), 
     Ok(())
 }
 
-/// Counts a refusal, and says so unless something about this address was said a moment ago.
+/// Counts a refusal, and logs and reports it, at most once a second for each address.
 pub(crate) fn refuse(
     shared: &Shared,
     address: SocketAddr,
@@ -162,7 +165,7 @@ pub(crate) fn refuse(
     shared.count_refusal(&refusal);
     if refusal != RefusalReason::Myself && shared.may_log(SocketAddr::new(address.ip(), 0)) {
         let peer = name.as_ref().map(tracing::field::display);
-        tracing::warn!(%address, peer, reason = %refusal, "no connection with a peer that dialled");
+        tracing::warn!(%address, peer, reason = %refusal, "refused a peer that dialled, or refused by it");
         shared.arrivals.push_notice(Arrival::Refused { address, name, refusal });
     }
 }

@@ -1,4 +1,5 @@
-//! What peers sent, waiting for the owner to take it: bounded for each peer, so that a loud one starves no other.
+//! What peers have sent and the owner has not taken yet. Queues are bounded for each peer, so that a
+//! peer that floods does not starve the others.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,61 +16,64 @@ use crate::error::{Loss, RefusalReason};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::statistics::Counters;
 
-/// A peer that has proved its name, and where its packets come from.
+/// A peer whose name is verified, and the address its packets come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     /// The name in its certificate.
     pub name: NodeName,
-    /// Where its packets come from; a [`wire::Destination`] with this address and name uses the same connection.
+    /// The source address of its packets. A [`wire::Destination`] with this address and name uses the
+    /// same connection.
     pub address: SocketAddr,
-    /// Where it says in its certificate that it can be reached.
+    /// The address at which the peer can be reached, according to its introduction.
     pub advertised: Option<SocketAddr>,
 }
 
-/// Something that came from a peer, or became known about one.
+/// Something received from a peer, or a change of the connection with one.
 #[derive(Debug)]
 pub enum Arrival {
-    /// A datagram. It may be a duplicate, late, or the only one of many that came through.
+    /// A datagram. It may be a duplicate or late, and others may have been lost.
     Datagram {
-        /// Who sent it.
+        /// The sender.
         from: Peer,
-        /// What it says; never empty.
+        /// The payload; never empty.
         bytes: Bytes,
     },
     /// A peer opened a stream.
     Stream {
-        /// Who opened it.
+        /// The peer that opened it.
         from: Peer,
-        /// Our direction of it.
+        /// Our direction of the stream.
         sender: FrameSender,
-        /// The peer's direction of it.
+        /// The peer's direction of the stream.
         receiver: FrameReceiver,
     },
-    /// The last connection with a peer ended without our doing. It is a hint to look after the peer, never a verdict.
+    /// The last connection with a peer ended, and this node did not close it. This is a hint to probe
+    /// the peer, not proof of a failure.
     Lost {
-        /// Whom it led to.
+        /// The peer at the other end.
         peer: Peer,
-        /// How it ended.
+        /// How the connection ended.
         loss: Loss,
     },
-    /// Somebody who wanted to talk to us was refused, or refuses us. At most one a second for an address.
+    /// This node refused a peer, or a peer refused this node. Reported at most once a second for each
+    /// address.
     Refused {
-        /// Where it is.
+        /// The address of the peer.
         address: SocketAddr,
-        /// Its name, if it proved one, or the one that was looked for there.
+        /// Its name, if it proved one, or else the name that was dialled.
         name: Option<NodeName>,
-        /// Why it is refused.
+        /// Why the connection was refused.
         refusal: RefusalReason,
     },
 }
 
-/// The most hints and refusals that wait to be taken; more are dropped and counted.
+/// The most notices (lost connections and refusals) in the queue. Further ones are dropped and counted.
 const MAX_NOTICES: usize = 1024;
 
-/// The most datagrams taken from one peer before the next one's turn.
+/// The most datagrams taken from one peer before the next peer's turn.
 const MAX_PER_TURN: usize = 256;
 
-/// The datagrams of one connection that wait to be taken.
+/// The queued datagrams of one connection.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     from: Peer,
@@ -88,7 +92,7 @@ impl Inbox {
     }
 }
 
-/// All that waits to be taken, shared by the connections' tasks and the owner.
+/// Everything that the owner has not taken yet, shared between the tasks of connections and the owner.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     waiting: Mutex<Waiting>,
@@ -102,10 +106,10 @@ pub(crate) struct Arrivals {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Streams and notices. Streams are bounded by the permits they hold.
+    /// Streams and notices. Streams are bounded by their permits.
     others: VecDeque<Arrival>,
     notices: usize,
-    /// Inboxes that are not empty, each once, in the order of their turns.
+    /// Inboxes that are not empty, each once, in the order in which they are served.
     inboxes: VecDeque<Arc<Inbox>>,
     closed: bool,
 }
@@ -138,7 +142,8 @@ impl Arrivals {
             }
             queue.bytes += size;
             queue.datagrams.push_back(bytes);
-            // Before the lock is released: the owner may take it, and subtract it, at once.
+            // Added while the lock is held: once it is released, the owner may take the datagram and
+            // subtract its size.
             self.datagram_bytes.fetch_add(size, Ordering::Relaxed);
             queue.datagrams.len() == 1
         };
@@ -172,13 +177,13 @@ impl Arrivals {
         self.wake.notify_one();
     }
 
-    /// Nothing comes any more; what is there may still be taken.
+    /// Nothing is queued any more. What is queued can still be taken.
     pub(crate) fn close(&self) {
         self.waiting.lock().closed = true;
         self.wake.notify_one();
     }
 
-    /// Moves up to `limit` arrivals to the end of `batch`. Whether more may come.
+    /// Moves up to `limit` arrivals to the end of `batch`. Returns whether more may follow.
     fn take(&self, batch: &mut Vec<Arrival>, limit: usize) -> bool {
         let mut waiting = self.waiting.lock();
         let mut remaining = limit;
@@ -214,7 +219,7 @@ impl Arrivals {
     }
 }
 
-/// Where the owner of a transport takes what arrives. Dropping it drops all that arrives from then on.
+/// The receiving end of a transport. Once it is dropped, everything that arrives is dropped.
 #[derive(Debug)]
 pub struct Incoming {
     arrivals: Arc<Arrivals>,
@@ -229,7 +234,7 @@ impl Incoming {
         Self { arrivals, batch: Vec::new() }
     }
 
-    /// The next arrival; `None` once the transport is shut down and all was taken. Cancelling loses nothing.
+    /// The next arrival, or `None` once the transport is shut down and the queue is empty. Cancel safe.
     pub async fn next(&mut self) -> Option<Arrival> {
         loop {
             if let Some(arrival) = self.batch.pop() {
@@ -247,8 +252,9 @@ impl Incoming {
         }
     }
 
-    /// Waits for at least one arrival and moves all that are there, at most [`Incoming::MAX_BATCH`], to the end of
-    /// `batch`. False once the transport is shut down and all was taken. Cancelling loses nothing.
+    /// Waits for at least one arrival, and moves all queued ones, at most [`Incoming::MAX_BATCH`], to
+    /// the end of `batch`. Returns false once the transport is shut down and the queue is empty. Cancel
+    /// safe.
     pub async fn next_batch(&mut self, batch: &mut Vec<Arrival>) -> bool {
         let before = batch.len();
         loop {
@@ -267,7 +273,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.arrivals.close();
-        // Streams that nobody will take must not keep their peers waiting.
+        // Dropping these streams tells their peers that no node will read them.
         let others = std::mem::take(&mut self.arrivals.waiting.lock().others);
         drop(others);
     }

@@ -1,4 +1,5 @@
-//! Instance is who: a node's certificate, minted from the primary secret, and what a peer's certificate says.
+//! Certificates of nodes: the one that a node mints for itself from its primary secret, and the
+//! verification of a peer's.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,15 +26,15 @@ use crate::pki::{check_both_uses, check_cluster, name_of};
 
 const AUTHORITY_NAME: &str = "networkdb secret ";
 
-/// What a verified certificate says about its bearer.
+/// The identity in a verified certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VerifiedPeer {
     pub(crate) name: NodeName,
-    /// The secret or authority its certificate comes from.
+    /// The secret or authority that the certificate comes from.
     pub(crate) authority: Fingerprint,
 }
 
-/// What the node says about itself, and the key pair of the certificates it mints.
+/// What a node announces about itself, and the key pair of the certificates that it mints.
 pub(crate) struct Subject {
     pub(crate) name: NodeName,
     pub(crate) introduction: Introduction,
@@ -59,12 +60,13 @@ impl Subject {
     }
 }
 
-/// How long certificates are valid that nodes mint.
+/// The validity of minted certificates.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validity {
-    /// A node mints its own again when half of it is over.
+    /// A node renews its own certificate after half of this time.
     pub(crate) lifetime: Duration,
-    /// How far two hosts' clocks may be apart. An operator's authority says itself how long its certificates are good.
+    /// The tolerated difference between the clocks of two hosts. It does not apply to certificates of an
+    /// operator's authority, which sets their validity itself.
     pub(crate) clock_skew: Duration,
 }
 
@@ -74,7 +76,8 @@ impl Validity {
     }
 }
 
-/// A node's own certificate, and what it accepts from others: all that follows from one identity at one time.
+/// A node's own certificate, and what it accepts from peers: everything derived from one identity at one
+/// time.
 pub(crate) struct Credentials {
     pub(crate) identity: Identity,
     pub(crate) own: Arc<CertifiedKey>,
@@ -104,22 +107,24 @@ impl Credentials {
         Self { identity, own, cluster, authorities, validity, minted_at: now }
     }
 
-    /// Whether the node's own certificate should be minted again. A clock that was set back counts too.
-    pub(crate) fn is_due(&self, now: UnixTime) -> bool {
+    /// Whether the node's own certificate should be renewed. That is also so after the clock was set
+    /// back.
+    pub(crate) fn is_renewal_due(&self, now: UnixTime) -> bool {
         let Validity { lifetime, clock_skew } = self.validity;
         self.identity.secrets().is_some()
             && (now.as_secs() >= self.minted_at.as_secs() + lifetime.as_secs() / 2
                 || now.as_secs() + clock_skew.as_secs() / 2 < self.minted_at.as_secs())
     }
 
-    /// Whether the certificate of a connection, which comes from there, is still as good as when it was verified.
+    /// Checks that the certificate of an existing connection, issued by `authority`, is still accepted
+    /// and not revoked.
     pub(crate) fn check(
         &self,
         authority: Fingerprint,
         connection: &quinn::Connection,
     ) -> Result<(), RefusalReason> {
         if !self.accepts(authority) {
-            return Err(self.unknown(authority.to_string()));
+            return Err(self.unknown_issuer(authority.to_string()));
         }
         let shown =
             connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'_>>>().ok());
@@ -142,7 +147,7 @@ impl Credentials {
         self.authorities.iter().any(|(known, _)| *known == authority)
     }
 
-    fn unknown(&self, theirs: String) -> RefusalReason {
+    fn unknown_issuer(&self, theirs: String) -> RefusalReason {
         let ours = self.identity.accepts().iter().map(Fingerprint::to_string).collect::<Vec<_>>().join(", ");
         match &self.identity {
             Identity::Secrets(_) => RefusalReason::UnknownSecret { theirs, ours },
@@ -150,7 +155,8 @@ impl Credentials {
         }
     }
 
-    /// Checks a peer's certificate: that one of our secrets or authorities signed it, when, and whom it names.
+    /// Verifies a peer's certificate: signed by one of our secrets or authorities, valid now, and with a
+    /// node's name.
     pub(crate) fn verify(
         &self,
         certificate: &CertificateDer<'_>,
@@ -187,7 +193,7 @@ impl Credentials {
             webpki::Error::CertNotValidYet { not_before, .. } => RefusalReason::NotYetValid {
                 ahead: Duration::from_secs(not_before.as_secs().saturating_sub(now.as_secs())),
             },
-            webpki::Error::UnknownIssuer => self.unknown(issuer_of(&parsed)),
+            webpki::Error::UnknownIssuer => self.unknown_issuer(issuer_of(&parsed)),
             other => malformed(&other.to_string()),
         })?;
         self.check_revoked(certificate)?;
@@ -196,7 +202,7 @@ impl Credentials {
             check_cluster(&parsed, &self.cluster).map_err(RefusalReason::Certificate)?;
         }
         let name = match minted {
-            true => only(parsed.subject().iter_common_name())
+            true => single(parsed.subject().iter_common_name())
                 .ok_or_else(|| "it names no node".to_owned())
                 .and_then(|name| NodeName::new(name).map_err(|error| error.to_string())),
             false => name_of(&parsed),
@@ -211,8 +217,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The text of an attribute that must stand in a name exactly once.
-fn only<'a>(
+/// The text of an attribute that must occur exactly once.
+fn single<'a>(
     mut attributes: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
 ) -> Option<&'a str> {
     let first = attributes.next()?.as_str().ok()?;
@@ -222,14 +228,14 @@ fn only<'a>(
 fn issuer_of(certificate: &X509Certificate<'_>) -> String {
     let issuer: &X509Name<'_> = certificate.issuer();
     let whole = issuer.to_string();
-    let name = only(issuer.iter_common_name()).unwrap_or(&whole);
+    let name = single(issuer.iter_common_name()).unwrap_or(&whole);
     let name = name.strip_prefix(AUTHORITY_NAME).unwrap_or(name);
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-/// The signing key that a secret stands for: whoever has the secret has the key.
+/// The signing key derived from a secret: every node with the secret has the key.
 ///
-/// ring does not wipe its keys, so an authority is derived where it is needed, and lives as briefly as that.
+/// ring does not wipe its keys, so an authority is derived where it is needed and dropped right after.
 struct Authority(Issuer<'static, KeyPair>, CertificateParams);
 
 impl Authority {
@@ -374,11 +380,11 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_at_half_its_lifetime_and_after_the_clock_was_set_back() {
         let credentials = mint(&subject("a"), KeySet::new(secret()));
-        assert!(!credentials.is_due(at(NOW)));
-        assert!(!credentials.is_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
-        assert!(credentials.is_due(at(NOW + LIFETIME.as_secs() / 2)));
-        assert!(!credentials.is_due(at(NOW - 60)));
-        assert!(credentials.is_due(at(NOW - CLOCK_SKEW.as_secs())));
+        assert!(!credentials.is_renewal_due(at(NOW)));
+        assert!(!credentials.is_renewal_due(at(NOW + LIFETIME.as_secs() / 2 - 1)));
+        assert!(credentials.is_renewal_due(at(NOW + LIFETIME.as_secs() / 2)));
+        assert!(!credentials.is_renewal_due(at(NOW - 60)));
+        assert!(credentials.is_renewal_due(at(NOW - CLOCK_SKEW.as_secs())));
     }
 
     #[test]
@@ -419,7 +425,8 @@ mod tests {
         assert!(credentials.verify(forged.der(), &chain, KeyUsage::client_auth(), at(NOW)).is_err());
     }
 
-    /// A node of an operator's authority, and the certificates of others that the authority has issued.
+    /// A node with a certificate of an operator's authority, and that authority, which can issue further
+    /// certificates.
     struct Operated {
         authority: rcgen::CertifiedIssuer<'static, KeyPair>,
         credentials: Credentials,
@@ -450,7 +457,7 @@ mod tests {
             Self { authority, credentials }
         }
 
-        /// What the node makes of a certificate that the authority has issued to another.
+        /// Verifies another certificate of the same authority, as the node would.
         fn shown(
             &self,
             change: impl FnOnce(&mut CertificateParams),
@@ -463,7 +470,8 @@ mod tests {
         }
     }
 
-    /// The certificate of a web server, or of a user, of the same authority, shown in the half of the handshake that it is for.
+    /// A certificate for a web server or for a user, issued by the same authority, used in the half of
+    /// the handshake that it allows.
     #[test]
     fn a_certificate_for_clients_or_servers_only_is_refused_in_either_half() {
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
@@ -482,7 +490,7 @@ mod tests {
         assert!(shown(&[], KeyUsage::server_auth()).is_ok(), "one without limits");
     }
 
-    /// The node's cluster is called "Zürich – tests".
+    /// The node belongs to the cluster "Zürich – tests".
     #[test]
     fn a_certificate_for_other_clusters_is_refused_whatever_the_introduction_claims() {
         let node = Operated::new();

@@ -1,4 +1,4 @@
-//! What a node's endpoint is told at its start: who it is, where it listens, and what it will put up with.
+//! The configuration of a node's endpoint: identity, addresses, limits and timeouts.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ pub struct ClusterName(Arc<str>);
 /// Why a text is not a cluster name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterNameError {
-    /// The text is empty.
+    /// It is empty.
     #[error("a cluster name is empty; give it 1 to {MAX_CLUSTER_NAME_BYTES} bytes")]
     Empty,
-    /// The text is longer than [`MAX_CLUSTER_NAME_BYTES`].
+    /// It is longer than [`MAX_CLUSTER_NAME_BYTES`].
     #[error("a cluster name of {0} bytes is too long; at most {MAX_CLUSTER_NAME_BYTES} bytes are allowed")]
     TooLong(usize),
-    /// The text would garble a terminal or a log line.
+    /// It contains control characters, which would garble a terminal or a log line.
     #[error("the cluster name {0:?} contains a control character; use printable characters only")]
     ControlCharacter(String),
 }
@@ -76,22 +76,24 @@ impl fmt::Debug for ClusterName {
     }
 }
 
-/// How a node's endpoint is set up.
+/// The configuration of a node's endpoint.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Which cluster the node belongs to.
+    /// The cluster that the node belongs to.
     pub cluster: ClusterName,
-    /// What the node is called; its certificate says so, and one of an operator's authority must.
+    /// The name of the node. Its certificate must contain this name.
     pub name: NodeName,
-    /// Where to listen. Port 0 lets the system choose, see [`crate::Transport::local_address`].
+    /// The address to listen on. With port 0 the system chooses, see
+    /// [`crate::Transport::local_address`].
     pub bind: SocketAddr,
-    /// Where others reach the node, if that is not `bind`; told to those that have proved their names.
+    /// The address at which others reach the node, if that is not `bind`. Sent to peers that have proved
+    /// their names.
     pub advertise: Option<SocketAddr>,
-    /// What the node proves itself with, and what it accepts from others.
+    /// What the node proves its identity with, and what it accepts from peers.
     pub identity: Identity,
-    /// What peers may use up.
+    /// Bounds on what peers can use up.
     pub limits: Limits,
-    /// How long things may take.
+    /// Bounds on time.
     pub timeouts: Timeouts,
 }
 
@@ -110,41 +112,43 @@ impl Config {
     }
 }
 
-/// How long things may take.
+/// Bounds on time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The least time after which a dial is given up, from the first packet until the peer has accepted; also a handshake
-    /// that a peer began, and the wait for a stream that the peer's limit does not allow yet. It follows what dials take
-    /// at the moment, see [`crate::DialPolicy`]. Default 3 s.
+    /// The shortest timeout of a dial, from the first packet until the peer has accepted. It also
+    /// applies to a handshake that a peer began, and to waiting for a stream that the peer's limit does
+    /// not allow yet. The actual timeout follows the measured handshake times, see
+    /// [`crate::DialPolicy`]. Default 3 s.
     pub dial: Duration,
-    /// The most that it may become. Default 20 s.
+    /// The longest timeout of a dial. Default 20 s.
     pub dial_most: Duration,
-    /// After a failed dial, how long the same destination is not dialled again; it doubles with each failure, and a random
-    /// part of up to a half is left out. Default 200 ms.
+    /// The backoff after a failed dial, during which the same destination is not dialled again. It
+    /// doubles with each failure, minus random jitter of up to a half. Default 200 ms.
     pub dial_backoff: Duration,
-    /// The most that it may become. Default 3 s.
+    /// The longest backoff. Default 3 s.
     pub dial_backoff_most: Duration,
-    /// The most that it may become of an address that a peer has told of and that has never answered. Default 60 s.
+    /// The longest backoff of an address that was learned from a peer and has never answered. Default 60
+    /// s.
     pub dial_backoff_unanswered: Duration,
-    /// Silence after which a connection is lost. Default 10 s.
+    /// The idle timeout: a connection without a packet for this time is lost. Default 10 s.
     pub idle: Duration,
-    /// How often an otherwise silent connection is kept alive; must be well below `idle`. Default 3 s.
+    /// The keep-alive interval of an idle connection; must be well below `idle`. Default 3 s.
     pub keep_alive: Duration,
-    /// How long a connection may carry nothing before it is closed, when there are more than
+    /// How long a connection may carry no data before it is closed, if there are more than
     /// [`Limits::warm_connections`]. Default 60 s.
     pub unused: Duration,
-    /// How long one frame may take to be sent or to arrive, unless the stream is told otherwise. Default 10 s.
+    /// The timeout for sending or receiving one frame, unless the stream sets another. Default 10 s.
     pub frame: Duration,
-    /// How long a connection that was replaced may be used up by what is already on it. Default 30 s.
+    /// How long a replaced connection may still be used by its streams. Default 30 s.
     pub drain: Duration,
-    /// How long the certificates are valid that the node mints for itself; it mints the next when half of that is over.
-    /// In whole seconds, at least 2. Default 24 h.
+    /// The validity of the certificates that the node mints for itself. It renews them after half of
+    /// this time. In whole seconds, at least 2. Default 24 h.
     pub certificate: Duration,
-    /// How far the clocks of two hosts may be apart: by so much a minted certificate may be past its time or before it.
-    /// In whole seconds. Default 1 h.
+    /// The tolerated difference between the clocks of two hosts, by which a minted certificate may be
+    /// expired or not valid yet. In whole seconds. Default 1 h.
     pub clock_skew: Duration,
-    /// The round trip assumed before it has been measured; three times as long passes before the first packet of a
-    /// dial is repeated. Default 50 ms.
+    /// The round-trip time assumed before the first measurement. QUIC repeats the first packet of a dial
+    /// after three times as long. Default 50 ms.
     pub initial_rtt: Duration,
 }
 
@@ -168,28 +172,30 @@ impl Default for Timeouts {
     }
 }
 
-/// What peers may use up. What goes beyond is refused and counted in [`crate::Statistics`].
+/// Bounds on what peers can use up. Anything beyond is refused, and counted in [`crate::Statistics`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections, dialled and accepted. Beyond it none is accepted. Default 4,096.
+    /// Connections, dialled and accepted. Beyond this number none is accepted. Default 4,096.
     pub connections: usize,
-    /// Connections with peers at one IP address (of IPv6, in one /64), dialled and accepted. Beyond it none is accepted. Default 1,024.
+    /// Connections with peers at one IP address (of IPv6, in one /64), dialled and accepted. Beyond this
+    /// number none is accepted. Default 1,024.
     pub connections_per_address: usize,
     /// Connections above this number are closed once they are unused for [`Timeouts::unused`]. Default 128.
     pub warm_connections: usize,
-    /// Handshakes that peers have begun and not completed. Default 512.
+    /// Half-open handshakes: begun by peers and not complete. Default 512.
     pub handshakes: usize,
-    /// The same, from one IP address (of IPv6, from one /64) that has proved to be the sender's. As many again may be begun in its
-    /// name without proof, in all a quarter of `handshakes`; then a sender has to prove its address. Default 128.
+    /// Half-open handshakes from one validated IP address (of IPv6, from one /64). As many again may be
+    /// half-open without validation of the address, in total a quarter of `handshakes`. Beyond that a
+    /// sender has to validate its address. Default 128.
     pub handshakes_per_address: usize,
-    /// The most dials at the same time; how many there may be follows what they take. Default 64.
+    /// The most concurrent dials. The actual number follows the measured handshake times. Default 64.
     pub dials: usize,
-    /// Streams that one peer may have open towards us on one connection. Default 64.
+    /// Streams that one peer may have open to this node on one connection. Default 64.
     pub streams_per_connection: u32,
-    /// Streams that all peers together may have open towards us. Default 4,096.
+    /// Streams that all peers together may have open to this node. Default 4,096.
     pub streams: usize,
-    /// Bytes of frames that one peer has begun and not finished, on one connection. A stream that would take more is given
-    /// up. Default 32 MiB, at least twice `frame_bytes`.
+    /// Buffered bytes of incomplete frames from one peer, on one connection. A stream that exceeds this
+    /// is reset. Default 32 MiB, at least twice `frame_bytes`.
     pub unfinished_bytes_per_connection: usize,
     /// The same for all peers together. Default 256 MiB.
     pub unfinished_bytes: usize,
@@ -199,15 +205,16 @@ pub struct Limits {
     pub stream_window: u32,
     /// Unread bytes that one peer may have in all streams of a connection. Default 8 MiB.
     pub connection_window: u32,
-    /// Datagram bytes that wait to be sent to one peer. Default 256 KiB.
+    /// Datagram bytes in the send buffer for one peer. Default 256 KiB.
     pub datagram_send_bytes: usize,
-    /// Datagram bytes from one peer that wait to be taken. Default 1 MiB.
+    /// Datagram bytes from one peer that the owner has not taken yet. Default 1 MiB.
     pub datagram_receive_bytes: usize,
-    /// Datagrams from one peer that wait to be taken. Default 4,096.
+    /// Datagrams from one peer that the owner has not taken yet. Default 4,096.
     pub datagram_receive_count: usize,
-    /// Datagram bytes from all peers that wait to be taken. Default 64 MiB.
+    /// Datagram bytes from all peers that the owner has not taken yet. Default 64 MiB.
     pub datagram_receive_bytes_total: usize,
-    /// The size asked for the UDP socket's buffers, each, in bytes; the system may grant less. Default 8 MiB.
+    /// The requested size of each buffer of the UDP socket, in bytes. The system may grant less. Default
+    /// 8 MiB.
     pub socket_buffer_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Dialling peers: one dial a destination, when [`DialPolicy`] says so.
+//! Dialling peers: one dial per destination, when [`DialPolicy`] allows it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,30 +22,30 @@ use crate::tls::{self, Verdict};
 
 type Outcome = Option<Result<Arc<Link>, OpenError>>;
 
-/// A dial under way.
+/// A running dial.
 #[derive(Debug)]
 struct Dial {
     outcome: watch::Sender<Outcome>,
-    /// The one datagram that may wait for it.
+    /// The one datagram that waits for the connection.
     kept: Option<Bytes>,
 }
 
-/// All of them, and what was learned from those that have ended.
+/// All running dials, and what the node has learned from finished ones.
 #[derive(Debug)]
 pub(crate) struct Dials {
     dials: HashMap<Destination, Dial>,
-    /// Why the last dial failed, of destinations that are not to be dialled for a while.
+    /// Why the last dial failed, for destinations in backoff.
     failed: HashMap<Destination, OpenError>,
     policy: DialPolicy,
     started: Instant,
 }
 
-/// What to do about a destination without a connection.
+/// How to proceed for a destination without a connection.
 enum Step {
     Wait(watch::Receiver<Outcome>),
     Start(watch::Receiver<Outcome>, Duration),
     Failed(OpenError),
-    /// The turn of this one has not come; it may when a dial ends, or after this time.
+    /// The policy does not allow this dial yet. Try again when a dial ends, or after this time.
     Busy(Duration),
 }
 
@@ -65,7 +65,7 @@ impl Dials {
         self.policy.timeout(self.since_start(now))
     }
 
-    /// How long nearly all dials take now that succeed.
+    /// How long nearly all successful dials take now.
     pub(crate) fn expected(&self, now: Instant) -> Duration {
         self.policy.expected(self.since_start(now)).unwrap_or_default()
     }
@@ -83,12 +83,13 @@ impl Dials {
                 Step::Start(receiver, timeout)
             }
             Turn::NotBefore(_) if let Some(error) = self.failed.get(to) => Step::Failed(error.clone()),
-            // Somebody else was called there, or nobody in particular: what comes of that is the answer for this one too.
+            // Another name, or none, is being dialled at this address. The result of that dial decides
+            // this one too.
             Turn::UnderWay | Turn::Full | Turn::NotBefore(_) => Step::Busy(self.policy.overdue_timeout(at)),
         }
     }
 
-    /// Keeps a datagram for a running dial, if it has none yet.
+    /// Keeps a datagram for a running dial, if that has none yet.
     fn keep(&mut self, to: &Destination, bytes: Bytes) -> bool {
         match self.dials.get_mut(to) {
             Some(Dial { kept: kept @ None, .. }) => {
@@ -112,7 +113,7 @@ impl Dials {
             Err(OpenError::NoAnswer { .. } | OpenError::Lost { .. }) => DialEnd::Unanswered,
             Err(_) => DialEnd::Refused,
         };
-        // If the peer dialled us meanwhile, this is no failure that should keep anybody from dialling again.
+        // If the peer dialled us meanwhile, this failure must not delay the next dial.
         let connected = matches!(&*outcome.borrow(), Some(Ok(_)));
         self.policy.end(to, end, self.since_start(now));
         match &result {
@@ -124,9 +125,11 @@ impl Dials {
         kept
     }
 
-    /// Gives what waits for a dial the connection that came about in another way: the peer dialled us first.
+    /// Gives a connection that the peer dialled to the callers that wait for a dial to the same peer.
+    /// Returns their datagrams.
     ///
-    /// The dial itself goes on; if it leads to a second connection, both sides agree on the one to keep.
+    /// The dial itself continues. If it leads to a second connection, both sides agree on the one to
+    /// keep.
     pub(crate) fn resolve(
         &mut self,
         link: &Arc<Link>,
@@ -145,23 +148,23 @@ impl Dials {
         datagrams
     }
 
-    /// When a dial under way is to begin anew, as things stand.
+    /// When a running dial should begin again, as far as is known now.
     fn renewal_due(&self, to: &Destination, now: Instant) -> Option<Instant> {
         self.policy.renewal_due(to, self.since_start(now)).map(|due| self.started + due)
     }
 
-    /// Begins a dial anew if that is due. Returns after how long it is to be given up now.
+    /// Begins a dial again if that is due. Returns its new timeout.
     fn renew(&mut self, to: &Destination, now: Instant) -> Option<Duration> {
         self.policy.renew(to, self.since_start(now))
     }
 
-    /// Forgets all failures: what they failed for may have changed.
+    /// Clears all failures, because their causes may have changed.
     pub(crate) fn clear_failures(&mut self) {
         self.failed.clear();
         self.policy.clear_failures();
     }
 
-    /// Forgets failures that no longer count.
+    /// Removes expired failures.
     pub(crate) fn purge(&mut self, now: Instant) {
         let at = self.since_start(now);
         self.policy.purge(at);
@@ -170,7 +173,7 @@ impl Dials {
     }
 }
 
-/// Has a destination dialled for a datagram, which may wait for it.
+/// Starts or joins a dial for a datagram, which may wait for the connection.
 pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes) -> Result<Sent, SendError> {
     let mut table = shared.table.write();
     let step = table.dials.step(to, Instant::now());
@@ -210,7 +213,7 @@ pub(crate) async fn connect(
         if let Some(link) = shared.find(to) {
             return Ok(link);
         }
-        // Asked before it is looked, so that a place that becomes free in between is not missed.
+        // Subscribed before the state is read, so that a dial that ends in between is not missed.
         let dial_ended = shared.dial_ended.notified();
         let step = shared.table.write().dials.step(to, Instant::now());
         match step {
@@ -251,9 +254,9 @@ fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
                     break result.unwrap_or_else(|_| Err(OpenError::NoAnswer { to: describe(&to), after }));
                 }
                 () = shared.stop.cancelled() => break Err(OpenError::ShutDown),
-                anew = renewal(&shared, &to) => {
+                new_timeout = renewal(&shared, &to) => {
                     shared.counters.dials_renewed.increment();
-                    after = anew;
+                    after = new_timeout;
                 }
             }
         };
@@ -269,10 +272,11 @@ fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
     });
 }
 
-/// Waits until a dial under way is to begin anew, and for how long at most.
+/// Waits until a running dial should begin again. Returns its new timeout.
 async fn renewal(shared: &Shared, to: &Destination) -> Duration {
     loop {
-        // Asked before it is looked, so that a handshake that succeeds in between is not missed.
+        // Subscribed before the state is read, so that a handshake that succeeds in between is not
+        // missed.
         let handshake = shared.dial_ended.notified();
         let due = shared.table.read().dials.renewal_due(to, Instant::now());
         match due {
@@ -301,7 +305,11 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
             counters.dials_refused.increment();
             shared.count_refusal(refusal);
             if *refusal != RefusalReason::Myself && shared.may_log(to.address) {
-                tracing::warn!(to = %describe(to), reason = %refusal, "a dialled peer and this node refuse each other");
+                tracing::warn!(
+                    to = %describe(to),
+                    reason = %refusal,
+                    "refused a dialled peer, or refused by it"
+                );
                 shared.arrivals.push_notice(Arrival::Refused {
                     address: to.address,
                     name: to.name.clone(),
@@ -340,7 +348,8 @@ async fn dial(shared: &Arc<Shared>, to: &Destination, after: Duration) -> Result
     };
     let connection = connected.map_err(ended)?;
     shared.subject.introduction.send(&connection).await.map_err(ended)?;
-    // The peer decides only now whether it takes us; its welcome also means that it can read why we may not take it.
+    // The peer decides only now whether it accepts us. Its introduction also means that it can read a
+    // reason for refusal.
     let introduction = match Introduction::receive(&connection).await {
         Ok(introduction) => Ok(introduction),
         Err(IntroductionError::Refused(refusal)) => Err(refusal),
@@ -361,7 +370,7 @@ async fn dial(shared: &Arc<Shared>, to: &Destination, after: Duration) -> Result
     })
 }
 
-/// A destination as a person reads it.
+/// A destination in a message for people.
 pub(crate) fn describe(to: &Destination) -> Arc<str> {
     match &to.name {
         Some(name) => format!("the node {name:?} at {}", to.address).into(),

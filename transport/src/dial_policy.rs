@@ -1,13 +1,16 @@
-//! When to dial: few at a time, each for as long as dials take at the moment, and after failures ever later.
+//! When to dial: few dials at a time, each with a timeout that follows the measured handshake times, and
+//! with exponential backoff after failures.
 //!
-//! Whoever learns an address from others cannot tell that the node is there: a member may have named somebody else's. So an
-//! address that has never answered is dialled ever more rarely, up to once a minute; one that has, or that this node's own people
-//! have given it, every few seconds.
+//! A node that learns an address from a peer cannot know whether a node is there: a member may have
+//! announced the address of a third party. So the backoff of an address that has never answered grows to
+//! a minute. It stays at a few seconds for an address that has answered, or that comes from this node's
+//! own configuration.
 //!
-//! A pure state machine: time goes in, decisions come out. What it learns is how long handshakes take here and now. A
-//! hundred nodes that start at once on one host wait for each other's processor; whoever gives up after a fixed time and
-//! begins again only adds to what all are waiting for. So the number of dials under way follows the times that dials take
-//! (additive increase, multiplicative decrease), and so does the time after which one is given up (RFC 6298).
+//! This is a pure state machine: time goes in, decisions come out. It learns how long handshakes take
+//! here and now. A hundred nodes that start at once on one host compete for the processor; a node that
+//! gives up after a fixed time and starts again only adds load. So the number of concurrent dials
+//! follows the handshake times (additive increase, multiplicative decrease), and so does the timeout
+//! (RFC 6298).
 //!
 //! Time is counted from any starting point, the same for all calls.
 
@@ -19,43 +22,45 @@ use wire::Destination;
 
 use crate::config::{Limits, Timeouts};
 
-/// How many dials may be under way at first.
+/// The initial number of concurrent dials.
 const FIRST_WINDOW: f64 = 4.0;
 
-/// A dial that takes so many times as long as the fastest one has waited for a processor, or in a queue.
+/// A dial that takes this many times as long as the fastest one was delayed by a busy processor or a
+/// queue.
 const SLOW: u32 = 8;
 
-/// What was measured loses half of its weight in this time: a storm of half a minute ago says nothing about now.
+/// The weight of a measurement halves in this time: a storm of half a minute ago is no evidence about
+/// now.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 
 /// The most destinations whose failures are remembered.
 const MAX_FAILURES: usize = 16_384;
 
-/// The most destinations of which it is remembered that they have answered.
+/// The most destinations that are remembered as having answered.
 const MAX_ANSWERED: usize = 16_384;
 
-/// The most doublings of the pause after failures.
+/// The most times that the backoff doubles.
 const MAX_DOUBLINGS: u32 = 16;
 
-/// The bounds within which a [`DialPolicy`] decides.
+/// The bounds of a [`DialPolicy`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialSettings {
-    /// The most dials under way, however fast they are.
+    /// The most concurrent dials, however fast they are.
     pub most: usize,
-    /// The least time after which a dial is given up; the time as long as nothing is measured.
+    /// The shortest timeout of a dial, and its timeout before anything is measured.
     pub timeout: Duration,
-    /// The most time after which a dial is given up.
+    /// The longest timeout of a dial.
     pub timeout_most: Duration,
-    /// The pause after the first failure of a destination; it doubles.
+    /// The backoff after the first failure of a destination. It doubles with each further one.
     pub backoff: Duration,
-    /// The longest pause.
+    /// The longest backoff.
     pub backoff_most: Duration,
-    /// The longest pause of a destination that has a name, and has never answered.
+    /// The longest backoff of a destination that has a name and has never answered.
     pub backoff_unanswered: Duration,
 }
 
 impl DialSettings {
-    /// The bounds of an endpoint with these limits and times.
+    /// The bounds of an endpoint with these limits and timeouts.
     pub fn of(limits: &Limits, timeouts: &Timeouts) -> Self {
         Self {
             most: limits.dials,
@@ -71,16 +76,16 @@ impl DialSettings {
 /// Whether a destination may be dialled now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// It may, and counts as begun: tell the end with [`DialPolicy::end`].
+    /// Dial now. The dial counts as running until [`DialPolicy::end`].
     Dial {
-        /// After so long it is to be given up.
+        /// Give the dial up after this time.
         timeout: Duration,
     },
-    /// A dial to this address is under way.
+    /// A dial to this address is running.
     UnderWay,
-    /// The last one failed; not before this time.
+    /// The last dial failed. Do not dial before this time.
     NotBefore(Duration),
-    /// As many are under way as may be.
+    /// As many dials as allowed are running.
     Full,
 }
 
@@ -89,9 +94,9 @@ pub enum Turn {
 pub enum DialEnd {
     /// There is a connection.
     Connected,
-    /// Nobody answered in time.
+    /// No answer arrived in time.
     Unanswered,
-    /// One of the two sides does not want to talk to the other, or it cannot be dialled.
+    /// One side refused the other, or the address cannot be dialled.
     Refused,
 }
 
@@ -101,7 +106,7 @@ struct Running {
     /// When it is given up.
     until: Duration,
     renewed: bool,
-    /// It has taken so long that it no longer holds a place: it may be for somebody who is not there.
+    /// It has taken so long that it no longer counts against the window: the address may have no node.
     overdue: bool,
 }
 
@@ -109,35 +114,35 @@ struct Running {
 struct Failure {
     times: u32,
     until: Duration,
-    /// When even the number of times is forgotten.
+    /// When even the number of failures is forgotten.
     forget_at: Duration,
 }
 
-/// What decides when to dial whom.
+/// Decides when to dial which destination.
 #[derive(Debug)]
 pub struct DialPolicy {
     settings: DialSettings,
     running: BTreeMap<SocketAddr, Running>,
     failures: BTreeMap<Destination, Failure>,
-    /// Who is where it is said to be.
+    /// Destinations that have answered.
     answered: BTreeSet<Destination>,
-    /// How many may be under way, not counting overdue ones.
+    /// How many dials may run, not counting overdue ones.
     window: f64,
-    /// It doubles with each round of dials until there is the first sign of congestion.
+    /// Slow start: the window doubles with each round of dials until the first sign of congestion.
     doubling: bool,
     shrunk_at: Option<Duration>,
-    /// Smoothed time of a dial that succeeds, its mean deviation, and when that was last measured.
+    /// Smoothed time of a successful dial, its mean deviation, and the time of the last measurement.
     measured: Option<(Duration, Duration, Duration)>,
-    /// When a handshake last succeeded, whoever had begun it.
+    /// When a handshake last succeeded, dialled or accepted.
     last_handshake: Option<Duration>,
     fastest: Duration,
-    /// How often the patience was doubled because nobody answered.
+    /// How often the timeout was doubled because no dial was answered.
     doublings: u32,
     random: u64,
 }
 
 impl DialPolicy {
-    /// A policy without experience. `seed` makes the pauses of different nodes different.
+    /// A policy without measurements. The `seed` makes the backoffs of different nodes different.
     pub fn new(settings: DialSettings, seed: u64) -> Self {
         let window = FIRST_WINDOW.min(settings.most as f64).max(1.0);
         Self {
@@ -156,36 +161,36 @@ impl DialPolicy {
         }
     }
 
-    /// How many dials are under way.
+    /// How many dials are running.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// How many dials may be under way now, besides overdue ones.
+    /// How many dials may run now, not counting overdue ones.
     pub fn window(&self) -> usize {
         self.window as usize
     }
 
-    /// How long a dial may take before it no longer keeps others from their turn.
+    /// How long a dial may take before it is overdue, so that it no longer counts against the window.
     pub fn overdue_timeout(&self, now: Duration) -> Duration {
         let expected = self.expected(now).unwrap_or(self.settings.timeout / 3);
         let overdue = expected.max(self.settings.timeout / 10) * 2u32.pow(self.doublings);
         overdue.min(self.settings.timeout_most / 3)
     }
 
-    /// After how long a dial that begins now is given up.
+    /// The timeout of a dial that begins now.
     pub fn timeout(&self, now: Duration) -> Duration {
         (self.overdue_timeout(now) * 3).clamp(self.settings.timeout, self.settings.timeout_most)
     }
 
-    /// How long nearly all dials take that succeed, as far as that was measured lately.
+    /// How long nearly all successful dials take, as far as was measured recently.
     pub fn expected(&self, now: Duration) -> Option<Duration> {
         let (smoothed, deviation, at) = self.measured?;
         let halvings = now.saturating_sub(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         Some((smoothed + deviation * 4).mul_f64(0.5f64.powf(halvings)))
     }
 
-    /// Asks for a turn for `to`.
+    /// Asks whether `to` may be dialled now.
     pub fn begin(&mut self, to: &Destination, now: Duration) -> Turn {
         if let Some(failure) = self.failures.get(to)
             && now < failure.until
@@ -206,9 +211,10 @@ impl DialPolicy {
         Turn::Dial { timeout }
     }
 
-    /// When a dial under way is to begin anew, as things stand: once it has lasted as long as one that began now might if there were
-    /// no storm, and others have succeeded meanwhile. It was allowed longer because nobody answered, and its packets, which are
-    /// repeated ever more rarely, may have met a cut that is mended.
+    /// When a running dial should begin again, as far as is known now: once it has lasted as long as a
+    /// dial without congestion may, and another handshake has succeeded meanwhile. Its timeout was long
+    /// because no dial was answered. QUIC repeats its first packet at growing intervals, so a dial that
+    /// began during a network partition would notice its end late.
     pub fn renewal_due(&self, to: &Destination, now: Duration) -> Option<Duration> {
         let running = self.running.get(&to.address).filter(|running| !running.renewed)?;
         self.last_handshake.filter(|at| *at >= running.started)?;
@@ -218,7 +224,7 @@ impl DialPolicy {
         (due < running.until).then_some(due)
     }
 
-    /// Begins a dial anew if that is due, once. Returns after how long it is to be given up now.
+    /// Begins a dial again if that is due, once for each dial. Returns its new timeout.
     pub fn renew(&mut self, to: &Destination, now: Duration) -> Option<Duration> {
         self.renewal_due(to, now).filter(|due| *due <= now)?;
         let timeout = self.timeout(now);
@@ -235,7 +241,7 @@ impl DialPolicy {
             DialEnd::Connected => {
                 self.failures.remove(to);
                 if self.answered.len() >= MAX_ANSWERED {
-                    // Those that are still there will answer again.
+                    // Destinations that still exist will answer again.
                     self.answered.clear();
                 }
                 self.answered.insert(to.clone());
@@ -251,29 +257,29 @@ impl DialPolicy {
         }
     }
 
-    /// A handshake succeeded, whoever had begun it. Forgets the failures of destinations that `is_connected` holds for: there is a
-    /// connection with them after all.
+    /// A handshake succeeded, dialled or accepted. Clears the failures of the destinations for which
+    /// `is_connected` holds.
     pub fn handshake_succeeded(&mut self, is_connected: impl Fn(&Destination) -> bool, now: Duration) {
         self.last_handshake = Some(now);
         self.failures.retain(|to, _| !is_connected(to));
     }
 
-    /// Forgets the failures of one destination.
+    /// Clears the failures of one destination.
     pub fn clear_failure(&mut self, to: &Destination) {
         self.failures.remove(to);
     }
 
-    /// Forgets all failures: what they failed for may have changed.
+    /// Clears all failures, because their causes may have changed.
     pub fn clear_failures(&mut self) {
         self.failures.clear();
     }
 
-    /// Whether this destination failed not long ago.
+    /// Whether a recent failure of this destination is remembered.
     pub fn has_failure(&self, to: &Destination) -> bool {
         self.failures.contains_key(to)
     }
 
-    /// Forgets failures of long ago.
+    /// Removes expired failures.
     pub fn purge(&mut self, now: Duration) {
         self.failures.retain(|_, failure| now < failure.forget_at);
     }
@@ -293,14 +299,15 @@ impl DialPolicy {
             self.shrink(taken, now);
             return;
         }
-        // More at a time are tried only by those who use what they have.
+        // Only a node that uses its whole window learns whether a larger one works.
         if self.running.len() + 1 >= self.window() {
             self.window += if self.doubling { 1.0 } else { 1.0 / self.window };
             self.window = self.window.min(self.settings.most.max(1) as f64);
         }
     }
 
-    /// A dial got no answer, or none for long. If others did meanwhile, it says something about its destination alone.
+    /// A dial was not answered, or is overdue. If others were answered meanwhile, only its destination
+    /// is at fault.
     fn unanswered_since(&mut self, started: Duration, now: Duration) {
         if self.measured.is_some_and(|(_, _, at)| at >= started) {
             return;
@@ -311,7 +318,7 @@ impl DialPolicy {
         }
     }
 
-    /// Halves the window, unless that was done less than `pause` ago for the same reason.
+    /// Halves the window, unless it was halved less than `pause` ago.
     fn shrink(&mut self, pause: Duration, now: Duration) -> bool {
         if self.shrunk_at.is_some_and(|at| now < at + pause) {
             return false;
@@ -346,21 +353,21 @@ impl DialPolicy {
                 return;
             }
         }
-        // A destination without a name is from the node's own people, not from a peer.
+        // A destination without a name comes from this node's own configuration, not from a peer.
         let most = match to.name.is_none() || self.answered.contains(to) {
             true => self.settings.backoff_most,
             false => self.settings.backoff_unanswered.max(self.settings.backoff_most),
         };
         let most = most.max(self.settings.backoff);
         let pause = self.settings.backoff.saturating_mul(2u32.pow(times)).min(most);
-        // Nodes that failed together must not try again together.
+        // Random jitter: nodes that failed together must not retry together.
         let pause = pause / 2 + (pause / 2).mul_f64(self.draw());
         let until = now + pause;
         let times = (times + 1).min(MAX_DOUBLINGS);
         self.failures.insert(to.clone(), Failure { times, until, forget_at: until + 2 * most });
     }
 
-    /// From 0 to 1 (splitmix64).
+    /// A random number from 0 to 1 (splitmix64).
     fn draw(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;

@@ -31,8 +31,9 @@ fn is_dial(turn: Turn) -> bool {
     matches!(turn, Turn::Dial { .. })
 }
 
-/// Dials as many as it may of an endless number, each of which takes `time(under way)`. How many were under way at most
-/// in the last second, and how many were given up.
+/// Starts as many dials as the policy allows, out of an endless supply. Each takes `time(running)`.
+/// Returns the largest number of concurrent dials in the last second, and the number of dials that timed
+/// out.
 fn load(
     policy: &mut DialPolicy,
     from: Duration,
@@ -74,7 +75,7 @@ fn few_dials_run_at_first_and_one_per_address() {
     assert_eq!(policy.begin(&to(1), SECOND), Turn::Dial { timeout: 3 * SECOND });
     assert_eq!(policy.begin(&to(1), SECOND), Turn::UnderWay);
     let seed = Destination { name: None, ..to(1) };
-    assert_eq!(policy.begin(&seed, SECOND), Turn::UnderWay, "whoever answers there is being asked already");
+    assert_eq!(policy.begin(&seed, SECOND), Turn::UnderWay, "the address is being dialled already");
     let turns = (2..100).filter(|number| is_dial(policy.begin(&to(*number), SECOND))).count();
     assert_eq!(turns, 3);
     assert_eq!(policy.begin(&to(100), SECOND), Turn::Full);
@@ -125,7 +126,7 @@ fn unanswered_dials_shrink_the_window_and_lengthen_the_timeout() {
     assert!(given_up > 0);
     assert_eq!(policy.window(), 1);
     assert!(policy.timeout(61 * SECOND) > 10 * SECOND);
-    // The first answer ends that.
+    // The first answer resets that.
     assert!(is_dial(policy.begin(&to(1), 100 * SECOND)));
     policy.end(&to(1), DialEnd::Connected, 100 * SECOND + 5 * MILLISECOND);
     assert_eq!(policy.timeout(101 * SECOND), 3 * SECOND);
@@ -136,7 +137,7 @@ fn dials_to_absent_hosts_do_not_block_other_dials() {
     let mut policy = policy();
     load(&mut policy, SECOND, 2, |_| 5 * MILLISECOND);
     let mut now = 3 * SECOND;
-    // Some are for hosts that are not there: as many at a time as may be under way at first, several times over.
+    // Every sixteenth dial is for an absent host: in total several times as many as the initial window.
     let (mut dialled, mut absent) = (0, Vec::new());
     for number in 0..2000 {
         if number % 16 == 0 {
@@ -185,7 +186,7 @@ fn the_backoff_of_a_destination_doubles_with_jitter() {
     assert!(first.len() > 15, "{first:?}");
 }
 
-/// A member that names somebody else's address has the whole cluster dial it.
+/// A member that announces the address of a third party makes the whole cluster dial that address.
 #[test]
 fn an_address_that_never_answered_is_dialled_once_a_minute_and_one_that_did_every_few_seconds() {
     let seed = Destination { name: None, ..to(3) };
@@ -220,7 +221,8 @@ fn an_address_that_never_answered_is_dialled_once_a_minute_and_one_that_did_ever
     assert!(known > 2 * strange && given > 2 * strange, "{known} and {given} beside {strange}");
 }
 
-/// As after a cut in which nobody answered: dials may take long, and their packets are repeated ever more rarely.
+/// As after a network partition: unanswered dials have long timeouts, and QUIC repeats their packets at
+/// growing intervals.
 #[test]
 fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
     let mut policy = policy();
@@ -235,7 +237,7 @@ fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
         now += 3 * SECOND;
     };
     let begun = now;
-    assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "nobody has got through");
+    assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "no handshake has succeeded");
     policy.handshake_succeeded(|other| other == &to(2), begun + SECOND);
     assert_eq!(policy.renewal_due(&to(1), begun + SECOND), Some(begun + 3 * SECOND));
     assert_eq!(policy.renew(&to(1), begun + SECOND), None, "its first packets are still repeated often");
@@ -254,7 +256,7 @@ fn a_dial_begun_under_congestion_may_take_as_long_as_dials_take_now() {
     }
     policy.end(&to(1), DialEnd::Connected, 3 * SECOND);
     let due = policy.renewal_due(&to(2), 3 * SECOND);
-    assert_eq!(due, None, "it will be given up before");
+    assert_eq!(due, None, "it times out before");
     assert!(is_dial(policy.begin(&to(5), 3 * SECOND)));
     policy.handshake_succeeded(|other| other == &to(9), 4 * SECOND);
     let expected = policy.expected(4 * SECOND).unwrap();

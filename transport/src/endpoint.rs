@@ -1,4 +1,4 @@
-//! The endpoint of a node: what its owner holds, and what all its tasks share.
+//! The endpoint of a node, as its owner uses it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
 use crate::upkeep::upkeep;
 
-/// What became of a datagram that was accepted for sending.
+/// What happened to a datagram that was accepted for sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// QUIC has it.
+    /// It was handed to QUIC.
     Now,
-    /// It goes out when the dial that is under way succeeds, and is lost otherwise.
+    /// It is sent when the running dial succeeds, and lost otherwise.
     Kept,
 }
 
-/// The endpoint of a node. Cloning copies a pointer; dropping the last copy closes it without waiting for anything.
+/// The endpoint of a node. Cloning copies a pointer. Dropping the last copy closes it without waiting.
 #[derive(Debug, Clone)]
 pub struct Transport {
     owner: Arc<Owner>,
@@ -68,28 +68,29 @@ impl Transport {
         &self.owner.0
     }
 
-    /// How many handshakes of peers are not complete.
+    /// The number of half-open handshakes of peers.
     #[cfg(test)]
     pub(crate) fn half_open(&self) -> usize {
         self.shared().half_open.lock().total()
     }
 
-    /// Where the socket is bound, with the port that the system chose if it was to choose.
+    /// The bound address of the socket, with the actual port if the system chose it.
     pub fn local_address(&self) -> SocketAddr {
         self.shared().local
     }
 
-    /// Where the node tells others that it can be reached; `None` if it listens on all addresses and was not told.
+    /// The address that the node announces to its peers; `None` if it listens on all addresses and none
+    /// was configured.
     pub fn advertised_address(&self) -> Option<SocketAddr> {
         self.shared().subject.introduction.advertised
     }
 
-    /// What happened so far.
+    /// The counters at this moment.
     pub fn statistics(&self) -> Statistics {
         self.shared().counters.snapshot()
     }
 
-    /// Every connection, in the order of names, then of age.
+    /// Every connection, ordered by name, then by age.
     pub fn connections(&self) -> Vec<ConnectionStatistics> {
         let table = self.shared().table.read();
         let mut links: Vec<_> =
@@ -99,31 +100,32 @@ impl Transport {
         links.iter().map(|(link, current)| link.statistics(*current)).collect()
     }
 
-    /// With whom there has come to be a connection, or is none any more, since this was asked last.
-    /// [`Self::connections_changed`] returns when it is worth asking.
+    /// The peers with which a connection was established or has ended since the last call.
+    /// [`Self::connections_changed`] returns when there may be changes.
     pub fn take_connection_changes(&self) -> ConnectionChanges {
         let table = &self.shared().table;
-        // Asked for with each batch of arrivals, and seldom the case.
+        // Called for each batch of arrivals, and changes are rare.
         if !table.read().has_changes() {
             return ConnectionChanges::default();
         }
         table.write().take_changes()
     }
 
-    /// Returns once [`Self::take_connection_changes`] may have something to tell. Cancelling loses nothing.
+    /// Returns once [`Self::take_connection_changes`] may report changes. Cancel safe.
     pub async fn connections_changed(&self) {
         self.shared().connections_changed.notified().await;
     }
 
-    /// How long nearly all dials take that succeed, as far as that was measured lately; zero if it was not.
+    /// How long nearly all successful dials take, as far as was measured recently; zero if nothing was.
     pub fn dial_time(&self) -> Duration {
         self.shared().table.read().dials.expected(Instant::now())
     }
 
-    /// Sends one datagram, or says why not. Never waits.
+    /// Sends one datagram, or returns why it was not sent. Never waits.
     ///
-    /// Without a connection the destination is dialled, and one datagram is kept for it. Nothing that was accepted
-    /// earlier is dropped for it. Datagrams up to [`crate::DATAGRAM_BYTES`] fit every path.
+    /// Without a connection the destination is dialled, and one datagram is kept until the dial ends. No
+    /// datagram that was accepted earlier is dropped in its favour. Datagrams up to
+    /// [`crate::DATAGRAM_BYTES`] fit every path.
     pub fn send_datagram(&self, to: &Destination, bytes: Bytes) -> Result<Sent, SendError> {
         let shared = self.shared();
         if shared.is_stopping() {
@@ -148,15 +150,16 @@ impl Transport {
                     shared.count_unsent(&error);
                     return Err(error);
                 }
-                // Its end is not known to the table yet: there may be another one, or a new one is needed.
+                // The table does not know yet that it has ended: there may be another connection, or a
+                // new one is needed.
                 Err(DatagramFailure::Ended) => shared.ended(&link),
             }
         }
         dial::for_datagram(shared, to, bytes)
     }
 
-    /// Opens a stream, dialling the destination if there is no connection. Takes as long as a dial may take now,
-    /// at least [`crate::Timeouts::dial`].
+    /// Opens a stream, and dials the destination if there is no connection. Takes at most as long as a
+    /// dial may take now, which is at least [`crate::Timeouts::dial`].
     ///
     /// The peer sees the stream once something was sent on it.
     pub async fn open_stream(
@@ -172,14 +175,14 @@ impl Transport {
         opened
     }
 
-    /// Closes the connections with nodes called `name`, at this address if one is given. They are told `reason`, which
-    /// they see as [`crate::Loss::ClosedByPeer`]. They may connect again.
+    /// Closes the connections with nodes called `name`, at this address if one is given. The peer
+    /// receives `reason` as [`crate::Loss::ClosedByPeer`]. It may connect again.
     pub fn disconnect(&self, name: &NodeName, address: Option<SocketAddr>, reason: &str) {
         let shared = self.shared();
         let table = shared.table.read();
         let links: Vec<_> = table
             .routes
-            .of(name, address.map(canonical))
+            .links_with(name, address.map(canonical))
             .into_iter()
             .filter_map(|id| table.links.get(&id).cloned())
             .collect();
@@ -190,18 +193,18 @@ impl Transport {
         }
     }
 
-    /// What the node proves itself with, and accepts from others, now.
+    /// The identity in use.
     pub fn identity(&self) -> Identity {
         self.shared().credentials().identity.clone()
     }
 
-    /// Works with another identity from now on. The same one again changes nothing.
+    /// Replaces the identity. Setting the same one again changes nothing.
     ///
-    /// New handshakes use it at once. Connections with peers that proved themselves by what is no longer accepted are
-    /// replaced: new things go over a new connection, and the old one is closed within seconds.
+    /// New handshakes use it at once. Connections whose peers are no longer accepted are replaced: new
+    /// datagrams and streams use a new connection, and the old one is closed within seconds.
     ///
     /// # Errors
-    /// If this node cannot have it; the former one stays in use.
+    /// If this node cannot use the identity. It keeps the current one.
     pub fn set_identity(&self, identity: impl Into<Identity>) -> Result<(), IdentityError> {
         let (shared, identity) = (self.shared(), identity.into());
         if identity.is_development() && !shared.local.ip().is_loopback() {
@@ -212,9 +215,10 @@ impl Transport {
         Ok(())
     }
 
-    /// Says goodbye and stops, within `limit`: what was sent and finished arrives if there is time for it.
+    /// Announces the shutdown to all peers and stops, within `limit`. Data that was sent and finished
+    /// arrives if there is time for it.
     ///
-    /// Streams that are still in use when half of the time is over are cut. Afterwards the port is free.
+    /// Streams that are still in use after half of the time are cut. Afterwards the port is free.
     pub async fn shutdown(&self, limit: Duration) {
         let shared = self.shared();
         let start = Instant::now();
@@ -224,7 +228,7 @@ impl Transport {
             for link in &links {
                 link.streams_finished().await;
             }
-            // quinn has no event for an empty buffer, and closing would drop what is in it.
+            // quinn has no event for an empty buffer, and closing would drop the buffered datagrams.
             let buffer = shared.config.limits.datagram_send_bytes;
             while !links.iter().all(|link| link.all_datagrams_sent(buffer)) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -239,7 +243,7 @@ impl Transport {
         let _ = timeout_at(start + limit, shared.tracker.wait()).await;
     }
 
-    /// Stops at once, as a crash would: peers get no goodbye, what was not sent is lost, the port is free.
+    /// Stops at once, as a crash would: peers receive no close, unsent data is lost, the port is free.
     pub fn abort(&self) {
         let shared = self.shared();
         shared.detach_socket();

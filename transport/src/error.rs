@@ -1,4 +1,4 @@
-//! Why a peer is refused, why a connection ended, and how both are told to the other side.
+//! Why a peer is refused, why a connection ended, and how both are reported to the peer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,52 +10,54 @@ use wire::NodeName;
 use crate::config::ClusterName;
 use crate::identity::IdentityError;
 
-/// The protocol that peers must have in common, as TLS negotiates it (ALPN).
+/// The protocol that peers must have in common, negotiated by TLS (ALPN).
 pub const PROTOCOL: &str = "networkdb/1";
 
-/// The longest text of a peer that is shown or logged, in characters.
+/// The longest text from a peer that is shown or logged, in characters.
 const MAX_PEER_TEXT: usize = 300;
 
-/// Why two nodes do not talk to each other.
+/// Why two nodes do not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
-    /// The peer's certificate comes from a secret we do not have.
+    /// The peer's certificate comes from a secret that this node does not have.
     #[error(
-        "its certificate was made from the secret {theirs}, which is not among ours ({ours}); give both nodes the same secret file"
+        "its certificate was made from the secret {theirs}, which is not among ours ({ours}); give both \
+         nodes the same secret file"
     )]
     UnknownSecret {
-        /// The fingerprint it names; an unknown authority's own name if it is no node of ours at all.
+        /// The fingerprint in the certificate, or the issuer's name if no node of this software issued
+        /// it.
         theirs: String,
-        /// The fingerprints of ours, with commas.
+        /// The fingerprints of our secrets, separated by commas.
         ours: String,
     },
-    /// The peer's certificate was issued by an authority we do not know.
+    /// The peer's certificate was issued by an authority that this node does not accept.
     #[error(
-        "its certificate was issued by {theirs:?}, which is not among our certificate authorities ({ours}); give both \
-         nodes certificates of one authority"
+        "its certificate was issued by {theirs:?}, which is not among our certificate authorities ({ours}); \
+         give both nodes certificates of one authority"
     )]
     UnknownAuthority {
-        /// What the issuer is called.
+        /// The name of the issuer.
         theirs: String,
-        /// The fingerprints of ours, with commas.
+        /// The fingerprints of our authorities, separated by commas.
         ours: String,
     },
-    /// The peer's certificate is past its time by our clock.
+    /// The peer's certificate has expired, by our clock.
     #[error("its certificate expired {ago:?} ago by our clock; renew it, or set the clocks of both hosts")]
     Expired {
-        /// How long ago, beyond what is tolerated.
+        /// How long ago, including the tolerated clock skew.
         ago: Duration,
     },
-    /// The peer's certificate begins in the future of our clock.
+    /// The peer's certificate is not valid yet, by our clock.
     #[error("its certificate is valid only in {ahead:?} by our clock; set the clocks of both hosts")]
     NotYetValid {
-        /// How long until then.
+        /// How long until it is valid.
         ahead: Duration,
     },
-    /// The peer's certificate is not one of a node.
+    /// The peer's certificate is not the certificate of a node.
     #[error("its certificate is not one of a node: {0}")]
     Certificate(String),
-    /// The peer proved its name, and then did not say what a node says first.
+    /// The peer proved its name, and then sent no valid introduction.
     #[error("it did not introduce itself as a node does: {0}")]
     Introduction(String),
     /// The peer is a node of another cluster.
@@ -66,39 +68,39 @@ pub enum RefusalReason {
         /// Our cluster.
         ours: ClusterName,
     },
-    /// Somebody else answered at the address.
+    /// A node with another name answered at the address.
     #[error("the node {found:?} answers there, not {expected:?}")]
     Name {
-        /// Who should have answered.
+        /// The name that was dialled.
         expected: NodeName,
-        /// Who did.
+        /// The name that answered.
         found: NodeName,
     },
-    /// The address leads back to ourselves.
+    /// The address leads back to this node.
     #[error("that is this node itself")]
     Myself,
-    /// The peer has no protocol version in common with us.
-    #[error("it does not speak our protocol ({PROTOCOL}); run versions that have one in common")]
+    /// The peer has no protocol version in common with this node.
+    #[error("it does not support our protocol ({PROTOCOL}); run versions that have one in common")]
     Protocol,
     /// A limit of this node or of the peer is reached.
     #[error("a limit on connections or handshakes is reached")]
     AtCapacity,
-    /// The peer refused us, in its own words.
+    /// The peer refused us, for the reason it sent.
     #[error("it refused us: {0}")]
     ByPeer(String),
 }
 
 impl RefusalReason {
-    /// The same as the refused side is to read it, behind "it refused us".
+    /// The same reason, addressed to the refused peer, which shows it after "it refused us".
     pub(crate) fn message_to_peer(&self) -> String {
         match self {
             Self::UnknownSecret { theirs, ours } => format!(
-                "your certificate was made from the secret {theirs}, which is not among mine ({ours}); give both nodes \
-                 the same secret file"
+                "your certificate was made from the secret {theirs}, which is not among mine ({ours}); \
+                 give both nodes the same secret file"
             ),
             Self::UnknownAuthority { theirs, ours } => format!(
-                "your certificate was issued by {theirs:?}, which is not among my certificate authorities ({ours}); \
-                 give both nodes certificates of one authority"
+                "your certificate was issued by {theirs:?}, which is not among my certificate authorities \
+                 ({ours}); give both nodes certificates of one authority"
             ),
             Self::Expired { ago } => format!(
                 "your certificate expired {ago:?} ago by my clock; renew it, or set the clocks of both hosts"
@@ -115,8 +117,8 @@ impl RefusalReason {
                 format!("I looked for the node {expected:?} at your address, but you are {found:?}")
             }
             Self::Myself => "you are myself".to_owned(),
-            Self::Protocol => format!("you do not speak my protocol ({PROTOCOL})"),
-            Self::AtCapacity => "I have no room for another connection".to_owned(),
+            Self::Protocol => format!("you do not support my protocol ({PROTOCOL})"),
+            Self::AtCapacity => "my limit on connections is reached".to_owned(),
             Self::ByPeer(reason) => reason.clone(),
         }
     }
@@ -125,39 +127,39 @@ impl RefusalReason {
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// Nothing was heard of the peer for the idle time.
-    #[error("nothing was heard of it for the idle time")]
+    /// No packet arrived from the peer for the idle timeout.
+    #[error("no packet arrived from it for the idle timeout")]
     TimedOut,
-    /// The peer has no memory of the connection: it was restarted.
+    /// The peer does not know the connection: it was restarted.
     #[error("it does not know the connection any more, so it was restarted")]
     Forgotten,
-    /// The peer stopped in an orderly way.
+    /// The peer shut down and closed its connections.
     #[error("it is shutting down")]
     ShuttingDown,
-    /// The peer cut us off, in its own words.
+    /// The peer closed the connection, for the reason it sent.
     #[error("it closed the connection: {0}")]
     ClosedByPeer(String),
-    /// The peer, or something between, did not keep to QUIC.
+    /// The peer, or a host on the path, violated the QUIC protocol.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// We ended it ourselves.
+    /// This node closed it.
     #[error("it was closed here")]
     ClosedHere,
 }
 
-/// What a connection is closed with, so that the other side knows why.
+/// The code that a connection is closed with, which tells the peer the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum CloseCode {
-    /// The node stops.
+    /// The node shuts down.
     ShuttingDown = 1,
-    /// Nobody used the connection for long.
+    /// The connection was not used for long.
     Unused = 2,
-    /// Another connection with the same peer took its place.
+    /// Another connection with the same peer replaced it.
     Replaced = 3,
-    /// The handshake succeeded, but the peer is not welcome; the reason says why.
+    /// The handshake succeeded, but the peer is refused. The reason phrase says why.
     Refused = 4,
-    /// The owner of the transport cut the peer off; the reason says why.
+    /// The owner of the transport disconnected the peer. The reason phrase says why.
     Disconnected = 5,
     /// The dialler has reached itself.
     Myself = 6,
@@ -180,13 +182,13 @@ impl CloseCode {
         known.into_iter().find(|known| known.code() == code)
     }
 
-    /// What a refused peer is told by.
+    /// The code for a peer that is refused.
     pub(crate) fn of_refusal(refusal: &RefusalReason) -> Self {
         if *refusal == RefusalReason::Myself { Self::Myself } else { Self::Refused }
     }
 }
 
-/// What a handshake that failed says about the peer; `None` if it says nothing but that there was no answer.
+/// The refusal behind a failed handshake; `None` if it failed for want of an answer.
 pub(crate) fn refusal_of(error: &ConnectionError) -> Option<RefusalReason> {
     /// The alert `no_application_protocol` of TLS (RFC 7301), as QUIC carries it.
     const NO_APPLICATION_PROTOCOL: u64 = 0x178;
@@ -198,7 +200,8 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> Option<RefusalReason> {
         ConnectionError::TransportError(error) if u64::from(error.code) == NO_APPLICATION_PROTOCOL => {
             Some(RefusalReason::Protocol)
         }
-        // What TLS found here about the peer. Anything else that QUIC found says nothing about who it is.
+        // TLS rejected the peer on this side. Other errors of QUIC are no evidence about the peer's
+        // identity.
         ConnectionError::TransportError(error) if ALERTS.contains(&u64::from(error.code)) => {
             Some(RefusalReason::Certificate(readable(error.reason.as_bytes())))
         }
@@ -230,7 +233,7 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> Option<RefusalReason> {
     }
 }
 
-/// Whether the other side ended a connection that nobody needs, which is no sign of a failure.
+/// Whether the peer closed a connection that was unused or replaced. That is no sign of a failure.
 pub(crate) fn is_orderly(error: &ConnectionError) -> bool {
     let ConnectionError::ApplicationClosed(close) = error else { return false };
     matches!(CloseCode::of(close.error_code), Some(CloseCode::Unused | CloseCode::Replaced))
@@ -254,62 +257,62 @@ impl Loss {
     }
 }
 
-/// A peer's text as it may be shown: bounded, and without characters that garble a terminal or a log.
+/// Makes a peer's text safe to show: bounded, and without control characters.
 fn readable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(4 * MAX_PEER_TEXT)]);
-    // What TLS puts before our own words says nothing to the reader.
+    // The prefixes that TLS adds are of no use to the reader.
     let text = text.rsplit("invalid peer certificate: ").next().unwrap_or_default();
     let text = text.strip_prefix("other error: ").unwrap_or(text);
     let text = match text.strip_prefix("Other(OtherError(") {
-        Some(words) => words.strip_suffix("))").unwrap_or(words),
+        Some(inner) => inner.strip_suffix("))").unwrap_or(inner),
         None => text,
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_PEER_TEXT).collect()
 }
 
-/// Why there is no stream to a peer. Nothing was sent to it.
+/// Why no stream was opened. Nothing was sent to the peer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
-    /// Nobody answered.
+    /// The peer did not answer.
     #[error("{to} did not answer within {after:?}")]
     NoAnswer {
-        /// Who was asked, as text.
+        /// The destination, as text.
         to: Arc<str>,
-        /// For how long.
+        /// How long the caller waited.
         after: Duration,
     },
-    /// We, or the peer, will not talk to the other.
+    /// This node refused the peer, or the peer refused this node.
     #[error("no connection with {to}: {refusal}")]
     Refused {
-        /// Who was asked, as text.
+        /// The destination, as text.
         to: Arc<str>,
-        /// Why not.
+        /// Why.
         refusal: RefusalReason,
     },
-    /// The connection ended before there was a stream.
+    /// The connection ended before the stream was opened.
     #[error("no connection with {to}: {loss}")]
     Lost {
-        /// Who was asked, as text.
+        /// The destination, as text.
         to: Arc<str>,
-        /// How it ended.
+        /// How the connection ended.
         loss: Loss,
     },
-    /// The address cannot be dialled from where we listen.
+    /// The address cannot be dialled from the local socket.
     #[error("{to} cannot be reached from a socket bound to {bound}: {reason}")]
     Address {
-        /// Who was asked, as text.
+        /// The destination, as text.
         to: Arc<str>,
-        /// Where we listen.
+        /// The local address.
         bound: SocketAddr,
-        /// What the system or QUIC said.
+        /// The error of the system or of QUIC.
         reason: String,
     },
     /// As many dials are running as allowed, or as many streams are open as the peer allows.
     #[error("{to} could not be reached within {after:?}: a limit on dials or streams is reached")]
     Busy {
-        /// Who was asked, as text.
+        /// The destination, as text.
         to: Arc<str>,
-        /// For how long.
+        /// How long the caller waited.
         after: Duration,
     },
     /// The transport was shut down.
@@ -317,26 +320,26 @@ pub enum OpenError {
     ShutDown,
 }
 
-/// Why a datagram was not sent. It is gone; what it said must be said again.
+/// Why a datagram was not sent. It is lost; the caller has to send its content again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// There is no connection yet; one is being made, and its one place for a waiting datagram is taken.
+    /// There is no connection yet. It is being dialled, and another datagram already waits for it.
     #[error("the peer is still being dialled")]
     NotReady,
-    /// The last dial failed a moment ago, or too many others are under way.
-    #[error("the peer could not be reached a moment ago")]
+    /// The last dial failed recently, or too many others are running.
+    #[error("the peer could not be reached recently")]
     Unreachable,
-    /// The peer takes datagrams more slowly than they are sent.
-    #[error("too many datagrams wait to be sent to the peer")]
+    /// The peer receives datagrams more slowly than they are sent.
+    #[error("the send buffer for datagrams to the peer is full")]
     Full,
     /// The path does not carry datagrams of this size now.
     #[error(
         "a datagram of {size} bytes does not fit the path to the peer, which takes {limit}; use a stream"
     )]
     TooLarge {
-        /// What was to be sent.
+        /// The size of the datagram.
         size: usize,
-        /// What fits, in bytes.
+        /// The largest size that fits, in bytes.
         limit: usize,
     },
     /// The transport was shut down.
@@ -344,36 +347,36 @@ pub enum SendError {
     ShutDown,
 }
 
-/// Why a transport could not be made.
+/// Why a transport could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The development secret is not for addresses that others can reach.
+    /// The development secret is accepted on loopback addresses only.
     #[error(
         "{0} is not a loopback address, and the development secret is for loopback addresses only; a \
          secret of the cluster is needed"
     )]
     NoSecret(SocketAddr),
-    /// The identity cannot be this node's.
+    /// This node cannot use the identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Another program listens there.
+    /// Another program uses the address.
     #[error("the address {0} is already in use; stop the program that listens there, or choose another port")]
     InUse(SocketAddr),
     /// No interface has the address.
     #[error("the address {0} does not belong to this host; choose one of its own")]
     NotLocal(SocketAddr),
-    /// The system does not allow it.
+    /// The system does not permit it.
     #[error("this user may not listen on {0}; choose a port above 1023")]
     NotPermitted(SocketAddr),
-    /// Anything else the system said.
+    /// Any other error of the system.
     #[error("cannot listen on {address}: {error}")]
     Socket {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What it said.
+        /// The error.
         error: std::io::Error,
     },
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
 }

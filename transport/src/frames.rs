@@ -1,4 +1,4 @@
-//! Frames on a stream: four bytes of length, little-endian, then that many bytes.
+//! Frames on a stream: a length of four bytes, little-endian, then that many bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::link::StreamGuard;
 use crate::reassembly::{ReassemblyBudget, StreamReservation};
 use crate::statistics::Counters;
 
-/// The bytes of a length.
+/// The size of the length field.
 const HEADER: usize = 4;
 
-/// A frame up to this size is copied behind its length, which is cheaper than a second piece.
+/// A frame up to this size is copied after its length, which is cheaper than a second chunk.
 const COPIED: usize = 2048;
 
-/// What is set aside for a frame before any of it has arrived, at most.
+/// The most memory reserved for a frame before any of it has arrived.
 const FIRST_RESERVE: usize = 64 << 10;
 
-/// Pieces of a stream taken at once.
+/// Chunks of a stream read at once.
 const PIECES: usize = 64;
 
-/// Why a stream was given up, as its other side learns it.
+/// The code that a stream is reset or stopped with, which tells the peer the reason.
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum StreamCode {
-    /// Whoever held the stream dropped it.
+    /// The application dropped the stream.
     Abandoned = 1,
-    /// A frame declared more than is accepted.
+    /// A frame declared a larger size than the limit.
     TooLarge = 2,
-    /// A frame took too long.
+    /// A frame exceeded its timeout.
     TimedOut = 3,
-    /// There are too many streams.
+    /// There are too many streams or too many incomplete frames.
     Busy = 4,
 }
 
@@ -54,21 +54,21 @@ impl StreamCode {
     }
 }
 
-/// Why a frame did not get through. The stream is of no more use.
+/// Why a frame was not sent or received. The stream cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The frame took longer than allowed.
-    #[error("a frame did not get through within {after:?}")]
+    /// The frame exceeded the timeout.
+    #[error("a frame was not sent or received within {after:?}")]
     TimedOut {
-        /// What was allowed.
+        /// The timeout.
         after: Duration,
     },
     /// The frame is larger than the limit.
     #[error("a frame of {size} bytes is larger than the limit of {limit}")]
     TooLarge {
-        /// The size of the frame, or what the peer declared.
+        /// The size of the frame, as declared by the peer or as given to `send`.
         size: usize,
-        /// What is allowed.
+        /// The limit.
         limit: usize,
     },
     /// The limit on buffered bytes of incomplete frames is reached.
@@ -77,21 +77,21 @@ pub enum FrameError {
     /// The peer finished the stream in the middle of a frame.
     #[error("the stream ended {missing} bytes before the end of a frame")]
     Truncated {
-        /// How much is missing; of the length itself, if it did not arrive.
+        /// The number of missing bytes; of the length field, if that is incomplete.
         missing: usize,
     },
-    /// The peer gave the stream up.
-    #[error("the peer gave the stream up: {0}")]
+    /// The peer reset or stopped the stream.
+    #[error("the peer abandoned the stream: {0}")]
     GivenUp(String),
     /// The connection ended.
     #[error("the connection with the peer ended: {0}")]
     Lost(Loss),
-    /// The stream was finished, or had failed, before.
-    #[error("the stream is over")]
+    /// The stream was finished, or has failed, before.
+    #[error("the stream has ended")]
     Over,
 }
 
-/// What both directions of a stream are set to.
+/// The settings of both directions of a stream.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameSettings {
     pub(crate) limit: usize,
@@ -117,12 +117,13 @@ impl FrameSettings {
 
 /// The sending direction of a stream.
 ///
-/// Dropping it without [`FrameSender::finish`] tells the peer that the stream was given up.
+/// Dropping it without [`FrameSender::finish`] resets the stream, so that the peer sees that it is
+/// incomplete.
 #[derive(Debug)]
 pub struct FrameSender {
     stream: quinn::SendStream,
     settings: FrameSettings,
-    /// What is left of a frame whose sending was cancelled, to go out before anything else.
+    /// The rest of a frame whose `send` was cancelled. It is sent before anything else.
     pieces: [Bytes; 2],
     state: State,
     guard: Option<Arc<StreamGuard>>,
@@ -146,16 +147,16 @@ impl FrameSender {
         }
     }
 
-    /// How long each frame may take from now on: one that the peer does not read in this time fails.
+    /// Sets the timeout for each further frame. A frame that the peer does not read in this time fails.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.settings.timeout = timeout;
     }
 
-    /// Sends one frame; returns once QUIC has taken it, which the peer's flow control may delay.
+    /// Sends one frame. Returns once QUIC has buffered it, which the peer's flow control may delay.
     ///
-    /// A `Vec<u8>` or `Bytes` of more than 2 KiB is not copied. If the call is cancelled, the frame still goes out
-    /// whole with the next call. A frame above the limit is refused and leaves the stream as it was; any other error
-    /// ends the stream.
+    /// A `Vec<u8>` or `Bytes` of more than 2 KiB is not copied. If the call is cancelled, the next call
+    /// still sends the frame completely. A frame above the limit is rejected and leaves the stream as it
+    /// was. Any other error ends the stream.
     pub async fn send(&mut self, frame: impl Into<Bytes>) -> Result<(), FrameError> {
         let frame = frame.into();
         let limit = self.settings.limit;
@@ -182,7 +183,7 @@ impl FrameSender {
         Ok(())
     }
 
-    /// Says that no frame follows. The peer reads all that was sent, then a clean end.
+    /// Finishes the stream: the peer reads everything that was sent, then a clean end.
     pub async fn finish(&mut self) -> Result<(), FrameError> {
         if self.state != State::Open {
             return Err(FrameError::Over);
@@ -192,7 +193,7 @@ impl FrameSender {
         self.stream.finish().map_err(|_| FrameError::Over)
     }
 
-    /// After [`FrameSender::finish`]: waits until the peer's QUIC has all of it.
+    /// After [`FrameSender::finish`]: waits until the peer's QUIC has acknowledged everything.
     pub async fn acknowledged(&mut self) -> Result<(), FrameError> {
         let deadline = Instant::now() + self.settings.timeout;
         let after = self.settings.timeout;
@@ -209,8 +210,8 @@ impl FrameSender {
 
     async fn flush(&mut self, deadline: Instant) -> Result<(), FrameError> {
         while self.pieces.iter().any(|piece| !piece.is_empty()) {
-            // A piece that went out is left empty, and one that went out in part is left with its rest: cancelling is
-            // safe at every await.
+            // A chunk that was sent is left empty, and one that was sent in part is left with its rest.
+            // So it is safe to cancel at every await.
             match timeout_at(deadline, self.stream.write_chunks(&mut self.pieces)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(WriteError::Stopped(code))) => {
@@ -243,9 +244,10 @@ impl Drop for FrameSender {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         match self.state {
-            // quinn would finish the stream: half an exchange would look like a whole one.
+            // quinn would finish the stream, and the peer would take an incomplete exchange for a
+            // complete one.
             State::Open => drop(self.stream.reset(StreamCode::Abandoned.code())),
-            // The connection must stay until all of it has arrived.
+            // The connection must stay open until the peer has acknowledged everything.
             State::Finished => guard.hold_until(self.stream.stopped()),
             State::Failed => {}
         }
@@ -255,7 +257,7 @@ impl Drop for FrameSender {
 /// The receiving direction of a stream.
 #[derive(Debug)]
 pub struct FrameReceiver {
-    /// Apart, because arrivals wait in rows, and most of them are small.
+    /// Boxed, because arrivals are queued by value and most of them are small.
     inner: Box<Receiving>,
 }
 
@@ -286,16 +288,17 @@ impl FrameReceiver {
         Self { inner: Box::new(inner) }
     }
 
-    /// How long each frame may take from now on, counted from the first call of [`FrameReceiver::next`] for it.
+    /// Sets the timeout for each further frame, counted from the first call of [`FrameReceiver::next`]
+    /// for it.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.inner.settings.timeout = timeout;
         self.inner.deadline = None;
     }
 
-    /// The next frame; `None` if the peer finished the stream after the last one.
+    /// The next frame, or `None` if the peer finished the stream after the last one.
     ///
-    /// Memory never exceeds twice what has arrived of the frame plus 64 KiB, whatever length is declared. Cancelling
-    /// loses nothing and does not prolong the frame's deadline. Any error ends the stream.
+    /// Memory never exceeds twice the received part of the frame plus 64 KiB, whatever size is declared.
+    /// Cancel safe, and cancelling does not prolong the timeout of the frame. Any error ends the stream.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         self.inner.next().await
     }
@@ -317,7 +320,7 @@ impl Receiving {
                 }
                 Ok(None) if self.reservation.set(self.assembly.buffered_bytes()) => {}
                 Ok(None) => {
-                    // What has arrived goes now, not when the stream is dropped.
+                    // The buffered bytes are released now, not when the stream is dropped.
                     self.assembly = Assembly::new(self.settings.limit);
                     self.reservation.set(0);
                     return Err(self.fail(FrameError::ReassemblyLimit, StreamCode::Busy));
@@ -361,19 +364,19 @@ impl Receiving {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        // Harmless if the stream has ended; otherwise the peer learns why nobody reads any more.
+        // No effect if the stream has ended. Otherwise the peer learns that no node reads it any more.
         let _ = self.stream.stop(StreamCode::Abandoned.code());
     }
 }
 
-/// Frames out of pieces that end anywhere.
+/// Reassembles frames from chunks with arbitrary boundaries.
 #[derive(Debug)]
 struct Assembly {
     limit: usize,
-    /// Arrived and not looked at, in order.
+    /// Received and not parsed yet, in order.
     pieces: std::collections::VecDeque<Bytes>,
     waiting: usize,
-    /// The frame that is being put together, once its length is known.
+    /// The frame being reassembled, once its size is known.
     frame: Option<Partial>,
 }
 
@@ -395,12 +398,12 @@ impl Assembly {
         }
     }
 
-    /// How many bytes wait here for the rest of a frame.
+    /// The number of bytes buffered for an incomplete frame.
     fn buffered_bytes(&self) -> usize {
         self.waiting + self.frame.as_ref().map_or(0, |frame| frame.bytes.len())
     }
 
-    /// How many bytes a stream that ends now leaves to be wished for.
+    /// The number of bytes that are missing if the stream ends now.
     fn missing(&self) -> usize {
         match &self.frame {
             Some(frame) => frame.size - frame.bytes.len() - self.waiting,
@@ -409,7 +412,7 @@ impl Assembly {
         }
     }
 
-    /// The next whole frame, if all of it has arrived.
+    /// The next complete frame, if there is one.
     fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         if self.frame.is_none() {
             if self.waiting < HEADER {
@@ -428,7 +431,7 @@ impl Assembly {
             if size > self.limit {
                 return Err(FrameError::TooLarge { size, limit: self.limit });
             }
-            // A frame that came in one piece is that piece.
+            // A frame within one chunk is a slice of it.
             if let Some(first) = self.pieces.front_mut()
                 && first.len() >= size
             {
@@ -451,7 +454,8 @@ impl Assembly {
             self.waiting -= piece.len();
             let (length, capacity) = (frame.bytes.len(), frame.bytes.capacity());
             if length + piece.len() > capacity {
-                // Doubling follows what has arrived; the declared size only keeps it from going beyond.
+                // The capacity doubles with the received bytes. The declared size is only its upper
+                // bound.
                 let wanted = (2 * capacity).max(length + piece.len()).min(frame.size);
                 frame.bytes.reserve_exact(wanted - length);
             }

@@ -1,4 +1,4 @@
-//! Frames put together from pieces of any size, and what a declared length may cost.
+//! Reassembly of frames from chunks of any size, and the memory that a declared size may cost.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn encoded(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.iter().flat_map(with_length).collect()
 }
 
-/// All frames that are complete after each piece.
+/// All frames that are complete after the chunks.
 fn assembled(
     assembly: &mut Assembly,
     pieces: impl Iterator<Item = Bytes>,
@@ -43,7 +43,7 @@ proptest! {
         let found = assembled(&mut assembly, pieces).unwrap();
         let whole = encoded(&found).len();
         prop_assert_eq!(&found[..], &frames[..found.len()]);
-        // What is missing is what was cut off; if nothing is, nothing else may be either.
+        // The missing bytes are the ones that were cut off.
         if lost == 0 || stream.is_empty() {
             prop_assert_eq!(found.len(), if lost == 0 { frames.len() } else { 0 });
             prop_assert_eq!(assembly.missing(), 0);

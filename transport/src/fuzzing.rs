@@ -1,4 +1,5 @@
-//! What a stranger's bytes meet first, for fuzz targets: built with `--cfg fuzzing` only.
+//! Entry points for fuzz targets: what parses the bytes of an unauthenticated peer. Built with `--cfg
+//! fuzzing` only.
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::KeyUsage;
@@ -10,17 +11,17 @@ use crate::config::Timeouts;
 use crate::introduction::Introduction;
 use crate::keys::KeySet;
 
-/// Some time at which a certificate of [`CertificateCheck::new`] is valid.
+/// A time at which a certificate of [`CertificateCheck::new`] is valid.
 const NOW: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
 
-/// What stands between a cluster and whoever knocks.
+/// The verification of peers' certificates.
 #[derive(Debug)]
 pub struct CertificateCheck {
     credentials: Credentials,
 }
 
 impl CertificateCheck {
-    /// The door of the node `name` of a cluster with the development secret.
+    /// The check of the node `name` of a cluster with the development secret.
     pub fn new(name: &str) -> Self {
         let subject = Subject::new(NodeName::new(name).expect("a name"), ClusterName::default(), None);
         let validity = Validity::of(&Timeouts::default());
@@ -32,7 +33,7 @@ impl CertificateCheck {
         &self.credentials.own.cert[0]
     }
 
-    /// Whose `certificate` is, if it opens the door to one who calls, or to one who is called.
+    /// The node that `certificate` names, if it is accepted from a client, or else from a server.
     pub fn name_of(&self, certificate: &[u8], intermediates: &[&[u8]], as_client: bool) -> Option<NodeName> {
         let intermediates = intermediates.iter().map(|der| CertificateDer::from(*der)).collect::<Vec<_>>();
         let usage = if as_client { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
@@ -41,7 +42,7 @@ impl CertificateCheck {
     }
 }
 
-/// Whether `bytes` are an introduction; if so, they are what it is told as again.
+/// Whether `bytes` decode as an introduction. Panics if that does not survive encoding and decoding.
 pub fn decodes_as_introduction(bytes: &[u8]) -> bool {
     match Introduction::decode(bytes) {
         Ok(introduction) => {

@@ -1,8 +1,10 @@
-//! The handshakes that peers have begun and not completed: how many may be, and who has to prove its address first.
+//! Half-open handshakes: begun by peers and not complete. Limits their number, and decides which senders
+//! must validate their address.
 //!
-//! An attacker can send Initial packets with a spoofed source address. If they were charged to that address, a few hundred a second
-//! would lock out the node that has it. So unvalidated handshakes are counted apart; beyond their share the sender has to validate
-//! its address (QUIC's Retry, RFC 9000, section 8.1.2), for which no state is kept here. A validated handshake is charged to its
+//! An attacker can send Initial packets with a spoofed source address. If they were charged to that
+//! address, a few hundred a second would lock out the node that has it. So unvalidated handshakes are
+//! counted separately. Beyond their share the sender has to validate its address (QUIC's Retry, RFC
+//! 9000, section 8.1.2), for which no state is kept here. A validated handshake is charged to its
 //! address.
 
 use std::collections::HashMap;
@@ -11,10 +13,10 @@ use std::net::IpAddr;
 use crate::config::Limits;
 use crate::socket::host_of;
 
-/// One part in so many of [`Limits::handshakes`] is for addresses that are not proved.
+/// Unvalidated addresses share one part in this many of [`Limits::handshakes`].
 const UNVALIDATED_SHARE: usize = 4;
 
-/// Whom a handshake is charged to.
+/// The account that a handshake is charged to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
     host: IpAddr,
@@ -27,20 +29,20 @@ impl Account {
     }
 }
 
-/// What is to be done with a handshake.
+/// The result of the admission check for a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It is counted, until [`HalfOpen::end`].
+    /// Begin it. It is counted until [`HalfOpen::end`].
     Begin,
-    /// The sender has to prove its address.
+    /// The sender has to validate its address first.
     Retry,
-    /// There are too many in all.
+    /// There are too many in total.
     Full,
     /// There are too many from this address.
     FullForAddress,
 }
 
-/// How many there are.
+/// The numbers of half-open handshakes.
 #[derive(Debug, Default)]
 pub(crate) struct HalfOpen {
     total: usize,
@@ -49,7 +51,7 @@ pub(crate) struct HalfOpen {
 }
 
 impl HalfOpen {
-    /// Counts one more, if there may be.
+    /// Checks the limits, and counts the handshake if it is admitted.
     pub(crate) fn begin(&mut self, limits: &Limits, account: Account) -> Admission {
         if self.total >= limits.handshakes {
             return Admission::Full;
@@ -70,7 +72,7 @@ impl HalfOpen {
         Admission::Begin
     }
 
-    /// One is over.
+    /// A handshake is complete or has failed.
     pub(crate) fn end(&mut self, account: Account) {
         self.total -= 1;
         self.unvalidated -= usize::from(!account.is_validated);

@@ -1,4 +1,4 @@
-//! Peers that do not keep to what a node would do: made of bare quinn, with or without the cluster's secret.
+//! Peers that violate the protocol: bare quinn clients, with or without the cluster's secret.
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ fn credentials(subject: &Subject, keys: KeySet) -> Arc<Credentials> {
     Arc::new(Credentials::mint(subject, keys.into(), validity, crate::certificate::wall_clock()))
 }
 
-/// A socket that sends and never hears the answer.
+/// A socket that sends and never receives.
 #[derive(Debug)]
 struct SendOnly(Arc<dyn AsyncUdpSocket>);
 
@@ -68,7 +68,7 @@ impl AsyncUdpSocket for SendOnly {
 }
 
 impl Hostile {
-    /// With the cluster's secret.
+    /// A peer with the cluster's secret.
     fn insider(text: &str) -> Self {
         Self::new(text, KeySet::development(), |socket| socket)
     }
@@ -100,7 +100,7 @@ impl Hostile {
         self.endpoint.connect_with(quinn::ClientConfig::new(Arc::new(crypto)), to, "x").unwrap()
     }
 
-    /// As a node does: introduces itself, and waits until it is welcome.
+    /// Connects as a node does: sends an introduction and waits for the other side's.
     async fn connect(&self, to: &Transport) -> quinn::Connection {
         let connection = self.dial(to.local_address(), PROTOCOL).await.unwrap();
         self.subject.introduction.send(&connection).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_declared_length_beyond_the_limit_ends_the_stream_and_costs_nothing() 
     let (_sender, mut receiver) = stream(&mut incoming).await;
     let limit = wire::codec::MAX_MESSAGE_BYTES;
     assert_eq!(receiver.next().await, Err(FrameError::TooLarge { size: u32::MAX as usize, limit }));
-    // The peer learns that it need not go on.
+    // The peer learns that it can stop sending.
     assert_eq!(send.stopped().await.unwrap(), Some(quinn::VarInt::from_u32(2)));
     assert_eq!(transport.statistics().frames_too_large, 1);
 }
@@ -189,7 +189,7 @@ async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
     assert_eq!(receiver.next().await.unwrap().unwrap(), "abc");
     let after = Duration::from_millis(200);
     receiver.set_timeout(after);
-    // A caller that asks again and again does not make the frame's time any longer.
+    // Repeated calls do not prolong the timeout of the frame.
     let start = Instant::now();
     let error = loop {
         match timeout(Duration::from_millis(10), receiver.next()).await {
@@ -227,7 +227,7 @@ async fn a_send_to_a_peer_that_does_not_read_times_out() {
     let frame = Bytes::from(vec![0; 1 << 20]);
     let error = loop {
         let sent = timeout(TIMEOUT, sender.send(frame.clone())).await;
-        if let Err(error) = sent.expect("it is given up in time") {
+        if let Err(error) = sent.expect("it times out") {
             break error;
         }
     };
@@ -252,13 +252,13 @@ async fn streams_beyond_the_limits_wait_or_are_refused() {
             send.write_all(b"x").await.unwrap();
             held.push((send, receive));
         }
-        // QUIC itself lets a peer open no more.
+        // QUIC itself allows the peer no further stream.
         assert!(timeout(Duration::from_millis(50), connection.open_bi()).await.is_err());
         connections.push(connection);
     }
     let statistics = counted(&transport, |statistics| statistics.streams_refused == 2).await;
     assert_eq!(statistics.streams_accepted, 6);
-    // Once streams are over there is room again.
+    // Finished streams release their permits.
     for _ in 0..6 {
         drop(stream(&mut incoming).await);
     }
@@ -278,7 +278,7 @@ async fn spoofed_handshakes_do_not_lock_out_the_node_at_the_address() {
     let dials: Vec<_> = (0..50).map(|_| send_only.dial(transport.local_address(), PROTOCOL)).collect();
     counted(&transport, |statistics| statistics.handshakes_retried >= 45).await;
     assert_eq!(transport.half_open(), 5);
-    // From the same address, but one that hears the answer.
+    // The same address, but a socket that receives.
     let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
     let to = Destination { name: Some(name("a")), address: transport.local_address() };
     other.open_stream(&to).await.map(drop).unwrap();
@@ -294,16 +294,16 @@ async fn handshakes_that_never_finish_are_bounded_for_each_address() {
     let mut config = config("a");
     config.limits.handshakes_per_address = 3;
     let (transport, _incoming) = bind(config);
-    // Prove their address and their name, and then do not introduce themselves.
+    // They validate their address, prove their name, and then send no introduction.
     let mute = Hostile::insider("mute");
     let mut connections = Vec::new();
     for _ in 0..6 {
         connections.push(mute.dial(transport.local_address(), PROTOCOL).await.unwrap());
     }
-    assert_eq!(transport.half_open(), 6, "three without proof, and three with");
+    assert_eq!(transport.half_open(), 6, "three unvalidated, and three validated");
     assert!(mute.dial(transport.local_address(), PROTOCOL).await.is_err());
     assert_eq!(transport.statistics().handshakes_capped_by_address, 1);
-    // From another address there is still a way in.
+    // Another address is still admitted.
     let mut elsewhere = super::hostile_tests::config("b");
     elsewhere.bind = "127.0.0.2:0".parse().unwrap();
     let (other, _other_incoming) = bind(elsewhere);
@@ -320,7 +320,7 @@ async fn when_many_handshakes_are_half_open_a_sender_has_to_validate_its_address
     let _dials: Vec<_> = (0..50).map(|_| send_only.dial(transport.local_address(), PROTOCOL)).collect();
     counted(&transport, |statistics| statistics.handshakes_retried >= 48).await;
     assert_eq!(transport.half_open(), 2);
-    // Who hears the answer gets in.
+    // A node that receives the Retry is admitted.
     let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
     let to = Destination { name: Some(name("a")), address: transport.local_address() };
     other.open_stream(&to).await.map(drop).unwrap();
@@ -329,15 +329,15 @@ async fn when_many_handshakes_are_half_open_a_sender_has_to_validate_its_address
 #[tokio::test]
 async fn a_late_packet_of_a_timed_out_handshake_is_not_counted_as_a_bad_certificate() {
     let (transport, _incoming) = bind(config("a"));
-    // What a client sends first, to somewhere else.
+    // The first packet of a client, captured on its way to another address.
     let elsewhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let hostile = Hostile::insider("b");
     let _dial = hostile.dial(elsewhere.local_addr().unwrap(), PROTOCOL);
     let mut packet = [0; 2048];
     let (length, _) = timeout(TIMEOUT, elsewhere.recv_from(&mut packet)).await.unwrap().unwrap();
-    // Once a server has answered, packets of the handshake go to an identifier of its choice, and are sealed with the keys
-    // that follow from the first one.
-    // With other keys the header's reserved bits come out as they must be one time in four; else QUIC drops the packet.
+    // After a server has answered, the client sends its handshake packets to a connection id that the
+    // server chose, encrypted with keys derived from the first one. With other keys the header's
+    // reserved bits have the right value in one of four cases. Otherwise QUIC drops the packet.
     let first = packet[6];
     for change in 1..=255 {
         packet[6] = first ^ change;
@@ -354,12 +354,12 @@ async fn a_peer_that_proves_its_name_and_sends_no_introduction_is_refused() {
     let mut config = config("a");
     config.timeouts.dial = Duration::from_millis(300);
     let (transport, mut incoming) = bind(config);
-    // Says nothing.
+    // No introduction.
     let hostile = Hostile::insider("mute");
     let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
     connection.send_datagram(Bytes::from_static(b"news")).unwrap();
     counted(&transport, |statistics| statistics.handshakes_unfinished == 1).await;
-    // Says something else; says too much.
+    // Invalid bytes; too many bytes.
     for bytes in [b"hello, world".to_vec(), vec![0; 100_000]] {
         let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
         let mut stream = connection.open_uni().await.unwrap();
@@ -413,7 +413,7 @@ async fn incomplete_frames_are_bounded_for_each_peer() {
         let (_sender, mut receiver) = stream(&mut incoming).await;
         receiver.set_timeout(TIMEOUT);
         readers.spawn(async move { receiver.next().await });
-        // The rest of the frame never comes. A stream that is given up takes no more.
+        // The rest of the frame never arrives. A stream that was given up accepts no more.
         let _ = send.write_all(&vec![0; BEGUN]).await;
         held.push((send, receive));
     }
@@ -424,7 +424,7 @@ async fn incomplete_frames_are_bounded_for_each_peer() {
         refused += 1;
     }
     assert_eq!(transport.statistics().frames_unfinished as usize, refused);
-    // Another peer is not hampered.
+    // Another peer is not affected.
     let (mut send, _receive) = Hostile::insider("y").connect(&transport).await.open_bi().await.unwrap();
     send.write_all(&[&BEGUN.to_le_bytes()[..4], &vec![7; BEGUN]].concat()).await.unwrap();
     assert_eq!(stream(&mut incoming).await.1.next().await.unwrap().unwrap().len(), BEGUN);
@@ -450,7 +450,7 @@ async fn connections_beyond_the_limit_are_refused_with_a_reason() {
         }
     };
     assert_eq!(refusal, RefusalReason::AtCapacity);
-    // The two that were there first are not disturbed.
+    // The first two are not affected.
     assert_eq!(transport.connections().len(), 2);
 }
 

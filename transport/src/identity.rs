@@ -1,11 +1,12 @@
-//! What a node proves itself with: secrets that its cluster shares, or certificates of an operator's own authority.
+//! The identity of a node: secrets that its cluster shares, or a certificate of an operator's own
+//! authority.
 
 use crate::config::ClusterName;
 use crate::keys::{Fingerprint, KeySet, derive};
 use crate::pki::{CertificateSet, covers_cluster, format_clusters};
 use wire::NodeName;
 
-/// What a node proves itself with, and what it accepts from others. Cloning copies a pointer.
+/// What a node proves its identity with, and what it accepts from peers. Cloning copies a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Secrets that all nodes of the cluster share: certificates are minted from them.
@@ -17,38 +18,39 @@ pub enum Identity {
 /// Why a node cannot use an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// The development secret is not for addresses that others can reach.
+    /// The development secret is accepted on loopback addresses only.
     #[error(
         "the development secret is for loopback addresses only, and this node listens on {0}; a secret of \
          the cluster is needed"
     )]
     NoSecret(std::net::SocketAddr),
-    /// The certificate is another node's.
+    /// The certificate is for another node.
     #[error(
-        "the certificate is for the node {found:?}, and this node is called {expected:?}; give each node its own"
+        "the certificate is for the node {found:?}, and this node is called {expected:?}; give each node its \
+         own"
     )]
     Name {
-        /// What this node is called.
+        /// The name of this node.
         expected: NodeName,
-        /// Whom the certificate is for.
+        /// The name in the certificate.
         found: NodeName,
     },
     /// The certificate is for other clusters.
     #[error(
-        "the certificate is for the cluster {}, and this node's is {:?}; give the node one for its own cluster, or set its \
-         cluster to that of the certificate",
+        "the certificate is for the cluster {}, and this node's cluster is {:?}; give the node a certificate \
+         for its own cluster, or set its cluster to that of the certificate",
         format_clusters(.found), .expected.as_str()
     )]
     Cluster {
-        /// What this node's cluster is called.
+        /// The cluster of this node.
         expected: ClusterName,
-        /// Which clusters the certificate is for.
+        /// The clusters in the certificate.
         found: Vec<String>,
     },
 }
 
 impl Identity {
-    /// The secrets, if that is what it is made of.
+    /// The secrets, if the identity consists of secrets.
     pub fn secrets(&self) -> Option<&KeySet> {
         match self {
             Self::Secrets(keys) => Some(keys),
@@ -61,7 +63,7 @@ impl Identity {
         self.secrets().is_some_and(KeySet::is_development)
     }
 
-    /// The fingerprints of everything that is accepted from others.
+    /// The fingerprints of all secrets or authorities that are accepted from peers.
     pub fn accepts(&self) -> Vec<Fingerprint> {
         match self {
             Self::Secrets(keys) => keys.fingerprints(),
@@ -69,7 +71,7 @@ impl Identity {
         }
     }
 
-    /// Whether a node called `name` may use it in this cluster.
+    /// Checks that a node called `name` may use it in this cluster.
     ///
     /// # Errors
     /// If it is a certificate of another node, or for other clusters.
@@ -86,7 +88,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Fills `key` with bytes that belong to this identity and to the purpose that `info` names.
+    /// Derives `key` from this identity for the purpose `info`.
     pub(crate) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
         match self {
             Self::Secrets(keys) => keys.primary().derive(info, key),

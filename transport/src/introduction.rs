@@ -1,5 +1,5 @@
-//! What the two sides of a connection tell each other first, when TLS has proved their names: which cluster they belong
-//! to, which life of the node it is, and where it can be reached.
+//! The introduction that each side of a connection sends after TLS has verified both names: its cluster,
+//! its instance id, and the address at which it can be reached.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use wire::codec;
 use crate::config::ClusterName;
 use crate::error::RefusalReason;
 
-/// An introduction is not longer than this, in bytes.
+/// The longest introduction, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// One life of a node's process, drawn at its start.
+/// Identifies one instance of a node: drawn at random when the process starts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InstanceId([u8; 32]);
 
@@ -33,10 +33,10 @@ impl InstanceId {
         Self(instance)
     }
 
-    /// The one before all others in order.
+    /// The smallest one.
     pub(crate) const MIN: Self = Self([0; 32]);
 
-    /// A number that no other life is likely to have.
+    /// A number that hardly any other instance shares.
     pub(crate) fn number(self) -> u64 {
         u64::from_le_bytes(*self.0.first_chunk().expect("32 are more than 8"))
     }
@@ -47,20 +47,20 @@ impl InstanceId {
     }
 }
 
-/// What a node says about itself.
+/// What a node announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Introduction {
     pub(crate) cluster: ClusterName,
     pub(crate) instance: InstanceId,
-    /// Where others reach it, as far as it knows.
+    /// The address at which others reach it, if it knows one.
     pub(crate) advertised: Option<SocketAddr>,
 }
 
-/// Why there is no introduction.
+/// Why no introduction was received.
 pub(crate) enum IntroductionError {
     /// The connection ended first.
     Lost(ConnectionError),
-    /// What the peer said is none.
+    /// The peer sent something else.
     Refused(RefusalReason),
 }
 
@@ -77,7 +77,8 @@ impl Introduction {
         Ok(Self { cluster, instance: InstanceId(instance), advertised })
     }
 
-    /// Tells the peer. The dialler says it first; the other side's is the sign that the dialler is welcome.
+    /// Sends it to the peer. The dialler sends first. By sending its own, the other side accepts the
+    /// dialler.
     pub(crate) async fn send(&self, connection: &quinn::Connection) -> Result<(), ConnectionError> {
         let mut stream = connection.open_uni().await?;
         if stream.write_all(&self.encode()).await.is_ok() {
@@ -86,7 +87,7 @@ impl Introduction {
         Ok(())
     }
 
-    /// Hears the peer. Bounded in size; the caller bounds the time.
+    /// Receives the peer's. Its size is bounded; the caller bounds the time.
     pub(crate) async fn receive(connection: &quinn::Connection) -> Result<Self, IntroductionError> {
         let mut stream = connection.accept_uni().await.map_err(IntroductionError::Lost)?;
         let bytes = match stream.read_to_end(MAX_BYTES).await {

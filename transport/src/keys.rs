@@ -1,4 +1,4 @@
-//! The secrets of a cluster: what a secret file holds, and the set of them that a node works with.
+//! The secrets of a cluster: secret files, and the set of secrets that a node uses.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -9,33 +9,34 @@ use ring::rand::SecureRandom as _;
 use ring::{digest, hkdf};
 use zeroize::Zeroizing;
 
-/// Every secret begins with this, so that a person who meets one knows what it is. The number is the format's version.
+/// The prefix of every secret, by which people recognise one. The number is the version of the format.
 pub const SECRET_PREFIX: &str = "networkdb1.";
 
 /// The most secrets a key set holds.
 pub const MAX_SECRETS: usize = 16;
 
 const SECRET_BYTES: usize = 32;
-/// A mistyped secret is told apart from a wrong one.
-const CHECK_BYTES: usize = 4;
-const ENCODED_CHARACTERS: usize = (SECRET_BYTES + CHECK_BYTES) / 3 * 4;
+/// A checksum distinguishes a mistyped secret from a wrong one.
+const CHECKSUM_BYTES: usize = 4;
+const ENCODED_CHARACTERS: usize = (SECRET_BYTES + CHECKSUM_BYTES) / 3 * 4;
 
-/// Makes one secret: 32 random bytes, as a line of a secret file without its line end.
+/// Generates a secret: 32 random bytes, as one line of a secret file without its line end.
 pub fn generate_secret() -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
     ring::rand::SystemRandom::new().fill(&mut *bytes).expect("the system has a source of random numbers");
     Secret::from_bytes(&bytes).to_text()
 }
 
-/// One shared secret of a cluster. Its bytes are never formatted, and wiped when the last copy is dropped.
+/// One shared secret of a cluster. Its bytes are never formatted, and are wiped when the last copy is
+/// dropped.
 #[derive(Clone)]
 pub struct Secret {
-    /// In one place, whoever holds it: what is moved or copied about leaves traces behind that nobody wipes.
+    /// Shared, never copied: a copy that is moved leaves traces in memory that are never wiped.
     bytes: Arc<Zeroizing<[u8; SECRET_BYTES]>>,
 }
 
-/// What stands for a secret, or for a certificate authority, where people see it: sixteen hexadecimal digits, from which
-/// a secret cannot be found.
+/// Identifies a secret or a certificate authority in output for people: sixteen hexadecimal digits, from
+/// which a secret cannot be computed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 8]);
 
@@ -51,7 +52,7 @@ pub enum SecretError {
          line"
     )]
     Length {
-        /// How many characters follow the prefix.
+        /// The number of characters after the prefix.
         found: usize,
     },
     /// The text has invalid characters, or its checksum is wrong.
@@ -66,45 +67,45 @@ impl Secret {
         Self { bytes: copy }
     }
 
-    /// Reads what [`generate_secret`] made.
+    /// Parses the text form, see [`generate_secret`].
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let encoded = text.trim().strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?;
         if encoded.len() != ENCODED_CHARACTERS {
             return Err(SecretError::Length { found: encoded.chars().count() });
         }
-        let mut decoded = Zeroizing::new([0; SECRET_BYTES + CHECK_BYTES]);
+        let mut decoded = Zeroizing::new([0; SECRET_BYTES + CHECKSUM_BYTES]);
         match URL_SAFE_NO_PAD.decode_slice(encoded, &mut *decoded) {
             Ok(length) if length == decoded.len() => {}
             _ => return Err(SecretError::Mistyped),
         }
-        let (bytes, check) = decoded.split_at(SECRET_BYTES);
+        let (bytes, checksum) = decoded.split_at(SECRET_BYTES);
         let bytes: &[u8; SECRET_BYTES] = bytes.try_into().expect("split there");
-        if check != check_of(bytes) {
+        if checksum != checksum_of(bytes) {
             return Err(SecretError::Mistyped);
         }
         Ok(Self::from_bytes(bytes))
     }
 
-    /// The secret as a line of a secret file: for writing that file, and nothing else.
+    /// The secret as a line of a secret file. Only for writing that file.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut whole = Zeroizing::new([0; SECRET_BYTES + CHECK_BYTES]);
+        let mut whole = Zeroizing::new([0; SECRET_BYTES + CHECKSUM_BYTES]);
         whole[..SECRET_BYTES].copy_from_slice(&**self.bytes);
-        whole[SECRET_BYTES..].copy_from_slice(&check_of(&self.bytes));
-        // Sized at once: a text that grows leaves pieces of the secret behind in freed memory.
+        whole[SECRET_BYTES..].copy_from_slice(&checksum_of(&self.bytes));
+        // Allocated at its final size: a text that grows leaves pieces of the secret in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(SECRET_PREFIX.len() + ENCODED_CHARACTERS));
         text.push_str(SECRET_PREFIX);
         URL_SAFE_NO_PAD.encode_string(whole.as_slice(), &mut text);
         text
     }
 
-    /// A short name for the secret, the same on every node that has it.
+    /// Identifies the secret, with the same result on every node that has it.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut fingerprint = [0; 8];
         self.derive(&[b"networkdb fingerprint v1"], &mut fingerprint);
         Fingerprint(fingerprint)
     }
 
-    /// Fills `key` with bytes that belong to this secret and to the purpose that `info` names.
+    /// Derives `key` from this secret for the purpose `info`.
     pub(crate) fn derive(&self, info: &[&[u8]], key: &mut [u8]) {
         derive(&**self.bytes, info, key);
     }
@@ -114,7 +115,7 @@ impl Secret {
     }
 }
 
-/// Fills `key` with bytes that belong to `secret` and to the purpose that `info` names (HKDF-SHA256, RFC 5869).
+/// Derives `key` from `secret` for the purpose `info` (HKDF-SHA256, RFC 5869).
 pub(crate) fn derive(secret: &[u8], info: &[&[u8]], key: &mut [u8]) {
     struct Length(usize);
     impl hkdf::KeyType for Length {
@@ -129,14 +130,14 @@ pub(crate) fn derive(secret: &[u8], info: &[&[u8]], key: &mut [u8]) {
         .expect("far fewer bytes than HKDF can give");
 }
 
-fn check_of(bytes: &[u8; SECRET_BYTES]) -> [u8; CHECK_BYTES] {
+fn checksum_of(bytes: &[u8; SECRET_BYTES]) -> [u8; CHECKSUM_BYTES] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(SECRET_PREFIX.as_bytes());
     context.update(bytes);
-    context.finish().as_ref()[..CHECK_BYTES].try_into().expect("a digest is longer")
+    context.finish().as_ref()[..CHECKSUM_BYTES].try_into().expect("a digest is longer")
 }
 
-/// Known to everyone who reads this: it keeps strangers' clusters apart from nobody.
+/// A public constant: it protects nothing.
 static DEVELOPMENT: LazyLock<Secret> =
     LazyLock::new(|| Secret::from_bytes(b"networkdb development, no secret"));
 
@@ -188,11 +189,12 @@ impl std::str::FromStr for Fingerprint {
 #[error("{0:?} is not the fingerprint of a secret; a fingerprint has 16 hexadecimal digits")]
 pub struct FingerprintError(String);
 
-/// The secrets of a node: the first is its own, all are accepted from peers. Cloning copies a pointer.
+/// The secrets of a node. The first one is its own (the primary), and all are accepted from peers.
+/// Cloning copies a pointer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySet(Arc<[Secret]>);
 
-/// Why a text is not a secret file, or a change to a key set is not possible.
+/// Why a text is not a secret file, or why a key set cannot be changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// It contains no secret.
@@ -201,19 +203,19 @@ pub enum KeySetError {
     /// A line is neither empty, nor a comment, nor a secret.
     #[error("line {line} is not a secret: {error}")]
     Line {
-        /// Counted from one.
+        /// The line number, from one.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         error: SecretError,
     },
     /// There are more secrets than a key set holds.
-    #[error("it holds more than {MAX_SECRETS} secrets; remove those that no node uses any more")]
+    #[error("it holds more than {MAX_SECRETS} secrets; remove unused ones")]
     TooMany,
     /// No secret of the set has this fingerprint.
     #[error("none of its secrets has the fingerprint {0}")]
     Unknown(Fingerprint),
-    /// The first secret cannot be removed.
-    #[error("the secret {0} is the one this node proves itself with; use another one before removing it")]
+    /// The primary secret cannot be removed.
+    #[error("the secret {0} is this node's primary secret; use another one before removing it")]
     Primary(Fingerprint),
 }
 
@@ -223,8 +225,8 @@ impl KeySet {
         Self([secret].into())
     }
 
-    /// Reads a secret file: one secret a line, the first is the node's own; empty lines and lines that begin with '#'
-    /// are passed over, and a secret that stands there twice counts once.
+    /// Parses a secret file: one secret per line, the node's own first. Empty lines and lines that begin
+    /// with '#' are skipped, and repeated secrets count once.
     pub fn parse(text: &str) -> Result<Self, KeySetError> {
         let mut secrets: Vec<Secret> = Vec::with_capacity(MAX_SECRETS);
         for (line, text) in (1..).zip(text.lines()) {
@@ -247,8 +249,8 @@ impl KeySet {
         Ok(Self(secrets.into()))
     }
 
-    /// A well-known secret for trying things out on one machine: [`crate::Transport::bind`] refuses it on any address
-    /// that is not loopback.
+    /// A well-known secret for trials on one machine. [`crate::Transport::bind`] refuses it on any
+    /// address that is not loopback.
     pub fn development() -> Self {
         Self::new(DEVELOPMENT.clone())
     }
@@ -258,7 +260,7 @@ impl KeySet {
         self.0.iter().any(Secret::is_development)
     }
 
-    /// The secret the node's own certificate is made from.
+    /// The secret from which the node's own certificate is made.
     pub fn primary(&self) -> &Secret {
         &self.0[0]
     }

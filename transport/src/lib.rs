@@ -1,22 +1,28 @@
-//! How bytes travel between the nodes of a cluster: one QUIC endpoint a node, unreliable datagrams and reliable streams
-//! of frames, between peers that have proved who they are.
+//! The transport between the nodes of a cluster: one QUIC endpoint per node, unreliable datagrams and
+//! reliable streams of frames, between peers that have proved their identity.
 //!
-//! The transport knows nothing of what it carries. It decides which connection leads to a peer, dials and accepts,
-//! proves and checks identities, and bounds everything a peer can use up.
+//! The transport does not interpret what it carries. It selects the connection to a peer, dials and
+//! accepts, proves and verifies identities, and bounds every resource that a peer can use up.
 //!
-//! - **Identity.** All nodes of a cluster share a secret. From it each derives the same certificate authority, and mints
-//!   itself a short-lived certificate with its name. Both sides of a connection check the other's. Whoever has a secret
-//!   can take any name: secrets keep strangers out, not members apart. An operator's own authority
-//!   ([`CertificateSet`]) does both. Either can be exchanged while the node runs ([`Transport::set_identity`]).
-//! - **Introductions.** When TLS has proved their names, both sides say which cluster they belong to before anything else.
-//! - **Connections.** One for each pair of processes; when two dial each other at once, both keep the same one. Only an
-//!   address that packets came from, or that answered, leads to a peer, so a stolen name draws nothing off the first.
-//!   A restarted node is recognised by what it drew at its start, and tells peers that it has forgotten their connections.
-//! - **Datagrams** ([`Transport::send_datagram`]) never wait: what cannot go now is dropped, counted and reported.
-//! - **Streams** ([`Transport::open_stream`]) carry frames with a limit and a deadline on each.
-//! - **Arrivals** ([`Incoming`]) are bounded for each peer, with a counter for what was dropped.
-//! - **Strangers** who begin a handshake see the certificate of the node, as in any TLS: its name, and the fingerprint of
-//!   its secret or the name of its authority. They get nothing else.
+//! - **Identity.** All nodes of a cluster share a secret. From it each node derives the same certificate
+//!   authority and mints itself a short-lived certificate with its name. Both sides of a connection
+//!   verify the other's certificate. Any node with the secret can take any name: a secret keeps other
+//!   hosts out, but does not separate members. An operator's own authority ([`CertificateSet`]) does
+//!   both. Either can be replaced while the node runs ([`Transport::set_identity`]).
+//! - **Introductions.** After TLS has verified both names, each side sends the name of its cluster
+//!   before anything else.
+//! - **Connections.** One for each pair of processes. When two nodes dial each other at the same time,
+//!   both keep the same connection. Only an address that packets came from, or that answered, leads to a
+//!   peer, so a node with a stolen name cannot divert traffic from the first one. Each process draws a
+//!   random instance id at its start, by which peers recognise a restart. A restarted node resets the
+//!   connections it has lost.
+//! - **Datagrams** ([`Transport::send_datagram`]) never wait: a datagram that cannot be sent now is
+//!   dropped, counted and reported to the caller.
+//! - **Streams** ([`Transport::open_stream`]) carry frames with a size limit and a timeout for each
+//!   frame.
+//! - **Arrivals** ([`Incoming`]) are queued per peer with a bound. Dropped ones are counted.
+//! - **Unauthenticated clients** that begin a handshake see the certificate of the node, as in any TLS:
+//!   its name, and the fingerprint of its secret or the name of its authority. They get nothing else.
 //!
 //! ```
 //! use transport::{Arrival, Config, KeySet, Transport};
@@ -84,5 +90,5 @@ pub use shared::ConnectionChanges;
 pub use socket::host_of;
 pub use statistics::{ConnectionStatistics, Statistics};
 
-/// Every path carries datagrams of this size, in bytes; larger ones may be refused at any time.
+/// Every path carries datagrams of this size, in bytes. Larger ones may be rejected at any time.
 pub const DATAGRAM_BYTES: usize = 1150;

@@ -1,4 +1,5 @@
-//! One connection with one peer: its datagrams and streams, and how it is used up once another has taken its place.
+//! One connection with one peer: its datagrams and streams, and how it is drained once another
+//! connection has replaced it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,13 +25,14 @@ use crate::routes::LinkId;
 use crate::shared::Shared;
 use crate::statistics::ConnectionStatistics;
 
-/// How long a connection that is being used up stays at least: what the peer sent before it knew must arrive.
+/// The shortest time for which a drained connection stays open: data that the peer sent before it
+/// learned of the replacement must arrive.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long streams may go on over a connection whose secret or authority is no longer accepted.
+/// How long streams may continue on a connection whose secret or authority is no longer accepted.
 const KEYS_DRAIN: Duration = Duration::from_secs(5);
 
-/// How many datagrams are read before other tasks get their turn.
+/// How many datagrams are read before other tasks run.
 const DATAGRAMS_A_TURN: usize = 128;
 
 /// One connection.
@@ -48,25 +50,25 @@ pub(crate) struct Link {
     activity: Mutex<(u64, Instant)>,
 }
 
-/// How a connection is used up.
+/// How a connection is drained.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retirement {
-    /// Not closed before.
+    /// The connection is not closed before this time.
     linger_until: Instant,
-    /// Closed by then, whatever is still on it.
+    /// The connection is closed at this time, whatever is still on it.
     deadline: Instant,
-    /// Whether it is closed as soon as nothing is on it; otherwise the peer does that.
+    /// Whether this side closes the connection once it is idle. Otherwise the peer does.
     ours: bool,
 }
 
 impl Retirement {
-    /// Another connection with the same process took its place. Only one side closes it, the one that dialled, because
-    /// the other may hold it for the one to keep.
+    /// Another connection with the same process replaced it. Only the side that dialled closes it,
+    /// because the other side may consider it the one to keep.
     pub(crate) fn replaced(link: &Link, now: Instant, drain: Duration) -> Self {
         Self { linger_until: now + LINGER.min(drain), deadline: now + drain, ours: link.dialled }
     }
 
-    /// Its process is gone.
+    /// Its process no longer exists.
     pub(crate) fn stale(now: Instant) -> Self {
         Self { linger_until: now, deadline: now + LINGER, ours: true }
     }
@@ -77,14 +79,14 @@ impl Retirement {
     }
 }
 
-/// How many streams are in use on a connection.
+/// The number of streams in use on a connection.
 #[derive(Debug, Default)]
 struct StreamsInUse {
     count: AtomicUsize,
     idle: Notify,
 }
 
-/// Held by both directions of a stream: keeps its connection open and its permit taken.
+/// Held by both directions of a stream. It keeps their connection open and their permit taken.
 #[derive(Debug)]
 pub(crate) struct StreamGuard {
     in_use: Arc<StreamsInUse>,
@@ -94,7 +96,7 @@ pub(crate) struct StreamGuard {
 }
 
 impl StreamGuard {
-    /// Keeps the stream in use until the peer has all of it. Works on any thread: a stream may be dropped anywhere.
+    /// Keeps the stream in use until the peer has acknowledged everything. May be called on any thread.
     pub(crate) fn hold_until<F>(self: Arc<Self>, acknowledged: F)
     where
         F: Future + Send + 'static,
@@ -139,10 +141,11 @@ impl Link {
         })
     }
 
-    /// Hands a datagram to QUIC, or says why not. Never waits, and never drops an earlier one for it.
+    /// Hands a datagram to QUIC, or returns why it was not accepted. Never waits, and never drops an
+    /// earlier datagram.
     pub(crate) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramFailure> {
         let size = bytes.len();
-        // Polled once: this is the one call that leaves what is queued alone if there is no room.
+        // Polled once: this is the only call that keeps the queued datagrams if the buffer is full.
         match pin!(self.connection.send_datagram_wait(bytes)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Ok(()),
             Poll::Pending => Err(DatagramFailure::Send(SendError::Full)),
@@ -158,7 +161,7 @@ impl Link {
         }
     }
 
-    /// Both directions of a stream as the owner gets them.
+    /// Both directions of a stream, for the owner.
     pub(crate) fn frames(
         &self,
         (send, receive): (quinn::SendStream, quinn::RecvStream),
@@ -183,7 +186,7 @@ impl Link {
         self.connection.close(code.code(), reason.as_bytes());
     }
 
-    /// Has the connection used up and closed; `None` takes that back.
+    /// Starts draining the connection; `None` stops draining it.
     pub(crate) fn set_retirement(&self, retirement: Option<Retirement>) {
         self.retirement.send_replace(retirement);
     }
@@ -203,15 +206,16 @@ impl Link {
         }
     }
 
-    /// Whether every datagram given to QUIC has been sent.
+    /// Whether every datagram that was handed to QUIC has been sent.
     pub(crate) fn all_datagrams_sent(&self, buffer: usize) -> bool {
-        // An empty buffer has room for all but the bookkeeping of one datagram.
+        // quinn accounts for some overhead even when the buffer is empty.
         const BOOKKEEPING: usize = 64;
         self.connection.close_reason().is_some()
             || self.connection.datagram_send_buffer_space() + BOOKKEEPING >= buffer
     }
 
-    /// How long nothing but keep-alives went over the connection, as far as the calls of this method could see.
+    /// How long the connection has carried nothing but keep-alives, as far as repeated calls of this
+    /// method can tell.
     pub(crate) fn unused_for(&self, now: Instant) -> Duration {
         let stats = self.connection.stats();
         let frames = [&stats.frame_tx, &stats.frame_rx];
@@ -243,7 +247,7 @@ impl Link {
         }
     }
 
-    /// Returns when the connection may be closed because another one has taken its place.
+    /// Returns when a drained connection may be closed.
     async fn drained(&self, retirement: Option<Retirement>) {
         let Some(Retirement { linger_until, deadline, ours }) = retirement else {
             return std::future::pending().await;
@@ -251,7 +255,8 @@ impl Link {
         let over = async {
             sleep_until(linger_until).await;
             self.streams_finished().await;
-            // A stream that arrived just now would be cut: stay a little after the last one too.
+            // The peer may have opened a stream just now. If the peer is to close the connection, wait for
+            // that or for the deadline.
             if !ours {
                 std::future::pending::<()>().await;
             }
@@ -262,7 +267,7 @@ impl Link {
         }
     }
 
-    /// Takes the peer's streams until the connection ends; returns why it did.
+    /// Accepts the peer's streams until the connection ends. Returns why it ended.
     pub(crate) async fn serve_streams(&self, shared: &Shared) -> ConnectionError {
         let mut retirements = self.retirement.subscribe();
         loop {
@@ -273,7 +278,9 @@ impl Link {
                     Err(error) => return error,
                 },
                 _ = retirements.changed() => {}
-                () = self.drained(retirement) => self.close(CloseCode::Replaced, "another connection took its place"),
+                () = self.drained(retirement) => {
+                    self.close(CloseCode::Replaced, "another connection replaced it");
+                }
             }
         }
     }
@@ -289,7 +296,7 @@ impl Link {
         shared.arrivals.push_stream(self.peer.clone(), sender, receiver);
     }
 
-    /// Takes the peer's datagrams until the connection ends.
+    /// Receives the peer's datagrams until the connection ends.
     pub(crate) async fn serve_datagrams(&self, shared: &Shared) {
         loop {
             for _ in 0..DATAGRAMS_A_TURN {
@@ -298,16 +305,16 @@ impl Link {
                     Err(_) => return,
                 }
             }
-            // A peer that always has another datagram ready must not keep the thread.
+            // A peer that always has another datagram ready must not block the thread.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Why QUIC did not take a datagram.
+/// Why QUIC did not accept a datagram.
 pub(crate) enum DatagramFailure {
     /// The connection has ended.
     Ended,
-    /// For a reason that the owner of the transport is told.
+    /// An error that is returned to the owner of the transport.
     Send(SendError),
 }

@@ -1,4 +1,4 @@
-//! Certificates of an operator's own authority, in place of a shared secret.
+//! Certificates of an operator's own authority, instead of a shared secret.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,57 +19,58 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::config::ClusterName;
 use crate::keys::Fingerprint;
 
-/// The most authorities that are accepted at a time.
+/// The most authorities that a node accepts.
 pub const MAX_AUTHORITIES: usize = 64;
 
-/// A node's certificate with its private key, and the authorities whose certificates are accepted from others.
-/// Cloning copies a pointer.
+/// A node's certificate with its private key, and the authorities whose certificates are accepted from
+/// peers. Cloning copies a pointer.
 #[derive(Clone)]
 pub struct CertificateSet(Arc<Parts>);
 
 struct Parts {
     name: NodeName,
-    /// Those it is for; of none if it may be used in any.
+    /// The clusters in the certificate; empty if it is valid in any.
     clusters: Vec<String>,
     own: Arc<CertifiedKey>,
     authorities: Vec<(Fingerprint, TrustAnchor<'static>)>,
     revoked: Revoked,
     not_before: u64,
     not_after: u64,
-    /// Of everything: equal for the same files.
+    /// Of all certificates and revocations. Equal for equal files.
     digest: [u8; 32],
-    /// What is derived for this node alone comes from here.
+    /// Key material for everything that is derived for this node alone.
     seed: Zeroizing<[u8; 32]>,
 }
 
-/// Why files are not a certificate set. Nothing of a private key is ever shown.
+/// Why files are not a usable certificate set. A private key is never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateSetError {
-    /// A file does not hold what it should.
+    /// A file does not contain what it should.
     #[error("the {file} is not PEM with {wanted}: {reason}")]
     Pem {
-        /// Which file.
+        /// The file.
         file: &'static str,
-        /// What should be in it.
+        /// The expected content.
         wanted: &'static str,
-        /// What was found.
+        /// The error.
         reason: String,
     },
-    /// The private key is not one that can be used.
+    /// The private key cannot be used.
     #[error(
-        "the private key cannot be used: {0}; right would be an unencrypted PKCS #8 key, ECDSA P-256, Ed25519 or RSA"
+        "the private key cannot be used: {0}; supported are unencrypted PKCS #8 keys of type ECDSA P-256, \
+         Ed25519 or RSA"
     )]
     Key(String),
-    /// The private key belongs to another certificate.
+    /// The private key does not belong to the certificate.
     #[error("the private key does not belong to the certificate; give both from one request")]
     Mismatch,
-    /// The certificate does not say whose it is.
+    /// The certificate contains no node name.
     #[error("the certificate names no node: {0}")]
     Name(String),
     /// Other nodes would refuse the certificate.
     #[error("other nodes would refuse the certificate: {0}")]
     Useless(String),
-    /// The node's own certificate is revoked.
+    /// The node's own certificate has been revoked.
     #[error("the certificate is on the revocation list in the authority file; give the node a new one")]
     Revoked,
     /// There are too many authorities.
@@ -78,18 +79,18 @@ pub enum CertificateSetError {
 }
 
 impl CertificateSet {
-    /// Reads what three files hold, in PEM: the node's certificate with any intermediate ones after it, its private
-    /// key, and the certificates of the authorities that are accepted.
+    /// Parses three files in PEM: the node's certificate followed by any intermediate certificates, its
+    /// private key, and the certificates of the accepted authorities.
     ///
-    /// The name of the node is the DNS name in the certificate's subject alternative name; if there are several, the
-    /// one that the subject's common name repeats. If the certificate limits its use, both client and server
-    /// authentication must be allowed: a node is both.
+    /// The name of the node is the DNS name in the certificate's subject alternative name. If there are
+    /// several, it is the one that is also the subject's common name. If the certificate has an extended
+    /// key usage, it must allow both client and server authentication, because a node is both.
     ///
-    /// A certificate whose subject alternative name has URIs of the form `networkdb:CLUSTER`, the name percent-encoded where a URI
-    /// wants it, is good in those clusters alone.
+    /// If the subject alternative name contains URIs of the form `networkdb:CLUSTER`, with the cluster
+    /// name percent-encoded, the certificate is valid in those clusters only.
     ///
-    /// Beside the certificates of the authorities there may be their revocation lists. They are taken as the operator's own word,
-    /// like the certificates: neither signature nor time is looked at.
+    /// The file of authorities may also contain their revocation lists. The operator supplies these
+    /// files, so neither the signature nor the validity of a list is checked.
     pub fn from_pem(
         certificate: &[u8],
         key: &[u8],
@@ -153,31 +154,31 @@ impl CertificateSet {
         })))
     }
 
-    /// The node that the certificate is for.
+    /// The name of the node in the certificate.
     pub fn name(&self) -> &NodeName {
         &self.0.name
     }
 
-    /// The clusters that the certificate is for; empty if it may be used in any.
+    /// The clusters in the certificate; empty if it is valid in any.
     pub fn clusters(&self) -> &[String] {
         &self.0.clusters
     }
 
-    /// Until when the certificate is valid.
+    /// The end of the certificate's validity.
     pub fn not_after(&self) -> std::time::SystemTime {
         std::time::UNIX_EPOCH + Duration::from_secs(self.0.not_after)
     }
 
-    /// How long until the certificate expires, once less than a quarter of its time is left: somebody should have renewed
-    /// it. Zero if it has expired.
+    /// The remaining validity of the certificate, once it is less than a quarter of the whole: by then
+    /// it should have been renewed. Zero if it has expired.
     pub(crate) fn expires_soon(&self, now: UnixTime) -> Option<Duration> {
         let left = self.0.not_after.saturating_sub(now.as_secs());
         (left < (self.0.not_after - self.0.not_before.min(self.0.not_after)) / 4)
             .then(|| Duration::from_secs(left))
     }
 
-    /// The fingerprints of the authorities that are accepted: of name and public key, so that one whose certificate was
-    /// renewed keeps its own.
+    /// The fingerprints of the accepted authorities. They cover name and public key, so that a renewed
+    /// certificate of an authority keeps its fingerprint.
     pub fn authorities(&self) -> Vec<Fingerprint> {
         self.0.authorities.iter().map(|(fingerprint, _)| *fingerprint).collect()
     }
@@ -190,7 +191,7 @@ impl CertificateSet {
         &self.0.authorities
     }
 
-    /// Whether one of the revocation lists names this certificate.
+    /// Whether a revocation list contains this certificate.
     pub(crate) fn revokes(&self, certificate: &CertificateDer<'_>) -> bool {
         self.0.revoked.contains(certificate)
     }
@@ -217,7 +218,7 @@ impl fmt::Debug for CertificateSet {
     }
 }
 
-/// The node that a certificate of an operator's authority is for, or what is wrong.
+/// The node name in a certificate of an operator's authority, or why there is none.
 pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, String> {
     let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
     let names: Vec<&str> = names
@@ -231,7 +232,8 @@ pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, Str
         [only] => only,
         several => several.iter().find(|name| Some(**name) == common).ok_or_else(|| {
             format!(
-                "there are {} DNS names in its subject alternative name, and its common name repeats none of them",
+                "there are {} DNS names in its subject alternative name, and its common name repeats none of \
+                 them",
                 several.len()
             )
         })?,
@@ -239,7 +241,7 @@ pub(crate) fn name_of(certificate: &X509Certificate<'_>) -> Result<NodeName, Str
     NodeName::new(name).map_err(|error| error.to_string())
 }
 
-/// The clusters that a certificate of an operator's authority is for; none if it may be used in any.
+/// The clusters in a certificate of an operator's authority; empty if it is valid in any.
 fn clusters_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
     let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
     let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
@@ -249,8 +251,8 @@ fn clusters_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String>
     Ok(uris.map(|cluster| percent_decode_str(cluster).decode_utf8_lossy().into_owned()).collect())
 }
 
-/// Whether a certificate is good in this cluster. What a node says of its cluster is its own word, and one authority may issue for
-/// several clusters.
+/// Checks that a certificate is valid in this cluster. The cluster name in an introduction is only a
+/// claim, and one authority may issue certificates for several clusters.
 pub(crate) fn check_cluster(certificate: &X509Certificate<'_>, ours: &ClusterName) -> Result<(), String> {
     let clusters = clusters_of(certificate)?;
     match covers_cluster(&clusters, ours) {
@@ -263,18 +265,18 @@ pub(crate) fn check_cluster(certificate: &X509Certificate<'_>, ours: &ClusterNam
     }
 }
 
-/// Whether what names these clusters may be used in this one.
+/// Whether a certificate for `clusters` is valid in this cluster.
 pub(crate) fn covers_cluster(clusters: &[String], ours: &ClusterName) -> bool {
     clusters.is_empty() || clusters.iter().any(|cluster| cluster == ours.as_str())
 }
 
-/// Names of clusters, for people.
+/// Names of clusters in a message for people.
 pub(crate) fn format_clusters(clusters: &[String]) -> String {
     let shown: Vec<String> = clusters.iter().take(8).map(|cluster| format!("{cluster:?}")).collect();
     shown.join(" or ")
 }
 
-/// Issuer and serial number of every certificate on the revocation lists.
+/// Issuer and serial number of every revoked certificate.
 struct Revoked(BTreeSet<(Vec<u8>, Vec<u8>)>);
 
 impl Revoked {
@@ -300,15 +302,16 @@ impl Revoked {
         if self.0.is_empty() {
             return false;
         }
-        // What does not decode is refused for that elsewhere.
+        // A certificate that does not decode is refused elsewhere.
         X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
             self.0.contains(&(certificate.issuer().as_raw().to_vec(), certificate.raw_serial().to_vec()))
         })
     }
 }
 
-/// A node is client and server. A certificate that is for one of them was issued for something else: a web server of the same
-/// authority, or a user of it. Whoever holds it must not get in by taking the half that it is for.
+/// A node is client and server. A certificate for one of these uses was issued for another purpose: for
+/// a web server or for a user of the same authority. Its owner must not get in through the half of the
+/// handshake that it allows.
 pub(crate) fn check_both_uses(certificate: &X509Certificate<'_>) -> Result<(), String> {
     let limited = certificate.extended_key_usage().map_err(|error| error.to_string())?;
     match limited.map(|usage| usage.value) {
@@ -319,7 +322,8 @@ pub(crate) fn check_both_uses(certificate: &X509Certificate<'_>) -> Result<(), S
                 _ => "neither clients nor servers",
             };
             Err(format!(
-                "by its extended key usage it is for {only}, and a node is both; issue one with serverAuth and clientAuth"
+                "by its extended key usage it is for {only}, and a node is both; issue one with serverAuth \
+                 and clientAuth"
             ))
         }
         _ => Ok(()),
@@ -351,7 +355,7 @@ fn anchor_of(
     Ok((Fingerprint::of_digest(&of.finish()), anchor.to_owned()))
 }
 
-/// Told at the start: found out by the others, it would look like an intruder.
+/// Checked at the start: otherwise the peers would find the error, and take the node for an intruder.
 fn check_use(
     chain: &[CertificateDer<'static>],
     anchors: &[(Fingerprint, TrustAnchor<'static>)],

@@ -1,4 +1,4 @@
-//! How QUIC is set up: limits, times, and the answer to packets of connections that are not known.
+//! The settings of QUIC: limits, timeouts, and the response to packets of unknown connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,22 +12,23 @@ use crate::config::{Config, Limits};
 use crate::error::BindError;
 use crate::tls::{self, Verdict};
 
-/// How often packets of unknown connections are answered, at most. Each answer is shorter than its cause.
+/// The shortest time between two responses to packets of unknown connections. Each response is shorter
+/// than the packet.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What handshakes that were not admitted yet may hold, each and in all, in bytes. They are admitted or refused as soon
-/// as they arrive.
+/// The most bytes that handshakes may buffer before their admission check, each and in total. The check
+/// happens as soon as they arrive.
 const UNADMITTED_BYTES: (u64, u64) = (16 << 10, 4 << 20);
 
 pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindError> {
     let (limits, timeouts) = (&config.limits, &config.timeouts);
     let idle = IdleTimeout::try_from(timeouts.idle).map_err(|_| {
-        BindError::Setting(format!("an idle time-out of {:?} is longer than QUIC allows", timeouts.idle))
+        BindError::Setting(format!("an idle timeout of {:?} is longer than QUIC allows", timeouts.idle))
     })?;
     if timeouts.keep_alive >= timeouts.idle {
         return Err(BindError::Setting(format!(
-            "connections would be lost before they are kept alive: the keep-alive interval is {:?}, the idle time-out \
-             {:?}; make the first well below the second",
+            "the keep-alive interval is {:?} and the idle timeout {:?}, so connections would be lost before \
+             they are kept alive; make the first well below the second",
             timeouts.keep_alive, timeouts.idle
         )));
     }
@@ -38,14 +39,14 @@ pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindE
     ] {
         if bytes < 2 * frame_bytes {
             return Err(BindError::Setting(format!(
-                "no frame of {frame_bytes} bytes would ever be complete: {which} is {bytes}; at least twice as much is \
-                 needed"
+                "no frame of {frame_bytes} bytes could be received: {which} is {bytes}, and at least twice \
+                 the frame size is needed"
             )));
         }
     }
     if timeouts.certificate < Duration::from_secs(2) {
         return Err(BindError::Setting(format!(
-            "a certificate cannot be renewed in time that is valid for {:?}; at least 2 s are needed",
+            "a certificate that is valid for {:?} cannot be renewed in time; at least 2 s are needed",
             timeouts.certificate
         )));
     }
@@ -54,7 +55,7 @@ pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindE
         .keep_alive_interval(Some(timeouts.keep_alive))
         .initial_rtt(timeouts.initial_rtt)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection))
-        // The one of the welcome.
+        // The one that carries the introduction.
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(limits.stream_window))
         .receive_window(VarInt::from_u32(limits.connection_window))
@@ -79,12 +80,13 @@ pub(crate) fn server_config(
     server
 }
 
-/// The settings of the endpoint: how it answers packets of connections that it does not know (stateless reset, RFC 9000,
-/// section 10.3).
+/// The settings of the endpoint: how it responds to packets of unknown connections (stateless reset, RFC
+/// 9000, section 10.3).
 ///
-/// The keys are the same for every life of the node at its address, so that a restarted node can tell its peers at once
-/// that it has forgotten their connections. No other node has the same, or could compute them from the secret that all share,
-/// or it could end connections that are not its own: they depend on what only this host knows as well.
+/// The keys are the same for every instance of the node at its address, so that a restarted node can
+/// reset the connections of its predecessor at once. They also depend on a value that only this host
+/// knows. Otherwise every node with the shared secret could compute the keys of the others, and end
+/// their connections.
 pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointConfig {
     let host = known_to_this_host();
     let mut resets = zeroize::Zeroizing::new([0; 32]);
@@ -94,13 +96,15 @@ pub(crate) fn endpoint_config(config: &Config, address: SocketAddr) -> EndpointC
     let ids = u64::from_le_bytes(ids);
 
     let mut endpoint = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*resets)));
-    // Packets for a connection of an earlier life look like ours, and anything else does not even get a reset.
+    // Packets for a connection of an earlier instance are recognised as ours and get a reset. Other
+    // packets get no response.
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     endpoint.min_reset_interval(RESET_INTERVAL);
     endpoint
 }
 
-/// Fills `key` from the identity, the node's name and address, and what only this host knows.
+/// Derives `key` from the identity, the node's name and address, and the value that only this host
+/// knows.
 fn derive_for_host(config: &Config, address: SocketAddr, purpose: &[u8], host: &[u8], key: &mut [u8]) {
     let (name, address) = (config.name.as_str(), address.to_string());
     let length = |text: &[u8]| (text.len() as u64).to_le_bytes();
@@ -108,8 +112,9 @@ fn derive_for_host(config: &Config, address: SocketAddr, purpose: &[u8], host: &
     config.identity.derive(&[purpose, &of_name, name.as_bytes(), &of_host, host, address.as_bytes()], key);
 }
 
-/// What stays the same while this host runs, and no other host knows, though all its users do: the random identifier of the boot. Where the system has none,
-/// something new for each process; then peers of a restarted node notice by its silence.
+/// A value that stays the same while this host runs and that no other host knows: the random boot id.
+/// Any user of this host can read it. On a system without one it is random for each process, and the
+/// peers of a restarted node detect the restart only by the idle timeout.
 fn known_to_this_host() -> Vec<u8> {
     if let Ok(boot) = std::fs::read("/proc/sys/kernel/random/boot_id")
         && !boot.is_empty()

@@ -1,15 +1,15 @@
 //! The budget for reassembling frames: how many bytes of incomplete frames the endpoint buffers.
 //!
-//! A frame may be megabytes, a peer may open many streams, and there may be many peers. Each may stay within its own
-//! bounds and all together still exceed the memory of the host.
+//! A frame may be megabytes, a peer may open many streams, and there may be many peers. Each may stay
+//! within its own bounds and all together still exceed the memory of the host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Limits;
 
-/// This many bytes of each stream are not counted. Ordinary frames of a cluster are about this large, so they still
-/// arrive after another peer has used up the budget.
+/// This many bytes of each stream are not counted. Ordinary frames of a cluster are about this large, so
+/// they still arrive after another peer has used up the budget.
 pub(crate) const UNCOUNTED_BYTES: usize = 64 << 10;
 
 /// Bytes buffered for the incomplete frames of one connection, and of all connections.

@@ -1,11 +1,13 @@
-//! Which connection leads to whom: a pure table, without sockets and clocks.
+//! Which connection leads to which peer: a pure table, without sockets and clocks.
 //!
-//! One connection is *current* for each life of a peer; others with the same life are *replaced*: nothing new goes over
-//! them, what is on them arrives. Two nodes that dial each other at once end up with two connections, and both sides
-//! keep the one that the node with the smaller (name, life) dialled.
+//! One connection is *current* for each instance of a peer. Other connections with the same instance are
+//! *replaced*: they carry no new datagrams or streams, and are drained. Two nodes that dial each other
+//! at the same time get two connections. Both keep the one that was dialled by the node with the smaller
+//! (name, instance id).
 //!
-//! Only addresses that are proven lead to a peer: packets came from there, or it answered there. What a peer says about
-//! itself is not enough, or a node with a stolen name could draw off what is meant for the first.
+//! Only validated addresses lead to a peer: packets came from there, or the peer answered there. The
+//! address that a peer announces is not enough. Otherwise a node with a stolen name could divert the
+//! traffic of the first one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -15,70 +17,71 @@ use wire::{Destination, NodeName};
 use crate::introduction::InstanceId;
 use crate::socket::host_of;
 
-/// A connection, numbered in the order in which they were made.
+/// A connection, numbered in order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LinkId(pub(crate) u64);
 
-/// One life of a node.
+/// One instance of a node: the process behind a connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instance {
     pub(crate) name: NodeName,
     pub(crate) id: InstanceId,
 }
 
-/// A connection as the table sees it.
+/// A connection in the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) id: LinkId,
     pub(crate) instance: Instance,
     pub(crate) dialled: bool,
-    /// Where the packets of the peer come from.
+    /// The source address of the peer's packets.
     pub(crate) address: SocketAddr,
 }
 
-/// What a new connection changes.
+/// The changes caused by a new connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Added {
-    /// Connections that were current, or the new one itself, and are to be used up.
+    /// Connections to drain: the ones that were current, or the new one itself.
     pub(crate) replaced: Vec<LinkId>,
-    /// Connections whose process is gone, because another one answers at their address now.
+    /// Connections of a process that no longer exists, because another one answers at its address.
     pub(crate) stale: Vec<LinkId>,
 }
 
-/// What the end of a connection changes.
+/// The change caused by the end of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Removed {
     /// It was not in the table.
     Unknown,
-    /// It was being used up.
+    /// It was replaced or retired before.
     Replaced,
-    /// Another connection with the same life is current now.
+    /// Another connection with the same instance is current now.
     Succeeded(LinkId),
-    /// No connection with this life is left, but a later life of the node answers at the same address.
+    /// There is no other connection with this instance, but a later instance of the node answers at the
+    /// same address.
     Outlived,
-    /// No connection with the peer is left.
+    /// There is no other connection with the peer.
     Lost,
 }
 
-/// The connections of one life that wait to be used up; a peer that keeps dialling gets no more than this.
+/// The most replaced connections of one instance, however often the peer dials.
 const MAX_REPLACED: usize = 4;
 
-/// The addresses that are remembered for one life.
+/// The most addresses that are remembered for one instance.
 const MAX_ADDRESSES: usize = 8;
 
 #[derive(Debug)]
 struct InstanceLinks {
-    /// `None` if all its connections are being retired.
+    /// `None` if all its connections are retired.
     current: Option<LinkId>,
-    /// Connections that are being used up, and may become current again, oldest first.
+    /// Connections that are being drained and may become current again, oldest first.
     replaced: Vec<LinkId>,
-    /// Proven, the latest last.
+    /// Validated addresses, the latest last.
     addresses: Vec<SocketAddr>,
 }
 
 impl InstanceLinks {
-    /// Takes the connection that is to be used again: of those that the node with the smaller identity dialled the
-    /// latest, or else the latest. The other side decides alike.
+    /// Removes and returns the connection that becomes current again: the latest that the node with the
+    /// smaller identity dialled, or else the latest. The other side makes the same choice.
     fn best_replaced(&mut self, routes: &HashMap<LinkId, Route>, we_are_smaller: bool) -> Option<LinkId> {
         let preferred = |id: &LinkId| routes.get(id).is_some_and(|route| route.dialled == we_are_smaller);
         let index = self.replaced.iter().rposition(preferred).or(self.replaced.len().checked_sub(1))?;
@@ -86,7 +89,7 @@ impl InstanceLinks {
     }
 }
 
-/// All connections.
+/// The table of connections.
 #[derive(Debug)]
 pub(crate) struct Routes {
     local: Instance,
@@ -112,32 +115,33 @@ impl Routes {
         self.routes.len()
     }
 
-    /// How many connections there are with peers at this IP address, of IPv6 in its /64, whatever their ports.
-    pub(crate) fn from(&self, address: IpAddr) -> usize {
+    /// The number of connections with peers at this IP address (of IPv6, in its /64), whatever their
+    /// ports.
+    pub(crate) fn count_at_host(&self, address: IpAddr) -> usize {
         self.by_host.get(&host_of(address)).copied().unwrap_or(0)
     }
 
-    /// The connection for something new that goes to `to`.
+    /// The connection for new datagrams and streams to `to`.
     pub(crate) fn find(&self, to: &Destination) -> Option<LinkId> {
         let candidates = self.by_address.get(&to.address)?;
         let wanted = |instance: &Instance| to.name.as_ref().is_none_or(|name| *name == instance.name);
         candidates.iter().rev().find(|(instance, _)| wanted(instance)).map(|(_, id)| *id)
     }
 
-    /// Whether new things go over this connection.
+    /// Whether new datagrams and streams use this connection.
     pub(crate) fn is_current(&self, id: LinkId) -> bool {
         let links = self.routes.get(&id).and_then(|route| self.by_instance.get(&route.instance));
         links.is_some_and(|links| links.current == Some(id))
     }
 
-    /// Whether there is a connection for something new with a node of this name.
+    /// Whether a node of this name has a current connection.
     pub(crate) fn is_connected(&self, name: &NodeName) -> bool {
         let first = Instance { name: name.clone(), id: InstanceId::MIN };
         let instances = self.by_instance.range(first..).take_while(|(instance, _)| instance.name == *name);
         instances.into_iter().any(|(_, links)| links.current.is_some())
     }
 
-    /// The names of all nodes with whom there is a connection, in order.
+    /// The names of all nodes with a current connection, in order.
     pub(crate) fn connected(&self) -> Vec<NodeName> {
         let mut names: Vec<_> = self
             .by_instance
@@ -150,7 +154,7 @@ impl Routes {
     }
 
     /// Every connection with a node of this name, at this address if one is given, in order.
-    pub(crate) fn of(&self, name: &NodeName, address: Option<SocketAddr>) -> Vec<LinkId> {
+    pub(crate) fn links_with(&self, name: &NodeName, address: Option<SocketAddr>) -> Vec<LinkId> {
         let mut found: Vec<_> = self
             .routes
             .values()
@@ -163,12 +167,12 @@ impl Routes {
         found
     }
 
-    /// Takes up a connection whose handshake is complete.
+    /// Adds a connection whose handshake is complete.
     pub(crate) fn add(&mut self, route: Route) -> Added {
         let mut added = Added::default();
         let Route { id, instance, dialled, address } = route.clone();
-        // One process has one socket: whoever else was there is gone. A restarted node must not wait until the idle
-        // time of its earlier life is over.
+        // A process has one socket, so any other process at this address no longer exists. A restarted
+        // node must not wait for the idle timeout of its earlier instance.
         let gone: Vec<Instance> = self
             .routes
             .values()
@@ -201,7 +205,8 @@ impl Routes {
         let forgotten = (links.addresses.len() >= MAX_ADDRESSES).then(|| links.addresses.remove(0));
         links.addresses.push(address);
         let keeps_old = links.current.and_then(|old| self.routes.get(&old)).is_some_and(|old| {
-            // Of two that the same side dialled the later one counts: whoever dials again has lost the first.
+            // Of two connections that the same side dialled the later one is kept: a node that dials
+            // again has lost the first.
             old.dialled != dialled && old.dialled == (self.local < instance)
         });
         if keeps_old {
@@ -221,7 +226,7 @@ impl Routes {
         added
     }
 
-    /// Takes a connection out of use for good: nothing new goes over it, and it never becomes current again.
+    /// Retires a connection: it carries nothing new, and never becomes current again.
     pub(crate) fn retire(&mut self, id: LinkId) -> Removed {
         let Some(route) = self.routes.get(&id) else { return Removed::Unknown };
         let instance = route.instance.clone();
@@ -237,7 +242,7 @@ impl Routes {
         removed
     }
 
-    /// Forgets a connection that has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn remove(&mut self, id: LinkId) -> Removed {
         let removed = self.retire(id);
         let Some(route) = self.routes.remove(&id) else { return removed };
@@ -258,7 +263,7 @@ impl Routes {
         }
     }
 
-    /// Makes the addresses of one life lead to its current connection.
+    /// Maps the addresses of an instance to its current connection.
     fn index(&mut self, instance: &Instance) {
         let Some(links) = self.by_instance.get(instance) else { return };
         let (current, addresses) = (links.current, links.addresses.clone());

@@ -1,4 +1,4 @@
-//! Stories of connections, as one node's table sees them, and the property that two tables agree.
+//! Scenarios for the table of one node, and the property that the tables of two nodes agree.
 
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn an_address_leads_to_its_peer_and_to_no_other_name() {
     assert_eq!(routes.find(&to("b", 2)), None);
     assert_eq!(routes.remove(LinkId(1)), Removed::Lost);
     assert_eq!(routes.remove(LinkId(1)), Removed::Unknown);
-    assert_eq!((routes.find(&seed(1)), routes.len(), routes.from(address(1).ip())), (None, 0, 0));
+    assert_eq!((routes.find(&seed(1)), routes.len(), routes.count_at_host(address(1).ip())), (None, 0, 0));
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn a_second_node_with_the_same_name_elsewhere_changes_nothing_for_the_first() {
     routes.add(route(1, instance("b", 1), false, 1));
     assert_eq!(routes.add(route(2, instance("b", 2), false, 2)), Added::default());
     assert_eq!((routes.find(&to("b", 1)), routes.find(&to("b", 2))), (Some(LinkId(1)), Some(LinkId(2))));
-    assert_eq!(routes.of(&name("b"), None), ids(&[1, 2]));
-    assert_eq!(routes.of(&name("b"), Some(address(2))), ids(&[2]));
+    assert_eq!(routes.links_with(&name("b"), None), ids(&[1, 2]));
+    assert_eq!(routes.links_with(&name("b"), Some(address(2))), ids(&[2]));
     assert_eq!(routes.remove(LinkId(2)), Removed::Lost);
     assert_eq!(routes.find(&to("b", 1)), Some(LinkId(1)));
 }
@@ -66,7 +66,7 @@ fn a_new_instance_at_the_same_address_replaces_the_old_one() {
         assert_eq!(added, Added { replaced: vec![], stale: ids(&[1]) });
         assert_eq!(routes.find(&to("b", 1)), Some(LinkId(2)));
         assert_eq!(routes.find(&seed(1)), Some(LinkId(2)));
-        // The end of the old one is no news.
+        // The end of the old one is not reported as a loss.
         assert_eq!(routes.remove(LinkId(1)), Removed::Replaced);
         assert_eq!(routes.find(&to("b", 1)), Some(LinkId(2)));
     }
@@ -116,7 +116,7 @@ fn a_retired_connection_carries_nothing_new_and_its_end_is_not_reported() {
     routes.add(route(1, instance("b", 1), true, 1));
     assert_eq!(routes.retire(LinkId(1)), Removed::Lost);
     assert_eq!((routes.find(&to("b", 1)), routes.is_current(LinkId(1)), routes.len()), (None, false, 1));
-    // A new one takes its place, whoever dialled it.
+    // A new one replaces it, whichever side dialled.
     assert_eq!(routes.add(route(2, instance("b", 1), false, 1)), Added::default());
     assert_eq!(routes.find(&to("b", 1)), Some(LinkId(2)));
     assert_eq!(routes.remove(LinkId(1)), Removed::Replaced);
@@ -139,8 +139,9 @@ fn a_peer_that_keeps_dialling_has_a_bounded_number_of_connections() {
 }
 
 proptest! {
-    /// Whatever two nodes dial, and in whatever order the connections come about on each side: once each side has closed
-    /// the replaced ones that it dialled, one connection is left, current on both sides, and it was never all of them.
+    /// Two nodes dial each other any number of times, and add the connections in any order. After each
+    /// side has closed the replaced ones that it dialled, one connection remains, current on both sides.
+    /// At no time was there none.
     #[test]
     fn two_tables_converge_on_the_same_connection(
         dialled_by_a in proptest::collection::vec(any::<bool>(), 1..=4),

@@ -1,4 +1,5 @@
-//! What all tasks of an endpoint share: who it is, who can be reached how, and what is counted.
+//! The state that all tasks of an endpoint share: its identity, its connections and dials, and its
+//! counters.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -35,7 +36,7 @@ use crate::routes::{Instance, LinkId, Removed, Route, Routes};
 use crate::socket::{self, NullSocket, canonical};
 use crate::statistics::Counters;
 
-/// What all tasks of an endpoint share.
+/// The state that all tasks of an endpoint share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -59,11 +60,12 @@ pub(crate) struct Shared {
     log_limiter: Mutex<LogLimiter>,
     reassembly: ReassemblyBudget,
     links_made: AtomicU64,
-    /// Nothing new begins any more.
+    /// Set when the shutdown begins: no new work is accepted.
     stopping: AtomicBool,
 }
 
-/// Instance can be reached how. Its lock is held for look-ups and changes only, never across a call of QUIC that may wait.
+/// Connections and dials. The lock is held for look-ups and changes only, never during a call of QUIC
+/// that may wait.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) routes: Routes,
@@ -72,20 +74,20 @@ pub(crate) struct Table {
     changed: Changed,
 }
 
-/// With whom there may be a connection where there was none, or none where there was one, since the owner asked last.
+/// The peers whose connection state may have changed since the owner last asked.
 #[derive(Debug, Default)]
 struct Changed {
     peers: BTreeSet<NodeName>,
-    /// They were too many to be noted one by one.
+    /// More changes than are recorded one by one.
     all: bool,
 }
 
-/// With whom there is a connection, and with whom none any more; see [`crate::Transport::take_connection_changes`].
+/// Changes of connection state, see [`crate::Transport::take_connection_changes`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionChanges {
-    /// Whether `peers` are all with whom there is a connection, and not only what has changed.
+    /// Whether `peers` is the complete list of connected peers, and not only the changes.
     pub whole: bool,
-    /// Each once, and whether there is a connection.
+    /// Each peer once, and whether there is a connection with it.
     pub peers: Vec<(NodeName, bool)>,
 }
 
@@ -119,12 +121,12 @@ impl Table {
 
     fn is_full(&self, limits: &Limits, address: SocketAddr) -> bool {
         self.routes.len() >= limits.connections
-            || self.routes.from(address.ip()) >= limits.connections_per_address
+            || self.routes.count_at_host(address.ip()) >= limits.connections_per_address
     }
 }
 
 impl Shared {
-    /// Binds the socket, and has no tasks yet.
+    /// Binds the socket. Starts no tasks.
     pub(crate) fn new(config: Config) -> Result<Arc<Self>, BindError> {
         let bind = config.bind;
         let quic = Arc::new(quic::transport_config(&config)?);
@@ -177,7 +179,7 @@ impl Shared {
         }))
     }
 
-    /// From now on nothing is sent, opened or taken up.
+    /// Rejects new sends, streams and connections from now on.
     pub(crate) fn stop_accepting_work(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -186,7 +188,7 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Ends all tasks, and the arrivals.
+    /// Ends all tasks, and closes the queue of arrivals.
     pub(crate) fn stop(&self) {
         self.stop_accepting_work();
         self.stop.cancel();
@@ -194,17 +196,16 @@ impl Shared {
         self.arrivals.close();
     }
 
-    /// Takes the socket away from under all connections, so that nothing is sent any more and the port is free.
+    /// Replaces the socket under all connections, so that nothing more is sent and the port is free.
     pub(crate) fn detach_socket(&self) {
         let null = Arc::new(NullSocket(self.local));
-        // The endpoint keeps its last socket for packets that are still on their way: after the second time that is
-        // nowhere too.
+        // quinn keeps the previous socket for packets on their way. The second call replaces that too.
         for _ in 0..2 {
             let _ = self.endpoint.rebind_abstract(null.clone());
         }
     }
 
-    /// Starts a task that ends when the transport stops, from wherever this is called.
+    /// Starts a task that ends when the transport stops. May be called on any thread.
     pub(crate) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -219,7 +220,7 @@ impl Shared {
     pub(crate) fn replace_credentials(&self, identity: Identity) {
         let mut current = self.credentials.write();
         let now = wall_clock();
-        if current.identity == identity && !current.is_due(now) {
+        if current.identity == identity && !current.is_renewal_due(now) {
             return;
         }
         let validity = Validity::of(&self.config.timeouts);
@@ -270,12 +271,12 @@ impl Shared {
         config
     }
 
-    /// How long a handshake may take now, whoever began it.
+    /// How long a handshake may take now, dialled or accepted.
     pub(crate) fn handshake_timeout(&self) -> Duration {
         self.table.read().dials.timeout(Instant::now())
     }
 
-    /// Whether there may not be another connection with a peer at this address.
+    /// Whether the limits allow no further connection with a peer at this address.
     pub(crate) fn is_full(&self, address: SocketAddr) -> bool {
         self.table.read().is_full(&self.config.limits, address)
     }
@@ -293,7 +294,7 @@ impl Shared {
         self.table.read().links.values().cloned().collect()
     }
 
-    /// Takes up a connection whose two sides have accepted each other.
+    /// Adopts a connection whose two sides have accepted each other.
     pub(crate) fn adopt(
         self: &Arc<Self>,
         connection: quinn::Connection,
@@ -313,7 +314,8 @@ impl Shared {
         if self.is_stopping() || table.is_full(&self.config.limits, address) {
             return Err(RefusalReason::AtCapacity);
         }
-        // The identity may have changed during the handshake; from here on a change finds the connection in the table.
+        // The identity may have changed during the handshake. From here on such a change finds the
+        // connection in the table.
         self.credentials().check(verified.authority, &link.connection)?;
         let added = table.routes.add(Route { id, instance, dialled, address });
         table.links.insert(id, link.clone());
@@ -327,7 +329,7 @@ impl Shared {
             stale.set_retirement(Some(Retirement::stale(now)));
         }
         let Table { routes, links, dials, .. } = &mut *table;
-        // A connection that is being used up from the start takes nothing new.
+        // A connection that is drained from the start takes nothing new.
         let waiting = match routes.is_current(id) {
             true => dials.resolve(&link, |to| routes.find(to) == Some(id), now),
             false => Vec::new(),
@@ -352,7 +354,7 @@ impl Shared {
         Ok(best)
     }
 
-    /// Sends a datagram that waited for its dial.
+    /// Sends a datagram that waited for the end of a dial.
     pub(crate) fn send_kept(&self, link: &Link, bytes: Bytes) {
         let size = bytes.len();
         match link.send_datagram(bytes) {
@@ -382,7 +384,7 @@ impl Shared {
                     let (sender, receiver) = link.frames(stream, self, None);
                     return Ok((sender, receiver, link.peer.clone()));
                 }
-                // It had ended without the table knowing: the next look finds another one, or dials.
+                // It had ended before the table knew: the next iteration finds another one, or dials.
                 Ok(Err(_)) if Instant::now() < deadline => self.ended(&link),
                 Ok(Err(error)) => return Err(OpenError::Lost { to: describe(to), loss: Loss::of(&error) }),
                 Err(_) => return Err(OpenError::Busy { to: describe(to), after: begun.elapsed() }),
@@ -390,7 +392,8 @@ impl Shared {
         }
     }
 
-    /// Forgets a connection that has ended. Called by whoever notices first; later calls change nothing.
+    /// Removes a connection that has ended. The task that notices first calls this; later calls have no
+    /// effect.
     pub(crate) fn ended(&self, link: &Link) {
         let mut table = self.table.write();
         let removed = table.routes.remove(link.id);
@@ -414,7 +417,7 @@ impl Shared {
         if let Some(refusal) = refusal_of(&error)
             && matches!(refusal, RefusalReason::ByPeer(_))
         {
-            // The peer finished the handshake and then found that it does not want us.
+            // The peer completed the handshake and then refused us.
             return refuse(self, link.peer.address, Some(link.peer.name.clone()), refusal);
         }
         let loss = Loss::of(&error);

@@ -1,4 +1,4 @@
-//! The UDP socket under the endpoint, and the nothing that takes its place when a node is to detach_socket.
+//! The UDP socket of the endpoint, and the null socket that replaces it at the end.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -25,17 +25,19 @@ pub(crate) fn bind(address: SocketAddr, buffer: usize) -> Result<UdpSocket, Bind
 fn open(address: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // All addresses means those of IPv4 too; not every system has them on such a socket.
+        // Listening on all addresses includes those of IPv4. Not every system supports that on such a
+        // socket.
         let _ = socket.set_only_v6(false);
     }
-    // The system's own defaults lose packets under load; what it does not grant it does not grant.
+    // The defaults of the system lose packets under load. A smaller buffer than requested is no error.
     let _ = socket.set_recv_buffer_size(buffer);
     let _ = socket.set_send_buffer_size(buffer);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// The form of an address in which it is compared: IPv4 as IPv4 also on a socket that speaks both.
+/// The canonical form of an address, for comparisons: an IPv4 address as IPv4, also on a socket for both
+/// families.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
@@ -46,8 +48,8 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A host, by its address, for counting what one host may have: of IPv6 its /64, in which one host may take as many addresses as
-/// it likes. An IPv4 address mapped into IPv6 is that IPv4 address.
+/// The host of an address, for limits per host. For IPv6 it is the /64, because one host can use any
+/// number of addresses in it. An IPv4 address mapped into IPv6 counts as that IPv4 address.
 pub fn host_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
@@ -55,7 +57,8 @@ pub fn host_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A socket that swallows what is sent and never receives: what is left of a node that is to fail like a crash.
+/// A socket that discards everything that is sent and never receives. A node whose socket is replaced by
+/// it behaves like a crashed one.
 #[derive(Debug)]
 pub(crate) struct NullSocket(pub(crate) SocketAddr);
 
@@ -108,7 +111,7 @@ mod tests {
         let first = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let address = first.local_addr().unwrap();
         assert!(matches!(bind(address, 0), Err(BindError::InUse(found)) if found == address));
-        // An address of the documentation's (RFC 5737) belongs to no host.
+        // An address for documentation (RFC 5737) belongs to no host.
         let foreign = "192.0.2.1:0".parse().unwrap();
         assert!(matches!(bind(foreign, 0), Err(BindError::NotLocal(found)) if found == foreign));
     }

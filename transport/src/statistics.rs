@@ -1,4 +1,4 @@
-//! Counters, by reason, and what is known about each connection.
+//! Counters, by reason, and the state of each connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::Peer;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened since the transport was bound. Every counter only grows.
+        /// Counters since the transport was bound. They never decrease.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Statistics {
             $($(#[$doc])* pub $name: u64,)*
@@ -37,105 +37,106 @@ macro_rules! counters {
 counters! {
     /// Datagrams handed to QUIC.
     datagrams_sent,
-    /// Bytes of those.
+    /// Bytes of datagrams handed to QUIC.
     datagram_bytes_sent,
-    /// Datagrams kept until their dial succeeds; each is counted as sent or dropped later.
+    /// Datagrams kept until their dial succeeds. Each is later counted as sent or dropped.
     datagrams_kept,
     /// Datagrams dropped because the peer is still being dialled.
     datagrams_dropped_not_ready,
-    /// Datagrams dropped because a dial has just failed, or too many are under way.
+    /// Datagrams dropped because a dial has just failed, or too many are running.
     datagrams_dropped_unreachable,
-    /// Datagrams dropped because too many wait to be sent to the peer.
+    /// Datagrams dropped because the send buffer for the peer is full.
     datagrams_dropped_full,
-    /// Datagrams dropped because the path does not carry their size.
+    /// Datagrams dropped because they are larger than the path allows.
     datagrams_dropped_too_large,
-    /// Datagrams that arrived and were queued for the owner.
+    /// Datagrams received and queued for the owner.
     datagrams_received,
-    /// Bytes of those.
+    /// Bytes of datagrams received and queued for the owner.
     datagram_bytes_received,
-    /// Arrived datagrams dropped because the owner takes them too slowly.
+    /// Received datagrams dropped because the owner takes them too slowly.
     datagrams_dropped_untaken,
-    /// Arrived datagrams dropped because they are empty, which nobody has a reason to send.
+    /// Received datagrams dropped because they are empty.
     datagrams_dropped_empty,
-    /// Streams opened here.
+    /// Streams opened by this node.
     streams_opened,
     /// Streams opened by peers and queued for the owner.
     streams_accepted,
-    /// Streams of peers refused because of the limit on all of them together.
+    /// Streams of peers refused because of the limit on all streams.
     streams_refused,
     /// Streams that could not be opened.
     streams_failed,
-    /// Frames given to streams.
+    /// Frames sent on streams.
     frames_sent,
-    /// Whole frames read from streams.
+    /// Complete frames received on streams.
     frames_received,
-    /// Frames of peers refused because they declare more than the limit.
+    /// Frames of peers refused because they declare a size above the limit.
     frames_too_large,
-    /// Frames of peers given up because too much of others was unfinished.
+    /// Frames of peers given up because of the limits on buffered bytes of incomplete frames.
     frames_unfinished,
-    /// Frames that did not get through in their time, in either direction.
+    /// Frames that exceeded their timeout, in either direction.
     frames_timed_out,
-    /// Streams that ended in the middle, in either direction.
+    /// Streams that ended before they were finished, in either direction.
     streams_broken,
-    /// Dials begun.
+    /// Dials started.
     dials_started,
     /// Dials that led to a connection.
     dials_succeeded,
-    /// Dials begun anew because they had lasted long and other handshakes succeeded meanwhile.
+    /// Dials started again because they had lasted long and other handshakes succeeded meanwhile.
     dials_renewed,
-    /// Dials that nobody answered in time.
+    /// Dials that were not answered in time.
     dials_unanswered,
-    /// Dials that ended because one side will not talk to the other.
+    /// Dials that failed because one side refused the other.
     dials_refused,
-    /// Dials not begun because too many were under way.
+    /// Dials not started because too many were running.
     dials_capped,
     /// Handshakes of peers that led to a connection.
     handshakes_accepted,
-    /// Handshakes refused because too many are half open, in all.
+    /// Handshakes refused because too many are half-open in total.
     handshakes_capped,
-    /// Handshakes refused because too many are half open from one address.
+    /// Handshakes refused because too many are half-open from one address.
     handshakes_capped_by_address,
-    /// Handshakes answered with a request to prove the sender's address first.
+    /// Handshakes answered with a request to validate the sender's address (QUIC Retry).
     handshakes_retried,
-    /// Handshakes that were begun and not completed in time, or broke off.
+    /// Handshakes that were begun and failed or timed out.
     handshakes_unfinished,
-    /// Packets that begin no handshake, though they look like it: mostly late ones of handshakes that were given up here.
+    /// Packets that look like the first of a handshake but are not: mostly late packets of handshakes
+    /// that were given up here.
     handshakes_stray,
-    /// Peers refused for a secret we do not have.
+    /// Peers refused because this node does not have their secret.
     refused_unknown_secret,
-    /// Peers refused for a certificate of an authority we do not have.
+    /// Peers refused because this node does not accept their authority.
     refused_unknown_authority,
-    /// Peers refused for a certificate that is invalid, or not valid now.
+    /// Peers refused because their certificate is invalid, expired or not valid yet.
     refused_certificate,
-    /// Peers refused because they are of another cluster.
+    /// Peers refused because they belong to another cluster.
     refused_cluster,
-    /// Peers refused because another name was expected.
+    /// Peers refused because they have another name than the one that was dialled.
     refused_name,
-    /// Peers refused because they have no protocol version in common with us.
+    /// Peers refused because they have no protocol version in common with this node.
     refused_protocol,
-    /// Peers refused because they did not introduce themselves as a node does.
+    /// Peers refused because they sent no valid introduction.
     refused_introduction,
-    /// Handshakes with ourselves.
+    /// Handshakes of this node with itself.
     refused_myself,
-    /// Peers refused because there are as many connections as allowed.
+    /// Peers refused because of a limit on connections.
     refused_no_room,
-    /// Peers that refused us.
+    /// Peers that refused this node.
     refused_by_peer,
-    /// Connections that took the place of another one with the same peer.
+    /// Connections replaced by another one with the same peer.
     connections_replaced,
-    /// Connections lost: silence, a restart, a goodbye, or a broken peer.
+    /// Connections lost: idle timeout, restart or shutdown of the peer, or a protocol error.
     connections_lost,
-    /// Connections closed because they were not used.
+    /// Connections closed because they were unused.
     connections_unused,
     /// Connections closed because their secret or authority is no longer accepted.
     connections_retired_by_keys,
-    /// Hints and refusals that the owner did not take in time.
+    /// Notices (lost connections and refusals) dropped because the owner did not take them in time.
     notices_dropped,
-    /// Certificates minted.
+    /// Certificates minted by this node.
     certificates_minted,
 }
 
-/// One counter that only grows.
+/// A counter that never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -149,18 +150,18 @@ impl Counter {
     }
 }
 
-/// What is known about one connection at this moment.
+/// The state of one connection at this moment.
 #[derive(Debug, Clone)]
 pub struct ConnectionStatistics {
-    /// Who is at the other end.
+    /// The peer at the other end.
     pub peer: Peer,
-    /// Whether we dialled, or the peer did.
+    /// Whether this node dialled.
     pub dialled: bool,
-    /// Whether new datagrams and streams go over it; otherwise it is being used up.
+    /// Whether new datagrams and streams use it. Otherwise it is being drained.
     pub current: bool,
-    /// The fingerprint of the secret or authority that the peer's certificate comes from.
+    /// The fingerprint of the secret or authority behind the peer's certificate.
     pub authority: crate::Fingerprint,
-    /// The smoothed round trip.
+    /// The smoothed round-trip time.
     pub round_trip: Duration,
     /// The congestion window, in bytes.
     pub congestion_window: u64,
@@ -170,9 +171,9 @@ pub struct ConnectionStatistics {
     pub datagram_limit: usize,
     /// Packets sent.
     pub packets_sent: u64,
-    /// Of those, packets given up as lost.
+    /// Of those, packets declared lost.
     pub packets_lost: u64,
-    /// Times that loss or congestion marks made the window smaller.
+    /// How often loss or congestion marks reduced the window.
     pub congestion_events: u64,
     /// UDP bytes sent.
     pub bytes_sent: u64,

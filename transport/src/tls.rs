@@ -1,4 +1,5 @@
-//! Mutual TLS: both sides show a certificate, both check the other's, and what was found is kept for the connection.
+//! Mutual TLS: both sides send a certificate and verify the other's. The result is kept for the
+//! connection.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,7 +18,7 @@ use webpki::KeyUsage;
 use crate::certificate::{Credentials, VerifiedPeer};
 use crate::error::{PROTOCOL, RefusalReason};
 
-/// What the peer's certificate turned out to be; `None` until it was seen.
+/// The result of verifying the peer's certificate; `None` until it was received.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verdict(Arc<Mutex<Option<Result<VerifiedPeer, RefusalReason>>>>);
 
@@ -27,11 +28,11 @@ impl Verdict {
     }
 }
 
-/// The cryptography of all handshakes.
+/// The cryptography provider of all handshakes.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
-/// The settings for one dial with the credentials of now.
+/// The TLS settings of one dial with the current credentials.
 pub(crate) fn client_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicClientConfig {
     QuicClientConfig::try_from(client_tls(credentials, verdict))
         .expect("ring has the suite that QUIC begins with")
@@ -49,12 +50,12 @@ pub(crate) fn client_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> r
     // A resumed session would outlive the secret it was made with, and early data can be replayed.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    // The wire shows nobody who is dialled.
+    // No server name on the wire: the identity of the dialled node stays hidden.
     config.enable_sni = false;
     config
 }
 
-/// The settings for one accepted handshake with the credentials of now.
+/// The TLS settings of one accepted handshake with the current credentials.
 pub(crate) fn server_config(credentials: &Arc<Credentials>, verdict: &Verdict) -> QuicServerConfig {
     QuicServerConfig::try_from(server_tls(credentials, verdict))
         .expect("ring has the suite that QUIC begins with")
@@ -74,19 +75,19 @@ pub(crate) fn server_tls(credentials: &Arc<Credentials>, verdict: &Verdict) -> r
     config
 }
 
-/// What TLS tells a peer that is refused.
+/// The reason that TLS reports to a refused peer.
 #[derive(thiserror::Error)]
 #[error("{0}")]
 struct PeerMessage(String);
 
-/// TLS passes on the debug form, and a person reads it.
+/// TLS transmits the debug form, and people read it.
 impl std::fmt::Debug for PeerMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// Checks the certificate of one peer.
+/// Verifies the certificate of one peer.
 #[derive(Debug)]
 struct Verifier {
     credentials: Arc<Credentials>,
@@ -104,7 +105,7 @@ impl Verifier {
         let found = self.credentials.verify(certificate, intermediates, usage, now);
         let answer = match &found {
             Ok(_) => Ok(()),
-            // TLS tells the peer these words, so that both sides can read what is wrong.
+            // TLS sends this text to the peer, so that both sides can log the reason.
             Err(refusal) => {
                 Err(CertificateError::Other(OtherError(Arc::new(PeerMessage(refusal.message_to_peer()))))
                     .into())
@@ -134,7 +135,7 @@ impl ServerCertVerifier for Verifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        // Who is expected is compared after the handshake, so that both sides learn the reason.
+        // The expected name is compared after the handshake, so that both sides learn the reason.
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,

@@ -1,4 +1,5 @@
-//! What has to be looked after from time to time: certificates, failed dials, connections that nobody uses.
+//! Periodic maintenance: renews certificates, removes expired failures of dials, closes unused
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use crate::error::CloseCode;
 use crate::identity::Identity;
 use crate::shared::Shared;
 
-/// How often certificates, failed dials and unused connections are looked after.
+/// The interval of the maintenance.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// How often it is said that a certificate of an operator's authority is about to expire.
+/// The interval between two warnings that a certificate of an operator's authority is about to expire.
 const WARN_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Renews the certificate, forgets failed dials, and closes what nobody uses, until the transport stops.
+/// Runs the maintenance until the transport stops.
 pub(crate) async fn upkeep(shared: Arc<Shared>) {
     let mut warn_at = Instant::now();
     loop {
@@ -27,7 +28,7 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
         let now = Instant::now();
         shared.table.write().dials.purge(now);
         let credentials = shared.credentials();
-        if credentials.is_due(wall_clock()) {
+        if credentials.is_renewal_due(wall_clock()) {
             shared.replace_credentials(credentials.identity.clone());
         }
         if let Identity::Certificates(certificates) = &credentials.identity
@@ -57,6 +58,6 @@ fn close_unused(shared: &Shared, now: Instant) {
             break;
         }
         shared.counters.connections_unused.increment();
-        link.close(CloseCode::Unused, "nobody used the connection");
+        link.close(CloseCode::Unused, "the connection was unused");
     }
 }

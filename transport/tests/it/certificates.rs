@@ -1,4 +1,4 @@
-//! Certificates of an operator's own authority, and certificates that nodes mint and renew themselves.
+//! Certificates of an operator's own authority, and certificates that nodes mint and renew.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use wire::Destination;
 
 use crate::nodes::{Node, config, name, secret, until};
 
-/// DER as a file holds it (RFC 7468).
+/// Encodes DER as PEM (RFC 7468).
 fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines = text.as_bytes().chunks(64).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap()));
@@ -46,7 +46,7 @@ impl Authority {
         (pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", &key.serialize_der()))
     }
 
-    /// What a node of this name needs, if it accepts `authorities`.
+    /// The certificate set of a node of this name that accepts `authorities`.
     fn node(&self, name: &str, authorities: &[&Authority]) -> CertificateSet {
         let (certificate, key) = self.issue(&[name], |_| {});
         let authorities = authorities.iter().map(|authority| authority.pem()).collect::<String>();
@@ -71,7 +71,7 @@ fn start(text: &str, certificates: CertificateSet) -> Node {
     Node::start(bind(text, certificates))
 }
 
-/// Sends in both directions until both have the other's datagram.
+/// Sends in both directions until each node has received a datagram of the other.
 async fn talk(a: &mut Node, b: &mut Node) {
     a.reach(b, "from a").await;
     b.reach(a, "from b").await;
@@ -104,7 +104,7 @@ async fn another_authority_is_refused_and_both_sides_receive_the_reason() {
     assert!(reason.contains("The Elsewhere"), "{reason}");
     assert_eq!(a.transport.statistics().refused_unknown_authority, 1);
     assert!(a.transport.connections().is_empty() && b.transport.connections().is_empty());
-    // Nor does a secret open a door that has another lock.
+    // A node with a shared secret is refused, too.
     let secret = Node::start(config("secret", &KeySet::new(secret())));
     let error = secret.transport.open_stream(&a.destination()).await.unwrap_err();
     assert!(
@@ -123,14 +123,14 @@ async fn a_certificate_of_another_name_is_refused() {
     assert!(text.contains("\"node-a\"") && text.contains("\"node-b\""), "{text}");
     let a = start("node-a", authority.node("node-a", &[&authority]));
     assert!(matches!(a.transport.set_identity(of_b.clone()), Err(IdentityError::Name { .. })));
-    // Who is looked for under one name and answers with the certificate of another is not taken for it.
+    // A node that is dialled under one name and has the certificate of another is refused.
     let b = start("node-b", of_b);
     let to = Destination { name: Some(name("node-c")), address: b.address() };
     let error = a.transport.open_stream(&to).await.unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Name { .. }, .. }), "{error}");
 }
 
-/// One authority for two clusters. A node says itself of which it is; its certificate says what it may be of.
+/// One authority for two clusters. The introduction claims a cluster; the certificate limits which one.
 #[tokio::test]
 async fn a_certificate_for_one_cluster_is_refused_in_another() {
     let authority = Authority::new("The Works");
@@ -147,7 +147,7 @@ async fn a_certificate_for_one_cluster_is_refused_in_another() {
     let mut a = start_in("node-a", issue("node-a", "Z%C3%BCrich"), "Zürich");
     let mut b = start_in("node-b", issue("node-b", "Z%C3%BCrich"), "Zürich");
     talk(&mut a, &mut b).await;
-    // One that says nothing of clusters is good in any.
+    // A certificate without clusters is valid in any.
     let mut c = start_in("node-c", authority.node("node-c", &[&authority]), "Zürich");
     talk(&mut a, &mut c).await;
 
@@ -227,11 +227,11 @@ fn invalid_files_are_reported_before_any_peer_is_dialled() {
     let expired = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     assert!(issued(&["node-a"], expired).unwrap_err().to_string().contains("expired"));
     assert!(matches!(issued(&[], |_| {}), Err(CertificateSetError::Name(_))));
-    // With several names the common name says which.
+    // With several names the common name selects one.
     assert!(matches!(issued(&["a", "a.example"], |_| {}), Err(CertificateSetError::Name(_))));
     let named = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "a");
     assert_eq!(issued(&["a.example", "a"], named).unwrap().name(), &name("a"));
-    // An address is no name.
+    // An IP address is not a name.
     assert!(matches!(issued(&["127.0.0.1"], |_| {}), Err(CertificateSetError::Name(_))));
 }
 
@@ -246,7 +246,7 @@ async fn a_private_key_is_not_shown_by_anything_that_can_be_formatted() {
     let shown = format!("{shown} {:?}", node.transport);
     let secret = key.lines().nth(1).unwrap();
     assert!(!shown.contains(secret) && shown.contains("node-a"), "{shown}");
-    // Nor by an error about it.
+    // Errors do not show it either.
     let broken = key.replace("BEGIN PRIVATE KEY", "BEGIN SOMETHING");
     let error = set(&certificate, &broken, &authority.pem()).unwrap_err();
     assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
@@ -262,7 +262,7 @@ async fn certificates_that_nodes_mint_are_renewed_before_they_expire() {
         config
     };
     let mut a = Node::start(short("a"));
-    // By then the first one is past its time, and beyond what clocks may differ.
+    // After this time the first certificate has expired, even with the tolerated clock skew.
     let first = std::time::Duration::from_secs(2 + 1 + 1);
     let start = tokio::time::Instant::now();
     let mut minted = 0;
@@ -276,7 +276,7 @@ async fn certificates_that_nodes_mint_are_renewed_before_they_expire() {
     talk(&mut a, &mut b).await;
 }
 
-/// The authority's certificate and a list of what it has revoked.
+/// The authority's certificate, and its revocation list.
 fn with_revoked(authority: &Authority, serial: &[u8]) -> String {
     let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
     let list = CertificateRevocationListParams {
@@ -306,9 +306,9 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_closed() {
     let mut a = start("node-a", set(&of_a, &key_a, &ca).unwrap());
     let mut b = start("node-b", set(&of_b, &key_b, &ca).unwrap());
     talk(&mut a, &mut b).await;
-    // The list is read with the other files.
+    // The list is part of the authority file.
     a.transport.set_identity(set(&of_a, &key_a, &with_revoked(&authority, &serial)).unwrap()).unwrap();
-    // The other side hears of it a moment later, and until then opens streams on the old connection.
+    // The other side learns of it a moment later. Until then it opens streams on the old connection.
     until("the connection of the revoked certificate to be closed on both sides", || {
         (a.transport.connections().is_empty() && b.transport.connections().is_empty()).then_some(())
     })
@@ -317,6 +317,6 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_closed() {
     assert!(error.to_string().contains("revocation list"), "{error}");
     let error = set(&of_b, &key_b, &with_revoked(&authority, &serial)).unwrap_err();
     assert_eq!(error, CertificateSetError::Revoked);
-    // Another serial number of the same authority is as good as before.
+    // Another serial number of the same authority is not affected.
     assert!(set(&of_b, &key_b, &with_revoked(&authority, &[7, 7])).is_ok());
 }

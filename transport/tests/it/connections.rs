@@ -1,4 +1,4 @@
-//! Which connections there are: one for a pair, none for the dead, a new one for a new life.
+//! Which connections exist: one for each pair, none with crashed peers, a new one for a new instance.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,11 +16,11 @@ async fn two_nodes_that_dial_each_other_at_once_keep_the_same_connection() {
         pairs.spawn(dial_each_other());
     }
     let doubled = pairs.join_all().await.into_iter().filter(|doubled| *doubled).count();
-    // Otherwise nothing has been shown.
+    // Otherwise the test has shown nothing.
     assert!(doubled > 0, "they never dialled each other at once");
 }
 
-/// Whether there were two connections for a while.
+/// Returns whether there were two connections for a while.
 async fn dial_each_other() -> bool {
     let (mut a, mut b) = (Node::development("a"), Node::development("b"));
     let (to_a, to_b) = (a.destination(), b.destination());
@@ -47,7 +47,7 @@ async fn a_restarted_peer_is_reached_at_once() {
     config.bind = b.address();
     b.transport.abort();
     let mut b = Node::restart(config).await;
-    // The old connection would swallow datagrams for the idle time of ten seconds.
+    // The old connection would discard datagrams until the idle timeout of ten seconds.
     let start = tokio::time::Instant::now();
     a.reach(&mut b, "y").await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -55,7 +55,7 @@ async fn a_restarted_peer_is_reached_at_once() {
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::Forgotten));
 }
 
-/// Its first packet met nobody, and the next one comes after a minute.
+/// The first packet of the dial was lost, and QUIC would repeat it after a minute.
 #[tokio::test]
 async fn a_dial_begun_during_a_partition_begins_again_when_another_handshake_succeeds() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -69,12 +69,12 @@ async fn a_dial_begun_during_a_partition_begins_again_when_another_handshake_suc
     let mut late = config("b", &KeySet::development());
     late.bind = silent.local_addr().unwrap();
     let to_b = Destination { name: Some(name("b")), address: late.bind };
-    // Nobody answers, so that each dial may take twice as long as the one before.
+    // No node answers, so each dial has twice the timeout of the one before.
     let (mut packet, mut dials) = ([0; 2048], BTreeSet::new());
     until("the first packet of a dial that may take long", || {
         let _ = a.transport.send_datagram(&to_b, Bytes::from_static(b"kept"));
         while let Ok(length) = silent.try_recv(&mut packet) {
-            // Each has an identifier of its own (RFC 9000, 17.2).
+            // Each dial has its own connection id (RFC 9000, 17.2).
             let identifier = &packet[6..length][..usize::from(packet[5])];
             dials.insert(identifier.to_vec());
         }
@@ -100,7 +100,7 @@ async fn a_shutdown_is_announced_and_a_crash_is_not() {
     b.transport.shutdown(TIMEOUT).await;
     let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::ShuttingDown));
-    // Of the crash nothing is known yet.
+    // The crash is not detected yet.
     assert_eq!(a.transport.connections().iter().map(|c| c.peer.name.as_str()).collect::<Vec<_>>(), ["c"]);
     assert!(b.incoming.next().await.is_none());
 }
@@ -129,7 +129,7 @@ async fn a_shutdown_sends_frames_that_are_still_buffered() {
 async fn a_shutdown_sends_datagrams_that_are_still_buffered() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
-    // More than goes out at once: closing would drop the rest.
+    // More than is sent at once: closing would drop the rest.
     for _ in 0..200 {
         a.transport.send_datagram(&b.destination(), Bytes::from(vec![7; 1000])).unwrap();
     }
@@ -150,7 +150,7 @@ async fn a_shutdown_ends_in_time_whatever_peers_do() {
     let (start, limit) = (tokio::time::Instant::now(), Duration::from_millis(600));
     a.transport.shutdown(limit).await;
     assert!(start.elapsed() < limit + limit / 2, "{:?}", start.elapsed());
-    // Half of the time is for streams that are in use.
+    // Half of the time is reserved for streams in use.
     assert!(start.elapsed() >= limit / 2);
     assert_eq!(receiver.next().await, Err(FrameError::Lost(Loss::ShuttingDown)));
     assert!(a.incoming.next().await.is_none());
@@ -183,7 +183,7 @@ async fn streams_on_a_replaced_connection_continue() {
             continue;
         }
         a.counted(|statistics| statistics.connections_replaced == 1).await;
-        // Both streams go on, also the one on the connection that is being used up.
+        // Both streams continue, including the one on the drained connection.
         for _ in 0..2 {
             from_a.0.send(&b"from a"[..]).await.unwrap();
             from_b.0.send(&b"from b"[..]).await.unwrap();
@@ -231,7 +231,7 @@ async fn a_crashed_peer_is_reported_after_the_idle_timeout() {
     b.transport.abort();
     let Arrival::Lost { peer, loss } = a.arrival().await else { panic!() };
     assert_eq!((peer.name, loss), (name("b"), Loss::TimedOut));
-    // The living one was kept alive, although nobody said anything to it.
+    // The other peer was kept alive, although no data was sent to it.
     assert_eq!(a.transport.connections().iter().map(|c| c.peer.name.as_str()).collect::<Vec<_>>(), ["c"]);
 }
 

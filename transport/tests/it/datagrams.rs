@@ -1,4 +1,4 @@
-//! Datagrams: both ways, never waiting, never silently gone.
+//! Datagrams: both ways, never waiting, and every dropped one counted.
 
 use bytes::Bytes;
 use transport::{DATAGRAM_BYTES, SendError, Sent};
@@ -13,7 +13,7 @@ async fn a_datagram_starts_a_dial_waits_for_it_and_is_answered() {
     let (from, bytes) = b.datagram().await;
     assert_eq!((from.name.as_str(), from.address, from.advertised), ("a", a.address(), Some(a.address())));
     assert_eq!(bytes, "hello");
-    // The answer goes over the same connection, and needs no dial.
+    // The answer uses the same connection, without a dial.
     let back = wire::Destination { name: Some(from.name), address: from.address };
     assert_eq!(b.transport.send_datagram(&back, Bytes::from_static(b"welcome")), Ok(Sent::Now));
     assert_eq!(a.datagram().await.1, "welcome");
@@ -48,7 +48,7 @@ async fn a_datagram_larger_than_the_path_is_an_error() {
 async fn a_full_send_buffer_rejects_the_new_datagram_and_keeps_the_old_ones() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     a.reach(&mut b, "x").await;
-    // On one thread QUIC sends nothing before this task waits.
+    // In a single-threaded runtime QUIC sends nothing before this task waits.
     let mut accepted = 0u64;
     let refused = loop {
         let bytes = [&accepted.to_le_bytes()[..], &[0; 1000]].concat();
@@ -59,7 +59,7 @@ async fn a_full_send_buffer_rejects_the_new_datagram_and_keeps_the_old_ones() {
         assert!(accepted < 10_000);
     };
     assert_eq!(refused, SendError::Full);
-    // The first one that was accepted is still there.
+    // The first accepted one is still in the buffer.
     let (_, bytes) = b.datagram().await;
     assert_eq!(bytes[..8], 0u64.to_le_bytes());
     let statistics = a.transport.statistics();

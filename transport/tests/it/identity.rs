@@ -1,4 +1,4 @@
-//! Who may talk to whom, and that both sides can read why not.
+//! Which nodes accept each other, and that both sides receive the reason for a refusal.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,8 @@ use wire::Destination;
 
 use crate::nodes::{Node, config, name, secret};
 
-/// What the dialler and the dialled are told when the first looks for the second, or for `other` in its place.
+/// The refusals at the dialler and at the dialled node, if the dialler expects the dialled node, or
+/// `other` in its stead.
 async fn refusals(dialler: &Node, dialled: &mut Node, other: Option<&str>) -> (RefusalReason, RefusalReason) {
     let mut to = dialled.destination();
     to.name = other.map(name).or(to.name);
@@ -38,7 +39,7 @@ async fn another_secret_is_refused_and_both_sides_receive_the_reason() {
     assert!(reason.contains(&one) && reason.contains(&other), "{reason}");
     assert!(
         reason.starts_with("your certificate") && reason.ends_with("the same secret file"),
-        "plain reason: {reason}"
+        "the reason: {reason}"
     );
     assert_eq!(a.transport.statistics().refused_unknown_secret, 1);
     assert_eq!(b.transport.statistics().refused_by_peer, 1);
@@ -88,7 +89,7 @@ async fn a_node_refuses_a_connection_with_itself() {
     let a = Node::development("a");
     let error = a.transport.open_stream(&a.seed()).await.unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::Myself, .. }), "{error}");
-    // Under an address that does not look like its own.
+    // The same at an address that does not look like its own.
     let mut everywhere = config("b", &KeySet::new(secret()));
     everywhere.bind = "0.0.0.0:0".parse().unwrap();
     let b = Node::start(everywhere);
@@ -109,7 +110,7 @@ async fn a_second_node_under_a_name_in_use_does_not_disturb_the_first() {
         assert_eq!(twin.datagram().await.1, "still you");
     }
     assert_eq!(a.transport.statistics().connections_replaced, 0);
-    // Its owner can tell the second one, and only that, why it is not welcome.
+    // The owner of the transport disconnects the second one only, and gives a reason.
     a.transport.disconnect(&name("twin"), Some(second.address()), "the name is taken");
     loop {
         match second.arrival().await {
@@ -137,7 +138,7 @@ async fn without_a_secret_only_loopback_is_bound() {
         assert!(text.contains("is not a loopback address") && text.contains("secret"), "{text}");
     }
     bind("127.0.0.3:0").unwrap();
-    // Nor can it be brought in later, not even as a secret that is only accepted.
+    // It is refused later, too, even as a secondary secret.
     let mut open = config("a", &KeySet::new(secret()));
     open.bind = "0.0.0.0:0".parse().unwrap();
     let open = Node::start(open);
@@ -164,7 +165,7 @@ async fn nodes_on_ipv6_and_on_all_addresses_reach_each_other() {
     let to = Destination { name: Some(name("all")), address: SocketAddr::new([127, 0, 0, 1].into(), port) };
     four.transport.send_datagram(&to, Bytes::from_static(b"x")).unwrap();
     let (from, _) = all.datagram().await;
-    // An IPv4 peer is shown as one, and is answered over the same connection.
+    // An IPv4 peer has an IPv4 address, and is answered over the same connection.
     assert_eq!(from.address, four.address());
     let back = Destination { name: Some(from.name), address: from.address };
     all.transport.send_datagram(&back, Bytes::from_static(b"y")).unwrap();

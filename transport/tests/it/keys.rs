@@ -1,11 +1,12 @@
-//! Secrets are exchanged while nodes talk.
+//! Secrets are replaced under traffic.
 
 use bytes::Bytes;
 use transport::{Arrival, KeySet, OpenError, RefusalReason};
 
 use crate::nodes::{Node, config, secret, until};
 
-/// Sends in both directions until both have the other's datagram, and a stream works as well.
+/// Sends in both directions until each node has received a datagram of the other, and checks that a
+/// stream works.
 async fn talk(a: &mut Node, b: &mut Node) {
     a.reach(b, "from a").await;
     b.reach(a, "from b").await;
@@ -26,7 +27,7 @@ async fn a_cluster_changes_its_secret_node_by_node() {
     let only_new = use_new.without(old.fingerprint()).unwrap();
     let (mut a, mut b) = (Node::start(config("a", &only_old)), Node::start(config("b", &only_old)));
     talk(&mut a, &mut b).await;
-    // A stream that began with the old secret goes on for a while.
+    // A stream that began with the old secret continues for a while.
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.destination()).await.unwrap();
     sender.send(&b"begun"[..]).await.unwrap();
     let (_, _sender, mut receiver) = b.stream().await;
@@ -50,7 +51,7 @@ async fn a_cluster_changes_its_secret_node_by_node() {
             connections.iter().all(|connection| connection.authority == new.fingerprint()).then_some(())
         })
         .await;
-        // One at the start, three exchanges; applying the same set again mints nothing.
+        // One at the start, and three changes. Setting the same set again mints nothing.
         assert_eq!(node.transport.statistics().certificates_minted, 4);
     }
     talk(&mut a, &mut b).await;

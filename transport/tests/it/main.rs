@@ -1,4 +1,4 @@
-//! Endpoints that talk to each other over real sockets on loopback, on ports that the system chooses.
+//! Endpoints that communicate over real sockets on loopback, on ports that the system chooses.
 
 mod certificates;
 mod connections;

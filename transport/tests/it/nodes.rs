@@ -1,4 +1,4 @@
-//! Nodes to test with, and the patience to wait for what they are to do.
+//! Nodes for tests, and helpers that wait for a condition with a timeout.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use transport::{
 };
 use wire::{Destination, NodeName};
 
-/// Nothing here takes this long unless it never happens.
+/// The time limit for everything that the tests wait for.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn name(text: &str) -> NodeName {
@@ -22,7 +22,7 @@ pub(crate) fn secret() -> Secret {
     Secret::parse(&generate_secret()).unwrap()
 }
 
-/// A node and what arrives at it.
+/// A node, and its arrivals.
 pub(crate) struct Node {
     pub(crate) transport: Transport,
     pub(crate) incoming: Incoming,
@@ -46,7 +46,7 @@ impl Node {
         Self::start(config(name, &KeySet::development()))
     }
 
-    /// Binds again where a node has just been, as soon as the port is free.
+    /// Binds again to the address of a node that has just stopped, as soon as the port is free.
     pub(crate) async fn restart(config: Config) -> Self {
         let name = config.name.clone();
         let start = Instant::now();
@@ -68,7 +68,7 @@ impl Node {
         Destination { name: Some(self.name.clone()), address: self.address() }
     }
 
-    /// This node, by address only, as a seed is known.
+    /// This node, by address only, like a seed.
     pub(crate) fn seed(&self) -> Destination {
         Destination { name: None, address: self.address() }
     }
@@ -77,7 +77,7 @@ impl Node {
         timeout(TIMEOUT, self.incoming.next()).await.expect("nothing arrived").expect("shut down")
     }
 
-    /// The next datagram; what else arrives before is passed over.
+    /// The next datagram. Other arrivals before it are skipped.
     pub(crate) async fn datagram(&mut self) -> (Peer, Bytes) {
         loop {
             if let Arrival::Datagram { from, bytes } = self.arrival().await {
@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// The next stream; what else arrives before is passed over.
+    /// The next stream. Other arrivals before it are skipped.
     pub(crate) async fn stream(&mut self) -> (Peer, FrameSender, FrameReceiver) {
         loop {
             if let Arrival::Stream { from, sender, receiver } = self.arrival().await {
@@ -95,7 +95,8 @@ impl Node {
         }
     }
 
-    /// Sends until the peer has one of the datagrams: they may be lost, and the first ones meet no connection.
+    /// Sends until the peer has received one of the datagrams: they may be lost, and the first ones have
+    /// no connection.
     pub(crate) async fn reach(&self, to: &mut Node, text: &'static str) {
         let destination = to.destination();
         let start = Instant::now();
@@ -109,7 +110,7 @@ impl Node {
         panic!("{:?} does not reach {:?}", self.name, to.name);
     }
 
-    /// Waits until the counters are as wanted.
+    /// Waits until the counters satisfy a condition.
     pub(crate) async fn counted(&self, wanted: impl Fn(&Statistics) -> bool) -> Statistics {
         until("the counters", || {
             let statistics = self.transport.statistics();
@@ -119,7 +120,7 @@ impl Node {
     }
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Streams of frames: both ways, with a limit and a deadline on each frame.
+//! Streams of frames: both ways, with a size limit and a timeout for each frame.
 
 use bytes::Bytes;
 use transport::{FrameError, OpenError};
@@ -98,7 +98,7 @@ async fn a_frame_above_the_limit_is_rejected_and_the_stream_can_still_be_used() 
 async fn a_frame_whose_sending_is_cancelled_is_still_sent_completely() {
     let (a, mut b) = (Node::development("a"), Node::development("b"));
     let (mut sender, _receiver, _) = a.transport.open_stream(&b.seed()).await.unwrap();
-    // More than the peer's window: the sending stops in the middle until somebody reads.
+    // More than the peer's window: sending stalls until the peer reads.
     let large = Bytes::from((0..4_000_000u32).map(|n| n as u8).collect::<Vec<_>>());
     let cancelled =
         tokio::time::timeout(std::time::Duration::from_millis(100), sender.send(large.clone())).await;

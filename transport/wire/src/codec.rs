@@ -1,73 +1,76 @@
-//! Values to bytes and back: the only place that knows bincode.
+//! Encoding and decoding: the only module that uses bincode.
 //!
-//! bincode is pinned to 2.0.1 and no longer maintained (RUSTSEC-2025-0141). Everything else calls [`encode`] and
-//! [`decode`], so that replacing it is an afternoon's work. Integers are variable-length, little-endian; the format is
-//! covered by the protocol version that peers agree on in their handshake.
+//! bincode is pinned to 2.0.1 and no longer maintained (RUSTSEC-2025-0141). Everything else calls
+//! [`encode`] and [`decode`], so that it can be replaced in one place. Integers are variable-length,
+//! little-endian. The format is part of the protocol version that peers negotiate in their handshake.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
-/// No message of more than this many bytes is ever decoded: 4 MiB.
+/// The largest message that is decoded, in bytes: 4 MiB.
 ///
-/// It bounds a table's largest value too, which must fit a message with its key and version.
+/// It also bounds the largest value of a table, which must fit into a message with its key and version.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// Bytes that are not the encoding of the wanted value.
+/// Why bytes do not decode as a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes do not form the value.
+    /// The bytes are not a valid encoding of the type.
     #[error("{found} bytes are not a {wanted}: {reason}")]
     Malformed {
-        /// How many bytes there were.
+        /// The number of bytes.
         found: usize,
-        /// What they should have been.
+        /// The expected type.
         wanted: &'static str,
-        /// What the decoder met.
+        /// The error of the decoder.
         reason: String,
     },
-    /// The value ended before the bytes did.
+    /// Bytes are left over after the value.
     #[error("{trailing} bytes follow the end of a {wanted}")]
     TrailingBytes {
-        /// How many bytes were left over.
+        /// The number of bytes left over.
         trailing: usize,
-        /// What the bytes should have been.
+        /// The expected type.
         wanted: &'static str,
     },
-    /// There are more bytes than any message may have.
+    /// There are more bytes than a message may have.
     #[error("a {wanted} of {found} bytes is too long; at most {MAX_MESSAGE_BYTES} bytes are allowed")]
     TooLong {
-        /// How many bytes there were.
+        /// The number of bytes.
         found: usize,
-        /// What they should have been.
+        /// The expected type.
         wanted: &'static str,
     },
 }
 
-/// The bytes of `value`.
+/// Encodes `value`.
 ///
 /// # Panics
-/// Never for the workspace's own messages: they are plain structs, enums, sequences and maps of known length, for
-/// which bincode has no error.
+/// Never for the messages of this workspace: they are plain structs, enums, sequences and maps of known
+/// length, for which bincode has no error.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     encode_into(value, &mut bytes);
     bytes
 }
 
-/// Appends the bytes of `value` to `bytes`. Panics as [`encode`] does: never.
+/// Appends the encoding of `value` to `bytes`. Like [`encode`], it never panics for the messages of this
+/// workspace.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
     bincode::serde::encode_into_std_write(value, bytes, config::standard())
         .expect("writing a plain value to memory cannot fail");
 }
 
-/// The value whose encoding `bytes` is, all of it. Texts and byte strings may borrow from `bytes`.
+/// Decodes a value, which must use up all of `bytes`. Texts and byte strings may borrow from `bytes`.
 ///
-/// What a declared length can make the decoder set aside, until the bytes turn out to be missing, is bounded: for a text
-/// or byte string by the limit of its size class, at most 32 times the bytes that really arrived (64 KiB for small ones),
-/// for each sequence that is being read by 1 MiB, which is serde's own caution. Borrowed fields allocate nothing. No
-/// message of ours has sequences more than three deep, and none contains itself.
+/// A declared length can make the decoder allocate memory before it turns out that bytes are missing.
+/// That is bounded: for a text or byte string by the limit of its size class, at most 32 times the
+/// received bytes (64 KiB for small ones), and for each sequence that is being read by 1 MiB (serde's
+/// own limit). Borrowed fields allocate nothing. No message of this workspace nests sequences more than
+/// three deep or contains itself.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
-    // bincode charges eight bytes for an integer that took one on the wire: a limit has to leave that room.
+    // bincode charges eight bytes for an integer that took one on the wire, so the limit is larger than
+    // the message.
     match bytes.len() {
         0..=0x800 => decode_within(bytes, config::standard().with_limit::<0x1_0000>()),
         0x801..=0x2_0000 => decode_within(bytes, config::standard().with_limit::<0x20_0000>()),
@@ -89,7 +92,7 @@ fn decode_within<'a, T: Deserialize<'a>, const LIMIT: usize>(
     }
 }
 
-/// `Gossip` for `tabledb::message::Gossip<'_>`: errors are read by people.
+/// `Gossip` for `tabledb::message::Gossip<'_>`, for readable errors.
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let name = name.split('<').next().unwrap_or(name);

@@ -1,4 +1,4 @@
-//! A node's name, and one life of the process that bears it.
+//! A node's name, and the id of one instance of a node.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The longest node name, in bytes of UTF-8.
 pub const MAX_NODE_NAME_BYTES: usize = 128;
 
-/// The name an operator gave a node: 1 to [`MAX_NODE_NAME_BYTES`] bytes of UTF-8 without control characters.
+/// The name that an operator gave a node: 1 to [`MAX_NODE_NAME_BYTES`] bytes of UTF-8 without control
+/// characters.
 ///
 /// Cloning copies a pointer. A name from the network is checked while it is decoded.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,13 +20,13 @@ pub struct NodeName(Arc<str>);
 /// Why a text is not a node name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NodeNameError {
-    /// The text is empty.
+    /// It is empty.
     #[error("a node name is empty; give it 1 to {MAX_NODE_NAME_BYTES} bytes")]
     Empty,
-    /// The text is longer than [`MAX_NODE_NAME_BYTES`].
+    /// It is longer than [`MAX_NODE_NAME_BYTES`].
     #[error("a node name of {0} bytes is too long; at most {MAX_NODE_NAME_BYTES} bytes are allowed")]
     TooLong(usize),
-    /// The text would garble a terminal or a log line.
+    /// It contains control characters, which would garble a terminal or a log line.
     #[error("the node name {0:?} contains a control character; use printable characters only")]
     ControlCharacter(String),
 }
@@ -83,19 +84,21 @@ impl fmt::Debug for NodeName {
     }
 }
 
-/// One life of a node: its name, and a generation larger than that of every earlier life under the same name.
+/// One instance of a node: its name, and a generation that is larger than that of every earlier instance
+/// of the same name.
 ///
-/// Lives are ordered by name, then generation; a later life replaces an earlier one as a whole.
+/// Instances are ordered by name, then generation. A later instance supersedes an earlier one
+/// completely.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId {
-    /// Whose life.
+    /// The name of the node.
     pub name: NodeName,
-    /// Which life: fixed at start-up, usually the wall time in microseconds.
+    /// The generation of the instance: fixed at start-up, usually the wall time in microseconds.
     pub generation: u64,
 }
 
 impl NodeId {
-    /// The life `generation` of the node `name`.
+    /// The instance `generation` of the node `name`.
     pub fn new(name: NodeName, generation: u64) -> Self {
         Self { name, generation }
     }

@@ -1,7 +1,8 @@
-//! The few small things that every crate of the workspace must agree on: what a node is called, how a value becomes
-//! bytes, and what a byte stream looks like to a state machine that owns no socket.
+//! The types that all crates of the workspace share: node names and instances, the encoding of messages,
+//! and streams as a state machine without sockets sees them.
 //!
-//! `membership`, `tabledb` and `transport` do not know each other; they meet here, and in `node`.
+//! `membership`, `tabledb` and `transport` do not depend on each other. They share this crate, and
+//! `node` composes them.
 
 pub mod codec;
 mod identity;

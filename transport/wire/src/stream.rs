@@ -8,22 +8,22 @@ use crate::NodeName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// Where a datagram or a new stream is to go.
+/// The destination of a datagram or of a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination {
-    /// Who must answer there; `None` for a seed, of which only the address is known.
+    /// The name that the node there must have; `None` for a seed, of which only the address is known.
     pub name: Option<NodeName>,
-    /// The address to reach it at.
+    /// Its address.
     pub address: SocketAddr,
 }
 
-/// What a state machine has to say when a stream can take another frame.
+/// The response of a state machine when a stream can send another frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FramePoll {
     /// Send this frame, then ask again.
     Frame(Vec<u8>),
-    /// Nothing to send until the peer's next frame has been handled.
+    /// There is nothing to send until the peer's next frame has been handled.
     Wait,
-    /// Nothing will ever follow: finish the sending side.
+    /// No frame will follow: finish the sending side.
     Finish,
 }
