@@ -91,7 +91,7 @@ pub struct Watch {
     database: TableDb,
     filter: WatchFilter,
     /// The chunk of the snapshot that has been read.
-    begun: VecDeque<Change>,
+    snapshot: VecDeque<Change>,
     queue: Arc<WatchQueue>,
 }
 
@@ -105,10 +105,10 @@ impl Watch {
     pub(crate) fn new(
         database: TableDb,
         filter: WatchFilter,
-        begun: VecDeque<Change>,
+        snapshot: VecDeque<Change>,
         queue: Arc<WatchQueue>,
     ) -> Self {
-        Self { database, filter, begun, queue }
+        Self { database, filter, snapshot, queue }
     }
 
     /// The next event. Waits up to `timeout`, and returns `None` when no event came.
@@ -123,20 +123,20 @@ impl Watch {
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         loop {
-            if let Some(change) = self.begun.pop_front() {
+            if let Some(change) = self.snapshot.pop_front() {
                 return Some(WatchEvent::Change(change));
             }
             match self.queue.take() {
                 Taken::Change(change) => return Some(WatchEvent::Change(change)),
                 Taken::Closed => return Some(WatchEvent::Closed),
                 Taken::Nothing => return None,
-                Taken::Unread => self.begun = self.queue.read(&self.database.replica(), &self.filter),
+                Taken::Unread => self.snapshot = self.queue.read(&self.database.replica(), &self.filter),
                 Taken::Lagged => {
                     // Nothing is queued for a lagging watcher, so no change is lost or seen twice between the
                     // two calls.
                     let replica = self.database.replica();
                     self.queue.start_over();
-                    self.begun = self.queue.read(&replica, &self.filter);
+                    self.snapshot = self.queue.read(&replica, &self.filter);
                     return Some(WatchEvent::Lagged);
                 }
             }
