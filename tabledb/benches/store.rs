@@ -1,6 +1,8 @@
-//! The store beside its limit: each operation next to the same one on a bare `DashMap` of the same keys and values.
+//! The store compared with its lower bound: each operation next to the same one on a bare `DashMap` of the
+//! same keys and values.
 //!
-//! `cargo bench -p tabledb --bench store` prints the times, then the ratios of the medians and the memory of an entry.
+//! `cargo bench -p tabledb --bench store` prints the times, then the ratios of the medians and the memory of
+//! an entry.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -106,7 +108,7 @@ fn reads(c: &mut Criterion, keys: &[String]) {
     group.finish();
 }
 
-/// Each thread does `times` look-ups of random keys; the time is that of all of them together.
+/// Each thread makes `times` look-ups of random keys; the time is that of all threads together.
 fn on_threads(
     threads: usize,
     times: u64,
@@ -133,7 +135,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Queueing: how long it takes to create 10,000 entries on a node with members to tell, none of which takes anything.
+/// Queueing: the time to create 10,000 entries on a node with members to send them to, none of which receives
+/// anything.
 fn queueing(c: &mut Criterion, keys: &[String]) {
     let mut group = c.benchmark_group("create with 10,000 queued");
     group.throughput(Throughput::Elements(10_000)).sample_size(20);
@@ -159,7 +162,7 @@ fn queueing(c: &mut Criterion, keys: &[String]) {
     group.finish();
 }
 
-/// By what the process holds after filling, as the system counts it.
+/// From the memory of the process after filling, as the system reports it.
 fn memory(keys: &[String]) {
     let resident = || {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

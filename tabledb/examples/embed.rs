@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tables.join_network("blue")?;
     tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
 
-    // Somebody follows what changes, from another thread: first what is there, then each change.
+    // Another thread watches: first a snapshot, then each change.
     let mut watch =
         tables.watch(WatchFilter { table: Some("services".to_owned()), ..WatchFilter::default() });
     let follower = std::thread::spawn(move || {
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mistake = tables.create("blue", "services", "db", *b"10.0.0.9:5433");
     println!("error: {}", mistake.expect_err("the key is taken"));
     for entry in tables.entries("blue", "services") {
-        println!("{} is at {} says {}", entry.key, String::from_utf8_lossy(&entry.value), entry.owner);
+        println!("{} is at {}, reports {}", entry.key, String::from_utf8_lossy(&entry.value), entry.owner);
     }
     tables.delete("blue", "services", "web")?;
     follower.join().map_err(|_| "the follower panicked")?;

@@ -135,7 +135,7 @@ impl Config {
             ("limits.entries", limits.entries, 1, "1 or more"),
             ("limits.bytes", limits.bytes, 1, "1 or more"),
             ("limits.ranges", limits.ranges, 16, "16 or more"),
-            ("limits.parked", limits.deferred, 1, "1 or more"),
+            ("limits.deferred", limits.deferred, 1, "1 or more"),
             ("limits.sessions", limits.sessions, 4, "4 or more"),
             ("limits.watch_bytes", limits.watch_bytes, 1, "1 or more"),
             ("limits.watch_bytes_total", limits.watch_bytes_total, 1, "1 or more"),

@@ -34,8 +34,8 @@ pub struct NetworkStatistics {
     pub queue_length: usize,
     /// Alive nodes on the network, including this one.
     pub peers: usize,
-    /// A digest of the visible entries: equal on two nodes if and only if they show the same versions, but for chance
-    /// (2⁻⁶⁴).
+    /// A digest of the visible entries: equal on two nodes if and only if they show the same versions, but
+    /// for chance (2⁻⁶⁴).
     pub digest: u64,
     /// Whether the network has been synchronised with another member since it was joined.
     pub synchronised: bool,
@@ -43,9 +43,9 @@ pub struct NetworkStatistics {
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
 ///
-/// Reads look into concurrent maps and never wait for the network or for a writer of another key. Writes take one short
-/// lock. No thread, socket or async runtime is involved: on its own it is a local store; a node, or any program that
-/// moves the bytes of [`TableDb::replica`], replicates it.
+/// Reads use concurrent maps and never wait for the network or for a writer of another key. Writes take one
+/// short lock. No thread, socket or async runtime is involved: by itself this is a local store; a node, or any
+/// program that moves the bytes of [`TableDb::replica`], replicates it.
 ///
 /// # Examples
 /// ```
@@ -139,8 +139,8 @@ impl TableDb {
         )
     }
 
-    /// An empty database that starts from given times and randomness. Calls that take no time of their own still use
-    /// the machine's clock; a simulation goes through [`Self::replica`].
+    /// An empty database that starts from given times and randomness. Calls that take no time of their own
+    /// still use the machine's clock; a simulation goes through [`Self::replica`].
     pub fn starting_at(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         let replica = Replica::new(config, origin)?;
         let views = replica.views();
@@ -196,7 +196,8 @@ impl TableDb {
         tables.iter().map(|name| name.to_string()).collect()
     }
 
-    /// Adds an entry; an error if the key is live. O(log n) in the number of this node's entries in the network.
+    /// Adds an entry; an error if the key is live. O(log n) in the number of this node's entries in the
+    /// network.
     pub fn create(
         &self,
         network: &str,
@@ -270,8 +271,8 @@ impl TableDb {
         Some(counts)
     }
 
-    /// Calls `visit` for each visible entry of a table, in no particular order, until it breaks. No lock is held
-    /// meanwhile, so `visit` may use the database; it sees the table as it was when the walk began.
+    /// Calls `visit` for each visible entry of a table, in no particular order, until it breaks. No lock is
+    /// held meanwhile, so `visit` may use the database; it sees the table as it was when the walk began.
     pub fn walk(&self, network: &str, table: &str, mut visit: impl FnMut(&Entry) -> ControlFlow<()>) {
         let table = self.view(network).and_then(|view| view.table(table));
         for entry in table.map(|table| table.entries()).unwrap_or_default() {
@@ -283,8 +284,8 @@ impl TableDb {
 
     /// Watches changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
-        let (begun, queue) = self.replica().watch(&filter);
-        Watch::new(self.downgrade(), filter, begun, queue)
+        let (snapshot, queue) = self.replica().watch(&filter);
+        Watch::new(self.downgrade(), filter, snapshot, queue)
     }
 
     /// Ends every watch. Each watcher receives the changes that already happened, then

@@ -21,7 +21,8 @@ pub enum WriteError {
     },
     /// Update found no live entry.
     #[error(
-        "cannot update entry as the entry in table {table} with network id {network} and key {key} does not exist"
+        "cannot update entry as the entry in table {table} with network id {network} and key {key} \
+         does not exist"
     )]
     CannotUpdate {
         /// The network in the request.
@@ -33,7 +34,8 @@ pub enum WriteError {
     },
     /// Delete found no live entry.
     #[error(
-        "cannot delete entry {table} with network id {network} and key {key} does not exist or is already being deleted"
+        "cannot delete entry {table} with network id {network} and key {key} does not exist \
+         or is already being deleted"
     )]
     CannotDelete {
         /// The network in the request.
@@ -71,7 +73,8 @@ pub enum WriteError {
     },
     /// The write would make the keys and values of the network exceed the byte limit.
     #[error(
-        "network {network} may hold {limit} bytes of keys and values, and this would be more; delete some or raise the limit"
+        "network {network} may hold {limit} bytes of keys and values, and this write would exceed them; \
+         delete some or raise the limit"
     )]
     NetworkBytes {
         /// The network in the request.

@@ -23,19 +23,17 @@ impl fmt::Display for FinalSyncs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { wanted, completed } = self;
         match (completed, wanted) {
-            (0, 0) => write!(f, "nobody else stayed on it"),
+            (0, 0) => write!(f, "no other member stayed on it"),
             (0, _) => write!(
                 f,
-                "no final sync with another member came to its end: writes and deletes that only this node knew are lost"
+                "no final sync with another member completed: \
+                 writes and deletes that only this node knew are lost"
             ),
             (completed, wanted) if completed >= wanted => {
                 let members = if *completed == 1 { "member holds" } else { "members hold" };
                 write!(f, "{completed} other {members} everything that this node held")
             }
-            _ => write!(
-                f,
-                "{completed} of {wanted} final syncs came to their end: what this node held is saved"
-            ),
+            _ => write!(f, "{completed} of {wanted} final syncs completed: what this node held is saved"),
         }
     }
 }
@@ -45,9 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_whether_anything_is_lost() {
+    fn the_sentence_states_whether_anything_is_lost() {
         let text = |wanted, completed| FinalSyncs { wanted, completed }.to_string();
-        assert_eq!(text(0, 0), "nobody else stayed on it");
+        assert_eq!(text(0, 0), "no other member stayed on it");
         assert_eq!(text(2, 2), "2 other members hold everything that this node held");
         assert_eq!(text(1, 1), "1 other member holds everything that this node held");
         assert!(text(2, 1).starts_with("1 of 2"));

@@ -99,7 +99,7 @@ pub enum MessageError {
     #[error("stream {} is not open", .0.0)]
     UnknownStream(StreamId),
     /// The session cannot go on; reset the stream.
-    #[error("the exchange was given up: {0}")]
+    #[error("the session was given up: {0}")]
     Exchange(String),
 }
 

@@ -93,7 +93,7 @@ pub struct Watch {
     database: WeakDb,
     filter: WatchFilter,
     /// The chunk of the snapshot that has been read.
-    begun: VecDeque<Change>,
+    snapshot: VecDeque<Change>,
     queue: Arc<WatchQueue>,
 }
 
@@ -107,10 +107,10 @@ impl Watch {
     pub(crate) fn new(
         database: WeakDb,
         filter: WatchFilter,
-        begun: VecDeque<Change>,
+        snapshot: VecDeque<Change>,
         queue: Arc<WatchQueue>,
     ) -> Self {
-        Self { database, filter, begun, queue }
+        Self { database, filter, snapshot, queue }
     }
 
     /// The next event. Waits up to `timeout`, and returns `None` when no event came.
@@ -125,7 +125,7 @@ impl Watch {
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         loop {
-            if let Some(change) = self.begun.pop_front() {
+            if let Some(change) = self.snapshot.pop_front() {
                 return Some(WatchEvent::Change(change));
             }
             match self.queue.take() {
@@ -134,7 +134,7 @@ impl Watch {
                 Taken::Nothing => return None,
                 Taken::Unread => {
                     let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
-                    self.begun = self.queue.read(&database.replica(), &self.filter);
+                    self.snapshot = self.queue.read(&database.replica(), &self.filter);
                 }
                 Taken::Lagged => {
                     // Nothing is queued for a lagging watcher, so no change is lost or seen twice between the
@@ -142,7 +142,7 @@ impl Watch {
                     let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
                     let replica = database.replica();
                     self.queue.start_over();
-                    self.begun = self.queue.read(&replica, &self.filter);
+                    self.snapshot = self.queue.read(&replica, &self.filter);
                     return Some(WatchEvent::Lagged);
                 }
             }

@@ -456,7 +456,7 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         }
         let log = cluster.log(host)?;
         let mut dropped =
-            log.lines().filter(|line| line.contains("dropped what a peer knows to be superseded"));
+            log.lines().filter(|line| line.contains("dropped entries that a peer reported as superseded"));
         named += u64::from(dropped.any(|line| line.contains("denier")));
     }
     run.counted("hosts whose logs name who denied", named);

@@ -18,7 +18,7 @@ impl Replica {
     pub(super) fn handle_list(&mut self, list: &AttachmentList, now: Instant) -> bool {
         self.check_author(&list.owner, list.version);
         let former = match self.node.owners.update(list) {
-            ListUpdate::Taken(former) => former,
+            ListUpdate::Applied(former) => former,
             ListUpdate::Known => return false,
             ListUpdate::TooLong => {
                 self.node.counters.refuse(RefusalReason::ListTooLong);
@@ -26,11 +26,12 @@ impl Replica {
             }
         };
         let listed = list.networks.iter().map(|(name, _)| name.as_str());
-        let named: BTreeSet<&str> = former.iter().map(|(name, _)| &**name).chain(listed).collect();
+        let affected: BTreeSet<&str> = former.iter().map(|(name, _)| &**name).chain(listed).collect();
         for at in 0..self.networks.len() {
             let Some(network) = &mut self.networks[at] else { continue };
             // A provisional attachment may be on neither list: the owner joined and left between the two.
-            if named.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some() {
+            if affected.contains(&*network.name) || network.store.of_owner(list.owner.name.as_str()).is_some()
+            {
                 network.follow_list(&list.owner, &mut self.node, now);
                 self.plan(at, now);
             }
@@ -56,11 +57,12 @@ impl Replica {
         self.node.wake = true;
     }
 
-    /// Asks a peer for the attachment lists of nodes that are alive and whose lists have not arrived by themselves.
+    /// Asks a peer for the attachment lists of nodes that are alive and whose lists have not arrived by
+    /// themselves.
     ///
-    /// One exchange brings every list that the peer has, so one peer is enough, preferably one with an established connection:
-    /// when many nodes start at once, each lacks the lists of all others, and has no connection with most. The owner of a list is
-    /// dialled only if the peers asked do not have it either.
+    /// One exchange brings every list that the peer has, so one peer is enough, preferably one with an
+    /// established connection: when many nodes start at once, each lacks the lists of all others, and has no
+    /// connection with most. The owner of a list is dialled only if the peers asked do not have it either.
     pub(super) fn ask_for_lists(&mut self, now: Instant) {
         let NodeState { owners, connections, rng, .. } = &mut self.node;
         let unlisted: Vec<&NodeName> = owners.unlisted().collect();
@@ -113,8 +115,8 @@ impl Replica {
         if mine != self.lists_unchanged_since.0 {
             self.lists_unchanged_since = (mine, now);
         }
-        let still = now.saturating_duration_since(self.lists_unchanged_since.1) >= QUIESCENT_AFTER;
-        if mine == theirs || !still {
+        let quiescent = now.saturating_duration_since(self.lists_unchanged_since.1) >= QUIESCENT_AFTER;
+        if mine == theirs || !quiescent {
             return false;
         }
         if let Some(&(a, b, at)) = self.lists_compared.get(peer)

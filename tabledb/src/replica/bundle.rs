@@ -1,4 +1,4 @@
-//! Filling a bundle of news up to a number of bytes, from the store as it is now.
+//! Building a bundle of updates of a limited size from the current state of the store.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,22 +9,24 @@ use super::message::{AttachmentId, Bundle, Datagram, Event, EventBody, Frame};
 use super::store::{Dot, Location, Store};
 use super::view::{AttachmentIndex, Body, Table};
 
-/// Where a bundle is to travel.
+/// The message that carries a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Envelope {
     Datagram,
     Frame,
 }
 
-/// Upper bounds on what things add besides their bytes: variable-length integers take up to nine bytes each.
+/// Upper bounds on encoded sizes without the text and value bytes: variable-length integers take up to nine
+/// bytes each.
 const BUNDLE_OVERHEAD: usize = 57;
 const ATTACHMENT_OVERHEAD: usize = 27;
 const NUMBERS_OVERHEAD: usize = 27;
 
-/// A bundle in the making.
+/// A bundle under construction.
 ///
-/// What it says is read from the store at one moment, under the replica's lock: a number is told as a live entry or
-/// tombstone if it is one now, else as dead. A bundle made from an older picture could drop_superseded live entries.
+/// Its content is read from the store at one moment, under the replica's lock: a number is sent as an entry
+/// or tombstone if it is one now, else as superseded. A bundle made from an older state could make receivers
+/// drop live entries.
 #[derive(Debug)]
 pub(crate) struct BundleBuilder {
     budget: usize,
@@ -63,20 +65,20 @@ impl BundleBuilder {
         &self.attachments
     }
 
-    /// Adds one number as what it is now. False if it does not fit; then nothing was added.
+    /// Adds one number in its current state. False if it does not fit; then nothing was added.
     pub(crate) fn add_number(&mut self, store: &Store, dot: Dot, replaced: &[Dot], now: Instant) -> bool {
         let Some(attachment) = store.attachment(dot.0) else { return true };
         match attachment.live().get(dot.1).or_else(|| attachment.tombstones().get(dot.1)) {
             Some(location) => self.add_record(store, dot, location, replaced, now),
             None => {
                 self.add_superseded(store, dot.0, dot.1, dot.1)
-                    // Superseded since it was queued, and so is what it replaced.
+                    // It was superseded after it was queued, and so are the dots that it replaced.
                     && replaced.iter().all(|&(index, number)| self.add_superseded(store, index, number, number))
             }
         }
     }
 
-    /// Adds the record at `place`. False if it does not fit; then nothing was added.
+    /// Adds the record at a location. False if it does not fit; then nothing was added.
     pub(crate) fn add_record(
         &mut self,
         store: &Store,
@@ -104,7 +106,7 @@ impl BundleBuilder {
         let event = Event { attachment, number: dot.1, age, table, key, body, replaced };
         codec::encode_into(&event, &mut self.event_bytes);
         self.events += 1;
-        // A single entry larger than the budget still has to travel, alone.
+        // A single entry larger than the budget is still sent, alone.
         let fits = self.size() <= self.budget || (self.events == 1 && self.superseded.is_empty());
         if !fits {
             self.undo(before);
@@ -112,7 +114,7 @@ impl BundleBuilder {
         fits
     }
 
-    /// Adds a range of dead numbers; adjacent ones melt into one. False if it does not fit.
+    /// Adds a range of superseded numbers; adjacent ranges become one. False if it does not fit.
     pub(crate) fn add_superseded(
         &mut self,
         store: &Store,
@@ -141,7 +143,7 @@ impl BundleBuilder {
         fits
     }
 
-    /// Adds how far an attachment has been seen. False if it does not fit.
+    /// Adds the high watermark of an attachment. False if it does not fit.
     pub(crate) fn add_watermark(&mut self, store: &Store, index: AttachmentIndex) -> bool {
         let Some(known) = store.attachment(index) else { return true };
         let before = self.mark();
@@ -155,12 +157,12 @@ impl BundleBuilder {
         fits
     }
 
-    /// Says what everything held amounts to. There is always room for it.
+    /// Sets the fingerprint. Its size is part of the overhead.
     pub(crate) fn set_fingerprint(&mut self, fingerprint: Option<u64>) {
         self.fingerprint = fingerprint;
     }
 
-    /// The bytes of a datagram or frame.
+    /// The encoded datagram or frame.
     pub(crate) fn finish(self, store: &Store, relay: bool, envelope: Envelope) -> Vec<u8> {
         let attachments = self
             .attachments
@@ -184,7 +186,7 @@ impl BundleBuilder {
             Envelope::Datagram => codec::encode_into(&Datagram::Gossip(bundle), &mut bytes),
             Envelope::Frame => codec::encode_into(&Frame::Chunk(bundle), &mut bytes),
         }
-        // The bundle ends with its events, so far none: put the count and the events in the place of that zero.
+        // The bundle ends with its events, none so far: replace that zero by the count and the events.
         let none = bytes.pop();
         debug_assert_eq!(none, Some(0));
         codec::encode_into(&self.events, &mut bytes);
@@ -197,7 +199,7 @@ impl BundleBuilder {
     }
 
     fn attachment(&mut self, store: &Store, index: AttachmentIndex) -> u32 {
-        // The last one named is nearly always the one wanted.
+        // The most recently named one is nearly always the wanted one.
         if let Some(at) = self.attachments.iter().rposition(|&named| named == index) {
             return at as u32;
         }
@@ -249,7 +251,7 @@ struct Mark {
     events: u64,
 }
 
-/// The name of an attachment on the wire.
+/// The identity of an attachment on the wire.
 pub(crate) fn attachment_id(tag: &super::view::Tag) -> AttachmentId<'_> {
     AttachmentId { owner: tag.owner.name.as_str(), generation: tag.owner.generation, epoch: tag.epoch }
 }

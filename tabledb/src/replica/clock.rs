@@ -1,34 +1,36 @@
-//! The hybrid logical clock that versions are taken from.
+//! The hybrid logical clock that gives versions their time.
 
 use std::time::{Duration, Instant};
 
-/// A hybrid logical clock (Kulkarni et al. 2014): a Lamport clock that is never behind the wall clock, in microseconds
-/// since 1970.
+/// A hybrid logical clock (Kulkarni et al. 2014): a Lamport clock that is never behind the wall clock, in
+/// microseconds since 1970.
 ///
-/// The wall time keeps a newcomer's writes from being born older than what the cluster holds. It is read again and
-/// again, not once: the monotonic clock stands still while a host sleeps. A step back of the wall clock takes back neither the
-/// time of our writes nor what we believe of others. One clock serves all networks of a node: a network that is left and
-/// joined again then needs no memory of its own.
+/// The wall clock ensures that a new node's writes are not older than existing ones. It is read repeatedly,
+/// since the monotonic clock stops while a host sleeps. A step back of the wall clock changes neither the
+/// time of our writes nor which times of others we accept. One clock serves all networks of a node, so a
+/// network that is left and joined again needs no stored clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     last: u64,
-    /// What the wall clock showed last, and when.
+    /// The latest reading of the wall clock, and when it was made.
     wall: (u64, Instant),
-    /// The greatest time that the wall clock has shown, and when. Others' times are measured by it and the time since.
+    /// The greatest reading of the wall clock, and when it was made. The times of other nodes are checked
+    /// against it plus the monotonic time since.
     greatest: (u64, Instant),
 }
 
-/// How far ahead of our own wall time a peer may push the clock: one hour. Beyond it, one broken clock or one
-/// malicious peer could write versions that nobody can ever overwrite.
+/// The maximum by which a peer may push the clock ahead of our own wall time: one hour. Without it, one
+/// broken clock or one malicious peer could write versions that no node can overwrite.
 pub(crate) const MAX_LEAD: Duration = Duration::from_secs(3600);
 
-/// In a burst of writes the monotonic clock goes on for so long by itself: reading another clock for each of them would be felt.
+/// Within this time, a burst of writes uses the monotonic clock alone: reading another clock for each write
+/// would be noticeable.
 const READ_EVERY: Duration = Duration::from_millis(1);
 
-/// What a clock that showed `time` at `at` shows `now`, by the monotonic clock.
+/// The time at `now` of a clock that showed `time` at `at`, by the monotonic clock.
 fn continued((time, at): (u64, Instant), now: Instant) -> u64 {
     if now == at {
-        // Most writes: the wall clock has been read for them.
+        // The common case: the wall clock has just been read for this write.
         return time;
     }
     time.saturating_add(now.saturating_duration_since(at).as_micros() as u64)
@@ -53,23 +55,24 @@ impl Clock {
         self.greatest = (continued(self.greatest, now).max(wall), now);
     }
 
-    /// What the wall clock shows, in microseconds since 1970.
+    /// The wall time, in microseconds since 1970.
     pub(crate) fn wall(&self, now: Instant) -> u64 {
         continued(self.wall, now)
     }
 
-    /// The time for a new write: later than anything seen.
+    /// The time of a new write: later than any time seen.
     pub(crate) fn tick(&mut self, now: Instant) -> u64 {
         self.last = (self.last + 1).max(self.wall(now));
         self.last
     }
 
-    /// Whether `time` is believable: not further ahead of the wall than [`MAX_LEAD`].
+    /// Whether `time` is acceptable: at most [`MAX_LEAD`] ahead of the wall time.
     pub(crate) fn believes(&self, time: u64, now: Instant) -> bool {
         time <= continued(self.greatest, now).saturating_add(MAX_LEAD.as_micros() as u64)
     }
 
-    /// Takes note of a time somebody else used; the caller has asked [`believes`](Self::believes).
+    /// Advances the clock to a time of another node; the caller has checked it with
+    /// [`believes`](Self::believes).
     pub(crate) fn observe(&mut self, time: u64) {
         self.last = self.last.max(time);
     }
@@ -125,10 +128,10 @@ mod tests {
     }
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn the_wall_clock_is_followed_when_the_monotonic_clock_stood_still() {
+    fn the_wall_clock_is_followed_when_the_monotonic_clock_stopped() {
         let start = Instant::now();
         let mut clock = Clock::new(start, Duration::from_secs(1000));
-        // Two hours of sleep, which the monotonic clock does not know of.
+        // Two hours of sleep, in which the monotonic clock stopped.
         let awake = start + Duration::from_millis(1);
         clock.read(Duration::from_secs(8200), awake);
         assert!(clock.believes(8_200_000_000, awake));

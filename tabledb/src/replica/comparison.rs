@@ -1,8 +1,8 @@
-//! The last step of a full sync: finding what one side shows and the other knows to be dead.
+//! The last step of a full sync: finding numbers that are live on one side and superseded on the other.
 //!
-//! The opener asks for the live digest of spans of numbers, and descends into those that differ, sixteen parts at a
-//! time, until little enough is live in a span to be told exactly. 100,000 live entries with one difference cost some
-//! four round trips and a few hundred numbers.
+//! The opener asks for the live digests of spans of numbers. It splits those that differ into sixteen parts,
+//! repeatedly, until few enough numbers are live in a span to send it exactly. One difference among 100,000
+//! live entries costs about four round trips and a few hundred numbers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -18,45 +18,46 @@ use super::store::{Attachment, Location, Store};
 use super::timing::MAX_NAMED;
 use super::view::AttachmentIndex;
 
-/// Spans asked about in one frame.
+/// The most spans in one request.
 const SPANS_PER_ROUND: usize = 512;
 
-/// An answer is cut off after about so many numbers; the opener asks for the rest again.
+/// A response ends after about this many numbers; the opener asks for the rest again.
 const NUMBERS_PER_ANSWER: usize = 8192;
 
-/// Up to so many live numbers a span is told exactly.
+/// The most live numbers of a span that is sent exactly.
 const EXACT_LIVE: usize = 128;
 
-/// A span whose context is torn into more ranges than this is split further instead.
+/// A span whose seen numbers are fragmented into more ranges than this is split further instead.
 const EXACT_RANGES: usize = 512;
 
 const PARTS: u64 = 16;
 
-/// Up to so many chunks of news go between two frames of a comparison.
+/// The most chunks of updates between two frames of a comparison.
 const CHUNKS_BETWEEN: usize = 4;
 
-/// Rounds without end are no comparison: more than any honest descent needs.
+/// The most rounds; more than the descent of any correct peer needs.
 const MAX_ROUNDS: usize = 10_000;
 
-/// What a peer has seen and does not hold live.
+/// A peer's claims: the numbers that it has seen and does not hold live.
 ///
-/// While it refuses writes under a key, what died there may have left no trace with it that it could send ahead: so of others'
-/// entries under such keys nothing is believed to be dead.
+/// While the peer refuses writes under a key, it may know that an entry there is superseded without having
+/// the superseding write that it would have to send first. So its claims about entries of third nodes under
+/// such keys are ignored.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) states: Vec<SpanState>,
     pub(super) refused_keys: Vec<u64>,
 }
 
-/// The opener's side of it.
+/// The opener's state of a comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
-    /// Spans that are to be asked about.
+    /// Spans still to be compared.
     wanted: VecDeque<(AttachmentIndex, u64, u64)>,
-    /// The spans of the question under way, with the attachments they refer to.
+    /// The spans of the current request.
     asked: Vec<(AttachmentIndex, u64, u64)>,
-    /// For both sides: what the named in spans stand for.
-    named: Vec<Option<AttachmentIndex>>,
+    /// For both sides: the attachments that spans refer to.
+    attachments: Vec<Option<AttachmentIndex>>,
     rounds: usize,
 }
 
@@ -71,19 +72,19 @@ impl Session {
         self.ask_further(network);
     }
 
-    /// The opener's next question, or its farewell.
+    /// Sends the opener's next request, or `Close`.
     fn ask_further(&mut self, network: &Network) {
         let comparison = &mut self.comparison;
         comparison.asked.clear();
-        comparison.named.clear();
+        comparison.attachments.clear();
         comparison.rounds += 1;
         let mut attachments = Vec::new();
         let mut spans = Vec::new();
         while spans.len() < SPANS_PER_ROUND && comparison.rounds < MAX_ROUNDS {
             let Some((index, low, high)) = comparison.wanted.pop_front() else { break };
             let Some(held) = network.store.attachment(index) else { continue };
-            if comparison.named.last() != Some(&Some(index)) {
-                comparison.named.push(Some(index));
+            if comparison.attachments.last() != Some(&Some(index)) {
+                comparison.attachments.push(Some(index));
                 attachments.push(attachment_id(&held.tag));
             }
             let span = Span { attachment: (attachments.len() - 1) as u32, low, high };
@@ -97,7 +98,7 @@ impl Session {
         }
     }
 
-    /// The responder's side: tells the state of the spans that differ.
+    /// The responder's side: sends the state of the spans that differ.
     pub(super) fn answer_comparison(
         &mut self,
         attachments: &[AttachmentId<'_>],
@@ -108,14 +109,14 @@ impl Session {
     ) {
         let may_claim = self.catch_up(network, node, now);
         let refused_keys = network.refusals.keys(&network.store);
-        let named = attachments
+        let indexes = attachments
             .iter()
             .map(|id| {
                 let (index, held) = network.store.of_owner(id.owner)?;
                 (held.tag.epoch == id.epoch && held.tag.owner.generation == id.generation).then_some(index)
             })
             .collect();
-        self.comparison.named = named;
+        self.comparison.attachments = indexes;
         let mut states = Vec::new();
         let mut claims_superseded = false;
         let mut numbers = 0;
@@ -146,12 +147,12 @@ impl Session {
             };
             states.push(state);
         }
-        // They are needed beside claims only, and may be many.
+        // Needed beside claims only, and possibly many.
         let refused_keys = refused_keys.filter(|_| claims_superseded).unwrap_or_default();
         self.send(&Frame::Compared { looked_at, states, refused_keys });
     }
 
-    /// The opener's side: descends, or drops what is dead, and tells what the other is to drop.
+    /// The opener's side: splits spans further, drops superseded entries, and sends its own claims.
     pub(super) fn handle_compared(
         &mut self,
         looked_at: usize,
@@ -161,10 +162,10 @@ impl Session {
         now: Instant,
     ) -> Result<(), SessionError> {
         if looked_at == 0 || looked_at > self.comparison.asked.len() {
-            return Err(SessionError::Unexpected("an answer to other spans than were asked"));
+            return Err(SessionError::Unexpected("a response about other spans than were requested"));
         }
         let left_over = self.comparison.asked.split_off(looked_at);
-        let mut told = Vec::new();
+        let mut claims_to_send = Vec::new();
         let refused_keys = network.refusals.keys(&network.store);
         for state in &claims.states {
             match state {
@@ -186,9 +187,9 @@ impl Session {
                     let Some(index) = self.attachment_of(*span) else { continue };
                     let Some(held) = network.store.attachment(index) else { continue };
                     let backed = index == network.own() || refused_keys.is_some();
-                    // An owner has to hear of what is held in its name that it did not write.
+                    // An owner has to learn what is held in its name that it did not write.
                     let of_peer = held.tag.owner.name == self.peer;
-                    // Only the numbers in question, so that a span full of live entries does not travel.
+                    // Only the numbers in question, so that a span full of live entries is not sent.
                     let (mut seen, mut conflicting) = (Vec::new(), Vec::new());
                     for &(number, theirs) in live {
                         match held.live().digest(number) {
@@ -201,15 +202,18 @@ impl Session {
                         }
                     }
                     if !seen.is_empty() {
-                        told.push(SpanState::Exact { span: *span, seen, live: conflicting });
+                        claims_to_send.push(SpanState::Exact { span: *span, seen, live: conflicting });
                     }
                 }
             }
         }
         self.apply_exact(claims, network, node)?;
-        if !told.is_empty() && self.catch_up(network, node, now) {
+        if !claims_to_send.is_empty() && self.catch_up(network, node, now) {
             self.sent_updates = true;
-            self.send(&Frame::DeadSpans { states: told, refused_keys: refused_keys.unwrap_or_default() });
+            self.send(&Frame::DeadSpans {
+                states: claims_to_send,
+                refused_keys: refused_keys.unwrap_or_default(),
+            });
         }
         for span in left_over.into_iter().rev() {
             self.comparison.wanted.push_front(span);
@@ -218,11 +222,11 @@ impl Session {
         Ok(())
     }
 
-    /// Drops what the peer has seen and does not hold live: it is dead, our own entries included. An owner that ignored
-    /// the news of its own entries' death would disagree for ever.
+    /// Drops the entries that the peer has seen and does not hold live: they are superseded, our own entries
+    /// included. An owner that kept its own superseded entries would disagree for ever.
     ///
-    /// What both hold live under one number and not the same was written by two processes that took the same instance number.
-    /// If it is our own, we are the later of them, and take a number that is ours alone.
+    /// Two different live records under one dot were written by two processes that took the same generation.
+    /// If the dot is our own, we start a later generation.
     pub(super) fn apply_exact(
         &mut self,
         Claims { states, refused_keys }: &Claims,
@@ -260,7 +264,7 @@ impl Session {
                 .map(|(number, _)| number)
                 .filter(|number| seen.contains(*number) && !live.contains(number))
                 .collect();
-            // What the peer wrote died there by what it holds, whatever it refuses.
+            // The peer knows which of its own writes are superseded, whatever it refuses.
             let of_peer = held.tag.owner.name == self.peer;
             for number in superseded {
                 let dot = (index, number);
@@ -287,7 +291,7 @@ impl Session {
         Ok(())
     }
 
-    /// No write bears a name for what is dropped by a peer's word: the log has to.
+    /// No write names the node that caused a dropped entry, so the log has to.
     fn log_dropped(&self, network: &Network, index: AttachmentIndex, entries: u64, (table, key): &Location) {
         let shown = |text: &str| text.chars().take(LOGGED_KEY).collect::<String>();
         tracing::info!(
@@ -297,12 +301,13 @@ impl Session {
             entries,
             table = shown(&table.name),
             key = shown(key),
-            "dropped what a peer knows to be superseded"
+            "dropped entries that a peer reported as superseded"
         );
     }
 
-    /// Sends what has come in since the peer was sent everything: what has superseded an entry is to be with the peer, or refused by
-    /// it, before it hears that the entry is dead. False if there is too much of it for now.
+    /// Sends the updates since the end of the chunks: the peer must have the superseding write, or have
+    /// refused it, before it receives the claim that an entry is superseded. False if there are too many for
+    /// now.
     fn catch_up(&mut self, network: &Network, node: &NodeState, now: Instant) -> bool {
         if !self.sending {
             return false;
@@ -316,12 +321,12 @@ impl Session {
     }
 
     fn attachment_of(&self, span: Span) -> Option<AttachmentIndex> {
-        self.comparison.named.get(span.attachment as usize).copied().flatten()
+        self.comparison.attachments.get(span.attachment as usize).copied().flatten()
     }
 }
 
-/// What is asked about first: everything; but between refusals only what has been seen, or all that is live in between with
-/// the peer would be told.
+/// The spans compared first: all numbers; but while refused writes leave gaps, only the ranges that were
+/// seen, else the peer would send every live number in the gaps.
 fn spans_of(held: &Attachment) -> Vec<(u64, u64)> {
     match held.seen().as_slice() {
         seen if held.has_refused() && seen.len() <= SPANS_PER_ROUND => seen.to_vec(),
@@ -337,7 +342,7 @@ fn live_digest(store: &Store, index: AttachmentIndex, low: u64, high: u64) -> u6
     }
 }
 
-/// Read in one step: seen and live of different instants would make the living dead.
+/// Read in one step: seen and live numbers of different moments would make live entries look superseded.
 fn exact(store: &Store, index: AttachmentIndex, span: Span) -> Option<SpanState> {
     let held = store.attachment(index)?;
     let live: Vec<(u64, u32)> = held.live().digests(span.low, span.high).take(EXACT_LIVE + 1).collect();
@@ -364,7 +369,7 @@ fn parts(store: &Store, index: AttachmentIndex, span: Span) -> SpanState {
     SpanState::Parts(parts)
 }
 
-/// Single numbers, ascending, as ranges.
+/// Joins adjacent ranges, given in ascending order.
 fn join_adjacent(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
     for &(low, high) in ranges {

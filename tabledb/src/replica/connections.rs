@@ -1,7 +1,9 @@
-//! The peers with an established connection: what may go to any peer goes to one of them, since it costs no handshake.
+//! The peers with an established connection. A message that may go to any peer goes to one of them, since it
+//! costs no handshake.
 //!
-//! Nodes that start at once know of each other long before they are connected. If each sent its updates to random peers, and
-//! asked random peers for what it lacks, every node would dial every other one within seconds.
+//! Nodes that start at once know each other long before they are connected. If each sent its updates to
+//! random peers, and asked random peers for what it lacks, every node would dial every other one within
+//! seconds.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +12,12 @@ use wire::NodeName;
 /// The peers with an established connection, as far as that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    /// `None` until the first report of a connection: then all peers are alike.
+    /// `None` until the first report of a connection: then all peers are treated alike.
     with: Option<BTreeSet<NodeName>>,
 }
 
 impl Connections {
-    /// A connection with `peer` was established, or the last one ended.
+    /// A connection with `peer` was established, or its last one closed.
     pub(crate) fn change(&mut self, peer: &NodeName, connected: bool) {
         let with = self.with.get_or_insert_default();
         match connected {
@@ -24,19 +26,20 @@ impl Connections {
         }
     }
 
-    /// There are none.
+    /// Removes all connections.
     pub(crate) fn forget(&mut self) {
         self.with = Some(BTreeSet::new());
     }
 
-    /// Whether something can be sent to `peer` without a handshake, as far as is known.
+    /// Whether a message reaches `peer` without a handshake, as far as is known.
     pub(crate) fn reach(&self, peer: &NodeName) -> bool {
         self.with.as_ref().is_none_or(|with| with.contains(peer))
     }
 
-    /// The peers with an established connection that are `wanted`, ascending by name; none as long as connections are not known.
+    /// The connected peers that are `wanted`, ascending by name; none while connections are not known.
     ///
-    /// A node has a few dozen connections in a cluster of thousands: this looks at the connections, not at all nodes.
+    /// A node has a few dozen connections in a cluster of thousands: this visits the connections, not all
+    /// nodes.
     pub(crate) fn established<'a>(
         &'a self,
         wanted: impl Fn(&NodeName) -> bool + 'a,
@@ -44,7 +47,7 @@ impl Connections {
         self.with.iter().flatten().filter(move |peer| wanted(peer))
     }
 
-    /// Those of `peers` with whom there is a connection; all of them if there is none with any.
+    /// The connected ones among `peers`; all of them if none is connected.
     pub(crate) fn prefer<'a>(&self, peers: Vec<&'a NodeName>) -> Vec<&'a NodeName> {
         let near: Vec<_> = peers.iter().copied().filter(|peer| self.reach(peer)).collect();
         if near.is_empty() { peers } else { near }
@@ -67,7 +70,7 @@ mod tests {
         assert!(connections.established(|_| true).eq([&names[1]]));
         assert_eq!(connections.established(|peer| *peer != names[1]).count(), 0);
         connections.change(&names[1], false);
-        assert_eq!(connections.prefer(all()), all(), "nobody can be reached without a handshake");
+        assert_eq!(connections.prefer(all()), all(), "no peer can be reached without a handshake");
         connections.change(&names[2], true);
         connections.forget();
         assert!(!connections.reach(&names[2]));

@@ -1,5 +1,5 @@
-//! A network's tables go to its members only, whatever a modified peer asks for or claims; and nobody speaks for another
-//! where only that one may.
+//! Only members receive a network's tables, whatever a modified peer asks for or claims; and a node may not
+//! make claims that only another may make.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{Event as Happening, Transmit};
 const KEY: &str = "the-key-of-the-network";
 const VALUE: &str = "the-value-of-the-network";
 
-/// Two nodes on the network, with something in its tables, and a third that is not.
+/// Two nodes on the network, with entries in its tables, and a third that is not on it.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
@@ -29,29 +29,30 @@ fn cluster() -> Cluster {
 }
 
 #[track_caller]
-fn tells_nothing(bytes: &[u8]) {
-    for word in [KEY, VALUE, TABLE] {
-        let found = bytes.windows(word.len()).any(|part| part == word.as_bytes());
-        assert!(!found, "{word} is told: {}", String::from_utf8_lossy(bytes));
+fn sends_nothing_of_the_tables(bytes: &[u8]) {
+    for text in [KEY, VALUE, TABLE] {
+        let found = bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(!found, "{text} is disclosed: {}", String::from_utf8_lossy(bytes));
     }
 }
 
-/// Everything the first node says on a stream that `from` has opened and sent these frames on, until it waits or ends.
+/// All frames of the first node on a stream that `from` opened and sent these frames on, until it waits or
+/// ends.
 fn ask(cluster: &mut Cluster, from: usize, frames: &[Frame<'_>]) -> (StreamId, Vec<Vec<u8>>) {
     let now = cluster.now;
     let victim = &mut cluster.replicas[0];
     let stream = victim.handle_stream_opened(&name(from), now);
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     for frame in frames {
         let _ = victim.handle_frame(stream, &codec::encode(frame), now);
         while let FramePoll::Frame(frame) = victim.poll_frame(stream, now) {
-            said.push(frame);
+            sent.push(frame);
         }
     }
-    (stream, said)
+    (stream, sent)
 }
 
-/// Claims to hold nothing of what the two members have written.
+/// A version vector that has seen nothing of what the two members have written.
 fn wants_all() -> Frame<'static> {
     let entry = |owner| VersionVectorEntry {
         attachment: AttachmentId { owner, generation: 1, epoch: 2 },
@@ -87,8 +88,8 @@ fn bundle<'a>(
     codec::encode(&Datagram::Gossip(bundle))
 }
 
-/// All that the first node sends to `to` in so much time, while nobody else says anything: datagrams whole, and for
-/// streams their first frames; and with whom it opens exchanges about the network.
+/// Everything that the first node sends to `to` in this time, while no other node sends: whole datagrams, and
+/// the first frames of streams; and the peers with which it opens sessions about the network.
 fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, BTreeSet<NodeName>) {
     let (end, to) = (cluster.now + time, name(to));
     let (mut datagrams, mut partners) = (Vec::new(), BTreeSet::new());
@@ -124,18 +125,18 @@ fn sent_to(cluster: &mut Cluster, to: usize, time: Duration) -> (Vec<Vec<u8>>, B
 }
 
 #[test]
-fn who_is_not_on_the_network_gets_nothing_by_asking() {
+fn a_non_member_receives_nothing_by_asking() {
     for kind in [SessionKind::Full, SessionKind::Pull, SessionKind::Push { relay: false }] {
-        // Its list is at version 1, so these are epochs that it never had.
+        // Its list is at version 1, so it never had these epochs.
         for epoch in [0, 1] {
             let mut cluster = cluster();
-            let (_, said) = ask(&mut cluster, 2, &[open(kind, epoch), wants_all(), Frame::ChunksDone]);
-            assert_eq!(said, [codec::encode(&Frame::Busy)], "{kind:?} {epoch}");
+            let (_, sent) = ask(&mut cluster, 2, &[open(kind, epoch), wants_all(), Frame::ChunksDone]);
+            assert_eq!(sent, [codec::encode(&Frame::Busy)], "{kind:?} {epoch}");
             assert!(cluster.replicas[0].counters().refused_not_member > 0);
             assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
         }
     }
-    // Nor by another name than the one it has proved: what it opens is its own.
+    // Nor under another name than the one it has proved: the sessions that it opens are its own.
     let mut cluster = cluster();
     let stranger = NodeName::new("nobody").unwrap();
     let now = cluster.now;
@@ -150,7 +151,8 @@ fn who_is_not_on_the_network_gets_nothing_by_asking() {
 fn what_others_claim_of_a_node_gets_it_nothing() {
     let mut cluster = cluster();
     let now = cluster.now;
-    // The second member says that the third has been on the network for long, has written, and knows a lot.
+    // The second member claims that the third has been on the network for long, has written, and has seen
+    // much.
     let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
     let claimed = bundle(vec![third], vec![(0, 5)], vec![put(1, "k")]);
     cluster.replicas[0].handle_datagram(&name(1), &claimed, now).unwrap();
@@ -159,14 +161,15 @@ fn what_others_claim_of_a_node_gets_it_nothing() {
     cluster.failed(0, 2);
     cluster.alive(0, 2);
     let (sent, partners) = sent_to(&mut cluster, 2, Duration::from_secs(90));
-    sent.iter().for_each(|bytes| tells_nothing(bytes));
+    sent.iter().for_each(|bytes| sends_nothing_of_the_tables(bytes));
     assert_eq!(partners, [name(1)].into(), "about the network only with its member");
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
     let digest = cluster.replicas[0].digest_for(&name(2), 1000, cluster.now).unwrap();
     assert!(codec::decode::<super::message::Digest>(&digest).unwrap().fingerprints.is_empty());
 }
 
-/// News of the second member's attachment that it never wrote: heads, a death and an entry.
+/// An update of the second member's attachment that it never wrote: a watermark, superseded numbers and an
+/// entry.
 fn forged_of_the_second() -> Vec<u8> {
     let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
     let event = Event { replaced: vec![(0, 1)], ..put(3, "forged") };
@@ -185,8 +188,9 @@ fn forged_of_the_second() -> Vec<u8> {
 }
 
 #[test]
-fn what_somebody_outside_tells_of_a_network_is_dropped() {
-    // The third node is in the cluster and not on the network; the fourth has a certificate and never joined the cluster.
+fn updates_from_a_non_member_are_dropped() {
+    // The third node is in the cluster and not on the network; the fourth has a certificate and never joined
+    // the cluster.
     for from in [2, 3] {
         let mut cluster = cluster();
         let now = cluster.now;
@@ -196,62 +200,70 @@ fn what_somebody_outside_tells_of_a_network_is_dropped() {
         };
         cluster.replicas[0].handle_datagram(&name(from), &forged_of_the_second(), now).unwrap();
         let (sent, partners) = sent_to(&mut cluster, from, Duration::from_secs(12));
-        sent.iter().for_each(|bytes| tells_nothing(bytes));
+        sent.iter().for_each(|bytes| sends_nothing_of_the_tables(bytes));
         assert_eq!(partners, BTreeSet::new(), "nothing is asked for");
         let counters = cluster.replicas[0].counters();
         assert!(counters.refused_not_member + counters.parked > refused, "it is counted");
         assert_eq!(cluster.get(0, "forged"), None);
-        assert_eq!(cluster.get(0, &format!("{KEY}-2")).as_deref(), Some(VALUE), "what it called dead");
+        assert_eq!(
+            cluster.get(0, &format!("{KEY}-2")).as_deref(),
+            Some(VALUE),
+            "the entry that it claimed to be superseded"
+        );
         for number in 3..8 {
             let key = format!("{KEY}-{number}");
             cluster.create(1, &key, VALUE);
             cluster.settle();
-            assert_eq!(cluster.get(0, &key).as_deref(), Some(VALUE), "under a number that it called dead");
+            assert_eq!(
+                cluster.get(0, &key).as_deref(),
+                Some(VALUE),
+                "under a number that it claimed to be superseded"
+            );
         }
     }
 }
 
 #[test]
-fn who_never_joined_the_cluster_ends_nobodys_attachment() {
+fn a_node_that_never_joined_the_cluster_ends_no_attachment() {
     let mut cluster = cluster();
     let now = cluster.now;
     let list = AttachmentList { owner: NodeId::new(name(1), 1), version: 90, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: true });
-    cluster.replicas[0].handle_datagram(&name(3), &told, now).unwrap();
+    let bytes = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: true });
+    cluster.replicas[0].handle_datagram(&name(3), &bytes, now).unwrap();
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
     assert_eq!(cluster.get(0, &format!("{KEY}-2")).as_deref(), Some(VALUE));
 }
 
 #[test]
-fn gossip_of_a_newcomer_is_taken_by_its_own_word() {
+fn gossip_of_a_newcomer_is_accepted_by_its_own_claim() {
     let mut cluster = cluster();
     let now = cluster.now;
     let third = AttachmentId { owner: "n2", generation: 1, epoch: 9 };
-    let news = bundle(vec![third], Vec::new(), vec![put(1, "k")]);
-    cluster.replicas[0].handle_datagram(&name(2), &news, now).unwrap();
+    let update = bundle(vec![third], Vec::new(), vec![put(1, "k")]);
+    cluster.replicas[0].handle_datagram(&name(2), &update, now).unwrap();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);
 }
 
 #[test]
-fn who_says_that_it_has_joined_is_shown_among_the_members() {
-    // Any node of the cluster may join any network. It cannot do so unseen.
+fn a_node_that_claims_to_have_joined_is_shown_as_a_member() {
+    // Any node of the cluster may join any network, but not unseen.
     let mut cluster = cluster();
-    let (_, said) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
-    assert!(said.concat().windows(KEY.len()).any(|part| part == KEY.as_bytes()));
+    let (_, sent) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
+    assert!(sent.concat().windows(KEY.len()).any(|part| part == KEY.as_bytes()));
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1), name(2)]);
-    // Its list, when it comes, is what counts.
+    // Its list decides as soon as it arrives.
     let now = cluster.now;
     let list = AttachmentList { owner: NodeId::new(name(2), 1), version: 6, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
-    cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
+    let bytes = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
+    cluster.replicas[0].handle_datagram(&name(2), &bytes, now).unwrap();
     assert_eq!(cluster.replicas[0].network_peers(NET), [name(0), name(1)]);
-    let (_, said) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
-    assert_eq!(said, [codec::encode(&Frame::Busy)]);
+    let (_, sent) = ask(&mut cluster, 2, &[open(SessionKind::Pull, 5), wants_all()]);
+    assert_eq!(sent, [codec::encode(&Frame::Busy)]);
 }
 
 #[test]
-fn who_leaves_in_the_middle_of_an_exchange_gets_no_more_of_it() {
+fn a_peer_that_leaves_during_a_session_receives_no_more_of_it() {
     let mut cluster = cluster();
     for number in 0..200 {
         let (key, value) = (format!("{KEY}-{number:04}"), VALUE.repeat(100));
@@ -266,19 +278,19 @@ fn who_leaves_in_the_middle_of_an_exchange_gets_no_more_of_it() {
     let FramePoll::Frame(first) = cluster.replicas[0].poll_frame(stream, now) else { panic!("a chunk") };
     assert!(first.len() > 10_000);
     let list = AttachmentList { owner: NodeId::new(name(2), 1), version: 3, networks: Vec::new() };
-    let told = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
-    cluster.replicas[0].handle_datagram(&name(2), &told, now).unwrap();
+    let bytes = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
+    cluster.replicas[0].handle_datagram(&name(2), &bytes, now).unwrap();
     assert_eq!(cluster.replicas[0].poll_frame(stream, now), FramePoll::Finish);
 }
 
 #[test]
-fn only_a_node_itself_says_that_it_is_not_a_member() {
+fn only_a_node_itself_reports_that_it_is_not_a_member() {
     let mut cluster = cluster();
     let now = cluster.now;
     let instance = cluster.replicas[1].node().clone();
     cluster.replicas[0].handle_owner_failed(&instance, now);
     cluster.replicas[0].handle_owner_alive(&instance, now);
-    // The first node asks the second for a comparison, and somebody with its name on the line answers for a third.
+    // The first node opens a comparison with the second, which answers with the list of a third.
     let stream = loop {
         match cluster.replicas[0].poll_transmit(now) {
             Some(Transmit::OpenStream { stream, to }) if to == name(1) => {
@@ -301,7 +313,7 @@ fn only_a_node_itself_says_that_it_is_not_a_member() {
 }
 
 #[test]
-fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
+fn a_list_of_ours_that_we_never_issued_is_refused_and_superseded() {
     let forged =
         || AttachmentList { owner: NodeId::new(name(0), 1), version: u64::MAX, networks: Vec::new() };
     let (mut list, mut version, mut exchange) = (cluster(), cluster(), cluster());
@@ -323,8 +335,8 @@ fn a_list_of_ours_that_we_never_wrote_is_refused_and_outlived() {
         assert_eq!(cluster.replicas[0].counters().refused_not_author, 1);
         let taken = std::iter::from_fn(|| cluster.replicas[0].poll_event());
         let taken = taken.filter(|event| *event == Happening::GenerationTaken { generation: 1 });
-        assert_eq!(taken.count(), 1, "a later life begins a new count");
-        // What the forged list ended elsewhere comes back with the later life.
+        assert_eq!(taken.count(), 1, "a later generation starts a new count");
+        // The entries that the forged list ended elsewhere return with the later instance.
         let now = cluster.now;
         let stolen =
             codec::encode(&Datagram::Lists { lists: vec![forged()], versions: Vec::new(), relay: false });
@@ -346,7 +358,8 @@ fn a_write_supersedes_nothing_but_what_is_under_its_own_key() {
     let second = AttachmentId { owner: "n1", generation: 1, epoch: 2 };
     let first = AttachmentId { owner: "n0", generation: 1, epoch: 2 };
     let malformed = cluster.replicas[0].counters().refused_malformed;
-    // The second member has written once; its next write claims to have replaced the first one's entry, under another key.
+    // The second member has written once; its next write claims to have replaced the first one's entry, under
+    // another key.
     let event = Event { replaced: vec![(1, 1)], ..put(2, "other") };
     let bytes = bundle(vec![second, first], Vec::new(), vec![event]);
     cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();

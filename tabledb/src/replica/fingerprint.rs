@@ -1,28 +1,28 @@
-//! One number for everything a network's store holds.
+//! The fingerprint of the content of a network's store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::store::Attachment;
 use super::view::AttachmentIndex;
 
-/// The digests of all attachments in one. It is asked for with every probe and every head, in the middle of writes to a few
-/// of many attachments: only those are looked at again.
+/// The combined digest of all attachments. Every probe and every report of watermarks asks for it, while a
+/// few of many attachments change: only those are digested again.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprint {
-    /// Of the attachments that have a part in it.
+    /// The combined digest of the attachments that are up to date in it.
     of_counted: u64,
-    /// The others.
+    /// The other attachments.
     uncounted: BTreeSet<AttachmentIndex>,
 }
 
 impl Fingerprint {
-    /// An attachment has been taken up.
+    /// An attachment has started.
     pub(super) fn add(&mut self, index: AttachmentIndex) {
         self.uncounted.insert(index);
     }
 
-    /// An attachment changes: its context grows, or a record of it is overwritten.
-    pub(super) fn disturb(&mut self, index: AttachmentIndex, attachment: &mut Attachment) {
+    /// An attachment changes: a number is seen, or a record is overwritten.
+    pub(super) fn invalidate(&mut self, index: AttachmentIndex, attachment: &mut Attachment) {
         if let Some(part) = attachment.counted.take() {
             self.of_counted ^= part;
             self.uncounted.insert(index);
@@ -37,11 +37,8 @@ impl Fingerprint {
         }
     }
 
-    /// Counts what is not counted.
-    pub(super) fn bring_up_to_date(
-        &mut self,
-        attachments: &mut BTreeMap<AttachmentIndex, Attachment>,
-    ) -> u64 {
+    /// Adds the attachments that have changed.
+    pub(super) fn bring_current(&mut self, attachments: &mut BTreeMap<AttachmentIndex, Attachment>) -> u64 {
         for index in std::mem::take(&mut self.uncounted) {
             if let Some(attachment) = attachments.get_mut(&index) {
                 let part = attachment.digest();

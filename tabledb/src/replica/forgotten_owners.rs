@@ -1,8 +1,9 @@
-//! What is known to be dead of nodes that were forgotten.
+//! The superseded numbers of forgotten nodes.
 //!
-//! A node may return, in the same instance, after a partition longer than failed members are kept. Everything of it was
-//! dropped by then; but what had been deleted or overwritten must not come back with it. Of each of its attachments the
-//! numbers that were dead are kept, and nothing else: with them for a start, its entries are taken up again but for those.
+//! A node may return with the same instance after a partition longer than membership keeps failed members.
+//! All its entries were dropped by then, but those that had been deleted or overwritten must not come back
+//! with it. So the superseded numbers of each of its attachments are retained, and nothing else: they count
+//! as seen when the attachment starts again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use wire::{NodeId, NodeName};
 
 use super::ranges::Ranges;
 
-/// The most ranges kept, of all attachments together: 16 bytes each.
+/// The most ranges retained, for all attachments together: 16 bytes each.
 const MAX_RANGES: usize = 1 << 18;
 
-/// The most attachments of which anything is kept.
+/// The most attachments with retained numbers.
 const MAX_ATTACHMENTS: usize = 1 << 15;
 
 /// An attachment of a forgotten node.
@@ -26,7 +27,7 @@ struct Kept {
     order: u64,
 }
 
-/// The dead numbers of forgotten nodes; those forgotten longest ago go first when there are too many.
+/// The superseded numbers of forgotten nodes; beyond the limits, the earliest forgotten go first.
 #[derive(Debug, Default)]
 pub(crate) struct ForgottenOwners {
     kept: BTreeMap<(NodeName, Arc<str>), Kept>,
@@ -36,7 +37,7 @@ pub(crate) struct ForgottenOwners {
 }
 
 impl ForgottenOwners {
-    /// The owner is forgotten; `dead` is what had been seen of this attachment and was not live.
+    /// The owner is forgotten; `superseded` are the seen numbers of this attachment without a record.
     pub(crate) fn keep(&mut self, owner: &NodeId, network: &Arc<str>, epoch: u64, superseded: Ranges) {
         self.remove(&owner.name, network);
         if superseded.is_empty() {
@@ -53,8 +54,8 @@ impl ForgottenOwners {
         }
     }
 
-    /// The owner is back with this attachment: what is dead of it. An earlier one is over then, and what was kept of it
-    /// goes.
+    /// The owner has returned with this attachment: returns its superseded numbers. Those of an earlier
+    /// attachment are dropped, since it has ended.
     pub(crate) fn take(&mut self, owner: &NodeId, network: &Arc<str>, epoch: u64) -> Option<Ranges> {
         if self.kept.is_empty() {
             return None;
@@ -68,7 +69,7 @@ impl ForgottenOwners {
         (held == wanted).then_some(kept.superseded)
     }
 
-    /// The network is left here.
+    /// This node has left the network.
     pub(crate) fn drop_network(&mut self, network: &Arc<str>) {
         let of_network = self.kept.keys().filter(|(_, kept)| kept == network);
         for (name, network) in of_network.cloned().collect::<Vec<_>>() {
@@ -112,7 +113,7 @@ mod tests {
             assert_eq!(forgotten_owners.take(&instance("a", later.0), &blue, later.1), None);
             assert!(
                 forgotten_owners.kept.is_empty() && forgotten_owners.by_age.is_empty(),
-                "the earlier one is over"
+                "the earlier one has ended"
             );
         }
         forgotten_owners.keep(&instance("a", 5), &blue, 4, superseded.clone());
@@ -137,7 +138,7 @@ mod tests {
         assert!(forgotten_owners.take(&instance("n10", 1), &net, 1).is_some());
         let fragmented =
             numbers(&(1..=MAX_RANGES as u64).map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
-        forgotten_owners.keep(&instance("torn", 1), &net, 1, fragmented);
+        forgotten_owners.keep(&instance("fragmented", 1), &net, 1, fragmented);
         assert_eq!((forgotten_owners.kept.len(), forgotten_owners.ranges), (1, MAX_RANGES));
         forgotten_owners.keep(&instance("another", 1), &net, 1, numbers(&[(1, 1)]));
         assert_eq!((forgotten_owners.kept.len(), forgotten_owners.ranges), (1, 1));

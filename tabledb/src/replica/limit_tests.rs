@@ -1,5 +1,5 @@
-//! What a peer may make this node hold or believe, and what happens beyond it: refused and counted, with an error to the
-//! local caller.
+//! What a peer may make this node hold or believe, and what happens beyond it: refusal and a counter, and an
+//! error for the local caller.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::message::{
 use super::tests::{Cluster, NET, name, open};
 use crate::{Limits, WriteError};
 
-/// One node on the network under these limits, and another that is on it by its list and speaks by hand.
+/// One node on the network under these limits, and another, which is on it by its list and whose messages the
+/// test makes.
 fn under(limits: Limits) -> Cluster {
     let mut cluster = Cluster::strangers(2, |config| config.limits = limits.clone());
     cluster.join(0);
@@ -51,8 +52,8 @@ fn bundle<'a>(clock: u64, tables: Vec<&'a str>, events: Vec<Event<'a>>) -> Bundl
     }
 }
 
-/// The second node sends this, by gossip.
-fn tell(cluster: &mut Cluster, bundle: Bundle<'_>) {
+/// The second node sends this by gossip.
+fn gossip(cluster: &mut Cluster, bundle: Bundle<'_>) {
     let now = cluster.now;
     let bytes = codec::encode(&Datagram::Gossip(bundle));
     cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
@@ -85,7 +86,7 @@ fn no_more_tables_than_the_limit() {
     let mut cluster = under(Limits { tables: 2, ..Limits::default() });
     let clock = wall(&cluster);
     let events = (0..5).map(|number| put(number + 1, number as u32, "k", b"v")).collect();
-    tell(&mut cluster, bundle(clock, vec!["t0", "t1", "t2", "t3", "t4"], events));
+    gossip(&mut cluster, bundle(clock, vec!["t0", "t1", "t2", "t3", "t4"], events));
     let counts = cluster.replicas[0].statistics(NET).unwrap();
     assert_eq!((counts.tables, counts.entries, count(&cluster, "refused_tables")), (2, 2, 3));
     let refused = create(&mut cluster, "t9", "k", b"v");
@@ -99,7 +100,7 @@ fn no_more_entries_than_the_limit_and_what_is_there_may_change_and_go() {
     let clock = wall(&cluster);
     let keys = ["a", "b", "c", "d", "e"];
     let events = (1..).zip(keys).map(|(number, key)| put(number, 0, key, b"1")).collect();
-    tell(&mut cluster, bundle(clock, vec!["t"], events));
+    gossip(&mut cluster, bundle(clock, vec!["t"], events));
     assert_eq!((cluster.shown(0).len(), count(&cluster, "refused_full")), (3, 2));
     let refused = create(&mut cluster, "t", "f", b"v");
     assert_eq!(refused, Err(WriteError::NetworkFull { network: NET.to_owned(), limit: 3 }));
@@ -107,7 +108,7 @@ fn no_more_entries_than_the_limit_and_what_is_there_may_change_and_go() {
     cluster.replicas[0].update(NET, "t", "a", *b"2", now).unwrap();
     // A peer's too: a full network that refused deletes would stay full for ever.
     let deleted = Event { body: EventBody::Deleted { residual_ms: 1000 }, ..put(7, 0, "b", b"") };
-    tell(&mut cluster, bundle(clock + 10, vec!["t"], vec![put(6, 0, "c", b"2"), deleted]));
+    gossip(&mut cluster, bundle(clock + 10, vec!["t"], vec![put(6, 0, "c", b"2"), deleted]));
     assert_eq!(cluster.get(0, "c").as_deref(), Some("2"));
     assert_eq!(cluster.get(0, "b"), None);
     cluster.run(Duration::from_secs(3));
@@ -120,7 +121,7 @@ fn no_more_bytes_than_the_limit_and_less_is_always_let_in() {
     let clock = wall(&cluster);
     let large = [7; 400];
     let events = (1..).zip(["a", "b", "c"]).map(|(number, key)| put(number, 0, key, &large)).collect();
-    tell(&mut cluster, bundle(clock, vec!["t"], events));
+    gossip(&mut cluster, bundle(clock, vec!["t"], events));
     assert_eq!(cluster.replicas[0].statistics(NET).unwrap().bytes, 802);
     assert_eq!((cluster.shown(0).len(), count(&cluster, "refused_bytes")), (2, 1));
     let refused = create(&mut cluster, "t", "d", &[0; 198]);
@@ -153,7 +154,7 @@ proptest! {
                 _ => {
                     number += 2;
                     let clock = wall(&cluster) + number;
-                    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(number, 0, &key, &value)]));
+                    gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(number, 0, &key, &value)]));
                 }
             }
             cluster.run(Duration::from_millis(100));
@@ -179,7 +180,7 @@ fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
         version,
         networks: (0..count).map(|n| (format!("{n:0length$}"), 1)).collect(),
     };
-    let mut told = |list: AttachmentList| {
+    let mut receive = |list: AttachmentList| {
         let now = cluster.now;
         let bytes = codec::encode(&Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: false });
         cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
@@ -187,19 +188,19 @@ fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
         (known.collect::<Vec<_>>(), count(&cluster, "refused_lists"))
     };
     let instance = |at: usize| NodeId::new(name(at), 1);
-    assert_eq!(told(list(instance(1), 2, 11, 3)), (vec![0, 0, 0], 1), "too many networks");
-    assert_eq!(told(list(instance(1), 2, 1, 256)), (vec![0, 0, 0], 2), "too long a name");
-    assert_eq!(told(list(instance(1), 2, 10, 3)), (vec![2, 0, 0], 2));
-    assert_eq!(told(list(instance(2), 2, 6, 3)), (vec![2, 0, 0], 3), "too many in all");
-    assert_eq!(told(list(instance(2), 2, 5, 3)), (vec![2, 2, 0], 3));
-    // Of lives that nobody has told of as well.
+    assert_eq!(receive(list(instance(1), 2, 11, 3)), (vec![0, 0, 0], 1), "too many networks");
+    assert_eq!(receive(list(instance(1), 2, 1, 256)), (vec![0, 0, 0], 2), "too long a name");
+    assert_eq!(receive(list(instance(1), 2, 10, 3)), (vec![2, 0, 0], 2));
+    assert_eq!(receive(list(instance(2), 2, 6, 3)), (vec![2, 0, 0], 3), "too many in all");
+    assert_eq!(receive(list(instance(2), 2, 5, 3)), (vec![2, 2, 0], 3));
+    // Also of instances that membership has not reported.
     let unknown = |at: usize| NodeId::new(NodeName::new(&format!("unknown-{at}")).unwrap(), 1);
-    assert_eq!(told(list(unknown(0), 2, 1, 3)), (vec![2, 2, 0], 4));
-    // A shorter one makes room again, and one may be replaced by one as long.
-    assert_eq!(told(list(instance(1), 3, 8, 3)), (vec![3, 2, 0], 4));
-    assert_eq!(told(list(instance(1), 4, 8, 3)), (vec![4, 2, 0], 4));
-    assert_eq!(told(list(unknown(0), 2, 2, 3)), (vec![4, 2, 0], 4));
-    assert_eq!(told(list(instance(3), 2, 1, 3)), (vec![4, 2, 0], 5));
+    assert_eq!(receive(list(unknown(0), 2, 1, 3)), (vec![2, 2, 0], 4));
+    // A shorter one frees capacity, and one may be replaced by one of the same length.
+    assert_eq!(receive(list(instance(1), 3, 8, 3)), (vec![3, 2, 0], 4));
+    assert_eq!(receive(list(instance(1), 4, 8, 3)), (vec![4, 2, 0], 4));
+    assert_eq!(receive(list(unknown(0), 2, 2, 3)), (vec![4, 2, 0], 4));
+    assert_eq!(receive(list(instance(3), 2, 1, 3)), (vec![4, 2, 0], 5));
     let now = cluster.now;
     cluster.replicas[0].handle_owner_gone(&instance(1), now);
     let bytes = codec::encode(&Datagram::Lists {
@@ -208,11 +209,11 @@ fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
         relay: false,
     });
     cluster.replicas[0].handle_datagram(&name(2), &bytes, now).unwrap();
-    assert_eq!(cluster.replicas[0].node.owners.list_version_of("n3"), 2, "what is gone makes room");
+    assert_eq!(cluster.replicas[0].node.owners.list_version_of("n3"), 2, "a removed list frees capacity");
 }
 
 #[test]
-fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
+fn version_vectors_are_fragmented_into_no_more_ranges_than_the_limit() {
     let mut cluster = under(Limits { ranges: 16, ..Limits::default() });
     let clock = wall(&cluster);
     let pieces = |cluster: &Cluster| {
@@ -220,18 +221,19 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
         let held = inspected.attachments.into_iter().find(|held| held.0 == name(1)).unwrap();
         held.1.seen.as_slice().len()
     };
-    // Every other number is dead: 16 bytes each, for nothing.
+    // Every other number is superseded: 16 bytes each, for nothing.
     let superseded = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
-    tell(&mut cluster, Bundle { superseded, ..bundle(clock, vec![], vec![]) });
+    gossip(&mut cluster, Bundle { superseded, ..bundle(clock, vec![], vec![]) });
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 84));
-    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
+    gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 85));
-    // Nor by what an event says it replaced.
+    // Nor by what an event claims to have replaced.
     let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
-    tell(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
+    gossip(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
     assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 86));
-    // What mends it is welcome: the dead by an exchange, in which their successors come along.
-    tell(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
+    // Updates that close the gaps are accepted: superseded numbers in a session that brings their successors
+    // too.
+    gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
     let stream = opened(&mut cluster, SessionKind::Push { relay: false });
     let mended = Bundle { superseded: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
     send(&mut cluster, stream, &Frame::Chunk(mended)).unwrap();
@@ -239,13 +241,13 @@ fn what_was_seen_is_torn_into_no_more_pieces_than_the_limit() {
 }
 
 #[test]
-fn no_more_news_of_unknown_lives_waits_than_the_limit() {
+fn no_more_updates_of_unknown_instances_are_deferred_than_the_limit() {
     let mut cluster = under(Limits { deferred: 3, ..Limits::default() });
     let clock = wall(&cluster);
     for at in 0..10 {
         let owner = format!("unknown-{at}");
         let attachments = vec![AttachmentId { owner: &owner, generation: 1, epoch: 1 }];
-        tell(&mut cluster, Bundle { attachments, ..bundle(clock, vec!["t"], vec![put(1, 0, "k", b"v")]) });
+        gossip(&mut cluster, Bundle { attachments, ..bundle(clock, vec!["t"], vec![put(1, 0, "k", b"v")]) });
     }
     assert_eq!(cluster.replicas[0].deferred.len(), 3);
     assert_eq!((count(&cluster, "parked"), count(&cluster, "refused_unknown_life")), (10, 7));
@@ -261,7 +263,7 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
     let now = cluster.now;
     assert_eq!(cluster.replicas[0].poll_frame(third, now), FramePoll::Frame(codec::encode(&Frame::Busy)));
     assert_eq!(count(&cluster, "refused_busy"), 1);
-    // The others have theirs, up to the whole.
+    // The others have their share, up to the whole.
     for at in 0..8 {
         let peer = NodeName::new(&format!("peer-{at}")).unwrap();
         let stream = cluster.replicas[0].handle_stream_opened(&peer, now);
@@ -272,7 +274,7 @@ fn one_peer_has_no_more_than_its_share_of_the_sessions() {
 }
 
 #[test]
-fn a_peer_that_never_stops_telling_what_it_holds_is_given_up() {
+fn a_peer_that_never_stops_sending_its_version_vector_is_given_up() {
     let mut cluster = under(Limits::default());
     let stream = opened(&mut cluster, SessionKind::Pull);
     let seen: Vec<(u64, u64)> = (0..100_000).map(|number| (2 * number + 1, 2 * number + 1)).collect();
@@ -282,19 +284,19 @@ fn a_peer_that_never_stops_telling_what_it_holds_is_given_up() {
         shown: true,
         seen: seen.clone(),
     };
-    let told = Frame::VersionVector { clock: 0, entries: vec![entry("n1")], last: false };
-    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
+    let frame = Frame::VersionVector { clock: 0, entries: vec![entry("n1")], last: false };
+    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &frame).is_ok()).count();
     assert!((10..20).contains(&accepted), "{accepted}");
     let stream = opened(&mut cluster, SessionKind::Pull);
     let unknown = VersionVectorEntry { seen: Vec::new(), ..entry("nobody") };
-    let told = Frame::VersionVector { clock: 0, entries: vec![unknown; 10_000], last: false };
-    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &told).is_ok()).count();
+    let frame = Frame::VersionVector { clock: 0, entries: vec![unknown; 10_000], last: false };
+    let accepted = (0..100).take_while(|_| send(&mut cluster, stream, &frame).is_ok()).count();
     assert!((5..10).contains(&accepted), "{accepted}");
     assert_eq!(count(&cluster, "refused_unexpected"), 2);
 }
 
 #[test]
-fn names_that_nobody_has_told_of_are_not_remembered_and_lists_are_answered_once() {
+fn names_unknown_to_membership_are_not_recorded_and_lists_are_answered_once() {
     let mut cluster = under(Limits::default());
     let stream = opened(&mut cluster, SessionKind::Lists);
     let version = |at: usize| ListVersion {
@@ -305,17 +307,17 @@ fn names_that_nobody_has_told_of_are_not_remembered_and_lists_are_answered_once(
         let versions = (0..1000).map(|at| version(1000 * round + at)).collect();
         send(&mut cluster, stream, &Frame::ListVersions { versions, last: false }).unwrap();
     }
-    let remembered = |replica: &Replica| match &replica.streams[&stream] {
-        super::Stream::Session(session) => session.list_exchange.told(),
+    let recorded = |replica: &Replica| match &replica.streams[&stream] {
+        super::Stream::Session(session) => session.list_exchange.compared(),
         super::Stream::Unopened { .. } => panic!("it is open"),
     };
-    assert_eq!(remembered(&cluster.replicas[0]), 0);
+    assert_eq!(recorded(&cluster.replicas[0]), 0);
     send(&mut cluster, stream, &Frame::ListVersions { versions: Vec::new(), last: true }).unwrap();
     assert!(send(&mut cluster, stream, &Frame::ListVersions { versions: Vec::new(), last: true }).is_err());
 }
 
 #[test]
-fn who_asks_without_taking_the_answers_is_given_up() {
+fn a_peer_that_asks_without_reading_the_responses_is_given_up() {
     let mut cluster = under(Limits::default());
     cluster.create(0, "k", "v");
     let stream = opened(&mut cluster, SessionKind::Full);
@@ -327,7 +329,7 @@ fn who_asks_without_taking_the_answers_is_given_up() {
     assert_eq!(count(&cluster, "refused_unexpected"), 1);
 }
 
-/// A cluster in which the first node has begun to compare and asks the second for spans, on this stream.
+/// A cluster in which the first node has started a comparison and asks the second for spans, on this stream.
 fn comparing() -> (Cluster, StreamId) {
     let mut cluster = under(Limits::default());
     cluster.create(0, "k", "v");
@@ -366,7 +368,7 @@ fn more_keys_with_refused_writes_than_a_node_remembers_are_no_answer() {
 
 #[test]
 fn a_comparison_that_is_made_to_branch_for_ever_is_given_up() {
-    // The first node compares; the second answers that everything differs, in more and more parts.
+    // The first node compares; the second responds that everything differs, in more and more parts.
     let (mut cluster, stream) = comparing();
     let part = (Span { attachment: 0, low: 1, high: 1 << 40 }, 7);
     let states = vec![SpanState::Parts(vec![part; 50_000])];
@@ -382,14 +384,14 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
         let mut cluster = under(Limits::default());
         create(&mut cluster, "table", "k", b"ours").unwrap();
         let clock = wall(&cluster);
-        let say = |cluster: &mut Cluster, bundle: Bundle<'_>| match sync {
-            false => tell(cluster, bundle),
+        let send_bundle = |cluster: &mut Cluster, bundle: Bundle<'_>| match sync {
+            false => gossip(cluster, bundle),
             true => {
                 let stream = opened(cluster, SessionKind::Push { relay: false });
                 send(cluster, stream, &Frame::Chunk(bundle)).unwrap();
             }
         };
-        // The latest time there is, by itself and with an age that brings it beyond the bound or below it.
+        // The latest possible time, by itself and with an age that brings it beyond the bound or below it.
         for (at, number, age, taken) in [
             (u64::MAX, 1, 0, false),
             (u64::MAX, 2, u64::MAX - clock - 2 * HOUR, false),
@@ -398,17 +400,17 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
         ] {
             let value = number.to_string();
             let event = Event { age, ..put(number, 0, "k", value.as_bytes()) };
-            say(&mut cluster, bundle(at, vec!["table"], vec![event]));
+            send_bundle(&mut cluster, bundle(at, vec!["table"], vec![event]));
             assert_eq!(cluster.get(0, "k") == Some(value), taken, "{arrival}, number {number}");
         }
         assert_eq!(count(&cluster, "refused_future"), 3, "{arrival}");
-        // As far ahead as is believed: it can be overwritten at once all the same, and others believe that.
-        say(&mut cluster, bundle(clock + HOUR, vec!["table"], vec![put(5, 0, "k", b"hour")]));
+        // As far ahead as accepted: it can be overwritten at once all the same, and others accept that.
+        send_bundle(&mut cluster, bundle(clock + HOUR, vec!["table"], vec![put(5, 0, "k", b"hour")]));
         assert_eq!(cluster.get(0, "k").as_deref(), Some("hour"), "{arrival}");
         cluster.update(0, "k", "again ours");
         cluster.settle();
         assert_eq!(cluster.get(1, "k").as_deref(), Some("again ours"), "{arrival}");
-        // Clocks alone push nothing either.
+        // Clocks alone do not push the clock either.
         for frame in [
             Frame::VersionVector { clock: u64::MAX, entries: Vec::new(), last: true },
             Frame::Equal { clock: u64::MAX, hidden: None },
@@ -421,23 +423,24 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
 }
 
 #[test]
-fn a_clock_that_is_pushed_ahead_elsewhere_keeps_nobody_from_being_heard() {
-    // The first node's wall is two seconds behind the second's, which somebody keeps as far ahead as it lets be.
+fn a_clock_pushed_ahead_elsewhere_keeps_no_member_from_being_accepted() {
+    // The first node's wall clock is two seconds behind the second's, which an attacker keeps as far ahead as
+    // allowed.
     const HOUR: u64 = 3_600_000_000;
     let mut cluster = under(Limits::default());
     let ahead = wall(&cluster) + HOUR + 2_000_000;
     let late = put(2, 0, "late", b"v");
     let earlier = Event { age: HOUR, ..put(1, 0, "earlier", b"v") };
-    tell(&mut cluster, bundle(ahead, vec!["table"], vec![earlier.clone(), late.clone()]));
+    gossip(&mut cluster, bundle(ahead, vec!["table"], vec![earlier.clone(), late.clone()]));
     assert_eq!(cluster.get(0, "earlier").as_deref(), Some("v"), "written before it was pushed");
     assert_eq!(cluster.get(0, "late"), None);
     cluster.now += Duration::from_secs(3);
-    tell(&mut cluster, bundle(ahead, vec!["table"], vec![earlier, late]));
+    gossip(&mut cluster, bundle(ahead, vec!["table"], vec![earlier, late]));
     assert_eq!(cluster.get(0, "late").as_deref(), Some("v"));
 }
 
 #[test]
-fn who_has_sent_everything_waits_longer_for_a_word() {
+fn a_side_that_has_sent_everything_waits_longer_for_a_frame() {
     for sends_all in [false, true] {
         let mut cluster = under(Limits::default());
         let stream = opened(&mut cluster, SessionKind::Full);

@@ -1,4 +1,4 @@
-//! Bringing the lists of two nodes to the same versions.
+//! Bringing the attachment lists of two nodes to the same versions.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use super::message::{AttachmentList, Frame, ListVersion};
 use super::node_state::NodeState;
 use super::session::{Outcome, Session, SessionError};
 
-/// So many heads go into one frame.
+/// The most list versions in one frame.
 const LIST_VERSIONS_PER_FRAME: usize = 1024;
 
-/// Lists are put into one frame until they name so many networks.
+/// A frame of lists ends when its lists name this number of networks.
 const NETWORKS_PER_FRAME: usize = 1024;
 
-/// The responder's memory of what the opener has told.
+/// The responder's record of the opener's list versions.
 #[derive(Debug, Default)]
 pub(crate) struct ListExchange {
-    told: BTreeSet<NodeName>,
+    compared: BTreeSet<NodeName>,
     answered: bool,
-    /// Lists that the opener knows less of.
+    /// Lists of which the opener knows an older version.
     behind: Vec<NodeName>,
-    /// Lists that we know less of.
+    /// Lists of which this node knows an older version.
     wanted: Vec<NodeName>,
 }
 
@@ -63,15 +63,15 @@ impl Session {
             }
             Frame::Close if !opener => self.end(Outcome::Completed),
             Frame::Busy if opener => self.end(Outcome::Failed),
-            _ => return Err(SessionError::Unexpected("that frame")),
+            _ => return Err(SessionError::Unexpected("this frame")),
         }
         Ok(())
     }
 
     fn compare_list_version(&mut self, theirs: &ListVersion, node: &NodeState) {
         let exchange = &mut self.list_exchange;
-        // Names that nobody has told us of are not remembered: there could be any number of them.
-        if !node.owners.knows(&theirs.owner.name) || !exchange.told.insert(theirs.owner.name.clone()) {
+        // Names that membership has not reported are not recorded: their number is unlimited.
+        if !node.owners.knows(&theirs.owner.name) || !exchange.compared.insert(theirs.owner.name.clone()) {
             return;
         }
         if node.owners.is_ahead(theirs) {
@@ -84,9 +84,9 @@ impl Session {
     fn answer_list_versions(&mut self, node: &NodeState) {
         let exchange = std::mem::take(&mut self.list_exchange);
         self.list_exchange.answered = true;
-        let untold = node.owners.list_versions().into_iter().map(|theirs| theirs.owner.name);
-        let untold = untold.filter(|name| !exchange.told.contains(name));
-        let names: Vec<NodeName> = exchange.behind.into_iter().chain(untold).collect();
+        let missing = node.owners.list_versions().into_iter().map(|theirs| theirs.owner.name);
+        let missing = missing.filter(|name| !exchange.compared.contains(name));
+        let names: Vec<NodeName> = exchange.behind.into_iter().chain(missing).collect();
         self.send_lists(&names, node);
         self.send(&Frame::WantLists(exchange.wanted));
     }
@@ -110,8 +110,8 @@ impl Session {
 
 #[cfg(test)]
 impl ListExchange {
-    /// How many names are remembered.
-    pub(crate) fn told(&self) -> usize {
-        self.told.len()
+    /// The number of recorded names.
+    pub(crate) fn compared(&self) -> usize {
+        self.compared.len()
     }
 }

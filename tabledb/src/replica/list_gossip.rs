@@ -1,5 +1,5 @@
-//! Spreading news of lists to the whole cluster: who is on which network is everybody's business, what is in its tables
-//! is not.
+//! Gossip of attachment lists to the whole cluster: every node knows which nodes are on which network; only
+//! members know what is in its tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -14,25 +14,26 @@ use super::timing::{
     fan_out,
 };
 
-/// Lists that changed lately, told at once and again after a while, then no more.
+/// Recently changed lists, sent at once and twice more, then no longer.
 #[derive(Debug, Default)]
 pub(crate) struct ListGossip {
-    /// Whose list, when it is to be told next, and how often it has been.
+    /// The owner of each list, when it is sent next, and how often it has been sent.
     due: BTreeMap<NodeName, (Instant, usize)>,
-    /// The same by time: the next deadline is asked for after every datagram, and there may be as many lists as nodes.
+    /// The same by time: the next deadline is computed after every datagram, and there may be as many lists
+    /// as nodes.
     order: BTreeSet<(Instant, NodeName)>,
-    /// Nothing is told before.
+    /// Nothing is sent before this time.
     pause_until: Option<Instant>,
 }
 
 impl ListGossip {
-    /// The list of `owner` is news here.
+    /// The list of `owner` is new here.
     pub(crate) fn add(&mut self, owner: NodeName, now: Instant) {
         self.schedule(owner, now + FLUSH_DELAY, 0);
     }
 
-    fn schedule(&mut self, owner: NodeName, at: Instant, told: usize) {
-        if let Some((before, _)) = self.due.insert(owner.clone(), (at, told)) {
+    fn schedule(&mut self, owner: NodeName, at: Instant, times_sent: usize) {
+        if let Some((before, _)) = self.due.insert(owner.clone(), (at, times_sent)) {
             self.order.remove(&(before, owner.clone()));
         }
         self.order.insert((at, owner));
@@ -43,7 +44,7 @@ impl ListGossip {
         Some(self.pause_until.map_or(at, |pause| at.max(pause)))
     }
 
-    /// Takes out whose lists are due; those that are to be told again stay for later.
+    /// Removes the owners whose lists are due; those to be sent again are scheduled.
     fn take_due(&mut self, now: Instant) -> Due {
         let mut due = Due::default();
         if self.next_deadline().is_none_or(|at| at > now) {
@@ -52,12 +53,12 @@ impl ListGossip {
         while self.order.first().is_some_and(|&(at, _)| at <= now)
             && let Some((_, name)) = self.order.pop_first()
         {
-            let told = self.due.remove(&name).map_or(0, |(_, told)| told);
-            if let Some(&after) = LISTS_AGAIN_AFTER.get(told) {
-                self.schedule(name.clone(), now + after, told + 1);
+            let times_sent = self.due.remove(&name).map_or(0, |(_, times_sent)| times_sent);
+            if let Some(&after) = LISTS_AGAIN_AFTER.get(times_sent) {
+                self.schedule(name.clone(), now + after, times_sent + 1);
             }
-            match told {
-                0 => due.news.push(name),
+            match times_sent {
+                0 => due.first.push(name),
                 _ => due.again.push(name),
             }
         }
@@ -65,10 +66,10 @@ impl ListGossip {
         due
     }
 
-    /// Tells what is due.
+    /// Sends the lists that are due.
     pub(crate) fn flush(&mut self, node: &mut NodeState, now: Instant) {
         let due = self.take_due(now);
-        if due.news.is_empty() && due.again.is_empty() {
+        if due.first.is_empty() && due.again.is_empty() {
             return;
         }
         let NodeState { owners, connections, rng, outbox, .. } = node;
@@ -76,7 +77,7 @@ impl ListGossip {
         let direct = alive <= DIRECT_MEMBERS;
         let fan_out = if direct { alive } else { fan_out(alive) };
         let again = if direct { alive } else { LISTS_AGAIN_FAN_OUT };
-        // It spreads as well over the connections that there are: each node has some with random others.
+        // Established connections spread it as well: each node has some with random others.
         let mut listeners: Vec<&NodeName> = match direct {
             true => Vec::new(),
             false => connections.established(|peer| owners.is_alive(peer)).collect(),
@@ -84,7 +85,7 @@ impl ListGossip {
         if listeners.is_empty() {
             listeners = owners.alive().collect();
         }
-        for (names, count) in [(due.news, fan_out), (due.again, again)] {
+        for (names, count) in [(due.first, fan_out), (due.again, again)] {
             let targets: Vec<&NodeName> = listeners.sample(rng, count).copied().collect();
             if targets.is_empty() {
                 return;
@@ -98,16 +99,16 @@ impl ListGossip {
     }
 }
 
-/// Whose lists are to be told now, in an order that depends on nothing but when they came.
+/// The owners whose lists are due, in an order that depends only on when they arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Due {
     /// For the first time.
-    news: Vec<NodeName>,
+    first: Vec<NodeName>,
     /// Once more.
     again: Vec<NodeName>,
 }
 
-/// Packs lists into datagrams; of one that is too long for any, only the version is told.
+/// Packs lists into datagrams. Of a list too long for a datagram, only the version is sent.
 fn pack(all: impl Iterator<Item = AttachmentList>, relay: bool) -> Vec<Vec<u8>> {
     const OVERHEAD: usize = 32;
     let mut datagrams = Vec::new();
@@ -157,50 +158,50 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn what_is_due_comes_by_time_and_is_told_so_often_and_no_more() {
+    fn due_lists_are_sent_in_order_of_time_and_a_fixed_number_of_times() {
         let (start, name) = (Instant::now(), |name: &str| NodeName::new(name).unwrap());
-        let mut news = ListGossip::default();
-        news.add(name("b"), start);
-        news.add(name("a"), start + FLUSH_DELAY / 2);
-        // Newer news of the same list takes the place of the older.
-        news.add(name("b"), start + FLUSH_DELAY / 2);
-        assert_eq!(news.take_due(start + FLUSH_DELAY), Due::default());
-        let mut told = Vec::new();
-        while let Some(at) = news.next_deadline() {
-            let Due { news, again } = news.take_due(at);
-            told.push((news.len(), again.len()));
+        let mut gossip = ListGossip::default();
+        gossip.add(name("b"), start);
+        gossip.add(name("a"), start + FLUSH_DELAY / 2);
+        // A newer version of the same list replaces the older one.
+        gossip.add(name("b"), start + FLUSH_DELAY / 2);
+        assert_eq!(gossip.take_due(start + FLUSH_DELAY), Due::default());
+        let mut rounds = Vec::new();
+        while let Some(at) = gossip.next_deadline() {
+            let Due { first, again } = gossip.take_due(at);
+            rounds.push((first.len(), again.len()));
         }
-        assert_eq!(told, [(2, 0), (0, 2), (0, 2)]);
-        assert_eq!((told.len(), news.due.len()), (1 + LISTS_AGAIN_AFTER.len(), 0));
+        assert_eq!(rounds, [(2, 0), (0, 2), (0, 2)]);
+        assert_eq!((rounds.len(), gossip.due.len()), (1 + LISTS_AGAIN_AFTER.len(), 0));
     }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn lists_that_come_one_after_the_other_are_told_together_after_a_pause() {
+    fn lists_that_arrive_one_after_the_other_are_sent_together_after_a_pause() {
         let start = Instant::now();
-        let mut news = ListGossip::default();
-        let mut tellings = Vec::new();
+        let mut gossip = ListGossip::default();
+        let mut sent = Vec::new();
         for millisecond in 0..60 {
             let now = start + Duration::from_millis(millisecond);
-            news.add(NodeName::new(&format!("n{millisecond}")).unwrap(), now);
-            tellings.extend(Some(news.take_due(now).news.len()).filter(|count| *count > 0));
+            gossip.add(NodeName::new(&format!("n{millisecond}")).unwrap(), now);
+            sent.extend(Some(gossip.take_due(now).first.len()).filter(|count| *count > 0));
         }
-        assert_eq!(tellings, [1, 20, 20], "the first at once");
+        assert_eq!(sent, [1, 20, 20], "the first at once");
     }
 
     #[test]
-    fn every_list_is_told_within_the_datagram_budget() {
+    fn every_list_is_sent_within_the_datagram_budget() {
         let lists: Vec<AttachmentList> = (0..40).map(|n| list(&format!("node-{n}"), n * 3)).collect();
         let datagrams = pack(lists.iter().cloned(), true);
-        let mut told = 0;
+        let mut packed = 0;
         for bytes in &datagrams {
             assert!(bytes.len() <= DATAGRAM_BUDGET, "{}", bytes.len());
             let Ok(Datagram::Lists { lists, versions, .. }) = codec::decode(bytes) else {
                 panic!("not lists")
             };
-            told += lists.len() + versions.len();
+            packed += lists.len() + versions.len();
         }
-        assert_eq!(told, lists.len());
+        assert_eq!(packed, lists.len());
         assert!(datagrams.len() > 3);
     }
 }

@@ -71,7 +71,7 @@ impl Syncing {
 
     /// Whether the peer has received it, or may still receive it. A stream that was opened while the peer was
     /// unreachable may wait for its connection for a long time.
-    fn goes_on(&self, timeout: Duration, now: Instant) -> bool {
+    fn is_in_progress(&self, timeout: Duration, now: Instant) -> bool {
         self.is_answered() || now < self.opened_at + timeout
     }
 
@@ -227,8 +227,8 @@ impl Network {
     }
 
     /// Whether a full sync with a peer, opened here, has begun at the peer as well.
-    pub(crate) fn goes_on_syncing_with(&self, peer: &NodeName, now: Instant) -> bool {
-        self.syncing.values().any(|syncing| syncing.peer == *peer && syncing.goes_on(RETRY, now))
+    pub(crate) fn is_syncing_with(&self, peer: &NodeName, now: Instant) -> bool {
+        self.syncing.values().any(|syncing| syncing.peer == *peer && syncing.is_in_progress(RETRY, now))
     }
 
     /// Whether a full sync that this node opened is in progress, or waits for capacity.
@@ -422,7 +422,7 @@ impl Network {
         }
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
-            self.take_up(owner.clone(), epoch, visibility, node);
+            self.start_attachment(owner.clone(), epoch, visibility, node);
             if let Phase::Joining(first) = &mut self.phase {
                 first.forget(owner.name.as_str());
             }
@@ -467,7 +467,7 @@ impl Network {
         let asked: BTreeSet<&NodeName> = self
             .syncing
             .values()
-            .filter(|syncing| syncing.goes_on(RETRY, now) && !syncing.is_idle(RETRY * 2, now))
+            .filter(|syncing| syncing.is_in_progress(RETRY, now) && !syncing.is_idle(RETRY * 2, now))
             .map(|syncing| &syncing.peer)
             .chain(node.requests.full_syncs(&self.name))
             .collect();
@@ -514,7 +514,7 @@ impl Network {
 
     /// Starts an attachment. Nothing of it has been seen yet, unless its owner was forgotten here and has
     /// returned: then its superseded numbers count as seen.
-    fn take_up(
+    fn start_attachment(
         &mut self,
         owner: NodeId,
         epoch: u64,
@@ -630,7 +630,7 @@ impl Network {
 
     /// The peer of a full sync in progress is not on the network. This is no failure: another member is asked
     /// at once.
-    pub(crate) fn comparison_with_nobody(&mut self, peer: &NodeName, node: &mut NodeState, now: Instant) {
+    pub(crate) fn comparison_with_non_member(&mut self, peer: &NodeName, node: &mut NodeState, now: Instant) {
         // A peer that has returned since still counts as a member; so does one that lies.
         let is_member = node.owners.is_member(peer.as_str(), &self.name);
         self.absences = if is_member { self.absences + 1 } else { 0 };
@@ -654,7 +654,7 @@ impl Network {
     }
 
     /// The peer of a pull is not on the network: another member is asked at once.
-    pub(crate) fn pulled_from_nobody(
+    pub(crate) fn pulled_from_non_member(
         &mut self,
         pull: StreamId,
         peer: &NodeName,

@@ -1,4 +1,4 @@
-//! Who there is, and which networks each is on: the lists, and the gate that every claim has to pass.
+//! The known nodes, their attachment lists, and the admission check that every claim has to pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use super::message::{AttachmentList, ListVersion};
 use super::ranges::{digest_bytes, mix};
 use crate::Limits;
 
-/// What membership and the owner itself have said about a node.
+/// The state of a node, as reported by membership and by the node itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
     pub(crate) generation: u64,
     pub(crate) alive: bool,
-    /// 0: no list has arrived yet.
+    /// 0: no attachment list has arrived yet.
     pub(crate) list_version: u64,
-    /// Networks and epochs, ascending by name. Every node keeps this of every other one: a map would take 300 bytes for one
-    /// network.
+    /// Networks and epochs, ascending by name. Every node keeps this for every other one: a map would take
+    /// 300 bytes for one network.
     networks: Box<[(Arc<str>, u64)]>,
-    /// Networks that it has said itself, to us, that it is on, since epochs that the list does not reach yet. What others say
-    /// of it makes its writes known, but gets it nothing.
+    /// Networks that the node itself, in a session with us, claimed to be on, with epochs later than the
+    /// list. Claims of other nodes about it make its writes known, but give it access to nothing.
     own_claims: BTreeMap<Arc<str>, u64>,
 }
 
 impl Owner {
-    /// Since which epoch its list says that it is on the network.
+    /// The epoch of its attachment to the network, by its attachment list.
     pub(crate) fn listed_epoch(&self, network: &str) -> Option<u64> {
         let at = self.networks.binary_search_by(|(name, _)| (**name).cmp(network)).ok()?;
         Some(self.networks[at].1)
@@ -36,34 +36,34 @@ impl Owner {
     }
 }
 
-/// What became of a list.
+/// The result of handling an attachment list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ListUpdate {
-    /// It is news; these networks were on the former one.
-    Taken(Box<[(Arc<str>, u64)]>),
-    /// It is not, or not yet.
+    /// It was newer; these networks were on the former one.
+    Applied(Box<[(Arc<str>, u64)]>),
+    /// It was known already, or names an instance that membership has not reported yet.
     Known,
-    /// It is longer than may be.
+    /// It exceeds a limit.
     TooLong,
 }
 
-/// Whether an attachment named by a peer may be spoken of.
+/// The result of the admission check: whether claims about an attachment are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// As far as the owner's list goes, it exists.
+    /// The attachment exists, as far as the owner's attachment list shows.
     Attached,
-    /// Later than the list we hold: believed until the list arrives.
+    /// Later than the known list: accepted until the list arrives.
     Provisional,
-    /// Membership has not told us of this life; it may be about to.
+    /// Membership has not reported this instance, but may do so soon.
     UnknownInstance,
-    /// It has ended, or never was.
+    /// It has ended, or never existed.
     Refused,
 }
 
-/// How many lists of lives that membership has not told of yet are kept. They come again if dropped.
+/// The most lists kept of instances that membership has not reported yet. Dropped ones are sent again.
 const MAX_EARLY_LISTS: usize = 1024;
 
-/// The owners of everything, each the only author of its list.
+/// All known nodes, each the only author of its attachment list.
 #[derive(Debug)]
 pub(crate) struct Owners {
     me: NodeId,
@@ -71,12 +71,12 @@ pub(crate) struct Owners {
     networks: BTreeMap<Arc<str>, u64>,
     others: BTreeMap<NodeName, Owner>,
     early_lists: BTreeMap<NodeName, AttachmentList>,
-    /// How many networks are on all lists together, the early ones included.
+    /// The number of networks on all lists together, including early ones.
     listed: usize,
     max_listed: usize,
     max_networks: usize,
     max_name: usize,
-    /// The digest of all versions, until one changes.
+    /// The digest of all list versions, until one changes.
     digest: Option<u64>,
 }
 
@@ -100,7 +100,7 @@ impl Owners {
         &self.me
     }
 
-    /// Starts a new life of this node; its list begins anew.
+    /// Starts a new instance of this node, with a new attachment list.
     pub(crate) fn renew(&mut self, generation: u64) {
         self.digest = None;
         self.me.generation = generation;
@@ -111,7 +111,7 @@ impl Owners {
         self.list_version
     }
 
-    /// Puts ourselves on a network; returns the epoch.
+    /// Adds a network to our own list; returns the epoch.
     pub(crate) fn join(&mut self, network: Arc<str>) -> u64 {
         self.digest = None;
         self.list_version += 1;
@@ -119,7 +119,7 @@ impl Owners {
         self.list_version
     }
 
-    /// Takes ourselves off a network.
+    /// Removes a network from our own list.
     pub(crate) fn leave(&mut self, network: &str) {
         if self.networks.remove(network).is_some() {
             self.digest = None;
@@ -135,7 +135,7 @@ impl Owners {
         self.others.get(name)
     }
 
-    /// The others that are alive, ascending by name.
+    /// The other alive nodes, ascending by name.
     pub(crate) fn alive(&self) -> impl Iterator<Item = &NodeName> {
         self.others.iter().filter(|(_, owner)| owner.alive).map(|(name, _)| name)
     }
@@ -148,8 +148,8 @@ impl Owners {
         self.others.iter()
     }
 
-    /// Takes up a life that membership says is alive. The caller has ended the attachments of an earlier one. Returns
-    /// its list, if that came first.
+    /// Adds an instance that membership reports alive. The caller has ended the attachments of an earlier
+    /// one. Returns its attachment list if that arrived earlier.
     pub(crate) fn add_instance(&mut self, instance: &NodeId) -> Option<AttachmentList> {
         let owner = Owner {
             generation: instance.generation,
@@ -180,29 +180,31 @@ impl Owners {
         removed
     }
 
-    /// A node has said itself, on a stream of its own, that it is on a network since this epoch: as good as its list, which
-    /// may be on the way. From then on it counts, and is shown, as a member. True if that was news.
+    /// A node has claimed itself, on a stream of its own, to be on a network since this epoch. That counts
+    /// like its attachment list, which may be on its way: the node is a member from then on. Returns true if
+    /// the claim is new.
     pub(crate) fn note_own_claim(&mut self, name: &str, network: Arc<str>, epoch: u64) -> bool {
         let Some(owner) = self.others.get_mut(name) else { return false };
         epoch > owner.list_version && owner.own_claims.insert(network, epoch) != Some(epoch)
     }
 
-    /// Whether `name` is on `network` by its own word, be it alive or not: whether it may get anything of it.
+    /// Whether `name`, alive or not, is on `network` by its own list or claim, and thus may receive its
+    /// content.
     pub(crate) fn is_member(&self, name: &str, network: &str) -> bool {
         self.others.get(name).is_some_and(|owner| owner.is_on(network))
     }
 
-    /// Whether it is ourselves, or somebody that membership has told of.
+    /// Whether it is this node, or a node that membership has reported.
     pub(crate) fn knows(&self, name: &NodeName) -> bool {
         *name == self.me.name || self.others.contains_key(name)
     }
 
-    /// Whether somebody claims more of our own list than we ever wrote.
+    /// Whether the version of our own list is higher than any that we issued.
     pub(crate) fn is_forged(&self, owner: &NodeId, version: u64) -> bool {
         *owner == self.me && version > self.list_version
     }
 
-    /// Takes a list in if it is news.
+    /// Applies a list if it is newer.
     pub(crate) fn update(&mut self, list: &AttachmentList) -> ListUpdate {
         let name = 1..=self.max_name;
         if list.networks.len() > self.max_networks
@@ -231,7 +233,7 @@ impl Owners {
         self.listed += networks.len();
         let former = std::mem::replace(&mut owner.networks, networks.into_iter().collect());
         self.listed -= former.len();
-        ListUpdate::Taken(former)
+        ListUpdate::Applied(former)
     }
 
     fn keep_early(&mut self, list: &AttachmentList, capacity: usize) -> ListUpdate {
@@ -253,7 +255,7 @@ impl Owners {
         ListUpdate::Known
     }
 
-    /// The list of `name` as known here, our own included; `None` before the first.
+    /// The known attachment list of `name`, also our own; `None` before the first.
     pub(crate) fn list_of(&self, name: &str) -> Option<AttachmentList> {
         if self.me.name.as_str() == name {
             return Some(self.own_list());
@@ -264,7 +266,7 @@ impl Owners {
         (owner.list_version > 0).then(|| list(&instance, owner.list_version, networks))
     }
 
-    /// How far every list is known here, our own included.
+    /// The known version of every list, including our own.
     pub(crate) fn list_versions(&self) -> Vec<ListVersion> {
         let others = self.others.iter().map(|(name, owner)| ListVersion {
             owner: NodeId::new(name.clone(), owner.generation),
@@ -275,7 +277,8 @@ impl Owners {
             .collect()
     }
 
-    /// A digest of the list versions of all who are alive, our own included. O(cluster) after a change, else O(1).
+    /// A digest of the list versions of all alive nodes, including our own. O(cluster) after a change, else
+    /// O(1).
     pub(crate) fn lists_digest(&mut self) -> u64 {
         if let Some(known) = self.digest {
             return known;
@@ -291,16 +294,16 @@ impl Owners {
         digest
     }
 
-    /// Whether somebody who knows `theirs` knows more of that list than we do.
+    /// Whether a peer that knows `theirs` knows a later version of that list than we do.
     pub(crate) fn is_behind(&self, theirs: &ListVersion) -> bool {
         match self.others.get(&theirs.owner.name) {
-            // A life that membership has not told of: its list would only be parked.
+            // Membership has not reported this instance: its list would only be kept as an early one.
             None => false,
             Some(owner) => theirs.owner.generation == owner.generation && theirs.version > owner.list_version,
         }
     }
 
-    /// Whether we know more of that list than somebody who knows `theirs`.
+    /// Whether we know a later version of that list than a peer that knows `theirs`.
     pub(crate) fn is_ahead(&self, theirs: &ListVersion) -> bool {
         if theirs.owner.name == self.me.name {
             return (theirs.owner.generation, theirs.version) < (self.me.generation, self.list_version);
@@ -311,7 +314,7 @@ impl Owners {
         })
     }
 
-    /// What is known of the list version of `name`, 0 for nothing.
+    /// The known version of the list of `name`, 0 if there is none.
     pub(crate) fn list_version_of(&self, name: &str) -> u64 {
         if self.me.name.as_str() == name {
             return self.list_version;
@@ -319,8 +322,9 @@ impl Owners {
         self.others.get(name).map_or(0, |owner| owner.list_version)
     }
 
-    /// The gate. Liveness is not asked: failure only hides, and shutting the failed out would keep out the news of a
-    /// death. `held` is the epoch of the owner's attachment that the network holds, if any.
+    /// The admission check. It ignores liveness: failure only hides entries, and a check that failed owners
+    /// do not pass would also reject updates which supersede their entries. `held` is the epoch of the
+    /// owner's current attachment in the network, if any.
     pub(crate) fn admission(
         &self,
         network: &str,
@@ -330,7 +334,8 @@ impl Owners {
         held: Option<u64>,
     ) -> Admission {
         if owner == self.me.name.as_str() {
-            // In our own name: only our present attachment. The caller tells us if it claims more than we wrote.
+            // For ourselves, only our current attachment exists. The caller reports claims beyond the numbers
+            // that we wrote.
             let present = generation == self.me.generation && self.networks.get(network) == Some(&epoch);
             return if present { Admission::Attached } else { Admission::Refused };
         }
@@ -351,12 +356,12 @@ impl Owners {
         }
     }
 
-    /// The alive others whose lists have not come.
+    /// The other alive nodes whose attachment lists are missing.
     pub(crate) fn unlisted(&self) -> impl Iterator<Item = &NodeName> {
         self.others.iter().filter(|(_, owner)| owner.alive && owner.list_version == 0).map(|(name, _)| name)
     }
 
-    /// The alive others that are on `network` by their own word, ascending by name.
+    /// The other alive nodes that are on `network` by their own list or claim, ascending by name.
     pub(crate) fn members_of<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a NodeName> + 'a {
         self.others.iter().filter(move |(_, owner)| owner.alive && owner.is_on(network)).map(|(name, _)| name)
     }
@@ -384,18 +389,18 @@ mod tests {
         AttachmentList { owner: NodeId::new(name("a"), generation), version, networks }
     }
 
-    /// We are "me", on the network since epoch 2; "a" lives in generation 5 and is on it since epoch 3 by a list of
-    /// version 4.
+    /// We are "me", on the network since epoch 2. The instance of "a" has generation 5, and is on the network
+    /// since epoch 3 by a list of version 4.
     fn owners() -> Owners {
         let mut owners = Owners::new(NodeId::new(name("me"), 1), &Limits::default());
         assert_eq!(owners.join("net".into()), 2);
         owners.add_instance(&NodeId::new(name("a"), 5));
-        assert!(matches!(owners.update(&list_at(5, 4, &[("net", 3)])), ListUpdate::Taken(_)));
+        assert!(matches!(owners.update(&list_at(5, 4, &[("net", 3)])), ListUpdate::Applied(_)));
         owners
     }
 
     #[test]
-    fn the_gate_lets_in_what_the_list_says_and_what_may_be_later() {
+    fn claims_on_the_list_or_later_than_it_are_admitted() {
         let owners = owners();
         let admission = |generation, epoch, held| owners.admission("net", "a", generation, epoch, held);
         assert_eq!(admission(5, 3, None), Admission::Attached);
@@ -413,25 +418,25 @@ mod tests {
             Admission::Refused,
             "a late event of an ended provisional epoch"
         );
-        assert_eq!(admission(4, 3, None), Admission::Refused, "an earlier life");
+        assert_eq!(admission(4, 3, None), Admission::Refused, "an earlier instance");
         assert_eq!(
             admission(6, 3, None),
             Admission::UnknownInstance,
-            "a later life, of which membership has not told"
+            "a later instance, which membership has not reported"
         );
         assert_eq!(owners.admission("net", "b", 1, 1, None), Admission::UnknownInstance);
         assert_eq!(owners.admission("other", "a", 5, 3, None), Admission::Refused, "another network");
     }
 
     #[test]
-    fn failure_does_not_shut_the_gate() {
+    fn failure_does_not_affect_admission() {
         let mut owners = owners();
         owners.set_alive("a", false);
         assert_eq!(owners.admission("net", "a", 5, 3, None), Admission::Attached);
     }
 
     #[test]
-    fn nobody_speaks_of_us_but_of_our_present_attachment() {
+    fn of_ourselves_only_the_current_attachment_is_admitted() {
         let mut owners = owners();
         assert_eq!(owners.admission("net", "me", 1, 2, None), Admission::Attached);
         assert_eq!(owners.admission("net", "me", 1, 9, None), Admission::Refused);
@@ -441,19 +446,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_later_list_of_the_same_life_is_news() {
+    fn only_a_later_list_of_the_same_instance_is_applied() {
         let mut owners = owners();
         assert_eq!(owners.update(&list_at(5, 4, &[])), ListUpdate::Known, "the same version");
-        assert_eq!(owners.update(&list_at(4, 9, &[])), ListUpdate::Known, "an earlier life");
-        let ListUpdate::Taken(former) = owners.update(&list_at(5, 6, &[("net", 6)])) else {
-            panic!("it is news")
+        assert_eq!(owners.update(&list_at(4, 9, &[])), ListUpdate::Known, "an earlier instance");
+        let ListUpdate::Applied(former) = owners.update(&list_at(5, 6, &[("net", 6)])) else {
+            panic!("it is newer")
         };
         assert_eq!(*former, [("net".into(), 3)]);
         assert_eq!(owners.update(&list_at(5, 5, &[])), ListUpdate::Known, "a late one");
     }
 
     #[test]
-    fn a_list_that_comes_before_its_life_is_kept() {
+    fn a_list_that_arrives_before_its_instance_is_kept() {
         let mut owners = owners();
         assert_eq!(owners.update(&list_at(6, 2, &[("net", 2)])), ListUpdate::Known);
         assert_eq!(
@@ -463,11 +468,11 @@ mod tests {
         );
         owners.remove("a");
         assert_eq!(owners.add_instance(&NodeId::new(name("a"), 6)), Some(list_at(6, 2, &[("net", 2)])));
-        assert_eq!(owners.list_version_of("a"), 0, "the caller takes it in");
+        assert_eq!(owners.list_version_of("a"), 0, "the caller applies it");
     }
 
     #[test]
-    fn heads_tell_who_is_behind() {
+    fn watermarks_reveal_members_that_are_behind() {
         let mut owners = owners();
         let theirs = |generation, version| ListVersion { owner: NodeId::new(name("a"), generation), version };
         assert!(

@@ -223,7 +223,8 @@ pub(crate) fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A digest of bytes that is the same on every machine (FNV-1a, scattered): for fingerprints, not for secrets.
+/// A digest of bytes that is the same on every machine (FNV-1a, scattered): for fingerprints, not for
+/// secrets.
 pub(crate) fn digest_bytes(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -274,7 +275,7 @@ fn last_word(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_digest_of_a_record_depends_on_all_it_says() {
+    fn the_digest_of_a_record_depends_on_all_of_its_content() {
         let all = [
             record_digest(1, "table", "key", b"value"),
             record_digest(2, "table", "key", b"value"),
@@ -380,8 +381,8 @@ mod tests {
         assert!(Ranges::checked(vec![(1, 3), (5, 5)]).is_some());
         assert!(Ranges::checked(vec![(0, 3)]).is_none(), "numbers start at 1");
         assert!(Ranges::checked(vec![(1, 3), (4, 5)]).is_none(), "adjacent ranges are one");
-        assert!(Ranges::checked(vec![(3, 1)]).is_none(), "upside down");
+        assert!(Ranges::checked(vec![(3, 1)]).is_none(), "inverted");
         assert!(Ranges::checked(vec![(5, 6), (1, 2)]).is_none(), "descending");
-        assert!(Ranges::checked(vec![(1, u64::MAX)]).is_none(), "no room for a next number");
+        assert!(Ranges::checked(vec![(1, u64::MAX)]).is_none(), "no number may follow");
     }
 }

@@ -1,4 +1,5 @@
-//! What a node refuses deletes nothing, there or elsewhere; it is not sent again and again; and it is taken once it can be.
+//! Writes that a node refuses delete nothing, there or elsewhere; they are not sent again and again; and they
+//! are applied once possible.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use wire::{NodeId, codec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// All on the network; those of `limited` within other bounds than the rest.
+/// All on the network; those in `limited` with other limits than the rest.
 fn with_limits(count: usize, limited: &[usize], configure: impl Fn(&mut Config)) -> Cluster {
     let limited: Vec<_> = limited.iter().map(|&at| name(at)).collect();
     let mut cluster = Cluster::strangers(count, |config| {
@@ -33,7 +34,7 @@ fn shows(cluster: &Cluster, at: usize, key: &str) -> Option<String> {
     cluster.get(at, key).map(|value| value.chars().take(8).collect())
 }
 
-/// The bytes on the wire in so many seconds in which all probe each other, with a step in each.
+/// The bytes sent in this number of seconds, in which all probe each other, with a step in each.
 fn bytes_in(cluster: &mut Cluster, seconds: u32, mut step: impl FnMut(&mut Cluster, u32)) -> u64 {
     let before = cluster.bytes;
     for second in 0..seconds {
@@ -43,16 +44,16 @@ fn bytes_in(cluster: &mut Cluster, seconds: u32, mut step: impl FnMut(&mut Clust
     cluster.bytes - before
 }
 
-/// The first of three has refused what the second wrote over its own "old", the third has taken it.
-fn assert_old_stays(cluster: &mut Cluster, counter: &str) {
+/// The first of three has refused what the second wrote over its own "old"; the third has applied it.
+fn assert_old_value_is_kept(cluster: &mut Cluster, counter: &str) {
     assert!(counted(cluster, 0, counter) > 0, "{counter}: refused");
     cluster.probe_for(100 * SECOND);
     assert_eq!(shows(cluster, 0, "k").as_deref(), Some("old"), "{counter}");
     for at in [1, 2] {
         assert_eq!(shows(cluster, at, "k").as_deref(), Some("newnewne"), "{counter}");
     }
-    let deaths: u64 = (0..3).map(|at| counted(cluster, at, "buried")).sum();
-    assert_eq!(deaths, 0, "{counter}");
+    let superseded: u64 = (0..3).map(|at| counted(cluster, at, "buried")).sum();
+    assert_eq!(superseded, 0, "{counter}");
 }
 
 #[test]
@@ -62,9 +63,9 @@ fn a_value_too_long_for_this_node_leaves_the_old_one() {
     cluster.settle();
     cluster.update(1, "k", &"new".repeat(100));
     cluster.settle();
-    assert_old_stays(&mut cluster, "refused_too_long");
+    assert_old_value_is_kept(&mut cluster, "refused_too_long");
     assert_eq!(cluster.replicas[0].statistics(NET).unwrap().refused, 1);
-    // What supersedes the refused is taken like any other.
+    // A write that supersedes the refused one is applied like any other.
     cluster.update(2, "k", "short");
     cluster.probe_for(5 * SECOND);
     cluster.assert_agreement();
@@ -79,7 +80,7 @@ fn a_network_full_by_bytes_keeps_the_old_value() {
     cluster.settle();
     cluster.update(1, "k", &"new".repeat(100));
     cluster.settle();
-    assert_old_stays(&mut cluster, "refused_bytes");
+    assert_old_value_is_kept(&mut cluster, "refused_bytes");
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
     let mut cluster = with_limits(4, &[], |_| {});
     cluster.create(0, "k", "old");
     cluster.settle();
-    // One who starts two hours ahead, and knows what there is.
+    // A node that starts two hours ahead, and knows the existing entries.
     let now = cluster.now;
     let origin = Origin { now, wall_clock: Duration::from_secs(1_000_000 + 2 * 3600), seed: 9 };
     let instance = NodeId::new(name(3), 2);
@@ -107,7 +108,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
         assert_eq!(shows(&cluster, at, "k").as_deref(), Some("old"), "n{at}");
         assert_eq!(shows(&cluster, at, "new"), None, "n{at}");
     }
-    // Nor does the next write of anybody vanish, be the key known or not.
+    // Nor does the next write of any node disappear, whether the key is known or not.
     cluster.update(1, "k", "again");
     cluster.create(2, "new", "ours");
     cluster.probe_for(60 * SECOND);
@@ -116,7 +117,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
         assert_eq!(shows(&cluster, at, "new").as_deref(), Some("ours"), "n{at}");
         assert_eq!(counted(&cluster, at, "buried"), 0);
     }
-    // When its time has come it is the greater version, and taken.
+    // When its time has come, it is the greater version, and is applied.
     cluster.run(Duration::from_secs(3600));
     cluster.probe_for(140 * SECOND);
     cluster.assert_agreement();
@@ -124,7 +125,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
 }
 
 #[test]
-fn what_was_seen_in_too_many_pieces_leaves_the_old_value() {
+fn writes_that_would_fragment_beyond_the_limit_leave_the_old_value() {
     let mut cluster = with_limits(3, &[0], |config| {
         config.limits.ranges = 16;
         config.limits.value_bytes = 100;
@@ -139,11 +140,11 @@ fn what_was_seen_in_too_many_pieces_leaves_the_old_value() {
     assert!(counted(&cluster, 0, "refused_torn") > 0);
     cluster.update(1, "k", "newnewnew");
     cluster.settle();
-    assert_old_stays(&mut cluster, "refused_torn");
+    assert_old_value_is_kept(&mut cluster, "refused_torn");
 }
 
 #[test]
-fn what_there_is_no_room_for_kills_nothing_and_comes_when_there_is() {
+fn writes_beyond_capacity_supersede_nothing_and_arrive_when_capacity_is_free() {
     for counter in ["refused_full", "refused_tables", "refused_too_long"] {
         let mut cluster = with_limits(3, &[0], |config| match counter {
             "refused_full" => config.limits.entries = 10,
@@ -165,7 +166,7 @@ fn what_there_is_no_room_for_kills_nothing_and_comes_when_there_is() {
         if counter == "refused_too_long" {
             continue;
         }
-        // Room: deletes are taken, and their memory goes when its time is up.
+        // Capacity: deletes are applied, and their tombstones are reaped.
         let now = cluster.now;
         for at in 0..32 {
             let key = format!("key-{at:0width$}", width = 1 + at / 10);
@@ -182,8 +183,9 @@ fn what_there_is_no_room_for_kills_nothing_and_comes_when_there_is() {
 }
 
 #[test]
-fn what_is_refused_by_two_dies_at_neither_by_the_others_word() {
-    // n0 and n2 take no long values. n0 misses the second version of a key and refuses the third; n2 holds the second.
+fn writes_refused_by_two_nodes_supersede_nothing_at_either() {
+    // n0 and n2 accept no long values. n0 misses the second version of a key and refuses the third; n2 holds
+    // the second.
     let mut cluster = with_limits(3, &[0, 2], |config| config.limits.value_bytes = 100);
     cluster.create(1, "k", "first");
     cluster.settle();
@@ -200,14 +202,15 @@ fn what_is_refused_by_two_dies_at_neither_by_the_others_word() {
     cluster.heal();
     cluster.part(1, 2);
     cluster.probe_for(100 * SECOND);
-    // n0 knows the second to be superseded, n2 the first; neither holds what has done it in the end.
+    // n0 knows that the second is superseded, n2 that the first is; neither holds the write that did it in
+    // the end.
     assert_eq!(shows(&cluster, 2, "k").as_deref(), Some("second"));
     assert!(shows(&cluster, 0, "k").is_some());
     cluster.heal();
     cluster.probe_for(100 * SECOND);
     assert_eq!(shows(&cluster, 2, "k").as_deref(), Some("second"));
     assert_eq!(shows(&cluster, 1, "k").as_deref(), Some("thirdthi"));
-    // With the refused write its owner's attachment goes, and with that what is withheld.
+    // When the owner's attachment ends, so does the refused write, and nothing is withheld any more.
     let instance = cluster.replicas[1].node().clone();
     let now = cluster.now;
     for at in [0, 2] {
@@ -219,8 +222,9 @@ fn what_is_refused_by_two_dies_at_neither_by_the_others_word() {
 }
 
 #[test]
-fn a_word_alone_drops_nothing_before_what_has_superseded_it_comes() {
-    // Two versions within one datagram's time: the first is told as dead with what it replaced, the second is too long here.
+fn a_claim_alone_drops_nothing_before_the_superseding_write_arrives() {
+    // Two versions within one datagram: the first is sent as superseded with what it replaced; the second is
+    // too long here.
     let mut cluster = with_limits(2, &[0], |config| config.limits.value_bytes = 2000);
     cluster.create(1, "k", "old");
     cluster.settle();
@@ -234,8 +238,8 @@ fn a_word_alone_drops_nothing_before_what_has_superseded_it_comes() {
 }
 
 #[test]
-fn what_died_without_a_trace_still_dies_beside_what_is_refused() {
-    // n0 refuses something, and misses a delete for longer than deletes are remembered.
+fn entries_superseded_without_a_trace_are_dropped_beside_refused_writes() {
+    // n0 refuses a write, and misses a delete for longer than the reap time.
     let mut cluster = with_limits(3, &[0], |config| config.limits.value_bytes = 100);
     cluster.create(1, "long", "old");
     cluster.create(1, "k", "v");
@@ -253,8 +257,8 @@ fn what_died_without_a_trace_still_dies_beside_what_is_refused() {
 }
 
 #[test]
-fn who_refuses_something_tells_of_deaths_under_other_keys() {
-    // n0 misses a delete for longer than deletes are remembered, and meets nobody but who refuses something.
+fn a_node_with_refused_writes_reports_superseded_entries_under_other_keys() {
+    // n0 misses a delete for longer than the reap time, and meets only members that refuse something.
     let mut cluster = with_limits(4, &[0, 1, 2], |config| config.limits.value_bytes = 100);
     cluster.create(3, "long", "old");
     cluster.create(3, "k", "v");
@@ -275,7 +279,7 @@ fn who_refuses_something_tells_of_deaths_under_other_keys() {
 }
 
 #[test]
-fn what_is_refused_is_not_sent_again_and_again() {
+fn refused_writes_are_not_sent_again_and_again() {
     for counter in ["refused_bytes", "refused_full", "refused_too_long"] {
         let mut cluster = with_limits(4, &[0], |config| match counter {
             "refused_bytes" => config.limits.bytes = 100_000,
@@ -299,12 +303,12 @@ fn what_is_refused_is_not_sent_again_and_again() {
 }
 
 #[test]
-fn a_death_heard_by_gossip_is_followed_by_heads() {
+fn a_superseded_number_learned_by_gossip_is_followed_by_watermarks() {
     let mut cluster = Cluster::joined(3);
     cluster.create(1, "k", "v");
     cluster.settle();
-    // By hand: n1 tells n0 alone that three numbers more are dead.
-    let told = Bundle {
+    // By hand: n1 reports three more superseded numbers to n0 alone.
+    let bundle = Bundle {
         network: NET,
         clock: 0,
         relay: false,
@@ -318,12 +322,12 @@ fn a_death_heard_by_gossip_is_followed_by_heads() {
     let now = cluster.now;
     cluster.part(1, 2);
     cluster.part(1, 0);
-    cluster.replicas[0].handle_datagram(&name(1), &codec::encode(&Datagram::Gossip(told)), now).unwrap();
+    cluster.replicas[0].handle_datagram(&name(1), &codec::encode(&Datagram::Gossip(bundle)), now).unwrap();
     cluster.settle();
     let seen = |at: usize| {
         let inspected = cluster.replicas[at].inspect(NET, cluster.now).unwrap();
         inspected.attachments[&name(1)].seen.highest()
     };
-    assert_eq!((seen(0), seen(2)), (4, 4), "n2 hears of it without a comparison");
+    assert_eq!((seen(0), seen(2)), (4, 4), "n2 learns of it without a comparison");
     assert_eq!(counted(&cluster, 2, "fingerprint_syncs") + counted(&cluster, 0, "fingerprint_syncs"), 0);
 }

@@ -1,17 +1,17 @@
-//! One reliable exchange with one peer: a state machine that takes and gives frames.
+//! One session with one peer over a reliable stream: a state machine that takes and returns frames.
 //!
 //! | kind | opener | responder |
 //! |---|---|---|
-//! | full | `Open` | `Standing` unless it is synchronised; `Equal`, or its `Holdings` |
-//! | | its `Holdings`, `Chunk`…, `ChunksDone` | `Chunk`…, `ChunksDone` |
-//! | | `Compare`, `Told` … `Bye` | `Compared` … `Done` |
-//! | pull | `Open`, `Holdings` of what it lacks of | `Chunk`…, `ChunksDone` |
-//! | push | `Open`, `Holdings` of what it has news of | `Holdings` of the same |
+//! | full | `Open` | `Standing` unless it is synchronised; `Equal`, or its `VersionVector` |
+//! | | its `VersionVector`, `Chunk`…, `ChunksDone` | `Chunk`…, `ChunksDone` |
+//! | | `Compare`, `DeadSpans` … `Close` | `Compared` … `Done` |
+//! | pull | `Open`, `VersionVector` of what it lacks of | `Chunk`…, `ChunksDone` |
+//! | push | `Open`, `VersionVector` of what it has updates of | `VersionVector` of the same |
 //! | | `Chunk`…, `ChunksDone` | `Done` |
 //! | lists | `Open`, `ListVersions` | `Lists`…, `WantLists` |
-//! | | `Lists`…, `Bye` | |
+//! | | `Lists`…, `Close` | |
 //!
-//! It may be cut at any point without harm: everything is applied number by number, each in one step.
+//! A session may be cut at any point without harm: each number is applied in one step.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Stand
 use super::network::{Arrival, Network};
 use super::node_state::NodeState;
 use super::owners::{Admission, Owners};
-use super::ranges::Ranges;
 use super::requests::SessionRequest;
 use super::skews;
+use super::store::VersionVector;
 use super::timing::{DRAIN_TIMEOUT, MAX_WAITING_ANSWERS, SESSION_TIMEOUT};
 use super::view::AttachmentIndex;
 
-/// What is not shown of a network, if it can be told in a frame.
+/// The hidden attachments of a network, if they fit a frame.
 fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
     let hidden = network.store.attachments().filter(|(_, held)| !held.tag.is_shown());
     let mut budget = FRAME_BUDGET;
@@ -44,25 +44,25 @@ fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
         .collect()
 }
 
-/// How a session ended.
+/// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Completed,
     Failed,
-    /// The two sides had opened one each; the other one goes on.
+    /// Both sides had opened one; the other one goes on.
     OpenedElsewhere,
     /// The peer has no capacity for it now.
     TurnedAway,
-    /// The peer is not on the network, or has just left it: an answer, and no failure.
+    /// The peer is not on the network, or has just left it. This is a response, not a failure.
     NotMember,
 }
 
-/// What the peer of a full sync says of its own copy.
+/// The claim of a full sync's peer about its own copy.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) enum PeerStanding {
     #[default]
     Synchronised,
-    /// It holds what these held, who are not synchronised either.
+    /// It holds what these nodes held, which are not synchronised either.
     Unsynchronised(Vec<NodeName>),
     Leaving,
 }
@@ -84,59 +84,59 @@ pub(crate) struct Session {
     pub(crate) id: StreamId,
     pub(crate) peer: NodeName,
     pub(crate) kind: SessionKind,
-    /// Empty for lists.
+    /// Empty for an exchange of lists.
     pub(crate) network: Arc<str>,
     pub(crate) opened_here: bool,
     pub(super) outbox: VecDeque<Vec<u8>>,
-    /// Of a pull or push: the attachments it is about.
+    /// For a pull or push: the attachments that it is about.
     pub(super) scope: BTreeSet<AttachmentIndex>,
-    /// What the peer has, by its own word and by what was sent since.
-    pub(super) peer_has: BTreeMap<AttachmentIndex, Ranges>,
-    /// How many ranges the peer has told.
+    /// The peer's version vector: as reported by the peer, and extended by the updates sent since.
+    pub(super) peer_seen: VersionVector,
+    /// The number of ranges that the peer has sent.
     pub(super) received_ranges: usize,
-    /// Attachments the peer would refuse.
+    /// Attachments of which the peer would refuse updates.
     pub(super) declined: BTreeSet<AttachmentIndex>,
-    /// What is still to be gone through, the smallest first.
+    /// The attachments still to be sent, the smallest first.
     pub(super) queue: VecDeque<AttachmentIndex>,
     pub(super) sending: bool,
     pub(super) sent_all: bool,
     pub(super) received_all: bool,
     pub(crate) peer_standing: PeerStanding,
-    /// Attachments the peer shows.
+    /// Attachments that the peer shows.
     pub(crate) shown_by_peer: Vec<AttachmentIndex>,
-    /// Owners of whom the peer knows an older list.
+    /// Owners of which the peer knows an older attachment list.
     pub(super) outdated_lists: BTreeSet<String>,
     pub(super) refused: Vec<(String, u64, u64)>,
-    /// Some of them are of lives that membership has not told of yet: their writes will come.
+    /// Some of them belong to instances that membership has not reported yet: their writes will come.
     pub(super) lacks_attachments: bool,
     pub(super) comparison: super::comparison::Comparison,
     pub(super) list_exchange: super::list_exchange::ListExchange,
-    /// Numbers learned.
+    /// Dots learned from the peer.
     pub(crate) learned: u64,
-    /// The peer lacked something.
+    /// The peer lacked updates, which were sent.
     pub(crate) sent_updates: bool,
-    /// Lists learned, to be taken in by the replica.
+    /// Received attachment lists, to be applied by the replica.
     pub(crate) lists: Vec<super::message::AttachmentList>,
     pub(crate) outcome: Option<Outcome>,
-    /// It was opened though nothing seemed to be amiss.
+    /// Only the anti-entropy period caused the session.
     pub(crate) periodic: bool,
-    /// The network has been told of the outcome.
+    /// The result has been reported to the network.
     pub(crate) reported: bool,
     progress_at: Instant,
 }
 
-/// The session cannot go on; the stream is to be given up.
+/// The session cannot go on; its stream is to be reset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error(transparent)]
     Malformed(#[from] codec::DecodeError),
-    #[error("{0} does not belong there in the exchange")]
+    #[error("{0} is out of turn in this session")]
     Unexpected(&'static str),
-    #[error("ranges are not ascending and apart")]
+    #[error("ranges are not ascending and disjoint")]
     Ranges,
-    #[error("more {0} than any exchange needs")]
+    #[error("more {0} than any session needs")]
     TooMany(&'static str),
-    #[error("the network has been left here")]
+    #[error("this node has left the network")]
     NetworkGone,
 }
 
@@ -157,7 +157,7 @@ impl Session {
             opened_here,
             outbox: VecDeque::new(),
             scope: BTreeSet::new(),
-            peer_has: BTreeMap::new(),
+            peer_seen: BTreeMap::new(),
             received_ranges: 0,
             declined: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -220,7 +220,7 @@ impl Session {
         session
     }
 
-    /// Takes part in a session that a peer opened.
+    /// Accepts a session that a peer opened.
     pub(crate) fn accept(
         id: StreamId,
         peer: NodeName,
@@ -231,18 +231,18 @@ impl Session {
         Self::new(id, peer, kind, network, false, now)
     }
 
-    /// When it is given up if nothing moves.
+    /// When the session is given up if no progress is made.
     pub(crate) fn deadline(&self) -> Instant {
         self.progress_at + if self.sent_all { DRAIN_TIMEOUT } else { SESSION_TIMEOUT }
     }
 
-    /// Turns the opener away: there are too many sessions already, or a better one.
+    /// Turns the opener away: too many sessions are open, or a better one is in progress.
     pub(crate) fn refuse(&mut self) {
         self.send(&Frame::Busy);
         self.end(Outcome::Failed);
     }
 
-    /// Answers a peer's `Open`.
+    /// Handles a peer's `Open`.
     pub(crate) fn handle_open(
         &mut self,
         open: &Open<'_>,
@@ -260,8 +260,8 @@ impl Session {
             self.send(&Frame::NotMember(list));
             return self.end(Outcome::Failed);
         };
-        // The opener is the author of its own attachment, so its word admits it, and nobody else's: a network's tables
-        // go to its members only.
+        // The opener is the author of its own attachment, so its claim admits it; the claim of another node
+        // would not. Only members receive a network's tables.
         let claim =
             AttachmentId { owner: self.peer.as_str(), generation: open.generation, epoch: open.epoch };
         if let Err(admission) = network.admit(&claim, node) {
@@ -280,16 +280,18 @@ impl Session {
             node.clock.observe(open.clock);
         }
         if self.kind == SessionKind::Full {
-            // Both have opened one at the same time: one is enough, and both choose the same. But a final sync is never
-            // turned away for another, which may have compared what was there before the leaver's last writes.
+            // Both sides have opened a sync at the same time: one is enough, and both choose the same. But a
+            // final sync is never turned away for another one, which may have compared a state before the
+            // leaver's last writes.
             if node.owners.me().name < self.peer
                 && open.standing != Standing::Leaving
-                && network.goes_on_syncing_with(&self.peer, now)
+                && network.is_syncing_with(&self.peer, now)
             {
                 self.send(&Frame::OpenedElsewhere);
                 return self.end(Outcome::OpenedElsewhere);
             }
-            // What a synchronised member holds comes with the first sync already; over a slow link each copy takes minutes.
+            // The initial sync already brings what a synchronised member holds; over a slow link each copy
+            // takes minutes.
             if open.standing == Standing::Synchronised && network.is_receiving_initial_sync() {
                 return self.refuse();
             }
@@ -310,7 +312,7 @@ impl Session {
         }
     }
 
-    /// Takes the peer's next frame.
+    /// Handles the peer's next frame.
     pub(crate) fn handle_frame(
         &mut self,
         frame: Frame<'_>,
@@ -320,7 +322,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.progress_at = now;
         if self.outcome.is_some() {
-            // What crosses our farewell is of no use any more.
+            // The frame crossed the end of the session: ignore it.
             return Ok(());
         }
         if self.kind == SessionKind::Lists {
@@ -342,7 +344,7 @@ impl Session {
                 let hidden = hidden.map(|hidden| hidden.into_iter().collect::<BTreeSet<_>>());
                 let shown = network.store.attachments().filter(|(_, held)| match &hidden {
                     Some(hidden) => !hidden.contains(&attachment_id(&held.tag)),
-                    // An owner shows its own.
+                    // An owner shows its own entries.
                     None => held.tag.owner.name == self.peer,
                 });
                 self.shown_by_peer.extend(shown.map(|(index, _)| index));
@@ -368,7 +370,7 @@ impl Session {
             Frame::NotMember(list) if opener => {
                 if list.owner.name != self.peer {
                     node.counters.refuse(RefusalReason::NotAuthor);
-                    return Err(SessionError::Unexpected("somebody else's list in the place of its own"));
+                    return Err(SessionError::Unexpected("the attachment list of another node"));
                 }
                 self.lists.push(list);
                 self.end(Outcome::NotMember);
@@ -418,7 +420,7 @@ impl Session {
                 Ok(())
             }
             Frame::Compare { .. } | Frame::Compared { .. } if self.outbox.len() >= MAX_WAITING_ANSWERS => {
-                Err(SessionError::Unexpected("one question more, with the answers to many not taken"))
+                Err(SessionError::Unexpected("another request while many responses are unread"))
             }
             Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
                 self.answer_comparison(&attachments, &spans, network, node, now);
@@ -440,11 +442,11 @@ impl Session {
                 self.end(Outcome::Completed);
                 Ok(())
             }
-            _ => Err(SessionError::Unexpected("that frame")),
+            _ => Err(SessionError::Unexpected("this frame")),
         }
     }
 
-    /// What is to be sent next.
+    /// The next frame to send.
     pub(crate) fn poll_frame(
         &mut self,
         network: Option<&mut Network>,
@@ -455,7 +457,8 @@ impl Session {
             && self.kind != SessionKind::Lists
             && !node.owners.is_member(self.peer.as_str(), &self.network)
         {
-            // It has left the network since: nothing of it goes there any more, not even what was made ready.
+            // The peer has left the network since: it receives nothing of it any more, not even queued
+            // frames.
             node.counters.refuse(RefusalReason::NotMember);
             self.outbox.clear();
             self.end(Outcome::NotMember);
@@ -477,7 +480,7 @@ impl Session {
             return FramePoll::Frame(chunk);
         }
         self.sent_all = true;
-        // From here on new writes are on their own again.
+        // From here on, new writes are sent by gossip again.
         network.pushing.retain(|_, &mut id| id != self.id);
         if self.kind == SessionKind::Pull {
             self.send(&Frame::ChunksDone);
@@ -503,8 +506,8 @@ impl Session {
         self.outbox.push_back(codec::encode(frame));
     }
 
-    /// The network has been left here. What is over may still take its leave; nobody waits for the rest, but who opened it is
-    /// told why it gets no more. Whether this ended it.
+    /// This node has left the network. A session that is over may still send its last frames. A session in
+    /// progress ends; if the peer opened it, the peer receives `NotMember`. Returns whether this ended it.
     pub(crate) fn abandon(&mut self, owners: &Owners) -> bool {
         let ends = self.outcome.is_none();
         if ends {

@@ -61,7 +61,8 @@ impl Skews {
         tracing::warn!(
             node = me.as_str(),
             peer = peer.as_str(),
-            "the clock of {peer} is {seconds} s {how} that of {me}; beyond an hour, what the one ahead writes is refused: set the clock"
+            "the clock of {peer} is {seconds} s {how} that of {me}; \
+             beyond an hour, writes of the node ahead are refused: correct the clock"
         );
     }
 

@@ -1,7 +1,7 @@
-//! The store of one network: records under keys, and what has been seen of each attachment.
+//! The store of one network: the records, and the seen numbers of each attachment.
 //!
-//! Everything here happens under the replica's lock, in one step with the change of the context it belongs to. The
-//! invariant (ALGORITHM.md): a number in an attachment's context is in the store, or superseded, for ever.
+//! Every change happens under the replica's lock, in one step with the version vector. The invariant
+//! (ALGORITHM.md): a number that has been seen is in the store, or superseded for ever.
 
 mod recount;
 #[cfg(test)]
@@ -21,32 +21,35 @@ use super::view::{AttachmentIndex, Body, Record, Table, Tag, View};
 use super::watchers::Watchers;
 use crate::{Change, ChangeKind, DeleteReason, Limits, Value};
 
-/// One write: the attachment it was made in, and its number there.
+/// A dot: the attachment of a write, and its number there.
 pub(crate) type Dot = (AttachmentIndex, u64);
 
-/// Where a number's record lies.
+/// A version vector with exceptions: the numbers seen of each attachment.
+pub(crate) type VersionVector = BTreeMap<AttachmentIndex, Ranges>;
+
+/// The location of a record: its table and key.
 pub(crate) type Location = (Arc<Table>, Arc<str>);
 
 /// Why an attachment's entries are or are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Visibility {
     Shown,
-    /// The owner has failed: hidden, kept.
+    /// The owner has failed: the entries are hidden, and kept.
     OwnerFailed,
-    /// The owner is back, but up to half of what we remember of it may be stale: hidden until it has been compared with
-    /// somebody who knows, or for so long.
+    /// The owner has returned, but its entries here may be stale: hidden until a comparison with a node that
+    /// shows them, or until this time.
     AwaitsComparison {
         until: Instant,
     },
 }
 
-/// What is known of one owner's writes in one epoch on this network.
+/// The state of one owner's attachment in one epoch on this network.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) tag: Arc<Tag>,
     visibility: Visibility,
     seen: Ranges,
-    /// The context and what was refused of late, while something is refused.
+    /// The seen and the recently refused numbers together, while any are refused.
     accounted: Option<Box<Ranges>>,
     live: NumberIndex,
     tombstones: NumberIndex,
@@ -60,12 +63,12 @@ impl Attachment {
         &self.seen
     }
 
-    /// What nobody has to send here: what has been seen, and what was refused of late.
+    /// Numbers that no peer has to send: those seen, and those recently refused.
     pub(crate) fn accounted(&self) -> &Ranges {
         self.accounted.as_deref().unwrap_or(&self.seen)
     }
 
-    /// Whether numbers are refused that have not been seen as superseded since.
+    /// Whether refused numbers are outstanding.
     pub(crate) fn has_refused(&self) -> bool {
         self.accounted.is_some()
     }
@@ -88,7 +91,7 @@ impl Attachment {
         &self.tombstones
     }
 
-    /// The numbers that have been seen and of which no record is left.
+    /// The seen numbers without a record.
     pub(crate) fn superseded(&self) -> Ranges {
         let mut records: Vec<u64> =
             self.live.iter().chain(self.tombstones.iter()).map(|(number, _)| number).collect();
@@ -111,12 +114,12 @@ impl Attachment {
         })
     }
 
-    /// What of it goes into the fingerprint: whose it is, what has been seen of it, and what of that is live.
+    /// Its part of the fingerprint: its identity, the seen numbers, and the live ones.
     pub(super) fn digest(&self) -> u64 {
         mix(self.identity_digest() ^ self.seen.digest().rotate_left(7) ^ mix(self.live_digest))
     }
 
-    /// Whose it is, in short.
+    /// A short digest of its identity.
     pub(super) fn short_id(&self) -> u32 {
         self.identity_digest() as u32
     }
@@ -129,14 +132,14 @@ impl Attachment {
     }
 }
 
-/// What a live number adds to the digest of those that are live: which number it is, and what its record says. Two processes
-/// that took the same instance number give the same numbers to different writes; were the numbers alone compared, members
-/// would hold different records for ever and take themselves for equal.
+/// The part of a live number in the digest of live numbers: its number, and the digest of its record. Two
+/// processes that took the same generation give the same numbers to different writes. If only numbers were
+/// compared, members could hold different records for ever and consider themselves equal.
 fn live_digest(number: u64, record: u32) -> u64 {
     mix(number ^ u64::from(record) << 32)
 }
 
-/// A write on its way into the store.
+/// A write to be applied to the store.
 #[derive(Debug)]
 pub(crate) struct Write<'a> {
     pub(crate) dot: Dot,
@@ -144,11 +147,11 @@ pub(crate) struct Write<'a> {
     pub(crate) table: &'a Arc<Table>,
     pub(crate) key: &'a str,
     pub(crate) body: Body,
-    /// What the writer's store held under the key.
+    /// The dots that the writer's store held under the key.
     pub(crate) replaced: &'a [Dot],
 }
 
-/// What there is no room for in a network.
+/// The limit that a write would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     Entries,
@@ -165,12 +168,12 @@ pub(crate) struct Store {
     by_owner: BTreeMap<NodeName, AttachmentIndex>,
     next_index: u32,
     records: usize,
-    /// Of their keys and values.
+    /// The bytes of their keys and values.
     bytes: usize,
-    /// When which tombstone held here is due.
+    /// The times at which tombstones are to be reaped.
     expiries: BTreeSet<(Instant, AttachmentIndex, u64)>,
     fingerprint: Fingerprint,
-    /// A record was removed since tables were last looked at for emptiness.
+    /// A record was removed since the last search for empty tables.
     removed_records: bool,
 }
 
@@ -199,7 +202,8 @@ impl Store {
         self.bytes
     }
 
-    /// What keeps a body from being held under a key, if anything does. What makes a full network smaller is let in.
+    /// The limit that prevents a body from being stored under a key, if any. A write that makes a full
+    /// network smaller is accepted.
     pub(crate) fn lacks_capacity(
         &self,
         table: Option<&Arc<Table>>,
@@ -236,7 +240,7 @@ impl Store {
         Some((index, &self.attachments[&index]))
     }
 
-    /// Takes up an attachment that nothing is known of yet. The owner's former one must have been ended.
+    /// Starts an attachment without seen numbers. The owner's former one must have ended.
     pub(crate) fn attach(&mut self, owner: NodeId, epoch: u64, visibility: Visibility) -> AttachmentIndex {
         let index = AttachmentIndex(self.next_index);
         self.next_index += 1;
@@ -258,7 +262,7 @@ impl Store {
         index
     }
 
-    /// Ends an attachment: its records and its context go together. The watchers learn the reason.
+    /// Ends an attachment: drops its records and its seen numbers together. The watchers receive the reason.
     pub(crate) fn end(&mut self, index: AttachmentIndex, reason: DeleteReason, watchers: &mut Watchers) {
         let Some(attachment) = self.attachments.remove(&index) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
@@ -277,7 +281,7 @@ impl Store {
         self.debug_recount();
     }
 
-    /// Ends everything, for a network that is left.
+    /// Ends all attachments, when the network is left.
     pub(crate) fn clear(&mut self, watchers: &mut Watchers) {
         for index in self.attachments.keys().copied().collect::<Vec<_>>() {
             self.end(index, DeleteReason::NetworkLeft, watchers);
@@ -285,7 +289,7 @@ impl Store {
         self.view.clear();
     }
 
-    /// Shows or hides an attachment's entries; the watchers see them come or go.
+    /// Shows or hides an attachment's entries; the watchers see them appear or disappear.
     pub(crate) fn set_visibility(
         &mut self,
         index: AttachmentIndex,
@@ -318,9 +322,10 @@ impl Store {
         }
     }
 
-    /// Lets a write in, unless its number is known already. False if it was.
+    /// Applies a write, unless its number has been seen. False if it has.
     ///
-    /// What it replaced is superseded here too, wherever it is; then the greater version stays under the key.
+    /// The dots that it replaced are superseded here too, wherever they are; then the greater version remains
+    /// under the key.
     pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
         let (index, number) = write.dot;
         let Some(attachment) = self.attachments.get_mut(&index) else { return false };
@@ -328,7 +333,7 @@ impl Store {
             return false;
         }
         attachment.see(number, number);
-        self.fingerprint.disturb(index, attachment);
+        self.fingerprint.invalidate(index, attachment);
         let tag = attachment.tag.clone();
         let mut replaces_present = false;
         for &(index, number) in write.replaced {
@@ -339,13 +344,13 @@ impl Store {
                 replaces_present = true;
             } else {
                 attachment.see(number, number);
-                self.fingerprint.disturb(index, attachment);
+                self.fingerprint.invalidate(index, attachment);
                 self.drop_live(index, number, watchers);
             }
         }
         let incoming = Record { time: write.time, number, tag, body: write.body };
         let records = &write.table.records;
-        // What replaces nothing has most often a new key, which is looked up and put in by one search.
+        // A write that replaces nothing usually has a new key: one search finds and inserts it.
         let present = if write.replaced.is_empty() { None } else { records.get_mut(write.key) };
         let mut present = match present {
             Some(present) => present,
@@ -358,7 +363,7 @@ impl Store {
                     let shown = || (vacant.key().clone(), incoming.clone());
                     let shown = watchers.wants(&self.view.name).then(shown);
                     drop(vacant.insert(incoming));
-                    // Not while the map is locked: a watcher that is woken may read it at once.
+                    // Not while the map is locked: a watcher that wakes up may read it at once.
                     if let Some((key, record)) = shown {
                         let change = (None, Some(&record));
                         self.report(watchers, write.table, &key, change, DeleteReason::Deleted);
@@ -382,22 +387,22 @@ impl Store {
         true
     }
 
-    /// Takes note that all numbers of `low..=high` have been seen by a peer and are not live with it. What is live here stays:
-    /// what has superseded it may be on its way, or may be refused.
+    /// Marks the numbers of `low..=high` as seen, since a peer has seen them and does not hold them live.
+    /// Entries that are live here are kept: the superseding write may be on its way, or be refused.
     pub(crate) fn note_superseded(&mut self, index: AttachmentIndex, low: u64, high: u64) {
         let Some(attachment) = self.attachments.get_mut(&index) else { return };
         attachment.see(low, high);
-        self.fingerprint.disturb(index, attachment);
+        self.fingerprint.invalidate(index, attachment);
     }
 
-    /// Whether a number is held here under another key than this: then no write under this key has superseded it.
+    /// Whether a number is held here under another key: then no write under this key has superseded it.
     pub(crate) fn is_elsewhere(&self, (index, number): Dot, table: &str, key: &str) -> bool {
         let Some(held) = self.attachments.get(&index) else { return false };
         let location = held.live.get(number).or_else(|| held.tombstones.get(number));
         location.is_some_and(|(of, under)| *of.name != *table || **under != *key)
     }
 
-    /// Drops a live entry that a peer knows to be superseded. Returns where it was, if it was live here.
+    /// Drops a live entry that a peer reports superseded. Returns its location if it was live here.
     pub(crate) fn drop_superseded(
         &mut self,
         index: AttachmentIndex,
@@ -405,17 +410,17 @@ impl Store {
         watchers: &mut Watchers,
     ) -> Option<Location> {
         let location = self.drop_live(index, number, watchers)?;
-        self.fingerprint.disturb(index, self.attachments.get_mut(&index)?);
+        self.fingerprint.invalidate(index, self.attachments.get_mut(&index)?);
         self.debug_recount();
         Some(location)
     }
 
-    /// Takes note that a write was refused, so that it is not sent again and again. In at most about `pieces` ranges: false if
-    /// numbers that nobody has offered had to be counted in.
-    pub(crate) fn account_refused(&mut self, index: AttachmentIndex, number: u64, pieces: usize) -> bool {
+    /// Accounts for a refused write, so that it is not sent again and again, in at most about `max_ranges`
+    /// ranges. False if numbers that no peer offered had to be included.
+    pub(crate) fn account_refused(&mut self, index: AttachmentIndex, number: u64, max_ranges: usize) -> bool {
         let Some(attachment) = self.attachments.get_mut(&index) else { return true };
         let accounted = attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone()));
-        if accounted.as_slice().len() < pieces.max(1) || accounted.touches(number, number) {
+        if accounted.as_slice().len() < max_ranges.max(1) || accounted.touches(number, number) {
             accounted.insert_range(number, number);
             return true;
         }
@@ -431,7 +436,7 @@ impl Store {
         attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone())).insert_range(low, high);
     }
 
-    /// Has what was refused of `low..=high` sent once more.
+    /// No longer accounts for the refused numbers of `low..=high`, so that peers send them again.
     pub(crate) fn forget_refused(&mut self, index: AttachmentIndex, low: u64, high: u64) {
         let Some(attachment) = self.attachments.get_mut(&index) else { return };
         let Some(accounted) = attachment.accounted.take() else { return };
@@ -441,7 +446,7 @@ impl Store {
         attachment.accounted = (left != attachment.seen).then(|| Box::new(left));
     }
 
-    /// Forgets tombstones whose time has come. Their numbers stay in the context: dead for ever.
+    /// Removes tombstones whose time has come. Their numbers stay in the version vector, as superseded.
     pub(crate) fn reap(&mut self, now: Instant) -> usize {
         let mut reaped = 0;
         while let Some(&(expires, index, number)) = self.expiries.first()
@@ -461,27 +466,27 @@ impl Store {
         reaped
     }
 
-    /// Forgets tables without records. Not done as they empty: a write that replaces a table's last record would
-    /// otherwise go into a table nobody reads.
+    /// Removes tables without records. Not done at once: a write that replaces a table's last record would
+    /// otherwise go into a removed table.
     pub(crate) fn sweep_empty_tables(&mut self) {
         if std::mem::take(&mut self.removed_records) {
             self.view.drop_empty_tables();
         }
     }
 
-    /// When the next tombstone may be due.
+    /// The time at which the next tombstone is due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.expiries.first().map(|&(expires, ..)| expires)
     }
 
-    /// A digest of everything held: who is attached, what has been seen of each, and what of that is live. Equal on two
-    /// members that agree. What is hidden counts: a failed owner's news must not be lost because it is not shown.
-    /// Costs as much as the attachments that have changed since it was last asked for.
+    /// A digest of the whole content: the attachments, their seen numbers, and the live ones. Equal on
+    /// members that agree. Hidden entries count: updates of a failed owner must not be lost because they are
+    /// hidden. O(attachments changed since the last call).
     pub(crate) fn fingerprint(&mut self) -> u64 {
-        self.fingerprint.bring_up_to_date(&mut self.attachments)
+        self.fingerprint.bring_current(&mut self.attachments)
     }
 
-    /// A digest of the visible entries alone, for people who compare nodes.
+    /// A digest of the visible entries alone, for operators who compare nodes.
     pub(crate) fn visible_digest(&self) -> u64 {
         self.attachments
             .values()
@@ -515,16 +520,16 @@ impl Store {
         Some((table, key))
     }
 
-    /// Takes a record that has been overwritten out of its attachment's index.
+    /// Removes an overwritten record from the index of its attachment.
     fn unlink(&mut self, record: &Record) {
-        // The record of an ended attachment went with it, so its attachment is held.
+        // The records of an ended attachment are removed with it, so this attachment exists.
         let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
         match &record.body {
             Body::Live(_) => {
                 if let Some((digest, _)) = attachment.live.remove(record.number) {
                     attachment.live_digest ^= live_digest(record.number, digest);
                 }
-                self.fingerprint.disturb(record.tag.index, attachment);
+                self.fingerprint.invalidate(record.tag.index, attachment);
             }
             Body::Tombstone { expires } => {
                 attachment.tombstones.remove(record.number);
@@ -549,8 +554,8 @@ impl Store {
         }
     }
 
-    /// Tells the watchers, if what a reader sees has changed. The kind comes from that alone, never from what the
-    /// writer called its operation: a watcher can be a driver that deletes real things.
+    /// Reports a change of the visible state to the watchers. Its kind comes from that state alone, never
+    /// from the writer's operation: a watcher can be a driver that deletes real things.
     fn report(
         &self,
         watchers: &mut Watchers,

@@ -1,4 +1,5 @@
-//! The streams of a replica: which exchange each is, and telling its network how it ended.
+//! The streams of a replica: dispatching frames to sessions, and reporting the results of sessions to their
+//! networks.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
 
 impl Replica {
-    /// A peer has opened a stream; the number is for the further calls.
+    /// A peer has opened a stream. The returned number identifies it in later calls.
     pub fn handle_stream_opened(&mut self, from: &NodeName, now: Instant) -> StreamId {
         self.now = now;
         let stream = self.new_stream();
@@ -22,7 +23,7 @@ impl Replica {
         stream
     }
 
-    /// The next frame of a stream.
+    /// Handles the next frame of a stream.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
         self.now = now;
         let mut session = match self.streams.remove(&stream) {
@@ -32,7 +33,7 @@ impl Replica {
                 let Frame::Open(open) = frame else {
                     self.node.counters.refuse(RefusalReason::UnexpectedFrame);
                     return Err(MessageError::Exchange(
-                        "a stream has to start with what it is for".to_owned(),
+                        "the first frame of a stream has to be `Open`".to_owned(),
                     ));
                 };
                 let network: Arc<str> = open.network.into();
@@ -66,7 +67,7 @@ impl Replica {
             }
             Err(error) => {
                 self.node.counters.refuse(RefusalReason::UnexpectedFrame);
-                tracing::debug!(peer = session.peer.as_str(), %error, "exchange given up");
+                tracing::debug!(peer = session.peer.as_str(), %error, "session given up");
                 let error = MessageError::Exchange(error.to_string());
                 self.close(session, now);
                 Err(error)
@@ -74,18 +75,18 @@ impl Replica {
         }
     }
 
-    /// How many sessions this peer has open towards us.
+    /// The number of sessions that this peer has opened.
     fn accepted_from(&self, peer: &NodeName) -> usize {
         let theirs = |stream: &&Stream| match stream {
             Stream::Session(session) => !session.opened_here && session.peer == *peer,
-            // One that has not said what for takes the place of one that does.
+            // A stream without its first frame counts like one with a session.
             Stream::Unopened { peer: opener, .. } => opener == peer,
         };
         self.streams.values().filter(theirs).count()
     }
 
-    /// The peer has finished its half of a stream: no more frames come. An exchange that still awaits one has failed; one that
-    /// is over sends what remains.
+    /// The peer has finished its half of a stream: no more frames come. A session that still awaits one has
+    /// failed; one that is over sends its remaining frames.
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
         let is_over =
             |stream: &Stream| matches!(stream, Stream::Session(session) if session.outcome.is_some());
@@ -94,13 +95,13 @@ impl Replica {
         }
     }
 
-    /// Gives a stream up on which nothing has moved for too long.
+    /// Gives up a stream without progress.
     pub(super) fn give_up_stream(&mut self, stream: StreamId, now: Instant) {
         self.handle_stream_closed(stream, now);
         self.node.outbox.push_back(Transmit::CloseStream { stream });
     }
 
-    /// A stream is over, in both directions, or broke, or could not be opened.
+    /// A stream is closed in both directions, has been reset, or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.now = now;
         if let Some(Stream::Session(session)) = self.streams.remove(&stream) {
@@ -108,7 +109,7 @@ impl Replica {
         }
     }
 
-    /// What a stream has to say next; to be asked whenever it can take a frame.
+    /// The next frame of a stream; called whenever the stream can take one.
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
         self.now = now;
         let mut session = match self.streams.remove(&stream) {
@@ -136,7 +137,7 @@ impl Replica {
         Transmit::OpenStream { stream, to }
     }
 
-    /// Puts a session back, after telling its network of its end if it has come to one.
+    /// Stores a session again; reports its result to the network if it is over.
     fn keep_or_report(&mut self, mut session: Box<Session>, now: Instant) {
         for list in std::mem::take(&mut session.lists) {
             self.handle_list(&list, now);
@@ -161,7 +162,7 @@ impl Replica {
         }
     }
 
-    /// Tells the network how a session ended; once.
+    /// Reports the result of a session to its network, once.
     fn report(&mut self, session: &mut Session, now: Instant) {
         if std::mem::replace(&mut session.reported, true) {
             return;
@@ -178,7 +179,7 @@ impl Replica {
             }
         }
         if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
-            // Only now: an exchange that was cut short is to be tried again with the next probe.
+            // Only now: an exchange that was cut short is to be repeated after the next probe.
             if let Some((peer, mine, theirs)) =
                 self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
                 && self.node.owners.knows(&peer)
@@ -191,7 +192,7 @@ impl Replica {
         network.receiving.over(session.id);
         network.pushing.retain(|_, &mut id| id != session.id);
         if session.periodic && (session.learned > 0 || session.sent_updates) {
-            // The quicker ways are to leave nothing for this one.
+            // The faster mechanisms should leave nothing for this one to find.
             self.node.counters.periodic_finds += 1;
             tracing::info!(
                 network = &*network.name,
@@ -211,7 +212,7 @@ impl Replica {
                     }
                     Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
                     Some(Outcome::NotMember) if was_syncing => {
-                        network.comparison_with_nobody(&session.peer, &mut self.node, now);
+                        network.comparison_with_non_member(&session.peer, &mut self.node, now);
                     }
                     Some(Outcome::TurnedAway) => {
                         network.comparison_turned_away(&session.peer, session.periodic, &mut self.node, now);
@@ -226,7 +227,7 @@ impl Replica {
                 network.pull_turned_away(session.id, &mut self.node, now);
             }
             SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::NotMember) => {
-                network.pulled_from_nobody(session.id, &session.peer, &mut self.node, now);
+                network.pulled_from_non_member(session.id, &session.peer, &mut self.node, now);
             }
             SessionKind::Pull if session.opened_here => network.pulled(session.id, &mut self.node, now),
             kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {

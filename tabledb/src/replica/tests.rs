@@ -1,5 +1,5 @@
-//! Replicas that talk to each other over a wire of their own: every datagram and frame really encoded, delivered in
-//! order at once, unless a test says otherwise.
+//! Replicas connected by a simulated wire: every datagram and frame is really encoded, and delivered in order
+//! at once, unless a test arranges otherwise.
 
 mod connections;
 mod convergence;
@@ -21,7 +21,7 @@ use crate::Config;
 pub(super) const NET: &str = "net";
 pub(super) const TABLE: &str = "table";
 
-/// What the second node says, by hand, when it opens a session.
+/// The second node's first frame, made by hand, of a session.
 pub(super) fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
     Frame::Open(Open {
         kind,
@@ -36,21 +36,21 @@ pub(super) fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
     })
 }
 
-/// One end of a stream: whose, and its number there.
+/// One end of a stream: its replica, and the number there.
 type End = (usize, StreamId);
 
-/// A handful of replicas that know each other.
+/// A few replicas that know each other.
 pub(super) struct Cluster {
     pub(super) replicas: Vec<Replica>,
     pub(super) now: Instant,
-    /// (from, to): nothing passes.
+    /// (from, to): nothing is delivered.
     pub(super) cut: BTreeSet<(usize, usize)>,
-    /// Datagrams are lost between all.
+    /// All datagrams are lost.
     pub(super) lose_datagrams: bool,
-    /// One frame of each direction of a stream moves every tenth of a second.
+    /// One frame in each direction of a stream moves every tenth of a second.
     pub(super) slow_streams: bool,
     frames_at: Instant,
-    /// Datagrams that were not delivered yet, when held.
+    /// Datagrams not delivered yet, while they are held.
     pub(super) held: Option<Vec<(usize, usize, Vec<u8>)>>,
     streams: BTreeMap<End, End>,
     pub(super) events: Vec<VecDeque<Event>>,
@@ -69,7 +69,7 @@ pub(super) fn start() -> Instant {
 }
 
 impl Cluster {
-    /// `count` replicas, all on the network, all settled.
+    /// `count` replicas, all on the network, all synchronised.
     pub(super) fn joined(count: usize) -> Self {
         let mut cluster = Self::strangers(count, |_| {});
         for at in 0..count {
@@ -149,7 +149,7 @@ impl Cluster {
         self.cut.clear();
     }
 
-    /// What `at` shows, by key.
+    /// The visible entries at `at`, by key.
     pub(super) fn shown(&self, at: usize) -> BTreeMap<String, String> {
         let Some(inspected) = self.replicas[at].inspect(NET, self.now) else { return BTreeMap::new() };
         let visible = inspected.entries.into_iter().filter(|(_, entry)| entry.visible);
@@ -164,7 +164,7 @@ impl Cluster {
         self.shown(at).remove(key)
     }
 
-    /// Lets a little time pass: enough for news, heads and pulls.
+    /// Lets a little time pass: enough for updates, watermarks and pulls.
     pub(super) fn settle(&mut self) {
         self.run(Duration::from_millis(500));
     }
@@ -223,7 +223,7 @@ impl Cluster {
                             self.streams.insert((to, theirs), (at, stream));
                         }
                         Transmit::CloseStream { stream } => self.close((at, stream)),
-                        // Every end is asked again and again.
+                        // Every end is polled repeatedly anyway.
                         Transmit::WakeStream { .. } => {}
                     }
                 }
@@ -263,7 +263,7 @@ impl Cluster {
             }
             FramePoll::Wait => false,
             FramePoll::Finish => {
-                // When both have said so the stream is over.
+                // The stream is over once both ends have finished.
                 self.replicas[other.0].handle_stream_finished(other.1, now);
                 if self.replicas[other.0].poll_frame(other.1, now) == FramePoll::Finish {
                     self.close(end);
@@ -292,7 +292,7 @@ impl Cluster {
         self.recount(to);
     }
 
-    /// The fingerprint is kept as the store changes; counted anew it is the same.
+    /// The incremental fingerprint equals one computed from scratch.
     fn recount(&mut self, at: usize) {
         for network in self.replicas[at].networks.iter_mut().flatten() {
             let counted_anew = network.store.attachments().fold(0, |all, (_, held)| all ^ held.digest());
@@ -300,7 +300,7 @@ impl Cluster {
         }
     }
 
-    /// Lets every pair compare fingerprints as if a probe and its answer had carried them.
+    /// Lets every pair compare fingerprints, as if a probe and its acknowledgement had carried them.
     pub(super) fn exchange_digests(&mut self) {
         let now = self.now;
         for a in 0..self.replicas.len() {
@@ -326,7 +326,7 @@ impl Cluster {
         }
     }
 
-    /// All replicas on the network agree in everything that is shown.
+    /// All replicas on the network show the same entries.
     pub(super) fn assert_agreement(&self) {
         let joined: Vec<usize> =
             (0..self.replicas.len()).filter(|&at| self.replicas[at].statistics(NET).is_some()).collect();

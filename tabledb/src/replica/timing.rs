@@ -1,39 +1,42 @@
-//! The protocol's times and sizes, each with its reason. Chosen for a LAN; a WAN only makes the graces short, which
-//! costs a needless pull now and then, never correctness.
+//! The times and sizes of the protocol, each with its reason. Chosen for a LAN; on a WAN the grace periods
+//! are short, which costs a needless pull now and then, never correctness.
 
 use std::time::Duration;
 
-/// What a datagram may be filled with, in bytes: QUIC guarantees 1,162 on any path, of which a node takes a few.
+/// The size up to which a datagram is filled, in bytes: QUIC guarantees 1,162 on any path, of which a node
+/// uses a few.
 pub(crate) const DATAGRAM_BUDGET: usize = 1140;
 
-/// How long a first piece of news waits for company in its datagram.
+/// The time that the first update waits for others to share its datagram.
 pub(crate) const FLUSH_DELAY: Duration = Duration::from_millis(2);
 
-/// More news than this, in bytes, goes over streams instead: eight datagrams.
+/// More bytes of updates than this go over streams instead: eight datagrams.
 pub(crate) const BACKLOG_BYTES: usize = 8 * DATAGRAM_BUDGET;
 
-/// Up to so many other members a writer reaches all of them itself, and nobody relays.
+/// Up to this number of other members, a writer sends to all of them itself, and no node relays.
 pub(crate) const DIRECT_MEMBERS: usize = 8;
 
-/// To so many random members news is sent, by its writer and by everyone to whom it is news, in larger networks.
+/// In larger networks, the number of random members to which a writer sends its updates, and each receiver
+/// relays those that are new to it.
 ///
-/// With ln n + c each, one such wave reaches all of n members with a probability of e to the power of −e⁻ᶜ (Eugster,
-/// Guerraoui, Kermarrec and Massoulié 2004), here nine times in ten whatever the size; the heads find the rest. A constant
-/// number would miss a constant share, so in a large network somebody always, who would wait for the heads.
+/// With ln n + c each, one such wave reaches all of n members with a probability of e to the power of −e⁻ᶜ
+/// (Eugster, Guerraoui, Kermarrec and Massoulié 2004), here nine times in ten whatever the size; the high
+/// watermarks find the rest. A constant number would miss a constant share, so in a large network it would
+/// always miss some member, which would have to wait for the watermarks.
 pub(crate) fn fan_out(members: usize) -> usize {
     (members.max(1) as f64).ln().ceil() as usize + 2
 }
 
-/// To so many random members more news than datagrams should carry is pushed, over streams.
+/// The number of random members to which more updates than datagrams should carry are pushed over streams.
 pub(crate) const PUSH_FAN_OUT: usize = 4;
 
-/// When, after an attachment's last change, its heads are told again, and to how many random members. Then there is
-/// silence.
+/// The times after an attachment's last change at which its high watermark is sent again, and to how many
+/// random members. After the last of them, nothing is sent.
 ///
-/// The first three find what was lost: with one packet of ten lost, even between only two nodes all three and the news
-/// itself go astray once in ten thousand times. The later ones find what was cut off. Their pauses double, so that after
-/// a cut of any length up to the last of them the two sides find out within about as long again, without waiting for a
-/// probe between just the right two.
+/// The first three find lost datagrams: with a loss of one in ten, even between only two nodes, all three and
+/// the update itself are lost once in ten thousand times. The later ones find nodes that were cut off. Their
+/// pauses double, so that after a cut of any length up to the last of them the two sides detect the
+/// difference within about the same time again, without waiting for a probe between just these two.
 pub(crate) const WATERMARKS_AFTER: [(Duration, usize); 8] = [
     (Duration::from_millis(50), 3),
     (Duration::from_millis(150), 3),
@@ -45,135 +48,145 @@ pub(crate) const WATERMARKS_AFTER: [(Duration, usize); 8] = [
     (Duration::from_secs(16), 1),
 ];
 
-/// How long a number may be missing before it is pulled: it may be on its way.
+/// The time for which a number may be missing before it is pulled: it may be on its way.
 pub(crate) const MISSING_GRACE: Duration = Duration::from_millis(20);
 
-/// How long after a pull that did not help, or a sync that failed, the next is tried.
+/// The pause after an unsuccessful pull, or a failed sync, before the next one.
 pub(crate) const RETRY: Duration = Duration::from_millis(250);
 
-/// How many pulls in a row, each after twice the time, may bring nothing of what is missing before it is left to the
-/// comparison of fingerprints: about four seconds.
+/// The number of pulls in a row, each after twice the pause, that may bring no missing number before the
+/// comparison of fingerprints has to find it: about four seconds.
 pub(crate) const MAX_PULLS: u32 = 5;
 
-/// When news of a list is told again after the first time.
+/// The times at which a new attachment list is sent again after the first time.
 pub(crate) const LISTS_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
-/// To how many random members it is told again: like heads, that finds whom the first wave has missed.
+/// The number of random members to which it is sent again: like watermarks, this finds nodes that the first
+/// wave missed.
 pub(crate) const LISTS_AGAIN_FAN_OUT: usize = 3;
 
-/// How long after telling of lists the next ones wait for each other. When a thousand nodes start at once, each hears of
-/// a thousand lists one after the other, and would tell each in datagrams of its own.
+/// The time for which further lists wait for each other after lists were sent. When a thousand nodes start at
+/// once, each receives a thousand lists one after the other, and would otherwise send each in its own
+/// datagrams.
 pub(crate) const LISTS_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the list of somebody new may be missing before it is asked for.
+/// The time for which the attachment list of a new node may be missing before this node asks for it.
 pub(crate) const UNLISTED_GRACE: Duration = Duration::from_millis(50);
 
-/// How often the pause doubles, from [`RETRY`] on, between two who are asked for lists that have not come.
+/// How many times the pause doubles, starting at [`RETRY`], between two requests for missing lists.
 pub(crate) const LISTS_ASKED_DOUBLINGS: u32 = 3;
 
-/// When others with whom there is a connection were asked for a list in vain, its owner itself is dialled every so many times.
+/// After this number of requests to connected peers that did not bring a list, its owner is dialled.
 pub(crate) const OWNER_ASKED_EVERY: u32 = 4;
 
-/// Fingerprints count as different only when one's own has not changed for so long: in a busy network they practically
-/// never agree.
+/// A network is quiescent when its fingerprint has not changed for this time. Only then are fingerprints
+/// compared: those of busy networks practically never agree.
 pub(crate) const QUIESCENT_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a returned owner's entries wait to be compared before they are shown as they are.
+/// The time for which a returned owner's entries wait for a comparison before they are shown as they are.
 pub(crate) const COMPARISON_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// With so many members a network is compared at once for the sake of what waits for a comparison: with half as many owners
-/// of it, as they return, then with whoever else is there.
+/// The number of members with which a network is compared at once for hidden entries: half of them owners, as
+/// they return, then any other members.
 pub(crate) const AWAITED_AT_ONCE: usize = 4;
 
-/// How long a session may make no progress.
+/// The time for which a session may make no progress.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same once everything is sent: the last of it may still be on its way. A stream takes up to 2 MiB in advance, which are
-/// 17 s of a megabit a second.
+/// The same once everything is sent, while the end of it may still be on its way. A stream buffers up to 2
+/// MiB, which take 17 s at a megabit a second.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the final syncs of a network may take from when they are opened. What waits for capacity, because many
-/// networks are left at once, does not count.
+/// The time that the final syncs of a network may take after they are opened. Waiting for capacity, because
+/// many networks are left at once, does not count.
 pub(crate) const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long leaving a network may take in any case.
+/// The maximum time for leaving a network.
 pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many members in a row may answer that they are not on the network, although they still count as such, before the next
-/// one is asked only after a while. Honest ones do so when they have come back since; each answer takes a round trip.
+/// The number of members in a row that may respond that they are not on the network, although they count as
+/// members, before the next one is asked only after a pause. Correct ones do so when they have returned
+/// since; each response takes a round trip.
 pub(crate) const MAX_ABSENCES: u32 = 8;
 
-/// With so many members the final sync is done.
+/// The number of members with which a final sync is made.
 pub(crate) const FINAL_SYNCS: usize = 2;
 
-/// How long a network just joined waits for the lists of nodes that are known to be there before it takes itself for
-/// the first one on it.
+/// The time for which a newly joined network waits for the attachment lists of known nodes before this node
+/// considers itself its first member.
 pub(crate) const LISTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a first sync or a pull may go without an answer before another is made beside it, with somebody else.
+/// The time for which an initial sync or a pull may have no response before another is made beside it, with
+/// another member.
 pub(crate) const FIRST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the peer of a session may send nothing before what it was to bring is asked of somebody else. A frame takes half a second
-/// of a megabit a second, and several may share the link.
+/// The time for which the peer of a session may send nothing before its updates are requested from another
+/// member. A frame takes half a second at a megabit a second, and several may share the link.
 pub(crate) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many first syncs may break off before the network counts as ready all the same. That there is no capacity for one,
-/// here or there, is no failure.
+/// The number of initial syncs that may fail before the network counts as ready. A lack of capacity, on
+/// either side, is no failure.
 pub(crate) const INITIAL_SYNC_TRIES: u32 = 3;
 
-/// How long a network that has members counts as not ready at most: as long as three first syncs that get stuck.
+/// The maximum time for which a network with members counts as not ready: as long as three initial syncs that
+/// get stuck.
 pub(crate) const INITIAL_SYNC_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many sessions this node opens at a time; further ones wait for their turn.
+/// The most sessions that this node has open at a time; further ones wait.
 pub(crate) const MAX_OPENED_SESSIONS: usize = 32;
 
-/// How many of them with one peer, which lets four times as many in. One that takes long, or cannot be reached, leaves
-/// most of the capacity to the others.
+/// The most of them with one peer, which accepts four times as many. A slow or unreachable peer leaves most
+/// of the capacity to the others.
 pub(crate) const MAX_OPENED_TO_PEER: usize = 8;
 
-/// How many of them may be exchanges of lists.
+/// The most of them that may be exchanges of lists.
 pub(crate) const MAX_LIST_SESSIONS: usize = 8;
 
-/// How long a peer that turns a session away as busy is left alone, give or take half.
+/// The pause, varied by half, after a peer turned a session away as busy.
 pub(crate) fn busy_backoff(refusals: u32) -> Duration {
     Duration::from_millis(100) * 2u32.pow(refusals.min(5))
 }
 
-/// In a network that is never still as a whole: how often what is settled of each attachment is told, and how long after
-/// the first change that begins.
+/// In a network that is not quiescent: the interval of the reports of settled attachments, and the time from
+/// the first change to the first report.
 pub(crate) const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// After so long a pause changes count as the first ones again. Longer than `QUIESCENT_AFTER`: where the pauses between changes are now
-/// a little shorter than that and now a little longer, members that compare fingerprints would rarely find both of them still.
+/// After a pause of this length, a change counts as the first one again. Longer than `QUIESCENT_AFTER`: where
+/// the pauses between changes vary around that value, members that compare fingerprints would rarely both be
+/// quiescent.
 pub(crate) const SETTLED_UNTIL: Duration = Duration::from_secs(3);
 
-/// To how many random members it is told.
+/// The number of random members that receive each report.
 pub(crate) const SETTLED_FAN_OUT: usize = 2;
 
-/// How long after a full sync that differing settled parts asked for the next may be, for each 64 attachments: what is
-/// overwritten just now differs for a moment and looks the same.
+/// The pause between two full syncs that differing settled parts cause, for each 64 attachments: writes in
+/// progress cause the same difference for a moment.
 pub(crate) const SETTLED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Of the sessions that peers may open, one peer may have one part in so many.
+/// One peer may have one of this number of parts of the sessions that peers may open.
 pub(crate) const SESSION_SHARES: usize = 4;
 
-/// How many answers may wait in a session while its peer goes on asking. Who takes turns never has more than a few.
+/// The most responses that may wait in a session while its peer continues to ask. A peer that takes turns
+/// never has more than a few.
 pub(crate) const MAX_WAITING_ANSWERS: usize = 16;
 
-/// Into how many ranges, all attachments together, what a peer says it holds may be torn in one session. 16 bytes each.
+/// The most ranges, of all attachments together, in the version vector of a peer in one session. 16 bytes
+/// each.
 pub(crate) const MAX_HELD_RANGES: usize = 1 << 20;
 
-/// How many attachments that are refused, or spans that differ, a peer may name in one session before it is given up.
+/// The most refused attachments, or differing spans, that a peer may name in one session before it is given
+/// up.
 pub(crate) const MAX_NAMED: usize = 1 << 16;
 
-/// How long datagrams about lives unknown to membership are kept for it to catch up. Dropping is harmless.
+/// The time for which datagrams about instances unknown to membership are deferred. Dropping them is
+/// harmless.
 pub(crate) const DEFERRED_FOR: Duration = Duration::from_secs(10);
 
-/// How long after a write was refused it is tried anew, and the most that this grows to by doubling: what was refused because
-/// there was no capacity, or for its time, is taken within about so long after that has passed.
+/// The pause before a refused write is retried, and the maximum to which it doubles: a write refused for lack
+/// of capacity, or for its time, is applied within about this time after the cause has gone.
 pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(128);
 
-/// How long after one refusal was logged the next ones of the same network are only counted.
+/// After one refusal was logged, the time for which further ones of the same network are only counted.
 pub(crate) const REFUSED_LOG_PAUSE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Telling what one side holds, and sending what the other lacks.
+//! Exchanging version vectors, and sending the updates that the other side lacks.
 
 use std::time::Instant;
 
@@ -13,11 +13,11 @@ use super::store::{Attachment, Location, Store};
 use super::timing::{MAX_HELD_RANGES, MAX_NAMED};
 use super::view::{AttachmentIndex, Body};
 
-/// So many context ranges, names aside, go into one frame of holdings.
+/// The most ranges, apart from names, in one frame of a version vector.
 const RANGES_PER_FRAME: usize = 2048;
 
 impl Session {
-    /// Tells what is held of the session's attachments, or of all in a full sync.
+    /// Sends the version vector of the session's attachments, or of all in a full sync.
     pub(super) fn send_version_vector(&mut self, network: &Network, node: &NodeState) {
         let held: Vec<(AttachmentIndex, &Attachment)> = network
             .store
@@ -29,9 +29,9 @@ impl Session {
         let mut size = 0;
         for (_, attachment) in held {
             let owner = attachment.tag.owner.name.as_str();
-            // What was refused here of late is not to be offered again at once.
+            // Recently refused writes are not to be offered again at once.
             let ranges = attachment.accounted().as_slice();
-            // A badly torn context is told in parts; the peer joins them.
+            // A heavily fragmented set is sent in parts; the peer joins them.
             let mut parts = ranges.chunks(RANGES_PER_FRAME).peekable();
             loop {
                 let part = parts.next().unwrap_or_default();
@@ -64,7 +64,7 @@ impl Session {
         now: Instant,
     ) -> Result<(), SessionError> {
         if self.sending {
-            return Err(SessionError::Unexpected("a second list of holdings"));
+            return Err(SessionError::Unexpected("a second version vector"));
         }
         for entry in entries {
             let id = &entry.attachment;
@@ -85,11 +85,11 @@ impl Session {
                             continue;
                         }
                     }
-                    // A badly torn context comes in parts.
-                    if entry.shown && !self.peer_has.contains_key(&index) {
+                    // A heavily fragmented set arrives in parts.
+                    if entry.shown && !self.peer_seen.contains_key(&index) {
                         self.shown_by_peer.push(index);
                     }
-                    self.peer_has.entry(index).or_default().union(&seen);
+                    self.peer_seen.entry(index).or_default().union(&seen);
                 }
                 Err(_) if self.refused.len() >= MAX_NAMED => {
                     return Err(SessionError::TooMany("unknown attachments"));
@@ -123,35 +123,35 @@ impl Session {
                 self.start_sending(network);
             }
             (SessionKind::Pull, false) => {
-                self.scope = self.peer_has.keys().copied().collect();
+                self.scope = self.peer_seen.keys().copied().collect();
                 self.start_sending(network);
             }
             (SessionKind::Push { .. }, true) => {
-                self.scope.retain(|index| self.peer_has.contains_key(index));
+                self.scope.retain(|index| self.peer_seen.contains_key(index));
                 self.start_sending(network);
             }
             (SessionKind::Push { .. }, false) => {
-                // What another session is bringing already would only come twice.
+                // What another session already brings would only arrive twice.
                 let coming: Vec<AttachmentIndex> = self
-                    .peer_has
+                    .peer_seen
                     .keys()
                     .filter(|index| network.receiving.is_coming(**index, now))
                     .copied()
                     .collect();
                 for index in coming {
-                    self.peer_has.remove(&index);
+                    self.peer_seen.remove(&index);
                     if let Some(held) = network.store.attachment(index) {
                         let tag = &held.tag;
                         self.refused.push((tag.owner.name.to_string(), tag.owner.generation, tag.epoch));
                     }
                 }
-                self.scope = self.peer_has.keys().copied().collect();
+                self.scope = self.peer_seen.keys().copied().collect();
                 self.receive_from_peer(network, now);
                 self.decline();
                 self.send_version_vector(network, node);
             }
             (SessionKind::Pull, true) | (SessionKind::Lists, _) => {
-                return Err(SessionError::Unexpected("a list of holdings"));
+                return Err(SessionError::Unexpected("a version vector"));
             }
         }
         self.decline();
@@ -170,9 +170,9 @@ impl Session {
         self.send(&Frame::Decline(ids));
     }
 
-    /// Takes note of what this session is going to bring.
+    /// Records which attachments this session will bring.
     fn receive_from_peer(&self, network: &mut Network, now: Instant) {
-        for (&index, theirs) in &self.peer_has {
+        for (&index, theirs) in &self.peer_seen {
             let lacking =
                 network.store.attachment(index).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
             if lacking {
@@ -186,7 +186,8 @@ impl Session {
         self.refill_queue(network);
     }
 
-    /// What there is to send, the least first: a small vital attachment must not wait behind a large one.
+    /// Queues the attachments to send, the smallest first: a small vital attachment must not wait behind a
+    /// large one.
     fn refill_queue(&mut self, network: &Network) {
         let nothing = Ranges::default();
         let mut wanted: Vec<(u64, AttachmentIndex)> = network
@@ -195,7 +196,7 @@ impl Session {
             .filter(|(index, _)| self.kind == SessionKind::Full || self.scope.contains(index))
             .filter(|(index, _)| !self.declined.contains(index))
             .map(|(index, held)| {
-                (held.seen().count_beyond(self.peer_has.get(&index).unwrap_or(&nothing)), index)
+                (held.seen().count_beyond(self.peer_seen.get(&index).unwrap_or(&nothing)), index)
             })
             .filter(|&(lacking, _)| lacking > 0)
             .collect();
@@ -203,8 +204,8 @@ impl Session {
         self.queue = wanted.into_iter().map(|(_, index)| index).collect();
     }
 
-    /// The next part of what the peer lacks, as the store is now; `None` when it lacks nothing. New writes are
-    /// followed: the peer is not let go until it has caught up.
+    /// The next part of what the peer lacks, from the current state of the store; `None` when it lacks
+    /// nothing. New writes are included until the peer has caught up.
     pub(super) fn next_chunk(
         &mut self,
         network: &Network,
@@ -227,7 +228,7 @@ impl Session {
                 self.queue.pop_front();
                 continue;
             }
-            if !fill_from(&mut chunk, store, index, self.peer_has.entry(index).or_default(), now) {
+            if !add_updates_of(&mut chunk, store, index, self.peer_seen.entry(index).or_default(), now) {
                 break;
             }
             self.queue.pop_front();
@@ -236,28 +237,29 @@ impl Session {
     }
 }
 
-/// Adds what is beyond `peer_has` of one attachment, and adds it to `peer_has`. False if not all of it fitted.
-fn fill_from(
+/// Adds the updates of one attachment beyond `peer_seen`, and extends `peer_seen`. False if not all of them
+/// fitted.
+fn add_updates_of(
     chunk: &mut BundleBuilder,
     store: &Store,
     index: AttachmentIndex,
-    peer_has: &mut Ranges,
+    peer_seen: &mut Ranges,
     now: Instant,
 ) -> bool {
     let Some(attachment) = store.attachment(index) else { return true };
-    while let Some((low, high)) = attachment.seen().first_beyond(peer_has, 1) {
+    while let Some((low, high)) = attachment.seen().first_beyond(peer_seen, 1) {
         let mut next = low;
         for (number, location) in records_within(attachment, low, high) {
-            // A tombstone whose time is up is dead like any other number.
+            // A tombstone whose time is up is sent as a superseded number.
             if is_expired(location, now) {
                 continue;
             }
-            let told = (number == next || chunk.add_superseded(store, index, next, number - 1))
+            let added = (number == next || chunk.add_superseded(store, index, next, number - 1))
                 && chunk.add_record(store, (index, number), location, &[], now);
-            if !told {
-                // The gap before it may have fitted; telling it twice is harmless.
+            if !added {
+                // The gap before it may have fitted; sending it twice is harmless.
                 if next > low {
-                    peer_has.insert_range(low, next - 1);
+                    peer_seen.insert_range(low, next - 1);
                 }
                 return false;
             }
@@ -265,11 +267,11 @@ fn fill_from(
         }
         if next <= high && !chunk.add_superseded(store, index, next, high) {
             if next > low {
-                peer_has.insert_range(low, next - 1);
+                peer_seen.insert_range(low, next - 1);
             }
             return false;
         }
-        peer_has.insert_range(low, high);
+        peer_seen.insert_range(low, high);
     }
     true
 }
@@ -281,7 +283,7 @@ fn is_expired((table, key): &Location, now: Instant) -> bool {
         .is_some_and(|record| matches!(&record.body, Body::Tombstone { expires } if **expires <= now))
 }
 
-/// The records of an attachment with numbers within `low..=high`, live or buried, ascending.
+/// The live records and tombstones of an attachment with numbers within `low..=high`, ascending.
 fn records_within(attachment: &Attachment, low: u64, high: u64) -> impl Iterator<Item = (u64, &Location)> {
     let mut live = attachment.live().range(low, high).peekable();
     let mut tombstones = attachment.tombstones().range(low, high).peekable();

@@ -1,4 +1,4 @@
-//! What a network has to tell: news not yet sent, and the heads of what changed lately.
+//! The outgoing updates of a network that are not sent yet, and the high watermarks of its recent changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -7,40 +7,40 @@ use super::store::Dot;
 use super::timing::{BACKLOG_BYTES, DATAGRAM_BUDGET, FLUSH_DELAY, WATERMARKS_AFTER};
 use super::view::AttachmentIndex;
 
-/// A number to tell. What it stands for is looked up when it is sent: superseded news is told as dead, so that nobody
-/// takes it for a hole, and no stale value ever leaves.
+/// A dot to send. Its content is looked up when it is sent: a dot superseded meanwhile is sent as such, so
+/// that no receiver takes it for a hole, and no stale value leaves the node.
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedUpdate {
     pub(crate) dot: Dot,
     pub(crate) replaced: Vec<Dot>,
 }
 
-/// News of one network.
+/// The queue of updates of one network.
 ///
-/// Two queues in front of one threshold: what waits is at most eight datagrams' worth, since beyond that the queues
-/// are emptied and the whole difference goes over streams, where nothing needs a queue.
+/// Two queues share one threshold: at most eight datagrams' worth of updates wait. Beyond that the queues are
+/// emptied and the whole difference is pushed over streams, which need no queue.
 #[derive(Debug, Default)]
 pub(crate) struct UpdateQueue {
-    /// Our own writes go first: relaying for others must not starve them.
+    /// Our own writes are sent first: relaying must not starve them.
     local: VecDeque<QueuedUpdate>,
     relayed: VecDeque<QueuedUpdate>,
     bytes: usize,
     flush_at: Option<Instant>,
-    /// There is more than datagrams should carry.
+    /// More updates wait than datagrams should carry.
     backlog: bool,
-    /// Attachments with news since the last push over streams.
+    /// Attachments with updates since the last push over streams.
     touched: BTreeSet<AttachmentIndex>,
     watermarks: BTreeMap<AttachmentIndex, (Instant, usize)>,
     watermarks_at: Option<Instant>,
 }
 
 impl UpdateQueue {
-    /// How many items wait.
+    /// The number of waiting updates.
     pub(crate) fn len(&self) -> usize {
         self.local.len() + self.relayed.len()
     }
 
-    /// Queues one item of about `bytes`. Returns whether the driver has to look at its deadline again.
+    /// Queues one update of about `bytes`. Returns whether the driver has to look at its deadline again.
     pub(crate) fn push(&mut self, update: QueuedUpdate, local: bool, bytes: usize, now: Instant) -> bool {
         self.touch(update.dot.0, now);
         if self.backlog {
@@ -61,7 +61,7 @@ impl UpdateQueue {
         self.flush_by(now + FLUSH_DELAY)
     }
 
-    /// Everything new goes over streams at once.
+    /// Pushes everything new over streams at once.
     pub(crate) fn push_backlog(&mut self, now: Instant) -> bool {
         self.backlog = true;
         self.local.clear();
@@ -70,11 +70,11 @@ impl UpdateQueue {
         self.flush_by(now)
     }
 
-    /// Takes note that an attachment changed: its heads are to be told for a while.
+    /// An attachment changed: schedules the reports of its high watermark.
     pub(crate) fn touch(&mut self, index: AttachmentIndex, now: Instant) {
         let soon = now + WATERMARKS_AFTER[0].0;
         self.touched.insert(index);
-        // In a busy attachment the first deadline stays where it is, or it would never come.
+        // While an attachment keeps changing, its first deadline is not postponed.
         let entry = self.watermarks.entry(index).or_insert((soon, 0));
         if entry.1 > 0 {
             *entry = (soon, 0);
@@ -82,7 +82,7 @@ impl UpdateQueue {
         self.watermarks_at = Some(self.watermarks_at.map_or(soon, |at| at.min(soon)));
     }
 
-    /// Notes that an attachment with news is to be pushed on.
+    /// Schedules a push of an attachment with new updates.
     pub(crate) fn relay_by_stream(&mut self, index: AttachmentIndex, at: Instant) {
         self.touched.insert(index);
         self.backlog = true;
@@ -96,17 +96,17 @@ impl UpdateQueue {
         self.relayed.retain(|update| update.dot.0 != index);
     }
 
-    /// When there is something to send.
+    /// The next time at which there is something to send.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         [self.flush_at, self.watermarks_at].into_iter().flatten().min()
     }
 
-    /// Whether the first sending is due.
+    /// Whether waiting updates are due.
     pub(crate) fn flush_due(&self, now: Instant) -> bool {
         self.flush_at.is_some_and(|at| at <= now)
     }
 
-    /// What is to be sent now: everything that waits, or the attachments to push.
+    /// What to send now: the waiting updates, or the attachments to push.
     pub(crate) fn take(&mut self) -> Flush {
         self.flush_at = None;
         self.bytes = 0;
@@ -117,8 +117,8 @@ impl UpdateQueue {
         Flush::Updates(self.local.drain(..).chain(self.relayed.drain(..)).collect())
     }
 
-    /// The attachments whose heads are due, in order, and how many members are to hear of them; each is scheduled for its
-    /// next time, or done.
+    /// The attachments whose high watermarks are due, in order, and the number of members to send them to.
+    /// Schedules the next report of each, if there is one.
     pub(crate) fn due_watermarks(&mut self, now: Instant) -> (Vec<AttachmentIndex>, usize) {
         let mut fan_out = 0;
         let mut due = Vec::new();
@@ -154,11 +154,11 @@ impl UpdateQueue {
     }
 }
 
-/// What [`News::take`] found.
+/// The result of [`UpdateQueue::take`].
 #[derive(Debug)]
 pub(crate) enum Flush {
     /// To be packed into datagrams.
     Updates(Vec<QueuedUpdate>),
-    /// To be pushed over streams: whatever the receivers lack of these.
+    /// To be pushed over streams: all that the receivers lack of these attachments.
     Backlog(BTreeSet<AttachmentIndex>),
 }

@@ -124,7 +124,8 @@ impl Table {
         record.entry(record.key())
     }
 
-    /// The visible entries, in no particular order. Copies pointers, so that no lock is held while they are used.
+    /// The visible entries, in no particular order. Copies pointers, so that no lock is held while they are
+    /// used.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.records.iter().filter_map(|record| record.entry(record.key())).collect()
     }
@@ -175,8 +176,8 @@ impl View {
     }
 
     pub(crate) fn get(&self, table: &str, key: &str) -> Option<Entry> {
-        // The read lock is held across one lookup: cheaper than two writes to the table's reference count, which every
-        // reader on every core would share.
+        // The read lock is held across one lookup: cheaper than two writes to the table's reference count,
+        // which every reader on every core would share.
         self.tables.read().get(table)?.get(key)
     }
 

@@ -58,7 +58,7 @@ impl Watchers {
     }
 
     pub(crate) fn add(&mut self, filter: WatchFilter) -> Arc<WatchQueue> {
-        self.forget_gone();
+        self.remove_dropped();
         let queue = Arc::new(WatchQueue::new(self.in_all.clone()));
         if self.closed {
             queue.close(&mut self.wakers);
@@ -132,12 +132,12 @@ impl Watchers {
             };
             self.lagged += u64::from(!watcher.queue.push(change, limits, &mut self.wakers));
         }
-        while self.bytes() > limits.bytes_in_all && self.lag_the_fullest() {}
+        while self.bytes() > limits.bytes_in_all && self.lag_fullest_queue() {}
     }
 
     /// Makes the watcher with the most waiting bytes start over, unless only one change waits for it. The
     /// slowest watcher pays, not the one that receives the next change.
-    fn lag_the_fullest(&mut self) -> bool {
+    fn lag_fullest_queue(&mut self) -> bool {
         let waiting = self.watchers.iter().map(|watcher| (watcher, watcher.queue.waiting()));
         let fullest = waiting.filter(|(_, (changes, _))| *changes > 1).max_by_key(|(_, (_, bytes))| *bytes);
         let Some((watcher, _)) = fullest else { return false };
@@ -147,7 +147,7 @@ impl Watchers {
     }
 
     /// Removes watchers that were dropped, which no longer hold their end of the queue.
-    pub(crate) fn forget_gone(&mut self) {
+    pub(crate) fn remove_dropped(&mut self) {
         self.watchers.retain(|watcher| Arc::strong_count(&watcher.queue) > 1);
     }
 }

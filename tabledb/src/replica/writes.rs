@@ -19,7 +19,7 @@ impl Replica {
         self.write(network, table, key, Operation::Create(value.into()), now)
     }
 
-    /// Replaces an entry, whoever wrote it; an error if the key is not live.
+    /// Replaces an entry, whichever node wrote it; an error if the key is not live.
     pub fn update(
         &mut self,
         network: &str,
@@ -31,7 +31,7 @@ impl Replica {
         self.write(network, table, key, Operation::Update(value.into()), now)
     }
 
-    /// Deletes an entry, whoever wrote it; an error if the key is not live.
+    /// Deletes an entry, whichever node wrote it; an error if the key is not live.
     pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
         self.write(network, table, key, Operation::Delete, now)
     }

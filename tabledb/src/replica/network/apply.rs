@@ -1,4 +1,4 @@
-//! What peers say of a network: the gate, and applying what passes it.
+//! Handling bundles from peers: the admission check, and applying what passes it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,15 +17,15 @@ use super::refusals::Refused;
 use super::{Applied, Arrival, Compared, Missing, Network, update_bytes};
 
 impl Network {
-    /// Lets an attachment that a peer speaks of through the gate: taking it up, or ending the owner's earlier one, in
-    /// the same step as whatever the peer says of it.
+    /// The admission check of an attachment that a peer names. If a new attachment passes, it starts, and the
+    /// owner's earlier one ends, in the same step as the change that names it.
     pub(crate) fn admit(
         &mut self,
         id: &AttachmentId<'_>,
         node: &mut NodeState,
     ) -> Result<AttachmentIndex, Admission> {
         let held = self.store.of_owner(id.owner);
-        // The one held, of the very life: the common case, without a look at the lists.
+        // The current attachment of the current instance: the common case, without a look at the lists.
         if let Some((index, attachment)) = held
             && attachment.tag.epoch == id.epoch
             && attachment.tag.owner.generation == id.generation
@@ -43,15 +43,16 @@ impl Network {
                 let alive = node.owners.get(id.owner).is_some_and(|owner| owner.alive);
                 let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
                 node.counters.provisional += 1;
-                Ok(self.take_up(NodeId::new(name, id.generation), id.epoch, visibility, node))
+                Ok(self.start_attachment(NodeId::new(name, id.generation), id.epoch, visibility, node))
             }
             refused => Err(refused),
         }
     }
 
-    /// Whether gossip of this sender is accepted, else why not. The sender has to be a member by its attachment list, or by its own
-    /// claim: an attachment of its own in the bundle. Any other node could only repeat what members send themselves.
-    /// [`Refusal::UnknownInstance`] is not final: the check is to be made again when more is known.
+    /// Whether gossip of this sender is accepted, else why not. The sender has to be a member by its
+    /// attachment list, or by its own claim: an attachment of its own in the bundle. Any other node could
+    /// only repeat what members send themselves. [`RefusalReason::UnknownInstance`] is not final: the check
+    /// is to be made again when more is known.
     pub(crate) fn admit_sender(
         &mut self,
         from: &NodeName,
@@ -83,7 +84,8 @@ impl Network {
         Err(if is_listed { RefusalReason::NotMember } else { RefusalReason::UnknownInstance })
     }
 
-    /// Applies what a peer told. Gate, context and store change in one step for each number.
+    /// Applies a bundle of a peer. For each number, the admission check, the version vector and the store
+    /// change in one step.
     pub(crate) fn apply(
         &mut self,
         bundle: &Bundle<'_>,
@@ -93,8 +95,9 @@ impl Network {
         now: Instant,
     ) -> Applied {
         let mut applied = Applied::default();
-        // Each time is judged for itself. Were all of a message refused for its sender's clock, somebody who keeps the clocks
-        // of some as far ahead as may be could keep others, whose own clocks are a little behind, from hearing them.
+        // Each event's time is checked by itself, not a message by the clock of its sender: an attacker that
+        // pushes the clocks of some members as far ahead as allowed must not prevent other members, whose own
+        // clocks are a little behind, from accepting their messages.
         if node.clock.believes(bundle.clock, now) {
             node.clock.observe(bundle.clock);
         }
@@ -136,7 +139,7 @@ impl Network {
         }
         if applied.learned > 0 {
             for index in indexes.into_iter().flatten() {
-                // Gossip that left a hole tells whom to ask.
+                // Gossip left a hole: pull it from the sender.
                 self.note_watermark(index, 0, from, now);
             }
         }
@@ -163,7 +166,8 @@ impl Network {
             return node.counters.refuse(RefusalReason::Malformed);
         }
         if index == self.own {
-            // What we wrote we know, dead or alive; what we did not write is somebody else's claim in our name.
+            // We know what we wrote, live or superseded; a number that we did not write is a claim in our
+            // name.
             applied.generation_conflict |= event.number > own_highest;
             return;
         }
@@ -194,7 +198,7 @@ impl Network {
                 let index = (*indexes.get(attachment as usize)?)?;
                 let claimed =
                     number == 0 || number >= u64::MAX - 1 || (index == self.own && number > own_highest);
-                // Nothing but a write under its own key supersedes an entry.
+                // Only a write under the same key supersedes an entry.
                 let elsewhere = self.store.is_elsewhere((index, number), table_name, event.key);
                 if elsewhere {
                     node.counters.refuse(RefusalReason::Malformed);
@@ -204,7 +208,8 @@ impl Network {
             .collect();
         let body = match event.body {
             EventBody::Value(value) => Body::Live(value.into()),
-            // The residual travels with the delete and only shrinks; a bound keeps a peer from making it eternal.
+            // The residual travels with the delete and only shrinks; the bound prevents a peer from making it
+            // unlimited.
             EventBody::Deleted { residual_ms } => {
                 let residual = Duration::from_millis(residual_ms).min(node.config.reap_time);
                 Body::Tombstone { expires: Box::new(now + residual) }
@@ -222,8 +227,8 @@ impl Network {
         }
         let fragmented = std::iter::once(&dot).chain(&replaced).any(|&(index, number)| {
             self.store.attachment(index).is_some_and(|held| {
-                let pieces = held.seen().as_slice().len() + replaced.len();
-                pieces >= limits.ranges && !held.seen().touches(number, number)
+                let ranges = held.seen().as_slice().len() + replaced.len();
+                ranges >= limits.ranges && !held.seen().touches(number, number)
             })
         });
         if fragmented {
@@ -242,9 +247,9 @@ impl Network {
         }
     }
 
-    /// Numbers that a peer has seen and that are not live with it enter the context. What is live here is not dropped for that:
-    /// what has superseded it may come later than this word, or be refused. If nothing comes, fingerprints differ, and the
-    /// comparison drops it.
+    /// Adds numbers to the version vector that a peer has seen and does not hold live. Entries that are live
+    /// here are kept: the superseding write may arrive later, or be refused. If it never arrives, the
+    /// fingerprints differ, and a comparison drops them.
     #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
     fn apply_superseded(
         &mut self,
@@ -267,7 +272,7 @@ impl Network {
             return;
         }
         if arrival == Arrival::Gossip && self.refusals.is_outstanding() {
-            // Maybe only what is refused here has superseded it: the owner knows best.
+            // They may be superseded only by writes that this node refuses: pull them from the owner.
             let owner = attachment.tag.owner.name.clone();
             return self.note_watermark(index, high, &owner, now);
         }
@@ -282,7 +287,8 @@ impl Network {
         }
     }
 
-    /// Takes note that `holder` has an attachment up to `head`: what is missing is pulled if it does not come soon.
+    /// Records that `source` has an attachment up to `watermark`: missing numbers are pulled if they do not
+    /// arrive soon.
     pub(super) fn note_watermark(
         &mut self,
         index: AttachmentIndex,
@@ -298,7 +304,7 @@ impl Network {
         self.note_missing(index, watermark, source, now + MISSING_GRACE, now);
     }
 
-    /// Has the numbers of an attachment up to `head` that are not accounted for pulled.
+    /// Schedules a pull of the numbers of an attachment up to `watermark` that are not accounted for.
     pub(crate) fn note_missing(
         &mut self,
         index: AttachmentIndex,
@@ -314,7 +320,7 @@ impl Network {
             tries: 0,
         });
         if watermark > missing.upto && missing.tries > 0 {
-            // Somebody has more than those who were asked in vain.
+            // This node has more than those that were asked without success.
             missing.source = source.clone();
             missing.pull_at = missing.pull_at.min(now + MISSING_GRACE);
             missing.tries = 0;
@@ -322,7 +328,7 @@ impl Network {
         missing.upto = missing.upto.max(watermark);
     }
 
-    /// A peer's fingerprint rode along with a probe. A difference between two that are still is worth a sync.
+    /// Handles a peer's fingerprint from a probe. If both networks are quiescent, a difference causes a sync.
     pub(crate) fn note_fingerprint(
         &mut self,
         peer: &NodeName,

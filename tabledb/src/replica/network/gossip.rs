@@ -1,4 +1,4 @@
-//! Sending what there is to tell, and asking for what is missing.
+//! Sending updates and high watermarks, and pulling missing numbers.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -24,7 +24,7 @@ impl Network {
             Flush::Updates(_) => fan_out(members),
         };
         let mut targets = self.sample_members(count, node);
-        // A member that a push is chasing gets all of this on its stream.
+        // A member that a push session follows receives all of this on its stream.
         targets.retain(|peer| !self.pushing.contains_key(peer));
         match flush {
             Flush::Backlog(indexes) => {
@@ -59,7 +59,7 @@ impl Network {
                 updates.next();
             }
             if updates.peek().is_none() {
-                // Should one of several datagrams get lost, the last tells that there was more.
+                // If one of several datagrams is lost, the watermarks in the last one reveal it.
                 for index in bundle.attachments().to_vec() {
                     if !bundle.add_watermark(&self.store, index) {
                         break;
@@ -69,7 +69,7 @@ impl Network {
             let indexes = bundle.attachments().to_vec();
             let bytes = bundle.finish(&self.store, relay, Envelope::Datagram);
             if bytes.len() > DATAGRAM_BUDGET {
-                // A single large entry. It goes over streams, at once.
+                // A single large entry is pushed over a stream at once.
                 large.extend(indexes);
                 continue;
             }
@@ -85,8 +85,9 @@ impl Network {
         }
     }
 
-    /// Tells how far these attachments have been seen, and once all is still, what everything held amounts to: that
-    /// also finds what no head can tell of, such as a number that is live here and dead there.
+    /// Sends the high watermarks of these attachments, and the fingerprint if the network is quiescent. The
+    /// fingerprint also reveals differences that no watermark shows, such as a number that is live here and
+    /// superseded there.
     pub(super) fn send_watermarks(
         &mut self,
         indexes: &[AttachmentIndex],
@@ -127,12 +128,13 @@ impl Network {
             return;
         }
         if let Some((silent, _)) = self.pulling {
-            // As good as over: another is asked, and it counts, or whoever is alone would go on for ever.
+            // Treated as over: another member is asked, and the pull counts, else a node with a single peer
+            // would pull for ever.
             return self.pulled(silent, node, now);
         }
         self.forget_arrived();
         let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
-        // Whoever told of it may not be a member, or not be known as one yet.
+        // The node that reported the number may not be a member, or not be known as one yet.
         let member = node.owners.is_member(due.source.as_str(), &self.name);
         let source = if member { Some(due.source.clone()) } else { self.sample_members(1, node).pop() };
         let indexes: BTreeSet<AttachmentIndex> =

@@ -1,9 +1,10 @@
-//! The first sync of a network: from when on it is ready.
+//! The initial sync of a network, and when the network is ready.
 //!
-//! A sync makes ready if the other side is synchronised itself. Where nobody is, because all have begun at once, each says
-//! so, and whom it has heard say so; what those hold it holds, since it says so only of whom it has completed a sync with,
-//! directly or over others. Who has heard it of all members is ready. The sets double with each sync, so that takes a
-//! logarithm of the members in rounds; and the first who is ready makes the others ready.
+//! A sync makes a network ready if the other side is synchronised itself. If all members start at once, none
+//! is. Each then reports that it is not synchronised, and the members of which it knows the same. It reports
+//! only members with which it has completed a sync, directly or through others, so it holds what they held. A
+//! node that knows this of all members is ready. The sets double with each sync, so this takes a number of
+//! rounds logarithmic in the members; the first ready node makes the others ready.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,26 +22,26 @@ use super::super::timing::{
 };
 use super::{Network, Phase};
 
-/// How far the first sync has come.
+/// The progress of the initial sync.
 #[derive(Debug, Default)]
 pub(super) struct InitialSync {
-    /// Syncs that broke off.
+    /// Syncs that failed.
     failures: u32,
-    /// The event has been given, because nobody is known to be here, or no sync comes to its end.
+    /// `NetworkReady` has been reported, because no other member is known, or no sync completes.
     announced: bool,
-    /// Members who are known not to vouch for what they hold, and whose entries are held here.
+    /// Members that are known not to be synchronised, and whose entries are held here.
     unsynchronised: BTreeSet<NodeName>,
 }
 
 impl InitialSync {
-    /// What a member said is no longer about it: it is another attachment, or none.
+    /// The member's claim no longer holds: it has another attachment, or none.
     pub(super) fn forget(&mut self, owner: &str) {
         self.unsynchronised.remove(owner);
     }
 }
 
 impl Network {
-    /// What this node can say of its own copy of the network.
+    /// This node's claim about its own copy of the network.
     pub(crate) fn standing(&self) -> Standing<'_> {
         match &self.phase {
             Phase::Joining(first) => {
@@ -63,13 +64,13 @@ impl Network {
             PeerStanding::Synchronised => return self.ready(node),
             PeerStanding::Leaving => {}
             PeerStanding::Unsynchronised(names) => {
-                // Members only: that bounds the set.
+                // Only members, which bounds the set.
                 let members = names.iter().filter(|name| node.owners.is_member(name.as_str(), &self.name));
                 first.unsynchronised.extend(members.cloned());
             }
         }
         first.unsynchronised.insert(peer.clone());
-        if self.nobody_is_synchronised(node) {
+        if self.no_member_is_synchronised(node) {
             return self.ready(node);
         }
         self.sync_at = now;
@@ -83,8 +84,8 @@ impl Network {
         }
     }
 
-    /// Whether all members have said that they are not synchronised, and what they hold is held here.
-    fn nobody_is_synchronised(&mut self, node: &NodeState) -> bool {
+    /// Whether all members have reported that they are not synchronised, and this node holds what they held.
+    fn no_member_is_synchronised(&mut self, node: &NodeState) -> bool {
         self.members(node);
         let Phase::Joining(first) = &self.phase else { return false };
         let members = self.members.as_deref().unwrap_or_default();
@@ -104,7 +105,7 @@ impl Network {
         self.phase = Phase::Active;
     }
 
-    /// Tries to get the first sync, unless one is under way.
+    /// Starts an initial sync, unless one is in progress.
     pub(super) fn keep_initial_sync(&mut self, node: &mut NodeState, now: Instant) {
         if !matches!(self.phase, Phase::Joining(_)) || now < self.sync_at {
             return;
@@ -113,13 +114,13 @@ impl Network {
         if now >= self.joined_at + INITIAL_SYNC_LIMIT {
             self.announce_ready(node);
         }
-        // One that nobody answers, or in which the peer falls silent, is with a member who cannot be reached, which takes seconds to
-        // be known.
-        let goes_on = self.syncing.values().any(|syncing| {
-            syncing.goes_on(FIRST_RESPONSE_TIMEOUT, now) && !syncing.is_idle(PEER_IDLE_TIMEOUT, now)
+        // A sync without a response, or with an idle peer, is probably with an unreachable member, which
+        // takes seconds to detect.
+        let is_in_progress = self.syncing.values().any(|syncing| {
+            syncing.is_in_progress(FIRST_RESPONSE_TIMEOUT, now) && !syncing.is_idle(PEER_IDLE_TIMEOUT, now)
         });
         let waits = node.requests.full_syncs(&self.name).next().is_some();
-        if !goes_on && !waits {
+        if !is_in_progress && !waits {
             self.initial_sync(node, now);
         }
     }
@@ -127,17 +128,18 @@ impl Network {
     fn initial_sync(&mut self, node: &mut NodeState, now: Instant) {
         if self.members(node).is_empty() {
             if node.owners.unlisted().next().is_some() && now < self.joined_at + LISTS_TIMEOUT {
-                // Somebody is there whose list has not come: a node that has just joined the cluster does not know
-                // yet who is on which network.
+                // The attachment list of an alive node is missing: a node that has just joined the cluster
+                // does not know yet which nodes are on the network.
                 self.sync_at = now + MISSING_GRACE;
                 return;
             }
-            // Nobody is known to be here: ready as it is. Should somebody turn up, the first sync is made then.
+            // No other member is known: the network is ready as it is. If a member appears, the initial sync
+            // is made then.
             self.announce_ready(node);
             self.sync_at += Duration::from_secs(3600);
             return;
         }
-        if self.nobody_is_synchronised(node) {
+        if self.no_member_is_synchronised(node) {
             return self.ready(node);
         }
         let Phase::Joining(first) = &self.phase else { return };

@@ -1,4 +1,4 @@
-//! Leaving a network: final syncs, so that what this node alone knew is not lost.
+//! Leaving a network: final syncs, so that writes which only this node knew are not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -15,30 +15,30 @@ use super::super::timing::{
 use super::{Network, Phase};
 use crate::FinalSyncs;
 
-/// The final syncs of a network. Only those count that were opened here after the last write: one that a peer had opened
-/// before has compared an earlier state.
+/// The final syncs of a network. Only syncs count that this node opened after its last write: one that a peer
+/// had opened before has compared an earlier state.
 #[derive(Debug)]
 pub(super) struct Leaving {
     wanted: usize,
-    /// With whom they are complete.
+    /// Members with which a final sync completed.
     completed: BTreeSet<NodeName>,
-    /// Members who are leaving as well: they save nothing.
+    /// Members that are leaving as well: a sync with them saves nothing.
     leavers: BTreeSet<NodeName>,
-    /// With whom they broke off.
+    /// Members with which a final sync failed.
     failed: BTreeSet<NodeName>,
     under_way: BTreeMap<StreamId, NodeName>,
     opened: usize,
     deadline: Instant,
     limit: Instant,
-    /// Nobody is left to sync with.
+    /// No member is left to sync with.
     over: bool,
-    /// One final sync is complete, and the others broke off with everybody else.
-    contented: bool,
+    /// One final sync completed, and those with all other members failed.
+    satisfied: bool,
 }
 
 impl Network {
-    /// Starts leaving: no more writes, final syncs with some members, then [`Self::left`] is true. `leaving` networks are
-    /// left at the same time, and wait for each other.
+    /// Starts leaving: writes are refused, final syncs run, then [`Self::left`] is true. `leaving` other
+    /// networks are being left at the same time and share the capacity.
     pub(crate) fn start_leaving(&mut self, leaving: usize, node: &mut NodeState, now: Instant) {
         let wanted = self.members(node).len().min(FINAL_SYNCS);
         let turns = (2 + 2 * leaving / MAX_OPENED_SESSIONS) as u32;
@@ -53,20 +53,20 @@ impl Network {
             deadline: limit,
             limit,
             over: false,
-            contented: false,
+            satisfied: false,
         });
         node.requests.forget_full_syncs(&self.name, None);
         self.sync_at = now + RETRY;
         self.keep_final_syncs(node, now);
     }
 
-    /// Whether nothing keeps a network that is being left from going.
+    /// Whether the network can be dropped now.
     pub(crate) fn left(&self, now: Instant) -> bool {
         match &self.phase {
             Phase::Leaving(leaving) => {
                 leaving.completed.len() >= leaving.wanted
                     || leaving.over
-                    || leaving.contented
+                    || leaving.satisfied
                     || now >= leaving.deadline
             }
             _ => false,
@@ -80,12 +80,12 @@ impl Network {
         }
     }
 
-    /// What became of the final syncs.
+    /// The result of the final syncs.
     pub(crate) fn final_syncs(&self) -> FinalSyncs {
         match &self.phase {
             Phase::Leaving(leaving) => {
                 let completed = leaving.completed.len();
-                // Who stays has it all.
+                // All members that stay hold everything.
                 let wanted = if leaving.over { completed } else { leaving.wanted };
                 FinalSyncs { wanted, completed }
             }
@@ -93,18 +93,18 @@ impl Network {
         }
     }
 
-    /// A full sync has been opened here.
+    /// This node has opened a full sync.
     pub(crate) fn final_sync_opened(&mut self, id: StreamId, peer: &NodeName, now: Instant) {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
         leaving.under_way.insert(id, peer.clone());
         leaving.opened += 1;
-        // Further tries have to make do with the time of the first ones.
+        // Later attempts share the time of the first ones.
         if leaving.opened <= leaving.wanted {
             leaving.deadline = leaving.limit.min(now + LEAVE_TIMEOUT);
         }
     }
 
-    /// A full sync is over. If it was a final one and did not come to its end, another is made.
+    /// A full sync is over. If it was a final one and did not complete, another is made.
     pub(crate) fn final_sync_over(
         &mut self,
         id: StreamId,
@@ -118,14 +118,14 @@ impl Network {
         match outcome {
             Some(Outcome::Completed) if !peer_is_leaving => drop(leaving.completed.insert(peer)),
             Some(Outcome::Completed) => drop(leaving.leavers.insert(peer)),
-            // Should it be back, it is another attachment, of which nothing is known yet.
+            // If it returns, it does so with another attachment, which has not failed.
             Some(Outcome::NotMember) if self.absences <= MAX_ABSENCES => {}
             _ => drop(leaving.failed.insert(peer)),
         }
         self.keep_final_syncs(node, now);
     }
 
-    /// A member has left, failed or is back as another attachment: what became of a final sync with it counts no more.
+    /// A member has left, failed or returned with another attachment: a final sync with it no longer counts.
     pub(super) fn final_syncs_without(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
         leaving.completed.remove(owner);
@@ -137,8 +137,8 @@ impl Network {
         self.keep_final_syncs(node, now);
     }
 
-    /// Has as many final syncs under way as are wanted: first with members with whom none broke off, then, after a while,
-    /// with those again.
+    /// Keeps as many final syncs in progress as are wanted: first with members without a failed one, then,
+    /// after a pause, with the others again.
     pub(super) fn keep_final_syncs(&mut self, node: &mut NodeState, now: Instant) {
         let retry = now >= self.sync_at;
         if retry {
@@ -163,9 +163,9 @@ impl Network {
             leaving.over |= under_way == 0;
             return;
         }
-        // One is enough for nothing to be lost: for another it is not worth waiting on those who cannot be reached.
+        // One is enough to lose nothing: a second one is not worth waiting for unreachable members.
         let all_failed = open.iter().all(|member| leaving.failed.contains(*member));
-        leaving.contented |= under_way == 0 && all_failed && !leaving.completed.is_empty();
+        leaving.satisfied |= under_way == 0 && all_failed && !leaving.completed.is_empty();
         let untried: Vec<&NodeName> = open
             .iter()
             .filter(|member| !leaving.failed.contains(**member) && !node.requests.is_backing_off(member))

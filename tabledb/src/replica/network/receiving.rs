@@ -1,7 +1,7 @@
-//! Which attachments sessions are bringing in already, so that nothing is asked for twice.
+//! The attachments whose missing numbers a session already brings, so that nothing is requested twice.
 //!
-//! A session whose peer has fallen silent may stay open for long: over a lossy link, or with a host that has lost power. What it
-//! was to bring counts as not coming then.
+//! A session with an idle peer may stay open for a long time: over a lossy link, or with a host that lost
+//! power. Its numbers then no longer count as coming.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,12 +14,12 @@ use super::super::view::AttachmentIndex;
 #[derive(Debug, Default)]
 pub(crate) struct Receiving {
     by_attachment: BTreeMap<AttachmentIndex, StreamId>,
-    /// When the peer sent the latest frame of each of these sessions.
+    /// When the latest frame of each of these sessions arrived.
     last_frame: BTreeMap<StreamId, Instant>,
 }
 
 impl Receiving {
-    /// A session is going to bring in what is lacking of an attachment, unless another does so already.
+    /// A session will bring the missing numbers of an attachment, unless another already does.
     pub(crate) fn begin(&mut self, index: AttachmentIndex, session: StreamId, now: Instant) {
         if !self.is_coming(index, now) {
             self.by_attachment.insert(index, session);
@@ -27,7 +27,7 @@ impl Receiving {
         self.last_frame.insert(session, now);
     }
 
-    /// The peer has sent a frame of the session.
+    /// A frame of the session arrived from the peer.
     pub(crate) fn frame_received(&mut self, session: StreamId, now: Instant) {
         if let Some(last_frame) = self.last_frame.get_mut(&session) {
             *last_frame = now;

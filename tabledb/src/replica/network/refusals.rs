@@ -1,11 +1,13 @@
-//! Writes of others that were refused here, until they are taken or superseded.
+//! Refused writes of other nodes, until they are applied or superseded.
 //!
-//! A refused write does not enter the context. But a peer that took it knows what it replaced to be dead, and that word alone would
-//! delete the old value here and put nothing in its place. So what lies under the key of a refused write is not dropped on a peer's
-//! word; and as long as anything is refused, nothing is called dead to others that they may lack the successor of.
+//! A refused write does not enter the version vector. But a peer that applied it knows that the values it
+//! replaced are superseded, and following that claim would delete the old value here without a successor. So
+//! an entry under the key of a refused write is not dropped because of a peer's claim. While this node
+//! refuses anything, it also reports no entry of others as superseded if the peer may lack the successor.
 //!
-//! Nor is what was refused to be sent again and again: it is accounted for, so that no peer offers it, until it is tried
-//! anew: a little of it, after a pause that doubles, and more at once when that is taken.
+//! A refused write must not be sent again and again either. It is accounted for, so that no peer offers it,
+//! until it is retried: first a small sample, after a pause that doubles; then more, once the sample is
+//! applied.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,36 +20,37 @@ use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
 use super::super::view::AttachmentIndex;
 use super::Network;
 
-/// The latest writes refused under so many keys are remembered; with more, nothing at all is dropped on a peer's word.
+/// The number of keys whose latest refused writes are remembered. Beyond it, no entry at all is dropped
+/// because of a peer's claim.
 pub(crate) const MAX_GUARDS: usize = 4096;
 
-/// So many numbers, and about so many bytes, are tried anew at first.
+/// The size of the first sample to retry, in numbers and about in bytes.
 const SAMPLE: u64 = 64;
 const SAMPLE_BYTES: usize = 64 << 10;
 
-/// How much more is tried after what was tried has been taken, and the most.
+/// The growth of the sample after a successful one, and its maximum.
 const SAMPLE_GROWTH: u64 = 8;
 const MAX_SAMPLE: u64 = 1 << 20;
 
-/// At most so many ranges of numbers are tried anew at a time.
+/// The most ranges of numbers in a sample.
 const MAX_SAMPLE_RANGES: usize = 4096;
 
-/// So much of a key is logged.
+/// The length to which a key is cut in log lines.
 pub(in crate::replica) const LOGGED_KEY: usize = 64;
 
-/// A write that is refused.
+/// A refused write.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused<'a> {
     pub(super) dot: Dot,
     pub(super) time: u64,
     pub(super) table: &'a str,
     pub(super) key: &'a str,
-    /// Of its value.
+    /// The length of its value.
     pub(super) bytes: usize,
     pub(super) why: RefusalReason,
 }
 
-/// The latest write that was refused under a key.
+/// The latest refused write under a key.
 #[derive(Debug, Clone, Copy)]
 struct Guard {
     time: u64,
@@ -55,45 +58,45 @@ struct Guard {
 }
 
 impl Guard {
-    /// Whether the write is still neither taken, nor known to be superseded, nor gone with its owner.
+    /// Whether the write is still neither applied nor superseded, and its attachment has not ended.
     fn is_outstanding(&self, store: &Store) -> bool {
         store.attachment(self.dot.0).is_some_and(|held| !held.seen().contains(self.dot.1))
     }
 }
 
-/// When what was refused is tried anew.
+/// The schedule of retries.
 #[derive(Debug)]
 struct Retry {
     at: Instant,
     pause: Duration,
-    /// So many numbers are tried next.
+    /// The size of the next sample.
     count: u64,
-    /// What has been tried last.
+    /// The latest sample.
     sample: Vec<(AttachmentIndex, u64, u64)>,
-    /// Where the next sample begins: what cannot be taken must not keep the rest from being tried.
+    /// The start of the next sample: writes that stay refused must not prevent the others from being retried.
     from: Dot,
-    /// The greatest value that was refused.
+    /// The largest refused value.
     largest: usize,
-    /// When fingerprints may lead to a comparison again, and how long after that.
+    /// The earliest comparison that differing fingerprints may cause, and the pause after it.
     compare_at: Instant,
     compare_pause: Duration,
 }
 
-/// What is refused on a network.
+/// The refused writes of a network.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     guards: BTreeMap<u64, Guard>,
-    /// Not every key is among the guards.
-    is_blind: bool,
-    /// Numbers refused for their length: no time mends that.
+    /// More keys have refused writes than there are guards.
+    keys_incomplete: bool,
+    /// Numbers refused for their length, which no retry can fix.
     too_long: BTreeMap<AttachmentIndex, Ranges>,
-    /// Something is outstanding.
+    /// Set while a refused write is outstanding.
     retry: Option<Retry>,
     logged_at: Option<Instant>,
     unlogged: u64,
 }
 
-/// The same on all nodes: peers tell each other of keys by it.
+/// The digest by which peers name keys to each other; the same on all nodes.
 fn key_digest(table: &str, key: &str) -> u64 {
     mix(digest_bytes(table.as_bytes()) ^ digest_bytes(key.as_bytes()).rotate_left(29))
 }
@@ -105,31 +108,32 @@ pub(crate) fn live_key(store: &Store, (index, number): Dot) -> Option<u64> {
 }
 
 impl Refusals {
-    /// Whether something was refused that has neither been taken nor come to nothing since.
+    /// Whether a refused write is neither applied nor superseded.
     pub(crate) fn is_outstanding(&self) -> bool {
         self.retry.is_some()
     }
 
-    /// Whether a live entry stays although a peer knows it to be superseded: maybe by what was refused.
+    /// Whether a live entry is kept although a peer reports it superseded: possibly by a write that this node
+    /// refused.
     pub(crate) fn withholds(&self, store: &Store, (index, number): Dot) -> bool {
-        if !self.is_outstanding() || self.is_blind {
-            return self.is_blind;
+        if !self.is_outstanding() || self.keys_incomplete {
+            return self.keys_incomplete;
         }
         let key = live_key(store, (index, number)).and_then(|key| self.guards.get(&key));
         key.is_some_and(|guard| guard.is_outstanding(store))
     }
 
-    /// Digests of the keys under which something is refused; `None` if not all of them are known.
+    /// Digests of the keys with refused writes; `None` if not all of them are known.
     pub(crate) fn keys(&self, store: &Store) -> Option<Vec<u64>> {
         if !self.is_outstanding() {
             return Some(Vec::new());
         }
         let outstanding = self.guards.iter().filter(|(_, guard)| guard.is_outstanding(store));
-        (!self.is_blind).then(|| outstanding.map(|(key, _)| *key).collect())
+        (!self.keys_incomplete).then(|| outstanding.map(|(key, _)| *key).collect())
     }
 
-    /// What of an attachment was refused and has been neither taken nor found superseded since, that which is tried anew just
-    /// now included. Costs as much as there are ranges.
+    /// The refused numbers of an attachment that are neither applied nor superseded, including those being
+    /// retried. O(ranges).
     pub(crate) fn outstanding(&self, index: AttachmentIndex, held: &Attachment) -> Ranges {
         let mut refused = held.accounted().clone();
         let sample = self.retry.iter().flat_map(|retry| &retry.sample);
@@ -139,17 +143,17 @@ impl Refusals {
         refused.beyond(held.seen())
     }
 
-    /// When it is time for [`Network::retry_refused`].
+    /// The time of the next [`Network::retry_refused`].
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.retry.as_ref().map(|retry| retry.at)
     }
 
-    /// Whether differing fingerprints are to be expected, and have been looked into of late.
+    /// Whether differing fingerprints are expected, and a recent comparison has already looked at them.
     pub(super) fn puts_off_comparison(&self, now: Instant) -> bool {
         self.retry.as_ref().is_some_and(|retry| now < retry.compare_at)
     }
 
-    /// A comparison is over; with what is refused there will be differences again.
+    /// A comparison completed; while writes are refused, the fingerprints will differ again.
     pub(super) fn compared(&mut self, interval: Duration, now: Instant) {
         if let Some(retry) = &mut self.retry {
             retry.compare_at = now + retry.compare_pause;
@@ -161,12 +165,12 @@ impl Refusals {
         self.too_long.remove(&index);
     }
 
-    fn note(&mut self, refused: &Refused<'_>, store: &mut Store, pieces: usize, now: Instant) {
+    fn note(&mut self, refused: &Refused<'_>, store: &mut Store, max_ranges: usize, now: Instant) {
         let (index, number) = refused.dot;
-        self.is_blind |= !store.account_refused(index, number, pieces);
+        self.keys_incomplete |= !store.account_refused(index, number, max_ranges);
         if refused.why == RefusalReason::TooLong {
             let numbers = self.too_long.entry(index).or_default();
-            if numbers.as_slice().len() < pieces || numbers.touches(number, number) {
+            if numbers.as_slice().len() < max_ranges || numbers.touches(number, number) {
                 numbers.insert(number);
             }
         }
@@ -185,7 +189,7 @@ impl Refusals {
     }
 
     fn guard(&mut self, refused: &Refused<'_>, store: &Store) {
-        if self.is_blind {
+        if self.keys_incomplete {
             return;
         }
         let digest = key_digest(refused.table, refused.key);
@@ -201,11 +205,12 @@ impl Refusals {
         }
         match self.guards.len() < MAX_GUARDS {
             true => drop(self.guards.insert(digest, new)),
-            false => self.is_blind = true,
+            false => self.keys_incomplete = true,
         }
     }
 
-    /// Chooses what is tried anew, and has it no longer accounted for. Nothing is outstanding any more if none is left.
+    /// Selects the next sample, which is then no longer accounted for. If no refused write is left, clears
+    /// the state.
     fn next_sample(&mut self, store: &mut Store, now: Instant) -> Vec<(AttachmentIndex, u64, u64)> {
         let Some(retry) = &mut self.retry else { return Vec::new() };
         let (mut tried, mut taken) = (0, 0);
@@ -214,12 +219,12 @@ impl Refusals {
             let seen = held.seen().within(low, high).count();
             (tried, taken) = (tried + (high - low + 1), taken + seen);
             if seen < high - low + 1 {
-                // Refused again, or nobody was there who has it.
+                // Refused again, or no member had it.
                 store.account_range(index, low, high);
             }
         }
         if !store.attachments().any(|(_, held)| held.has_refused()) {
-            (self.retry, self.is_blind) = (None, false);
+            (self.retry, self.keys_incomplete) = (None, false);
             self.guards.clear();
             self.too_long.clear();
             return Vec::new();
@@ -256,7 +261,7 @@ impl Refusals {
     }
 }
 
-/// The first `wanted` numbers that are refused and not among the skipped, from `from` on, around the whole circle.
+/// The first `wanted` refused numbers that are not skipped, starting at `from` and wrapping around.
 fn choose<'a>(
     store: &Store,
     from: Dot,
@@ -290,7 +295,7 @@ fn choose<'a>(
 }
 
 impl Network {
-    /// A peer's write is not taken in, for a reason that may pass.
+    /// Refuses a peer's write for a reason that may pass.
     pub(super) fn refuse(&mut self, refused: &Refused<'_>, node: &mut NodeState, now: Instant) {
         node.counters.refuse(refused.why);
         self.refusals.note(refused, &mut self.store, node.config.limits.ranges, now);
@@ -308,18 +313,18 @@ impl Network {
             key = refused.key.chars().take(LOGGED_KEY).collect::<String>(),
             reason = ?refused.why,
             others = std::mem::take(&mut refusals.unlogged),
-            "a write of a peer is refused here, and what it replaced stays"
+            "refused a write of a peer; the value that it replaced stays"
         );
     }
 
-    /// How many writes of others are refused here.
+    /// The number of writes of others that are refused here.
     pub(crate) fn refused(&self) -> usize {
         let attachments = self.store.attachments().filter(|(_, held)| held.has_refused());
         let numbers = attachments.map(|(_, held)| held.accounted().count_beyond(held.seen()));
         usize::try_from(numbers.fold(0, u64::saturating_add)).unwrap_or(usize::MAX)
     }
 
-    /// Has a little of what was refused sent once more: there may be capacity again, or the clocks may be right.
+    /// Requests a sample of the refused writes again: capacity may be available, or the clocks may be right.
     pub(super) fn retry_refused(&mut self, node: &mut NodeState, now: Instant) {
         if self.refusals.next_deadline().is_none_or(|at| at > now) {
             return;

@@ -1,9 +1,11 @@
-//! Comparing under writes: what is settled of each attachment, in a network that is never still as a whole.
+//! Comparison under continuous writes: the settled part of each attachment, in a network that is not
+//! quiescent as a whole.
 //!
-//! The fingerprint of a busy network never agrees with another's. So every half second each member tells two others, per
-//! attachment, up to which number it had seen everything half a second ago, and the digest of what of that is live now.
-//! Whoever has seen as much computes the same for itself; where it differs, something is live on one side and dead on the
-//! other, and a full sync finds out what. Whoever has seen less pulls it.
+//! The fingerprints of busy networks never agree. So every half second each member reports to two others, per
+//! attachment, the number up to which it had seen everything half a second ago, and a digest of the numbers
+//! up to it that are live now. A receiver that has seen as much computes the same digest. If it differs, some
+//! number is live on one side and superseded on the other, and a full sync finds it. A receiver that has seen
+//! less pulls.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -20,26 +22,26 @@ use super::super::timing::{
 use super::super::view::AttachmentIndex;
 use super::{Network, Phase};
 
-/// Attachments that a pause of one second between such syncs is for.
+/// The number of attachments for which such a sync may run every second; more of them lengthen the pause.
 const ATTACHMENTS_A_SECOND: usize = 64;
 
-/// How many numbers may have come since what a member calls settled.
+/// The most numbers that may have followed the settled ones.
 const MAX_LATER: u64 = 1 << 16;
 
-/// The changes of a network that come without a pause as long as `SETTLED_UNTIL`.
+/// A period of changes without a pause of `SETTLED_UNTIL`.
 #[derive(Debug)]
 pub(super) struct Busy {
     began_at: Instant,
     changed_at: Instant,
     send_at: Instant,
-    /// Up to where each attachment had been seen when last it was told.
+    /// For each attachment, the number up to which it had been seen at the latest report.
     seen: BTreeMap<AttachmentIndex, u64>,
-    /// Where to go on: not all may fit.
+    /// The attachment with which the next report begins, since not all may fit.
     next: AttachmentIndex,
 }
 
 impl Network {
-    /// Something of the store changed.
+    /// The store has changed.
     pub(super) fn note_change(&mut self, now: Instant) {
         match &mut self.busy {
             Some(busy) => busy.changed_at = now,
@@ -60,21 +62,21 @@ impl Network {
         self.busy.as_ref().map(|busy| busy.send_at)
     }
 
-    /// Tells what is settled if it is time to, and nothing more once the network is still.
+    /// Reports the settled part if it is due; ends the period once the network is quiescent.
     pub(super) fn send_settled(&mut self, node: &mut NodeState, now: Instant) {
         let Some(busy) = &mut self.busy else { return };
         if now < busy.send_at {
             return;
         }
         let pause = now.saturating_duration_since(busy.changed_at);
-        // What came all at once is told by heads, and fingerprints find the rest.
+        // Watermarks and fingerprints cover a single burst.
         let was_one_burst = busy.changed_at < busy.began_at + QUIESCENT_AFTER;
         if pause >= SETTLED_UNTIL || (pause >= QUIESCENT_AFTER && was_one_burst) {
             self.busy = None;
             return;
         }
         busy.send_at = now + SETTLED_INTERVAL;
-        // Half of a first sync is here: what has been superseded by what comes last looks alive.
+        // During the initial sync, numbers look live that later ones have superseded.
         if matches!(self.phase, Phase::Joining(_)) {
             return;
         }
@@ -87,7 +89,7 @@ impl Network {
             if upto == 0 || seen_without_holes(held) < upto {
                 continue;
             }
-            // As long as variable lengths may make it.
+            // The maximum size with variable-length integers.
             const EACH: usize = 5 + 10 + 5;
             let Some(left) = budget.checked_sub(EACH) else {
                 busy.next = index;
@@ -107,7 +109,7 @@ impl Network {
         }
     }
 
-    /// Compares what a member has told with what is held here.
+    /// Compares a member's settled report with the store.
     pub(crate) fn note_settled(
         &mut self,
         peer: &NodeName,
@@ -120,8 +122,9 @@ impl Network {
         }
         let theirs: BTreeMap<u32, &Settled> =
             settled.iter().map(|settled| (settled.attachment, settled)).collect();
-        // It is a head as well. Those that follow a change end sixteen seconds after it: who was cut off for longer would not
-        // hear of it until the network is still.
+        // A report is a high watermark as well. Those that follow a change end sixteen seconds after it;
+        // without reports, a node that was cut off for longer would miss the change until the network is
+        // quiescent.
         let watermarks: Vec<(AttachmentIndex, u64)> = self
             .store
             .attachments()
@@ -138,7 +141,8 @@ impl Network {
         }
         let differs = |held: &Attachment| {
             theirs.get(&held.short_id()).is_some_and(|theirs| {
-                // What is settled was the last not long ago: a peer that says otherwise is not to have everything counted.
+                // Settled numbers were the latest a moment ago: a peer that claims otherwise must not make
+                // this node count everything.
                 let later = seen_without_holes(held).checked_sub(theirs.upto);
                 later.is_some_and(|later| later <= MAX_LATER) && live_upto(held, theirs.upto) != theirs.live
             })
@@ -158,7 +162,7 @@ impl Network {
     }
 }
 
-/// The last of the numbers from the first on that have all been seen.
+/// The greatest number up to which all have been seen.
 fn seen_without_holes(held: &Attachment) -> u64 {
     match held.seen().as_slice().first() {
         Some(&(1, last)) => last,
@@ -166,7 +170,8 @@ fn seen_without_holes(held: &Attachment) -> u64 {
     }
 }
 
-/// A digest of what is live up to a number. Costs as much as is live beyond it, which is little: it was the last not long ago.
+/// A digest of the live numbers up to `upto`. Costs as much as there are live numbers beyond it, which are
+/// few.
 fn live_upto(held: &Attachment, upto: u64) -> u32 {
     (held.live_digest() ^ held.live_within(upto + 1, u64::MAX).0) as u32
 }

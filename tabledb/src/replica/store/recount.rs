@@ -1,19 +1,19 @@
-//! What a store counts as it changes, counted anew.
+//! A recount of what the store counts incrementally.
 
 use super::super::ranges::record_digest;
 use super::super::view::Body;
 use super::{Location, Store, live_digest};
 
 impl Store {
-    /// Whether a recount finds what was counted as the store changed: records, bytes, digests, and the times of tombstones. Says
-    /// what differs. O(entries).
+    /// Checks the incremental counts against a recount: records, bytes, digests, and the times of tombstones.
+    /// Returns the first difference. O(entries).
     pub(crate) fn recount(&self) -> Result<(), String> {
         let (mut records, mut bytes, mut tombstones) = (0, 0, 0);
         for table in self.view.tables() {
             for record in &table.records {
                 let what = || format!("{}/{}", table.name, record.key());
                 let Some(held) = self.attachments.get(&record.tag.index) else {
-                    return Err(format!("{} is of an attachment that has ended", what()));
+                    return Err(format!("{} belongs to an attachment that has ended", what()));
                 };
                 if !held.seen.contains(record.number) {
                     return Err(format!("{}: its number {} was never seen", what(), record.number));
@@ -23,13 +23,13 @@ impl Store {
                     Body::Tombstone { expires } => {
                         tombstones += 1;
                         if !self.expiries.contains(&(**expires, record.tag.index, record.number)) {
-                            return Err(format!("{}: its time is not remembered", what()));
+                            return Err(format!("{}: its expiry is missing", what()));
                         }
                         &held.tombstones
                     }
                 };
                 if index.get(record.number).is_none_or(|(_, key)| key != record.key()) {
-                    return Err(format!("{}: its number {} leads elsewhere", what(), record.number));
+                    return Err(format!("{}: its number {} has another location", what(), record.number));
                 }
                 records += 1;
                 bytes += record.weight(record.key());
@@ -41,7 +41,7 @@ impl Store {
             let digest =
                 held.live.iter().fold(0, |digest, (number, location)| digest ^ of_live(number, location));
             if digest != held.live_digest {
-                return Err(format!("the live digest of {} is another", held.tag.owner.name));
+                return Err(format!("the live digest of {} differs", held.tag.owner.name));
             }
         }
         let counted = [
@@ -51,12 +51,13 @@ impl Store {
             ("times of tombstones", self.expiries.len(), tombstones),
         ];
         match counted.into_iter().find(|(_, counted, found)| counted != found) {
-            Some((what, counted, found)) => Err(format!("{what}: {counted} are counted, {found} are there")),
+            Some((what, counted, found)) => Err(format!("{what}: {counted} counted, {found} found")),
             None => Ok(()),
         }
     }
 
-    /// In debug builds, now and then and while it is quick: a recount. What a limit is measured against must not drift.
+    /// In debug builds, recounts while the store is small. The counts that limits are checked against must
+    /// not drift.
     pub(super) fn debug_recount(&self) {
         const SMALL: usize = 64;
         if cfg!(debug_assertions) && self.records <= SMALL {
@@ -65,7 +66,7 @@ impl Store {
     }
 }
 
-/// What the record of a live number adds to the digest, read from the record itself.
+/// The part of a live number in the digest, computed from the record itself.
 fn of_live(number: u64, (table, key): &Location) -> u64 {
     let record = table.records.get(key);
     record.map_or(0, |record| match &record.body {

@@ -1,4 +1,4 @@
-//! A store under random operations: what it counts is what is there, and what it keeps is bounded by what it holds.
+//! A store under random operations: its counts match its content, and its memory is bounded by its content.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ fn put(size: usize) -> Body {
     Body::Live(vec![7; size].into())
 }
 
-/// A store with writers, each with the greatest number it has used.
+/// A store with writers, each with the greatest number that it has used.
 struct World {
     store: Store,
     watchers: Watchers,
@@ -65,7 +65,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn what_is_counted_is_what_is_there(
+    fn the_counts_match_the_content(
         steps in proptest::collection::vec((0usize..8, 0usize..3, 0usize..5, 0usize..40, 0u64..9), 1..120)
     ) {
         let mut world = World::new(3);
@@ -73,14 +73,14 @@ proptest! {
             let (table, key) = (["t", "u"][key % 2], ["a", "bb", "ccc", "dddd", ""][key]);
             let replaced: Vec<Dot> = world.present(table, key).into_iter().collect();
             match what {
-                // One who knew what it wrote over, late or not, and one who did not.
+                // A writer that knew what it wrote over, late or not, and one that did not.
                 0 => world.write(at, (table, key), put(size), any, &replaced),
                 1 => world.write(at, (table, key), put(size), any, &[]),
                 2 => {
                     let tombstone = world.tombstone(any);
                     world.write(at, (table, key), tombstone, any / 2, &replaced);
                 }
-                // What it replaced lies under another key here.
+                // What it replaced is under another key here.
                 3 => {
                     let elsewhere: Vec<Dot> = world.present("t", "a").into_iter().collect();
                     world.write(at, (table, key), put(size), 0, &elsewhere);
@@ -117,7 +117,8 @@ proptest! {
 
 #[test]
 fn superseded_tombstones_are_not_remembered() {
-    // A key that is created and deleted for ever, by one and by two in turn; the reap time has not passed once.
+    // A key that is created and deleted for ever, by one writer and by two in turn; the reap time has not
+    // passed once.
     let mut world = World::new(2);
     for round in 0..10_000 {
         let at = round % 2;
@@ -128,7 +129,7 @@ fn superseded_tombstones_are_not_remembered() {
         world.write(1 - at, ("t", "k"), tombstone, 0, &replaced);
         assert!(world.store.expiries.len() <= 1, "{} times for one tombstone", world.store.expiries.len());
     }
-    // Nor those of an owner that is gone.
+    // Nor those of an owner that has left.
     world.store.end(world.writers[0].0, crate::DeleteReason::OwnerGone, &mut world.watchers);
     world.store.end(world.writers[1].0, crate::DeleteReason::OwnerGone, &mut world.watchers);
     assert_eq!(world.store.expiries.len(), 0);

@@ -1,11 +1,11 @@
-//! Handshakes that are saved: whatever may go to anybody goes over the connections that exist.
+//! Saving handshakes: messages that may go to any peer use the existing connections.
 
 use wire::{FramePoll, codec};
 
 use super::super::message::{AttachmentList, Datagram, Frame, Open, SessionKind};
 use super::*;
 
-/// Whom the replica sends datagrams to or opens streams with, besides its own network.
+/// The receivers of the replica's datagrams and streams, apart from its own network.
 fn addressed(replica: &mut Replica, now: Instant) -> Vec<(bool, NodeName)> {
     let transmits = std::iter::from_fn(|| replica.poll_transmit(now));
     let addressed = transmits.filter_map(|transmit| match transmit {
@@ -16,7 +16,7 @@ fn addressed(replica: &mut Replica, now: Instant) -> Vec<(bool, NodeName)> {
     addressed.collect()
 }
 
-/// With whom the replica begins comparisons.
+/// The peers with which the replica starts comparisons.
 fn compared_with(replica: &mut Replica, now: Instant) -> Vec<NodeName> {
     let mut peers = Vec::new();
     while let Some(transmit) = replica.poll_transmit(now) {
@@ -30,7 +30,7 @@ fn compared_with(replica: &mut Replica, now: Instant) -> Vec<NodeName> {
 }
 
 #[test]
-fn lists_are_told_and_asked_for_over_connections_that_exist() {
+fn lists_are_sent_and_requested_over_existing_connections() {
     let (mut cluster, friends) = (Cluster::strangers(40, |_| {}), [name(7), name(8)]);
     let replica = &mut cluster.replicas[0];
     for friend in &friends {
@@ -41,11 +41,11 @@ fn lists_are_told_and_asked_for_over_connections_that_exist() {
         let datagram = Datagram::Lists { lists: vec![list], versions: Vec::new(), relay: true };
         replica.handle_datagram(&name(7), &codec::encode(&datagram), now).unwrap();
     };
-    // Those of the friends are here, so one of the others is asked for the rest, or they are.
+    // The lists of the connected peers are here, so one of them or of the others is asked for the rest.
     let mut now = cluster.now;
     list(replica, 7, now);
     list(replica, 8, now);
-    let (mut told, mut asked) = (0, Vec::new());
+    let (mut sent, mut asked) = (0, Vec::new());
     for _ in 0..600 {
         now += Duration::from_millis(10);
         replica.handle_timeout(now);
@@ -53,8 +53,8 @@ fn lists_are_told_and_asked_for_over_connections_that_exist() {
             match stream {
                 true => asked.push(to),
                 false => {
-                    assert!(friends.contains(&to), "{to} is told");
-                    told += 1;
+                    assert!(friends.contains(&to), "{to} is sent a list");
+                    sent += 1;
                 }
             }
         }
@@ -62,14 +62,14 @@ fn lists_are_told_and_asked_for_over_connections_that_exist() {
             replica.handle_stream_closed(stream, now);
         }
     }
-    assert!(told >= 6, "{told}: two lists, told three times to two");
+    assert!(sent >= 6, "{sent}: two lists, sent three times to two");
     let of_strangers = asked.iter().filter(|peer| !friends.contains(peer)).count();
     // After 0.05, 0.3, 0.8, 1.8 s and so on.
     assert!((5..=7).contains(&asked.len()) && of_strangers == 1, "{asked:?}");
 }
 
 #[test]
-fn of_owners_that_are_back_the_one_with_a_connection_is_asked_first_and_nobody_is_dialled_twice() {
+fn of_returned_owners_the_connected_one_is_asked_first_and_none_is_dialled_twice() {
     let mut cluster = Cluster::joined(8);
     for owner in 1..8 {
         cluster.create(owner, &format!("k{owner}"), "v");
@@ -84,7 +84,7 @@ fn of_owners_that_are_back_the_one_with_a_connection_is_asked_first_and_nobody_i
     for owner in 1..8 {
         replica.handle_owner_alive(&NodeId::new(name(owner), 1), now);
     }
-    // None of them answers.
+    // None of them responds.
     let mut asked = Vec::new();
     for _ in 0..200 {
         replica.handle_timeout(now);

@@ -1,4 +1,4 @@
-//! The quick ways by which news spreads, one at a time.
+//! The fast mechanisms that spread updates, one at a time.
 
 use wire::codec;
 
@@ -33,7 +33,7 @@ fn an_update_and_a_delete_by_another_node_win() {
 }
 
 #[test]
-fn lost_datagrams_are_pulled_when_heads_come_through() {
+fn lost_datagrams_are_pulled_when_watermarks_arrive() {
     let mut cluster = Cluster::joined(3);
     cluster.lose_datagrams = true;
     cluster.create(0, "k", "v");
@@ -72,7 +72,7 @@ fn a_large_value_travels_at_once() {
 }
 
 #[test]
-fn a_newcomer_gets_everything_and_says_so() {
+fn a_newcomer_receives_everything_and_reports_ready() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -93,7 +93,7 @@ fn leaving_ends_the_leavers_entries_everywhere_and_saves_what_it_alone_relayed()
     let mut cluster = Cluster::joined(4);
     cluster.create(0, "of-leaver", "x");
     cluster.settle();
-    // n1's write reaches n0 alone, then n1 fails: n0 is the only one who can pass it on.
+    // n1's write reaches n0 alone, then n1 fails: only n0 can relay it.
     cluster.part(1, 2);
     cluster.part(1, 3);
     cluster.create(1, "of-failed", "y");
@@ -114,7 +114,7 @@ fn leaving_ends_the_leavers_entries_everywhere_and_saves_what_it_alone_relayed()
 }
 
 #[test]
-fn an_idle_cluster_is_silent() {
+fn an_idle_cluster_sends_nothing() {
     let mut cluster = Cluster::joined(5);
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_secs(20));
@@ -140,7 +140,7 @@ fn equal_members_compare_by_one_fingerprint() {
 }
 
 #[test]
-fn one_dead_entry_among_many_is_found_by_descent() {
+fn one_superseded_entry_among_many_is_found_by_descent() {
     let mut cluster = Cluster::joined(3);
     for n in 0..20_000 {
         cluster.create(0, &format!("key-{n:05}"), "value");
@@ -151,7 +151,7 @@ fn one_dead_entry_among_many_is_found_by_descent() {
     cluster.delete(1, "key-12345");
     cluster.run(Duration::from_secs(5));
     assert_eq!(cluster.shown(2).len(), 20_000);
-    // The tombstone goes, and with it the quick way.
+    // The tombstone is reaped, and the fast mechanism goes with it.
     cluster.run(Duration::from_secs(40 * 60));
     assert_eq!(cluster.replicas[0].statistics(NET).unwrap().tombstones, 0);
     cluster.heal();
@@ -163,7 +163,7 @@ fn one_dead_entry_among_many_is_found_by_descent() {
 }
 
 #[test]
-fn in_a_larger_network_news_is_relayed_and_everyone_gets_it() {
+fn in_a_larger_network_updates_are_relayed_and_reach_every_member() {
     let mut cluster = Cluster::joined(30);
     cluster.run(Duration::from_secs(10));
     let before = (cluster.datagrams, cluster.frames);
@@ -200,7 +200,7 @@ fn in_a_larger_network_a_backlog_is_pushed_on_and_arrives_about_once() {
 }
 
 #[test]
-fn the_periodic_comparison_says_when_it_found_something() {
+fn the_periodic_comparison_reports_what_it_found() {
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_secs(60));
@@ -211,11 +211,11 @@ fn the_periodic_comparison_says_when_it_found_something() {
     cluster.run(Duration::from_secs(20));
     cluster.heal();
     cluster.run(Duration::from_secs(60));
-    assert_eq!(cluster.get(1, "k").as_deref(), Some("w"), "with neither probes nor heads");
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("w"), "with neither probes nor watermarks");
     assert_eq!(finds(&cluster), 1);
 }
 
-/// Between just these two no probe may pass for a long while, above all after a cut, when probes are slow.
+/// Between just these two, no probe may pass for a long while, above all after a cut, when probes are slow.
 #[test]
 fn a_short_cut_is_over_soon_without_a_probe() {
     let mut cluster = Cluster::joined(2);
@@ -226,12 +226,16 @@ fn a_short_cut_is_over_soon_without_a_probe() {
     cluster.run(Duration::from_secs(6));
     cluster.heal();
     cluster.run(Duration::from_secs(3));
-    assert_eq!(cluster.get(1, "k").as_deref(), Some("w"), "the heads told eight seconds after the write");
+    assert_eq!(
+        cluster.get(1, "k").as_deref(),
+        Some("w"),
+        "the watermarks sent eight seconds after the write"
+    );
 }
 
-/// What is live here and dead there shows in no head: both have seen the same numbers.
+/// A number that is live here and superseded there shows in no watermark: both have seen the same numbers.
 #[test]
-fn a_dead_entry_is_found_by_the_fingerprint_that_rides_on_heads() {
+fn a_superseded_entry_is_found_by_the_fingerprint_sent_with_watermarks() {
     let mut cluster = Cluster::joined(3);
     cluster.create(0, "k", "v");
     cluster.settle();
@@ -240,7 +244,7 @@ fn a_dead_entry_is_found_by_the_fingerprint_that_rides_on_heads() {
     cluster.delete(0, "k");
     cluster.run(Duration::from_secs(40 * 60));
     assert_eq!(cluster.replicas[0].statistics(NET).unwrap().tombstones, 0);
-    // Somebody else's write has everybody look.
+    // Another node's write makes all of them look.
     cluster.heal();
     cluster.create(1, "other", "v");
     cluster.run(Duration::from_secs(4));
@@ -268,7 +272,7 @@ fn a_node_new_to_the_cluster_is_not_ready_before_it_knows_who_is_on_the_network(
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.create(0, "k", "v");
-    // n2 has just come and knows of nobody's networks.
+    // n2 has just joined and knows of no node's networks.
     cluster.join(2);
     cluster.run(Duration::from_millis(1));
     let ready = Event::NetworkReady(NET.to_owned());
@@ -278,7 +282,8 @@ fn a_node_new_to_the_cluster_is_not_ready_before_it_knows_who_is_on_the_network(
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }
 
-/// Both open a full session at the same time, and the one that goes on takes longer than several tries of the other.
+/// Both open a full sync at the same time, and the one that goes on takes longer than several attempts of the
+/// other.
 #[test]
 fn a_newcomer_is_not_ready_before_a_long_sync_that_the_other_opened_is_over() {
     let mut cluster = Cluster::strangers(2, |_| {});
@@ -302,7 +307,8 @@ fn a_newcomer_is_not_ready_before_a_long_sync_that_the_other_opened_is_over() {
     assert!(syncs_refused > 4, "n1 tried meanwhile: {syncs_refused}");
 }
 
-/// Probes come through while streams do not: what they asked for in vain is asked for again at once when it can be.
+/// Probes arrive while streams fail: the comparison that they requested is requested again as soon as it is
+/// possible.
 #[test]
 fn a_comparison_that_was_cut_short_is_repeated_with_the_next_probe() {
     let mut cluster = Cluster::joined(2);
@@ -331,7 +337,7 @@ fn a_comparison_that_was_cut_short_is_repeated_with_the_next_probe() {
 }
 
 #[test]
-fn nobody_fills_a_newcomer_that_another_is_filling() {
+fn a_newcomer_in_its_initial_sync_turns_other_full_syncs_away() {
     let mut cluster = Cluster::strangers(4, |_| {});
     for at in 0..3 {
         cluster.join(at);
@@ -351,8 +357,8 @@ fn nobody_fills_a_newcomer_that_another_is_filling() {
         }
     }
     assert!(cluster.shown(3).len() < 3_000, "and not all of it at once");
-    // Each of the others, by hand: because its period is over, because something is amiss, and because it leaves, which cannot
-    // wait.
+    // Each of the others, by hand: because its period is over, because of a difference, and because it
+    // leaves, which cannot wait.
     let now = cluster.now;
     for at in 0..3 {
         let reasons =

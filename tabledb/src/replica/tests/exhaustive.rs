@@ -1,27 +1,30 @@
-//! Every history of a small world: three replicas, two of which write, under all interleavings of what may happen.
+//! Every history of a small world: three replicas, two of which write, under all interleavings of what may
+//! happen.
 //!
-//! The replicas are the production ones, and what they say to each other is really encoded. A state of the world
-//! ([`world::World`]) is made of the states of the replicas, of all datagrams ever sent, of the streams with what is on
-//! its way in them, of all that was ever written, and of what may still happen. From each state each possible next step
-//! is tried, by stateright, and what is promised ([`promises::Promise`]) is checked after each.
+//! The replicas are the production ones, and their messages are really encoded. A state of the world
+//! ([`world::World`]) consists of the states of the replicas, all datagrams ever sent, the streams with the
+//! frames on their way, all writes ever made, and what may still happen. stateright tries each possible next
+//! step of each state, and the promises ([`promises::Promise`]) are checked after each step.
 //!
-//! **What may happen**, up to the numbers in [`Bounds`]: a put or delete; any datagram ever sent arrives, in any order,
-//! once, again, or never; a comparison of any two begins; one end of a stream says its next frame, the other hears it,
-//! later, or the stream breaks, first for one end, then for the other; the next deadline of a replica is met; the reap
-//! time passes; a node leaves and joins again; a node takes another for failed, and for alive again; a probe tells of a
-//! newer list. And wherever the world has got to, it comes to agreement if from then on nothing more goes wrong, though
-//! everything on its way is lost ([`quiet`]).
+//! **What may happen**, up to the numbers in [`Bounds`]: a put or delete; any datagram ever sent arrives, in
+//! any order, once, again, or never; a comparison between any two begins; one end of a stream sends its next
+//! frame, the other receives it, later, or the stream breaks, first for one end, then for the other; the next
+//! deadline of a replica is reached; the reap time passes; a node leaves and joins again; a node considers
+//! another failed, and then alive again; a probe reports a newer list. And whatever state the world has
+//! reached, it comes to agreement if nothing more goes wrong from then on, even if everything on its way is
+//! lost ([`quiet`]).
 //!
-//! **What is left out.** Time is coarse, and each replica has its own: it stands still but for deadlines being met and
-//! for the reap time passing, so a deadline can be met late, never early; those more than ten seconds away (the periodic
-//! comparison, sessions without progress) are not met by time, but set off or cut at any point. Fingerprints do not ride
-//! along with probes: the comparisons they ask for begin at any time anyway. Fewer than nine are on the network, so
-//! nothing is relayed; little is written, so nothing is a backlog, and a comparison needs no descent. A stream has one
-//! frame each way in it at most. Nobody is restarted or forgotten. Clocks agree at the start.
+//! **What is left out.** Time is coarse, and each replica has its own: it advances only when deadlines are
+//! reached and when the reap time passes, so a deadline can be reached late, never early. Deadlines more than
+//! ten seconds away (the periodic comparison, sessions without progress) are not reached by time, but
+//! triggered or cut at any point. Fingerprints are not attached to probes: the comparisons that they cause
+//! begin at any time anyway. Fewer than nine nodes are on the network, so nothing is relayed; little is
+//! written, so nothing is a backlog, and a comparison needs no descent. A stream has at most one frame each
+//! way in it. No node is restarted or forgotten. Clocks agree at the start.
 //!
-//! **When two states are one.** A replica's state is the debug form of everything in it, counters and generator left out
-//! ([`live`]), so no field that decides anything can be forgotten. The generator is set anew before each step; where
-//! a step draws a partner, eight generators are tried, and each outcome counts.
+//! **When two states are equal.** A replica's state is the debug form of everything in it, without counters
+//! and generator ([`live`]), so no field that decides anything can be omitted. The generator is seeded before
+//! each step; where a step draws a partner, eight generators are tried, and each outcome counts.
 
 mod content;
 mod live;
@@ -40,7 +43,7 @@ use world::{Action, Small, World};
 
 const NODES: usize = 3;
 
-/// The shortest there is: sessions outlast several of it.
+/// The shortest allowed: sessions last several times as long.
 const REAP_TIME: Duration = Duration::from_secs(1);
 
 /// How much may happen in a world.
@@ -48,31 +51,32 @@ const REAP_TIME: Duration = Duration::from_secs(1);
 struct Bounds {
     name: &'static str,
     keys: u8,
-    /// Who is on the network from the start.
+    /// The nodes on the network at the start.
     joined: [bool; NODES],
     /// All begin with an entry that n0 has written.
     known_entry: bool,
-    /// Puts and deletes of each.
+    /// Puts and deletes of each node.
     writes: [u8; NODES],
-    /// Deadlines that are met, other than those two milliseconds away.
+    /// Deadlines that are reached, other than those two milliseconds away.
     timers: u8,
     /// How often the reap time passes, for one replica.
     reaps: u8,
     /// Streams that can be opened; further ones fail.
     streams: u8,
-    /// Ends of streams that break of themselves.
+    /// Ends of streams that break by themselves.
     cuts: u8,
     leaves: u8,
     joins: u8,
     leavers: [bool; NODES],
-    /// How often somebody takes somebody for failed, and as often for alive again.
+    /// How often a node considers another failed, and as often alive again.
     failures: u8,
-    /// Too many states to go through by breadth.
+    /// Too many states for breadth-first search.
     is_deep: bool,
 }
 
 impl Bounds {
-    /// A leave that reaches nobody takes longer than the shortest reap time. Where nothing is to be reaped, it outlasts that too.
+    /// A leave without a reachable member takes longer than the shortest reap time. Where nothing is to be
+    /// reaped, the reap time is longer than that.
     fn reap_time(&self) -> Duration {
         if self.reaps == 0 && self.leaves > 0 { crate::replica::timing::LEAVE_LIMIT * 2 } else { REAP_TIME }
     }
@@ -98,13 +102,13 @@ const KNOWN_ENTRY: Bounds = Bounds {
 
 const DEEP: Bounds = Bounds { is_deep: true, ..KNOWN_ENTRY };
 
-/// Explores worlds to their ends, one after the other, and says what they were like. What stands in `met` must have been
-/// met, or what is built to stand it was not tried.
+/// Explores worlds to their ends, one after the other, and reports on them. The events in `met` must have
+/// occurred, or the case that a world is built for was not tried.
 fn explore(worlds: &[Bounds], met: &[&str]) {
     let mut sum = Sum::default();
     for &bounds in worlds {
         let begin = begin();
-        // Depth first where the breadth would not fit the memory; breadth first finds the shortest history.
+        // Depth first where breadth first would not fit the memory; breadth first finds the shortest history.
         let model = || Small::new(bounds).checker().finish_when(HasDiscoveries::AnyFailures);
         match bounds.is_deep {
             true => sum.add(model().spawn_dfs().join(), bounds, begin),
@@ -151,17 +155,17 @@ impl Sum {
         let broken = checker.discoveries();
         for (name, path) in &broken {
             println!("BROKEN: {name} {}", small.unsettled.lock().as_deref().unwrap_or_default());
-            tell(small, &path.clone().into_vec());
+            print_history(small, &path.clone().into_vec());
         }
         assert!(broken.is_empty(), "a promise is broken in the world of {}", bounds.name);
     }
 }
 
-/// Tells a history, for people, and where it led.
-fn tell(small: &Small, steps: &[(World, Option<Action>)]) {
+/// Prints a history and the state that it led to.
+fn print_history(small: &Small, steps: &[(World, Option<Action>)]) {
     for (world, action) in steps {
         if let Some(action) = action {
-            println!("  {}", small.tell(world, action));
+            println!("  {}", small.describe_step(world, action));
         }
     }
     if let Some((world, _)) = steps.last() {
@@ -172,18 +176,18 @@ fn tell(small: &Small, steps: &[(World, Option<Action>)]) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "to say how long it took")]
+#[expect(clippy::disallowed_methods, reason = "to report how long it took")]
 fn begin() -> Instant {
     Instant::now()
 }
 
-/// What is quick enough to be tried all the time.
+/// Fast enough for every test run.
 #[test]
 fn a_small_world() {
     let worlds = [
-        Bounds { name: "news", writes: [1, 1, 0], ..KNOWN_ENTRY },
+        Bounds { name: "gossip", writes: [1, 1, 0], ..KNOWN_ENTRY },
         Bounds { name: "another's delete and reaps", writes: [0, 1, 0], reaps: 2, timers: 1, ..KNOWN_ENTRY },
-        Bounds { name: "a stay", writes: [1, 0, 0], leaves: 1, joins: 1, ..KNOWN_ENTRY },
+        Bounds { name: "an attachment", writes: [1, 0, 0], leaves: 1, joins: 1, ..KNOWN_ENTRY },
         Bounds { name: "a comparison", writes: [1, 0, 0], streams: 1, cuts: 1, ..KNOWN_ENTRY },
         Bounds { name: "a comparison after a reap", writes: [0, 1, 0], reaps: 1, streams: 1, ..KNOWN_ENTRY },
     ];
@@ -191,19 +195,19 @@ fn a_small_world() {
     explore(&worlds, &met);
 }
 
-// Deeper, and far too slow without optimisation: `cargo test --release -p tabledb exhaustive::deep -- --ignored --nocapture
-// --test-threads 1`. A world that is to be made larger grows by a factor of three to ten with each thing more that may
-// happen.
+// Deeper, and far too slow without optimisation: `cargo test --release -p tabledb exhaustive::deep --
+// --ignored --nocapture --test-threads 1`. A world that is to be made larger grows by a factor of three to
+// ten with each thing more that may happen.
 
-/// Two who write, and everything that datagrams can do.
+/// Two writers, and everything that datagrams can do.
 #[test]
 #[ignore = "takes long"]
-fn deep_news() {
+fn deep_gossip() {
     let worlds = [
-        Bounds { name: "more news", writes: [2, 2, 0], ..DEEP },
-        Bounds { name: "news under two keys", keys: 2, writes: [2, 1, 0], ..DEEP },
-        Bounds { name: "news, heads and reaps", writes: [2, 1, 0], timers: 1, reaps: 1, ..DEEP },
-        Bounds { name: "a delete, heads and reaps", writes: [0, 1, 0], timers: 2, reaps: 2, ..DEEP },
+        Bounds { name: "more gossip", writes: [2, 2, 0], ..DEEP },
+        Bounds { name: "gossip under two keys", keys: 2, writes: [2, 1, 0], ..DEEP },
+        Bounds { name: "gossip, watermarks and reaps", writes: [2, 1, 0], timers: 1, reaps: 1, ..DEEP },
+        Bounds { name: "a delete, watermarks and reaps", writes: [0, 1, 0], timers: 2, reaps: 2, ..DEEP },
     ];
     explore(&worlds, &["ties", "reaped", "pulls"]);
 }
@@ -232,13 +236,13 @@ fn deep_two_comparisons() {
 /// Nodes that leave the network, and join it.
 #[test]
 #[ignore = "takes long"]
-fn deep_stays() {
-    let stay = Bounds { writes: [1, 1, 0], leaves: 1, joins: 1, ..DEEP };
+fn deep_attachments() {
+    let attachment = Bounds { writes: [1, 1, 0], leaves: 1, joins: 1, ..DEEP };
     let worlds = [
-        Bounds { name: "a stay among writes of both", ..stay },
-        Bounds { name: "the overwriter leaves", leavers: [false, true, false], ..stay },
-        Bounds { name: "a stay and reaps", reaps: 1, ..stay },
-        Bounds { name: "a stay with one exchange", writes: [1, 0, 0], streams: 1, ..stay },
+        Bounds { name: "an attachment among writes of both", ..attachment },
+        Bounds { name: "the overwriter leaves", leavers: [false, true, false], ..attachment },
+        Bounds { name: "an attachment and reaps", reaps: 1, ..attachment },
+        Bounds { name: "an attachment with one session", writes: [1, 0, 0], streams: 1, ..attachment },
     ];
     explore(&worlds, &["provisional", "refused_ended", "refused_not_member", "syncs_completed"]);
 }
@@ -252,7 +256,7 @@ fn deep_newcomer() {
     explore(&worlds, &["provisional", "syncs_completed", "syncs_failed"]);
 }
 
-/// Nodes that take each other for failed.
+/// Nodes that consider each other failed.
 #[test]
 #[ignore = "takes long"]
 fn deep_failures() {

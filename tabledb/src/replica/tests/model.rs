@@ -1,4 +1,4 @@
-//! Random histories of a few replicas against what ALGORITHM.md promises.
+//! Random histories of a few replicas against the promises of ALGORITHM.md.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn step(nodes: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a node held and knows to have died must not be shown again.
+/// An entry that a node held and knows to be superseded must not be shown again.
 fn take(cluster: &mut Cluster, step: &Step, serial: &mut u64) {
     let now = cluster.now;
     match *step {
@@ -76,20 +76,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn histories_converge_and_nothing_dead_comes_back(steps in proptest::collection::vec(step(4), 1..60)) {
+    fn histories_converge_and_nothing_superseded_comes_back(steps in proptest::collection::vec(step(4), 1..60)) {
         let mut cluster = Cluster::strangers(4, |config| config.reap_time = Duration::from_secs(20));
         for at in 0..4 {
             cluster.join(at);
         }
         cluster.settle();
         let mut serial = 0;
-        // Every value is written once, so a value that was seen and went must stay away: values identify dots.
+        // Every value is written once, so a value that was seen and superseded must stay away: values
+        // identify dots.
         let mut gone: Vec<BTreeSet<String>> = vec![BTreeSet::new(); 4];
         let mut held: Vec<BTreeSet<String>> = vec![BTreeSet::new(); 4];
         for step in &steps {
             take(&mut cluster, step, &mut serial);
             for at in 0..4 {
-                // What is held but hidden has not died; what is dropped has.
+                // A hidden entry is not superseded; a dropped one is.
                 let Some(inspected) = cluster.replicas[at].inspect(NET, cluster.now) else {
                     held[at].clear();
                     gone[at].clear();
@@ -101,8 +102,8 @@ proptest! {
                     .filter_map(|entry| entry.value.as_ref())
                     .map(|value| String::from_utf8_lossy(value).into_owned())
                     .collect();
-                let died: Vec<String> = held[at].difference(&present).cloned().collect();
-                gone[at].extend(died);
+                let dropped: Vec<String> = held[at].difference(&present).cloned().collect();
+                gone[at].extend(dropped);
                 prop_assert!(gone[at].is_disjoint(&present), "n{at} shows again what it saw die: {present:?}");
                 held[at] = present;
             }

@@ -1,4 +1,4 @@
-//! The stories that systems of this kind got wrong, told on the replicas alone.
+//! The histories that systems of this kind got wrong, on the replicas alone.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn delete_overtakes_create() {
     let mut cluster = Cluster::joined(3);
-    // No heads of earlier changes are to come between.
+    // No watermarks of earlier changes are to come between.
     cluster.run(Duration::from_secs(10));
     cluster.held = Some(Vec::new());
     cluster.create(0, "k", "v");
@@ -19,13 +19,13 @@ fn delete_overtakes_create() {
     };
     let to_1: Vec<_> = of(1).collect();
     assert_eq!(to_1.len(), 2, "a create and a delete");
-    // n2 gets only the create; n1 the delete first, then the create.
+    // n2 receives only the create; n1 the delete first, then the create.
     let to_2: Vec<_> = of(2).collect();
     cluster.deliver(0, 2, &to_2[0]);
     cluster.deliver(0, 1, &to_1[1]);
     assert_eq!(cluster.get(1, "k"), None);
     cluster.deliver(0, 1, &to_1[0]);
-    assert_eq!(cluster.get(1, "k"), None, "the late create is known to be dead");
+    assert_eq!(cluster.get(1, "k"), None, "the late create is known to be superseded");
     assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
     let residual = |cluster: &Cluster, at: usize| {
         let inspected = cluster.replicas[at].inspect(NET, cluster.now).unwrap();
@@ -33,7 +33,7 @@ fn delete_overtakes_create() {
     };
     let at_first = residual(&cluster, 1);
     cluster.run(Duration::from_secs(2));
-    assert_eq!(cluster.get(2, "k"), None, "heads told n2 of the delete");
+    assert_eq!(cluster.get(2, "k"), None, "watermarks revealed the delete to n2");
     assert!(residual(&cluster, 1) <= at_first.saturating_sub(Duration::from_secs(2)));
     let slack = Duration::from_millis(2);
     assert!(
@@ -93,7 +93,7 @@ fn concurrent_writers_have_one_winner() {
     }
 }
 
-/// Table traffic is cut for longer than the reap time, while membership sees nothing.
+/// Table traffic is cut for longer than the reap time, while membership sees no failure.
 #[test]
 fn cut_off_beyond_the_reap_time() {
     let mut cluster = Cluster::joined(3);
@@ -112,7 +112,7 @@ fn cut_off_beyond_the_reap_time() {
     }
 }
 
-/// The list that says an owner is on the network is lost; its write is not.
+/// The list with the owner's attachment is lost; its write is not.
 #[test]
 fn lost_attachment() {
     let mut cluster = Cluster::strangers(3, |_| {});
@@ -135,7 +135,7 @@ fn lost_attachment() {
     assert_eq!(cluster.replicas[1].network_peers(NET).len(), 3, "and the list was asked for");
 }
 
-/// A node fails in the eyes of one, changes things, and returns.
+/// One node considers another failed, which makes changes, and returns.
 #[test]
 fn fail_change_return() {
     let mut cluster = Cluster::joined(3);
@@ -146,7 +146,7 @@ fn fail_change_return() {
     cluster.failed(1, 0);
     assert_eq!(cluster.shown(1).len(), 0, "hidden");
     assert_eq!(cluster.replicas[1].statistics(NET).unwrap().hidden, 2);
-    // Not even n2 tells n1 of it.
+    // Not even n2 relays it to n1.
     cluster.part(1, 2);
     cluster.delete(0, "k1");
     cluster.update(0, "k2", "new");
@@ -159,9 +159,10 @@ fn fail_change_return() {
     assert_eq!(cluster.replicas[1].counters().shown_uncompared, 0);
 }
 
-/// A restarted node is a new life: the earlier one's entries go, its late messages do nothing.
+/// A restarted node is a new instance: the entries of the earlier one are dropped, and its late messages have
+/// no effect.
 #[test]
-fn a_new_life_replaces_the_earlier_one() {
+fn a_new_instance_replaces_the_earlier_one() {
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "old", "x");
     cluster.held = Some(Vec::new());
@@ -177,7 +178,7 @@ fn a_new_life_replaces_the_earlier_one() {
     for (_, to, bytes) in late.iter().filter(|(from, ..)| *from == 0) {
         cluster.deliver(0, *to, bytes);
     }
-    assert_eq!(cluster.shown(1).len(), 0, "the dead write no more");
+    assert_eq!(cluster.shown(1).len(), 0, "the superseded write is gone");
     assert!(cluster.replicas[1].counters().refused_ended > 0);
     cluster.join(0);
     cluster.create(0, "new", "y");
@@ -186,7 +187,8 @@ fn a_new_life_replaces_the_earlier_one() {
     cluster.assert_agreement();
 }
 
-/// A process that took the generation of an earlier one hears of writes it never made, and takes a later generation.
+/// A process that took the generation of an earlier one learns of writes that it never made, and takes a
+/// later generation.
 #[test]
 fn a_generation_used_twice_is_noticed() {
     let mut cluster = Cluster::joined(2);
@@ -212,10 +214,11 @@ fn a_generation_used_twice_is_noticed() {
     cluster.assert_agreement();
 }
 
-/// Two processes took the same instance number, and each was heard by one member alone: the members hold different records
-/// under the same number. That is found, although both have seen and hold the same numbers, and the owner begins again.
+/// Two processes took the same generation, and each reached one member alone: the members hold different
+/// records under the same dot. That is detected, although both have seen and hold the same numbers, and the
+/// owner starts a later generation.
 #[test]
-fn two_processes_that_took_the_same_instance_number_are_found() {
+fn two_processes_with_the_same_generation_are_detected() {
     for delete in [false, true] {
         let mut cluster = Cluster::joined(3);
         cluster.part(0, 2);
@@ -236,7 +239,8 @@ fn two_processes_that_took_the_same_instance_number_are_found() {
         cluster.create(0, "k", "second");
         cluster.create(0, "other", "second");
         if delete {
-            // It is gone with the owner, and would be kept by who heard of the first process.
+            // It is superseded at the owner, and would be kept by the member that only the first process
+            // reached.
             cluster.delete(0, "other");
         }
         cluster.settle();
@@ -262,9 +266,10 @@ fn two_processes_that_took_the_same_instance_number_are_found() {
     }
 }
 
-/// What a node writes again as a later life is as old as it was: it does not win over what others have made of it since.
+/// Entries that a node writes again in a later instance keep their time: they do not win over later writes of
+/// other nodes.
 #[test]
-fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
+fn entries_written_again_by_a_later_instance_keep_their_time() {
     for deleted in [false, true] {
         let mut cluster = Cluster::joined(3);
         cluster.create(0, "k", "old");
@@ -279,7 +284,7 @@ fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
         cluster.settle();
         let now = cluster.now;
         cluster.replicas[0].renew(2, now);
-        assert_eq!(cluster.get(0, "k").as_deref(), Some("old"), "it has not heard of it");
+        assert_eq!(cluster.get(0, "k").as_deref(), Some("old"), "it has not received it");
         cluster.heal();
         cluster.alive(1, 0);
         cluster.alive(2, 0);
@@ -292,9 +297,9 @@ fn what_a_later_life_writes_again_is_no_newer_than_it_was() {
     }
 }
 
-/// A news of an owner that membership does not know yet waits for membership.
+/// An update of an owner that membership does not know yet is deferred.
 #[test]
-fn news_of_an_unknown_life_waits() {
+fn updates_of_an_unknown_instance_are_deferred() {
     let mut cluster = Cluster::joined(2);
     let instance = cluster.replicas[0].node().clone();
     let now = cluster.now;
@@ -309,13 +314,13 @@ fn news_of_an_unknown_life_waits() {
 
 /// The overwriter leaves at once, and the overwritten value arrives late: it does not come back.
 #[test]
-fn an_overwritten_value_stays_dead_when_the_overwriter_leaves() {
+fn an_overwritten_value_stays_superseded_when_the_overwriter_leaves() {
     let mut cluster = Cluster::joined(3);
     cluster.held = Some(Vec::new());
     cluster.create(0, "k", "old");
     cluster.run(Duration::from_millis(5));
     let creates = cluster.held.take().unwrap();
-    // Only n1 hears of it, and overwrites it.
+    // Only n1 receives it, and overwrites it.
     for (from, to, bytes) in creates.iter().filter(|(_, to, _)| *to == 1) {
         cluster.deliver(*from, *to, bytes);
     }
@@ -355,9 +360,10 @@ fn times_far_in_the_future_are_not_believed() {
     assert_eq!(cluster.get(1, "k").as_deref(), Some("now"));
 }
 
-/// An event names what it replaced, so that the old value cannot come in after the new one is gone with its writer.
+/// An event names what it replaced, so that the old value cannot return after the new one has gone with its
+/// writer.
 #[test]
-fn what_was_replaced_is_dead_from_the_moment_the_replacement_is_known() {
+fn a_replaced_entry_is_superseded_as_soon_as_its_replacement_is_known() {
     let mut cluster = Cluster::joined(3);
     cluster.held = Some(Vec::new());
     cluster.create(0, "k", "old");
@@ -377,14 +383,15 @@ fn what_was_replaced_is_dead_from_the_moment_the_replacement_is_known() {
     assert_eq!(cluster.get(2, "k"), None);
 }
 
-/// An owner joins, writes and leaves again between two of its lists that a member gets: its entries must not stay.
+/// An owner joins, writes and leaves again between two of its lists that a member receives: its entries must
+/// not stay.
 #[test]
-fn a_stay_that_is_on_no_list_ends_with_the_later_list() {
+fn an_attachment_that_is_on_no_list_ends_with_the_later_list() {
     let mut cluster = Cluster::joined(3);
     let now = cluster.now;
     cluster.replicas[0].leave_network(NET, now).unwrap();
     cluster.run(Duration::from_secs(3));
-    // Its first sync would bring n1 the list.
+    // The initial sync would bring the list to n1.
     cluster.cut.insert((1, 0));
     cluster.held = Some(Vec::new());
     cluster.join(0);
@@ -404,8 +411,8 @@ fn a_stay_that_is_on_no_list_ends_with_the_later_list() {
     assert_eq!(cluster.get(1, "k"), None);
 }
 
-/// A node hears, during its first sync, of a write that it has missed. A pull would bring the writer's attachment alone: a
-/// delete, say, without the knowledge that what it deleted is dead.
+/// During its initial sync, a node learns of a write that it has missed. A pull would bring the writer's
+/// attachment alone: for example a delete, without the knowledge that the deleted entry is superseded.
 #[test]
 fn nothing_is_pulled_before_the_initial_sync() {
     let mut cluster = Cluster::strangers(3, |_| {});
@@ -422,7 +429,7 @@ fn nothing_is_pulled_before_the_initial_sync() {
     cluster.run(Duration::from_millis(60));
     let held = cluster.held.take().unwrap();
     let to_2: Vec<_> = held.iter().filter(|(from, to, _)| (*from, *to) == (1, 2)).collect();
-    assert_eq!(to_2.len(), 2, "the delete and, later, its head");
+    assert_eq!(to_2.len(), 2, "the delete and, later, its watermark");
     cluster.deliver(1, 2, &to_2[1].2);
     let is_synced = |cluster: &Cluster| cluster.replicas[2].statistics(NET).unwrap().synchronised;
     let mut steps = 0;
@@ -432,15 +439,15 @@ fn nothing_is_pulled_before_the_initial_sync() {
         steps += 1;
         assert!(steps < 100, "the sync goes on");
     }
-    assert!(steps > 2, "a pull was due twenty milliseconds after the head");
+    assert!(steps > 2, "a pull was due twenty milliseconds after the watermark");
     cluster.run(Duration::from_secs(1));
     assert_eq!(cluster.get(2, "k"), None);
 }
 
-/// A node leaves a network while its final sync is under way, and comes back before the sync is over. Whatever is still said in
-/// it is about the earlier stay.
+/// A node leaves a network during its final sync, and returns before the sync is over. All further frames of
+/// it are about the earlier attachment.
 #[test]
-fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
+fn a_sync_of_an_earlier_attachment_supersedes_nothing_of_the_next() {
     for steps in 0..15 {
         let mut cluster = Cluster::strangers(2, |config| config.reap_time = Duration::from_secs(1));
         cluster.join(0);
@@ -450,7 +457,7 @@ fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
             cluster.create(0, key, "earlier");
         }
         cluster.run(Duration::from_secs(20));
-        // n1 forgets its delete before n0 has heard of it: only the comparison tells that "b" is dead.
+        // n1 reaps its tombstone before it reaches n0: only the comparison reveals that "b" is superseded.
         cluster.lose_datagrams = true;
         cluster.delete(1, "b");
         cluster.run(Duration::from_secs(3));
@@ -464,7 +471,7 @@ fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
         cluster.now += Duration::from_secs(3);
         let now = cluster.now;
         cluster.replicas[0].handle_timeout(now);
-        assert!(cluster.replicas[0].is_off_all_networks(), "it waits for nobody so long");
+        assert!(cluster.replicas[0].is_off_all_networks(), "it does not wait that long");
         cluster.join(0);
         for key in ["d", "e", "f"] {
             cluster.create(0, key, "later");
@@ -476,13 +483,14 @@ fn a_sync_of_an_earlier_stay_buries_nothing_of_the_next() {
     }
 }
 
-/// Who answers that all is equal vouches for what it shows, and for nothing that it hides itself.
+/// A node that responds `Equal` vouches for the entries that it shows, and not for those that it hides
+/// itself.
 #[test]
-fn an_equal_answer_shows_what_the_answerer_shows_and_not_what_it_hides() {
+fn an_equal_response_shows_only_what_the_responder_shows() {
     let mut cluster = Cluster::joined(5);
     (0..5).for_each(|at| cluster.create(at, &format!("of {at}"), "v"));
     cluster.run(Duration::from_secs(40));
-    // n0 hides n2, n3 and n4; n1 hides n2. They do not reach the hidden themselves.
+    // n0 hides n2, n3 and n4; n1 hides n2. They do not reach the hidden nodes themselves.
     for hidden in [2, 3, 4] {
         cluster.failed(0, hidden);
         cluster.part(0, hidden);
@@ -501,10 +509,10 @@ fn an_equal_answer_shows_what_the_answerer_shows_and_not_what_it_hides() {
     assert_eq!(cluster.replicas[0].counters().shown_uncompared, 1);
 }
 
-/// An owner is forgotten and returns in the same instance: what had died of it stays dead, on both sides, and the rest is
-/// there again.
+/// An owner is forgotten and returns with the same instance: its superseded entries stay superseded, on both
+/// sides, and the rest is there again.
 #[test]
-fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
+fn superseded_entries_of_a_forgotten_owner_stay_superseded_when_it_returns() {
     let mut cluster = Cluster::strangers(3, |config| config.reap_time = Duration::from_secs(1));
     (0..3).for_each(|at| cluster.join(at));
     cluster.settle();
@@ -535,16 +543,17 @@ fn what_was_dead_of_a_forgotten_owner_stays_dead_when_it_returns() {
         let expected = [("kept", "v"), ("late", "v"), ("overwritten", "w")];
         assert_eq!(shown, expected.map(|(key, value)| (key.to_owned(), value.to_owned())), "n{at}");
     }
-    // One that has left never returns: nothing is kept of it.
+    // An instance that has left never returns: nothing is retained of it.
     let now = cluster.now;
     cluster.replicas[1].handle_owner_gone(&instance, now);
     assert!(cluster.replicas[1].node.forgotten_owners.take(&instance, &NET.into(), 2).is_none());
 }
 
-/// A delete that has been reaped where it was made, before those who were cut off could hear of it: they have a peer's word for it
-/// alone. Whose entries went by such a word is told apart, as a peer that lies is told by it.
+/// A delete that was reaped where it was made, before the nodes that were cut off received it: they follow a
+/// peer's claim alone. Own entries dropped in this way are counted separately, since they reveal a peer that
+/// lies.
 #[test]
-fn entries_that_went_by_a_peers_word_are_counted_and_those_of_ones_own_apart() {
+fn entries_dropped_on_a_peers_claim_are_counted_and_own_entries_separately() {
     let mut cluster = Cluster::strangers(3, |config| config.reap_time = Duration::from_secs(1));
     (0..3).for_each(|at| cluster.join(at));
     cluster.settle();

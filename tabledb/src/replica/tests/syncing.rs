@@ -1,4 +1,5 @@
-//! Many networks at once, first and final syncs, and comparisons that find the rest while others write.
+//! Many networks at once, initial and final syncs, and comparisons that find differences under continuous
+//! writes.
 
 use wire::{FramePoll, codec};
 
@@ -23,7 +24,7 @@ fn entries(cluster: &Cluster, at: usize, network: &str) -> usize {
     cluster.replicas[at].statistics(network).map_or(0, |counts| counts.entries)
 }
 
-/// Whether the event that `name` is ready has come.
+/// Whether the event that `name` is ready has been reported.
 fn is_ready(cluster: &Cluster, at: usize, name: &str) -> bool {
     cluster.events[at].iter().any(|event| *event == Event::NetworkReady(name.to_owned()))
 }
@@ -69,7 +70,7 @@ fn a_sync_that_a_peer_opened_before_is_no_final_sync() {
     cluster.settle();
     cluster.lose_datagrams = true;
     cluster.slow_streams = true;
-    // Each holds something that the other does not, and the other opens a comparison.
+    // Each holds an entry that the other lacks, and the other opens a comparison.
     cluster.create(0, "mine", "v");
     cluster.create(1, "yours", "v");
     let before = cluster.replicas[1].counters().sessions_opened;
@@ -81,7 +82,8 @@ fn a_sync_that_a_peer_opened_before_is_no_final_sync() {
     }
     cluster.exchange();
     assert_eq!(cluster.replicas[1].counters().sessions_opened, before + 1);
-    // It is in the middle of telling what is live when this one deletes what has been compared already, and leaves.
+    // It is reporting its live numbers when this one deletes entries that have been compared already, and
+    // leaves.
     cluster.run(Duration::from_millis(250));
     cluster.delete(0, "k");
     let now = cluster.now;
@@ -138,7 +140,7 @@ fn newcomers_do_not_make_each_other_ready() {
     }
     cluster.settle();
     cluster.slow_streams = true;
-    // One after the other, so that the later know of the earlier, who are still at it.
+    // One after the other, so that the later ones know the earlier, which are not ready yet.
     for at in 2..2 + NEWCOMERS {
         cluster.join(at);
         cluster.run(Duration::from_millis(20));
@@ -156,8 +158,8 @@ fn newcomers_do_not_make_each_other_ready() {
 }
 
 #[test]
-fn all_who_begin_at_once_are_ready_soon_and_hold_what_each_other_holds() {
-    // Nobody is synchronised with anybody, and each has written before it met the others.
+fn nodes_that_start_at_once_are_soon_ready_and_hold_each_others_entries() {
+    // No node is synchronised with another, and each has written before it met the others.
     let mut cluster = Cluster::strangers(12, |_| {});
     for a in 0..12 {
         for b in (0..12).filter(|b| *b != a) {
@@ -191,7 +193,8 @@ fn a_busy_network_agrees_on_what_does_not_change() {
         cluster.create(2, &format!("k{key}"), "v");
     }
     cluster.settle();
-    // n4 overwrites entries of n2, which only n3 gets to know by its final sync, and leaves. What n3 would tell of it is lost.
+    // n4 overwrites entries of n2, which only n3 learns by its final sync, and leaves. The updates that n3
+    // would relay are lost.
     for at in 0..3 {
         cluster.part(at, 4);
     }
@@ -219,7 +222,7 @@ fn a_busy_network_agrees_on_what_does_not_change() {
         }
         cluster.run(Duration::from_millis(50));
     };
-    // No moment is still.
+    // The network is never quiescent.
     for _ in 0..100 {
         write(&mut cluster);
     }
@@ -267,7 +270,7 @@ fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
 }
 
 #[test]
-fn a_initial_sync_that_nobody_answers_is_made_with_somebody_else() {
+fn an_initial_sync_without_a_response_is_made_with_another_member() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -277,7 +280,7 @@ fn a_initial_sync_that_nobody_answers_is_made_with_somebody_else() {
     let now = cluster.now;
     cluster.replicas[2].join_network(NET, now).unwrap();
     cluster.replicas[2].handle_timeout(now);
-    // It waits for a connection to a member that cannot be reached.
+    // It waits for a connection to an unreachable member.
     let mut opened = false;
     while let Some(transmit) = cluster.replicas[2].poll_transmit(now) {
         opened |= matches!(transmit, Transmit::OpenStream { .. });
@@ -289,7 +292,7 @@ fn a_initial_sync_that_nobody_answers_is_made_with_somebody_else() {
 }
 
 #[test]
-fn a_initial_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
+fn an_initial_sync_with_an_idle_peer_is_made_with_another_member() {
     let mut cluster = Cluster::strangers(3, |_| {});
     cluster.join(0);
     cluster.join(1);
@@ -305,11 +308,11 @@ fn a_initial_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
         }
     }
     let [(stream, peer)] = opened.try_into().expect("one first sync");
-    // The peer begins an answer, and its host loses power: the connection is there for seconds yet.
+    // The peer begins to respond, and its host loses power: the connection stays for seconds.
     let at = usize::from(peer == name(1));
     let theirs = cluster.replicas[at].handle_stream_opened(&name(2), now);
     let FramePoll::Frame(open) = cluster.replicas[2].poll_frame(stream, now) else {
-        panic!("nothing is said")
+        panic!("no frame is sent")
     };
     cluster.replicas[at].handle_frame(theirs, &open, now).unwrap();
     let FramePoll::Frame(answer) = cluster.replicas[at].poll_frame(theirs, now) else { panic!("no answer") };
@@ -322,13 +325,13 @@ fn a_initial_sync_whose_peer_falls_silent_is_made_with_somebody_else() {
 }
 
 #[test]
-fn a_comparison_that_nobody_answers_does_not_keep_entries_of_the_owner_hidden() {
+fn a_comparison_without_a_response_does_not_keep_entries_hidden() {
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_secs(40));
     cluster.failed(1, 0);
     cluster.alive(1, 0);
-    // The stream waits for a connection that never comes about.
+    // The stream waits for a connection that is never established.
     let now = cluster.now;
     let mut opened = false;
     while let Some(transmit) = cluster.replicas[1].poll_transmit(now) {
@@ -340,7 +343,7 @@ fn a_comparison_that_nobody_answers_does_not_keep_entries_of_the_owner_hidden() 
     assert_eq!(cluster.replicas[1].counters().shown_uncompared, 0);
 }
 
-/// Three that can reach each other; but the third can hear of the first one's entry by a stream only.
+/// Three that can reach each other; but the third can receive the first one's entry by a stream only.
 fn third_lacks_what_the_first_wrote() -> Cluster {
     let mut cluster = Cluster::joined(3);
     cluster.part(0, 2);
@@ -353,7 +356,7 @@ fn third_lacks_what_the_first_wrote() -> Cluster {
 }
 
 #[test]
-fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
+fn a_pull_without_a_response_is_made_from_another_member() {
     let mut cluster = third_lacks_what_the_first_wrote();
     let (now, owner) = (cluster.now, cluster.replicas[0].node().clone());
     let replica = &mut cluster.replicas[2];
@@ -362,7 +365,7 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
     let (index, _) = network.store.of_owner(owner.name.as_str()).unwrap();
     network.note_missing(index, 1, &owner.name, now, now);
     network.handle_timeout(&mut replica.node, now);
-    // The owner cannot be reached.
+    // The owner is unreachable.
     let mut asked = Vec::new();
     while let Some(transmit) = replica.poll_transmit(now) {
         if let Transmit::OpenStream { to, .. } = transmit {
@@ -377,7 +380,7 @@ fn a_pull_that_nobody_answers_is_made_from_somebody_else() {
 }
 
 #[test]
-fn what_one_member_lacks_as_well_is_pulled_from_its_owner() {
+fn updates_that_one_member_lacks_as_well_are_pulled_from_their_owner() {
     let mut cluster = Cluster::joined(9);
     (1..9).for_each(|other| cluster.part(0, other));
     cluster.create(0, "k", "v");
@@ -397,9 +400,10 @@ fn what_one_member_lacks_as_well_is_pulled_from_its_owner() {
 }
 
 #[test]
-fn what_a_silent_peer_was_to_bring_is_pulled_from_somebody_else() {
+fn updates_expected_from_an_idle_peer_are_pulled_from_another_member() {
     let mut cluster = third_lacks_what_the_first_wrote();
-    // The second opens a comparison, says that it has what the third lacks, and then nothing any more.
+    // The second opens a comparison, reports that it has what the third lacks, and then sends nothing any
+    // more.
     let now = cluster.now;
     let attachment = || AttachmentId { owner: "n0", generation: 1, epoch: 2 };
     let entry =
@@ -436,7 +440,7 @@ fn fingerprint_syncs(cluster: &Cluster) -> u64 {
 fn only_the_request_of_the_period_is_periodic() {
     let mut cluster = Cluster::joined(2);
     cluster.run(Duration::from_secs(20));
-    // The period is over for a network without anybody else on it: nothing is asked for.
+    // The period is over for a network without other members: nothing is requested.
     let now = cluster.now;
     cluster.replicas[0].join_network("alone", now).unwrap();
     for network in cluster.replicas[0].networks.iter_mut().flatten() {
@@ -465,7 +469,7 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     cluster.settle();
     cluster.create(1, "k", "v");
     cluster.settle();
-    // n0 is back and in the middle of its first sync when n1, with whom it has that, leaves.
+    // n0 is back and in its initial sync with n1 when n1 leaves.
     cluster.slow_streams = true;
     cluster.join(0);
     cluster.run(Duration::from_millis(50));
@@ -477,7 +481,7 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     for _ in 0..60 {
         cluster.run(Duration::from_millis(50));
     }
-    // What that one compares is older than the last write, so the leaver would only try again after a pause.
+    // That sync compares a state older than the last write, so the leaver would only try again after a pause.
     assert_eq!(cluster.replicas[1].counters().sessions_opened, opened + 1);
     let left = |event: &Event| match event {
         Event::NetworkLeft { final_syncs, .. } => Some(final_syncs.completed),
@@ -487,7 +491,7 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     assert_eq!(cluster.get(0, "k"), None);
 }
 
-/// Ends the network on `at` in the midst of whatever is under way there, as the last of its final syncs does.
+/// Ends the network on `at` in the middle of its sessions, as the last of its final syncs does.
 fn leave_at_once(cluster: &mut Cluster, at: usize) {
     let now = cluster.now;
     let replica = &mut cluster.replicas[at];
@@ -495,7 +499,7 @@ fn leave_at_once(cluster: &mut Cluster, at: usize) {
     replica.finish_leaving(network, now);
 }
 
-/// What the final syncs of `at` came to, if it has left.
+/// The result of the final syncs of `at`, if it has left.
 fn final_syncs(cluster: &Cluster, at: usize) -> Option<(usize, usize)> {
     cluster.events[at].iter().find_map(|event| match event {
         Event::NetworkLeft { final_syncs, .. } => Some((final_syncs.wanted, final_syncs.completed)),
@@ -504,9 +508,9 @@ fn final_syncs(cluster: &Cluster, at: usize) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn who_leaves_with_all_others_waits_for_nobody() {
+fn a_node_that_leaves_together_with_all_others_does_not_wait() {
     let mut cluster = Cluster::joined(3);
-    // The lists of those who leave come late.
+    // The lists of the leaving nodes arrive late.
     cluster.lose_datagrams = true;
     cluster.slow_streams = true;
     cluster.create(0, "k", "v");
@@ -518,7 +522,7 @@ fn who_leaves_with_all_others_waits_for_nobody() {
     assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 2);
     leave_at_once(&mut cluster, 1);
     leave_at_once(&mut cluster, 2);
-    // A frame moves every tenth of a second, and says it.
+    // A frame moves every tenth of a second, and carries it.
     cluster.run(Duration::from_millis(110));
     assert_eq!(final_syncs(&cluster, 0), Some((0, 0)));
     assert_eq!(cluster.replicas[0].counters().syncs_failed, 0);
@@ -537,14 +541,14 @@ fn a_final_sync_whose_peer_came_back_is_made_again_at_once() {
     let before = cluster.replicas[0].counters().sessions_opened;
     cluster.replicas[0].leave_network(NET, now).unwrap();
     for round in 1..5 {
-        // The answer, and the next question.
+        // The response, and the next request.
         for _ in 0..22 {
             cluster.run(Duration::from_millis(10));
         }
         assert_eq!(cluster.replicas[0].counters().sessions_opened, before + round);
         leave_at_once(&mut cluster, 1);
         cluster.join(1);
-        // The list is heard of before the stream says anything.
+        // The list arrives before any frame of the stream.
         let (list, now) = (cluster.replicas[1].node.owners.own_list(), cluster.now);
         cluster.replicas[0].handle_list(&list, now);
     }
@@ -555,7 +559,7 @@ fn a_final_sync_whose_peer_came_back_is_made_again_at_once() {
 }
 
 #[test]
-fn a_peer_that_always_says_it_has_left_is_not_asked_without_end() {
+fn a_peer_that_always_reports_that_it_left_is_not_asked_for_ever() {
     let mut cluster = Cluster::joined(2);
     let now = cluster.now;
     cluster.replicas[0].leave_network(NET, now).unwrap();
@@ -564,7 +568,7 @@ fn a_peer_that_always_says_it_has_left_is_not_asked_without_end() {
         let now = cluster.now;
         let Some(Transmit::OpenStream { stream, .. }) = cluster.replicas[0].poll_transmit(now) else { break };
         asked += 1;
-        // As old as the list that is known, which has it on the network.
+        // The same version as the known list, which has it on the network.
         let list = cluster.replicas[1].node.owners.own_list();
         let answer = wire::codec::encode(&super::super::message::Frame::NotMember(list));
         cluster.replicas[0].handle_frame(stream, &answer, now).unwrap();
@@ -617,14 +621,15 @@ fn opens_full_sync(cluster: &mut Cluster, at: usize) -> bool {
     })
 }
 
-/// Two that do not hear of each other, both on the network, of which n0 holds itself for the only member, and n1 has n0's list.
+/// Two that do not reach each other, both on the network. n0 considers itself the only member, and n1 has
+/// n0's list.
 fn ready_alone() -> Cluster {
     let mut cluster = Cluster::strangers(2, |_| {});
     cluster.part(0, 1);
     cluster.held = Some(Vec::new());
     cluster.join(0);
     cluster.run(Duration::from_secs(10));
-    assert!(is_ready(&cluster, 0, NET), "nobody is known to be there");
+    assert!(is_ready(&cluster, 0, NET), "no other member is known");
     let of_first = cluster.held.replace(Vec::new()).unwrap_or_default();
     cluster.join(1);
     let now = cluster.now;
@@ -637,7 +642,7 @@ fn ready_alone() -> Cluster {
 }
 
 #[test]
-fn a_initial_sync_begins_when_the_list_of_a_member_comes() {
+fn an_initial_sync_begins_when_the_list_of_a_member_arrives() {
     let mut cluster = ready_alone();
     let (now, owner) = (cluster.now, cluster.replicas[1].node().clone());
     let list = AttachmentList { owner, version: 2, networks: vec![(NET.to_owned(), 2)] };
@@ -647,7 +652,7 @@ fn a_initial_sync_begins_when_the_list_of_a_member_comes() {
 }
 
 #[test]
-fn a_initial_sync_begins_when_gossip_of_a_member_comes_before_its_list() {
+fn an_initial_sync_begins_when_gossip_of_a_member_arrives_before_its_list() {
     const GOSSIP: u8 = 0;
     let mut cluster = ready_alone();
     cluster.create(1, "k", "v");
@@ -665,11 +670,11 @@ fn a_initial_sync_begins_when_gossip_of_a_member_comes_before_its_list() {
 }
 
 #[test]
-fn what_a_member_calls_settled_is_a_head_as_well() {
+fn a_settled_report_is_a_watermark_as_well() {
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "before", "v");
     cluster.settle();
-    // The update and its heads are lost.
+    // The update and its watermarks are lost.
     cluster.lose_datagrams = true;
     cluster.create(0, "lost", "v");
     cluster.run(Duration::from_millis(600));

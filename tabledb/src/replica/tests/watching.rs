@@ -16,7 +16,7 @@ fn database(queue: usize) -> TableDb {
 
 type Key = (String, String, String);
 
-/// Applies what a watcher sees to a map, checking that each change fits.
+/// Applies a watcher's event to a map, checking that each change fits.
 fn apply(map: &mut BTreeMap<Key, Vec<u8>>, event: WatchEvent) {
     let WatchEvent::Change(change) = event else {
         return map.clear();
@@ -77,7 +77,7 @@ fn filters_choose_network_table_and_owner() {
 }
 
 #[test]
-fn a_watcher_that_falls_behind_is_told_and_starts_over() {
+fn a_watcher_that_lags_is_notified_and_starts_over() {
     let database = database(4);
     let mut watch = database.watch(WatchFilter::default());
     for n in 0..10 {
@@ -96,7 +96,7 @@ fn a_watcher_that_falls_behind_is_told_and_starts_over() {
     assert_eq!(database.replica().counters().watchers_lagged, 1);
 }
 
-/// Takes everything that a watcher is to be told now.
+/// Takes all events that wait for a watcher.
 fn follow(watch: &mut crate::Watch, map: &mut BTreeMap<Key, Vec<u8>>) -> usize {
     let mut lagged = 0;
     while let Some(event) = watch.try_next() {
@@ -106,7 +106,7 @@ fn follow(watch: &mut crate::Watch, map: &mut BTreeMap<Key, Vec<u8>>) -> usize {
     lagged
 }
 
-/// Everything that readers see.
+/// All entries that readers see.
 fn visible(database: &TableDb) -> BTreeMap<Key, Vec<u8>> {
     let mut map = BTreeMap::new();
     for network in database.networks() {
@@ -120,12 +120,12 @@ fn visible(database: &TableDb) -> BTreeMap<Key, Vec<u8>> {
 }
 
 #[test]
-fn watchers_that_stand_still_hold_no_more_bytes_than_the_limits() {
+fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
     let mut config = Config::new(NodeId::new(NodeName::new("me").unwrap(), 1));
     (config.limits.watch_bytes, config.limits.watch_bytes_total) = (100_000, 150_000);
     let database = TableDb::new(config).unwrap();
     database.join_network("net").unwrap();
-    let mut still = [(); 3].map(|()| database.watch(WatchFilter::default()));
+    let mut stalled = [(); 3].map(|()| database.watch(WatchFilter::default()));
     let mut awake = database.watch(WatchFilter::default());
     let (mut shown, mut lagged, mut most) = (BTreeMap::new(), 0, 0);
     for n in 0..200 {
@@ -136,18 +136,18 @@ fn watchers_that_stand_still_hold_no_more_bytes_than_the_limits() {
         lagged += follow(&mut awake, &mut shown);
     }
     assert!((100_000..=150_000).contains(&most), "{most}");
-    assert_eq!(lagged, 0, "who follows does not pay for those who stand still");
-    for watch in &mut still {
+    assert_eq!(lagged, 0, "an active watcher does not pay for stalled ones");
+    for watch in &mut stalled {
         let mut shown = BTreeMap::new();
         assert_eq!(follow(watch, &mut shown), 1);
         assert_eq!(shown, visible(&database));
     }
     assert_eq!(database.replica().watcher_bytes(), 0);
-    drop(still);
+    drop(stalled);
     let held = database.watch(WatchFilter::default());
     database.create("net", "u", "k", [0; 10_000]).unwrap();
     let of_awake = 128 + 1 + 10_000;
-    assert_eq!(database.replica().watcher_bytes(), of_awake, "what is still to be read is not queued");
+    assert_eq!(database.replica().watcher_bytes(), of_awake, "unread entries are not queued");
     drop(held);
     assert_eq!(follow(&mut awake, &mut shown), 0);
     database.create("net", "u", "l", [0; 200_000]).unwrap();
@@ -157,7 +157,7 @@ fn watchers_that_stand_still_hold_no_more_bytes_than_the_limits() {
 }
 
 #[test]
-fn what_a_watch_has_not_read_it_does_not_hold() {
+fn a_watch_does_not_hold_what_it_has_not_read() {
     let database = database(100);
     for n in 0..100 {
         database.create("net", "t", &format!("k{n:02}"), [n; 100]).unwrap();
@@ -181,7 +181,7 @@ fn a_watch_is_exact_whatever_happens_while_its_beginning_is_read() {
             let table = ["a", "b", "c"][random.random_range(0..3)];
             let key = format!("key-{:02}", random.random_range(0..40));
             let value = vec![random.random::<u8>(); random.random_range(0..200)];
-            // What is refused leaves everything as it is.
+            // A refused write changes nothing.
             let _ = match random.random_range(0..50) {
                 0 => database.join_network("late").map_err(drop),
                 1 => database.leave_network("late").map_err(drop),
@@ -230,7 +230,7 @@ fn reason(event: &WatchEvent) -> Option<DeleteReason> {
 }
 
 #[test]
-fn a_delete_says_why_and_nothing_else_does() {
+fn only_a_delete_has_a_reason() {
     let database = database(100);
     let mut watch = database.watch(WatchFilter::default());
     let mut others = database.watch(WatchFilter { exclude_own: true, ..WatchFilter::default() });
@@ -250,7 +250,7 @@ fn a_database_that_ends_closes_its_watches_and_deletes_nothing() {
     database.end_watches();
     database.leave_network("net").unwrap();
     assert!(database.replica().is_off_all_networks());
-    // Whoever still reads sees what was there last, and nobody writes.
+    // Readers still see the last state, and no writes are taken.
     assert_eq!(database.get("net", "t", "k").unwrap().value[..], *b"1");
     assert_eq!(database.entries("net", "t").len(), 1);
     assert_eq!(database.statistics("net").unwrap().entries, 1);
@@ -258,7 +258,7 @@ fn a_database_that_ends_closes_its_watches_and_deletes_nothing() {
     assert!(matches!(database.delete("net", "t", "k"), Err(WriteError::NotJoined { .. })));
     let mut map = BTreeMap::new();
     apply(&mut map, watch.try_next().unwrap());
-    assert_eq!(map.len(), 1, "what happened before is told");
+    assert_eq!(map.len(), 1, "earlier changes are reported");
     for _ in 0..2 {
         assert_eq!(watch.try_next(), Some(WatchEvent::Closed));
         assert_eq!(watch.next_timeout(std::time::Duration::from_secs(3600)), Some(WatchEvent::Closed));

@@ -1,11 +1,11 @@
-//! What a replica holds and believes, as far as promises are made about it.
+//! The content of a replica, as far as promises are made about it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::NODES;
 
-/// What is held of one owner's writes.
+/// The state of one owner's attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Held {
     pub(super) epoch: u64,
@@ -24,17 +24,17 @@ impl Held {
     }
 }
 
-/// What is held under a key.
+/// The record under a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct HeldRecord {
     pub(super) dot: Dot,
     pub(super) time: u64,
-    /// How long a tombstone will still be kept; `None` for a value.
+    /// The time until a tombstone is reaped; `None` for a value.
     pub(super) residual: Option<Duration>,
     pub(super) visible: bool,
 }
 
-/// A write: whose, in which stay on the network, and which of those.
+/// A write: its owner, the owner's attachment to the network, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Dot {
     pub(super) owner: usize,
@@ -42,13 +42,13 @@ pub(super) struct Dot {
     pub(super) number: u64,
 }
 
-/// What there is to know of a replica's state from outside.
+/// The observable state of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
-    /// What it holds, believes and has been told: all that decides what comes of it once everything on its way is lost
-    /// and every stream is cut.
+    /// What it holds, believes and has received: all that decides its future once everything on its way is
+    /// lost and every stream is cut.
     pub(super) content: Content,
-    /// How long until it wants to be looked at.
+    /// The time until its next deadline.
     pub(super) wait: Option<Duration>,
     /// A digest of the content.
     pub(super) digest: u128,
@@ -61,7 +61,7 @@ pub(super) struct Content {
     pub(super) leaving: bool,
     pub(super) held: [Option<Held>; NODES],
     pub(super) records: BTreeMap<u8, HeldRecord>,
-    /// Of every node's list: the version, and the epoch at which it says the node joined.
+    /// Of every node's list: the version, and the epoch at which the node joined by it.
     pub(super) lists: [(u64, Option<u64>); NODES],
     pub(super) alive: [bool; NODES],
 }

@@ -1,4 +1,4 @@
-//! A production replica at work, with two that watch it.
+//! A production replica at work, with two watchers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ use crate::replica::timing::LEAVE_LIMIT;
 use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Taken, Transmit, WatchQueue};
 use crate::{Config, Value, WatchFilter};
 
-/// One watch, and the table as it appears to whoever follows it.
+/// One watch, and the table as its watcher sees it.
 #[derive(Debug)]
 struct Watching {
     filter: WatchFilter,
@@ -42,7 +42,7 @@ pub(super) struct Live {
     watches: Vec<Watching>,
 }
 
-/// What an input brought out of a replica.
+/// The output of a replica for one input.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) datagrams: Vec<(usize, Vec<u8>)>,
@@ -66,7 +66,7 @@ impl Live {
     pub(super) fn new(me: usize, start: Instant, reap_time: Duration) -> Self {
         let mut config = Config::new(NodeId::new(name(me), 1));
         config.reap_time = reap_time;
-        // The comparison falls due when the model says so.
+        // The model triggers the periodic comparison itself.
         config.anti_entropy_interval = Duration::from_secs(24 * 3600);
         let origin = Origin { now: start, wall_clock: Duration::from_secs(1_000_000), seed: 0 };
         let mut replica = Replica::new(config, origin).expect("settings within their bounds");
@@ -78,7 +78,7 @@ impl Live {
         Self { me, replica, now: start, start, watches: watches.into() }
     }
 
-    /// Puts one thing in. `draw` is where the replica's random choices in this step start from.
+    /// Gives one input. `draw` seeds the replica's random choices in this step.
     pub(super) fn take(&mut self, input: &Input, draw: u64, text: Option<&[u8]>) -> Output {
         let mut output = self.take_unwatched(input, draw, text);
         if !self.watches_see_the_table() {
@@ -87,7 +87,8 @@ impl Live {
         output
     }
 
-    /// Whether what the watchers were told, applied in order, fits at every step, and is what a reader sees now.
+    /// Whether the changes that the watchers received, applied in order, fit at every step, and give what a
+    /// reader sees now.
     pub(super) fn watches_see_the_table(&mut self) -> bool {
         let held = self.replica.inspect(NET, self.now).map(|network| network.entries).unwrap_or_default();
         self.follow_watches()
@@ -110,7 +111,7 @@ impl Live {
             match transmit {
                 Transmit::Datagram { to, bytes } => output.datagrams.push((node_of(&to), bytes)),
                 Transmit::OpenStream { stream, to } => output.opened.push((stream.0, node_of(&to))),
-                // The model asks every end after every step.
+                // The model polls every end after every step.
                 Transmit::CloseStream { .. } | Transmit::WakeStream { .. } => {}
             }
         }
@@ -132,7 +133,7 @@ impl Live {
                 let own =
                     replica.inspect(NET, now).and_then(|mut net| net.attachments.remove(&name(self.me)));
                 let own = own.expect("on the network");
-                // Every value says which write it is.
+                // Every value identifies its write.
                 let value = [self.me as u8, own.epoch as u8, own.seen.highest() as u8 + 1];
                 let key = key_name(key);
                 if replica.update(NET, TABLE, &key, value, now).is_err() {
@@ -163,7 +164,7 @@ impl Live {
                 if replica.next_stream == stream + 1 {
                     replica.next_stream = stream;
                 }
-                // Whoever leaves and reaches nobody tries until its time is up.
+                // A leaving node without a reachable member tries until its time is up.
                 let reaches_nobody = replica.network(NET).is_some_and(|network| network.syncing.is_empty());
                 if replica.network(NET).is_some_and(Network::is_leaving) && reaches_nobody {
                     self.now += LEAVE_LIMIT;
@@ -197,7 +198,7 @@ impl Live {
         }
     }
 
-    /// What the anti-entropy timer does, but for the choice of the partner.
+    /// The effect of the anti-entropy timer, except the choice of the partner.
     fn compare(&mut self, with: usize) {
         let Replica { networks, by_name, node, .. } = &mut self.replica;
         let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
@@ -213,7 +214,7 @@ impl Live {
         }
     }
 
-    /// Applies what the watchers were told, and says whether each change fitted what was there.
+    /// Applies the changes that the watchers received, and returns whether each fitted the previous state.
     pub(super) fn follow_watches(&mut self) -> bool {
         self.watches.iter_mut().all(|watching| {
             while let Taken::Change(change) = watching.queue.take() {
@@ -236,10 +237,10 @@ impl Live {
         })
     }
 
-    /// Everything in the replica, as text: two replicas with one text have one future.
+    /// The whole state of the replica as text: two replicas with the same text have the same future.
     ///
-    /// It is the debug form of the whole, so nothing can be forgotten. Left out are the counters and the generator,
-    /// which is set anew before each step; what is only remembered so as not to be computed again is computed first.
+    /// It is the debug form of everything, so nothing can be omitted. Excluded are the counters and the
+    /// generator, which is seeded before each step; cached values are computed first.
     pub(super) fn picture(&mut self, text: &mut String) {
         let Replica { networks, node, .. } = &mut self.replica;
         node.counters = Counters::default();
@@ -302,7 +303,7 @@ impl Live {
         View { content, wait, digest }
     }
 
-    /// Whether what this input does may depend on a partner that is drawn.
+    /// Whether the effect of this input may depend on a partner that is drawn.
     pub(super) fn draws(&self, input: &Input) -> bool {
         let Some(network) = self.replica.network(NET) else { return false };
         match *input {

@@ -1,4 +1,4 @@
-//! What can happen in a world, and what comes of it.
+//! The steps that a world can take, and their effects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use super::steps::{Input, Polled, Reaction, Replicas};
 use super::world::{Action, End, Stream, World};
 use super::{Bounds, NODES};
 
-/// A deadline so near is met before anything else needs to be spent: nobody waits for it in vain.
+/// A deadline this near is reached before anything else happens.
 const AT_ONCE: Duration = Duration::from_millis(2);
 
-/// Deadlines further away than this belong to the safety nets, which the model sets off at any time by itself.
+/// Deadlines further away than this belong to the safety nets, which the model triggers at any time by
+/// itself.
 const FAR: Duration = Duration::from_secs(10);
 
-/// The world and the replicas in it, while a step is made.
+/// The world and its replicas during a step.
 pub(super) struct Steps<'a> {
     pub(super) replicas: &'a mut Replicas,
     pub(super) bounds: &'a Bounds,
@@ -30,7 +31,7 @@ impl Steps<'_> {
         self.replicas.reactions(world.replicas[at], input).len()
     }
 
-    /// Puts something into one replica, and what it sends into the world.
+    /// Gives an input to one replica, and puts its output into the world.
     pub(super) fn put(&mut self, world: &mut World, at: usize, input: Input, draw: usize) -> Arc<Reaction> {
         let reaction = self.replicas.reactions(world.replicas[at], input).swap_remove(draw);
         let changed = world.replicas[at] != reaction.next;
@@ -50,7 +51,7 @@ impl Steps<'_> {
         world.broken = world.broken.or(reaction.broken);
         for &(stream, to) in reaction.opened.iter().rev() {
             if world.left.streams == 0 {
-                // No way through to there any more.
+                // That replica is no longer reachable.
                 self.put(world, at, Input::Unreachable { stream }, 0);
                 continue;
             }
@@ -83,7 +84,7 @@ impl Steps<'_> {
             _ => return,
         };
         let next = self.replicas.reactions(world.replicas[at], input)[0].next;
-        // The record of what was written comes first: nobody may hold anything else.
+        // The write is recorded first: no replica may hold anything else.
         if let Some(record) = self.replicas.view(next).content.records.get(&key)
             && record.dot.owner == at
         {
@@ -98,14 +99,14 @@ impl Steps<'_> {
         self.put(world, at, input, 0);
     }
 
-    /// Whether this end says something now, other than goodbye.
-    fn says(&mut self, world: &World, stream: &Stream, end: usize) -> Option<Polled> {
+    /// Whether this end has a frame to send now, other than the end of the stream.
+    fn next_poll(&mut self, world: &World, stream: &Stream, end: usize) -> Option<Polled> {
         let End::Open(id) = stream.ends[end] else { return None };
         let state = world.replicas[stream.nodes[end]];
         self.replicas.reactions(state, Input::Poll { stream: id })[0].polled
     }
 
-    fn say(&mut self, world: &mut World, at: usize, end: usize) {
+    fn send(&mut self, world: &mut World, at: usize, end: usize) {
         let End::Open(id) = world.streams[at].ends[end] else { return };
         let reaction = self.put(world, world.streams[at].nodes[end], Input::Poll { stream: id }, 0);
         if let Some(Polled::Frame(text)) = reaction.polled {
@@ -114,7 +115,7 @@ impl Steps<'_> {
         self.finish(world, at, end);
     }
 
-    fn hear(&mut self, world: &mut World, at: usize, end: usize, draw: usize) {
+    fn receive(&mut self, world: &mut World, at: usize, end: usize, draw: usize) {
         let Some(text) = world.streams[at].on_the_way[end].take() else { return };
         let (other, from) = (1 - end, world.streams[at].nodes[end]);
         let node = world.streams[at].nodes[other];
@@ -134,8 +135,8 @@ impl Steps<'_> {
 
     fn cut(&mut self, world: &mut World, at: usize, end: usize, draw: usize) {
         let End::Open(stream) = world.streams[at].ends[end] else { return };
-        let news = world.streams[at].ends[1 - end] == End::Over;
-        if !news {
+        let other_is_over = world.streams[at].ends[1 - end] == End::Over;
+        if !other_is_over {
             world.left.cuts -= 1;
         }
         world.streams[at].ends[end] = End::Over;
@@ -143,10 +144,10 @@ impl Steps<'_> {
         self.put(world, world.streams[at].nodes[end], Input::StreamClosed { stream }, draw);
     }
 
-    /// An end that has no more to say says goodbye at once: its network has been told already how the exchange ended.
+    /// An end without more frames finishes at once: its network already knows the result of the session.
     fn finish(&mut self, world: &mut World, at: usize, end: usize) {
         let stream = world.streams[at].clone();
-        if self.says(world, &stream, end) == Some(Polled::Finish) {
+        if self.next_poll(world, &stream, end) == Some(Polled::Finish) {
             let End::Open(id) = stream.ends[end] else { return };
             self.put(world, stream.nodes[end], Input::Poll { stream: id }, 0);
             world.streams[at].ends[end] = End::Over;
@@ -154,7 +155,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Forgets streams of which nothing can come any more.
+    /// Forgets streams from which nothing can come any more.
     fn tidy(&self, world: &mut World) {
         world.streams.retain(|stream| match stream.ends {
             [End::Over, End::Over] => false,
@@ -173,7 +174,7 @@ impl Steps<'_> {
         });
     }
 
-    /// Lets everything happen in order, without loss, until nothing moves, and the heads of it all are told.
+    /// Lets everything happen in order, without loss, until nothing moves, and all watermarks have been sent.
     pub(super) fn calm(&mut self, world: &mut World) {
         loop {
             loop {
@@ -183,9 +184,10 @@ impl Steps<'_> {
                 }
                 for at in 0..world.streams.len() {
                     for end in [0, 1] {
-                        if let Some(Polled::Frame(_)) = self.says(world, &world.streams[at].clone(), end) {
-                            self.say(world, at, end);
-                            self.hear(world, at, end, 0);
+                        if let Some(Polled::Frame(_)) = self.next_poll(world, &world.streams[at].clone(), end)
+                        {
+                            self.send(world, at, end);
+                            self.receive(world, at, end, 0);
                         }
                     }
                 }
@@ -256,7 +258,7 @@ impl Steps<'_> {
                 if !content.alive[whom] && left.returns > 0 {
                     inputs.push(Input::Alive { whom });
                 }
-                // A probe of somebody whose list is known says nothing.
+                // A probe of a node whose list is known has no effect.
                 let version = |of: usize| self.view(world, of).content.lists[whom].0;
                 if version(at) < version(whom) && left.streams > 0 {
                     actions.push(Action::Probe { from: whom, to: at });
@@ -271,9 +273,9 @@ impl Steps<'_> {
             for end in [0, 1] {
                 if stream.on_the_way[end].is_none()
                     && stream.ends[1 - end] != End::Over
-                    && let Some(Polled::Frame(_)) = self.says(world, stream, end)
+                    && let Some(Polled::Frame(_)) = self.next_poll(world, stream, end)
                 {
-                    actions.push(Action::Say { stream: at, end });
+                    actions.push(Action::Send { stream: at, end });
                 }
                 if let Some(text) = stream.on_the_way[end] {
                     let draws = match stream.ends[1 - end] {
@@ -283,7 +285,7 @@ impl Steps<'_> {
                         }
                         _ => 1,
                     };
-                    actions.extend((0..draws).map(|draw| Action::Hear { stream: at, end, draw }));
+                    actions.extend((0..draws).map(|draw| Action::Receive { stream: at, end, draw }));
                 }
                 let is_news = stream.ends[1 - end] == End::Over;
                 if let End::Open(id) = stream.ends[end]
@@ -301,8 +303,8 @@ impl Steps<'_> {
         let mut world = former.clone();
         match action {
             Action::Input { at, input, draw } => self.input(&mut world, at, input, draw),
-            Action::Say { stream, end } => self.say(&mut world, stream, end),
-            Action::Hear { stream, end, draw } => self.hear(&mut world, stream, end, draw),
+            Action::Send { stream, end } => self.send(&mut world, stream, end),
+            Action::Receive { stream, end, draw } => self.receive(&mut world, stream, end, draw),
             Action::Cut { stream, end, draw } => self.cut(&mut world, stream, end, draw),
             Action::Probe { from, to } => {
                 if let Some(text) = self.put(&mut world, from, Input::Probe { to }, 0).digest {

@@ -1,4 +1,5 @@
-//! What ALGORITHM.md promises, as far as it can be seen in one step of one replica, or in one look at the world.
+//! The promises of ALGORITHM.md, as far as they can be seen in one step of one replica, or in one state of
+//! the world.
 
 use std::time::Duration;
 
@@ -9,37 +10,40 @@ use super::content::{Content, Dot};
 use super::steps::Input;
 use crate::replica::message::{Bundle, Datagram, EventBody};
 
-/// What was broken.
+/// The promise that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Promise {
-    /// A number that a replica takes for dead is superseded by a greater version, or is a delete whose time was up.
+    /// A number that a replica considers superseded is superseded by a greater version, or is a delete whose
+    /// time was up.
     NoFalseDeath,
-    /// What a replica held and saw die it does not hold again while it holds the attachment.
+    /// An entry that a replica held and saw superseded is not held again while it holds the attachment.
     NothingComesBack,
-    /// What has been seen of an attachment is never forgotten while it is held.
-    ContextsGrow,
-    /// A gossiped write takes what it replaced along, in the same step.
+    /// A number that has been seen of an attachment stays seen while the attachment is held.
+    VersionVectorsGrow,
+    /// A gossiped write supersedes what it replaced, in the same step.
     ReplacedIsDead,
     /// An attachment that is held is on its owner's list, or later than the list.
     OnlyWhatIsListed,
     /// A residual only shrinks, and lists only get newer.
     OnlyForward,
-    /// Replicas that have heard of the same writes hold the same. Of those that heard by comparing this is not asked:
-    /// whoever is told that a number is dead need not know yet what superseded it. Nor after a reap or a leave.
+    /// Replicas that have received the same writes hold the same. Not required of those that received them by
+    /// comparing: a node that receives a superseded number need not know yet what superseded it. Nor after a
+    /// reap or a leave.
     OneWinner,
-    /// Its owner holds what nobody has superseded.
+    /// Its owner holds what no write has superseded.
     NoLostWrite,
-    /// What watchers were told, applied in order, is what readers see; every change fits what was there before.
+    /// The changes that watchers received, applied in order, give what readers see; every change fits the
+    /// previous state.
     WatchIsTable,
-    /// Readers see what is live, and of nobody who has failed.
+    /// Readers see what is live, except of owners that have failed.
     VisibleIsLive,
-    /// Nobody is told of writes in its own name that it never made.
+    /// No node learns of writes in its own name that it never made.
     NothingInOurName,
-    /// What an honest replica sends makes sense to the others.
+    /// The messages of a correct replica are valid for the others.
     Sense,
 }
 
-/// What one input may not do to one replica.
+/// What one input must not do to one replica.
 pub(super) fn step(before: &Content, after: &Content, input: &Input, text: Option<&[u8]>) -> Option<Promise> {
     if after.lists.iter().zip(&before.lists).any(|(after, before)| after.0 < before.0) {
         return Some(Promise::OnlyForward);
@@ -60,7 +64,7 @@ pub(super) fn step(before: &Content, after: &Content, input: &Input, text: Optio
             continue;
         };
         if former.numbers().any(|number| !held.has_seen(number)) {
-            return Some(Promise::ContextsGrow);
+            return Some(Promise::VersionVectorsGrow);
         }
         let back = |&number: &u64| former.has_seen(number) && !former.live.contains(&number);
         if held.live.iter().any(back) {
@@ -85,13 +89,13 @@ pub(super) fn step(before: &Content, after: &Content, input: &Input, text: Optio
     if let (Input::Datagram { .. }, Some(text)) = (input, text)
         && let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(text)
     {
-        return news(before, after, &bundle);
+        return gossiped(before, after, &bundle);
     }
     None
 }
 
-/// What gossiped news has to have taken along.
-fn news(before: &Content, after: &Content, bundle: &Bundle<'_>) -> Option<Promise> {
+/// What a gossiped update must have superseded.
+fn gossiped(before: &Content, after: &Content, bundle: &Bundle<'_>) -> Option<Promise> {
     let dot = |attachment: u32, number: u64| {
         let id = &bundle.attachments[attachment as usize];
         let owner = (0..NODES).find(|&at| super::super::name(at).as_str() == id.owner);
@@ -106,7 +110,7 @@ fn news(before: &Content, after: &Content, bundle: &Bundle<'_>) -> Option<Promis
         if has_seen(before, event_dot) == Some(true) || has_seen(after, event_dot) != Some(true) {
             continue;
         }
-        // Of an attachment that is not held nothing has to be known.
+        // Of an attachment that is not held, nothing has to be known.
         if event.replaced.iter().any(|&(a, n)| has_seen(after, dot(a, n)) == Some(false)) {
             return Some(Promise::ReplacedIsDead);
         }
@@ -130,13 +134,13 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// The order of versions: the same everywhere.
+    /// The order of versions, the same on every node.
     pub(super) fn version(&self) -> (u64, usize, u64, u64) {
         (self.time, self.dot.owner, self.dot.epoch, self.dot.number)
     }
 }
 
-/// What no replica may hold, given all that was ever written.
+/// What no replica may hold, given all writes ever made.
 pub(super) fn look(content: &Content, written: &[Written], reaped: bool) -> Option<Promise> {
     if !content.joined {
         return None;
@@ -148,7 +152,7 @@ pub(super) fn look(content: &Content, written: &[Written], reaped: bool) -> Opti
         let Some(held) = held else { continue };
         for number in held.numbers() {
             let dot = Dot { owner, epoch: held.epoch, number };
-            // A number that nobody wrote is dead before it was born.
+            // A number that no node wrote counts as superseded.
             let Some(write) = written.iter().find(|write| write.dot == dot) else {
                 return Some(Promise::NoFalseDeath);
             };

@@ -1,5 +1,5 @@
-//! Quiet: whatever was on its way is lost, every stream is cut, and then nothing more goes wrong. However the world got
-//! where it is, comparing must bring agreement.
+//! Quiet: everything on its way is lost, every stream is cut, and then nothing more goes wrong. Whatever
+//! state the world has reached, comparing must bring agreement.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::promises::{Promise, Written};
 use super::steps::Input;
 use crate::replica::tests::name;
 
-/// Rounds in which everybody compares with everybody. One brings the lists and the writes to all, the second what
-/// arrived in the first after its turn.
+/// Rounds in which all compare with all. The first brings the lists and the writes to all, the second what
+/// arrived in the first after a replica's turn.
 const ROUNDS: usize = 2;
 
-/// Three replicas with a flawless network between them.
+/// Three replicas with a lossless network between them.
 struct Quiet {
     replicas: [Box<Live>; NODES],
     /// Each end of a stream, and the other end.
@@ -24,7 +24,7 @@ struct Quiet {
     broken: Option<Promise>,
 }
 
-/// What is still wrong after the world has been quiet.
+/// What is still wrong after the quiet rounds.
 pub(super) fn unsettled(replicas: [Box<Live>; NODES], written: &[Written], reaped: bool) -> Option<String> {
     let mut quiet = Quiet { replicas, streams: BTreeMap::new(), broken: None };
     for at in 0..NODES {
@@ -33,7 +33,7 @@ pub(super) fn unsettled(replicas: [Box<Live>; NODES], written: &[Written], reape
             quiet.put(at, Input::StreamClosed { stream });
         }
         let leaving = |quiet: &Quiet| quiet.replicas[at].is_leaving();
-        // Patience with the last syncs ends after a few deadlines.
+        // The final syncs time out after a few deadlines.
         for _ in 0..100 {
             if !leaving(&quiet) {
                 break;
@@ -75,7 +75,7 @@ impl Quiet {
     fn probe(&mut self, from: usize, to: usize) {
         let version = |at: usize| self.replicas[at].replica.node.owners.list_version_of(name(from).as_str());
         if version(to) == version(from) {
-            // It would say nothing.
+            // It would have no effect.
             return;
         }
         if let Some(digest) = self.put(from, Input::Probe { to }).digest {
@@ -87,7 +87,7 @@ impl Quiet {
     }
 
     fn drain(&mut self, at: usize) {
-        // A poll of no stream does nothing but collect what there is to send.
+        // A poll of no stream only collects the output.
         let output = self.replicas[at].take_unwatched(&Input::Poll { stream: u64::MAX }, 0, None);
         self.open_all(at, &output);
     }
@@ -148,7 +148,7 @@ impl Quiet {
         }
     }
 
-    /// What is not as it should be.
+    /// The first difference from the required state.
     fn wrong(&mut self, written: &[Written], reaped: bool) -> Option<String> {
         for live in &mut self.replicas {
             if !live.watches_see_the_table() {
@@ -178,7 +178,7 @@ impl Quiet {
                 let own = |write: &&Written| (write.dot.owner, write.dot.epoch) == (owner, held.epoch);
                 if let Some(lost) = written.iter().filter(own).find(|write| !held.has_seen(write.dot.number))
                 {
-                    return Some(format!("n{} never hears of {lost:?}", view.me));
+                    return Some(format!("n{} never learns of {lost:?}", view.me));
                 }
                 if joined[0].held[owner].as_ref().is_some_and(|first| first != held) {
                     return Some(format!("n{} and n{} differ in n{owner}", joined[0].me, view.me));
@@ -190,7 +190,7 @@ impl Quiet {
             let Some(greatest) = of_key.max_by_key(|write| write.version()) else { continue };
             let Dot { owner, epoch, number } = greatest.dot;
             if epoch_of(owner) != Some(epoch) {
-                // Who wrote it has left, and took it along.
+                // Its writer has left, which ended it.
                 continue;
             }
             for view in &joined {

@@ -1,7 +1,7 @@
-//! Production replicas, one input at a time, each state of a replica kept once.
+//! Production replicas, one input at a time, each state of a replica stored once.
 //!
-//! A replica is a function of what is put into it. So a state of it is remembered by the inputs that led there, and what
-//! an input does to it is found out once: by putting the same inputs into a new replica, and then this one.
+//! A replica is a function of its inputs. So a state is stored as the inputs that led to it, and the effect
+//! of an input on it is computed once: by giving the same inputs to a new replica, and then this one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::live::{Live, digest128};
 use super::promises::{self, Promise};
 use crate::replica::tests::start;
 
-/// What is put into a replica. Each takes place at the replica's present time, but for the two that let time pass.
+/// An input of a replica. Each happens at the replica's current time, except those that let time pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Input {
     Put {
@@ -40,8 +40,8 @@ pub(super) enum Input {
     StreamClosed {
         stream: u64,
     },
-    /// The stream that was to be opened cannot be. Its number, which nobody has heard of, is given out again: or there
-    /// would be no end of states that differ in nothing else.
+    /// The stream that was to be opened cannot be. Its number, which no other replica has seen, is used
+    /// again: otherwise there would be infinitely many states that differ in nothing else.
     Unreachable {
         stream: u64,
     },
@@ -49,7 +49,8 @@ pub(super) enum Input {
     Timer,
     /// The reap time passes, and what has become due is done, late.
     ReapTime,
-    /// Time passes up to the next whole second but one, so that all have the same time again; only at the beginning.
+    /// Time passes up to the next whole second but one, so that all have the same time again; only at the
+    /// beginning.
     WholeSecond,
     Leave,
     Join,
@@ -59,11 +60,12 @@ pub(super) enum Input {
     Alive {
         whom: usize,
     },
-    /// The periodic comparison falls due, and chooses this member.
+    /// The periodic comparison becomes due, and chooses this member.
     Compare {
         with: usize,
     },
-    /// A probe to that member takes a digest along, without fingerprints: what they ask for is asked at any time anyway.
+    /// A probe to that member carries a digest, without fingerprints: the comparisons that they cause begin
+    /// at any time anyway.
     Probe {
         to: usize,
     },
@@ -81,7 +83,7 @@ pub(super) struct State(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Text(u32);
 
-/// What a stream has to say.
+/// The result of polling a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Polled {
     Frame(Text),
@@ -89,13 +91,13 @@ pub(super) enum Polled {
     Finish,
 }
 
-/// What an input does.
+/// The effect of an input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reaction {
     pub(super) next: State,
     /// Datagrams, with their receivers.
     pub(super) sent: Vec<(usize, Text)>,
-    /// Streams that are to be opened.
+    /// Streams to be opened.
     pub(super) opened: Vec<(u64, usize)>,
     /// Of a poll.
     pub(super) polled: Option<Polled>,
@@ -103,12 +105,12 @@ pub(super) struct Reaction {
     pub(super) stream: Option<u64>,
     /// Of a probe.
     pub(super) digest: Option<Text>,
-    /// A frame that was not taken: the stream is given up.
+    /// A frame was not accepted: the stream is given up.
     pub(super) gave_up: bool,
     pub(super) broken: Option<Promise>,
 }
 
-/// Where a state came from, and what there is to know of it.
+/// The origin of a state, and its observable part.
 #[derive(Debug)]
 struct Known {
     from: Option<(State, Input, u64)>,
@@ -126,20 +128,20 @@ pub(super) struct Replicas {
     reactions: HashMap<(State, Input), Vec<Arc<Reaction>>>,
     texts: Vec<Arc<[u8]>>,
     by_text: HashMap<Arc<[u8]>, Text>,
-    /// Replicas as they were left, to go on from without starting over.
+    /// Replicas at work, to continue from without starting over.
     live: HashMap<State, Box<Live>>,
     left_in_order: VecDeque<State>,
     picture: String,
-    /// What the steps did, each counted once.
+    /// The effects of the steps, each counted once.
     pub(super) met: BTreeMap<&'static str, u64>,
     pub(super) steps: u64,
     pub(super) replayed: u64,
 }
 
-/// So many generators are tried where a step draws a partner.
+/// The number of generators tried where a step draws a partner.
 const DRAWS: u64 = 8;
 
-/// So many replicas are kept at work.
+/// The most replicas kept at work.
 const MOST_LIVE: usize = 4096;
 
 impl Replicas {
@@ -179,7 +181,7 @@ impl Replicas {
         &self.texts[text.0 as usize]
     }
 
-    /// What `input` does in `state`. More than one thing where a partner is drawn.
+    /// The effects of `input` in `state`: more than one where a partner is drawn.
     pub(super) fn reactions(&mut self, state: State, input: Input) -> Vec<Arc<Reaction>> {
         if let Some(known) = self.reactions.get(&(state, input)) {
             return known.clone();
@@ -249,7 +251,7 @@ impl Replicas {
         live
     }
 
-    /// A replica in that state, for somebody who takes it elsewhere.
+    /// A replica in that state, for a caller that changes it.
     pub(super) fn copy(&mut self, state: State) -> Box<Live> {
         self.revive(state)
     }

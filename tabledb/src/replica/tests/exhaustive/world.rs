@@ -1,4 +1,4 @@
-//! Three replicas and what is between them, as a stateright model.
+//! Three replicas and the messages between them, as a stateright model.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -29,7 +29,7 @@ pub(super) enum End {
 pub(super) struct Stream {
     pub(super) nodes: [usize; 2],
     pub(super) ends: [End; 2],
-    /// What each end has sent and the other has not got: one frame at most.
+    /// The frame of each end that the other has not received: one at most.
     pub(super) on_the_way: [Option<Text>; 2],
 }
 
@@ -37,7 +37,8 @@ pub(super) struct Stream {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) replicas: [State; NODES],
-    /// Every datagram ever sent, as (from, to, bytes). Each may arrive at any time, any number of times, or never.
+    /// Every datagram ever sent, as (from, to, bytes). Each may arrive at any time, any number of times, or
+    /// never.
     pub(super) datagrams: Vec<(usize, usize, Text)>,
     pub(super) streams: Vec<Stream>,
     pub(super) written: Vec<Written>,
@@ -59,7 +60,7 @@ pub(super) struct Left {
     pub(super) returns: u8,
     /// A tombstone may have been reaped.
     pub(super) reaped: bool,
-    /// Somebody has left.
+    /// A node has left.
     pub(super) parted: bool,
 }
 
@@ -69,15 +70,15 @@ impl fmt::Debug for World {
     }
 }
 
-/// What happens next. Where a replica draws a partner, `draw` says which of the outcomes it is.
+/// The next step. Where a replica draws a partner, `draw` selects the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// One input to one replica.
     Input { at: usize, input: Input, draw: usize },
-    /// The first of the two says something on a stream.
-    Say { stream: usize, end: usize },
-    /// What that end of a stream had said arrives at the other.
-    Hear { stream: usize, end: usize, draw: usize },
+    /// The first of the two sends a frame on a stream.
+    Send { stream: usize, end: usize },
+    /// The frame of that end of a stream arrives at the other.
+    Receive { stream: usize, end: usize, draw: usize },
     /// That end of a stream breaks.
     Cut { stream: usize, end: usize, draw: usize },
     /// A probe arrives.
@@ -88,10 +89,10 @@ pub(super) enum Action {
 pub(super) struct Small {
     pub(super) bounds: Bounds,
     pub(super) replicas: Mutex<Replicas>,
-    /// What has come to rest well already.
+    /// Worlds that are known to come to agreement.
     settled: Mutex<HashSet<u128>>,
     pub(super) settlings: Mutex<u64>,
-    /// What was wrong first after quiet.
+    /// The first thing that was still wrong after quiet rounds.
     pub(super) unsettled: Mutex<Option<String>>,
 }
 
@@ -106,8 +107,8 @@ impl Small {
         }
     }
 
-    /// All have joined, know each other and have compared; if the bounds say so, everybody holds an entry of n0; and
-    /// nothing is on its way.
+    /// All have joined, know each other and have compared; if the bounds require it, all hold an entry of n0;
+    /// and nothing is on its way.
     fn settled_world(&self) -> World {
         let mut steps = Steps { replicas: &mut self.replicas.lock(), bounds: &self.bounds };
         let states = std::array::from_fn(|at| steps.replicas.newborn(at));
@@ -151,11 +152,11 @@ impl Small {
         world
     }
 
-    /// Whether agreement comes with quiet.
+    /// Whether quiet rounds bring agreement.
     fn settles(&self, world: &World) -> bool {
         let mut replicas = self.replicas.lock();
         let digests = world.replicas.map(|state| replicas.view(state).digest);
-        // What it comes to is decided by what the replicas hold and have been told.
+        // The result depends on what the replicas hold and have received.
         let mut hash = DefaultHasher::new();
         (&world.written, world.left.reaped).hash(&mut hash);
         let [a, b, c] = digests;
@@ -175,24 +176,24 @@ impl Small {
         }
     }
 
-    /// A step, for people.
-    pub(super) fn tell(&self, world: &World, action: &Action) -> String {
+    /// A step as text.
+    pub(super) fn describe_step(&self, world: &World, action: &Action) -> String {
         let replicas = self.replicas.lock();
-        let heard = |text: Text| describe(replicas.text(text));
+        let received = |text: Text| describe(replicas.text(text));
         match *action {
             Action::Input { at, input: Input::Datagram { from, text }, .. } => {
-                format!("n{at} hears from n{from}: {}", heard(text))
+                format!("n{at} receives from n{from}: {}", received(text))
             }
             Action::Input { at, input, .. } => format!("n{at}: {input:?}"),
-            Action::Say { stream, end } => {
+            Action::Send { stream, end } => {
                 let stream = &world.streams[stream];
                 format!("n{} speaks to n{} on their stream", stream.nodes[end], stream.nodes[1 - end])
             }
-            Action::Hear { stream, end, .. } => {
+            Action::Receive { stream, end, .. } => {
                 let stream = &world.streams[stream];
-                let text = stream.on_the_way[end].map(heard).unwrap_or_default();
+                let text = stream.on_the_way[end].map(received).unwrap_or_default();
                 format!(
-                    "n{} hears from n{} on their stream: {text}",
+                    "n{} receives from n{} on their stream: {text}",
                     stream.nodes[1 - end],
                     stream.nodes[end]
                 )
@@ -228,7 +229,7 @@ impl Model for Small {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        // What comes after something is broken is of no interest.
+        // After a broken promise, the rest of the history does not matter.
         if world.broken.is_none() {
             Steps { replicas: &mut self.replicas.lock(), bounds: &self.bounds }.actions(world, actions);
         }
@@ -251,17 +252,17 @@ impl Model for Small {
         }
         kept! {
             NoFalseDeath "no false death",
-            NothingComesBack "nothing dead comes back",
-            ContextsGrow "contexts grow",
-            ReplacedIsDead "what was replaced is dead with its replacement known",
+            NothingComesBack "nothing superseded comes back",
+            VersionVectorsGrow "version vectors grow",
+            ReplacedIsDead "a replaced entry is superseded once its replacement is known",
             OnlyWhatIsListed "only attachments on a list, or later than it, are held",
             OnlyForward "residuals shrink and lists get newer",
             OneWinner "the same writes make the same tables",
             NoLostWrite "no write is lost to its writer",
             WatchIsTable "a watch, followed, is the table",
             VisibleIsLive "readers see what is live and of the living",
-            NothingInOurName "nobody speaks in another's name",
-            Sense "what is said makes sense",
+            NothingInOurName "no node makes claims in another's name",
+            Sense "messages are valid",
         }
     }
 }
