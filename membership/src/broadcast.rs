@@ -1,4 +1,4 @@
-//! News that waits to be sent, and sent again, a limited number of times.
+//! Queue of updates to be gossiped, each of them a limited number of times.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,15 +8,15 @@ use wire::NodeName;
 
 use crate::message::PacketBuilder;
 
-/// Who the news is about. Our own refutation or good-bye goes first: a suspicion is running, or this process is
-/// about to end.
+/// The subject of an update. This node's own refutation or leave message goes first: a suspicion is
+/// running, or this process is about to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
     Ourselves,
     Others,
 }
 
-/// One piece of news that left in some datagram, to be given back if the datagram could not be sent.
+/// One transmission of an update in a datagram, to be refunded if the datagram could not be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Charge {
     subject: NodeName,
@@ -33,22 +33,24 @@ struct Update {
     urgency: Urgency,
     times: u32,
     fresh: bool,
-    /// Whether it began here, so that it is this node's task to tell everybody.
+    /// Whether this node is the origin of the update and must send it to all members.
     origin: bool,
 }
 
-/// The queue: at most one piece of news about each node, the least sent first, the newest first among equals.
+/// The queue: at most one update about each node. The least transmitted update goes first; of
+/// equals, the newest.
 #[derive(Debug)]
 pub(crate) struct Broadcasts {
     by_subject: BTreeMap<NodeName, Update>,
     order: BTreeSet<(Urgency, u32, Reverse<u64>, NodeName)>,
     fresh: BTreeSet<(u64, NodeName)>,
-    /// Never reset: a number used twice has dropped news in other systems.
+    /// Never reset: in other systems, a reused number caused updates to be dropped.
     next_id: u64,
     most: usize,
 }
 
-/// Messages that do not fit are looked past only so far: what is left of a packet is not worth a search.
+/// How many messages that do not fit are skipped: the remaining bytes of a packet are not worth a
+/// longer search.
 const MAX_SKIPPED: usize = 16;
 
 impl Broadcasts {
@@ -68,8 +70,8 @@ impl Broadcasts {
         !self.fresh.is_empty()
     }
 
-    /// Queues news in place of older news about the same node. False if there was no room and something, the most
-    /// sent, was dropped.
+    /// Queues an update and replaces an older one about the same node. Returns false if the queue
+    /// was full and the most transmitted update was dropped.
     pub(crate) fn push(
         &mut self,
         subject: NodeName,
@@ -105,7 +107,8 @@ impl Broadcasts {
         }
     }
 
-    /// Fills a packet with the news that was sent least, charging each piece once; what reached `limit` goes.
+    /// Fills a packet with the least transmitted updates and counts one transmission of each; an
+    /// update that reaches `limit` is removed.
     pub(crate) fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) -> Vec<Charge> {
         let mut chosen = Vec::new();
         let mut skipped = 0;
@@ -117,16 +120,17 @@ impl Broadcasts {
                 chosen.push(subject.clone());
             } else {
                 skipped += 1;
-                if skipped == MAX_SKIPPED || packet.room() < 16 {
+                if skipped == MAX_SKIPPED || packet.capacity() < 16 {
                     break;
                 }
             }
         }
-        // What is fresh stays so: that one node was told in passing must not keep it from the others.
+        // A fresh update remains fresh: piggybacking it to one node must not withhold it from the
+        // others.
         chosen.into_iter().filter_map(|subject| self.charge(&subject, 1, limit, true)).collect()
     }
 
-    /// Up to `most` packets with the news that was sent least, no piece in two of them.
+    /// Fills up to `most` packets with the least transmitted updates; no update is in two packets.
     pub(crate) fn fill_packets(
         &mut self,
         most: usize,
@@ -158,7 +162,8 @@ impl Broadcasts {
             .collect()
     }
 
-    /// Fills a packet with news that was never sent, that began here or elsewhere, charging each piece `times`.
+    /// Fills a packet with fresh updates of local or remote origin and counts `times` transmissions
+    /// of each.
     pub(crate) fn fill_fresh(
         &mut self,
         packet: &mut PacketBuilder,
@@ -179,7 +184,8 @@ impl Broadcasts {
         chosen.into_iter().filter_map(|subject| self.charge(&subject, times, limit, false)).collect()
     }
 
-    /// Leaves what is fresh to the ticks, except what was told in passing often enough.
+    /// Leaves fresh updates to the periodic ticks, except those that were piggybacked often enough
+    /// already.
     pub(crate) fn clear_fresh(&mut self, limit: u32) {
         for (_, subject) in std::mem::take(&mut self.fresh) {
             if let Some(update) = self.by_subject.get_mut(&subject) {
@@ -210,7 +216,8 @@ impl Broadcasts {
         Some(charge)
     }
 
-    /// Takes back the charge for news that could not be sent, unless there is newer news about the same node.
+    /// Refunds the transmission of an update that could not be sent, unless a newer update about
+    /// the same node exists.
     pub(crate) fn refund(&mut self, charge: Charge) {
         match self.by_subject.remove_entry(charge.subject.as_str()) {
             Some((subject, mut update)) => {
@@ -259,7 +266,7 @@ mod tests {
         let mut queue = queue(5);
         let mut sent = [0; 5];
         for _ in 0..20 {
-            // Room for two messages.
+            // Capacity for two messages.
             for number in fill(&mut queue, 100, 4).0 {
                 sent[usize::from(number)] += 1;
             }
@@ -276,11 +283,11 @@ mod tests {
             assert_eq!(fill(&mut queue, 100, 3).0, [0]);
         }
         assert_eq!(fill(&mut queue, 100, 3).0, [0; 0]);
-        assert_eq!(fill(&mut queue, 1000, 3).0, [9], "it waited for room");
+        assert_eq!(fill(&mut queue, 1000, 3).0, [9], "it waited for capacity");
     }
 
     #[test]
-    fn news_about_ourselves_goes_first_however_often_it_was_sent() {
+    fn updates_about_this_node_go_first_however_often_they_were_sent() {
         let mut queue = queue(2);
         queue.push(name("me"), vec![7; 40], Urgency::Ourselves, true);
         assert_eq!(fill(&mut queue, 50, 3).0, [7]);
@@ -290,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_news_replaces_older_about_the_same_node_and_starts_from_zero() {
+    fn a_newer_update_replaces_an_older_one_about_the_same_node_and_starts_from_zero() {
         let mut queue = queue(1);
         fill(&mut queue, 100, 3);
         fill(&mut queue, 100, 3);
@@ -303,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_gives_back_a_sending_also_of_news_that_had_gone_but_not_of_superseded_news() {
+    fn a_refund_restores_a_removed_update_but_not_a_superseded_one() {
         let mut queue = queue(1);
         fill(&mut queue, 100, 2);
         let (_, charges) = fill(&mut queue, 100, 2);
@@ -318,11 +325,11 @@ mod tests {
         assert_eq!(fill(&mut queue, 100, 2).0, [2]);
         charges.into_iter().for_each(|charge| queue.refund(charge));
         assert_eq!(fill(&mut queue, 100, 2).0, [2]);
-        assert!(queue.is_empty(), "the newer news was sent as often as allowed, no more");
+        assert!(queue.is_empty(), "the newer update was sent as often as allowed, no more");
     }
 
     #[test]
-    fn packets_for_one_member_carry_no_piece_twice() {
+    fn packets_for_one_member_carry_no_update_twice() {
         let mut queue = queue(5);
         let packets = queue.fill_packets(2, 100, 9);
         let packets = packets.into_iter().map(|(packet, _)| packet.finish()).collect::<Vec<_>>();
@@ -330,12 +337,12 @@ mod tests {
             split_packet(bytes).expect("own packet").iter().map(|message| message[0]).collect::<Vec<_>>()
         };
         assert_eq!(packets.iter().map(|bytes| firsts(bytes)).collect::<Vec<_>>(), [[4, 3], [2, 1]]);
-        assert_eq!(fill(&mut queue, 50, 9).0, [0], "the one that was not sent yet");
+        assert_eq!(fill(&mut queue, 50, 9).0, [0], "the update that was not sent yet");
         assert_eq!(queue.fill_packets(9, 1000, 9).len(), 1);
     }
 
     #[test]
-    fn beyond_its_cap_the_most_sent_is_dropped() {
+    fn at_capacity_the_most_sent_update_is_dropped() {
         let mut queue = Broadcasts::new(2);
         assert!(queue.push(name("a"), vec![1; 40], Urgency::Others, true));
         fill(&mut queue, 1000, 9);
@@ -345,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn news_told_in_passing_stays_fresh_but_is_not_told_in_passing_more_often_than_the_limit() {
+    fn a_piggybacked_update_stays_fresh_but_is_not_piggybacked_beyond_the_limit() {
         let mut queue = queue(1);
         let mut packet = PacketBuilder::new(1000);
         let times = (0..9).map(|_| queue.fill(&mut packet, 4).len()).sum::<usize>();
@@ -353,13 +360,13 @@ mod tests {
         let mut given_up = self::queue(1);
         assert_eq!((0..9).map(|_| given_up.fill(&mut packet, 4).len()).sum::<usize>(), 4);
         given_up.clear_fresh(4);
-        assert!(given_up.is_empty(), "nothing is left that would never be sent");
+        assert!(given_up.is_empty(), "no update remains that would never be sent");
         assert_eq!(queue.fill_fresh(&mut packet, true, 3, 4).len(), 1);
         assert!(queue.is_empty() && !queue.has_fresh());
     }
 
     #[test]
-    fn fresh_news_is_taken_once_by_where_it_began() {
+    fn fresh_updates_are_taken_once_by_origin() {
         let mut queue = queue(2);
         queue.push(name("relayed"), vec![5; 40], Urgency::Others, false);
         let mut packet = PacketBuilder::new(1000);

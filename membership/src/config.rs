@@ -1,124 +1,133 @@
-//! Every interval, fan-out and bound of the protocol, with presets for three kinds of network.
+//! Intervals, fan-outs and limits of the protocol, with presets for three kinds of network.
 
 use std::time::Duration;
 
-/// Every interval, fan-out, multiplier and bound of the protocol.
+/// Intervals, fan-outs, multipliers and limits of the protocol.
 ///
-/// Start from a preset ([`Config::lan`], [`Config::wan`], [`Config::loopback`]) and change what you must;
-/// [`Membership::new`](crate::Membership::new) refuses a combination that cannot work and says why. Nodes of one
-/// cluster should share their intervals: a node judges others by its own.
+/// Start from a preset ([`Config::lan`], [`Config::wan`], [`Config::loopback`]) and change
+/// individual settings; [`Membership::new`](crate::Membership::new) rejects a combination that
+/// cannot work and says why. Nodes of one cluster should use the same intervals: a node judges its
+/// peers by its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How often a member is probed, one after the other in random order. Lengthened by bad local health.
+    /// Time between two probes. Extended while the local health score is above zero.
     pub probe_interval: Duration,
-    /// How long a direct answer is awaited before others and the reliable path are asked too. Below
-    /// `probe_interval`, which is the time until the verdict. Lengthened by bad local health.
+    /// Time limit for a direct answer, after which indirect probes and a stream are used. Must be
+    /// below `probe_interval`, after which the member is suspected. Extended while the local health
+    /// score is above zero.
     pub probe_timeout: Duration,
-    /// How many members are asked to probe on our behalf.
+    /// Number of members asked for an indirect probe.
     pub indirect_probes: usize,
-    /// The most probes started at once out of turn: of members whose connection was lost, who did not answer when asked
-    /// for help, or whom others suspect. The ring reaches those beyond it in its turn.
+    /// Maximum number of probes started out of turn: of members whose connection was lost, helpers
+    /// that did not answer, and members that peers suspect. Members beyond it are probed in their
+    /// turn.
     pub max_hinted_probes: usize,
-    /// The most probes kept on behalf of others.
+    /// Maximum number of pending indirect probes made for other nodes.
     pub max_relayed_probes: usize,
-    /// The shortest suspicion lasts this × `probe_interval`, and 2 × log10 n × `gossip_interval` for the objection to
-    /// reach everybody.
+    /// The shortest suspicion lasts this × `probe_interval`, plus 2 × log10 n × `gossip_interval`
+    /// for the refutation to reach all members.
     pub suspicion_multiplier: u32,
     /// The longest suspicion, without any confirmation, lasts this many times the shortest.
     pub suspicion_max_multiplier: u32,
-    /// With so many independent confirmations a suspicion is as short as it can be; with fewer if there are not so many
-    /// members who are not suspected themselves.
+    /// Number of independent confirmations that reduce a suspicion to its shortest time; fewer if
+    /// there are not as many members that are not suspected themselves.
     pub suspicion_confirmations: usize,
-    /// How many members, on average, probe a member at once because they hear that it is suspected, besides those who
-    /// were asked to ping it: they confirm the suspicion, or get the suspect to object.
+    /// Average number of members that probe a member at once when they learn that it is suspected,
+    /// in addition to its indirect probers. They confirm the suspicion, or the suspect refutes it.
     pub second_opinions: usize,
-    /// The worst local health score. Probe intervals and timeouts are multiplied by the score plus one.
+    /// Maximum local health score. Probe intervals and timeouts are multiplied by the score plus
+    /// one.
     pub health_max: u32,
-    /// `handle_timeout` called later than this after its deadline means that this process stood still: nobody is
-    /// accused for what it missed meanwhile.
+    /// A call of `handle_timeout` that is later than this after its deadline indicates that this
+    /// process stalled: it suspects no node for input it could not read meanwhile.
     pub stall_threshold: Duration,
 
-    /// How often queued news is sent again.
+    /// Time between two retransmissions of queued updates.
     pub gossip_interval: Duration,
-    /// To how many random members queued news goes at each tick, and fresh relayed news at once.
+    /// Number of random members that receive queued updates at each tick, and fresh relayed updates
+    /// at once.
     pub gossip_fanout: usize,
-    /// The most datagrams of news one member is sent at a tick.
+    /// Maximum number of gossip datagrams sent to one member at a tick.
     pub gossip_packets: usize,
-    /// The least time between two rounds of fresh news. The first of them does not wait.
+    /// Minimum time between two transmissions of fresh updates. The first one does not wait.
     pub gossip_delay: Duration,
-    /// Up to this many members, a node tells its own news to all of them at once.
+    /// Up to this cluster size, a node sends its own updates to all members at once.
     pub broadcast_to_all: usize,
-    /// To how many random members a node tells its own news at once when there are more.
+    /// Number of random members that receive a node's own updates at once in a larger cluster.
     pub broadcast_fanout: usize,
-    /// News is sent this × ⌈log10(n + 1)⌉ times.
+    /// Each update is sent this × ⌈log10(n + 1)⌉ times.
     pub retransmit_multiplier: u32,
-    /// The most news queued, one for each member; more are dropped and left to the comparison of member lists.
+    /// Maximum number of queued updates, one per member; the comparison of member lists delivers
+    /// what was dropped.
     pub max_broadcasts: usize,
-    /// The least time between two messages that tell the same node what is held against it.
+    /// Minimum time between two messages that send a node the claim about itself.
     pub notice_interval: Duration,
-    /// The most such messages queued.
+    /// Maximum number of queued messages that send a node the claim about itself.
     pub max_notices: usize,
 
-    /// How often the member list is compared with one random member's over a stream.
+    /// Time between two comparisons of the member list with a random member over a stream.
     pub sync_interval: Duration,
-    /// The least time between two comparisons started because fingerprints differed, and how long a list must have
-    /// been still before a difference counts.
+    /// Minimum time between two comparisons started because digests differed, and how long a list
+    /// must have been unchanged before a difference counts.
     pub repair_interval: Duration,
-    /// How often one random failed member is called.
+    /// Time between two attempts to reconnect to a random failed member.
     pub reconnect_interval: Duration,
-    /// How often the seeds are called again while none of them is a member, beside the first time, which is when this
-    /// node is left alone.
+    /// Time between two attempts to join through the seeds while none of them is a member. A node
+    /// that loses its last peer starts one at once.
     pub rejoin_interval: Duration,
-    /// How often one random seed that is no member is called, whether others are or not.
+    /// Time between two attempts to reach a random seed that is not a member, even if other seeds
+    /// are members.
     pub seed_interval: Duration,
-    /// How long a seed is tried before it counts as failed.
+    /// How long a seed is retried before it counts as failed.
     pub join_timeout: Duration,
-    /// The first pause between two tries of a seed; it doubles. Each is shortened by up to half at random.
+    /// Initial delay between two attempts to reach a seed; it doubles. Each delay is reduced by up
+    /// to half at random.
     pub join_retry: Duration,
-    /// The longest pause between two tries of a seed.
+    /// Maximum delay between two attempts to reach a seed.
     pub join_retry_max: Duration,
-    /// How long a stream may make no progress.
+    /// Time limit for a stream without progress.
     pub exchange_timeout: Duration,
-    /// How long an exchange over a stream may last in all.
+    /// Time limit for a whole exchange over a stream.
     pub exchange_limit: Duration,
-    /// The most streams open at once, those opened by others; more are closed at once.
+    /// Maximum number of open inbound streams; further ones are closed at once.
     pub max_inbound_streams: usize,
-    /// The size at which a frame of a member list is full, in bytes.
+    /// Size at which a frame of a member list is complete, in bytes.
     pub frame_budget: usize,
-    /// The most seeds.
+    /// Maximum number of seeds.
     pub max_seeds: usize,
 
-    /// How long leaving may take.
+    /// Time limit for leaving.
     pub leave_timeout: Duration,
-    /// Leaving is over as soon as this many members (or all, if there are fewer) have acknowledged it.
+    /// Number of acknowledgements (or of all members, if there are fewer) that complete leaving.
     pub leave_acks: usize,
 
-    /// How often departed members are looked at.
+    /// Time between two checks for departed members whose retention has expired.
     pub reap_interval: Duration,
     /// How long failed and left members are kept.
     pub departed_retention: Duration,
-    /// How long, after that, their last life is remembered, so that nobody can teach it to us again. Longer than
-    /// `departed_retention`, after which no other node can still hold it.
+    /// How long their last instance is recorded after that, so that stale lists cannot re-introduce
+    /// it. Must be above `departed_retention`, after which no other node can still keep it.
     pub memory_retention: Duration,
-    /// The most members, departed ones included. A newcomer beyond it takes the place of the departed member that
-    /// would be forgotten next, or is refused if there is none.
+    /// Maximum number of members including departed ones. A joining node beyond it replaces the
+    /// departed member that would be removed next, or is refused if there is none.
     pub max_members: usize,
-    /// The most lives remembered of forgotten members.
+    /// Maximum number of recorded instances of removed members.
     pub max_remembered: usize,
-    /// The most newcomers that wait until the present holder of their name has been probed.
+    /// Maximum number of joining nodes that wait for a probe of the current owner of their name.
     pub max_pending_joins: usize,
-    /// The least time between two reports of the same name conflict.
+    /// Minimum time between two reports of the same name conflict.
     pub conflict_report_interval: Duration,
 
-    /// The most bytes of a datagram.
+    /// Maximum size of a datagram in bytes.
     pub datagram_budget: usize,
-    /// Bytes left free in every probe and its answer, for others to add theirs to the same datagram.
+    /// Bytes kept free in every probe and its answer so that other protocols can add data to the
+    /// datagram.
     pub piggyback_reserve: usize,
-    /// The most datagrams waiting in the machine to be polled.
+    /// Maximum number of datagrams that wait to be polled.
     pub max_transmits: usize,
 }
 
-/// A combination of settings, or a record of our own, that cannot work.
+/// Invalid settings, or an invalid record of this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A duration or a number is zero.
@@ -131,31 +140,31 @@ pub enum ConfigError {
         smaller: &'static str,
         /// Its value.
         smaller_value: String,
-        /// The setting it must stay below.
+        /// The setting that must be greater.
         larger: &'static str,
         /// Its value.
         larger_value: String,
     },
-    /// A number is outside of the range that works.
+    /// A number is out of range.
     #[error("{name} is {found}; it must be from {least} to {most}")]
     OutOfRange {
         /// The setting.
         name: &'static str,
         /// Its value.
         found: u128,
-        /// The least that works.
+        /// The minimum.
         least: u128,
-        /// The most that works.
+        /// The maximum.
         most: u128,
     },
-    /// What would be told to others about this node is not valid.
+    /// The record that this node would announce is invalid.
     #[error(transparent)]
     Record(#[from] crate::RecordError),
 }
 
-/// A year: longer durations are certainly a mistake, and would overflow somewhere.
+/// A year: a longer duration is certainly a mistake and could overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-/// A probe's answer may have to carry the largest record beside itself.
+/// The answer to a probe may have to carry the largest record in the same datagram.
 pub(crate) const SMALLEST_DATAGRAM: usize = 900;
 
 impl Default for Config {
@@ -175,8 +184,9 @@ impl Config {
             indirect_probes: 3,
             max_hinted_probes: 16,
             max_relayed_probes: 1024,
-            // Measured, see `detection` in integration-tests: two would fail nodes that pause for three seconds and find
-            // crashes one second sooner, four would find some among a hundred lossy nodes only after ten.
+            // Measured, see `detection` in integration-tests: 2 would fail nodes that pause for
+            // three seconds, and detect crashes one second sooner; 4 would detect some failures
+            // among a hundred lossy nodes only after ten seconds.
             suspicion_multiplier: 3,
             suspicion_max_multiplier: 6,
             suspicion_confirmations: 3,
@@ -246,7 +256,7 @@ impl Config {
         }
     }
 
-    /// For several nodes on one host: failures are noticed in about two seconds.
+    /// For several nodes on one host: failures are detected in about two seconds.
     pub fn loopback() -> Self {
         Self {
             probe_interval: Duration::from_millis(400),
@@ -258,7 +268,7 @@ impl Config {
         }
     }
 
-    /// Whether this combination can work.
+    /// Checks that this combination can work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (name, duration) in [
             ("probe_interval", self.probe_interval),
@@ -367,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_the_setting_and_its_value() {
+    fn invalid_settings_are_rejected_with_name_and_value() {
         let refused = |change: fn(&mut Config)| {
             let mut config = Config::lan();
             change(&mut config);

@@ -1,4 +1,4 @@
-//! What the owner of the machine is told, and what it is asked to do.
+//! Events that the machine reports to its caller, and the transmissions it requests.
 
 use std::net::SocketAddr;
 
@@ -6,73 +6,79 @@ use wire::{Destination, NodeId, NodeName, StreamId};
 
 use crate::member::NodeRecord;
 
-/// Something that happened to the membership, in the order in which it happened.
+/// A change of the membership. Events are reported in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A node became a member that was not known, or whose earlier life had left or been forgotten.
+    /// A node became a member; it was unknown before, or its earlier instance had left or been
+    /// removed.
     Joined(NodeRecord),
     /// A member changed its address or labels.
     Updated(NodeRecord),
-    /// A member did not answer a probe. It stays a member, and has some seconds to object.
+    /// A member did not answer a probe. It remains a member and has some seconds to refute the
+    /// suspicion.
     Suspected(NodeId),
-    /// A suspected member objected: it is alive.
+    /// A suspected member refuted the suspicion: it is alive.
     Refuted(NodeId),
-    /// A member has failed. It is kept for a day, for it may return.
+    /// A member failed. It is kept for a day because it may return.
     Failed(NodeId),
-    /// Another's list told of a node that had failed before this one knew it. It is kept as long as those who knew it keep
-    /// it, for it may return.
+    /// A peer's member list contained a node that had failed before this node knew it. It is kept
+    /// as long as the peers that knew it keep it, because it may return.
     LearnedFailed(NodeRecord),
-    /// A member said good-bye. This life of it never returns.
+    /// A member left. This instance never returns.
     Left(NodeId),
-    /// A failed member is back, in the same life.
+    /// A failed member returned as the same instance.
     Returned(NodeRecord),
-    /// A later life has taken the place of one that was a member or had failed: whatever belonged to the old is over.
+    /// A later instance replaced one that was a member or had failed: all state of the old one is
+    /// obsolete.
     Replaced {
-        /// The life that is over.
+        /// The instance that ended.
         old: NodeId,
-        /// The life that is a member now.
+        /// The record of the instance that is a member now.
         new: NodeRecord,
     },
-    /// A member that failed or left long ago is no longer kept.
+    /// A member that failed or left was removed because its retention expired.
     Forgotten(NodeId),
-    /// A seed answered, and the member lists have been exchanged.
+    /// A seed answered and the member lists were exchanged.
     SeedAnswered {
         /// The address given to `join`.
         address: SocketAddr,
-        /// Who answered there.
+        /// The node that answered.
         id: NodeId,
     },
-    /// A seed did not answer, or refused. Told once when it is first tried in vain and once when it is given up.
+    /// A seed did not answer or refused. Reported once when the first attempt fails and once when
+    /// the attempts end.
     SeedFailed {
         /// The address given to `join`.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         reason: SeedFailure,
-        /// Whether it is still being tried. If not, it will be again after `rejoin_interval`, if by then no seed is a
-        /// member.
+        /// Whether attempts continue. If not, they start again after `rejoin_interval` if no seed
+        /// is a member by then.
         retrying: bool,
     },
-    /// None of the seeds is a member. They are being tried again where they were; names should be resolved anew and
-    /// given to `join`.
+    /// No seed is a member. The known addresses are being retried; the caller should resolve the
+    /// names again and pass the result to `join`.
     SeedsMissing,
-    /// Two living nodes bear one name. Told at most once per `conflict_report_interval` and name.
+    /// Two live nodes use the same name. Reported at most once per name and
+    /// `conflict_report_interval`.
     NameConflict(NameConflict),
-    /// This node has taken a later life, because the others knew one of its name that was not earlier.
+    /// This node started a later instance because peers know an instance of its name that is not
+    /// earlier.
     GenerationRaised(NodeId),
-    /// Enough members know that this node has left, or the time for it is over.
+    /// Enough members acknowledged that this node left, or leaving timed out.
     LeaveCompleted,
 }
 
-/// Two living nodes bear one name.
+/// Two live nodes use the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameConflict {
     /// The name.
     pub name: NodeName,
-    /// Which side this node is on.
+    /// The role of this node.
     pub role: ConflictRole,
-    /// Where the node is that keeps the name.
+    /// The address of the node that keeps the name.
     pub owner: SocketAddr,
-    /// Where the node is that was refused, or has been superseded.
+    /// The address of the node that was refused or superseded.
     pub claimant: SocketAddr,
 }
 
@@ -81,169 +87,172 @@ impl std::fmt::Display for NameConflict {
         let Self { name, owner, claimant, .. } = self;
         write!(
             f,
-            "two living nodes are called {name}: the one at {owner} keeps the name, the one at {claimant} "
+            "two live nodes use the name {name}: the node at {owner} keeps it, the node at {claimant} "
         )?;
         write!(f, "is refused; give one of them another name")
     }
 }
 
-/// Which side of a name conflict this node is on.
+/// The role of this node in a name conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictRole {
-    /// It keeps the name.
+    /// This node keeps the name.
     Owner,
-    /// It was refused, or superseded.
+    /// This node was refused or superseded.
     Claimant,
-    /// It found out, and refused the claimant.
+    /// This node detected the conflict and refused the claimant.
     Witness,
 }
 
-/// Why a seed did not take us in.
+/// Why joining through a seed failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SeedFailure {
     /// The address is this node's own.
     #[error("it is this node itself")]
     Ourselves,
-    /// No stream could be opened, or it broke.
+    /// The stream could not be opened, or it broke.
     #[error("it is not reachable, or the connection broke")]
     Unreachable,
-    /// Nothing came for too long.
+    /// The seed did not answer in time.
     #[error("it did not answer in time")]
     TimedOut,
-    /// What it sent was not understood.
-    #[error("it sent something that was not understood")]
+    /// The seed's answer was invalid.
+    #[error("it sent an invalid message")]
     Misunderstood,
-    /// It has no room for another member.
-    #[error("it has no room for another member")]
+    /// Its member table is full.
+    #[error("its member table is full")]
     Full,
-    /// It is about to leave.
+    /// It is leaving the cluster.
     #[error("it is leaving the cluster")]
     Leaving,
-    /// It found this node's record not valid.
-    #[error("it finds this node's record not valid")]
+    /// It rejected this node's record as invalid.
+    #[error("it rejects this node's record as invalid")]
     Invalid,
-    /// The holder of this node's name is being probed.
+    /// The current owner of this node's name is being probed.
     #[error("another node of this name is being probed")]
     Pending,
-    /// It knows a later life of this node.
-    #[error("it knows a later life of this node")]
+    /// It knows a later instance of this node.
+    #[error("it knows a later instance of this node")]
     Outdated,
-    /// Another living node has this node's name.
-    #[error("the name is in use by a living node at {owner}")]
+    /// Another live node owns this node's name.
+    #[error("the name is in use by a live node at {owner}")]
     NameInUse {
-        /// Where that node is.
+        /// The address of that node.
         owner: SocketAddr,
     },
 }
 
-/// Something to be sent.
+/// A transmission that the caller must perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
-    /// Send these bytes, all or none of them; they may be lost.
+    /// Send these bytes as one datagram; it may be lost.
     Datagram {
-        /// To be given to `handle_unsent` if it is already known here that they cannot be sent.
+        /// Pass this to `handle_unsent` if the datagram could not be sent locally.
         id: u64,
-        /// Where to. The name matters as much as the address: a node of the same name elsewhere must not get it.
+        /// The destination. Both name and address must match: a node of this name at another
+        /// address must not receive the datagram.
         to: Destination,
         /// At most `datagram_budget` bytes, less `piggyback_reserve` for probes and their answers.
         bytes: Vec<u8>,
-        /// What they are for.
+        /// The purpose of the datagram.
         purpose: Purpose,
     },
-    /// Open a bidirectional stream, say who answered with `handle_stream_connected`, then move frames.
+    /// Open a bidirectional stream, report the peer with `handle_stream_connected`, then transfer
+    /// frames.
     OpenStream {
         /// This machine's number for it.
         stream: StreamId,
-        /// Where to.
+        /// The destination.
         to: Destination,
     },
-    /// Break off the stream in both directions. Nothing more needs to be said about it.
+    /// Abort the stream in both directions. No further call for it is needed.
     CloseStream {
-        /// Which one.
+        /// The stream.
         stream: StreamId,
     },
 }
 
-/// What a datagram is for.
+/// The purpose of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It asks for an answer, and somebody is accused if there is none: never shed it.
+    /// It expects an answer, and its target is suspected if none arrives: never drop it under load.
     Probe,
     /// It answers a probe.
     Ack,
-    /// It carries news; what is lost is sent again.
+    /// It carries updates; lost updates are retransmitted.
     Gossip,
 }
 
-/// Counters since the machine was made. They never go back.
+/// Counters since the machine was created. They never decrease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Probes started.
     pub probes: u64,
-    /// Probes of which the direct answer was late, so that others and the reliable path were asked.
+    /// Probes whose direct answer was late, so that indirect probes and a stream were used.
     pub probe_fallbacks: u64,
-    /// Probes without any answer.
+    /// Probes that received no answer.
     pub probes_failed: u64,
-    /// Probes by a lost connection that were left to the ring, because enough were under way.
+    /// Out-of-turn probes that were not started because the limit was reached.
     pub hints_dropped: u64,
-    /// Answers that came after the verdict, or that nobody waited for.
+    /// Answers to probes that arrived after the timeout or were not expected.
     pub late_answers: u64,
-    /// Probes made for others.
+    /// Indirect probes made for other nodes.
     pub relayed_probes: u64,
-    /// Requests to probe for others that were dropped, because enough were under way.
+    /// Indirect probe requests dropped because the limit was reached.
     pub relayed_probes_dropped: u64,
-    /// Suspicions that began here, own and learned.
+    /// Suspicions started, both own and received.
     pub suspicions: u64,
-    /// Independent confirmations of suspicions.
+    /// Independent confirmations of suspicions received.
     pub confirmations: u64,
-    /// Members that failed by this node's own verdict.
+    /// Members that this node declared failed after its own suspicion timeout.
     pub failures_declared: u64,
     /// Claims about this node that it refuted.
     pub refutations: u64,
-    /// Times this process was found to have stood still.
+    /// Stalls of this process that were detected.
     pub stalls: u64,
-    /// Later lives this node took.
+    /// Later instances this node started because peers knew one of its name that was not earlier.
     pub generations_raised: u64,
-    /// Reports of name conflicts.
+    /// Name conflicts reported.
     pub name_conflicts: u64,
-    /// Newcomers refused because as many were waiting as may.
+    /// Joining nodes refused because too many waited for a probe of the current owner of their
+    /// name.
     pub pending_joins_refused: u64,
-    /// Newcomers refused because there was no room for another member.
+    /// Joining nodes refused because the member table was full.
     pub members_refused: u64,
-    /// Messages telling a node what is held against it.
+    /// Messages that sent a node the claim about itself.
     pub notices: u64,
-    /// Such messages dropped because too many were queued.
+    /// Messages with a claim about their receiver that were dropped because the queue was full.
     pub notices_dropped: u64,
-    /// News dropped because too much was queued.
+    /// Updates dropped because the gossip queue was full.
     pub broadcasts_dropped: u64,
-    /// Datagrams dropped because too many waited to be polled.
+    /// Datagrams dropped because the transmit queue was full.
     pub transmits_dropped: u64,
-    /// Datagrams reported as not sent.
+    /// Datagrams that the caller reported as not sent.
     pub transmits_unsent: u64,
-    /// Member lists compared because fingerprints differed.
+    /// Comparisons of member lists started because digests differed.
     pub repairs: u64,
     /// Comparisons of member lists that this node started.
     pub syncs: u64,
-    /// Comparisons that ended without lists because the fingerprints agreed.
+    /// Comparisons of member lists that ended without lists because the digests agreed.
     pub syncs_equal: u64,
-    /// Streams of others closed at once, because as many were open as may.
+    /// Inbound streams closed at once because the limit was reached.
     pub streams_refused: u64,
-    /// Streams given up because nothing moved, or for too long.
+    /// Streams aborted because they made no progress or exceeded their time limit.
     pub streams_timed_out: u64,
     /// Packets received.
     pub packets: u64,
-    /// Messages received that were understood.
+    /// Messages received and decoded.
     pub messages: u64,
-    /// Packets, messages and frames that did not decode or had no place where they came.
+    /// Packets, messages and frames that did not decode or were not expected.
     pub malformed: u64,
-    /// Messages in which a node spoke as another.
+    /// Messages in which a node used the name of another.
     pub wrong_name: u64,
-    /// Claims about third parties, and requests to probe them, from peers that are not members.
+    /// Claims about third parties and indirect probe requests from peers that are not members.
     pub refused_not_member: u64,
-    /// Probes meant for another node.
+    /// Probes addressed to another node.
     pub misdirected: u64,
-    /// Claims that were older than what is known.
+    /// Claims that were older than the known state.
     pub stale: u64,
-    /// Claims with an absurd generation or incarnation, or a record that is not valid.
+    /// Claims with a generation or incarnation above the limit, or with an invalid record.
     pub invalid: u64,
 }

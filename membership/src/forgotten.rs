@@ -47,8 +47,8 @@ impl ForgottenInstances {
     /// Records the standing until `until`, unless a greater one is recorded. At capacity, the
     /// record that expires first is evicted.
     pub(crate) fn keep(&mut self, name: &NodeName, standing: Standing, source: ClaimSource, until: Instant) {
-        if let Some((held, held_source, until)) = self.by_name.get(name).copied() {
-            if (held, held_source) >= (standing, source) {
+        if let Some((known, known_source, until)) = self.by_name.get(name).copied() {
+            if (known, known_source) >= (standing, source) {
                 return;
             }
             self.by_time.remove(&(until, name.clone()));
@@ -90,7 +90,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_greatest_standing_stays_until_its_time_is_over() {
+    fn the_greatest_standing_is_kept_until_it_expires() {
         let second = Duration::from_secs(1);
         let mut forgotten = ForgottenInstances::new(10);
         let left = Standing::new(5, 0, State::Left);

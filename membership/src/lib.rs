@@ -1,125 +1,147 @@
-//! Who is in the cluster, and who is not any more: SWIM with Lifeguard, as a state machine without I/O.
+//! Cluster membership: SWIM with Lifeguard as a state machine without I/O.
 //!
-//! [`Membership`] owns no socket, no clock, no thread and no randomness of its own. Datagrams, streams, connections
-//! lost and the present time go in; datagrams, streams, [`Event`]s and the next deadline come out. What drives it in
-//! production is what drives it in a simulation, and the same seed gives the same bytes.
+//! [`Membership`] owns no socket, no clock, no thread and no source of randomness. Its input is
+//! received datagrams, streams, lost connections and the current time; its output is datagrams,
+//! streams, [`Event`]s and the next deadline. Production and simulation drive the same code, and
+//! the same seed gives the same bytes.
 //!
-//! The transport below must do three things: say truthfully which node sent something (messages do not carry their
-//! sender's name), deliver a datagram or stream only to a node of the name *and* the address it is meant for, and keep
-//! the frames of a stream whole and in order. Datagrams may be lost, doubled, delayed and reordered.
+//! The transport must guarantee three things: it authenticates the node that sent something
+//! (messages do not carry the sender's name), it delivers a datagram or stream only to a node with
+//! the name *and* the address of the destination, and it keeps the frames of a stream complete and
+//! in order. Datagrams may be lost, duplicated, delayed and reordered.
 //!
-//! # Lives, incarnations and states
+//! # Instances, incarnations and states
 //!
-//! A node is known by its name. Each start of its process is a *life* of it, numbered by a *generation* greater than
-//! those before; a later life replaces an earlier one as a whole. Within a life, the node itself counts up its
-//! *incarnation* whenever it refutes a claim or changes its labels. Claims about a node supersede each other in a total
-//! order: a later life before an earlier one; of the same life `Left` before all else, then the higher incarnation,
-//! then the graver of `Alive` < `Suspect` < `Failed`. So it does not matter in which order, or how often, they arrive.
+//! A node is identified by its name. Each start of its process is an *instance* of the node with a
+//! *generation* greater than all earlier ones; a later instance replaces an earlier one completely.
+//! Within an instance, the node increments its *incarnation* whenever it refutes a claim or changes
+//! its labels. Claims about a node supersede each other in a total order: a later instance before
+//! an earlier one; within an instance `Left` before all else, then the higher incarnation, then the
+//! graver of `Alive` < `Suspect` < `Failed`. So the result does not depend on the order or
+//! repetition of claims.
 //!
-//! No node believes what others say about itself: it refutes it. Against a life of its name that it did not live
-//! (its clock was set back, or the others remember what it forgot), it takes a later one.
+//! A node accepts no claim of a peer about itself: it refutes it. Against an instance of its name
+//! that it never was (its clock was set back, or peers recorded what it lost), it starts a later
+//! instance.
 //!
-//! # How failures are found
+//! # Failure detection
 //!
-//! Every `probe_interval` a member is pinged: in turn the next of a shuffled round, and the one member that it is this
-//! node's task to look after, the next one on a circle of hashed names. So every member is pinged by somebody within two
-//! intervals. If no answer comes within `probe_timeout`,
-//! three other members are asked to ping it, and it is pinged over a stream, in case the path loses datagrams. If
-//! nothing has come after a whole `probe_interval`, it is suspected: it is told, everybody is told, and it has some
-//! seconds to refute. A suspicion starts at six times its least length and shrinks with every member that suspects
-//! independently, down to 3 · `probe_interval` + 2 · log10 n · `gossip_interval`; after that the member has failed.
+//! Every `probe_interval` a node pings a member: alternately the next one of a shuffled round and
+//! the one neighbour that this node monitors, its successor on a ring of hashed names. So each
+//! member is pinged within two intervals. If no answer arrives within `probe_timeout`, the node
+//! asks three helpers to ping the member (indirect probes) and pings it over a stream, in case the
+//! path loses datagrams. After a whole `probe_interval` without an answer the node suspects the
+//! member. It sends the suspicion to the member and to all others, and the member has some seconds
+//! to refute it. A suspicion starts at six times its shortest timeout and shrinks with each member
+//! that suspects independently, down to 3 · `probe_interval` + 2 · log10 n · `gossip_interval`;
+//! then the member has failed.
 //!
-//! Nobody waits for the ring to confirm a suspicion: those who were asked to ping the suspect, and had no answer
-//! either, probe it when they hear that it is suspected, and so do about three others, however large the cluster. So
-//! a suspicion is either confirmed a second after it began, or the suspect has been told by several and objects. As
-//! long as too few confirmations have come, as many again do the same every 1.25 `probe_interval`. Where most members are suspected at once, the others do not wait for confirmations of those: the last of a cluster
-//! would wait for the dead.
+//! Confirmations do not depend on probes in turn. The helpers that got no answer from the suspect
+//! probe it when they learn of the suspicion, and so do about three other members, independent of
+//! the cluster size (*second opinions*). So a suspicion is either confirmed a second after it
+//! began, or several members report it to the suspect and the suspect refutes it. While too few
+//! confirmations have arrived, as many members again do the same every 1.25 `probe_interval`. If
+//! most members are suspected, confirmations are expected only from the others: the last members of
+//! a cluster must not wait for failed ones.
 //!
-//! What others have found is taken as far as it fits what this node sees. A member that is suspected here for a whole
-//! `probe_interval` already, and was not heard from since, has failed when somebody says so: the suspicion of one that
-//! crashed spread seconds before the first verdict. A verdict without that comes from where things are seen otherwise,
-//! from the other side of a partition that has just healed above all; it is a suspicion here, of the least length, and the
-//! member has that time to refute it.
+//! A node accepts failure claims of peers as far as they agree with its own observations. If it has
+//! suspected a member for a whole `probe_interval` and not heard from it since, it accepts the
+//! claim: the suspicion of a crashed member spread seconds before the first failure claim. A
+//! failure claim without that comes from a node with a different view, most often from the other
+//! side of a partition that has just healed. The node then starts a suspicion with the shortest
+//! timeout, and the member has that time to refute it.
 //!
-//! A node doubts itself first. Its *health score* worsens when its helpers are silent too (they are probed at once, and
-//! the silence of those that are in doubt themselves does not count), when it is suspected, and when it finds that its
-//! process stood still; the score makes its probes rarer and more patient. After it stood still, all judgements are
-//! postponed until it had time to read what arrived meanwhile. A lost connection is a reason to probe now, and nothing
-//! more.
+//! A node doubts itself first. Its *health score* rises when its helpers do not answer either (they
+//! are probed at once, and helpers that are doubtful themselves do not count), when it is
+//! suspected, and when it detects a stall of its process; a higher score makes its probes less
+//! frequent and extends their timeouts. After a stall, all failure timeouts are postponed until the
+//! node had time to read the input that arrived meanwhile. A lost connection is a reason to probe
+//! the member now, and nothing more.
 //!
-//! # How news spreads
+//! # Gossip
 //!
-//! What a node finds out itself (its own refutation, a failure, a newcomer that called it) it sends to all members at
-//! once if there are not too many, else to some; what it hears it passes on to three at once. Ticks repeat it, and every
-//! probe and answer carries some, until it was sent 4 · ⌈log10(n + 1)⌉ times. Answers to probes carry a fingerprint of
-//! the member list: the instances and incarnations of the active members and of the failed. If it differs from one's own that has been still for a second, news was lost, and the two compare
-//! their lists over a stream; they do so with a random member every 30 s anyway.
+//! A node sends its own updates (its refutation, a failure it declared, a node that joined through
+//! it) to all members at once if there are not too many, otherwise to some. It relays received
+//! updates to three members at once. Periodic ticks repeat an update, and every probe and answer
+//! piggybacks some, until it was sent 4 · ⌈log10(n + 1)⌉ times. Answers to probes carry a digest of
+//! the member list: the instances and incarnations of the active and the failed members. If it
+//! differs from the node's own digest, and that has not changed for a second, an update was lost
+//! and the two nodes compare their lists over a stream. A node also compares lists with a random
+//! member every 30 s.
 //!
-//! # How nodes come and go
+//! # Joining, leaving and retention
 //!
-//! *Joining* exchanges the whole lists with a seed over a stream, in frames of bounded size. What a newcomer learns it
-//! does not pass on. Seeds that do not answer are tried for ten seconds with growing pauses, by a node that is alone
-//! for ever, and again every `rejoin_interval` while none of them is a member. Of those that are no members one is called
-//! every `seed_interval`: after a partition in which all nodes of both sides were restarted, nobody remembers anybody of
-//! the other side.
+//! *Joining* exchanges complete lists with a seed over a stream, in frames of bounded size. A
+//! joining node does not gossip what it learns. It retries seeds that do not answer for ten seconds
+//! with growing delays; without members it retries forever, and it starts again every
+//! `rejoin_interval` while no seed is a member. Every `seed_interval` it contacts one of the seeds
+//! that are not members: if all nodes of both sides restarted during a partition, no node knows a
+//! node of the other side.
 //!
-//! *Leaving* tells all members, repeats it to those who have not acknowledged it, and ends when three have, or after
-//! two seconds. The name is free at once.
+//! *Leaving* sends a leave message to all members, resends it to those that have not acknowledged
+//! it, and completes after three acknowledgements or two seconds. The name is free at once.
 //!
-//! *The dead* are kept for a day after the first of the members saw them fail, so that all forget them together. Of one name
-//! the latest instance is kept: sides of a partition may each have seen another one fail. One random failed member is called each second, so that a healed partition finds
-//! together: each side learns in the greeting what is held against it, and refutes that. Who claims to be alive and is
-//! held failed is told so, at most once a second. Forgotten lives are remembered for two days more, so that nobody who
-//! forgets later can teach them to us again.
+//! *Failed members* are kept for a day after the first node saw them fail, so that all nodes remove
+//! them together. For each name the latest instance is kept: each side of a partition may have seen
+//! a different one fail. Each second a node tries to reconnect to one random failed member, so that
+//! a healed partition merges: each side receives the claims about it in the hello frame and refutes
+//! them. A node that announces itself alive while a peer considers it failed receives that peer's
+//! claim, at most once a second, so that it can refute it. Removed instances stay recorded for two
+//! more days, so that a node that removes them later cannot re-introduce them.
 //!
-//! *One name, two addresses*: a node that claims the name of an active member from another address has to wait until
-//! that member was probed. If it answers, the newcomer is refused, and both are told of each other
-//! ([`Event::NameConflict`]); the member is not disturbed. If it is silent, the newcomer takes its place. Who hears from
-//! another member that it has done so, follows. An address alone evicts nobody.
+//! *Name conflicts*: a node that claims the name of an active member from another address waits
+//! until that member was probed. If the member answers, the claimant is refused and both nodes
+//! learn of the conflict ([`Event::NameConflict`]); the member is not affected. If it does not
+//! answer, the claimant replaces it, and members that receive this update accept it. An equal
+//! address alone never removes a member.
 //!
 //! # Messages
 //!
-//! A datagram is a list of messages, each with its length before it: unknown kinds are skipped.
+//! A datagram is a list of length-prefixed messages: unknown kinds are skipped.
 //!
-//! | message | says |
+//! | message | meaning |
 //! |---|---|
-//! | `Ping` | are you, in this life, there? I am there, in this life and incarnation |
-//! | `PingRequest` | please ping this node for me |
-//! | `Ack` | this life is there, in this incarnation; my list has this fingerprint |
-//! | `Nack` | I am there, but whom I was to ping has not answered yet |
-//! | `Alive` | this node is alive, as this record says |
-//! | `Suspect` | that node did not answer this accuser |
-//! | `Failed` | that node has not objected |
-//! | `Left` | that node has said good-bye |
-//! | `Forgotten` | the time of this failed instance is over here |
-//! | `Introduce` | I do not know you as you are now: send me your record |
-//! | `Outdated` | I know a life of yours that is not earlier, and gone: take a later one |
-//! | `NameInUse` | two living nodes have this name: who has it, and who wanted it |
+//! | `Ping` | probe of an instance; carries the sender's instance and incarnation |
+//! | `PingRequest` | request for an indirect probe |
+//! | `Ack` | this instance is alive, in this incarnation, with this list digest |
+//! | `Nack` | the sender is alive, but the target of the indirect probe has not answered yet |
+//! | `Alive` | this node is alive, with this record |
+//! | `Suspect` | this node did not answer this accuser |
+//! | `Failed` | this node has not refuted the suspicion |
+//! | `Left` | this node has left |
+//! | `Forgotten` | the retention of this failed instance has expired at the sender |
+//! | `Introduce` | the sender does not know the receiver's current state and asks for its record |
+//! | `Outdated` | the sender knows an instance that is not earlier, and gone: start a later one |
+//! | `NameInUse` | two live nodes use this name: the current owner and the claimant |
 //!
-//! | frame of a stream | says |
+//! | frame of a stream | meaning |
 //! |---|---|
-//! | `Packet` | what else would have been a datagram: the reliable path of a probe, and its answer |
-//! | `Hello` | let us compare our lists; this is who I am, my list's fingerprint, and what I hold against you |
-//! | `Welcome` | yes; the same of the answerer, and whether the fingerprints are equal |
-//! | `Refused` | no: wait, the name is in use, your life is outdated, you called yourself, there is no room, I am leaving |
+//! | `Packet` | a packet over the reliable path: a probe, or its answer |
+//! | `Hello` | request to compare lists, with the sender's record, digest and claim about the receiver |
+//! | `Welcome` | acceptance, with the same data of the receiver, and whether the digests are equal |
+//! | `Refused` | refusal: wait, name in use, outdated instance, own address, table full, leaving |
 //! | `Members` | a part of the list |
-//! | `End` | that was all of it |
+//! | `End` | the end of the list |
 //!
 //! # Bounds
 //!
-//! Everything that grows with what others send has a cap in [`Config`] and a counter in [`Statistics`] for what was
-//! dropped at it; [`Config`] says what happens then. Bytes that make no sense are dropped and counted. Work for one
-//! message is logarithmic in the number of members; only member lists, the 30-second comparison and the check after a
-//! stall touch all of them.
+//! Everything that grows with input from peers has a limit in [`Config`] and a counter in
+//! [`Statistics`] for what was dropped at it; [`Config`] describes the behaviour at the limit.
+//! Invalid bytes are dropped and counted. The work for one message is logarithmic in the number of
+//! members; only member lists, their periodic comparison and the check after a stall visit all of
+//! them.
 //!
-//! # Where it comes from
+//! # References
 //!
-//! - A. Das, I. Gupta, A. Motivala: *SWIM: Scalable Weakly-consistent Infection-style Process Group Membership
-//!   Protocol*, DSN 2002: probes, indirect probes, suspicion, incarnations, piggybacked news, rounds.
-//! - A. Dadgar, J. Phillips, J. Currey: *Lifeguard: Local Health Awareness for More Accurate Failure Detection*,
-//!   DSN-W 2018: the health score, shrinking suspicions, telling the suspect first, "not yet" answers.
+//! - A. Das, I. Gupta, A. Motivala: *SWIM: Scalable Weakly-consistent Infection-style Process Group
+//!   Membership Protocol*, DSN 2002: probes, indirect probes, suspicion, incarnations, piggybacked
+//!   updates, rounds.
+//! - A. Dadgar, J. Phillips, J. Currey: *Lifeguard: Local Health Awareness for More Accurate Failure
+//!   Detection*, DSN-W 2018: the health score, shrinking suspicions, early notice to the suspect,
+//!   nacks.
 //!
-//! Beyond them: lives, names with two owners, streams beside datagrams, fingerprints, the memory of the forgotten.
+//! Extensions: instances, name conflicts, streams beside datagrams, digests, records of removed
+//! instances.
 //!
 //! # Example
 //!
@@ -143,7 +165,9 @@
 //! let (ada_id, bob_id) = (ada.me().record.clone(), bob.me().record.clone());
 //!
 //! bob.join(&[ada_id.address], now);
-//! let Some(Transmit::OpenStream { stream: outbound, to }) = bob.poll_transmit() else { panic!("it calls the seed") };
+//! let Some(Transmit::OpenStream { stream: outbound, to }) = bob.poll_transmit() else {
+//!     panic!("it contacts the seed")
+//! };
 //! assert_eq!(to.address, ada_id.address);
 //! bob.handle_stream_connected(outbound, &ada_id.id.name, now);
 //! let inbound = ada.handle_stream_opened(&bob_id.id.name, bob_id.address, now);

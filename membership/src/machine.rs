@@ -1,4 +1,5 @@
-//! The state machine: what it holds, and its public interface. What it does is in the modules below, by subject.
+//! The state machine: its state and its public interface. The modules below implement it by
+//! subject.
 
 mod claims;
 mod connections;
@@ -38,13 +39,14 @@ use name_conflict::{ConflictDecision, PendingJoin};
 use probe::{Probe, Relay};
 use seeds::Seed;
 
-/// The membership of one node: bytes, streams and time go in; datagrams, streams, events and the next deadline come
-/// out. See the crate's documentation for the protocol.
+/// The membership of one node. Bytes, streams and time are its input; datagrams, streams, events
+/// and the next deadline are its output. The crate documentation describes the protocol.
 ///
-/// The methods come in four groups, in this order: getters; `handle_*` for what happens to it; what its owner asks of
-/// it; `poll_*` for what it wants. After any call of the second or third group poll everything: transmits until there
-/// is none, frames of all open streams, events until there is none, and the timeout. Events and frames wait in the
-/// machine until they are polled; what they take is bounded only if they are.
+/// The methods come in four groups, in this order: getters; `handle_*` for input; requests of the
+/// caller; `poll_*` for output. After any call of the second or third group, the caller must poll
+/// everything: transmits until there is none, frames of all open streams, events until there is
+/// none, and the timeout. Events and frames stay in the machine until they are polled, so their
+/// memory is bounded only if the caller polls.
 #[derive(Debug)]
 pub struct Membership {
     config: Config,
@@ -56,47 +58,48 @@ pub struct Membership {
 
     roster: Roster,
     forgotten: ForgottenInstances,
-    /// When the roster's fingerprint last changed.
+    /// When the roster's digest last changed.
     changed_at: Instant,
-    /// When the owner last called: that long ago this process did not stand still.
+    /// Time of the caller's last call: at that time this process was not stalled.
     called_at: Instant,
 
-    /// Our generation at the start, and when that was: what generations of others are measured by.
+    /// This node's generation at start and the time of the start: the reference for generations of
+    /// peers.
     started: (u64, Instant),
 
     probe_round: ProbeRound,
-    /// Whether the last probe was for the member that is ours to look after.
+    /// Whether the last probe was for the neighbour that this node monitors.
     neighbours_turn: bool,
     probes: BTreeMap<u64, Probe>,
-    /// Which members are being probed, and by which probe.
+    /// The pending probe of each member that is being probed.
     probing: BTreeMap<NodeName, u64>,
     relays: BTreeMap<u64, Relay>,
     next_sequence: u64,
 
     pending_joins: BTreeMap<NodeName, PendingJoin>,
     conflict_decisions: BTreeMap<NodeName, ConflictDecision>,
-    /// When a conflict over this name was last reported.
+    /// When a conflict about this name was last reported.
     conflicts_reported: BTreeMap<NodeName, Instant>,
 
     broadcasts: Broadcasts,
-    /// Messages for single nodes that tell them what is held against them.
+    /// Messages that send a node the claim about itself.
     notices: VecDeque<(wire::Destination, Vec<u8>)>,
     flushed_at: Option<Instant>,
-    /// The news in the latest datagrams, in case they could not be sent.
+    /// Updates in the latest datagrams, to be refunded if a datagram could not be sent.
     charged: BTreeMap<u64, Vec<Charge>>,
     next_transmit: u64,
 
     exchanges: BTreeMap<StreamId, Exchange>,
     inbound_streams: usize,
     next_stream: u64,
-    /// Pairs of fingerprints compared since the last periodic comparison.
+    /// Pairs of digests compared since the last periodic comparison.
     compared: BTreeSet<(u64, u64)>,
     repaired_at: Option<Instant>,
 
     seeds: BTreeMap<SocketAddr, Seed>,
     leaving: Option<Leaving>,
 
-    /// How long handshakes take at the moment.
+    /// How long a handshake takes at present.
     handshake_time: Duration,
     allowance: Allowance,
 
@@ -106,11 +109,13 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// A node that knows only itself. `me` is what others will be told; its generation must be greater than that of
-    /// any earlier life of the name. `rng` decides whom to probe, ask and tell.
+    /// Creates a node that knows only itself. `me` is the record it announces; its generation must
+    /// be greater than that of any earlier instance of the name. `rng` chooses probe targets,
+    /// helpers and gossip targets.
     ///
     /// # Errors
-    /// If the settings cannot work together, or `me` cannot be told to others.
+    ///
+    /// If the settings cannot work together, or `me` cannot be announced.
     pub fn new(
         config: Config,
         me: NodeRecord,
@@ -119,7 +124,7 @@ impl Membership {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         me.check()?;
-        // Probes of an earlier life of this process must not be mistaken for ours when their answers come late.
+        // Late answers to probes of an earlier instance must not match probes of this one.
         let next_sequence = u64::from(rng.random::<u32>());
         let generation = me.id.generation;
         let mut machine = Self {
@@ -165,7 +170,8 @@ impl Membership {
         Ok(machine)
     }
 
-    /// Every periodic timer starts at a random offset into its period: nodes started together must not act together.
+    /// Starts every periodic timer at a random offset into its period, so that nodes started
+    /// together do not act in step.
     fn start_timers(&mut self, now: Instant) {
         for (timer, period) in [
             (Timer::Probe, self.config.probe_interval),
@@ -182,12 +188,12 @@ impl Membership {
 
     // ---- Getters
 
-    /// This node as it presents itself: always alive, or left.
+    /// This node as it announces itself: alive or left.
     pub fn me(&self) -> &Member {
         &self.me
     }
 
-    /// All members in order of name, this node and the departed included.
+    /// All members in order of name, including this node and departed members.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         let me = self.me.name();
         let before = self.roster.before(me).map(|entry| &entry.member);
@@ -195,7 +201,7 @@ impl Membership {
         before.chain(std::iter::once(&self.me)).chain(after)
     }
 
-    /// The member of this name, if it is known; this node included.
+    /// The member of this name, if it is known; this includes this node.
     pub fn member(&self, name: &str) -> Option<&Member> {
         if name == self.me.name().as_str() {
             return Some(&self.me);
@@ -203,33 +209,33 @@ impl Membership {
         self.roster.get(name).map(|entry| &entry.member)
     }
 
-    /// How many members are alive or suspected, this node included unless it has left.
+    /// Number of members that are alive or suspected, including this node unless it has left.
     pub fn alive_count(&self) -> usize {
         self.roster.active().len() + usize::from(self.me.state.is_active())
     }
 
-    /// How many lives of forgotten members are remembered.
+    /// Number of recorded instances of removed members.
     pub fn remembered_count(&self) -> usize {
         self.forgotten.len()
     }
 
-    /// How many pieces of news are queued.
+    /// Number of queued updates.
     pub fn broadcast_count(&self) -> usize {
         self.broadcasts.len()
     }
 
-    /// How many streams are open.
+    /// Number of open streams.
     pub fn stream_count(&self) -> usize {
         self.exchanges.len()
     }
 
-    /// 0 is healthy; with each point this node takes its own observations less seriously.
+    /// The local health score. 0 is healthy; each point makes this node slower to suspect others.
     pub fn health_score(&self) -> u32 {
         self.health.score()
     }
 
-    /// A fingerprint of the names, instances and incarnations of all active and all failed members: equal on nodes that
-    /// agree on both.
+    /// Digest of the names, instances and incarnations of all active and all failed members: equal
+    /// on nodes that agree on both.
     pub fn digest(&self) -> u64 {
         let (me, incarnation) = (&self.me, self.me.incarnation);
         let own = match me.state.is_active() {
@@ -254,12 +260,14 @@ impl Membership {
         self.leaving.is_some()
     }
 
-    // ---- What happens to it
+    // ---- Input
 
-    /// A datagram arrived. `from` is the name the transport vouches for, `source` where it came from.
+    /// Handles a received datagram. `from` is the name that the transport authenticated, `source`
+    /// the address it came from.
     ///
     /// # Errors
-    /// If something in it was not understood. It was dropped and counted, and the rest has been acted on.
+    ///
+    /// If a part of it did not decode. That part was dropped and counted; the rest was processed.
     pub fn handle_datagram(
         &mut self,
         from: &NodeName,
@@ -277,23 +285,26 @@ impl Membership {
         result
     }
 
-    /// Another node opened a stream. If as many are open as may, it is closed at once.
+    /// Handles a stream opened by a peer. It is closed at once if the limit of open streams is
+    /// reached.
     pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
         self.detect_stall(now);
         self.accept_stream(from, source, now)
     }
 
-    /// A stream that this machine asked for is open, and `peer` answered, as the transport vouches.
+    /// Handles the establishment of a stream this machine requested; the transport authenticated
+    /// the peer as `peer`.
     pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
         self.detect_stall(now);
         self.stream_connected(stream, peer, now);
         self.flush(now);
     }
 
-    /// A frame arrived. Frames of streams that are over are ignored.
+    /// Handles a received frame. Frames of closed streams are ignored.
     ///
     /// # Errors
-    /// If it was not understood or out of place: it was counted, and the exchange has been broken off.
+    ///
+    /// If it did not decode or was not expected: it was counted, and the exchange was aborted.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
         self.detect_stall(now);
         let result = self.process_frame(stream, bytes, now);
@@ -301,48 +312,52 @@ impl Membership {
         result
     }
 
-    /// The peer has finished its half of the stream: no more frames come. An exchange that still awaits one has failed; what
-    /// remains to be sent is sent all the same.
+    /// Handles the end of the peer's half of the stream: no more frames arrive. An exchange that
+    /// still expects a frame has failed; pending frames are sent all the same.
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
         self.detect_stall(now);
         self.stream_finished(stream, now);
         self.flush(now);
     }
 
-    /// The stream is over in both directions, or broke, or could not be opened.
+    /// Handles a stream that closed in both directions, broke or could not be opened.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.detect_stall(now);
         self.stream_closed(stream, now);
         self.flush(now);
     }
 
-    /// The connection to a node broke: a hint to probe it now, never a verdict. Not for connections that were closed
-    /// on purpose, because they were idle say: probing the node would open them again.
+    /// Handles a lost connection: a reason to probe the node now, but no proof of failure. Not for
+    /// connections closed on purpose, for example because they were idle: the probe would open them
+    /// again.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
         self.detect_stall(now);
         self.probe_hinted(peer, now);
         self.flush(now);
     }
 
-    /// There has come to be a connection with a node, or is none any more, whoever made or ended it. Whoever never tells
-    /// this has every member written to as if there were one.
+    /// Reports that a connection to a node now exists or no longer exists, whichever side opened or
+    /// closed it. A caller that never reports connections makes the machine treat every member as
+    /// connected.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
         self.roster.set_connected(peer, connected);
     }
 
-    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    /// Discards all known connections; only those that [`Self::handle_connection_changed`] reports
+    /// from now on exist.
     pub fn forget_connections(&mut self) {
         self.roster.forget_connections();
     }
 
-    /// How long nearly all handshakes take now. As long as it is more than an answer to a probe may take, probes go first
-    /// to those whom they reach without one.
+    /// Sets the time within which nearly all handshakes complete at present. While it exceeds the
+    /// time limit for an answer to a probe, members that can be probed without a handshake are
+    /// probed first.
     pub fn set_handshake_time(&mut self, time: Duration) {
         self.handshake_time = time;
     }
 
-    /// A datagram polled lately could not be sent: its news is queued again. Only for what is known here and now;
-    /// what got lost on the way is covered by repetition.
+    /// Handles a recent datagram that could not be sent locally: its updates are queued again. Do
+    /// not call it for loss in the network; retransmission covers that.
     pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
         self.detect_stall(now);
         self.statistics.transmits_unsent += 1;
@@ -352,10 +367,10 @@ impl Membership {
         self.flush(now);
     }
 
-    /// A deadline may have passed. Early, late or twice is legal.
+    /// Handles a deadline. Calling it early, late or twice is allowed.
     ///
-    /// Give what has arrived to the other `handle_*` methods first, so that an answer that came in time does not count
-    /// as late.
+    /// Pass received input to the other `handle_*` methods first, so that an answer that arrived in
+    /// time does not count as late.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.detect_stall(now);
         self.detect_lag(now);
@@ -365,28 +380,30 @@ impl Membership {
         self.flush(now);
     }
 
-    // ---- What its owner asks of it
+    // ---- Requests of the caller
 
-    /// Joins through these addresses, which replace all earlier ones. An event tells the outcome for each.
+    /// Joins through these addresses, which replace all earlier ones. An event reports the outcome
+    /// for each.
     ///
-    /// After `leave` it joins as a later life.
+    /// After `leave`, the node joins as a later instance.
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
         self.detect_stall(now);
         self.replace_seeds(seeds, now);
         self.flush(now);
     }
 
-    /// Says good-bye. `LeaveCompleted` follows when enough members know, after `leave_timeout` at the latest, and at
-    /// once if there are none.
+    /// Leaves the cluster. `LeaveCompleted` follows when enough members have acknowledged it, after
+    /// `leave_timeout` at the latest, and at once if there are none.
     pub fn leave(&mut self, now: Instant) {
         self.detect_stall(now);
         self.start_leaving(now);
         self.flush(now);
     }
 
-    /// Changes this node's labels, and tells the others.
+    /// Changes this node's labels and announces them.
     ///
     /// # Errors
+    ///
     /// If they are too long; nothing has changed.
     pub fn update_labels(
         &mut self,
@@ -404,10 +421,11 @@ impl Membership {
         Ok(())
     }
 
-    /// Takes a life later than the present one and than `generation`, tells the others and returns it. For an owner
-    /// that meets traces of its own name which it did not leave.
+    /// Starts an instance later than the current one and than `generation`, announces it and
+    /// returns it. For a caller that finds data of its own name that it did not write.
     ///
-    /// Returns the present life unchanged if the generations are used up, which takes a peer that claims absurd ones.
+    /// Returns the current instance unchanged if no generation is left; only a peer that claims
+    /// extreme generations can cause that.
     pub fn renew(&mut self, generation: u64, now: Instant) -> NodeId {
         self.detect_stall(now);
         self.take_later_instance(generation, now);
@@ -415,15 +433,15 @@ impl Membership {
         self.me.record.id.clone()
     }
 
-    // ---- What it wants
+    // ---- Output
 
     /// The next thing to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.urgent.pop_front().or_else(|| self.ordinary.pop_front())
     }
 
-    /// What to send on a stream, when it can take another frame. A stream that is not known (any more) has nothing
-    /// more to say.
+    /// The next frame of a stream that can accept one. An unknown or closed stream has no more
+    /// frames.
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
         self.next_frame(stream, now)
     }
@@ -433,23 +451,28 @@ impl Membership {
         self.events.pop_front()
     }
 
-    /// When `handle_timeout` should be called next; `None` only after having left.
+    /// When `handle_timeout` should be called next; `None` only after leaving.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
     // ---- Time
 
-    /// If this process stood still, others' answers and objections are in its buffers, not yet read: nobody is judged
-    /// before there was time to read them, and this node's own health is in doubt.
+    /// Detects a stall of this process. Answers and refutations of peers may be in buffers that
+    /// were not read yet, so no failure timeout fires before there was time to read them, and the
+    /// local health score rises.
     ///
-    /// Every call from outside begins with this: what is begun after the standstill must not be put off by its length.
+    /// Every external call begins with this, so that operations started after the stall are not
+    /// postponed by its length.
     fn detect_stall(&mut self, now: Instant) {
         let Some(due) = self.timers.next() else { return };
         let stalled_for = now.saturating_duration_since(due.max(self.called_at));
         self.called_at = self.called_at.max(now);
         if stalled_for >= self.config.stall_threshold {
-            tracing::warn!(node = %self.me.record.id, ?stalled_for, "this process stood still; judgements are postponed");
+            tracing::warn!(
+                node = %self.me.record.id, ?stalled_for,
+                "this process stalled; failure timeouts are postponed"
+            );
             self.statistics.stalls += 1;
             self.health.worse(1);
             let by = stalled_for + self.config.probe_timeout;
@@ -460,14 +483,17 @@ impl Membership {
         }
     }
 
-    /// A process that has more to read than it can manage does not stand still, but its verdicts are late too, and what
-    /// speaks against them may still be in its buffers.
+    /// Detects a process that cannot keep up with its input. It is not stalled, but its failure
+    /// timeouts fire late too, and refutations may still be in its buffers.
     fn detect_lag(&mut self, now: Instant) {
         let Some(horizon) = now.checked_sub(self.config.stall_threshold) else { return };
         let overdue = self.timers.overdue_failure_timeouts(horizon);
         let Some((longest_ago, _)) = overdue.first() else { return };
         let late = now.saturating_duration_since(*longest_ago);
-        tracing::warn!(node = %self.me.record.id, ?late, "this process lags behind; judgements are postponed");
+        tracing::warn!(
+            node = %self.me.record.id, ?late,
+            "this process lags behind its input; failure timeouts are postponed"
+        );
         self.statistics.stalls += 1;
         self.health.worse(1);
         for (at, timer) in overdue {
@@ -502,8 +528,8 @@ impl Membership {
             Timer::Reconnect => self.reconnect_next(now),
             Timer::Reap => self.reap(now),
             Timer::Rejoin => self.rejoin(now),
-            Timer::SeedCheck => self.call_missing_seed(now),
-            Timer::SeedRetry(address) => self.call_seed(address, now),
+            Timer::SeedCheck => self.contact_missing_seed(now),
+            Timer::SeedRetry(address) => self.contact_seed(address, now),
             Timer::Exchange(stream) => self.exchange_timed_out(stream, now),
             Timer::LeaveRepeat => self.resend_leave(now),
             Timer::LeaveEnd => self.finish_leaving(),
@@ -524,7 +550,7 @@ impl Membership {
         self.conflicts_reported.retain(|_, at| *at + interval > now);
     }
 
-    /// Whether there can be a life of this generation now.
+    /// Whether an instance can have this generation at present.
     fn is_plausible_generation(&self, generation: u64, now: Instant) -> bool {
         let (at_start, start) = self.started;
         let since = u64::try_from(now.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX);
@@ -532,8 +558,9 @@ impl Membership {
         generation <= most.min(MAX_GENERATION)
     }
 
-    /// The departed are forgotten when their time is over, not when somebody looks: members that learned of a failure
-    /// together forget it together, and hold the same meanwhile.
+    /// Schedules the removal of departed members when their retention expires rather than at the
+    /// next check: members that learned of a failure together remove it together and keep the same
+    /// entries meanwhile.
     fn schedule_reap(&mut self) {
         let Some((at, _)) = self.roster.next_departed() else { return };
         if self.timers.due(&Timer::Reap).is_none_or(|due| *at < due) {
@@ -541,14 +568,14 @@ impl Membership {
         }
     }
 
-    /// Takes a member out of the roster, but not out of memory.
+    /// Removes a member from the roster and records its instance.
     fn forget(&mut self, name: &NodeName, now: Instant) {
         let Some(entry) = self.roster.remove(name.as_str()) else { return };
         self.cancel_suspicion(name);
         let until = now + self.config.memory_retention;
         self.forgotten.keep(name, entry.member.standing(), ClaimSource::ForgottenHere, until);
         self.changed_at = now;
-        tracing::debug!(node = %self.me.record.id, member = %entry.member.record.id, "member forgotten");
+        tracing::debug!(node = %self.me.record.id, member = %entry.member.record.id, "member removed");
         if entry.announced {
             self.events.push_back(Event::Forgotten(entry.member.record.id));
         }

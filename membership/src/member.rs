@@ -40,8 +40,8 @@ pub struct NodeRecord {
 pub enum RecordError {
     /// The labels are too long.
     #[error(
-        "the labels of node {node} take {found} bytes; at most {MAX_LABEL_BYTES} are allowed, names, values and \
-         lengths together"
+        "the labels of node {node} take {found} bytes; at most {MAX_LABEL_BYTES} are allowed for names, \
+         values and length prefixes together"
     )]
     LabelsTooLong {
         /// The node with these labels.
@@ -58,7 +58,7 @@ pub enum RecordError {
         address: SocketAddr,
     },
     /// The generation is above the limit.
-    #[error("the generation of node {node} is absurd; at most {MAX_GENERATION} is allowed")]
+    #[error("the generation of node {node} is out of range; at most {MAX_GENERATION} is allowed")]
     AbsurdGeneration {
         /// The instance.
         node: NodeId,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn graver_states_and_higher_incarnations_and_later_lives_supersede() {
+    fn graver_states_and_higher_incarnations_and_later_instances_supersede() {
         let rising = [
             Standing::new(1, 0, State::Alive),
             Standing::new(1, 0, State::Suspect),
@@ -194,7 +194,7 @@ mod tests {
         assert!(rising.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(
             Standing::new(1, 9, State::Alive) < Standing::new(1, 0, State::Left),
-            "a life that left has left"
+            "an instance that left remains left"
         );
     }
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_bounded_by_what_they_take_in_a_message() {
+    fn labels_are_limited_by_their_encoded_size() {
         let record = |labels: BTreeMap<String, String>| NodeRecord {
             id: NodeId::new(NodeName::new("a").expect("valid"), 1),
             address: "10.0.0.1:7946".parse().expect("valid"),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_sent_to_and_an_absurd_generation_are_refused() {
+    fn an_invalid_address_and_a_generation_out_of_range_are_rejected() {
         let mut record = NodeRecord {
             id: NodeId::new(NodeName::new("a").expect("valid"), 1),
             address: "10.0.0.1:0".parse().expect("valid"),

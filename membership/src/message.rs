@@ -197,7 +197,7 @@ pub enum MessageError {
     #[error(transparent)]
     Malformed(#[from] DecodeError),
     /// The peer used the name of another node.
-    #[error("node {authenticated} spoke as {claimed}; a node may introduce only itself")]
+    #[error("node {authenticated} used the name {claimed}; a node may introduce only itself")]
     WrongName {
         /// The name in its message.
         claimed: NodeName,
@@ -205,12 +205,10 @@ pub enum MessageError {
         authenticated: NodeName,
     },
     /// A frame arrived before `handle_stream_connected` named the peer of the stream.
-    #[error(
-        "a frame arrived on a stream of which nobody said who answered it; call handle_stream_connected first"
-    )]
+    #[error("a frame arrived on a stream whose peer is unknown; call handle_stream_connected first")]
     UnknownPeer,
     /// A frame that is not expected at this point of the exchange.
-    #[error("node {peer} sent {found} where {wanted} was due")]
+    #[error("node {peer} sent {found} where {wanted} was expected")]
     Unexpected {
         /// Who sent it.
         peer: NodeName,
@@ -233,7 +231,7 @@ impl Frame {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Frame::Packet(_) => "a packet",
-            Frame::Hello(_) => "a greeting",
+            Frame::Hello(_) => "a hello",
             Frame::Welcome { .. } => "a welcome",
             Frame::Refused(_) => "a refusal",
             Frame::Members(_) => "members",
@@ -251,33 +249,33 @@ pub(crate) const PACKET_OVERHEAD: usize = 3;
 #[derive(Debug)]
 pub(crate) struct PacketBuilder {
     messages: Vec<Arc<[u8]>>,
-    room: usize,
+    remaining: usize,
 }
 
 impl PacketBuilder {
     pub(crate) fn new(budget: usize) -> Self {
-        Self { messages: Vec::new(), room: budget.saturating_sub(PACKET_OVERHEAD) }
+        Self { messages: Vec::new(), remaining: budget.saturating_sub(PACKET_OVERHEAD) }
     }
 
     /// Adds the message if it fits.
     pub(crate) fn add(&mut self, message: Arc<[u8]>) -> bool {
         let size = message.len() + MESSAGE_OVERHEAD;
-        if size > self.room {
+        if size > self.remaining {
             return false;
         }
-        self.room -= size;
+        self.remaining -= size;
         self.messages.push(message);
         true
     }
 
     /// Limits the remaining capacity to at most this many bytes.
     pub(crate) fn limit_remaining(&mut self, most: usize) {
-        self.room = self.room.min(most);
+        self.remaining = self.remaining.min(most);
     }
 
     /// Size of the largest message that still fits, in bytes.
-    pub(crate) fn room(&self) -> usize {
-        self.room.saturating_sub(MESSAGE_OVERHEAD)
+    pub(crate) fn capacity(&self) -> usize {
+        self.remaining.saturating_sub(MESSAGE_OVERHEAD)
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -309,7 +307,7 @@ mod tests {
             address: "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().expect("valid"),
             labels: BTreeMap::from([("k".repeat(252), "v".repeat(253))]),
         };
-        assert_eq!(record.check(), Ok(()), "the largest that is allowed");
+        assert_eq!(record.check(), Ok(()), "the largest record that is allowed");
         assert_eq!(codec::encode(&record.labels).len(), crate::MAX_LABEL_BYTES);
         record
     }
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_line_of_a_list_is_never_underestimated() {
+    fn the_size_of_a_list_entry_is_never_underestimated() {
         let record = largest_record();
         let claim = Claim {
             record: record.clone(),

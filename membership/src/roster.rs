@@ -117,7 +117,7 @@ impl Roster {
         }
     }
 
-    /// There are no connections.
+    /// Records that no connections exist.
     pub(crate) fn forget_connections(&mut self) {
         self.connected = Some(BTreeSet::new());
         self.connected_active = SampleSet::default();
@@ -127,10 +127,10 @@ impl Roster {
         &self.suspects
     }
 
-    /// The member that it is the task of `me` to look after: of those that are not suspected the next one on a circle on
-    /// which all have their places by the hashes of their names, so that nodes with names in a row, which may fail
-    /// together, do not look after each other. Members that agree on who is there agree on who looks after whom.
-    /// O(members) after it has changed itself, else O(1).
+    /// The member that `me` monitors: its next unsuspected successor on a ring ordered by hashed
+    /// names. The hash separates nodes with consecutive names, which may fail together, so that
+    /// they do not monitor each other. Nodes that agree on the members agree on who monitors whom.
+    /// O(members) after the neighbour itself changed, else O(1).
     pub(crate) fn neighbour(&mut self, me: &NodeName) -> Option<&NodeName> {
         if self.neighbour.is_none() {
             let mine = ring_position(me);
@@ -343,15 +343,17 @@ mod tests {
             };
             let set = |set: &SampleSet| set.names().iter().cloned().collect::<BTreeSet<_>>();
             prop_assert_eq!(set(roster.active()), names(State::is_active));
-            let connected_active = names(State::is_active).intersection(&connected).cloned().collect::<BTreeSet<_>>();
-            prop_assert_eq!(set(&roster.connected_active), connected_active);
+            let active = names(State::is_active);
+            let expected = active.intersection(&connected).cloned().collect::<BTreeSet<_>>();
+            prop_assert_eq!(set(&roster.connected_active), expected);
             prop_assert_eq!(set(roster.failed()), names(|state| state == State::Failed));
             prop_assert_eq!(roster.suspects(), &names(|state| state == State::Suspect));
             let departed = roster.departed.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
             prop_assert_eq!(departed, names(|state| !state.is_active()));
             let digest = members.iter().fold(0u64, |sum, member| {
                 let id = &member.record.id;
-                let record_incarnation = roster.get(member.name().as_str()).map_or(0, |e| e.record_incarnation);
+                let entry = roster.get(member.name().as_str());
+                let record_incarnation = entry.map_or(0, |entry| entry.record_incarnation);
                 sum.wrapping_add(match member.state {
                     State::Alive | State::Suspect => {
                         active_fingerprint(id, member.incarnation, record_incarnation)
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_looked_after_by_one_other_and_suspects_by_nobody() {
+    fn every_member_is_monitored_by_one_neighbour_and_suspects_by_none() {
         let names = (0..50).map(|number| format!("n{number}")).collect::<Vec<_>>();
         let mut monitored = BTreeSet::new();
         for me in &names {
@@ -374,10 +376,10 @@ mod tests {
                 roster.insert(Entry::new(member(other, 1)));
             }
             let me = NodeName::new(me).expect("valid");
-            let first = roster.neighbour(&me).expect("there are others").clone();
+            let first = roster.neighbour(&me).expect("there are other members").clone();
             assert!(monitored.insert(first.clone()), "{first} twice");
             roster.change(first.as_str(), |entry| entry.member.state = State::Suspect);
-            let second = roster.neighbour(&me).expect("there are others").clone();
+            let second = roster.neighbour(&me).expect("there are other members").clone();
             roster.change(first.as_str(), |entry| entry.member.state = State::Alive);
             assert_eq!((roster.neighbour(&me) == Some(&first), first == second), (true, false));
             roster.remove(first.as_str());

@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exactly_as_many_as_asked_for_or_as_there_are(
+        fn a_sample_has_the_requested_size_or_all_names(
             count in 0usize..40, wanted in 0usize..50, excluded in 0usize..5, seed in any::<u64>()
         ) {
             let set = filled(count);
@@ -87,7 +87,7 @@ mod tests {
         }
 
         #[test]
-        fn it_is_the_set_that_the_operations_made(
+        fn the_set_equals_a_model_of_its_operations(
             operations in proptest::collection::vec((any::<bool>(), 0usize..12), 0..80)
         ) {
             let (mut set, mut model) = (SampleSet::default(), BTreeSet::new());

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_by_the_time_an_objection_needs_to_spread() {
+    fn it_grows_by_the_time_a_refutation_needs_to_spread() {
         for (members, least) in [(2, 3.12), (100, 3.8), (1000, 4.2), (10_000, 4.6)] {
             let mut suspicion = among(members, members - 1);
             for accuser in ["b", "c", "d"] {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_this_process_stood_still_does_not_count() {
+    fn time_in_which_this_process_stalled_does_not_count() {
         let mut suspicion = among(2, 1);
         suspicion.prolong(Duration::from_secs(30));
         assert_eq!(lasts(&suspicion), 33.12);

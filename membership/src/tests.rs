@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Shared helpers of the tests of this crate.
 
 mod chaos;
 mod network;
@@ -14,7 +14,7 @@ use wire::{NodeId, NodeName};
 
 use crate::member::{Member, NodeRecord, State};
 
-/// The beginning of time in all tests of this process.
+/// The start of time in all tests of this process.
 #[expect(clippy::disallowed_methods, reason = "an instant to count from; nothing depends on which one it is")]
 pub(crate) fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -25,7 +25,7 @@ pub(crate) fn name(name: &str) -> NodeName {
     NodeName::new(name).expect("a valid name")
 }
 
-/// 10.0.x.y:7946, different for each number.
+/// 10.0.x.y:7946, a different address for each number.
 pub(crate) fn address(number: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
     SocketAddr::from(([10, 0, high, low], 7946))
@@ -35,7 +35,7 @@ pub(crate) fn record(node: &str, generation: u64, at: SocketAddr) -> NodeRecord 
     NodeRecord { id: NodeId::new(name(node), generation), address: at, labels: BTreeMap::new() }
 }
 
-/// An alive member of incarnation 0 at an address made of its name.
+/// A live member of incarnation 0 at an address derived from its name.
 pub(crate) fn member(node: &str, generation: u64) -> Member {
     let number = node.bytes().fold(1u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     Member {

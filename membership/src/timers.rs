@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn only_judgements_are_postponed() {
+    fn only_failure_timeouts_are_postponed() {
         let (now, second) = (start(), Duration::from_secs(1));
         let mut timers = Timers::default();
         timers.set(Timer::Gossip, now + second);

@@ -1,4 +1,4 @@
-//! What is believed of the claims about other members.
+//! Claims about other members: which are accepted and what follows from them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,74 +17,81 @@ use crate::timers::Timer;
 
 use super::Membership;
 
-/// How a claim came here.
+/// How a claim was received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin<'a> {
-    /// Who sent it, as the transport vouches.
+    /// The authenticated sender.
     pub(super) from: &'a NodeName,
-    /// From where.
+    /// The sender's address.
     pub(super) source: SocketAddr,
-    /// Whether it is a line of a member list, rather than news.
+    /// Whether it is an entry of a member list rather than a gossiped update.
     pub(super) list: bool,
-    /// Whether what is new in it is to be passed on. Not what a newcomer learns from those who knew it long before.
+    /// Whether changes learned from it are gossiped. A joining node does not gossip what it learns
+    /// from members.
     pub(super) relay: bool,
-    /// Whether it is this node's task to tell everybody, and not only to pass it on.
+    /// Whether this node is the origin and sends the update to all members rather than only
+    /// relaying it.
     pub(super) announce: bool,
 }
 
-/// What became of a claim that a node is alive.
+/// Result of a claim that a node is alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was news, and is believed.
+pub(super) enum AliveOutcome {
+    /// The claim was new and is accepted.
     Accepted,
-    /// It was known.
+    /// The claim was known.
     Known,
-    /// Something else is held of the same life, or of a later one that is alive.
+    /// This node knows a claim that supersedes it, about the same instance or about a later live
+    /// one.
     Stale(Message),
-    /// The life is not later than one known of this name.
+    /// The instance is not later than one known of this name.
     Outdated(Outdated),
-    /// The present holder of the name is being probed.
+    /// The current owner of the name is being probed.
     Pending,
-    /// The present holder of the name lives.
+    /// The current owner of the name is alive.
     Taken(NameInUse),
-    /// There is no room.
+    /// The member table is full.
     Full,
-    /// It makes no sense.
+    /// The claim is invalid.
     Invalid,
 }
 
-impl Verdict {
-    /// What the sender of the claim should know.
+impl AliveOutcome {
+    /// Adds the answer to the sender of the claim.
     pub(super) fn answer(self, replies: &mut Vec<Message>) {
         match self {
-            Verdict::Stale(held) => replies.push(held),
-            Verdict::Outdated(outdated) => replies.push(Message::Outdated(outdated)),
-            Verdict::Taken(in_use) => replies.push(Message::NameInUse(in_use)),
-            Verdict::Accepted | Verdict::Known | Verdict::Pending | Verdict::Full | Verdict::Invalid => {}
+            AliveOutcome::Stale(known) => replies.push(known),
+            AliveOutcome::Outdated(outdated) => replies.push(Message::Outdated(outdated)),
+            AliveOutcome::Taken(in_use) => replies.push(Message::NameInUse(in_use)),
+            AliveOutcome::Accepted
+            | AliveOutcome::Known
+            | AliveOutcome::Pending
+            | AliveOutcome::Full
+            | AliveOutcome::Invalid => {}
         }
     }
 }
 
 impl Membership {
-    /// A claim that a node is alive, as the record says.
+    /// Processes a claim that a node is alive with this record.
     pub(super) fn consider_alive(
         &mut self,
         record: NodeRecord,
         incarnation: u64,
         origin: Origin<'_>,
         now: Instant,
-    ) -> Verdict {
+    ) -> AliveOutcome {
         if let Err(error) = record.check().map_err(|error| error.to_string()).and_then(|()| {
-            let absurd =
+            let out_of_range =
                 incarnation > MAX_INCARNATION || !self.is_plausible_generation(record.id.generation, now);
-            (!absurd).then_some(()).ok_or_else(|| "absurd generation or incarnation".to_owned())
+            (!out_of_range).then_some(()).ok_or_else(|| "generation or incarnation out of range".to_owned())
         }) {
-            tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim refused");
+            tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim rejected");
             self.statistics.invalid += 1;
-            return Verdict::Invalid;
+            return AliveOutcome::Invalid;
         }
         if self.leaving.is_some() {
-            return Verdict::Known;
+            return AliveOutcome::Known;
         }
         if record.id.name == *self.me.name() {
             return self.consider_own_record(record, incarnation, origin, now);
@@ -94,12 +101,13 @@ impl Membership {
         let Some(entry) = self.roster.get(record.id.name.as_str()) else {
             return self.consider_unknown(record, claimed, origin, now);
         };
-        let held = &entry.member;
-        let standing = held.standing();
-        let moved = held.record.address != record.address;
-        if first_hand && moved && held.state.is_active() {
+        let known = &entry.member;
+        let standing = known.standing();
+        let moved = known.record.address != record.address;
+        if first_hand && moved && known.state.is_active() {
             let same_instance = record.id.generation == standing.generation;
-            // Of two addresses of one life the later incarnation's counts; an earlier one is an old message.
+            // Of two addresses of one instance, the one with the later incarnation counts; the
+            // earlier one is an old message.
             if !(same_instance && incarnation < standing.incarnation) {
                 return self.check_owner(record, incarnation, now);
             }
@@ -113,24 +121,25 @@ impl Membership {
         self.stale_alive(record, incarnation, first_hand, now)
     }
 
-    /// A claim about a name that is not among the members; perhaps it once was.
+    /// Processes a claim about a name that is not a member; it may have been one before.
     fn consider_unknown(
         &mut self,
         record: NodeRecord,
         claimed: Standing,
         origin: Origin<'_>,
         now: Instant,
-    ) -> Verdict {
+    ) -> AliveOutcome {
         if let Some(remembered) = self.forgotten.get(record.id.name.as_str())
             && remembered >= claimed
         {
             self.statistics.stale += 1;
             let outdated = Outdated { claimed: record.id.generation, known: remembered.generation };
             if outdated.claimed < outdated.known || remembered.state() == State::Left {
-                return Verdict::Outdated(outdated);
+                return AliveOutcome::Outdated(outdated);
             }
-            // The same life, once held failed: it proves that it lives by refuting that.
-            return Verdict::Stale(Message::Failed {
+            // The same instance, which this node considered failed: it proves that it is alive by
+            // refuting that.
+            return AliveOutcome::Stale(Message::Failed {
                 id: record.id,
                 incarnation: remembered.incarnation,
                 accuser: self.me.name().clone(),
@@ -139,21 +148,21 @@ impl Membership {
         self.accept_alive(record, claimed.incarnation, origin, now)
     }
 
-    /// A claim that does not supersede what is held.
+    /// Processes a claim that does not supersede the known one.
     fn stale_alive(
         &mut self,
         record: NodeRecord,
         incarnation: u64,
         first_hand: bool,
         now: Instant,
-    ) -> Verdict {
+    ) -> AliveOutcome {
         let name = record.id.name.clone();
-        let Some(entry) = self.roster.get(name.as_str()) else { return Verdict::Known };
-        let held = &entry.member;
-        if record.id.generation == held.record.id.generation && incarnation == held.incarnation {
-            // A suspicion overtook the record of its incarnation.
-            if entry.record_incarnation < incarnation && held.state != State::Left {
-                let changed = held.record != record;
+        let Some(entry) = self.roster.get(name.as_str()) else { return AliveOutcome::Known };
+        let known = &entry.member;
+        if record.id.generation == known.record.id.generation && incarnation == known.incarnation {
+            // A suspicion arrived before the record of its incarnation.
+            if entry.record_incarnation < incarnation && known.state != State::Left {
+                let changed = known.record != record;
                 let announced = entry.announced;
                 self.roster.change(name.as_str(), |entry| {
                     entry.member.record = record.clone();
@@ -162,60 +171,67 @@ impl Membership {
                 if changed && announced {
                     self.events.push_back(Event::Updated(record));
                 }
-                return Verdict::Known;
+                return AliveOutcome::Known;
             }
-            if held.state == State::Alive {
-                return Verdict::Known;
+            if known.state == State::Alive {
+                return AliveOutcome::Known;
             }
         }
         self.statistics.stale += 1;
-        let outdated = Outdated { claimed: record.id.generation, known: held.record.id.generation };
+        let outdated = Outdated { claimed: record.id.generation, known: known.record.id.generation };
         if outdated.claimed < outdated.known {
-            // An earlier life. If its own node says so, a clock was set back, and it must go beyond what is known; or it has done so,
-            // and this was under way for longer than what told of it.
+            // An earlier instance. If the node itself sent the claim, its clock was set back and it
+            // must choose a generation above the known one, or it has done so already and this
+            // message was delayed.
             return match first_hand {
-                true => Verdict::Outdated(outdated),
-                false => Verdict::Known,
+                true => AliveOutcome::Outdated(outdated),
+                false => AliveOutcome::Known,
             };
         }
-        let answer = Message::claim(held, self.me.name());
-        match (first_hand, held.state) {
-            (true, State::Left) => Verdict::Outdated(outdated),
-            // It must learn what is held against it, or it would never refute it and stay dead for us.
-            (true, _) => Verdict::Stale(answer),
+        let answer = Message::claim(known, self.me.name());
+        match (first_hand, known.state) {
+            (true, State::Left) => AliveOutcome::Outdated(outdated),
+            // The node must receive the claim about it, or it would never refute it and remain
+            // failed here.
+            (true, _) => AliveOutcome::Stale(answer),
             (false, State::Failed) => {
                 self.notify(&name, now);
-                Verdict::Known
+                AliveOutcome::Known
             }
-            // Nobody refutes a good-bye: whoever has not heard of it shall.
-            (false, State::Left) => Verdict::Stale(answer),
-            (false, State::Alive | State::Suspect) => Verdict::Known,
+            // A leave message cannot be refuted: a node that has not received it gets it now.
+            (false, State::Left) => AliveOutcome::Stale(answer),
+            (false, State::Alive | State::Suspect) => AliveOutcome::Known,
         }
     }
 
-    /// Believes a claim that supersedes everything held about the name.
+    /// Accepts a claim that supersedes everything known about the name.
     pub(super) fn accept_alive(
         &mut self,
         record: NodeRecord,
         incarnation: u64,
         origin: Origin<'_>,
         now: Instant,
-    ) -> Verdict {
+    ) -> AliveOutcome {
         let name = record.id.name.clone();
         let first_hand = name == *origin.from;
         let before = self.roster.get(name.as_str()).map(|entry| (entry.member.clone(), entry.announced));
         if before.is_none() && !self.free_capacity(now) {
             self.statistics.members_refused += 1;
-            return Verdict::Full;
+            return AliveOutcome::Full;
         }
         let me = &self.me.record.id;
         let event = match &before {
             None => {
-                // What a list teaches may be thousands of members; each of them is news elsewhere, not here.
+                // A list may introduce thousands of members, which other nodes logged when they
+                // joined.
                 if origin.list {
-                    tracing::debug!(node = %me, member = %record.id, address = %record.address, "member learned");
+                    tracing::debug!(
+                        node = %me, member = %record.id, address = %record.address, "member learned"
+                    );
                 } else {
-                    tracing::info!(node = %me, member = %record.id, address = %record.address, "member joined");
+                    tracing::info!(
+                        node = %me, member = %record.id, address = %record.address, "member joined"
+                    );
                 }
                 Some(Event::Joined(record.clone()))
             }
@@ -235,7 +251,9 @@ impl Membership {
                     }
                 }
                 State::Suspect => {
-                    tracing::debug!(node = %me, member = %record.id, incarnation, "suspected member objected");
+                    tracing::debug!(
+                        node = %me, member = %record.id, incarnation, "member refuted a suspicion"
+                    );
                     self.events.push_back(Event::Refuted(record.id.clone()));
                     (old.record != record).then(|| Event::Updated(record.clone()))
                 }
@@ -267,10 +285,11 @@ impl Membership {
             self.probe_round.insert(name.clone(), self.roster.active().len(), &mut self.rng);
         }
         self.queue_update(&name, &update, origin);
-        Verdict::Accepted
+        AliveOutcome::Accepted
     }
 
-    /// Whether there is room for one more member, perhaps after forgetting the one that would be forgotten next.
+    /// Ensures capacity for one more member, if necessary by removing the departed member that is
+    /// due next.
     fn free_capacity(&mut self, now: Instant) -> bool {
         if self.roster.len() + 1 < self.config.max_members {
             return true;
@@ -284,7 +303,7 @@ impl Membership {
         }
     }
 
-    /// A claim that a node did not answer.
+    /// Processes a claim that a node did not answer a probe.
     pub(super) fn consider_suspect(
         &mut self,
         id: &NodeId,
@@ -298,22 +317,25 @@ impl Membership {
             return self.consider_own_state(id, incarnation, State::Suspect, now, replies);
         }
         let Some(entry) = self.entry_of_instance(id, incarnation) else { return };
-        let (state, held, confirmation_sent_at) =
+        let (state, known, confirmation_sent_at) =
             (entry.member.state, entry.member.incarnation, entry.confirmation_sent_at);
-        if state.is_active() && incarnation >= held {
+        if state.is_active() && incarnation >= known {
             self.suspect(&id.name, incarnation, accuser, origin, now);
-        } else if state == State::Failed && incarnation > held {
-            // It has refuted our verdict since, and was suspected again: so it is a member. Its record of that
-            // incarnation is not known, and must not be told to others as if it were.
-            let (record, known) = (entry.member.record.clone(), entry.record_incarnation);
+        } else if state == State::Failed && incarnation > known {
+            // It has refuted the failure since and was suspected again, so it is a member. Its
+            // record of that incarnation is not known, and the known record must not be gossiped as
+            // that.
+            let (record, record_incarnation) = (entry.member.record.clone(), entry.record_incarnation);
             self.accept_alive(record, incarnation, Origin { relay: false, ..origin }, now);
-            self.roster.change(id.name.as_str(), |entry| entry.record_incarnation = known);
+            self.roster.change(id.name.as_str(), |entry| entry.record_incarnation = record_incarnation);
             self.suspect(&id.name, incarnation, accuser, origin, now);
         } else if state == State::Failed && !origin.list && accuser != self.me.name() {
-            // Long decided here, and not told to those who find it out only now. It is one voice more, and no verdict: this
-            // one may be the error of a partition that has just healed, and the suspect shall have the time to object.
+            // This node declared it failed long ago, and the sender only now suspects it. This node
+            // adds a confirmation, not a failure claim: its own may be an error of a partition that
+            // has just healed, and the suspect must have the time to refute.
             self.statistics.stale += 1;
-            // Two that both hold it failed answer each other's voices too: not at once, or they would never stop.
+            // Two nodes that both consider it failed answer each other's suspicions: a minimum time
+            // between answers ends this.
             let due = confirmation_sent_at.is_none_or(|at| now >= at + self.config.notice_interval);
             if due {
                 self.roster.note(id.name.as_str(), |entry| entry.confirmation_sent_at = Some(now));
@@ -325,7 +347,7 @@ impl Membership {
         }
     }
 
-    /// Begins or confirms a suspicion of an active member.
+    /// Starts or confirms a suspicion of an active member.
     pub(super) fn suspect(
         &mut self,
         name: &NodeName,
@@ -335,7 +357,7 @@ impl Membership {
         now: Instant,
     ) {
         let members = self.alive_count();
-        // This one is not suspected yet, and does not count.
+        // This member is not counted as a suspect yet.
         let suspects = self.roster.suspects();
         let able = members.saturating_sub(suspects.len() + usize::from(!suspects.contains(name)));
         let config = &self.config;
@@ -365,7 +387,9 @@ impl Membership {
             return;
         };
         if started {
-            tracing::info!(node = %self.me.record.id, member = %id, incarnation, %accuser, "member suspected");
+            tracing::info!(
+                node = %self.me.record.id, member = %id, incarnation, %accuser, "member suspected"
+            );
             self.statistics.suspicions += 1;
             self.events.push_back(Event::Suspected(id.clone()));
             self.notify(name, now);
@@ -375,18 +399,20 @@ impl Membership {
                 self.give_second_opinion(&id, now);
             }
         } else if confirmed {
-            tracing::debug!(node = %self.me.record.id, member = %id, incarnation, %accuser, "suspicion confirmed");
+            tracing::debug!(
+                node = %self.me.record.id, member = %id, incarnation, %accuser, "suspicion confirmed"
+            );
             self.statistics.confirmations += 1;
         }
         if started || confirmed {
-            // Every independent accuser is news of its own: it shortens the suspicion elsewhere too.
+            // Each independent accuser is gossiped: it shortens the suspicion at other members too.
             let update = Message::Suspect { id, incarnation, accuser: accuser.clone() };
             self.queue_update(name, &update, origin);
         }
     }
 
-    /// When most of the others are suspected or gone, those who are not are all there is to wait for. Else the last ones
-    /// of a cluster would wait for the confirmations of the dead.
+    /// Limits the expected confirmations to the members that are not suspected. Otherwise the last
+    /// members of a cluster would wait for confirmations of failed ones.
     pub(super) fn expect_fewer_confirmations(&mut self) {
         let suspects = self.roster.suspects();
         let able = self.alive_count().saturating_sub(suspects.len());
@@ -407,13 +433,13 @@ impl Membership {
         }
     }
 
-    /// Nothing is waited for any more that a suspicion of this member had led to.
+    /// Cancels the timers of a suspicion of this member.
     pub(super) fn cancel_suspicion(&mut self, name: &NodeName) {
         self.timers.cancel(&Timer::Suspicion(name.clone()));
         self.timers.cancel(&Timer::SecondOpinions(name.clone()));
     }
 
-    /// The suspect has not objected in time.
+    /// Handles a suspicion that timed out without a refutation.
     pub(super) fn suspicion_over(&mut self, name: &NodeName, now: Instant) {
         let Some(entry) = self.roster.get(name.as_str()) else { return };
         if entry.member.state != State::Suspect {
@@ -425,11 +451,11 @@ impl Membership {
         let origin =
             Origin { from: &me, source: self.me.record.address, list: false, relay: true, announce: true };
         self.depart(name, incarnation, State::Failed, &me, Duration::ZERO, origin, now);
-        // If it lives after all, it should not have to wait until somebody tells it.
+        // If it is alive after all, it should learn of the claim at once.
         self.notify(name, now);
     }
 
-    /// A claim that a node has failed.
+    /// Processes a claim that a node has failed.
     pub(super) fn consider_failed(
         &mut self,
         id: &NodeId,
@@ -445,32 +471,35 @@ impl Membership {
         let Some(entry) = self.entry_of_instance(id, incarnation) else {
             return self.remember_departure(id, incarnation, State::Failed, now);
         };
-        let (state, held) = (entry.member.state, entry.member.incarnation);
-        if state == State::Failed && incarnation > held {
-            // Only a still higher incarnation refutes this.
+        let (state, known) = (entry.member.state, entry.member.incarnation);
+        if state == State::Failed && incarnation > known {
+            // Only an even higher incarnation refutes this.
             self.roster.change(id.name.as_str(), |entry| entry.member.incarnation = incarnation);
             self.changed_at = now;
             let update = Message::Failed { id: id.clone(), incarnation, accuser: accuser.clone() };
             return self.queue_update(&id.name, &update, origin);
         }
-        if !state.is_active() || incarnation < held {
+        if !state.is_active() || incarnation < known {
             return self.stale_accusation(id, origin, replies);
         }
         if origin.list || !self.is_unresponsive_suspect(&id.name, incarnation, now) {
-            // Two sides of a healed partition hold each other's members failed. Believing them would let the error spread
-            // to those who know better; a suspicion gives the node the time to object.
+            // Both sides of a healed partition consider each other's members failed. Accepting
+            // these claims would spread the error to nodes that know better; a suspicion gives the
+            // member time to refute.
             self.suspect(&id.name, incarnation, accuser, origin, now);
-            // Gossip brings verdicts as they fall: who has only missed the suspicion is not to wait for all of it again. The
-            // suspect hears of ours at once.
+            // Gossip delivers failure claims as they are made: a node that only missed the
+            // suspicion need not wait for its full timeout again. This node's suspicion reaches the
+            // suspect at once.
             let enough = (!origin.list).then(|| self.config.probe_interval.mul_f64(1.5));
             return self.shorten_for_failed_report(&id.name, enough, now);
         }
         self.depart(&id.name, incarnation, State::Failed, accuser, Duration::ZERO, origin, now);
     }
 
-    /// Whether a member has been suspected here for so long that an objection would have come, and was not heard from
-    /// since. Who crashed has: its suspicion spread seconds before the first verdict. A verdict of which there was no
-    /// suspicion before comes from somewhere else, where things may be seen otherwise.
+    /// Whether this node has suspected a member long enough for a refutation to arrive and has not
+    /// heard from it since. A crashed member fulfils this: its suspicion spread seconds before the
+    /// first failure claim. A failure claim without a prior suspicion comes from a node with a
+    /// different view.
     fn is_unresponsive_suspect(&self, name: &NodeName, incarnation: u64, now: Instant) -> bool {
         let Some(entry) = self.roster.get(name.as_str()) else { return true };
         let member = &entry.member;
@@ -479,7 +508,8 @@ impl Membership {
         })
     }
 
-    /// Somebody's suspicion of this suspect has run out: it has the time to object, and no more.
+    /// Limits the suspicion of a member that a peer has declared failed to the time needed for a
+    /// refutation.
     fn shorten_for_failed_report(&mut self, name: &NodeName, enough: Option<Duration>, now: Instant) {
         let mut deadline = None;
         self.roster.note(name.as_str(), |entry| {
@@ -494,7 +524,7 @@ impl Membership {
         }
     }
 
-    /// A claim that a node has said good-bye.
+    /// Processes a claim that a node has left.
     pub(super) fn consider_left(
         &mut self,
         id: &NodeId,
@@ -515,7 +545,8 @@ impl Membership {
         }
     }
 
-    /// The member a claim without a record is about, if this very life of it is held and the numbers make sense.
+    /// The member that a claim without a record refers to, if this instance of it is known and the
+    /// numbers are within their limits.
     fn entry_of_instance(&mut self, id: &NodeId, incarnation: u64) -> Option<&Entry> {
         if incarnation > MAX_INCARNATION || self.leaving.is_some() {
             self.statistics.invalid += u64::from(self.leaving.is_none());
@@ -529,8 +560,8 @@ impl Membership {
         Some(entry)
     }
 
-    /// No member is made of a claim that somebody is gone, but it is remembered: an older claim that it is alive may
-    /// still be under way.
+    /// Records a claim that an unknown node has failed or left. It does not create a member, but an
+    /// older claim that the node is alive may still be in flight.
     fn remember_departure(&mut self, id: &NodeId, incarnation: u64, state: State, now: Instant) {
         let valid = incarnation <= MAX_INCARNATION && self.is_plausible_generation(id.generation, now);
         if valid && self.roster.get(id.name.as_str()).is_none() && self.leaving.is_none() {
@@ -544,7 +575,8 @@ impl Membership {
         }
     }
 
-    /// An accusation against somebody who left is answered with that; others are simply late.
+    /// Answers an accusation of a node that left with its leave message; other stale accusations
+    /// are only late.
     fn stale_accusation(&mut self, id: &NodeId, origin: Origin<'_>, replies: &mut Vec<Message>) {
         let Some(entry) = self.roster.get(id.name.as_str()) else { return };
         self.statistics.stale += 1;
@@ -553,8 +585,8 @@ impl Membership {
         }
     }
 
-    /// A member has failed or left.
-    #[expect(clippy::too_many_arguments, reason = "each says something else about the same departure")]
+    /// Records that a member has failed or left.
+    #[expect(clippy::too_many_arguments, reason = "each describes a different aspect of the same departure")]
     pub(super) fn depart(
         &mut self,
         name: &NodeName,
@@ -591,15 +623,15 @@ impl Membership {
         self.queue_update(name, &update, origin);
         self.expect_fewer_confirmations();
         if self.roster.active().len() == 0 && self.leaving.is_none() {
-            // The others may be well, and only this node cut off or forgotten.
+            // The other members may be alive, and this node cut off or removed by them.
             self.timers.set(Timer::Rejoin, now);
         }
     }
 
-    /// Queues news about a member.
+    /// Queues an update about a member.
     fn queue_update(&mut self, name: &NodeName, update: &Message, origin: Origin<'_>) {
         if !origin.relay {
-            // What is queued about it is older than this.
+            // The queued update about it is older than this.
             self.broadcasts.remove(name.as_str());
             return;
         }
@@ -609,8 +641,8 @@ impl Membership {
         }
     }
 
-    /// Tells a node what is held against it, so that it can refute it; not more often than once an interval, or two
-    /// nodes that hold each other dead would never stop.
+    /// Sends a node the claim about it so that it can refute it. At most once per interval, or two
+    /// nodes that consider each other failed would never stop.
     pub(super) fn notify(&mut self, name: &NodeName, now: Instant) {
         let interval = self.config.notice_interval;
         let Some(entry) = self.roster.get(name.as_str()) else { return };
@@ -628,7 +660,7 @@ impl Membership {
         self.roster.note(name.as_str(), |entry| entry.notified_at = Some(now));
     }
 
-    /// This life was heard from directly.
+    /// Records that this instance was heard from directly.
     pub(super) fn touch(&mut self, id: &NodeId, now: Instant) {
         self.roster.note(id.name.as_str(), |entry| {
             if entry.member.record.id.generation == id.generation {

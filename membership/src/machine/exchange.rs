@@ -1,4 +1,5 @@
-//! Streams: the reliable path of probes, and the comparison of member lists in bounded frames.
+//! Streams: the reliable path of probes, and the comparison of member lists in frames of bounded
+//! size.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,48 +14,48 @@ use crate::message::{Frame, Hello, HelloRefusal, MessageError, Occasion};
 use crate::timers::Timer;
 
 use super::Membership;
-use super::claims::{Origin, Verdict};
+use super::claims::{AliveOutcome, Origin};
 use super::list_sync::Cursor;
 
-/// One stream and how far it has come.
+/// State of one stream.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// Who is at the other end; not known until it answers if a seed was called.
+    /// The peer; unknown until it answers if a seed was contacted.
     peer: Option<NodeName>,
     address: SocketAddr,
     role: Role,
     inbound: bool,
     started: Instant,
-    /// Frames to be sent, before anything of the list.
+    /// Frames to be sent before the list.
     outgoing: VecDeque<Vec<u8>>,
     list: Option<Cursor>,
     /// Whether nothing follows after `outgoing` and `list`.
     last: bool,
-    /// Whether the peer has said all it has to say.
+    /// Whether the peer has sent everything.
     received_all: bool,
-    /// How many lines the peer's list has had.
+    /// Number of entries received of the peer's list.
     entries_received: usize,
-    /// Whether what is new in the peer's list is to be passed on.
+    /// Whether changes learned from the peer's list are gossiped.
     relay: bool,
 }
 
-/// What the stream is for.
+/// The role of this node on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Role {
-    /// We sent a packet and await the answer.
+    /// This node sent a packet and waits for the answer.
     PacketSent,
-    /// We asked to compare lists and await the welcome.
-    Calling { occasion: Occasion, seed: Option<SocketAddr>, compared: Option<(u64, u64)> },
-    /// We were welcomed, and await the rest of the list.
+    /// This node requested a comparison of lists and waits for the welcome.
+    HelloSent { occasion: Occasion, seed: Option<SocketAddr>, compared: Option<(u64, u64)> },
+    /// This node was welcomed and waits for the rest of the peer's list.
     Welcomed { seed: Option<SocketAddr>, id: wire::NodeId },
-    /// A peer opened it and has said nothing yet.
+    /// A peer opened the stream and has sent nothing yet.
     Opened,
-    /// A peer's packet was answered.
+    /// This node answered a peer's packet.
     PacketAnswered,
-    /// A peer was welcomed, and we await the rest of its list.
-    Hosting,
-    /// A peer was refused.
-    Refusing,
+    /// This node welcomed a peer and waits for the rest of its list.
+    WelcomeSent,
+    /// This node refused a peer.
+    RefusalSent,
 }
 
 impl Membership {
@@ -105,8 +106,8 @@ impl Membership {
         stream
     }
 
-    /// Calls a node to compare member lists.
-    pub(super) fn call(
+    /// Requests a comparison of member lists from a node.
+    pub(super) fn send_hello(
         &mut self,
         to: Destination,
         occasion: Occasion,
@@ -114,11 +115,11 @@ impl Membership {
         compared: Option<(u64, u64)>,
         now: Instant,
     ) -> StreamId {
-        // What a newcomer learns, those who tell it have long known: it passes nothing of that on.
+        // The peers of a joining node know what they send it already: it does not gossip it.
         let relay = occasion != Occasion::Join || self.roster.active().len() > 0;
         let hello = Frame::Hello(self.hello(occasion, to.name.as_ref()));
         self.statistics.syncs += 1;
-        let stream = self.open_stream(to, Role::Calling { occasion, seed, compared }, relay, hello, now);
+        let stream = self.open_stream(to, Role::HelloSent { occasion, seed, compared }, relay, hello, now);
         if occasion == Occasion::Join
             && let Some(exchange) = self.exchanges.get_mut(&stream)
         {
@@ -128,14 +129,14 @@ impl Membership {
     }
 
     fn hello(&self, occasion: Occasion, to: Option<&NodeName>) -> Hello {
-        let held = to.and_then(|name| self.roster.get(name.as_str())).map(|entry| &entry.member);
-        let held = held.filter(|member| member.state != State::Alive);
+        let known = to.and_then(|name| self.roster.get(name.as_str())).map(|entry| &entry.member);
+        let known = known.filter(|member| member.state != State::Alive);
         Hello {
             occasion,
             record: self.me.record.clone(),
             incarnation: self.me.incarnation,
             digest: self.digest(),
-            about_receiver: held.map(|member| (member.state, member.record.id.clone(), member.incarnation)),
+            about_receiver: known.map(|member| (member.state, member.record.id.clone(), member.incarnation)),
         }
     }
 
@@ -172,7 +173,7 @@ impl Membership {
             None => exchange.peer = Some(peer.clone()),
             Some(wanted) if wanted == peer => {}
             Some(_) => {
-                // Somebody else lives there now.
+                // Another node uses this address now.
                 self.statistics.wrong_name += 1;
                 return self.break_off(stream, SeedFailure::Unreachable, now);
             }
@@ -233,14 +234,16 @@ impl Membership {
             (Role::Opened, Frame::Hello(hello)) => {
                 return self.answer_hello(stream, peer, source, hello, now);
             }
-            (Role::Calling { .. }, Frame::Welcome { hello, equal }) => {
+            (Role::HelloSent { .. }, Frame::Welcome { hello, equal }) => {
                 return self.welcomed(stream, peer, source, hello, equal, now);
             }
-            (Role::Calling { .. }, Frame::Refused(refusal)) => {
+            (Role::HelloSent { .. }, Frame::Refused(refusal)) => {
                 self.refused(stream, refusal, now);
                 return Ok(());
             }
-            (Role::Welcomed { .. } | Role::Hosting, Frame::Members(entries)) if !exchange.received_all => {
+            (Role::Welcomed { .. } | Role::WelcomeSent, Frame::Members(entries))
+                if !exchange.received_all =>
+            {
                 exchange.entries_received += entries.len();
                 let most = 2 * self.config.max_members;
                 if exchange.entries_received > most {
@@ -254,23 +257,23 @@ impl Membership {
                 }
                 return Ok(());
             }
-            (Role::Welcomed { .. } | Role::Hosting, Frame::End) if !exchange.received_all => {
+            (Role::Welcomed { .. } | Role::WelcomeSent, Frame::End) if !exchange.received_all => {
                 exchange.received_all = true;
                 return Ok(());
             }
-            // The rest of the list of a peer that was refused before it had sent it.
-            (Role::Refusing, Frame::Members(_)) => return Ok(()),
-            (Role::Refusing, Frame::End) => {
+            // The rest of the list of a peer that was refused before it had sent all of it.
+            (Role::RefusalSent, Frame::Members(_)) => return Ok(()),
+            (Role::RefusalSent, Frame::End) => {
                 exchange.received_all = true;
                 return Ok(());
             }
             (role, frame) => {
                 let wanted = match role {
                     Role::PacketSent => "the answer to a packet",
-                    Role::Calling { .. } => "a welcome or a refusal",
-                    Role::Opened => "a packet or a greeting",
-                    Role::Welcomed { .. } | Role::Hosting => "members or their end, once",
-                    Role::PacketAnswered | Role::Refusing => "nothing",
+                    Role::HelloSent { .. } => "a welcome or a refusal",
+                    Role::Opened => "a packet or a hello",
+                    Role::Welcomed { .. } | Role::WelcomeSent => "members or the end of the list",
+                    Role::PacketAnswered | Role::RefusalSent => "nothing",
                 };
                 (wanted, frame.name())
             }
@@ -316,7 +319,8 @@ impl Membership {
             return Err(self.wrong_name(&hello.record.id.name, peer));
         }
         let Hello { occasion, record, incarnation, digest, about_receiver } = hello;
-        // What we know before the caller is one of us decides whether its list is news to others.
+        // Whether this node has members before it accepts the peer decides whether the peer's list
+        // is gossiped.
         let relay = self.roster.active().len() > 0;
         let mut known_claim = None;
         let refusal = match () {
@@ -325,19 +329,19 @@ impl Membership {
             () => {
                 let origin = Origin { from: peer, source, list: false, relay: true, announce: true };
                 match self.consider_alive(record, incarnation, origin, now) {
-                    Verdict::Accepted | Verdict::Known => None,
-                    Verdict::Stale(held) => {
-                        known_claim = held.standing();
+                    AliveOutcome::Accepted | AliveOutcome::Known => None,
+                    AliveOutcome::Stale(known) => {
+                        known_claim = known.standing();
                         None
                     }
-                    Verdict::Outdated(outdated) => Some(HelloRefusal::Outdated(outdated)),
-                    Verdict::Pending => {
+                    AliveOutcome::Outdated(outdated) => Some(HelloRefusal::Outdated(outdated)),
+                    AliveOutcome::Pending => {
                         let wait = self.health.scale(self.config.probe_interval);
                         Some(HelloRefusal::Pending(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)))
                     }
-                    Verdict::Taken(in_use) => Some(HelloRefusal::NameInUse(in_use)),
-                    Verdict::Full => Some(HelloRefusal::Full),
-                    Verdict::Invalid => Some(HelloRefusal::Invalid),
+                    AliveOutcome::Taken(in_use) => Some(HelloRefusal::NameInUse(in_use)),
+                    AliveOutcome::Full => Some(HelloRefusal::Full),
+                    AliveOutcome::Invalid => Some(HelloRefusal::Invalid),
                 }
             }
         };
@@ -348,14 +352,14 @@ impl Membership {
         let welcome = Frame::Welcome { hello, equal };
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
         if let Some(refusal) = refusal {
-            exchange.role = Role::Refusing;
+            exchange.role = Role::RefusalSent;
             exchange.outgoing.push_back(codec::encode(&Frame::Refused(refusal)));
             exchange.last = true;
-            // Only a joining node sends its list without being asked to.
+            // Only a joining node sends its list without waiting for the welcome.
             exchange.received_all = occasion != Occasion::Join;
             return Ok(());
         }
-        exchange.role = Role::Hosting;
+        exchange.role = Role::WelcomeSent;
         exchange.relay = relay;
         exchange.outgoing.push_back(codec::encode(&welcome));
         if equal {
@@ -368,7 +372,8 @@ impl Membership {
         Ok(())
     }
 
-    /// A node of our own name calls us: it is us, or it must take another name.
+    /// A node of this node's name opened the stream: it is this node itself, or it must use another
+    /// name.
     fn refuse_own_name(&mut self, record: crate::NodeRecord, now: Instant) -> HelloRefusal {
         if record.id == self.me.record.id && record.address == self.me.record.address {
             return HelloRefusal::Yourself;
@@ -378,7 +383,7 @@ impl Membership {
         HelloRefusal::NameInUse(in_use)
     }
 
-    /// Refutes what the peer holds against this node, before it is told how this node stands.
+    /// Refutes the peer's claim about this node before this node sends its own state.
     fn refute_claim(
         &mut self,
         peer: &NodeName,
@@ -410,7 +415,7 @@ impl Membership {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return Ok(()) };
         let relay = exchange.relay;
         let seed = match &exchange.role {
-            Role::Calling { seed, .. } => *seed,
+            Role::HelloSent { seed, .. } => *seed,
             _ => None,
         };
         exchange.role = Role::Welcomed { seed, id };
@@ -453,7 +458,7 @@ impl Membership {
 
     fn seed_of(&self, stream: StreamId) -> Option<SocketAddr> {
         match &self.exchanges.get(&stream)?.role {
-            Role::Calling { seed, .. } | Role::Welcomed { seed, .. } => *seed,
+            Role::HelloSent { seed, .. } | Role::Welcomed { seed, .. } => *seed,
             _ => None,
         }
     }
@@ -485,14 +490,15 @@ impl Membership {
         self.progress(stream, now);
         self.finish_if_done(stream, now);
         if self.broadcasts.has_fresh() {
-            // The end of a join is news. Polling must not make datagrams, so a timer does.
+            // The end of a join queues an update. Polling must not create datagrams, so a timer
+            // does.
             self.timers.set(Timer::Flush, now);
         }
     }
 
     // ---- Ends
 
-    /// Each step gets a fresh deadline, but all of them together no more than the limit.
+    /// Each step extends the deadline, up to the limit for the whole exchange.
     fn progress(&mut self, stream: StreamId, now: Instant) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
         let limit = exchange.started + self.config.exchange_limit;
@@ -520,13 +526,13 @@ impl Membership {
         Some(exchange)
     }
 
-    /// Ends an exchange that failed; the stream is not told.
+    /// Ends a failed exchange without closing the stream.
     fn fail(&mut self, stream: StreamId, failure: SeedFailure, now: Instant) {
         let Some(exchange) = self.take_exchange(stream) else { return };
         match exchange.role {
-            Role::Calling { seed, compared, .. } => {
+            Role::HelloSent { seed, compared, .. } => {
                 if let Some(pair) = compared {
-                    // It was not compared after all.
+                    // The comparison did not take place.
                     self.compared.remove(&pair);
                 }
                 if let Some(seed) = seed {
@@ -560,8 +566,8 @@ impl Membership {
         self.break_off(stream, SeedFailure::TimedOut, now);
     }
 
-    /// Gives up a stream whose answer is no longer needed, unless the answer came on this very stream, which then ends
-    /// by itself.
+    /// Aborts a stream whose answer is no longer needed, unless the answer arrived on this stream,
+    /// which then ends by itself.
     pub(super) fn drop_stream(&mut self, stream: StreamId) {
         if self.exchanges.get(&stream).is_some_and(|exchange| !exchange.received_all) {
             self.take_exchange(stream);
@@ -576,11 +582,11 @@ impl Membership {
         }
     }
 
-    /// Whether lists are being compared with this node.
-    pub(super) fn is_calling(&self, name: &NodeName) -> bool {
+    /// Whether a comparison of lists with this node is in progress.
+    pub(super) fn is_comparing_with(&self, name: &NodeName) -> bool {
         self.exchanges.values().any(|exchange| {
             exchange.peer.as_ref() == Some(name)
-                && matches!(exchange.role, Role::Calling { .. } | Role::Welcomed { .. })
+                && matches!(exchange.role, Role::HelloSent { .. } | Role::Welcomed { .. })
         })
     }
 }

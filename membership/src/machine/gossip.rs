@@ -1,4 +1,5 @@
-//! Spreading news: at once when it is fresh, then again at each tick until it was sent often enough.
+//! Gossip: sends fresh updates at once and repeats them at each tick until each was sent often
+//! enough.
 
 use std::time::Instant;
 
@@ -11,13 +12,13 @@ use crate::timers::Timer;
 
 use super::Membership;
 
-/// The most datagrams of fresh news a node is sent at once; the ticks carry the rest.
+/// Maximum number of datagrams of fresh updates sent to a node at once; the ticks send the rest.
 const MAX_FRESH_PACKETS: usize = 16;
-/// The most notices sent at once.
+/// Maximum number of notices sent at once.
 const MAX_NOTICES_PER_FLUSH: usize = 64;
 
 impl Membership {
-    /// How often a piece of news is sent in a cluster of this size.
+    /// How often an update is sent in a cluster of the current size.
     pub(super) fn retransmit_limit(&self) -> u32 {
         // The smallest k with 10^k >= n + 1, in integers: the same on every machine.
         let mut power = 1u128;
@@ -29,14 +30,18 @@ impl Membership {
         self.config.retransmit_multiplier * digits.max(1)
     }
 
-    /// Sends what is fresh, unless that was done just now; then a timer does.
+    /// Sends fresh updates, unless some were sent just now; then a timer does.
     pub(super) fn flush(&mut self, now: Instant) {
-        let nobody = self.roster.active().len() == 0;
-        if !self.broadcasts.is_empty() && !nobody && !self.timers.is_set(&Timer::Gossip) && !self.has_left() {
+        let no_members = self.roster.active().len() == 0;
+        if !self.broadcasts.is_empty()
+            && !no_members
+            && !self.timers.is_set(&Timer::Gossip)
+            && !self.has_left()
+        {
             self.timers.set(Timer::Gossip, now + self.config.gossip_interval);
         }
-        // With nobody to tell it to, news waits: it would count as sent, and reach no one.
-        let fresh = self.broadcasts.has_fresh() && !nobody;
+        // Without members, updates stay queued: they would count as sent and reach no node.
+        let fresh = self.broadcasts.has_fresh() && !no_members;
         if !fresh && self.notices.is_empty() {
             return;
         }
@@ -63,8 +68,8 @@ impl Membership {
     }
 
     fn send_fresh(&mut self, now: Instant) {
-        let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
-        let most = if everybody { usize::MAX } else { self.config.broadcast_fanout };
+        let to_all = self.roster.active().len() <= self.config.broadcast_to_all;
+        let most = if to_all { usize::MAX } else { self.config.broadcast_fanout };
         let all_or_some = self.choose_gossip_targets(most, now);
         self.send_fresh_to(true, &all_or_some);
         let some = self.choose_gossip_targets(self.config.gossip_fanout, now);
@@ -73,9 +78,10 @@ impl Membership {
         self.broadcasts.clear_fresh(limit);
     }
 
-    /// Sends the fresh news that began here, or elsewhere, to these members.
+    /// Sends fresh updates of local or remote origin to these members.
     fn send_fresh_to(&mut self, origin: bool, members: &[NodeName]) {
-        // Telling everybody costs no more than one tick, or nothing would be left to repeat to those it missed.
+        // Sending to all members counts as one tick; otherwise no transmissions would be left for
+        // the members it missed.
         let times = u32::try_from(members.len().min(self.config.gossip_fanout)).unwrap_or(u32::MAX);
         let limit = self.retransmit_limit();
         for _ in 0..MAX_FRESH_PACKETS {
@@ -91,7 +97,7 @@ impl Membership {
         }
     }
 
-    /// Sends queued news to some random members, a few datagrams each.
+    /// Sends queued updates to some random members, a few datagrams each.
     pub(super) fn gossip_tick(&mut self, now: Instant) {
         let members = self.choose_gossip_targets(self.config.gossip_fanout, now);
         let limit = self.retransmit_limit();

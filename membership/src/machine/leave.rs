@@ -1,4 +1,5 @@
-//! Saying good-bye: told to all or many at once, repeated to those who have not acknowledged it, bounded in time.
+//! Leaving: the leave message goes to all or many members at once, is resent to those that have not
+//! acknowledged it, and is bounded in time.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,21 +12,21 @@ use crate::timers::Timer;
 
 use super::Membership;
 
-/// A good-bye under way.
+/// Leaving in progress.
 #[derive(Debug)]
 pub(super) struct Leaving {
     started: Instant,
-    /// Who has not acknowledged it yet, by the number it was asked under.
+    /// Members that have not acknowledged it yet, by the sequence number of their ping.
     asked: BTreeMap<u64, NodeName>,
-    /// How many acknowledgements are still wanted.
+    /// Number of acknowledgements that are still needed.
     wanted: usize,
-    /// Whether the reliable path was tried too.
+    /// Whether streams were tried too.
     by_stream: bool,
     completed: bool,
 }
 
 impl Membership {
-    /// Whether nothing remains to be done.
+    /// Whether leaving is complete.
     pub(super) fn has_left(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| leaving.completed)
     }
@@ -46,9 +47,10 @@ impl Membership {
         for seed in self.seeds.keys().copied().collect::<Vec<_>>() {
             self.seeds.remove(&seed);
         }
-        let everybody = self.roster.active().len() <= self.config.broadcast_to_all;
-        let members = if everybody {
-            // Nothing that was to be said about this node is true any more, and all are told directly.
+        let to_all = self.roster.active().len() <= self.config.broadcast_to_all;
+        let members = if to_all {
+            // Queued updates about this node are obsolete, and all members receive the leave
+            // message directly.
             let me = self.me.name().clone();
             self.broadcasts.remove(me.as_str());
             self.roster.active().names().to_vec()
@@ -69,7 +71,8 @@ impl Membership {
         self.resend_leave(now);
     }
 
-    /// Asks all who have not acknowledged: a ping in the same datagram is answered only after the good-bye was read.
+    /// Resends the leave message to all members that have not acknowledged it. A ping in the same
+    /// datagram is answered only after the leave message was read.
     pub(super) fn resend_leave(&mut self, now: Instant) {
         let Some(leaving) = &mut self.leaving else { return };
         if leaving.completed {
@@ -96,7 +99,7 @@ impl Membership {
         }
     }
 
-    /// Whether this was the answer to a good-bye.
+    /// Whether this acknowledges the leave message.
     pub(super) fn leave_acknowledged(&mut self, from: &NodeName, sequence: u64) -> bool {
         let Some(leaving) = &mut self.leaving else { return false };
         if leaving.asked.get(&sequence) != Some(from) {
@@ -120,7 +123,7 @@ impl Membership {
         self.events.push_back(Event::LeaveCompleted);
     }
 
-    /// Joining again after having left takes a later life: the present one has left for ever.
+    /// Joining after leaving starts a later instance, because the current one has left for good.
     pub(super) fn return_from_leaving(&mut self, now: Instant) {
         self.leaving = None;
         self.timers.clear();

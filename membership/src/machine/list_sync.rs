@@ -1,4 +1,5 @@
-//! Member lists: when they are compared, how they are cut into frames, and what is believed of their lines.
+//! Synchronization of member lists: when lists are compared, how they are split into frames, and
+//! which of their entries are accepted.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use crate::timers::Timer;
 use super::Membership;
 use super::claims::Origin;
 
-/// How far a list has been sent. The members are read when a frame is made: what changes meanwhile is sent as it is
-/// then, or goes as news.
+/// Position in the transfer of a list. Members are read when a frame is created: later changes are
+/// sent as they are then, or as gossiped updates.
 #[derive(Debug, Clone)]
 pub(super) enum Cursor {
     Start,
     After(NodeName),
-    /// Only the end is missing.
+    /// Only the end frame is missing.
     End,
 }
 
@@ -33,7 +34,8 @@ impl Membership {
         }
     }
 
-    /// Calls a random failed member. Nobody probes the dead: without this a healed partition would stay apart.
+    /// Tries to reconnect to a random failed member. Failed members are not probed: without this a
+    /// healed partition would remain split.
     pub(super) fn reconnect_next(&mut self, now: Instant) {
         self.timers.set(Timer::Reconnect, now + self.config.reconnect_interval);
         for name in self.roster.failed().sample(1, &[], &mut self.rng) {
@@ -48,17 +50,17 @@ impl Membership {
         compared: Option<(u64, u64)>,
         now: Instant,
     ) {
-        if self.leaving.is_some() || self.is_calling(name) {
+        if self.leaving.is_some() || self.is_comparing_with(name) {
             return;
         }
         let Some(entry) = self.roster.get(name.as_str()) else { return };
         let to = Destination { name: Some(name.clone()), address: entry.member.record.address };
-        self.call(to, occasion, None, compared, now);
+        self.send_hello(to, occasion, None, compared, now);
     }
 
-    /// A probed member holds other lives, or other incarnations of them. If nothing has changed here for a while, news
-    /// was lost, and the lists are compared: once for each pair of fingerprints, for there are differences that a
-    /// comparison cannot mend.
+    /// Handles the digest of a probed member. If it differs and nothing changed here for a while,
+    /// an update was lost and the lists are compared: once for each pair of digests, because a
+    /// comparison cannot resolve every difference.
     pub(super) fn compare_digest(&mut self, peer: &NodeName, theirs: u64, now: Instant) {
         let ours = self.digest();
         let settled = now >= self.changed_at + self.config.repair_interval;
@@ -73,7 +75,8 @@ impl Membership {
         self.sync_with(peer, Occasion::Sync, Some((ours, theirs)), now);
     }
 
-    /// The next frame of our list, and where to go on. After the last member comes the end.
+    /// The next frame of this node's list and the position after it. The end frame follows the last
+    /// member.
     pub(super) fn list_frame(&self, cursor: Cursor, now: Instant) -> (Frame, Option<Cursor>) {
         let budget = self.config.frame_budget;
         let mut entries = Vec::new();
@@ -106,7 +109,7 @@ impl Membership {
         (Frame::Members(entries), Some(next))
     }
 
-    /// For how many seconds a departed member has been gone.
+    /// Seconds since a departed member failed or left.
     fn departed_for(&self, entry: &Entry, now: Instant) -> u32 {
         let Some(forget_at) = entry.forget_at else { return 0 };
         let left = forget_at.saturating_duration_since(now);
@@ -114,7 +117,7 @@ impl Membership {
         u32::try_from(gone).unwrap_or(u32::MAX)
     }
 
-    /// Believes what there is to believe of one line of a peer's list.
+    /// Merges one entry of a peer's list.
     pub(super) fn merge(&mut self, claim: Claim, origin: Origin<'_>, now: Instant) {
         let Claim { record, incarnation, state, departed_for } = claim;
         let id = record.id.clone();
@@ -125,7 +128,7 @@ impl Membership {
                 self.consider_own_state(&id, incarnation, state, now, &mut replies);
             }
             State::Suspect => {
-                // The record first, for it may be new; then what is said against it.
+                // First the record, which may be new; then the suspicion.
                 self.consider_alive(record, incarnation, origin, now);
                 self.consider_suspect(&id, incarnation, origin.from, origin, now, &mut replies);
             }
@@ -133,7 +136,8 @@ impl Membership {
                 self.learn_failed(record, incarnation, departed_for, now, &mut replies);
             }
             State::Failed if self.knows_earlier_instance(&id) => {
-                // The earlier life has ended when this one began; of this one we shall hear whether it objects.
+                // The earlier instance ended when this one started; whether this one failed depends
+                // on its refutation.
                 self.consider_alive(record, incarnation, origin, now);
                 self.consider_failed(&id, incarnation, origin.from, origin, now, &mut replies);
             }
@@ -149,13 +153,15 @@ impl Membership {
             }
             State::Left => {
                 if self.knows_earlier_instance(&id) {
-                    // As above: else the earlier life would be waited for, though a later one has come and gone.
+                    // As above: otherwise the earlier instance would remain a member although a
+                    // later one has left.
                     self.consider_alive(record, incarnation, origin, now);
                 }
                 self.consider_left(&id, incarnation, origin, now, &mut replies);
             }
         }
-        // Answers to lines go where they were heard, as news: the stream has its own order of frames.
+        // Answers to entries are sent to the peer as a datagram: the stream has its own sequence of
+        // frames.
         if !replies.is_empty() && replies.iter().any(|reply| !matches!(reply, Message::Alive { .. })) {
             self.send_replies(origin.from, origin.source, replies);
         }
@@ -167,16 +173,17 @@ impl Membership {
         })
     }
 
-    /// Whether the name is not known, or is known as that of an earlier instance that is gone too. Sides of a partition may
-    /// each have seen another instance fail: the later one counts, or they would compare themselves for ever.
+    /// Whether the name is unknown or known by an earlier instance that also departed. Both sides
+    /// of a partition may have seen different instances fail: the later one counts, or they would
+    /// compare lists forever.
     fn is_unknown_or_earlier_departed(&self, id: &NodeId) -> bool {
         self.roster.get(id.name.as_str()).is_none_or(|entry| {
             !entry.member.state.is_active() && entry.member.record.id.generation < id.generation
         })
     }
 
-    /// A failed member that was never known here is kept too, so that it is called as well, but not longer than by
-    /// those who have known it: else newcomers would hand down the dead for ever.
+    /// Keeps a failed member that was never known here, so that reconnects reach it too, but not
+    /// longer than the nodes that knew it: otherwise each new node would extend its retention.
     fn learn_failed(
         &mut self,
         record: NodeRecord,
@@ -189,27 +196,28 @@ impl Membership {
         if !self.is_valid_record(&record, incarnation, now) || self.leaving.is_some() {
             return;
         }
-        if let Some(held) = self.forgotten.forgotten_here(record.id.name.as_str())
-            && held >= claimed
+        if let Some(known) = self.forgotten.forgotten_here(record.id.name.as_str())
+            && known >= claimed
         {
-            // Its time is over. What one member forgets and another keeps would be a difference that nothing mends.
-            let id = NodeId::new(record.id.name, held.generation);
-            replies.push(Message::Forgotten { id, incarnation: held.incarnation });
+            // Its retention expired here. A member that one node keeps and another has removed
+            // would be a permanent difference.
+            let id = NodeId::new(record.id.name, known.generation);
+            replies.push(Message::Forgotten { id, incarnation: known.incarnation });
             return;
         }
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
         let known = self.roster.get(record.id.name.as_str()).is_some();
-        // The dead must not crowd out the living.
+        // Failed members must not displace live ones.
         if left.is_zero() || (!known && self.roster.len() + 1 >= self.config.max_members) {
             return;
         }
-        // Whoever keeps something of it is told, or would keep less than those who have known it.
+        // The caller keeps its entries from now on, as the nodes that knew it do.
         self.events.push_back(Event::LearnedFailed(record.clone()));
         self.keep_departed(record, incarnation, State::Failed, now + left, now);
     }
 
-    /// A later instance of a member that is held failed has come and gone without being known here. Of the earlier one
-    /// nobody keeps anything any more.
+    /// Handles an unknown later instance of a failed member that has left. No node keeps entries of
+    /// the earlier instance any more.
     fn learn_left(&mut self, record: NodeRecord, incarnation: u64, departed_for: u32, now: Instant) {
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
         if !self.is_valid_record(&record, incarnation, now) || self.leaving.is_some() || left.is_zero() {
@@ -223,7 +231,7 @@ impl Membership {
         self.keep_departed(record, incarnation, State::Left, now + left, now);
     }
 
-    /// Holds a departed member that a list has told of, in place of an earlier instance.
+    /// Adds a departed member learned from a list and replaces an earlier instance.
     fn keep_departed(
         &mut self,
         record: NodeRecord,
@@ -251,14 +259,14 @@ impl Membership {
         valid
     }
 
-    /// A failed member is forgotten when those have to who saw it fail first.
+    /// Shortens the retention of a failed member to that of the nodes that saw it fail first.
     fn shorten_retention(&mut self, id: &NodeId, departed_for: u32, now: Instant) {
         let left = self.config.departed_retention.saturating_sub(Duration::from_secs(departed_for.into()));
-        let held = self.roster.get(id.name.as_str());
-        if held.is_some_and(|entry| {
+        let known = self.roster.get(id.name.as_str());
+        if known.is_some_and(|entry| {
             entry.member.record.id == *id
                 && entry.member.state == State::Failed
-                // Only whole seconds are told.
+                // Lists carry whole seconds only.
                 && entry.forget_at.is_some_and(|at| now + left + Duration::from_secs(1) < at)
         }) {
             self.roster.change(id.name.as_str(), |entry| entry.forget_at = Some(now + left));
@@ -266,12 +274,12 @@ impl Membership {
         }
     }
 
-    /// A member that is held failed was forgotten elsewhere, its time being over there.
+    /// Removes a failed member whose retention expired at a peer.
     pub(super) fn forgotten_elsewhere(&mut self, id: &NodeId, incarnation: u64, now: Instant) {
-        let held = self.roster.get(id.name.as_str());
-        if held.is_some_and(|entry| {
-            let held = (entry.member.record.id.generation, entry.member.incarnation);
-            entry.member.state == State::Failed && held <= (id.generation, incarnation)
+        let known = self.roster.get(id.name.as_str());
+        if known.is_some_and(|entry| {
+            let known = (entry.member.record.id.generation, entry.member.incarnation);
+            entry.member.state == State::Failed && known <= (id.generation, incarnation)
         }) {
             self.forget(&id.name, now);
         }

@@ -1,4 +1,5 @@
-//! Two nodes of one name: a newcomer waits until the present holder has been probed.
+//! Name conflicts: a node that claims the name of a member waits until the current owner was
+//! probed.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,10 +11,10 @@ use crate::member::{NodeRecord, Standing, State};
 use crate::message::{Message, NameInUse, Outdated};
 
 use super::Membership;
-use super::claims::{Origin, Verdict};
+use super::claims::{AliveOutcome, Origin};
 use super::probe::Reason;
 
-/// A newcomer that waits.
+/// A joining node that waits for the probe of the current owner of its name.
 #[derive(Debug)]
 pub(super) struct PendingJoin {
     claimant: NodeRecord,
@@ -22,7 +23,7 @@ pub(super) struct PendingJoin {
     owner_address: SocketAddr,
 }
 
-/// What was found about a claim lately: it need not be found again for every message of the claimant.
+/// A recent decision about a claim, so that not every message of the claimant causes a probe.
 #[derive(Debug)]
 pub(super) struct ConflictDecision {
     in_use: NameInUse,
@@ -30,11 +31,16 @@ pub(super) struct ConflictDecision {
 }
 
 impl Membership {
-    /// A node at another address claims the name of an active member. It waits until that member has been probed, and
-    /// the member is not disturbed.
-    pub(super) fn check_owner(&mut self, claimant: NodeRecord, incarnation: u64, now: Instant) -> Verdict {
+    /// Handles a node at another address that claims the name of an active member. It waits until
+    /// that member was probed; the member is not affected.
+    pub(super) fn check_owner(
+        &mut self,
+        claimant: NodeRecord,
+        incarnation: u64,
+        now: Instant,
+    ) -> AliveOutcome {
         let name = claimant.id.name.clone();
-        let Some(entry) = self.roster.get(name.as_str()) else { return Verdict::Known };
+        let Some(entry) = self.roster.get(name.as_str()) else { return AliveOutcome::Known };
         let owner = entry.member.record.id.clone();
         let owner_address = entry.member.record.address;
         if let Some(decision) = self.conflict_decisions.get(&name)
@@ -43,14 +49,14 @@ impl Membership {
             && decision.in_use.claimant == claimant.id
             && decision.in_use.claimant_address == claimant.address
         {
-            return Verdict::Taken(decision.in_use.clone());
+            return AliveOutcome::Taken(decision.in_use.clone());
         }
         if self.pending_joins.contains_key(&name) {
-            return Verdict::Pending;
+            return AliveOutcome::Pending;
         }
         if self.pending_joins.len() >= self.config.max_pending_joins {
             self.statistics.pending_joins_refused += 1;
-            return Verdict::Full;
+            return AliveOutcome::Full;
         }
         tracing::info!(
             node = %self.me.record.id, claimant = %claimant.id, at = %claimant.address, owner = %owner,
@@ -58,10 +64,10 @@ impl Membership {
         );
         self.start_probe(owner.clone(), owner_address, Reason::NameCheck, now);
         self.pending_joins.insert(name, PendingJoin { claimant, incarnation, owner, owner_address });
-        Verdict::Pending
+        AliveOutcome::Pending
     }
 
-    /// The holder lives: the claimant is refused, and both are told.
+    /// The owner is alive: refuses the claimant and reports the conflict to both.
     pub(super) fn owner_answered(&mut self, name: &NodeName, now: Instant) {
         let Some(pending) = self.pending_joins.remove(name) else { return };
         let in_use = NameInUse {
@@ -81,12 +87,12 @@ impl Membership {
         self.report_conflict(in_use, now);
     }
 
-    /// The holder does not answer: the claimant takes its place.
+    /// The owner does not answer: the claimant replaces it.
     pub(super) fn owner_unresponsive(&mut self, name: &NodeName, now: Instant) {
         let Some(pending) = self.pending_joins.remove(name) else { return };
         let Some(entry) = self.roster.get(name.as_str()) else { return };
         if entry.member.record.id != pending.owner || entry.member.record.address != pending.owner_address {
-            // Decided otherwise meanwhile, by another member.
+            // Another member has decided otherwise meanwhile.
             return;
         }
         let standing = entry.member.standing();
@@ -99,14 +105,15 @@ impl Membership {
             self.accept_alive(pending.claimant, pending.incarnation, by_me, now);
             return;
         }
-        // It may have the name, but not with a life that others must take for an old one.
+        // The claimant may have the name, but not with an instance that peers consider an old one.
         let outdated = Outdated { claimed: pending.claimant.id.generation, known: pending.owner.generation };
         let to = Destination { name: Some(name.clone()), address: pending.claimant.address };
         self.send_messages(to, vec![Message::Outdated(outdated)], Purpose::Gossip);
         self.suspect(name, owner_incarnation, &me, by_me, now);
     }
 
-    /// Somebody found that this node's name is borne twice, or that it has refused another.
+    /// Handles a peer's report that another node uses this node's name, or that this node claimed a
+    /// name in use.
     pub(super) fn receive_conflict_report(&mut self, in_use: NameInUse, now: Instant) {
         let own = &self.me.record.id;
         if in_use.claimant == *own || in_use.owner == *own {
@@ -114,7 +121,7 @@ impl Membership {
         }
     }
 
-    /// Another node speaks under this node's own name, directly to it.
+    /// Handles a message of another node that uses this node's own name.
     pub(super) fn process_own_name(
         &mut self,
         source: SocketAddr,
@@ -137,7 +144,7 @@ impl Membership {
         }
     }
 
-    /// The refusal of a node that wants this node's own name.
+    /// The refusal of a node that claims this node's own name.
     pub(super) fn owned_by_us(&self, claimant: NodeId, claimant_address: SocketAddr) -> NameInUse {
         NameInUse {
             owner: self.me.record.id.clone(),
@@ -147,8 +154,8 @@ impl Membership {
         }
     }
 
-    /// Tells the owner, and if this node is neither of the two, both of them. Not more often than once an interval for
-    /// each name; false if it was too soon.
+    /// Reports the conflict to the caller and, if this node is neither of the two, to both nodes.
+    /// At most once per interval and name; returns false if it was too soon.
     pub(super) fn report_conflict(&mut self, in_use: NameInUse, now: Instant) -> bool {
         let name = in_use.owner.name.clone();
         let interval = self.config.conflict_report_interval;

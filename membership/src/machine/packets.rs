@@ -1,4 +1,4 @@
-//! Packets: what to do with the messages in them, and how messages become datagrams.
+//! Packets: dispatch of received messages, and assembly of messages into datagrams.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::message::{Message, MessageError, PacketBuilder, split_packet};
 use super::Membership;
 use super::claims::Origin;
 
-/// How many datagrams are remembered in case they turn out not to have been sent.
+/// Number of datagrams whose updates can still be refunded.
 const MAX_CHARGED_DATAGRAMS: usize = 1024;
 
 impl Membership {
-    /// Acts on every message of a packet. What is to be answered to the sender is added to `replies`.
+    /// Processes every message of a packet and appends the answers for its sender to `replies`.
     pub(super) fn process_packet(
         &mut self,
         from: &NodeName,
@@ -60,7 +60,7 @@ impl Membership {
         }
         if self.needs_membership(from, &message) {
             self.statistics.refused_not_member += 1;
-            // If it takes itself for a member, it introduces itself, and its claims come again.
+            // If it considers itself a member, it introduces itself, and its claims arrive again.
             if !replies.contains(&Message::Introduce) {
                 replies.push(Message::Introduce);
             }
@@ -80,8 +80,8 @@ impl Membership {
             }
             Message::Nack { sequence } => self.process_nack(from, sequence),
             Message::Alive { record, incarnation } => {
-                let verdict = self.consider_alive(record, incarnation, origin, now);
-                verdict.answer(replies);
+                let outcome = self.consider_alive(record, incarnation, origin, now);
+                outcome.answer(replies);
             }
             Message::Suspect { id, incarnation, accuser } => {
                 self.consider_suspect(&id, incarnation, &accuser, origin, now, replies);
@@ -99,9 +99,10 @@ impl Membership {
         }
     }
 
-    /// Whether a message is for members to send, and its sender is none: what it claims of third parties, and whom it would have
-    /// probed at an address of its choice. A peer that has proved a certificate and never joined may speak of itself, and tell this
-    /// node what is held against it. A node that knows nobody yet listens to all.
+    /// Whether this message is accepted only from members, and its sender is not one: claims about
+    /// third parties, and requests to probe them at an address the sender chooses. An authenticated
+    /// peer that never joined may send claims about itself and about this node. A node that has no
+    /// members yet accepts all messages.
     fn needs_membership(&self, from: &NodeName, message: &Message) -> bool {
         let about = match message {
             Message::Alive { record, .. } => &record.id.name,
@@ -115,7 +116,7 @@ impl Membership {
             && self.roster.active().len() > 0
     }
 
-    /// What this node says about itself.
+    /// This node's claim about itself.
     pub(super) fn own_claim(&self) -> Message {
         Message::claim(&self.me, self.me.name())
     }
@@ -129,7 +130,8 @@ impl Membership {
         self.send_messages(to, replies, purpose);
     }
 
-    /// Sends messages to one node, in as many datagrams as they need, filled up with queued news.
+    /// Sends messages to one node in as many datagrams as they need and fills the last one with
+    /// queued updates.
     pub(super) fn send_messages(&mut self, to: Destination, messages: Vec<Message>, purpose: Purpose) {
         let refusal = is_conflict_notice(&messages);
         let mut packet = PacketBuilder::new(self.probe_budget());
@@ -138,7 +140,7 @@ impl Membership {
             if !packet.add(message.clone()) {
                 let full = std::mem::replace(&mut packet, PacketBuilder::new(self.probe_budget()));
                 self.send_datagram(to.clone(), full.finish(), purpose, Vec::new());
-                // Every single message fits an empty packet: the settings are checked for it.
+                // Every single message fits into an empty packet: `Config::validate` ensures it.
                 packet.add(message);
             }
         }
@@ -150,7 +152,7 @@ impl Membership {
         self.send_datagram(to, packet.finish(), purpose, charges);
     }
 
-    /// The same as the bytes of one packet, for a stream.
+    /// Encodes the same as one packet for a stream.
     pub(super) fn packet_of(&mut self, messages: Vec<Message>) -> Vec<u8> {
         let mut packet = PacketBuilder::new(self.config.frame_budget);
         let refusal = is_conflict_notice(&messages);
@@ -160,7 +162,7 @@ impl Membership {
         if refusal {
             return packet.finish();
         }
-        // A stream may never get through: no more news is staked on it than on a datagram.
+        // The stream may fail: it carries no more updates than a datagram.
         packet.limit_remaining(self.config.datagram_budget);
         let limit = self.retransmit_limit();
         self.broadcasts.fill(&mut packet, limit);
@@ -199,8 +201,8 @@ impl Membership {
     }
 }
 
-/// Whether the packet may go to a node that is no member: it would take news of the members for an invitation, and what
-/// it is told would count as told.
+/// Whether these messages report a name conflict. Their receiver may not be a member: it would use
+/// gossiped updates to contact members, and the updates would count as sent.
 fn is_conflict_notice(messages: &[Message]) -> bool {
     messages.iter().any(|message| matches!(message, Message::NameInUse(_)))
 }

@@ -1,4 +1,5 @@
-//! The failure detector: direct probes, then through others and over the reliable path at once, then suspicion.
+//! The failure detector: direct probes, then indirect probes and a stream at the same time, then
+//! suspicion.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,37 +16,38 @@ use crate::timers::Timer;
 use super::Membership;
 use super::claims::Origin;
 
-/// How many members that are in doubt are looked past when helpers are chosen.
-const MAX_SKIPPED: usize = 64;
+/// How many doubtful members are excluded when helpers are chosen.
+const MAX_EXCLUDED: usize = 64;
 
-/// By when second opinions should have come, in probe intervals from the beginning of a suspicion. Twice as long is still well
-/// within the shortest suspicion, so one round that brings too few delays nothing.
+/// Time limit for second opinions after the start of a suspicion, in probe intervals. Twice this
+/// time is still well within the shortest suspicion, so one round with too few opinions delays
+/// nothing.
 const SECOND_OPINIONS_WITHIN: f64 = 1.25;
 
 /// Why a node is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// It was its turn, or the connection to it broke.
+    /// Failure detection: it was its turn, or there is a hint that it may have failed.
     Detection,
-    /// Another node claims its name from elsewhere.
+    /// Another node at a different address claims its name.
     NameCheck,
 }
 
-/// A probe under way.
+/// A pending probe.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// The life probed: the answer of another life is no answer.
+    /// The probed instance: an answer of another instance does not count.
     target: NodeId,
     address: SocketAddr,
     reason: Reason,
     helpers: BTreeSet<NodeName>,
     nacks: BTreeSet<NodeName>,
     stream: Option<StreamId>,
-    /// Whether there is a reason to doubt that it will answer: it is late, or was probed for such a reason.
+    /// Whether the target is doubtful: its answer is late, or a hint caused the probe.
     doubtful: bool,
 }
 
-/// A probe made for another node.
+/// A pending indirect probe made for another node.
 #[derive(Debug)]
 pub(super) struct Relay {
     origin: NodeName,
@@ -61,10 +63,11 @@ impl Membership {
         sequence
     }
 
-    /// It is time to probe somebody: in turn the member that is ours to look after, and the next of the ring.
+    /// Probes alternately the neighbour that this node monitors and the next member of the round.
     ///
-    /// By rings alone, which are independent of each other, one of many nodes that fail happens to be nobody's turn for
-    /// several intervals. With somebody who looks after each, the first probe of it comes within two.
+    /// With independent rounds alone, one of many failed nodes may be in no member's turn for
+    /// several intervals. Because each member is also monitored by one neighbour, it is probed
+    /// within two intervals.
     pub(super) fn probe_next(&mut self, now: Instant) {
         self.timers.set(Timer::Probe, now + self.health.scale(self.config.probe_interval));
         if self.leaving.is_some() {
@@ -79,9 +82,10 @@ impl Membership {
         {
             return self.probe_member(&name, now);
         }
-        // A member that is being probed for another reason does not cost others their turn.
+        // A member that is already being probed does not use up the turn.
         for _ in 0..=self.probing.len() {
-            // Nobody's turn is put off beyond the end of the round, and most have a connection by then.
+            // No turn is deferred beyond the end of the round, and most members have a connection
+            // by then.
             let next = match slow_handshakes {
                 true => self.probe_round.next_connected(&self.roster, &mut self.rng),
                 false => self.probe_round.next(&self.roster, &mut self.rng),
@@ -94,9 +98,10 @@ impl Membership {
         }
     }
 
-    /// Another member suspects this one. Some probe it at once: those who tried to reach it for the accuser and had no
-    /// answer either, and a few others, however many there are. They confirm the suspicion, or get the suspect to object.
-    /// Left to the ring, confirmations would come one an interval.
+    /// Decides whether to probe a member that a peer suspects. The members that probed it for the
+    /// accuser without an answer do, and a few random ones, independent of the cluster size. They
+    /// confirm the suspicion, or the suspect refutes it. With probes in turn alone, confirmations
+    /// would arrive one per interval.
     pub(super) fn give_second_opinion(&mut self, suspect: &NodeId, now: Instant) {
         let was_asked = self.relays.values().any(|relay| relay.target == *suspect);
         let others = self.roster.active().len().max(1);
@@ -105,14 +110,16 @@ impl Membership {
         }
     }
 
-    /// A second opinion takes a probe's time to form and a moment to spread. If too few have come by then, more are needed:
-    /// those who gave one may have been few, by chance, or what they said got lost.
+    /// A second opinion takes the time of a probe and of its gossip. If too few have arrived by
+    /// then, more members are needed: by chance, too few may have probed, or their suspicions were
+    /// lost.
     pub(super) fn await_second_opinions(&mut self, suspect: &NodeName, now: Instant) {
         let at = now + self.config.probe_interval.mul_f64(SECOND_OPINIONS_WITHIN);
         self.timers.set(Timer::SecondOpinions(suspect.clone()), at);
     }
 
-    /// Second opinions have had their time. While some are missing, those draw again who have not given any.
+    /// The time limit for second opinions has passed. While some are missing, members that gave
+    /// none decide again at random.
     pub(super) fn second_opinions_due(&mut self, suspect: &NodeName, now: Instant) {
         let Some(entry) = self.roster.get(suspect.as_str()) else { return };
         let Some(suspicion) = entry.suspicion.as_ref().filter(|suspicion| suspicion.missing() > 0) else {
@@ -125,8 +132,8 @@ impl Membership {
         self.await_second_opinions(suspect, now);
     }
 
-    /// There is a reason to look after a node now: its connection broke, it did not answer when asked for help, or
-    /// others suspect it. None of that proves anything.
+    /// Probes a node out of turn on a hint: its connection broke, it did not answer as a helper, or
+    /// a peer suspects it. None of these proves a failure.
     pub(super) fn probe_hinted(&mut self, name: &NodeName, now: Instant) {
         if self.leaving.is_some() || !self.roster.is_active(name.as_str()) || self.probing.contains_key(name)
         {
@@ -144,7 +151,7 @@ impl Membership {
         }
     }
 
-    /// Whether something speaks against this member at the moment.
+    /// Whether there is a reason to doubt this member at present.
     fn is_doubtful(&self, name: &NodeName) -> bool {
         let probe = self.probing.get(name).and_then(|sequence| self.probes.get(sequence));
         probe.is_some_and(|probe| probe.doubtful) || self.roster.suspects().contains(name)
@@ -180,8 +187,8 @@ impl Membership {
         sequence
     }
 
-    /// A ping, and what is held against its target: it should be the first to know that it is suspected
-    /// (Dadgar et al. 2018, section IV-C).
+    /// A ping and the claim about its target, so that a suspect is the first to learn of the
+    /// suspicion (Dadgar et al. 2018, section IV-C).
     pub(super) fn probe_messages(&self, target: &NodeId, sequence: u64) -> Vec<Message> {
         let mut messages = vec![Message::Ping {
             sequence,
@@ -197,7 +204,8 @@ impl Membership {
         messages
     }
 
-    /// The direct answer is late: ask others to try, and try over a stream, which survives a path that loses datagrams.
+    /// The direct answer is late: requests indirect probes and probes over a stream, which works on
+    /// a path that loses datagrams.
     pub(super) fn probe_fallback(&mut self, sequence: u64, now: Instant) {
         let Some(probe) = self.probes.get_mut(&sequence) else { return };
         probe.doubtful = true;
@@ -219,22 +227,20 @@ impl Membership {
         }
     }
 
-    /// Members to probe on our behalf: of those that are in doubt themselves only as many as are needed.
+    /// Chooses helpers for indirect probes; doubtful members only if there are not enough others.
     fn choose_helpers(&mut self, target: &NodeName) -> Vec<NodeName> {
         let wanted = self.config.indirect_probes;
-        // A whole rack may be in doubt; to look past some of it is enough.
+        // A whole rack may be doubtful; excluding some of its members is enough.
         let probed = self.probing.keys().filter(|name| self.is_doubtful(name));
         let doubtful = probed.chain(self.roster.suspects()).filter(|name| *name != target);
-        let mut excluded = doubtful.take(MAX_SKIPPED).collect::<Vec<_>>();
+        let mut excluded = doubtful.take(MAX_EXCLUDED).collect::<Vec<_>>();
         excluded.push(target);
         excluded.sort_unstable();
         excluded.dedup();
-        // What is asked of them must not wait for a handshake, if it need not.
-        let connected_active = self
-            .roster
-            .connected_active()
-            .map(|connected_active| connected_active.sample(wanted, &excluded, &mut self.rng));
-        let mut helpers = connected_active.unwrap_or_default();
+        // Connected helpers first, because the request should not wait for a handshake.
+        let connected = self.roster.connected_active();
+        let connected = connected.map(|connected| connected.sample(wanted, &excluded, &mut self.rng));
+        let mut helpers = connected.unwrap_or_default();
         excluded.extend(&helpers);
         let others = self.roster.active().sample(wanted - helpers.len(), &excluded, &mut self.rng);
         helpers.extend(others);
@@ -247,20 +253,21 @@ impl Membership {
         helpers
     }
 
-    /// Nobody has heard of the target in time.
+    /// The probe timed out: neither the target nor a helper has reported an answer.
     pub(super) fn probe_unanswered(&mut self, sequence: u64, now: Instant) {
         let Some(probe) = self.end_probe(sequence) else { return };
         if probe.reason == Reason::NameCheck {
             return self.owner_unresponsive(&probe.target.name, now);
         }
         self.statistics.probes_failed += 1;
-        let silent = probe.helpers.difference(&probe.nacks).cloned().collect::<Vec<_>>();
-        // Helpers that are silent too speak against this node rather than the target, unless they are in doubt
-        // themselves: the loss of half a cluster is not this node's fault.
-        let blame = silent.iter().filter(|helper| !self.is_doubtful(helper)).count();
-        // What befell the target may have befallen them too. They are probed before this node doubts itself for their
-        // silence, and becomes slow.
-        for helper in &silent {
+        let unresponsive = probe.helpers.difference(&probe.nacks).cloned().collect::<Vec<_>>();
+        // Helpers that do not answer either indicate that this node is at fault rather than the
+        // target, unless they are doubtful themselves: this node is not the cause if half a cluster
+        // is lost.
+        let blame = unresponsive.iter().filter(|helper| !self.is_doubtful(helper)).count();
+        // The helpers may have failed for the same reason as the target. They are probed before the
+        // score of this node rises and slows down its probes.
+        for helper in &unresponsive {
             self.probe_hinted(helper, now);
         }
         self.health.worse(blame);
@@ -276,7 +283,7 @@ impl Membership {
         self.suspect(name, incarnation, &me, origin, now);
     }
 
-    /// Takes a probe out, with its timers and its stream.
+    /// Removes a probe with its timers and its stream.
     pub(super) fn end_probe(&mut self, sequence: u64) -> Option<Probe> {
         let probe = self.probes.remove(&sequence)?;
         self.timers.cancel(&Timer::ProbeFallback(sequence));
@@ -290,7 +297,7 @@ impl Membership {
         Some(probe)
     }
 
-    /// A ping: answer it, and see whether the sender is known as it is.
+    /// Answers a ping and checks whether the sender's instance and incarnation are known.
     pub(super) fn answer_ping(
         &mut self,
         sender: &NodeId,
@@ -309,7 +316,7 @@ impl Membership {
             let (id, incarnation, digest) = (me.clone(), self.me.incarnation, Some(self.digest()));
             replies.push(Message::Ack { sequence, id, incarnation, digest });
         } else {
-            // An earlier life was meant. It is gone, and this is who is here now.
+            // The ping is for an earlier instance, which is gone: answers with the current record.
             replies.push(self.own_claim());
         }
         if self.leaving.is_some() {
@@ -319,15 +326,15 @@ impl Membership {
         let Some(entry) = self.roster.get(sender.name.as_str()) else {
             return replies.push(Message::Introduce);
         };
-        let held = &entry.member;
-        if held.record.id != *sender || held.incarnation < incarnation {
+        let known = &entry.member;
+        if known.record.id != *sender || known.incarnation < incarnation {
             replies.push(Message::Introduce);
-        } else if held.state != State::Alive || held.incarnation > incarnation {
-            replies.push(Message::claim(held, self.me.name()));
+        } else if known.state != State::Alive || known.incarnation > incarnation {
+            replies.push(Message::claim(known, self.me.name()));
         }
     }
 
-    /// An answer to a probe of our own, of another node, or to our good-bye.
+    /// Processes the answer to a probe of this node, to an indirect probe, or to the leave message.
     #[expect(clippy::too_many_arguments, reason = "the fields of one message, and where it came from")]
     pub(super) fn process_ack(
         &mut self,
@@ -368,13 +375,14 @@ impl Membership {
             return;
         }
         if !(direct || probe.helpers.contains(from)) {
-            // Nobody asked it to speak for the one that is being probed.
+            // This node did not ask the sender to probe the target.
             self.statistics.wrong_name += 1;
             return;
         }
         let reason = probe.reason;
         if reason == Reason::NameCheck {
-            // Should two nodes share even the generation, only the address tells who answered.
+            // If two nodes share even the generation, only the address identifies the one that
+            // answered.
             if direct && source != probe.address {
                 return;
             }
@@ -400,7 +408,7 @@ impl Membership {
         }
     }
 
-    /// Pings a node for another one.
+    /// Pings a node for another node.
     pub(super) fn relay_ping(
         &mut self,
         from: &NodeName,
@@ -422,7 +430,8 @@ impl Membership {
         let own_sequence = self.take_sequence();
         let messages = self.probe_messages(&target, own_sequence);
         let to = Destination { name: Some(target.name.clone()), address };
-        // The "not yet" must arrive before the asker's verdict, which falls half an interval after it asked.
+        // The nack must arrive before the requester's probe times out, half an interval after its
+        // request.
         let wait = self.config.probe_interval.saturating_sub(self.config.probe_timeout).mul_f64(0.6);
         self.timers.set(Timer::RelayNack(own_sequence), now + wait);
         self.timers.set(Timer::RelayEnd(own_sequence), now + self.config.probe_interval * 2);

@@ -1,4 +1,5 @@
-//! What others say about this node. It alone knows, and believes none of it; it objects.
+//! Claims of peers about this node. Only this node knows its own state: it accepts none of them and
+//! refutes them.
 
 use std::time::Instant;
 
@@ -12,14 +13,14 @@ use crate::member::{MAX_GENERATION, MAX_INCARNATION, NodeRecord, State};
 use crate::message::{Message, NameInUse, Outdated};
 
 use super::Membership;
-use super::claims::{Origin, Verdict};
+use super::claims::{AliveOutcome, Origin};
 
-/// A later life is later by 1 to this many, in microseconds: a second. The next start of the process, whose generation is the wall
-/// time, is then later still.
+/// A later instance's generation is greater by 1 to this many microseconds, up to about a second. The
+/// next start of the process uses the wall time as its generation, which is greater still.
 const LATER_SPREAD: u64 = 1 << 20;
 
 impl Membership {
-    /// Somebody says that this node stands so.
+    /// Processes a peer's claim about the state of this node.
     pub(super) fn consider_own_state(
         &mut self,
         id: &NodeId,
@@ -37,12 +38,13 @@ impl Membership {
         }
         let own = self.me.record.id.generation;
         match state {
-            // An earlier life of ours: whoever still holds it does not know this one.
+            // An earlier instance of this node: the sender does not know the current one.
             _ if id.generation < own => {}
-            // A life that left cannot object any more, and one that we never lived is not ours to speak for.
+            // An instance that left cannot refute, and this node cannot speak for an instance that
+            // it never was.
             State::Left => self.take_later_instance(id.generation, now),
             State::Failed if id.generation > own => self.take_later_instance(id.generation, now),
-            // It may be another node's life; what follows will tell.
+            // It may be an instance of another node; later claims will show.
             State::Alive | State::Suspect if id.generation > own => return,
             State::Alive | State::Suspect | State::Failed => {
                 if incarnation >= self.me.incarnation {
@@ -50,59 +52,64 @@ impl Membership {
                         node = %self.me.record.id, incarnation, "refuting the claim that this node is {state}"
                     );
                     self.statistics.refutations += 1;
-                    // To be suspected is a sign that this node is slow to answer.
+                    // A suspicion indicates that this node answers slowly.
                     self.health.worse(1);
                     self.raise_incarnation(incarnation, now);
                 }
             }
         }
-        // The sender at least shall know at once, whether this was refuted now or long ago.
+        // The sender gets the refutation at once, whether it was issued now or long ago.
         replies.push(self.own_claim());
     }
 
-    /// Somebody says that this node is alive as the record says.
+    /// Processes a peer's claim that this node is alive with this record.
     pub(super) fn consider_own_record(
         &mut self,
         record: NodeRecord,
         incarnation: u64,
         origin: Origin<'_>,
         now: Instant,
-    ) -> Verdict {
+    ) -> AliveOutcome {
         let own = &self.me.record;
         if record.id.generation < own.id.generation {
             self.statistics.stale += 1;
-            // Whoever sent that does not know this life.
-            return Verdict::Stale(self.own_claim());
+            // The sender does not know this instance.
+            return AliveOutcome::Stale(self.own_claim());
         }
         if record.address != own.address {
-            // A living node elsewhere bears this name, and others have accepted it. To outbid it would start a duel;
-            // a person has to decide. If it is gone, others will say that it failed.
+            // A live node at another address uses this name, and peers have accepted it. Raising
+            // the generation would start a contest; the operator must decide. If that node is gone,
+            // peers will declare it failed.
             let in_use = NameInUse {
                 owner: record.id,
                 owner_address: record.address,
                 claimant: own.id.clone(),
                 claimant_address: own.address,
             };
-            tracing::debug!(node = %own.id, from = %origin.from, "own name reported alive elsewhere");
+            tracing::debug!(
+                node = %own.id, from = %origin.from,
+                "this node's name is reported alive at another address"
+            );
             self.report_conflict(in_use, now);
-            return Verdict::Known;
+            return AliveOutcome::Known;
         }
         if record.id.generation > own.id.generation {
-            // A life at our own address that is not ours: the clock was set back, and it is remembered.
+            // An unknown instance at this node's own address: the clock was set back, and peers
+            // know an earlier start of this process.
             self.take_later_instance(record.id.generation, now);
-            return Verdict::Stale(self.own_claim());
+            return AliveOutcome::Stale(self.own_claim());
         }
         if incarnation > self.me.incarnation
             || (incarnation == self.me.incarnation && record != self.me.record)
         {
             self.statistics.refutations += 1;
             self.raise_incarnation(incarnation, now);
-            return Verdict::Stale(self.own_claim());
+            return AliveOutcome::Stale(self.own_claim());
         }
-        Verdict::Known
+        AliveOutcome::Known
     }
 
-    /// Goes above this incarnation, and tells everybody.
+    /// Raises the incarnation above this one and announces it.
     pub(super) fn raise_incarnation(&mut self, above: u64, now: Instant) {
         if above >= MAX_INCARNATION {
             return self.take_later_instance(self.me.record.id.generation, now);
@@ -112,9 +119,10 @@ impl Membership {
         self.announce();
     }
 
-    /// Takes a life later than this generation and the present one, and tells everybody. By how much later is left to chance:
-    /// another process of this name, one that went before it or one that a virtual machine was set back to, may know the same
-    /// generation and take a later one too.
+    /// Starts an instance later than this generation and the current one, and announces it. The
+    /// distance is random: another process of this name, for example one that ran before or one
+    /// restored from a snapshot of a virtual machine, may know the same generation and start a
+    /// later instance too.
     pub(super) fn take_later_instance(&mut self, generation: u64, now: Instant) {
         let generation = generation.max(self.me.record.id.generation);
         if generation >= MAX_GENERATION - LATER_SPREAD {
@@ -128,13 +136,15 @@ impl Membership {
         self.changed_at = now;
         self.statistics.generations_raised += 1;
         tracing::warn!(
-            node = %self.me.record.id, %before, "took a later life: the others know one of this name that is not ours"
+            node = %self.me.record.id, %before,
+            "started a later instance: peers know one of this name that is not this node's"
         );
         self.events.push_back(Event::GenerationRaised(self.me.record.id.clone()));
         self.announce();
     }
 
-    /// A node refuses a life of this one because it holds one that is not earlier: perhaps the very one that was taken since.
+    /// Handles the refusal of this node's instance by a peer that knows one that is not earlier;
+    /// that may be the one this node has started since.
     pub(super) fn outdated(&mut self, Outdated { claimed, known }: Outdated, now: Instant) {
         let own = self.me.record.id.generation;
         if !self.is_plausible_generation(known, now) {
@@ -144,7 +154,7 @@ impl Membership {
         }
     }
 
-    /// Queues what this node says about itself.
+    /// Queues this node's claim about itself.
     pub(super) fn announce(&mut self) {
         let message = codec::encode(&self.own_claim());
         let subject = self.me.name().clone();

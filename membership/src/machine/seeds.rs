@@ -1,4 +1,4 @@
-//! Seeds: where to find the cluster, and to find it again.
+//! Seeds: addresses through which a node joins the cluster and finds it again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use super::Membership;
 /// An address given to `join`.
 #[derive(Debug)]
 pub(super) struct Seed {
-    /// The call under way.
+    /// The stream of the current attempt.
     stream: Option<StreamId>,
-    /// When it counts as failed; `None` while it is not being tried.
+    /// When the attempts end; `None` while none are made.
     until: Option<Instant>,
-    /// The next pause between two tries.
+    /// The delay before the next attempt.
     pause: Duration,
-    /// Whether its failure has been told since it is being tried.
+    /// Whether its failure was reported since the attempts began.
     failure_reported: bool,
-    /// Who answered there last.
+    /// The node that answered there last.
     name: Option<NodeName>,
-    /// Whether it turned out to be this node.
+    /// Whether this address turned out to be this node.
     ourselves: bool,
 }
 
@@ -59,7 +59,7 @@ impl Membership {
         }
     }
 
-    /// Begins to try a seed.
+    /// Starts the attempts to reach a seed.
     fn try_seed(&mut self, address: SocketAddr, now: Instant) {
         let until = now + self.config.join_timeout;
         if address == self.me.record.address {
@@ -72,37 +72,40 @@ impl Membership {
             seed.failure_reported = false;
             seed.pause = self.config.join_retry;
         }
-        self.call_seed(address, now);
+        self.contact_seed(address, now);
     }
 
-    pub(super) fn call_seed(&mut self, address: SocketAddr, now: Instant) {
+    pub(super) fn contact_seed(&mut self, address: SocketAddr, now: Instant) {
         self.timers.cancel(&Timer::SeedRetry(address));
         let Some(seed) = self.seeds.get(&address) else { return };
         if seed.stream.is_some_and(|stream| self.exchanges.contains_key(&stream)) || self.leaving.is_some() {
             return;
         }
-        tracing::debug!(node = %self.me.record.id, %address, "calling a seed");
+        tracing::debug!(node = %self.me.record.id, %address, "contacting a seed");
         let to = Destination { name: None, address };
-        let stream = self.call(to, Occasion::Join, Some(address), None, now);
+        let stream = self.send_hello(to, Occasion::Join, Some(address), None, now);
         if let Some(seed) = self.seeds.get_mut(&address) {
             seed.stream = Some(stream);
         }
     }
 
     pub(super) fn seed_answered(&mut self, address: SocketAddr, id: NodeId, now: Instant) {
-        // Those that the seed has not told yet hear it from us.
+        // Members that the seed has not informed yet receive the update from this node.
         self.announce();
         let Some(seed) = self.seeds.get_mut(&address) else { return };
         seed.stream = None;
         seed.until = None;
         seed.name = Some(id.name.clone());
-        tracing::info!(node = %self.me.record.id, seed = %id, %address, members = self.alive_count(), "joined");
+        tracing::info!(
+            node = %self.me.record.id, seed = %id, %address, members = self.alive_count(), "joined"
+        );
         let of_others =
             self.seeds.values().filter_map(|seed| seed.name.clone()).filter(|name| *name != id.name);
         let others = of_others.collect::<BTreeSet<_>>();
         if !others.is_empty() {
-            // Seeds that were strangers meet in us: neither was told of the other, since what a newcomer learns it does
-            // not pass on. Where they knew each other the fingerprints are equal, and that is all.
+            // Seeds that did not know each other meet through this node: a joining node does not
+            // gossip what it learns, so neither received the other. If they knew each other, the
+            // digests are equal and nothing more is sent.
             for name in others.iter().chain([&id.name]) {
                 self.sync_with(name, Occasion::Sync, None, now);
             }
@@ -110,7 +113,7 @@ impl Membership {
         self.events.push_back(Event::SeedAnswered { address, id });
     }
 
-    /// The seed has to probe another node first.
+    /// The seed must probe the current owner of the name first.
     pub(super) fn seed_pending(&mut self, address: SocketAddr, millis: u32, now: Instant) {
         if let Some(seed) = self.seeds.get_mut(&address) {
             let wait = Duration::from_millis(millis.into()).min(self.config.join_timeout);
@@ -128,7 +131,7 @@ impl Membership {
     ) {
         let Some(seed) = self.seeds.get_mut(&address) else { return };
         if seed.stream != Some(stream) {
-            // An older call, or one that is to be repeated at a time already set.
+            // An older attempt, or one whose retry is already scheduled.
             return;
         }
         seed.stream = None;
@@ -140,16 +143,17 @@ impl Membership {
             return;
         }
         let pause = match reason {
-            // The later life it asked for has been taken.
+            // The later instance it asked for has been started.
             SeedFailure::Outdated => Duration::from_millis(1),
-            // Nodes that start together and are refused together must not come again together: of a thousand, a seed would
-            // admit as many as it can at once, and stand idle until all others come after twice the pause.
+            // Nodes that start together and are refused together must not retry together: of a
+            // thousand, a seed would admit as many as its limit allows and then be idle until all
+            // others retry after twice the delay.
             _ => seed.pause.mul_f64(self.rng.random_range(0.5..=1.0)),
         };
         seed.pause = (seed.pause * 2).min(self.config.join_retry_max);
         let retry_at = now + pause;
         let alone = self.roster.active().len() == 0;
-        // A node that is alone has nothing better to do than to go on.
+        // A node without members continues its attempts.
         let over = retry_at >= until;
         let retrying = alone || !over;
         if over {
@@ -165,7 +169,7 @@ impl Membership {
         }
     }
 
-    /// If no seed is a member, this may be an island: call them again.
+    /// If no seed is a member, this node may be in an isolated group: contact the seeds again.
     pub(super) fn rejoin(&mut self, now: Instant) {
         self.timers.set(Timer::Rejoin, now + self.config.rejoin_interval);
         if self.seeds.is_empty() || self.leaving.is_some() || !self.seeds_present().is_empty() {
@@ -180,10 +184,11 @@ impl Membership {
         }
     }
 
-    /// Calls a random seed that is no member, once and without telling if it fails. When all nodes of two sides of a
-    /// split are new since it began, nobody remembers anybody of the other side, and each side may have seeds of its own
-    /// for members: only the others' addresses lead out.
-    pub(super) fn call_missing_seed(&mut self, now: Instant) {
+    /// Contacts a random seed that is not a member, once and without reporting a failure. If all
+    /// nodes of both sides restarted during a partition, no node knows a node of the other side,
+    /// and each side may have some seeds as members: only the addresses of the other seeds lead to
+    /// the other side.
+    pub(super) fn contact_missing_seed(&mut self, now: Instant) {
         self.timers.set(Timer::SeedCheck, now + self.config.seed_interval);
         let present = self.seeds_present();
         let missing = self.seeds.iter().filter(|(address, seed)| {
@@ -194,11 +199,12 @@ impl Membership {
         });
         let missing = missing.map(|(address, _)| *address).collect::<Vec<_>>();
         if let Some(address) = missing.choose(&mut self.rng) {
-            self.call_seed(*address, now);
+            self.contact_seed(*address, now);
         }
     }
 
-    /// The seeds that are members, by their address or by the name of whoever answered there.
+    /// The seeds that are members, identified by their address or by the name of the node that
+    /// answered there.
     fn seeds_present(&self) -> BTreeSet<SocketAddr> {
         let is_active = |name: &NodeName| self.roster.is_active(name.as_str());
         let by_name = self.seeds.iter().filter(|(_, seed)| seed.name.as_ref().is_some_and(is_active));

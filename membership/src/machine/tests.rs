@@ -1,4 +1,4 @@
-//! The machine alone, rule by rule: messages are handed to it, and what it wants is looked at.
+//! Tests of one machine in isolation: the test passes messages to it and inspects its output.
 
 mod claims;
 mod connections;
@@ -32,15 +32,15 @@ struct Sent {
     id: u64,
 }
 
-/// One machine, called "me", generation 100, at address(0); the others are played by the test.
-struct Lone {
+/// One machine named "me" with generation 100 at address(0); the test acts as its peers.
+struct Node {
     machine: Membership,
     now: Instant,
     opened: Vec<(StreamId, Destination)>,
     closed: Vec<StreamId>,
 }
 
-impl Lone {
+impl Node {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         Self::alone(1, change)
     }
@@ -54,27 +54,27 @@ impl Lone {
         Self { machine, now: start(), opened: Vec::new(), closed: Vec::new() }
     }
 
-    /// With members a, b, c … of generation 10 at address(1), address(2) …, and nothing under way.
+    /// With members a, b, c … of generation 10 at address(1), address(2) …, and nothing pending.
     fn among(count: u8, change: impl FnOnce(&mut Config)) -> Self {
         Self::seeded(1, count, change)
     }
 
     fn seeded(seed: u64, count: u8, change: impl FnOnce(&mut Config)) -> Self {
-        let mut lone = Self::alone(seed, change);
+        let mut node = Self::alone(seed, change);
         for number in 0..count {
             let (peer, at) = (Self::peer(number), address(u16::from(number) + 1));
-            lone.receive(&peer, Message::Alive { record: record(&peer, 10, at), incarnation: 0 });
+            node.receive(&peer, Message::Alive { record: record(&peer, 10, at), incarnation: 0 });
         }
-        lone.events();
-        lone.quiet();
-        lone
+        node.events();
+        node.settle();
+        node
     }
 
     fn peer(number: u8) -> String {
         char::from(b'a' + number).to_string()
     }
 
-    /// Where the test's node of this one-letter name is.
+    /// The address of the peer with this one-letter name.
     fn at(peer: &str) -> SocketAddr {
         address(u16::from(peer.as_bytes()[0] - b'a') + 1)
     }
@@ -89,7 +89,7 @@ impl Lone {
             .expect("a valid packet");
     }
 
-    /// Everything it has sent since this was last asked.
+    /// All datagrams it has sent since the last call.
     fn sent(&mut self) -> Vec<Sent> {
         let mut sent = Vec::new();
         while let Some(transmit) = self.machine.poll_transmit() {
@@ -106,7 +106,7 @@ impl Lone {
         sent
     }
 
-    /// What it has sent to this node.
+    /// All messages it has sent to this peer since the last call.
     fn sent_to(&mut self, peer: &str) -> Vec<Message> {
         let sent = self.sent().into_iter().filter(|sent| sent.to.name == Some(name(peer)));
         sent.flat_map(|sent| sent.messages).collect()
@@ -125,8 +125,8 @@ impl Lone {
         self.now = end;
     }
 
-    /// Lets time pass in which every probe is answered, until no news is queued.
-    fn quiet(&mut self) {
+    /// Advances time and answers every probe until no updates are queued.
+    fn settle(&mut self) {
         for _ in 0..1000 {
             if self.machine.broadcast_count() == 0 && self.machine.probes.is_empty() {
                 break;
@@ -135,14 +135,14 @@ impl Lone {
             self.answer_probes();
         }
         assert_eq!(self.machine.broadcast_count(), 0);
-        // So that what comes next is fresh, and does not wait for company.
-        self.pass_in_peace(MILLI * 20);
+        // So that the next update is sent at once and is not delayed.
+        self.pass_answering(MILLI * 20);
         self.sent();
         self.events();
     }
 
-    /// Lets time pass in which every probe is answered at once.
-    fn pass_in_peace(&mut self, time: Duration) {
+    /// Advances time and answers every probe at once.
+    fn pass_answering(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             self.pass(MILLI * 20);
@@ -166,8 +166,8 @@ impl Lone {
         }
     }
 
-    /// This member is suspected, says nothing for as long as it takes, and `from` tells that it has failed.
-    fn lose(&mut self, from: &str, peer: &str, incarnation: u64) {
+    /// Makes this member fail: it is suspected, does not answer, and `from` reports it as failed.
+    fn fail(&mut self, from: &str, peer: &str, incarnation: u64) {
         self.receive(from, suspect(peer, incarnation, "z"));
         let end = self.now + self.machine.config().probe_interval;
         while self.now < end {
@@ -186,7 +186,7 @@ impl Lone {
         self.machine.me().record.clone()
     }
 
-    /// The number of the next probe of this member; those of others are answered.
+    /// The sequence number of the next probe of this member; probes of others are answered.
     fn await_probe(&mut self, of: &str) -> u64 {
         for _ in 0..20_000 {
             self.pass(MILLI);
@@ -226,29 +226,29 @@ impl Lone {
         self.machine.handle_frame(stream, &codec::encode(frame), self.now)
     }
 
-    /// A member compares lists with it, and sends these lines.
+    /// A member compares lists with it and sends these entries.
     fn list_from(&mut self, peer: &str, entries: Vec<Claim>) {
         let stream = self.machine.handle_stream_opened(&name(peer), Self::at(peer), self.now);
-        let held = self.machine.member(peer).expect("a member");
-        let (record, incarnation) = (held.record.clone(), held.incarnation);
+        let known = self.machine.member(peer).expect("a member");
+        let (record, incarnation) = (known.record.clone(), known.incarnation);
         let hello = Hello { occasion: Occasion::Sync, record, incarnation, digest: 0, about_receiver: None };
-        self.frame(stream, &Frame::Hello(hello)).expect("a valid greeting");
+        self.frame(stream, &Frame::Hello(hello)).expect("a valid hello");
         self.frames(stream);
         self.frame(stream, &Frame::Members(entries)).expect("valid entries");
         self.frame(stream, &Frame::End).expect("the end");
         self.frames(stream);
     }
 
-    /// What it answers to this node's wish to join.
+    /// Its answer to the hello of a joining node.
     fn hello_from(&mut self, peer: NodeRecord, incarnation: u64) -> (StreamId, Frame) {
         let (from, source) = (peer.id.name.clone(), peer.address);
         let stream = self.machine.handle_stream_opened(&from, source, self.now);
         let hello =
             Hello { occasion: Occasion::Join, record: peer, incarnation, digest: 0, about_receiver: None };
-        self.frame(stream, &Frame::Hello(hello)).expect("a valid greeting");
+        self.frame(stream, &Frame::Hello(hello)).expect("a valid hello");
         let first = match self.machine.poll_frame(stream, self.now) {
             FramePoll::Frame(bytes) => codec::decode(&bytes).expect("own frame"),
-            other => panic!("an answer was due, not {other:?}"),
+            other => panic!("expected an answer, not {other:?}"),
         };
         (stream, first)
     }
@@ -267,7 +267,7 @@ fn id(node: &str, generation: u64) -> NodeId {
 }
 
 fn alive(peer: &str, generation: u64, incarnation: u64) -> Message {
-    Message::Alive { record: record(peer, generation, Lone::at(peer)), incarnation }
+    Message::Alive { record: record(peer, generation, Node::at(peer)), incarnation }
 }
 
 fn suspect(peer: &str, incarnation: u64, accuser: &str) -> Message {
@@ -278,7 +278,7 @@ fn failed(peer: &str, incarnation: u64) -> Message {
     Message::Failed { id: id(peer, 10), incarnation, accuser: name("z") }
 }
 
-/// A line of a list about a node that has been gone for so many seconds.
+/// A list entry of a node that departed this many seconds ago.
 fn gone(peer: &str, generation: u64, incarnation: u64, state: State, departed_for: u32) -> Claim {
     let record = record(peer, generation, address(u16::from(peer.as_bytes()[0]) + 1000));
     Claim { record, incarnation, state, departed_for }

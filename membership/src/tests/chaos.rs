@@ -1,4 +1,4 @@
-//! Random misfortunes, after which everything must be well again.
+//! Random faults, after which the cluster must converge.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::{Config, Event};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Some minutes of crashes, restarts, pauses, departures, cuts and loss, then peace. Returns how often each befell.
+/// Some minutes of crashes, restarts, pauses, departures, cuts and loss, then none. Returns how
+/// often each kind occurred.
 fn faults(seed: u64) -> [u32; 7] {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let count = rng.random_range(3..10);
@@ -26,7 +27,7 @@ fn faults(seed: u64) -> [u32; 7] {
         match kind {
             0 => network.crash(node),
             1 => {
-                // Now and then the clock has gone back, and sometimes it has stood still.
+                // Sometimes the clock went back, and sometimes it did not advance.
                 let step = rng.random_range(-1..4i64);
                 generations[node] = (generations[node] as i64 + step).max(1) as u64;
                 network.restart(node, generations[node]);
@@ -53,23 +54,23 @@ fn faults(seed: u64) -> [u32; 7] {
         }
         network.join(node, &seeds);
     }
-    network.until("all are well again", SECOND * 90, |network| network.converged());
+    network.until("the cluster has converged", SECOND * 90, |network| network.converged());
     network.run(SECOND * 30);
     network.forget_events();
     network.run(SECOND * 60);
-    assert!(network.converged(), "seed {seed}: it lasts");
+    assert!(network.converged(), "seed {seed}: it remains so");
     let events = network.events().collect::<Vec<_>>();
     assert!(events.iter().all(|(_, event)| matches!(event, Event::Forgotten(_))), "seed {seed}: {events:?}");
     counts
 }
 
 #[test]
-fn whatever_befalls_a_cluster_it_is_one_again_when_the_misfortunes_end() {
+fn a_cluster_converges_after_random_faults_end() {
     let mut counts = [0; 7];
     for seed in 0..20 {
         for (sum, count) in counts.iter_mut().zip(faults(seed)) {
             *sum += count;
         }
     }
-    assert!(counts.iter().all(|count| *count > 50), "every kind of misfortune befell: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 50), "every kind of fault occurred: {counts:?}");
 }

@@ -11,13 +11,13 @@ use wire::{FramePoll, NodeName, StreamId};
 use super::{address, record, start};
 use crate::{Config, Event, Membership, NodeRecord, State, Transmit};
 
-/// One process and what it told its owner.
+/// One process and the events it reported.
 pub(crate) struct Process {
     pub(crate) record: NodeRecord,
     machine: Option<Membership>,
-    /// Distinguishes the processes that ran in this node.
+    /// Distinguishes successive processes of this node.
     run: u64,
-    /// When it will be woken next.
+    /// When it wakes up next.
     wake: Option<Instant>,
     pub(crate) events: Vec<(Instant, Event)>,
     paused_until: Option<Instant>,
@@ -34,7 +34,7 @@ struct End {
 
 struct StreamHalf {
     other: Option<End>,
-    /// When the last thing sent from here arrives: streams keep their order.
+    /// When the last frame sent from this end arrives: streams keep their order.
     arrives: Instant,
     finished: bool,
     other_finished: bool,
@@ -61,20 +61,20 @@ pub(crate) struct Network {
     streams: BTreeMap<End, StreamHalf>,
     pub(crate) config: Config,
     pub(crate) latency: (Duration, Duration),
-    /// The share of datagrams that get lost.
+    /// The fraction of datagrams that are lost.
     pub(crate) loss: f64,
     /// Whether no stream can be opened.
     pub(crate) streams_fail: bool,
     cut: BTreeSet<(usize, usize)>,
     seed: u64,
-    /// What happened, so that a run that met nothing cannot count as a proof.
+    /// Counts of what happened, so that a run without events does not count as evidence.
     pub(crate) datagrams: u64,
     pub(crate) datagrams_lost: u64,
     pub(crate) streams_opened: u64,
     pub(crate) frames: u64,
     pub(crate) largest_frame: usize,
     pub(crate) largest_datagram: usize,
-    /// A fingerprint of everything that was sent, to whom and when.
+    /// A hash of everything that was sent, with destination and time.
     pub(crate) trace: u64,
 }
 
@@ -118,7 +118,7 @@ impl Network {
 
     // ---- Processes
 
-    /// Starts a process in a new node.
+    /// Starts the process of a new node.
     pub(crate) fn start(&mut self, name: &str, generation: u64) -> usize {
         let node = self.processes.len();
         self.start_at(name, generation, address(node as u16 + 1))
@@ -139,7 +139,7 @@ impl Network {
         node
     }
 
-    /// Starts a process anew where one ran, with nothing remembered.
+    /// Restarts the process of a node without any state.
     pub(crate) fn restart(&mut self, node: usize, generation: u64) {
         self.crash(node);
         let process = &mut self.processes[node];
@@ -155,7 +155,7 @@ impl Network {
         self.drive(node);
     }
 
-    /// Ends a process without a word.
+    /// Crashes a process.
     pub(crate) fn crash(&mut self, node: usize) {
         self.processes[node].machine = None;
         self.processes[node].paused_until = None;
@@ -166,7 +166,7 @@ impl Network {
         }
     }
 
-    /// Stops a process for a while; what is sent to it waits.
+    /// Pauses a process; input to it waits.
     pub(crate) fn pause(&mut self, node: usize, time: Duration) {
         let until = self.now + time;
         self.processes[node].paused_until = Some(until);
@@ -181,7 +181,7 @@ impl Network {
         self.processes[node].machine.is_some()
     }
 
-    /// Calls a method of a machine, and does what it wants then.
+    /// Calls a method of a machine and processes its output.
     pub(crate) fn call<R>(&mut self, node: usize, call: impl FnOnce(&mut Membership, Instant) -> R) -> R {
         let now = self.now;
         let machine = self.processes[node].machine.as_mut().expect("the process runs");
@@ -213,13 +213,14 @@ impl Network {
         self.cut.clear();
     }
 
-    // ---- What the nodes believe
+    // ---- State of the nodes
 
     pub(crate) fn state(&self, node: usize, of: &str) -> Option<State> {
         self.machine(node).member(of).map(|member| member.state)
     }
 
-    /// Whether every running process knows exactly the running ones, in their present lives, as alive.
+    /// Whether every running process knows exactly the running ones, in their current instances, as
+    /// alive.
     pub(crate) fn converged(&self) -> bool {
         let running = self.processes.iter().filter_map(|process| process.machine.as_ref());
         let running = running.filter(|machine| !machine.is_leaving()).collect::<Vec<_>>();
@@ -231,7 +232,7 @@ impl Network {
         })
     }
 
-    /// All events that some process was told, with its node.
+    /// All events of all processes, with the index of the node.
     pub(crate) fn events(&self) -> impl Iterator<Item = (usize, &Event)> {
         self.processes
             .iter()
@@ -279,7 +280,7 @@ impl Network {
         self.now.duration_since(begin)
     }
 
-    /// Lets the next thing happen, if it is due by `end`.
+    /// Executes the next event if it is due by `end`.
     fn step(&mut self, end: Instant) -> bool {
         let Some((at, _)) = self.queue.keys().next().copied() else { return false };
         if at > end {
@@ -343,7 +344,7 @@ impl Network {
                 let stream = machine.handle_stream_opened(&name, source, now);
                 let here = End { node, run, stream };
                 let delay = self.delay();
-                // Nothing said here arrives before the news that the stream is open.
+                // No frame from here arrives before the notice that the stream is open.
                 let half = |other| {
                     let arrives = now + delay;
                     StreamHalf { other: Some(other), arrives, finished: false, other_finished: false }
@@ -388,7 +389,7 @@ impl Network {
                 machine.handle_stream_closed(stream, now);
             }
             SimEvent::Resume => {
-                // The worst order: its timers run before it reads what has arrived.
+                // The worst order: timers run before it reads its input.
                 machine.handle_timeout(now);
                 self.processes[node].paused_until = None;
                 self.drive(node);
@@ -420,7 +421,7 @@ impl Network {
         }
     }
 
-    // ---- What a machine wants
+    // ---- Output of the machines
 
     fn drive(&mut self, node: usize) {
         let now = self.now;
@@ -437,7 +438,8 @@ impl Network {
             let to = End { node, run, stream: StreamId(u64::MAX) };
             let ends = self.streams.range(from..=to).map(|(end, _)| *end).collect::<Vec<_>>();
             for end in ends {
-                // An outbound stream takes frames only once it is open; here that is when its half exists.
+                // An outbound stream accepts frames only after it is open; here that is when its
+                // half exists.
                 while self.frame(end) {
                     idle = false;
                 }
@@ -452,11 +454,11 @@ impl Network {
             }
         }
         let Some(machine) = self.processes[node].machine.as_ref() else { return };
-        // What was due at an earlier time and is not any more wakes it early, which is legal.
+        // A deadline that was earlier and no longer exists wakes it early, which is allowed.
         if let Some(at) = machine.poll_timeout()
             && self.processes[node].wake.is_none_or(|wake| at < wake)
         {
-            // A driver is late by some little time.
+            // A driver is slightly late.
             let late = Duration::from_micros(self.rng.random_range(0..500));
             let at = at.max(now) + late;
             self.processes[node].wake = Some(at);

@@ -1,4 +1,4 @@
-//! What a partition leaves behind, and what its end must not break.
+//! Partitions and their healing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{Config, Event, State};
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Two halves of ten, cut apart for this long.
+/// Two halves of ten nodes each, separated for this long.
 fn halves(seed: u64, apart: Duration) -> Network {
     let mut network = Network::joined(seed, Config::lan(), 20);
     network.run(SECOND * 5);
@@ -19,7 +19,7 @@ fn halves(seed: u64, apart: Duration) -> Network {
     network
 }
 
-/// Failures of nodes in the half of the one that declares them failed.
+/// Failures of nodes that a node of the same half declared failed.
 fn failures_within_halves(network: &Network) -> usize {
     let half = |node: usize| node < 10;
     let number = |name: &str| name.strip_prefix('n').and_then(|number| number.parse::<usize>().ok());
@@ -31,7 +31,7 @@ fn failures_within_halves(network: &Network) -> usize {
 }
 
 #[test]
-fn a_heal_as_verdicts_fall_fails_nobody_on_ones_own_side() {
+fn a_heal_during_failure_claims_fails_no_member_of_the_same_side() {
     let mut found = Vec::new();
     for tick in 0..24u32 {
         let apart = SECOND * 3 + MILLI * 300 * tick;
@@ -47,7 +47,7 @@ fn a_heal_as_verdicts_fall_fails_nobody_on_ones_own_side() {
 }
 
 #[test]
-fn the_last_to_learn_of_a_failure_learns_within_a_few_seconds() {
+fn a_node_that_missed_a_failure_learns_of_it_within_a_few_seconds() {
     for seed in 0..10 {
         let mut network = Network::joined(seed, Config::lan(), 10);
         network.run(SECOND * 5);
@@ -64,11 +64,12 @@ fn the_last_to_learn_of_a_failure_learns_within_a_few_seconds() {
 }
 
 #[test]
-fn a_dead_node_that_only_one_member_knows_does_not_stay_alive_there() {
+fn a_crashed_node_that_only_one_member_knows_does_not_stay_alive_there() {
     for seed in 0..10 {
         let mut network = Network::joined(seed, Config::lan(), 10);
         network.run(SECOND * 5);
-        // It joins through one member that is cut off from the others, and dies before they hear of it.
+        // It joins through one member that is cut off from the others, and crashes before they
+        // learn of it.
         network.cut(&[0], &(1..10).collect::<Vec<_>>(), true);
         let newcomer = network.start("newcomer", 1);
         network.join(newcomer, &[0]);
@@ -86,7 +87,7 @@ fn a_dead_node_that_only_one_member_knows_does_not_stay_alive_there() {
 }
 
 #[test]
-fn sides_that_remember_different_instances_of_a_dead_node_agree_on_the_later() {
+fn sides_that_know_different_instances_of_a_failed_node_agree_on_the_later() {
     for seed in 0..5 {
         let mut network = Network::joined(seed, Config::lan(), 5);
         network.run(SECOND * 3);
@@ -105,7 +106,7 @@ fn sides_that_remember_different_instances_of_a_dead_node_agree_on_the_later() {
         network.until("one side knows of the second", SECOND * 40, |network| gone(network, &[2, 3]));
         network.forget_events();
         network.heal();
-        network.until("all hold the second", SECOND * 30, |network| {
+        network.until("all know the second", SECOND * 30, |network| {
             (0..4).all(|node| {
                 network
                     .machine(node)
@@ -118,7 +119,7 @@ fn sides_that_remember_different_instances_of_a_dead_node_agree_on_the_later() {
                 Event::LearnedFailed(record) => record.id.name.as_str() == "n4" && record.id.generation == 2,
                 _ => false,
             });
-            assert_eq!(learned.count(), 1, "seed {seed}: n{node} tells its owner");
+            assert_eq!(learned.count(), 1, "seed {seed}: n{node} reports it");
         }
         network.run(SECOND * 60);
         let syncs =

@@ -1,4 +1,4 @@
-//! Stories of whole clusters, told on the simulated network.
+//! Scenarios of whole clusters on the simulated network.
 
 use std::time::Duration;
 
@@ -22,18 +22,18 @@ fn nodes_join_through_one_seed_and_soon_know_each_other() {
         for node in 1..count {
             network.join(node, &[0]);
         }
-        let took = network.until("all know all", SECOND, |network| network.converged());
+        let took = network.until("the cluster has converged", SECOND, |network| network.converged());
         network.run(SECOND);
         let answered = network.count(|event| matches!(event, Event::SeedAnswered { .. }));
-        assert_eq!(answered, count - 1, "one answer for each who joined");
+        assert_eq!(answered, count - 1, "one answer for each node that joined");
         let joined = network.count(|event| matches!(event, Event::Joined(_)));
-        assert_eq!(joined, count * (count - 1), "each is told of each other once");
+        assert_eq!(joined, count * (count - 1), "each node reports each other node once");
         println!("{count} nodes know each other after {took:?}");
     }
 }
 
 #[test]
-fn strangers_meet_at_once_through_a_node_that_joins_them_all() {
+fn unconnected_nodes_meet_at_once_through_a_node_that_joins_them_all() {
     for seed in 0..10 {
         let mut network = Network::new(seed, Config::lan());
         network.latency = (Duration::from_micros(1), Duration::from_micros(500));
@@ -41,7 +41,7 @@ fn strangers_meet_at_once_through_a_node_that_joins_them_all() {
             network.start(&format!("n{node}"), 1);
         }
         network.join(0, &[1, 2, 3]);
-        let took = network.until("all know all", SECOND * 5, |network| network.converged());
+        let took = network.until("the cluster has converged", SECOND * 5, |network| network.converged());
         assert!(took < MILLI * 50, "seed {seed}: {took:?}");
     }
 }
@@ -53,7 +53,7 @@ fn a_newcomer_is_known_everywhere_within_some_tens_of_milliseconds() {
     network.run(SECOND * 3);
     let newcomer = network.start("newcomer", 1);
     network.join(newcomer, &[7]);
-    let took = network.until("all know the newcomer", SECOND, |network| network.converged());
+    let took = network.until("all know the new node", SECOND, |network| network.converged());
     assert!(took < MILLI * 30, "{took:?}");
 }
 
@@ -67,13 +67,13 @@ fn a_crash_is_known_everywhere_within_ten_seconds() {
         let took = network.until("all know of the crash", SECOND * 10, |network| {
             (0..count - 1).all(|node| network.state(node, &gone) == Some(State::Failed))
         });
-        assert_eq!(failures(&network), count - 1, "nobody else failed");
+        assert_eq!(failures(&network), count - 1, "no other node failed");
         println!("a crash among {count} was known everywhere after {took:?}");
     }
 }
 
 #[test]
-fn the_last_of_a_cluster_does_not_wait_for_the_dead_to_confirm_each_other() {
+fn the_last_member_does_not_wait_for_failed_members_to_confirm_each_other() {
     for count in [3, 4, 5, 7] {
         for seed in 0..10 {
             let mut network = Network::joined(seed, Config::lan(), count);
@@ -88,7 +88,7 @@ fn the_last_of_a_cluster_does_not_wait_for_the_dead_to_confirm_each_other() {
 }
 
 #[test]
-fn loss_and_short_pauses_fail_nobody() {
+fn loss_and_short_pauses_fail_no_member() {
     for seed in 0..4 {
         let mut network = Network::joined(seed, Config::lan(), 12);
         network.loss = 0.1;
@@ -96,15 +96,15 @@ fn loss_and_short_pauses_fail_nobody() {
             network.pause((round * 5 + seed as usize) % 12, MILLI * 1500);
             network.run(SECOND * 6);
         }
-        assert!(network.datagrams_lost > 500, "the loss took node: {}", network.datagrams_lost);
+        assert!(network.datagrams_lost > 500, "datagrams were lost: {}", network.datagrams_lost);
         assert_eq!(failures(&network), 0, "seed {seed}");
         network.loss = 0.0;
-        network.until("all know all", SECOND * 15, |network| network.converged());
+        network.until("the cluster has converged", SECOND * 15, |network| network.converged());
     }
 }
 
 #[test]
-fn a_process_that_stood_still_accuses_nobody_and_returns() {
+fn a_stalled_process_suspects_no_member_and_returns() {
     for seed in 0..4 {
         let mut network = Network::joined(seed, Config::lan(), 8);
         network.run(SECOND * 2);
@@ -121,12 +121,12 @@ fn a_process_that_stood_still_accuses_nobody_and_returns() {
         assert_eq!(accused.count(), 0, "seed {seed}");
         assert!(network.machine(3).statistics().stalls > 0);
         let returned = network.count(|event| matches!(event, Event::Returned(_)));
-        assert_eq!(returned, 7, "the same life returned, once for each of the others");
+        assert_eq!(returned, 7, "the same instance returned, once for each of the others");
     }
 }
 
 #[test]
-fn a_starved_process_fails_nobody_else() {
+fn a_starved_process_fails_no_other_member() {
     for seed in 0..4 {
         let mut network = Network::joined(seed, Config::lan(), 10);
         network.run(SECOND * 2);
@@ -146,7 +146,7 @@ fn a_starved_process_fails_nobody_else() {
             "it accuses no more often than it probes, and it probes rarely: {accusations}"
         );
         assert!(network.machine(3).health_score() > 0);
-        network.until("all is well", SECOND * 15, |network| network.converged());
+        network.until("the cluster has converged", SECOND * 15, |network| network.converged());
     }
 }
 
@@ -156,7 +156,7 @@ fn a_partition_heals_by_itself() {
         let mut network = Network::joined(seed, Config::lan(), 10);
         network.run(SECOND * 2);
         network.cut(&[0, 1, 2, 3], &[4, 5, 6, 7, 8, 9], true);
-        network.until("both sides have given each other up", SECOND * 40, |network| {
+        network.until("both sides consider each other failed", SECOND * 40, |network| {
             network.machine(0).alive_count() == 4 && network.machine(9).alive_count() == 6
         });
         network.run(SECOND * 30);
@@ -165,20 +165,20 @@ fn a_partition_heals_by_itself() {
         network.heal();
         let took = network.until("one cluster again", SECOND * 15, |network| network.converged());
         network.run(SECOND * 10);
-        assert_eq!(failures(&network), 0, "healing made nobody fail");
+        assert_eq!(failures(&network), 0, "healing fails no node");
         let joined = network.count(|event| matches!(event, Event::Joined(_) | Event::Replaced { .. }));
-        assert_eq!(joined, 0, "they are the same lives");
+        assert_eq!(joined, 0, "they are the same instances");
         println!("the partition was healed after {took:?}");
     }
 }
 
 #[test]
-fn a_one_way_cut_fails_nobody() {
+fn a_one_way_cut_fails_no_member() {
     let mut network = Network::joined(5, Config::lan(), 8);
     network.cut(&[1], &[2], false);
     network.run(SECOND * 60);
     assert!(network.datagrams_lost > 0);
-    assert_eq!(failures(&network), 0, "the others vouch for both");
+    assert_eq!(failures(&network), 0, "indirect probes reach both");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn leaving_is_known_at_once_and_the_name_is_free_at_once() {
         let leaver = count - 1;
         let name = format!("n{leaver}");
         network.call(leaver, |machine, now| machine.leave(now));
-        let took = network.until("the good-bye is known", SECOND, |network| {
+        let took = network.until("the leave is known", SECOND, |network| {
             (0..leaver).all(|node| network.state(node, &name) == Some(State::Left))
                 && network.processes[leaver].events.iter().any(|(_, event)| *event == Event::LeaveCompleted)
         });
@@ -201,16 +201,17 @@ fn leaving_is_known_at_once_and_the_name_is_free_at_once() {
         assert!(network.converged(), "and stays so");
         assert_eq!(failures(&network), 0);
         let left = network.count(|event| matches!(event, Event::Left(_)));
-        let joined = network.count(|event| {
-            matches!(event, Event::Joined(record) if record.id.generation == 2 && record.id.name.as_str() == name)
+        let joined = network.count(|event| match event {
+            Event::Joined(record) => record.id.generation == 2 && record.id.name.as_str() == name,
+            _ => false,
         });
         assert_eq!((left, joined), (count - 1, count - 1));
-        println!("{count} nodes: the good-bye took {took:?}, the return {back:?}");
+        println!("{count} nodes: the leave took {took:?}, the return {back:?}");
     }
 }
 
 #[test]
-fn joining_again_after_leaving_takes_a_later_life() {
+fn joining_again_after_leaving_starts_a_later_instance() {
     let mut network = Network::joined(3, Config::lan(), 4);
     network.call(2, |machine, now| machine.leave(now));
     network.run(SECOND);
@@ -221,14 +222,14 @@ fn joining_again_after_leaving_takes_a_later_life() {
 }
 
 #[test]
-fn a_restart_is_a_new_life_and_nobody_waits_for_the_old() {
+fn a_restart_is_a_new_instance_and_replaces_the_old_one_at_once() {
     for seed in 0..5 {
         let mut network = Network::joined(seed, Config::lan(), 6);
         network.run(SECOND * 2);
         network.forget_events();
         network.restart(4, 2);
         network.join(4, &[1]);
-        let took = network.until("the new life is known", SECOND, |network| network.converged());
+        let took = network.until("the new instance is known", SECOND, |network| network.converged());
         network.run(SECOND * 30);
         assert!(network.converged());
         assert_eq!(failures(&network), 0);
@@ -239,7 +240,7 @@ fn a_restart_is_a_new_life_and_nobody_waits_for_the_old() {
 }
 
 #[test]
-fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
+fn a_restart_with_a_clock_set_back_exceeds_the_known_generation() {
     for seed in 0..5 {
         let mut network = Network::new(seed, Config::lan());
         for node in 0..5 {
@@ -249,7 +250,7 @@ fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
             network.join(node, &[0]);
         }
         network.run(SECOND * 3);
-        // At once, or after it was given up.
+        // At once, or after it was declared failed.
         let wait = SECOND * if seed % 2 == 0 { 0 } else { 20 };
         network.crash(3);
         network.run(wait);
@@ -258,7 +259,7 @@ fn a_restart_with_a_clock_set_back_goes_beyond_what_is_remembered() {
         network.until("it is a member", SECOND * 5, |network| network.converged());
         assert!(network.machine(3).me().record.id.generation > 1000);
         let raised = network.count(|event| matches!(event, Event::GenerationRaised(_)));
-        assert_eq!(raised, 1, "it was told once");
+        assert_eq!(raised, 1, "it was reported once");
     }
 }
 
@@ -287,12 +288,12 @@ fn seeds_that_all_restart_are_found_again_and_then_there_are_no_more_joins() {
     for node in 0..6 {
         network.join(node, &[0, 1, 2]);
     }
-    network.until("all know all", SECOND * 5, |network| network.converged());
+    network.until("the cluster has converged", SECOND * 5, |network| network.converged());
     (0..3).for_each(|seed| network.crash(seed));
     network.until("the seeds have failed", SECOND * 60, |network| {
         (3..6).all(|node| network.machine(node).alive_count() == 3)
     });
-    // As new lives that know nobody, each side of a split seeing one of them.
+    // New instances without members; each side of a partition contains one of them.
     network.cut(&[0, 3], &[1, 4, 2, 5], true);
     (0..3).for_each(|seed| network.restart(seed, 2));
     network.run(SECOND * 20);
@@ -305,11 +306,11 @@ fn seeds_that_all_restart_are_found_again_and_then_there_are_no_more_joins() {
     network.forget_events();
     network.run(SECOND * 300);
     assert_eq!(syncs(&network) - before, 60, "one comparison a node every 30 s, and nothing else");
-    assert!(network.events().next().is_none(), "and nothing to tell");
+    assert!(network.events().next().is_none(), "and no events");
 }
 
 #[test]
-fn islands_of_newcomers_that_remember_nobody_find_together() {
+fn isolated_groups_of_restarted_nodes_merge() {
     for seed in 0..10 {
         let mut network = Network::joined(seed, Config::lan(), 4);
         network.cut(&[0, 1], &[2, 3], true);
@@ -326,19 +327,19 @@ fn islands_of_newcomers_that_remember_nobody_find_together() {
 }
 
 #[test]
-fn a_node_that_is_left_alone_calls_its_seeds_at_once() {
+fn a_node_that_loses_its_last_member_contacts_its_seeds_at_once() {
     let mut network = Network::joined(1, Config::lan(), 2);
     network.run(SECOND * 3);
     network.call(0, |machine, now| machine.leave(now));
     network.until("it has left", SECOND * 3, |network| network.machine(1).alive_count() == 1);
-    // A life that knows nobody, and that nobody knows.
+    // An instance without members that no node knows.
     network.restart(0, 2);
     let took = network.until("they know each other", SECOND * 60, |network| network.converged());
     assert!(took < SECOND, "{took:?}");
 }
 
 #[test]
-fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
+fn a_second_node_of_a_name_in_use_is_refused_and_both_are_notified() {
     for (seed, generation) in [(1, 2), (2, 1), (3, 0)] {
         let mut network = Network::joined(seed, Config::lan(), 5);
         network.run(SECOND * 2);
@@ -351,11 +352,11 @@ fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
             assert_eq!(
                 (held.record.id.generation, held.state),
                 (1, State::Alive),
-                "the first is not disturbed"
+                "the first is not affected"
             );
             assert_eq!(held.record.address, network.processes[3].record.address);
         }
-        assert_eq!(network.machine(twin).alive_count(), 1, "the second has not got in");
+        assert_eq!(network.machine(twin).alive_count(), 1, "the second has not joined");
         let addresses = (network.processes[3].record.address, network.processes[twin].record.address);
         for node in [3, twin] {
             let reported = network.processes[node].events.iter().filter_map(|(_, event)| match event {
@@ -367,20 +368,20 @@ fn a_second_node_of_a_living_name_is_refused_and_both_are_told() {
                 !reported.is_empty() && reported.iter().all(|reported| *reported == addresses),
                 "{reported:?}"
             );
-            assert!(reported.len() <= 2, "not more often than every ten seconds");
+            assert!(reported.len() <= 2, "at most every ten seconds");
         }
         let other = |event: &Event| {
             matches!(event, Event::Failed(_) | Event::Replaced { .. } | Event::Joined(_) | Event::Left(_))
         };
         assert_eq!(network.count(other), 0);
-        // The first ends: the second gets in by itself.
+        // The first one ends: the second one joins by itself.
         network.crash(3);
         network.until("the second is a member", SECOND * 30, |network| network.converged());
     }
 }
 
 #[test]
-fn a_node_that_moved_takes_its_place_after_the_old_address_was_silent() {
+fn a_node_that_moved_is_accepted_after_the_old_address_did_not_answer() {
     let mut network = Network::joined(2, Config::lan(), 5);
     network.run(SECOND * 2);
     network.crash(3);
@@ -391,19 +392,19 @@ fn a_node_that_moved_takes_its_place_after_the_old_address_was_silent() {
 }
 
 #[test]
-fn a_node_at_the_address_of_a_dead_one_harms_nobody() {
+fn a_node_at_the_address_of_a_failed_one_affects_no_other() {
     let mut network = Network::joined(2, Config::lan(), 5);
     network.run(SECOND * 2);
     network.crash(3);
     let at = network.processes[3].record.address;
     let other = network.start_at("other", 1, at);
     network.join(other, &[0]);
-    network.until("it is known, and the dead one is given up", SECOND * 15, |network| network.converged());
+    network.until("it is known, and the old one has failed", SECOND * 15, |network| network.converged());
     assert_eq!(network.state(0, "n3"), Some(State::Failed));
 }
 
 #[test]
-fn with_all_datagrams_lost_nobody_fails_and_news_still_spreads() {
+fn with_all_datagrams_lost_no_member_fails_and_updates_spread() {
     let mut network = Network::joined(6, Config::lan(), 6);
     network.run(SECOND * 2);
     network.loss = 1.0;
@@ -415,13 +416,13 @@ fn with_all_datagrams_lost_nobody_fails_and_news_still_spreads() {
     });
     let newcomer = network.start("newcomer", 1);
     network.join(newcomer, &[0]);
-    let took = network.until("the newcomer is known", SECOND * 20, |network| network.converged());
+    let took = network.until("the new node is known", SECOND * 20, |network| network.converged());
     println!("without datagrams a newcomer is known after {took:?}");
-    assert_eq!(failures(&network), 5, "only the one that crashed");
+    assert_eq!(failures(&network), 5, "only the node that crashed");
 }
 
 #[test]
-fn without_streams_nobody_fails_and_crashes_are_noticed() {
+fn without_streams_no_member_fails_and_crashes_are_detected() {
     let mut network = Network::joined(6, Config::lan(), 6);
     network.run(SECOND * 2);
     network.streams_fail = true;
@@ -449,9 +450,9 @@ fn a_seed_that_starts_late_is_found() {
     network.join(2, &[0]);
     network.run(SECOND * 25);
     let failed = network.count(|event| matches!(event, Event::SeedFailed { retrying: true, .. }));
-    assert!((4..=8).contains(&failed), "told now and then: {failed}");
+    assert!((4..=8).contains(&failed), "reported now and then: {failed}");
     network.restart(0, 1);
-    network.until("all know all", SECOND * 6, |network| network.converged());
+    network.until("the cluster has converged", SECOND * 6, |network| network.converged());
 }
 
 #[test]
@@ -480,7 +481,8 @@ fn an_idle_cluster_sends_only_probes_and_their_answers() {
     let (datagrams, frames) = (network.datagrams, network.frames);
     network.run(SECOND * 60);
     let (datagrams, frames) = (network.datagrams - datagrams, network.frames - frames);
-    // Ten nodes send a probe and an answer each second, and compare lists twice in 60 s: two greetings, two ends.
+    // Ten nodes send a probe and an answer each second, and compare lists twice in 60 s: two
+    // hellos, two ends.
     assert!((1180..=1220).contains(&datagrams), "{datagrams} datagrams");
     assert!((70..=90).contains(&frames), "{frames} frames");
 }

@@ -1,4 +1,4 @@
-//! What is believed, and what is answered.
+//! Which claims are accepted, and how they are answered.
 
 use proptest::prelude::*;
 
@@ -7,50 +7,50 @@ use crate::ConflictRole;
 use crate::message::NameInUse;
 
 #[test]
-fn news_changes_a_member_and_is_told_once() {
-    let mut lone = Lone::new(|_| ());
+fn an_update_changes_a_member_and_is_reported_once() {
+    let mut node = Node::new(|_| ());
     for member in ["b", "c"] {
-        lone.receive(member, alive(member, 10, 0));
+        node.receive(member, alive(member, 10, 0));
     }
-    lone.events();
-    lone.receive("b", alive("a", 10, 0));
-    lone.receive("c", alive("a", 10, 0));
-    assert_eq!(lone.events(), [Event::Joined(record("a", 10, Lone::at("a")))]);
-    lone.receive("b", suspect("a", 0, "b"));
-    lone.receive("b", suspect("a", 0, "b"));
-    assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
-    lone.receive("b", alive("a", 10, 0));
-    assert_eq!(lone.events(), [], "the same incarnation does not refute");
-    lone.receive("b", alive("a", 10, 1));
-    assert_eq!(lone.events(), [Event::Refuted(id("a", 10))]);
-    lone.receive("b", failed("a", 0));
-    assert_eq!(lone.events(), [], "it is late");
-    lone.lose("b", "a", 1);
-    assert_eq!(lone.events(), [Event::Suspected(id("a", 10)), Event::Failed(id("a", 10))]);
-    lone.receive("b", alive("a", 10, 2));
-    assert_eq!(lone.events(), [Event::Returned(record("a", 10, Lone::at("a")))]);
-    let mut labelled = record("a", 10, Lone::at("a"));
+    node.events();
+    node.receive("b", alive("a", 10, 0));
+    node.receive("c", alive("a", 10, 0));
+    assert_eq!(node.events(), [Event::Joined(record("a", 10, Node::at("a")))]);
+    node.receive("b", suspect("a", 0, "b"));
+    node.receive("b", suspect("a", 0, "b"));
+    assert_eq!(node.events(), [Event::Suspected(id("a", 10))]);
+    node.receive("b", alive("a", 10, 0));
+    assert_eq!(node.events(), [], "the same incarnation does not refute");
+    node.receive("b", alive("a", 10, 1));
+    assert_eq!(node.events(), [Event::Refuted(id("a", 10))]);
+    node.receive("b", failed("a", 0));
+    assert_eq!(node.events(), [], "it is stale");
+    node.fail("b", "a", 1);
+    assert_eq!(node.events(), [Event::Suspected(id("a", 10)), Event::Failed(id("a", 10))]);
+    node.receive("b", alive("a", 10, 2));
+    assert_eq!(node.events(), [Event::Returned(record("a", 10, Node::at("a")))]);
+    let mut labelled = record("a", 10, Node::at("a"));
     labelled.labels.insert("zone".to_owned(), "1".to_owned());
-    lone.receive("b", Message::Alive { record: labelled.clone(), incarnation: 3 });
-    assert_eq!(lone.events(), [Event::Updated(labelled)]);
-    lone.receive("b", Message::Left { id: id("a", 10), incarnation: 0 });
-    assert_eq!(lone.events(), [Event::Left(id("a", 10))], "whatever the incarnation");
-    lone.receive("b", alive("a", 10, 99));
-    assert_eq!(lone.events(), [], "a life that left has left");
-    lone.receive("b", alive("a", 11, 0));
-    assert_eq!(lone.events(), [Event::Joined(record("a", 11, Lone::at("a")))]);
-    lone.receive("b", alive("a", 12, 0));
-    let new = record("a", 12, Lone::at("a"));
-    assert_eq!(lone.events(), [Event::Replaced { old: id("a", 11), new }]);
-    lone.receive("b", alive("a", 11, 5));
-    assert_eq!(lone.events(), []);
+    node.receive("b", Message::Alive { record: labelled.clone(), incarnation: 3 });
+    assert_eq!(node.events(), [Event::Updated(labelled)]);
+    node.receive("b", Message::Left { id: id("a", 10), incarnation: 0 });
+    assert_eq!(node.events(), [Event::Left(id("a", 10))], "with any incarnation");
+    node.receive("b", alive("a", 10, 99));
+    assert_eq!(node.events(), [], "an instance that left remains left");
+    node.receive("b", alive("a", 11, 0));
+    assert_eq!(node.events(), [Event::Joined(record("a", 11, Node::at("a")))]);
+    node.receive("b", alive("a", 12, 0));
+    let new = record("a", 12, Node::at("a"));
+    assert_eq!(node.events(), [Event::Replaced { old: id("a", 11), new }]);
+    node.receive("b", alive("a", 11, 5));
+    assert_eq!(node.events(), []);
 }
 
 fn claim() -> impl Strategy<Value = Message> {
     (0u8..5, 9u64..12, 0u64..3, 0u8..3).prop_map(|(kind, generation, incarnation, accuser)| {
         let id = id("a", generation);
         match kind {
-            0 => Message::Suspect { id, incarnation, accuser: name(&Lone::peer(accuser + 1)) },
+            0 => Message::Suspect { id, incarnation, accuser: name(&Node::peer(accuser + 1)) },
             1 => Message::Failed { id, incarnation, accuser: name("z") },
             2 => Message::Left { id, incarnation },
             _ => alive("a", generation, incarnation),
@@ -61,13 +61,14 @@ fn claim() -> impl Strategy<Value = Message> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Among claims about lives that are known, whatever the order and repetition: the greatest standing is held.
+    /// Of claims about a known instance, the greatest standing wins, whatever their order and
+    /// repetition.
     #[test]
-    fn claims_in_any_order_lead_to_the_same_belief(
+    fn claims_in_any_order_lead_to_the_same_state(
         claims in proptest::collection::vec(claim(), 1..10),
         order in proptest::collection::vec(any::<prop::sample::Index>(), 1..30),
     ) {
-        // All three lives are known, so that no claim is refused because its subject is not.
+        // The instance is known, so that no claim is rejected for an unknown subject.
         let of_one_instance = claims.iter().filter(|claim| match claim {
             Message::Alive { record, .. } => record.id.generation == 10,
             Message::Suspect { id, .. } | Message::Failed { id, .. } | Message::Left { id, .. } => {
@@ -76,10 +77,10 @@ proptest! {
             _ => false,
         }).cloned().collect::<Vec<_>>();
         let belief = |claims: &mut dyn Iterator<Item = Message>| {
-            let mut lone = Lone::among(1, |_| ());
-            lone.receive("z", alive("z", 10, 0));
-            claims.for_each(|claim| lone.receive("z", claim));
-            let member = lone.machine.member("a").expect("known").clone();
+            let mut node = Node::among(1, |_| ());
+            node.receive("z", alive("z", 10, 0));
+            claims.for_each(|claim| node.receive("z", claim));
+            let member = node.machine.member("a").expect("known").clone();
             (member.state, member.incarnation)
         };
         let straight = belief(&mut of_one_instance.iter().cloned());
@@ -99,301 +100,303 @@ proptest! {
         }
     }
 
-    /// With lives that replace each other: the latest that was ever said to be alive is the one that is held.
+    /// With instances that replace each other, the latest one ever claimed alive is kept.
     #[test]
-    fn the_latest_life_ever_said_to_be_alive_is_held(claims in proptest::collection::vec(claim(), 1..12)) {
-        let mut lone = Lone::new(|_| ());
-        lone.receive("z", alive("z", 10, 0));
+    fn the_latest_instance_ever_claimed_alive_is_kept(claims in proptest::collection::vec(claim(), 1..12)) {
+        let mut node = Node::new(|_| ());
+        node.receive("z", alive("z", 10, 0));
         let mut latest = None;
         let mut left = 0;
         for claim in claims {
             match &claim {
-                // Unless that very life had left before it was known.
+                // Unless this instance had left before it was known.
                 Message::Alive { record, .. } if record.id.generation > left => {
                     latest = latest.max(Some(record.id.generation));
                 }
                 Message::Left { id, .. } if latest.is_none() => left = left.max(id.generation),
                 _ => {}
             }
-            // What failed before it was known has to prove that it lives; that is another test's subject.
+            // An instance that failed before it was known must prove that it is alive; another test
+            // covers that.
             if !(latest.is_none() && matches!(claim, Message::Failed { .. })) {
-                lone.receive("z", claim);
+                node.receive("z", claim);
             }
         }
-        let held = lone.machine.member("a").map(|member| member.record.id.generation);
+        let held = node.machine.member("a").map(|member| member.record.id.generation);
         prop_assert_eq!(held, latest);
     }
 }
 
 #[test]
-fn a_stale_claim_to_live_is_answered_with_what_is_held_against_it() {
-    let mut lone = Lone::among(3, |_| ());
-    lone.lose("b", "a", 0);
-    lone.quiet();
-    // First hand: at once, to the node itself.
-    lone.receive("a", alive("a", 10, 0));
-    assert!(lone.sent_to("a").contains(&Message::Failed {
+fn a_stale_alive_claim_is_answered_with_the_claim_that_supersedes_it() {
+    let mut node = Node::among(3, |_| ());
+    node.fail("b", "a", 0);
+    node.settle();
+    // A direct claim is answered at once to the node itself.
+    node.receive("a", alive("a", 10, 0));
+    assert!(node.sent_to("a").contains(&Message::Failed {
         id: id("a", 10),
         incarnation: 0,
         accuser: name("me")
     }));
-    // Second hand: to the node it is about, which alone can refute it.
-    lone.pass(SECOND * 2);
-    lone.sent();
-    lone.receive("b", alive("a", 10, 0));
-    assert!(lone.sent_to("a").iter().any(|message| matches!(message, Message::Failed { .. })));
-    // A good-bye cannot be refuted: whoever has not heard of it is told.
-    lone.receive("b", Message::Left { id: id("c", 10), incarnation: 0 });
-    lone.quiet();
-    lone.receive("b", alive("c", 10, 0));
-    assert_eq!(lone.sent_to("b"), [Message::Left { id: id("c", 10), incarnation: 0 }]);
+    // A relayed claim is answered to its subject, which alone can refute it.
+    node.pass(SECOND * 2);
+    node.sent();
+    node.receive("b", alive("a", 10, 0));
+    assert!(node.sent_to("a").iter().any(|message| matches!(message, Message::Failed { .. })));
+    // A leave message cannot be refuted: a sender that has not received it gets it.
+    node.receive("b", Message::Left { id: id("c", 10), incarnation: 0 });
+    node.settle();
+    node.receive("b", alive("c", 10, 0));
+    assert_eq!(node.sent_to("b"), [Message::Left { id: id("c", 10), incarnation: 0 }]);
 }
 
 #[test]
-fn a_node_is_not_told_more_often_than_once_a_second_that_it_is_dead() {
-    let mut lone = Lone::among(2, |_| ());
-    lone.lose("b", "a", 0);
-    lone.quiet();
-    lone.pass(SECOND * 2);
-    lone.sent();
+fn a_failed_node_is_notified_at_most_once_a_second() {
+    let mut node = Node::among(2, |_| ());
+    node.fail("b", "a", 0);
+    node.settle();
+    node.pass(SECOND * 2);
+    node.sent();
     let mut reported = 0;
     for _ in 0..100 {
-        lone.receive("b", alive("a", 10, 0));
-        lone.pass(MILLI * 20);
+        node.receive("b", alive("a", 10, 0));
+        node.pass(MILLI * 20);
         reported +=
-            lone.sent_to("a").iter().filter(|message| matches!(message, Message::Failed { .. })).count();
+            node.sent_to("a").iter().filter(|message| matches!(message, Message::Failed { .. })).count();
     }
     assert_eq!(reported, 2, "a hundred stale claims in two seconds");
 }
 
 #[test]
-fn a_claim_about_ourselves_is_refuted_with_a_higher_incarnation() {
+fn a_claim_about_this_node_is_refuted_with_a_higher_incarnation() {
     for (claim, expected) in [
         (Message::Suspect { id: id("me", 100), incarnation: 0, accuser: name("b") }, 1),
         (Message::Failed { id: id("me", 100), incarnation: 7, accuser: name("b") }, 8),
     ] {
-        let mut lone = Lone::among(2, |_| ());
-        lone.receive("a", claim);
-        assert_eq!(lone.machine.me().incarnation, expected);
-        let refutation = Message::Alive { record: lone.me(), incarnation: expected };
-        let sent = lone.sent();
+        let mut node = Node::among(2, |_| ());
+        node.receive("a", claim);
+        assert_eq!(node.machine.me().incarnation, expected);
+        let refutation = Message::Alive { record: node.me(), incarnation: expected };
+        let sent = node.sent();
         for peer in ["a", "b"] {
             let to = |sent: &&Sent| sent.to.name == Some(name(peer));
             assert!(
                 sent.iter().filter(to).any(|sent| sent.messages.contains(&refutation)),
-                "{peer} hears it at once"
+                "{peer} receives it at once"
             );
         }
-        assert_eq!(lone.machine.health_score(), 1, "to be accused is a sign of being slow");
-        assert_eq!(lone.events(), []);
+        assert_eq!(node.machine.health_score(), 1, "a suspicion indicates a slow node");
+        assert_eq!(node.events(), []);
     }
 }
 
 #[test]
-fn an_old_claim_about_ourselves_is_answered_but_refuted_only_once() {
-    let mut lone = Lone::among(2, |_| ());
+fn an_old_claim_about_this_node_is_answered_but_refuted_only_once() {
+    let mut node = Node::among(2, |_| ());
     let claim = Message::Suspect { id: id("me", 100), incarnation: 0, accuser: name("b") };
     for _ in 0..5 {
-        lone.receive("a", claim.clone());
+        node.receive("a", claim.clone());
     }
-    assert_eq!((lone.machine.me().incarnation, lone.machine.statistics().refutations), (1, 1));
-    lone.quiet();
-    lone.receive("a", claim);
-    assert_eq!(lone.sent_to("a"), [Message::Alive { record: lone.me(), incarnation: 1 }]);
+    assert_eq!((node.machine.me().incarnation, node.machine.statistics().refutations), (1, 1));
+    node.settle();
+    node.receive("a", claim);
+    assert_eq!(node.sent_to("a"), [Message::Alive { record: node.me(), incarnation: 1 }]);
 }
 
 #[test]
-fn a_life_of_ours_that_we_did_not_live_makes_us_take_a_later_one() {
+fn a_claim_about_an_unknown_instance_of_this_node_makes_it_start_a_later_one() {
     for claim in [
         Message::Alive { record: record("me", 500, address(0)), incarnation: 3 },
         Message::Failed { id: id("me", 500), incarnation: 3, accuser: name("b") },
         Message::Left { id: id("me", 500), incarnation: 3 },
         Message::Outdated(Outdated { claimed: 100, known: 500 }),
     ] {
-        let mut lone = Lone::among(2, |_| ());
-        lone.receive("a", claim.clone());
-        assert!(is_later(&lone, 500), "{claim:?}");
-        let taken = lone.me().id;
-        assert_eq!(lone.events(), [Event::GenerationRaised(taken)]);
-        let announced = Message::Alive { record: lone.me(), incarnation: 0 };
-        assert!(lone.sent_to("b").contains(&announced));
+        let mut node = Node::among(2, |_| ());
+        node.receive("a", claim.clone());
+        assert!(is_later(&node, 500), "{claim:?}");
+        let taken = node.me().id;
+        assert_eq!(node.events(), [Event::GenerationRaised(taken)]);
+        let announced = Message::Alive { record: node.me(), incarnation: 0 };
+        assert!(node.sent_to("b").contains(&announced));
     }
-    // Our present life said to have left: it cannot refute that.
-    let mut lone = Lone::among(2, |_| ());
-    lone.receive("a", Message::Left { id: id("me", 100), incarnation: 0 });
-    assert!(is_later(&lone, 100));
-    // What is said of an earlier life, or of one that may be another's, changes nothing.
+    // The current instance is claimed to have left: it cannot refute that.
+    let mut node = Node::among(2, |_| ());
+    node.receive("a", Message::Left { id: id("me", 100), incarnation: 0 });
+    assert!(is_later(&node, 100));
+    // Claims about an earlier instance, or about one that may be another node's, change nothing.
     for claim in [
         Message::Failed { id: id("me", 99), incarnation: 0, accuser: name("b") },
         Message::Left { id: id("me", 99), incarnation: 0 },
         Message::Suspect { id: id("me", 500), incarnation: 0, accuser: name("b") },
         Message::Outdated(Outdated { claimed: 99, known: 99 }),
-        // The answer to what we said before we took our present life, by somebody who knows that already.
+        // An answer to an announcement of the previous instance, from a peer that knows the current
+        // one.
         Message::Outdated(Outdated { claimed: 99, known: 100 }),
     ] {
-        let mut lone = Lone::among(2, |_| ());
-        lone.receive("a", claim.clone());
-        assert_eq!((lone.me().id, lone.machine.me().incarnation), (id("me", 100), 0), "{claim:?}");
+        let mut node = Node::among(2, |_| ());
+        node.receive("a", claim.clone());
+        assert_eq!((node.me().id, node.machine.me().incarnation), (id("me", 100), 0), "{claim:?}");
     }
 }
 
 #[test]
-fn a_living_node_elsewhere_under_our_name_is_reported_and_not_outbid() {
-    let mut lone = Lone::among(2, |_| ());
+fn a_live_node_of_this_name_at_another_address_is_reported_and_not_superseded() {
+    let mut node = Node::among(2, |_| ());
     let other = Message::Alive { record: record("me", 500, address(77)), incarnation: 0 };
-    lone.receive("a", other.clone());
-    lone.receive("b", other.clone());
-    assert_eq!(lone.me().id, id("me", 100));
-    let events = lone.events();
+    node.receive("a", other.clone());
+    node.receive("b", other.clone());
+    assert_eq!(node.me().id, id("me", 100));
+    let events = node.events();
     let [Event::NameConflict(conflict)] = &events[..] else { panic!("one report: {events:?}") };
     assert_eq!((conflict.owner, conflict.claimant), (address(77), address(0)));
-    lone.pass(SECOND * 11);
-    lone.events();
-    lone.receive("a", other);
-    assert!(matches!(lone.events()[..], [Event::NameConflict(_)]), "again after ten seconds");
+    node.pass(SECOND * 11);
+    node.events();
+    node.receive("a", other);
+    assert!(matches!(node.events()[..], [Event::NameConflict(_)]), "again after ten seconds");
 }
 
 #[test]
-fn a_node_that_calls_us_by_our_own_name_is_refused() {
-    let mut lone = Lone::among(2, |_| ());
-    let (_, answer) = lone.hello_from(record("me", 200, address(77)), 0);
+fn a_node_that_uses_this_nodes_name_is_refused() {
+    let mut node = Node::among(2, |_| ());
+    let (_, answer) = node.hello_from(record("me", 200, address(77)), 0);
     let Frame::Refused(crate::message::HelloRefusal::NameInUse(in_use)) = answer else {
         panic!("{answer:?}")
     };
     assert_eq!((in_use.owner_address, in_use.claimant_address), (address(0), address(77)));
-    let events = lone.events();
+    let events = node.events();
     let [Event::NameConflict(conflict)] = &events[..] else { panic!("{events:?}") };
     assert_eq!(conflict.role, ConflictRole::Owner);
     assert_eq!(
         conflict.to_string(),
-        "two living nodes are called me: the one at 10.0.0.0:7946 keeps the name, the one at 10.0.0.77:7946 is \
+        "two live nodes use the name me: the node at 10.0.0.0:7946 keeps it, the node at 10.0.0.77:7946 is \
          refused; give one of them another name"
     );
-    // Calling itself is no conflict.
-    let (_, answer) = lone.hello_from(record("me", 100, address(0)), 0);
+    // A stream to itself is no conflict.
+    let (_, answer) = node.hello_from(record("me", 100, address(0)), 0);
     assert_eq!(answer, Frame::Refused(crate::message::HelloRefusal::Yourself));
-    assert_eq!(lone.events(), []);
+    assert_eq!(node.events(), []);
 }
 
 #[test]
-fn a_life_at_another_address_waits_until_the_holder_was_probed() {
-    let mut lone = Lone::among(3, |_| ());
+fn an_instance_at_another_address_waits_until_the_owner_was_probed() {
+    let mut node = Node::among(3, |_| ());
     let newcomer = record("a", 11, address(77));
-    let (_, answer) = lone.hello_from(newcomer.clone(), 0);
+    let (_, answer) = node.hello_from(newcomer.clone(), 0);
     assert!(matches!(answer, Frame::Refused(crate::message::HelloRefusal::Pending(_))), "{answer:?}");
-    let sent = lone.sent();
-    let probe = sent.iter().find(|sent| sent.purpose == Purpose::Probe).expect("the holder is probed");
-    assert_eq!((probe.to.address, probe.to.name.clone()), (Lone::at("a"), Some(name("a"))));
+    let sent = node.sent();
+    let probe = sent.iter().find(|sent| sent.purpose == Purpose::Probe).expect("the owner is probed");
+    assert_eq!((probe.to.address, probe.to.name.clone()), (Node::at("a"), Some(name("a"))));
     let Message::Ping { sequence, target, .. } = &probe.messages[0] else { panic!() };
-    assert_eq!(*target, id("a", 10), "in its own life");
-    // The holder answers.
+    assert_eq!(*target, id("a", 10), "as the known instance");
+    // The owner answers.
     let ack = Message::Ack { sequence: *sequence, id: target.clone(), incarnation: 0, digest: None };
-    lone.receive("a", ack);
+    node.receive("a", ack);
     let expected = NameInUse {
         owner: id("a", 10),
-        owner_address: Lone::at("a"),
+        owner_address: Node::at("a"),
         claimant: id("a", 11),
         claimant_address: address(77),
     };
     let reported =
-        lone.sent().into_iter().filter(|sent| sent.messages.contains(&Message::NameInUse(expected.clone())));
+        node.sent().into_iter().filter(|sent| sent.messages.contains(&Message::NameInUse(expected.clone())));
     let reported = reported.map(|sent| sent.to.address).collect::<Vec<_>>();
-    assert_eq!(reported, [Lone::at("a"), address(77)], "both are told");
+    assert_eq!(reported, [Node::at("a"), address(77)], "both are notified");
     assert!(
-        matches!(&lone.events()[..], [Event::NameConflict(conflict)] if conflict.role == ConflictRole::Witness)
+        matches!(&node.events()[..], [Event::NameConflict(conflict)] if conflict.role == ConflictRole::Witness)
     );
-    // Asking again is answered at once, without another probe, and reported to nobody so soon.
-    let (_, answer) = lone.hello_from(newcomer, 0);
+    // A repeated attempt is answered at once, without another probe or report.
+    let (_, answer) = node.hello_from(newcomer, 0);
     assert_eq!(answer, Frame::Refused(crate::message::HelloRefusal::NameInUse(expected)));
-    assert!(lone.sent().iter().all(|sent| sent.purpose != Purpose::Probe) && lone.events().is_empty());
+    assert!(node.sent().iter().all(|sent| sent.purpose != Purpose::Probe) && node.events().is_empty());
 }
 
 #[test]
-fn a_node_that_is_refused_hears_no_news_of_the_members() {
-    let mut lone = Lone::among(3, |config| config.retransmit_multiplier = 20);
-    lone.hello_from(record("a", 11, address(77)), 0);
-    let sequence = lone.await_probe("a");
-    lone.receive("b", alive("d", 10, 0));
-    lone.answer_probe(sequence, id("a", 10));
-    let sent = lone.sent();
-    let refusal = sent.iter().find(|sent| sent.to.address == address(77)).expect("it is told");
+fn a_refused_node_receives_no_updates_about_members() {
+    let mut node = Node::among(3, |config| config.retransmit_multiplier = 20);
+    node.hello_from(record("a", 11, address(77)), 0);
+    let sequence = node.await_probe("a");
+    node.receive("b", alive("d", 10, 0));
+    node.answer_probe(sequence, id("a", 10));
+    let sent = node.sent();
+    let refusal = sent.iter().find(|sent| sent.to.address == address(77)).expect("it is notified");
     assert!(matches!(refusal.messages[..], [Message::NameInUse(_)]), "{:?}", refusal.messages);
-    // On its own line the same.
-    lone.receive_from(
+    // The same for a node that uses this node's name.
+    node.receive_from(
         "me",
         address(78),
         Message::Alive { record: record("me", 1, address(78)), incarnation: 0 },
     );
-    let sent = lone.sent();
-    let refusal = sent.iter().find(|sent| sent.to.address == address(78)).expect("it is told");
+    let sent = node.sent();
+    let refusal = sent.iter().find(|sent| sent.to.address == address(78)).expect("it is notified");
     assert!(matches!(refusal.messages[..], [Message::NameInUse(_)]), "{:?}", refusal.messages);
-    assert!(lone.machine.broadcast_count() > 0, "there was news to be told");
+    assert!(node.machine.broadcast_count() > 0, "updates were queued");
 }
 
 #[test]
-fn the_holder_must_answer_from_its_own_address_in_its_own_life() {
-    let mut lone = Lone::among(3, |_| ());
-    lone.hello_from(record("a", 10, address(77)), 1);
-    let probe = lone.sent().into_iter().find(|sent| sent.purpose == Purpose::Probe).expect("probed");
+fn the_owner_must_answer_from_its_own_address_as_the_same_instance() {
+    let mut node = Node::among(3, |_| ());
+    node.hello_from(record("a", 10, address(77)), 1);
+    let probe = node.sent().into_iter().find(|sent| sent.purpose == Purpose::Probe).expect("probed");
     let Message::Ping { sequence, target, .. } = probe.messages[0].clone() else { panic!() };
-    // The claimant answers for it: it shares even the generation, but not the address.
+    // The claimant answers instead: it has the same generation, but not the address.
     let ack = Message::Ack { sequence, id: target, incarnation: 1, digest: None };
-    lone.receive_from("a", address(77), ack);
-    assert_eq!(lone.events(), [], "that was no answer of the holder");
-    lone.pass(SECOND * 2);
-    let member = lone.machine.member("a").expect("known");
-    assert_eq!((member.record.address, member.incarnation), (address(77), 1), "the holder was silent");
+    node.receive_from("a", address(77), ack);
+    assert_eq!(node.events(), [], "the owner did not answer");
+    node.pass(SECOND * 2);
+    let member = node.machine.member("a").expect("known");
+    assert_eq!((member.record.address, member.incarnation), (address(77), 1), "the owner did not answer");
 }
 
 #[test]
-fn second_hand_a_later_life_is_accepted_wherever_it_is() {
-    let mut lone = Lone::among(3, |_| ());
+fn a_relayed_later_instance_is_accepted_at_any_address() {
+    let mut node = Node::among(3, |_| ());
     let moved = record("a", 11, address(77));
-    lone.receive("b", Message::Alive { record: moved.clone(), incarnation: 0 });
-    assert_eq!(lone.events(), [Event::Replaced { old: id("a", 10), new: moved }]);
+    node.receive("b", Message::Alive { record: moved.clone(), incarnation: 0 });
+    assert_eq!(node.events(), [Event::Replaced { old: id("a", 10), new: moved }]);
 }
 
 #[test]
-fn an_address_evicts_nobody() {
-    let mut lone = Lone::among(2, |_| ());
-    lone.receive("b", Message::Alive { record: record("other", 1, Lone::at("a")), incarnation: 0 });
-    assert_eq!((lone.state("a"), lone.state("other")), (Some(State::Alive), Some(State::Alive)));
+fn an_equal_address_removes_no_member() {
+    let mut node = Node::among(2, |_| ());
+    node.receive("b", Message::Alive { record: record("other", 1, Node::at("a")), incarnation: 0 });
+    assert_eq!((node.state("a"), node.state("other")), (Some(State::Alive), Some(State::Alive)));
 }
 
 #[test]
 fn a_suspicion_that_overtakes_the_record_of_its_incarnation_does_not_lose_it() {
-    let mut lone = Lone::among(2, |_| ());
-    let mut labelled = record("a", 10, Lone::at("a"));
+    let mut node = Node::among(2, |_| ());
+    let mut labelled = record("a", 10, Node::at("a"));
     labelled.labels.insert("k".to_owned(), "v".to_owned());
-    lone.receive("b", suspect("a", 1, "b"));
-    lone.events();
-    lone.receive("b", Message::Alive { record: labelled.clone(), incarnation: 1 });
-    assert_eq!(lone.events(), [Event::Updated(labelled)]);
-    assert_eq!(lone.state("a"), Some(State::Suspect), "it has refuted nothing");
+    node.receive("b", suspect("a", 1, "b"));
+    node.events();
+    node.receive("b", Message::Alive { record: labelled.clone(), incarnation: 1 });
+    assert_eq!(node.events(), [Event::Updated(labelled)]);
+    assert_eq!(node.state("a"), Some(State::Suspect), "it has refuted nothing");
 }
 
 #[test]
-fn no_member_is_made_of_a_claim_that_somebody_is_gone_but_older_claims_are_then_refused() {
-    let mut lone = Lone::among(1, |_| ());
-    lone.receive("a", Message::Failed { id: id("x", 10), incarnation: 3, accuser: name("a") });
-    assert_eq!(lone.machine.member("x"), None);
-    lone.receive("a", Message::Alive { record: record("x", 10, address(50)), incarnation: 3 });
-    assert_eq!(lone.machine.member("x"), None);
-    lone.receive("a", Message::Alive { record: record("x", 10, address(50)), incarnation: 4 });
-    assert_eq!(lone.state("x"), Some(State::Alive), "it has proved that it lives");
-    lone.receive("a", Message::Left { id: id("y", 10), incarnation: 3 });
-    lone.receive("a", Message::Alive { record: record("y", 10, address(51)), incarnation: 9 });
-    assert_eq!(lone.machine.member("y"), None);
-    lone.receive("a", Message::Alive { record: record("y", 11, address(51)), incarnation: 0 });
-    assert_eq!(lone.state("y"), Some(State::Alive));
+fn a_claim_that_an_unknown_node_departed_creates_no_member_but_supersedes_older_claims() {
+    let mut node = Node::among(1, |_| ());
+    node.receive("a", Message::Failed { id: id("x", 10), incarnation: 3, accuser: name("a") });
+    assert_eq!(node.machine.member("x"), None);
+    node.receive("a", Message::Alive { record: record("x", 10, address(50)), incarnation: 3 });
+    assert_eq!(node.machine.member("x"), None);
+    node.receive("a", Message::Alive { record: record("x", 10, address(50)), incarnation: 4 });
+    assert_eq!(node.state("x"), Some(State::Alive), "it has proved that it is alive");
+    node.receive("a", Message::Left { id: id("y", 10), incarnation: 3 });
+    node.receive("a", Message::Alive { record: record("y", 10, address(51)), incarnation: 9 });
+    assert_eq!(node.machine.member("y"), None);
+    node.receive("a", Message::Alive { record: record("y", 11, address(51)), incarnation: 0 });
+    assert_eq!(node.state("y"), Some(State::Alive));
 }
 
 #[test]
-fn absurd_numbers_are_refused_and_harm_nobody() {
-    let mut lone = Lone::among(2, |_| ());
+fn numbers_out_of_range_are_rejected_and_change_nothing() {
+    let mut node = Node::among(2, |_| ());
     for claim in [
         Message::Alive { record: record("x", u64::MAX, address(50)), incarnation: 0 },
-        Message::Alive { record: record("a", 10, Lone::at("a")), incarnation: u64::MAX },
+        Message::Alive { record: record("a", 10, Node::at("a")), incarnation: u64::MAX },
         Message::Suspect { id: id("a", 10), incarnation: u64::MAX, accuser: name("b") },
         Message::Failed { id: id("a", 10), incarnation: u64::MAX, accuser: name("b") },
         Message::Left { id: id("a", 10), incarnation: u64::MAX },
@@ -401,50 +404,51 @@ fn absurd_numbers_are_refused_and_harm_nobody() {
         Message::Failed { id: id("me", u64::MAX), incarnation: 0, accuser: name("b") },
         Message::Outdated(Outdated { claimed: 100, known: u64::MAX }),
     ] {
-        lone.receive("b", claim);
+        node.receive("b", claim);
     }
-    assert_eq!(lone.machine.statistics().invalid, 8);
-    assert_eq!((lone.state("a"), lone.machine.member("x")), (Some(State::Alive), None));
-    assert_eq!((lone.me().id, lone.machine.me().incarnation), (id("me", 100), 0));
-    assert_eq!(lone.machine.remembered_count(), 0);
-    // Others still join.
-    lone.receive("x", Message::Alive { record: record("x", 5, Lone::at("x")), incarnation: 0 });
-    assert_eq!(lone.state("x"), Some(State::Alive));
+    assert_eq!(node.machine.statistics().invalid, 8);
+    assert_eq!((node.state("a"), node.machine.member("x")), (Some(State::Alive), None));
+    assert_eq!((node.me().id, node.machine.me().incarnation), (id("me", 100), 0));
+    assert_eq!(node.machine.remembered_count(), 0);
+    // Other nodes still join.
+    node.receive("x", Message::Alive { record: record("x", 5, Node::at("x")), incarnation: 0 });
+    assert_eq!(node.state("x"), Some(State::Alive));
 }
 
 #[test]
-fn the_highest_incarnation_leads_to_a_later_life_and_not_to_an_overflow() {
-    let mut lone = Lone::among(1, |_| ());
+fn the_highest_incarnation_leads_to_a_later_instance_and_not_to_an_overflow() {
+    let mut node = Node::among(1, |_| ());
     let most = crate::member::MAX_INCARNATION;
-    lone.receive("a", Message::Suspect { id: id("me", 100), incarnation: most, accuser: name("a") });
-    assert!(is_later(&lone, 100) && lone.machine.me().incarnation == 0);
-    let (taken, most) = (lone.me().id, crate::member::MAX_GENERATION);
-    lone.receive("a", Message::Left { id: id("me", most), incarnation: 0 });
-    assert_eq!(lone.me().id, taken, "there is none later");
+    node.receive("a", Message::Suspect { id: id("me", 100), incarnation: most, accuser: name("a") });
+    assert!(is_later(&node, 100) && node.machine.me().incarnation == 0);
+    let (taken, most) = (node.me().id, crate::member::MAX_GENERATION);
+    node.receive("a", Message::Left { id: id("me", most), incarnation: 0 });
+    assert_eq!(node.me().id, taken, "no later one exists");
 }
 
 #[test]
-fn a_generation_driven_as_far_as_is_believed_is_outlived_a_moment_later() {
+fn a_generation_at_the_limit_can_be_exceeded_a_moment_later() {
     use crate::member::MAX_LEAD;
-    let mut lone = Lone::among(2, |_| ());
-    let most = 100 + MAX_LEAD + u64::try_from((lone.now - start()).as_micros()).expect("short");
+    let mut node = Node::among(2, |_| ());
+    let most = 100 + MAX_LEAD + u64::try_from((node.now - start()).as_micros()).expect("short");
     for (generation, taken) in [(most + 1, 10), (most, most)] {
-        lone.receive("b", Message::Alive { record: record("a", generation, Lone::at("a")), incarnation: 0 });
-        assert_eq!(lone.machine.member("a").map(|member| member.record.id.generation), Some(taken));
+        node.receive("b", Message::Alive { record: record("a", generation, Node::at("a")), incarnation: 0 });
+        assert_eq!(node.machine.member("a").map(|member| member.record.id.generation), Some(taken));
     }
-    // The owner of the name hears of it and takes a later one; that is believed as soon as any time has passed.
-    lone.now += MILLI;
-    lone.receive("a", Message::Alive { record: record("a", most + 1, Lone::at("a")), incarnation: 0 });
-    assert_eq!(lone.machine.member("a").map(|member| member.record.id.generation), Some(most + 1));
-    // The same for our own name.
-    lone.receive("b", Message::Left { id: id("me", most), incarnation: 0 });
-    assert!(is_later(&lone, most));
+    // The owner of the name learns of it and starts a later instance, which is accepted after any
+    // time.
+    node.now += MILLI;
+    node.receive("a", Message::Alive { record: record("a", most + 1, Node::at("a")), incarnation: 0 });
+    assert_eq!(node.machine.member("a").map(|member| member.record.id.generation), Some(most + 1));
+    // The same for this node's own name.
+    node.receive("b", Message::Left { id: id("me", most), incarnation: 0 });
+    assert!(is_later(&node, most));
 }
 
 #[test]
-fn two_processes_that_hear_of_the_same_life_take_different_ones() {
-    // A process whose clock was set back, or whose machine was, starts among some that know life 500; later another one starts
-    // among others that know the same.
+fn two_processes_that_learn_of_the_same_instance_start_different_ones() {
+    // Two processes start one after the other, with a clock that was set back or from a restored
+    // snapshot, among different members that know instance 500.
     let taken = [3, 4].map(|seed| {
         let now = start();
         let rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(seed);
@@ -456,61 +460,62 @@ fn two_processes_that_hear_of_the_same_life_take_different_ones() {
     assert_ne!(taken[0], taken[1]);
 }
 
-/// Whether we have taken a life later than this one, by a second at most.
-fn is_later(lone: &Lone, than: u64) -> bool {
-    (than + 1..=than + (1 << 20)).contains(&lone.me().id.generation)
+/// Whether this node started an instance later than this one by about a second at most.
+fn is_later(node: &Node, than: u64) -> bool {
+    (than + 1..=than + (1 << 20)).contains(&node.me().id.generation)
 }
 
 #[test]
-fn a_verdict_from_elsewhere_is_a_suspicion_here_with_the_time_to_object() {
-    // Nobody here suspects it.
-    let mut lone = Lone::among(5, |_| ());
-    lone.receive("b", failed("a", 0));
-    assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
-    let reported = lone.sent_to("a");
+fn a_failure_claim_without_prior_suspicion_starts_a_suspicion_that_can_be_refuted() {
+    // No node suspects it here.
+    let mut node = Node::among(5, |_| ());
+    node.receive("b", failed("a", 0));
+    assert_eq!(node.events(), [Event::Suspected(id("a", 10))]);
+    let reported = node.sent_to("a");
     assert!(
         reported.contains(&Message::Suspect { id: id("a", 10), incarnation: 0, accuser: name("me") }),
         "{reported:?}"
     );
-    lone.receive("a", alive("a", 10, 1));
-    assert_eq!(lone.events(), [Event::Refuted(id("a", 10))]);
-    // A suspicion that has only just come here, ahead of the verdict.
-    lone.receive("b", suspect("a", 1, "b"));
-    lone.pass(MILLI * 500);
-    lone.receive("b", failed("a", 1));
-    assert_eq!((lone.state("a"), lone.events()), (Some(State::Suspect), vec![Event::Suspected(id("a", 10))]));
+    node.receive("a", alive("a", 10, 1));
+    assert_eq!(node.events(), [Event::Refuted(id("a", 10))]);
+    // A suspicion that arrived just before the failure claim.
+    node.receive("b", suspect("a", 1, "b"));
+    node.pass(MILLI * 500);
+    node.receive("b", failed("a", 1));
+    assert_eq!((node.state("a"), node.events()), (Some(State::Suspect), vec![Event::Suspected(id("a", 10))]));
 }
 
 #[test]
-fn who_missed_a_suspicion_does_not_wait_for_all_of_it_after_the_verdict() {
-    let mut lone = Lone::among(5, |_| ());
-    lone.receive("b", failed("a", 0));
+fn a_node_that_missed_the_suspicion_does_not_wait_for_its_full_timeout() {
+    let mut node = Node::among(5, |_| ());
+    node.receive("b", failed("a", 0));
     let mut lasted = 0;
-    while lone.state("a") == Some(State::Suspect) && lasted < 30_000 {
-        lone.pass(MILLI * 20);
-        lone.answer_probes_but(Some("a"));
+    while node.state("a") == Some(State::Suspect) && lasted < 30_000 {
+        node.pass(MILLI * 20);
+        node.answer_probes_but(Some("a"));
         lasted += 20;
     }
     assert!((1_500..=1_520).contains(&lasted), "{lasted} ms");
 }
 
 #[test]
-fn a_verdict_about_a_suspect_that_was_heard_from_is_not_believed_at_once() {
-    let mut lone = Lone::among(5, |_| ());
-    lone.receive("b", suspect("a", 0, "z"));
-    lone.pass_in_peace(SECOND * 3);
-    // Its objection is lost, but it lives.
+fn a_failure_claim_about_a_suspect_that_was_heard_from_is_not_accepted_at_once() {
+    let mut node = Node::among(5, |_| ());
+    node.receive("b", suspect("a", 0, "z"));
+    node.pass_answering(SECOND * 3);
+    // Its refutation is lost, but it is alive.
     let ping = Message::Ping { sequence: 7, target: id("me", 100), generation: 10, incarnation: 0 };
-    lone.receive("a", ping);
-    lone.receive("b", failed("a", 0));
-    assert_eq!(lone.state("a"), Some(State::Suspect));
+    node.receive("a", ping);
+    node.receive("b", failed("a", 0));
+    assert_eq!(node.state("a"), Some(State::Suspect));
     let mut lasted = 0;
-    while lone.state("a") == Some(State::Suspect) && lasted < 10_000 {
-        lone.pass(MILLI * 20);
-        lone.answer_probes_but(Some("a"));
+    while node.state("a") == Some(State::Suspect) && lasted < 10_000 {
+        node.pass(MILLI * 20);
+        node.answer_probes_but(Some("a"));
         if lasted < 900 {
-            // Said again it puts nothing off, and is not believed before an objection could have come.
-            lone.receive("c", failed("a", 0));
+            // A repeated claim postpones nothing and is not accepted before a refutation could have
+            // arrived.
+            node.receive("c", failed("a", 0));
         }
         lasted += 20;
     }
@@ -518,26 +523,27 @@ fn a_verdict_about_a_suspect_that_was_heard_from_is_not_believed_at_once() {
 }
 
 #[test]
-fn a_verdict_of_a_list_waits_for_no_confirmations() {
-    let mut lone = Lone::among(5, |_| ());
+fn a_failure_claim_in_a_list_waits_for_no_confirmations() {
+    let mut node = Node::among(5, |_| ());
     let mut entry = gone("a", 10, 0, State::Failed, 100);
-    entry.record.address = Lone::at("a");
-    lone.list_from("b", vec![entry]);
-    assert_eq!(lone.events(), [Event::Suspected(id("a", 10))]);
+    entry.record.address = Node::at("a");
+    node.list_from("b", vec![entry]);
+    assert_eq!(node.events(), [Event::Suspected(id("a", 10))]);
     let mut lasted = 0;
-    while lone.state("a") == Some(State::Suspect) && lasted < 30_000 {
-        lone.pass(MILLI * 20);
-        lone.answer_probes_but(Some("a"));
+    while node.state("a") == Some(State::Suspect) && lasted < 30_000 {
+        node.pass(MILLI * 20);
+        node.answer_probes_but(Some("a"));
         lasted += 20;
     }
     assert!((3_300..=3_400).contains(&lasted), "{lasted} ms");
 }
 
-/// A peer that has proved a certificate and never joined speaks of nobody but itself, and has nobody probed.
+/// An authenticated peer that never joined can make claims only about itself and cannot request
+/// probes.
 #[test]
-fn a_peer_that_never_joined_is_not_heard_about_third_parties() {
-    let stranger = "z";
-    let mut lone = Lone::among(3, |_| ());
+fn claims_about_third_parties_from_a_peer_that_never_joined_are_rejected() {
+    let non_member = "z";
+    let mut node = Node::among(3, |_| ());
     let victim = name("a");
     let lies = [
         alive("y", 10, 0),
@@ -548,19 +554,19 @@ fn a_peer_that_never_joined_is_not_heard_about_third_parties() {
         Message::PingRequest { sequence: 1, target: id("y", 10), address: address(77) },
     ];
     for lie in lies {
-        let refused = lone.machine.statistics().refused_not_member;
-        lone.receive(stranger, lie.clone());
-        assert_eq!(lone.machine.statistics().refused_not_member, refused + 1, "{lie:?}");
-        assert_eq!(lone.events(), [], "{lie:?}");
-        // Nothing goes to anybody but the question who it is.
-        for sent in lone.sent() {
-            assert_eq!((sent.to.name, sent.messages), (Some(name(stranger)), vec![Message::Introduce]));
+        let refused = node.machine.statistics().refused_not_member;
+        node.receive(non_member, lie.clone());
+        assert_eq!(node.machine.statistics().refused_not_member, refused + 1, "{lie:?}");
+        assert_eq!(node.events(), [], "{lie:?}");
+        // Nothing is sent except the request to introduce itself.
+        for sent in node.sent() {
+            assert_eq!((sent.to.name, sent.messages), (Some(name(non_member)), vec![Message::Introduce]));
         }
     }
-    assert_eq!(lone.machine.member(victim.as_str()).unwrap().record.id.generation, 10);
-    assert_eq!(lone.state("a"), Some(State::Alive));
-    // Once it has introduced itself, it is a member, and shown as one.
-    lone.receive(stranger, alive(stranger, 10, 0));
-    lone.receive(stranger, suspect("a", 0, "z"));
-    assert_eq!(lone.state("a"), Some(State::Suspect));
+    assert_eq!(node.machine.member(victim.as_str()).unwrap().record.id.generation, 10);
+    assert_eq!(node.state("a"), Some(State::Alive));
+    // After it has introduced itself, it is a visible member.
+    node.receive(non_member, alive(non_member, 10, 0));
+    node.receive(non_member, suspect("a", 0, "z"));
+    assert_eq!(node.state("a"), Some(State::Suspect));
 }

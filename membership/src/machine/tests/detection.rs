@@ -17,210 +17,216 @@ fn pings(sent: &[Sent]) -> Vec<(String, NodeId, u64)> {
 }
 
 #[test]
-fn every_other_probe_is_for_the_neighbour_and_the_others_are_for_everybody_once_in_every_round() {
-    let mut lone = Lone::among(10, |_| ());
-    lone.quiet();
+fn every_other_probe_is_for_the_neighbour_and_the_rest_reach_each_member_once_per_round() {
+    let mut node = Node::among(10, |_| ());
+    node.settle();
     let mut counts = BTreeMap::<String, u32>::new();
     let mut gaps = BTreeMap::<String, Vec<u32>>::new();
     for second in 0..200 {
-        lone.pass(SECOND);
-        for sent in lone.sent() {
+        node.pass(SECOND);
+        for sent in node.sent() {
             for message in sent.messages {
                 if let Message::Ping { sequence, target, .. } = message {
                     let peer = target.name.to_string();
                     *counts.entry(peer.clone()).or_default() += 1;
                     gaps.entry(peer.clone()).or_default().push(second);
-                    lone.receive(&peer, Message::Ack { sequence, id: target, incarnation: 0, digest: None });
+                    node.receive(&peer, Message::Ack { sequence, id: target, incarnation: 0, digest: None });
                 }
             }
         }
     }
     assert_eq!(counts.len(), 10);
-    let neighbour = lone.machine.roster.neighbour(&name("me")).expect("there are others").to_string();
+    let neighbour = node.machine.roster.neighbour(&name("me")).expect("there are other members").to_string();
     for (peer, count) in counts {
         let expected = if peer == neighbour { 109..=111 } else { 9..=11 };
         assert!(expected.contains(&count), "{peer}: {count}");
     }
     let longest = gaps.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0])).max();
-    assert!(longest < Some(40), "between two probes of a member are fewer than two rounds: {longest:?}");
+    assert!(longest < Some(40), "less than two rounds pass between two probes of a member: {longest:?}");
     let longest = gaps[&neighbour].windows(2).map(|pair| pair[1] - pair[0]).max();
     assert_eq!(longest, Some(2));
 }
 
 #[test]
-fn a_late_answer_is_sought_through_others_and_over_a_stream_and_its_absence_is_a_suspicion() {
-    let mut lone = Lone::among(5, |_| ());
-    let sequence = lone.await_probe("a");
-    lone.sent();
-    lone.pass(MILLI * 520);
-    let sent = lone.sent();
+fn a_late_answer_causes_indirect_probes_and_a_stream_and_then_a_suspicion() {
+    let mut node = Node::among(5, |_| ());
+    let sequence = node.await_probe("a");
+    node.sent();
+    node.pass(MILLI * 520);
+    let sent = node.sent();
     let asked = sent.iter().filter(|sent| {
         sent.messages.iter().any(|message| {
             matches!(message, Message::PingRequest { sequence: asked, target, address }
-                if *asked == sequence && *target == id("a", 10) && *address == Lone::at("a"))
+                if *asked == sequence && *target == id("a", 10) && *address == Node::at("a"))
         })
     });
     assert_eq!(asked.count(), 3);
-    let (stream, to) = lone.opened.pop().expect("a stream too");
-    assert_eq!(to, Destination { name: Some(name("a")), address: Lone::at("a") });
-    let frames = lone.frames(stream);
+    let (stream, to) = node.opened.pop().expect("a stream too");
+    assert_eq!(to, Destination { name: Some(name("a")), address: Node::at("a") });
+    let frames = node.frames(stream);
     assert!(matches!(&frames[..], [Frame::Packet(_)]));
-    assert_eq!(lone.state("a"), Some(State::Alive), "the verdict falls after a second");
-    lone.pass(MILLI * 500);
-    assert_eq!(lone.state("a"), Some(State::Suspect));
-    assert!(lone.events().contains(&Event::Suspected(id("a", 10))));
-    lone.sent();
-    assert!(lone.closed.contains(&stream));
+    assert_eq!(node.state("a"), Some(State::Alive), "the probe times out after a second");
+    node.pass(MILLI * 500);
+    assert_eq!(node.state("a"), Some(State::Suspect));
+    assert!(node.events().contains(&Event::Suspected(id("a", 10))));
+    node.sent();
+    assert!(node.closed.contains(&stream));
 }
 
 #[test]
-fn an_answer_through_another_or_over_the_stream_counts() {
+fn an_answer_through_a_helper_or_over_the_stream_counts() {
     for by_stream in [false, true] {
-        let mut lone = Lone::among(5, |_| ());
-        let sequence = lone.await_probe("a");
-        lone.pass(MILLI * 600);
-        let helper = lone
+        let mut node = Node::among(5, |_| ());
+        let sequence = node.await_probe("a");
+        node.pass(MILLI * 600);
+        let helper = node
             .sent()
             .into_iter()
             .find(|sent| sent.messages.iter().any(|message| matches!(message, Message::PingRequest { .. })));
         let helper = helper.and_then(|sent| sent.to.name).expect("asked").to_string();
         let ack = Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None };
         if by_stream {
-            let (stream, _) = lone.opened[0];
-            lone.frames(stream);
-            lone.machine.handle_stream_connected(stream, &name("a"), lone.now);
-            lone.frame(stream, &Frame::Packet(packet(&[ack]))).expect("understood");
+            let (stream, _) = node.opened[0];
+            node.frames(stream);
+            node.machine.handle_stream_connected(stream, &name("a"), node.now);
+            node.frame(stream, &Frame::Packet(packet(&[ack]))).expect("understood");
         } else {
-            lone.receive(&helper, ack);
+            node.receive(&helper, ack);
         }
-        lone.pass(MILLI * 500);
-        assert_eq!(lone.state("a"), Some(State::Alive), "by stream: {by_stream}");
-        assert_eq!(lone.machine.statistics().probes_failed, 0);
+        node.pass(MILLI * 500);
+        assert_eq!(node.state("a"), Some(State::Alive), "by stream: {by_stream}");
+        assert_eq!(node.machine.statistics().probes_failed, 0);
     }
 }
 
 #[test]
-fn the_answer_of_another_life_or_of_a_stranger_is_no_answer() {
-    let mut lone = Lone::among(5, |_| ());
-    let sequence = lone.await_probe("a");
-    let late = lone.machine.statistics().late_answers;
-    lone.receive("a", Message::Ack { sequence, id: id("a", 9), incarnation: 0, digest: None });
-    lone.receive("b", Message::Ack { sequence, id: id("b", 10), incarnation: 0, digest: None });
-    lone.receive("b", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
-    assert_eq!(lone.machine.statistics().late_answers, late + 2);
-    assert_eq!(lone.machine.statistics().wrong_name, 1, "nobody asked it to answer for another");
-    lone.pass(MILLI * 1100);
-    assert_eq!(lone.state("a"), Some(State::Suspect));
+fn an_answer_of_another_instance_or_an_unasked_node_does_not_count() {
+    let mut node = Node::among(5, |_| ());
+    let sequence = node.await_probe("a");
+    let late = node.machine.statistics().late_answers;
+    node.receive("a", Message::Ack { sequence, id: id("a", 9), incarnation: 0, digest: None });
+    node.receive("b", Message::Ack { sequence, id: id("b", 10), incarnation: 0, digest: None });
+    node.receive("b", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
+    assert_eq!(node.machine.statistics().late_answers, late + 2);
+    assert_eq!(node.machine.statistics().wrong_name, 1, "it was not asked to probe another node");
+    node.pass(MILLI * 1100);
+    assert_eq!(node.state("a"), Some(State::Suspect));
 }
 
 #[test]
-fn an_answer_after_the_verdict_changes_nothing() {
-    let mut lone = Lone::among(3, |_| ());
-    let sequence = lone.await_probe("a");
-    lone.pass(MILLI * 1100);
-    assert_eq!(lone.state("a"), Some(State::Suspect));
-    let health = lone.machine.health_score();
-    lone.receive("a", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
-    assert_eq!((lone.state("a"), lone.machine.health_score()), (Some(State::Suspect), health));
-    assert_eq!(lone.machine.statistics().late_answers, 1);
+fn an_answer_after_the_probe_timeout_changes_nothing() {
+    let mut node = Node::among(3, |_| ());
+    let sequence = node.await_probe("a");
+    node.pass(MILLI * 1100);
+    assert_eq!(node.state("a"), Some(State::Suspect));
+    let health = node.machine.health_score();
+    node.receive("a", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
+    assert_eq!((node.state("a"), node.machine.health_score()), (Some(State::Suspect), health));
+    assert_eq!(node.machine.statistics().late_answers, 1);
 }
 
 #[test]
-fn a_suspect_is_told_first_and_fails_if_it_does_not_object() {
-    let mut lone = Lone::among(2, |_| ());
-    lone.receive("b", suspect("a", 0, "b"));
+fn a_suspect_is_notified_first_and_fails_if_it_does_not_refute() {
+    let mut node = Node::among(2, |_| ());
+    node.receive("b", suspect("a", 0, "b"));
     let accusation =
         |message: &Message| matches!(message, Message::Suspect { id, .. } if id.name == name("a"));
-    assert!(lone.sent_to("a").iter().any(accusation));
-    let begin = lone.now;
-    while lone.state("a") == Some(State::Suspect) && lone.now < begin + SECOND * 60 {
-        lone.pass(MILLI * 10);
+    assert!(node.sent_to("a").iter().any(accusation));
+    let begin = node.now;
+    while node.state("a") == Some(State::Suspect) && node.now < begin + SECOND * 60 {
+        node.pass(MILLI * 10);
     }
-    assert_eq!(lone.state("a"), Some(State::Failed));
-    // It confirmed the suspicion itself, and there was nobody else to wait for.
-    let took = lone.now - begin;
+    assert_eq!(node.state("a"), Some(State::Failed));
+    // It confirmed the suspicion itself, and no other member could.
+    let took = node.now - begin;
     assert!((MILLI * 3150..MILLI * 3250).contains(&took), "{took:?}");
-    assert_eq!(lone.machine.statistics().failures_declared, 1);
-    assert!(lone.sent_to("a").iter().any(|message| matches!(message, Message::Failed { .. })), "it is told");
+    assert_eq!(node.machine.statistics().failures_declared, 1);
+    assert!(
+        node.sent_to("a").iter().any(|message| matches!(message, Message::Failed { .. })),
+        "it is notified"
+    );
 }
 
 #[test]
 fn a_probe_of_a_suspect_carries_the_suspicion() {
-    let mut lone = Lone::among(2, |_| ());
-    lone.receive("b", suspect("a", 0, "b"));
-    lone.sent();
+    let mut node = Node::among(2, |_| ());
+    node.receive("b", suspect("a", 0, "b"));
+    node.sent();
     let probe = (0..500).find_map(|_| {
-        lone.pass(MILLI * 10);
+        node.pass(MILLI * 10);
         let of_a = |sent: &Sent| {
             matches!(&sent.messages[0], Message::Ping { target, .. } if target.name == name("a"))
         };
-        lone.sent().into_iter().find(of_a)
+        node.sent().into_iter().find(of_a)
     });
     assert_eq!(probe.expect("it is probed").messages[1], suspect("a", 0, "me"));
 }
 
 #[test]
-fn silent_helpers_speak_against_us_and_answers_for_us() {
-    let mut lone = Lone::among(5, |_| ());
-    lone.await_probe("a");
-    lone.pass(MILLI * 1100);
-    assert_eq!(lone.machine.health_score(), 3, "none of three helpers was heard");
-    lone.pass_in_peace(SECOND * 20);
-    assert_eq!(lone.machine.health_score(), 0);
+fn unresponsive_helpers_worsen_the_health_score_and_answers_improve_it() {
+    let mut node = Node::among(5, |_| ());
+    node.await_probe("a");
+    node.pass(MILLI * 1100);
+    assert_eq!(node.machine.health_score(), 3, "none of three helpers answered");
+    node.pass_answering(SECOND * 20);
+    assert_eq!(node.machine.health_score(), 0);
 
-    let mut lone = Lone::among(5, |_| ());
-    let sequence = lone.await_probe("a");
-    lone.pass(MILLI * 600);
-    let helpers = lone
+    let mut node = Node::among(5, |_| ());
+    let sequence = node.await_probe("a");
+    node.pass(MILLI * 600);
+    let helpers = node
         .sent()
         .into_iter()
         .filter(|sent| sent.messages.iter().any(|message| matches!(message, Message::PingRequest { .. })));
     for helper in helpers.map(|sent| sent.to.name.expect("named").to_string()).collect::<Vec<_>>() {
-        lone.receive(&helper, Message::Nack { sequence });
-        lone.receive(&helper, Message::Nack { sequence });
+        node.receive(&helper, Message::Nack { sequence });
+        node.receive(&helper, Message::Nack { sequence });
     }
-    lone.pass(MILLI * 500);
+    node.pass(MILLI * 500);
     assert_eq!(
-        (lone.state("a"), lone.machine.health_score()),
+        (node.state("a"), node.machine.health_score()),
         (Some(State::Suspect), 0),
-        "all of them were heard"
+        "all of them answered"
     );
 }
 
-/// Which members it pings within so short a time that the ring hardly moves.
-fn pinged_at_once(lone: &mut Lone) -> Vec<String> {
-    lone.pass(MILLI);
-    pings(&lone.sent()).into_iter().map(|(to, ..)| to).collect()
+/// The members it pings within so short a time that hardly any turn comes up.
+fn pinged_at_once(node: &mut Node) -> Vec<String> {
+    node.pass(MILLI);
+    pings(&node.sent()).into_iter().map(|(to, ..)| to).collect()
 }
 
 #[test]
-fn helpers_that_were_silent_too_are_probed_at_once() {
-    let mut lone = Lone::among(20, |_| ());
-    lone.await_probe("a");
-    lone.pass(MILLI * 600);
+fn unresponsive_helpers_are_probed_at_once() {
+    let mut node = Node::among(20, |_| ());
+    node.await_probe("a");
+    node.pass(MILLI * 600);
     let asked =
         |sent: &Sent| sent.messages.iter().any(|message| matches!(message, Message::PingRequest { .. }));
-    let helpers = lone.sent().into_iter().filter(asked).map(|sent| sent.to.name.expect("named").to_string());
+    let helpers = node.sent().into_iter().filter(asked).map(|sent| sent.to.name.expect("named").to_string());
     let helpers = helpers.collect::<Vec<_>>();
     assert_eq!(helpers.len(), 3);
-    lone.pass(MILLI * 399);
-    lone.sent();
-    let probed = pinged_at_once(&mut lone);
+    node.pass(MILLI * 399);
+    node.sent();
+    let probed = pinged_at_once(&mut node);
     assert!(helpers.iter().all(|helper| probed.contains(helper)), "{helpers:?} but {probed:?}");
 }
 
 #[test]
-fn helpers_in_doubt_are_not_asked_as_long_as_there_are_others_and_do_not_speak_against_us() {
-    let mut lone = Lone::among(6, |_| ());
-    lone.receive("f", suspect("b", 0, "f"));
-    lone.receive("f", suspect("c", 0, "f"));
-    lone.machine.handle_connection_lost(&name("d"), lone.now);
-    lone.sent();
-    lone.machine.handle_connection_lost(&name("a"), lone.now);
-    lone.pass(MILLI * 501);
-    let sent = lone.sent();
+fn doubtful_helpers_are_avoided_and_do_not_worsen_the_health_score() {
+    let mut node = Node::among(6, |_| ());
+    node.receive("f", suspect("b", 0, "f"));
+    node.receive("f", suspect("c", 0, "f"));
+    node.machine.handle_connection_lost(&name("d"), node.now);
+    node.sent();
+    node.machine.handle_connection_lost(&name("a"), node.now);
+    node.pass(MILLI * 501);
+    let sent = node.sent();
     let asked = |target: &'static str| {
-        let asks = move |message: &Message| matches!(message, Message::PingRequest { target: asked, .. } if asked.name == name(target));
+        let asks = move |message: &Message| match message {
+            Message::PingRequest { target: asked, .. } => asked.name == name(target),
+            _ => false,
+        };
         let asked = sent.iter().filter(move |sent| sent.messages.iter().any(asks));
         asked.map(|sent| sent.to.name.clone().expect("named").to_string()).collect::<Vec<_>>()
     };
@@ -229,57 +235,58 @@ fn helpers_in_doubt_are_not_asked_as_long_as_there_are_others_and_do_not_speak_a
         helpers.len() == 3 && helpers.contains(&"e".into()) && helpers.contains(&"f".into()),
         "{helpers:?}"
     );
-    let health = lone.machine.health_score();
-    lone.pass(MILLI * 500);
-    assert_eq!(lone.state("a"), Some(State::Suspect));
-    let blamed = lone.machine.health_score() - health;
-    assert!(blamed <= 2 + 2 + 2, "only e and f speak against us, for each of up to three probes: {blamed}");
+    let health = node.machine.health_score();
+    node.pass(MILLI * 500);
+    assert_eq!(node.state("a"), Some(State::Suspect));
+    let blamed = node.machine.health_score() - health;
+    assert!(blamed <= 2 + 2 + 2, "only e and f count, for each of up to three probes: {blamed}");
 }
 
 #[test]
-fn whoever_was_asked_to_ping_a_suspect_and_had_no_answer_probes_it_at_once() {
-    let mut lone = Lone::among(20, |config| config.second_opinions = 0);
-    lone.receive("f", suspect("b", 0, "f"));
-    assert!(!pinged_at_once(&mut lone).contains(&"b".to_owned()), "others leave it to the ring");
-    let request = Message::PingRequest { sequence: 41, target: id("c", 10), address: Lone::at("c") };
-    lone.receive("f", request);
-    lone.pass(MILLI * 500);
-    lone.sent();
-    lone.receive("f", suspect("c", 0, "f"));
-    assert!(pinged_at_once(&mut lone).contains(&"c".to_owned()));
-    lone.pass(SECOND);
-    assert_eq!(lone.machine.statistics().confirmations, 1, "its own verdict");
+fn a_helper_without_an_answer_from_a_suspect_probes_it_at_once() {
+    let mut node = Node::among(20, |config| config.second_opinions = 0);
+    node.receive("f", suspect("b", 0, "f"));
+    assert!(!pinged_at_once(&mut node).contains(&"b".to_owned()), "others wait for its turn");
+    let request = Message::PingRequest { sequence: 41, target: id("c", 10), address: Node::at("c") };
+    node.receive("f", request);
+    node.pass(MILLI * 500);
+    node.sent();
+    node.receive("f", suspect("c", 0, "f"));
+    assert!(pinged_at_once(&mut node).contains(&"c".to_owned()));
+    node.pass(SECOND);
+    assert_eq!(node.machine.statistics().confirmations, 1, "its own suspicion");
 }
 
 #[test]
-fn whoever_holds_a_suspect_failed_already_says_so_and_the_suspicion_is_shorter() {
-    let mut knowing = Lone::among(5, |_| ());
-    knowing.lose("a", "b", 0);
-    knowing.quiet();
+fn a_node_that_considers_the_suspect_failed_confirms_and_shortens_the_suspicion() {
+    let mut knowing = Node::among(5, |_| ());
+    knowing.fail("a", "b", 0);
+    knowing.settle();
     knowing.receive("c", suspect("b", 0, "c"));
-    assert!(knowing.sent_to("c").contains(&suspect("b", 0, "me")), "one voice more, not a verdict");
+    assert!(knowing.sent_to("c").contains(&suspect("b", 0, "me")), "a confirmation, not a failure claim");
     knowing.receive("c", suspect("b", 0, "me"));
-    assert!(knowing.sent_to("c").is_empty(), "its own voice is not answered");
-    // Another that holds it failed says so in answer to our voice: answered in turn, that would never end.
+    assert!(knowing.sent_to("c").is_empty(), "its own confirmation is not answered");
+    // Another node that considers it failed confirms in answer to this one; answering that would
+    // never end.
     knowing.receive("a", suspect("b", 0, "a"));
-    assert!(knowing.sent_to("a").is_empty(), "no more than one voice a second");
+    assert!(knowing.sent_to("a").is_empty(), "at most one confirmation a second");
 
-    let mut asking = Lone::among(5, |config| config.suspicion_confirmations = 1);
+    let mut asking = Node::among(5, |config| config.suspicion_confirmations = 1);
     asking.receive("c", suspect("b", 0, "c"));
     asking.receive("a", suspect("b", 0, "a"));
-    asking.pass_in_peace(SECOND * 4);
+    asking.pass_answering(SECOND * 4);
     assert_eq!(asking.state("b"), Some(State::Failed));
 }
 
 #[test]
-fn some_of_those_who_hear_of_a_suspicion_probe_the_suspect_at_once() {
+fn some_members_that_learn_of_a_suspicion_probe_the_suspect_at_once() {
     let mut probing = 0;
     for seed in 0..200 {
-        let mut lone = Lone::seeded(seed, 20, |_| ());
-        lone.receive("f", suspect("b", 0, "f"));
-        probing += usize::from(pinged_at_once(&mut lone).contains(&"b".to_owned()));
+        let mut node = Node::seeded(seed, 20, |_| ());
+        node.receive("f", suspect("b", 0, "f"));
+        probing += usize::from(pinged_at_once(&mut node).contains(&"b".to_owned()));
     }
-    // Three of twenty, and one of twenty because it was the ring's turn within the millisecond, hardly ever.
+    // Three of twenty, and hardly ever one more whose turn came up within the millisecond.
     assert!((15..=50).contains(&probing), "{probing} of 200");
 }
 
@@ -288,214 +295,215 @@ fn as_long_as_second_opinions_are_missing_some_more_probe_the_suspect() {
     let (mut second, mut third, mut needless) = (0, 0, 0);
     for seed in 0..200 {
         let drawn = |opinions: &[&str], intervals: f64| {
-            let mut lone = Lone::seeded(seed, 20, |_| ());
-            let due = lone.now + SECOND.mul_f64(intervals);
-            lone.receive("f", suspect("b", 0, "f"));
-            if pinged_at_once(&mut lone).contains(&"b".to_owned()) {
+            let mut node = Node::seeded(seed, 20, |_| ());
+            let due = node.now + SECOND.mul_f64(intervals);
+            node.receive("f", suspect("b", 0, "f"));
+            if pinged_at_once(&mut node).contains(&"b".to_owned()) {
                 return false;
             }
             for accuser in opinions {
-                lone.receive(accuser, suspect("b", 0, accuser));
+                node.receive(accuser, suspect("b", 0, accuser));
             }
-            lone.pass_in_peace(SECOND.mul_f64(intervals) - MILLI * 50);
-            lone.pass((due - MILLI) - lone.now);
-            lone.sent();
-            lone.pass(MILLI * 2);
-            pings(&lone.sent()).iter().any(|(to, ..)| to == "b")
+            node.pass_answering(SECOND.mul_f64(intervals) - MILLI * 50);
+            node.pass((due - MILLI) - node.now);
+            node.sent();
+            node.pass(MILLI * 2);
+            pings(&node.sent()).iter().any(|(to, ..)| to == "b")
         };
         second += usize::from(drawn(&["c", "d"], 1.25));
         third += usize::from(drawn(&["c", "d"], 2.5));
         needless += usize::from(drawn(&["c", "d", "e"], 1.25));
     }
-    // Three of twenty, of those who had not been drawn at first; later of those who had not been drawn before.
+    // Three of twenty, of the seeds that drew no probe at first, and later of those that drew none
+    // before.
     assert!((12..=45).contains(&second) && (10..=40).contains(&third), "{second} and {third} of 200");
-    assert_eq!(needless, 0, "all have come");
+    assert_eq!(needless, 0, "all have arrived");
 }
 
 #[test]
-fn bad_health_makes_probes_rarer_and_more_patient() {
-    let mut lone = Lone::among(1, |_| ());
-    lone.machine.health.worse(3);
-    // The timer that is set was set in good health.
-    lone.await_probe("a");
-    lone.pass(MILLI * 1900);
-    let sent = lone.sent();
+fn a_bad_health_score_reduces_the_probe_rate_and_extends_timeouts() {
+    let mut node = Node::among(1, |_| ());
+    node.machine.health.worse(3);
+    // The pending timer was set with a score of zero.
+    node.await_probe("a");
+    node.pass(MILLI * 1900);
+    let sent = node.sent();
     assert!(pings(&sent).is_empty(), "the next probe comes after four seconds");
-    assert_eq!(lone.machine.statistics().probe_fallbacks, 0, "and the answer is awaited for two");
-    lone.pass(MILLI * 200);
-    assert_eq!(lone.machine.statistics().probe_fallbacks, 1);
+    assert_eq!(node.machine.statistics().probe_fallbacks, 0, "and the answer has two seconds");
+    node.pass(MILLI * 200);
+    assert_eq!(node.machine.statistics().probe_fallbacks, 1);
 }
 
 #[test]
-fn a_ping_is_answered_and_a_sender_that_is_not_known_as_it_is_is_asked_or_told() {
+fn a_ping_is_answered_and_corrects_differences_about_its_sender() {
     let ping = |generation, incarnation| Message::Ping {
         sequence: 7,
         target: id("me", 100),
         generation,
         incarnation,
     };
-    let mut lone = Lone::among(2, |_| ());
-    let answer = |lone: &mut Lone, from: &str, message: Message| {
-        lone.receive(from, message);
-        let sent = lone.sent();
+    let mut node = Node::among(2, |_| ());
+    let answer = |node: &mut Node, from: &str, message: Message| {
+        node.receive(from, message);
+        let sent = node.sent();
         assert_eq!(sent.len(), 1);
-        assert_eq!((sent[0].purpose, sent[0].to.address), (Purpose::Ack, Lone::at(from)));
+        assert_eq!((sent[0].purpose, sent[0].to.address), (Purpose::Ack, Node::at(from)));
         assert!(
             matches!(&sent[0].messages[0], Message::Ack { sequence: 7, id, incarnation: 0, digest: Some(_) }
             if *id == self::id("me", 100))
         );
         sent[0].messages[1..].to_vec()
     };
-    assert_eq!(answer(&mut lone, "a", ping(10, 0)), []);
-    assert_eq!(lone.machine.member("a").and_then(|member| member.last_seen), Some(lone.now));
-    assert_eq!(answer(&mut lone, "a", ping(10, 1)), [Message::Introduce], "a later incarnation");
-    assert_eq!(answer(&mut lone, "a", ping(11, 0)), [Message::Introduce], "a later life");
-    assert_eq!(answer(&mut lone, "x", ping(1, 0)), [Message::Introduce], "a stranger");
-    lone.lose("b", "a", 0);
-    lone.quiet();
+    assert_eq!(answer(&mut node, "a", ping(10, 0)), []);
+    assert_eq!(node.machine.member("a").and_then(|member| member.last_seen), Some(node.now));
+    assert_eq!(answer(&mut node, "a", ping(10, 1)), [Message::Introduce], "a later incarnation");
+    assert_eq!(answer(&mut node, "a", ping(11, 0)), [Message::Introduce], "a later instance");
+    assert_eq!(answer(&mut node, "x", ping(1, 0)), [Message::Introduce], "an unknown node");
+    node.fail("b", "a", 0);
+    node.settle();
     assert_eq!(
-        answer(&mut lone, "a", ping(10, 0)),
+        answer(&mut node, "a", ping(10, 0)),
         [Message::Failed { id: id("a", 10), incarnation: 0, accuser: name("me") }],
-        "one that is held failed"
+        "one that is considered failed"
     );
-    // It introduces itself when it is asked.
-    lone.receive("a", Message::Introduce);
-    assert_eq!(lone.sent_to("a"), [Message::Alive { record: lone.me(), incarnation: 0 }]);
+    // It introduces itself on request.
+    node.receive("a", Message::Introduce);
+    assert_eq!(node.sent_to("a"), [Message::Alive { record: node.me(), incarnation: 0 }]);
 }
 
 #[test]
-fn a_ping_for_an_earlier_life_is_answered_with_who_is_here_now() {
-    let mut lone = Lone::among(1, |_| ());
+fn a_ping_for_an_earlier_instance_is_answered_with_the_current_record() {
+    let mut node = Node::among(1, |_| ());
     let ping = Message::Ping { sequence: 7, target: id("me", 99), generation: 10, incarnation: 0 };
-    lone.receive("a", ping);
-    assert_eq!(lone.sent_to("a"), [Message::Alive { record: lone.me(), incarnation: 0 }]);
-    lone.receive("a", Message::Ping { sequence: 7, target: id("you", 1), generation: 10, incarnation: 0 });
-    assert!(lone.sent_to("a").is_empty());
-    assert_eq!(lone.machine.statistics().misdirected, 1);
+    node.receive("a", ping);
+    assert_eq!(node.sent_to("a"), [Message::Alive { record: node.me(), incarnation: 0 }]);
+    node.receive("a", Message::Ping { sequence: 7, target: id("you", 1), generation: 10, incarnation: 0 });
+    assert!(node.sent_to("a").is_empty());
+    assert_eq!(node.machine.statistics().misdirected, 1);
 }
 
 #[test]
-fn a_relay_passes_the_answer_on_or_says_that_there_is_none_yet() {
-    let mut lone = Lone::among(3, |_| ());
-    let request = Message::PingRequest { sequence: 41, target: id("b", 10), address: Lone::at("b") };
-    lone.receive("a", request.clone());
-    let sent = lone.sent();
+fn a_relay_forwards_the_answer_or_sends_a_nack() {
+    let mut node = Node::among(3, |_| ());
+    let request = Message::PingRequest { sequence: 41, target: id("b", 10), address: Node::at("b") };
+    node.receive("a", request.clone());
+    let sent = node.sent();
     let relayed = pings(&sent);
     let [(to, target, sequence)] = &relayed[..] else { panic!("{relayed:?}") };
     assert_eq!((to.as_str(), target), ("b", &id("b", 10)));
-    lone.receive("b", Message::Ack { sequence: *sequence, id: id("b", 10), incarnation: 2, digest: Some(1) });
+    node.receive("b", Message::Ack { sequence: *sequence, id: id("b", 10), incarnation: 2, digest: Some(1) });
     let ack = Message::Ack { sequence: 41, id: id("b", 10), incarnation: 2, digest: None };
-    assert_eq!(lone.sent_to("a"), [ack]);
-    lone.pass_in_peace(MILLI * 900);
-    assert_eq!(lone.machine.relays.len(), 0);
+    assert_eq!(node.sent_to("a"), [ack]);
+    node.pass_answering(MILLI * 900);
+    assert_eq!(node.machine.relays.len(), 0);
 
-    lone.receive("a", request);
-    lone.sent();
+    node.receive("a", request);
+    node.sent();
     let mut nacks = 0;
     for _ in 0..30 {
-        lone.pass(MILLI * 100);
+        node.pass(MILLI * 100);
         nacks +=
-            lone.sent_to("a").iter().filter(|message| **message == Message::Nack { sequence: 41 }).count();
+            node.sent_to("a").iter().filter(|message| **message == Message::Nack { sequence: 41 }).count();
     }
-    assert_eq!((nacks, lone.machine.relays.len()), (1, 0));
+    assert_eq!((nacks, node.machine.relays.len()), (1, 0));
 }
 
 #[test]
-fn a_lost_connection_is_a_reason_to_probe_at_once_but_no_verdict() {
-    let mut lone = Lone::among(3, |_| ());
-    lone.quiet();
-    lone.machine.handle_connection_lost(&name("b"), lone.now);
-    lone.machine.handle_connection_lost(&name("b"), lone.now);
-    lone.machine.handle_connection_lost(&name("unknown"), lone.now);
-    let sent = lone.sent();
+fn a_lost_connection_causes_a_probe_but_no_suspicion() {
+    let mut node = Node::among(3, |_| ());
+    node.settle();
+    node.machine.handle_connection_lost(&name("b"), node.now);
+    node.machine.handle_connection_lost(&name("b"), node.now);
+    node.machine.handle_connection_lost(&name("unknown"), node.now);
+    let sent = node.sent();
     let probes = pings(&sent);
     assert!(matches!(&probes[..], [(to, _, _)] if to == "b"), "{probes:?}");
-    assert_eq!(lone.state("b"), Some(State::Alive));
+    assert_eq!(node.state("b"), Some(State::Alive));
 }
 
 #[test]
-fn a_process_that_stood_still_postpones_every_judgement() {
-    let mut lone = Lone::among(5, |_| ());
-    let sequence = lone.await_probe("a");
-    lone.receive("c", suspect("b", 0, "c"));
-    lone.events();
-    lone.now += SECOND * 60;
-    lone.machine.handle_timeout(lone.now);
-    assert_eq!(lone.events(), [], "nobody fails, nobody is suspected");
-    assert_eq!(lone.machine.statistics().stalls, 1);
-    assert!(lone.machine.health_score() > 0);
-    // What had arrived meanwhile is read now.
-    lone.receive("b", alive("b", 10, 1));
-    lone.answer_probe(sequence, id("a", 10));
-    lone.pass_in_peace(SECOND * 60);
-    let events = lone.events();
+fn a_stalled_process_postpones_every_failure_timeout() {
+    let mut node = Node::among(5, |_| ());
+    let sequence = node.await_probe("a");
+    node.receive("c", suspect("b", 0, "c"));
+    node.events();
+    node.now += SECOND * 60;
+    node.machine.handle_timeout(node.now);
+    assert_eq!(node.events(), [], "no member fails or is suspected");
+    assert_eq!(node.machine.statistics().stalls, 1);
+    assert!(node.machine.health_score() > 0);
+    // The input that arrived meanwhile is read now.
+    node.receive("b", alive("b", 10, 1));
+    node.answer_probe(sequence, id("a", 10));
+    node.pass_answering(SECOND * 60);
+    let events = node.events();
     assert!(!events.iter().any(|event| matches!(event, Event::Failed(_))), "{events:?}");
 }
 
 #[test]
-fn what_is_begun_after_a_standstill_is_not_put_off_by_its_length() {
-    let mut lone = Lone::among(1, |_| ());
-    lone.quiet();
-    lone.now += SECOND * 600;
-    // The owner hands over what has arrived before what is due.
-    lone.machine.handle_connection_lost(&name("a"), lone.now);
-    lone.machine.handle_timeout(lone.now);
-    assert_eq!(lone.machine.statistics().stalls, 1, "one standstill counts once");
-    lone.pass(SECOND * 3);
-    assert_eq!(lone.state("a"), Some(State::Suspect));
-    lone.pass(SECOND * 5);
-    assert_eq!(lone.state("a"), Some(State::Failed));
+fn operations_started_after_a_stall_are_not_postponed_by_its_length() {
+    let mut node = Node::among(1, |_| ());
+    node.settle();
+    node.now += SECOND * 600;
+    // The caller passes received input before timeouts.
+    node.machine.handle_connection_lost(&name("a"), node.now);
+    node.machine.handle_timeout(node.now);
+    assert_eq!(node.machine.statistics().stalls, 1, "one stall counts once");
+    node.pass(SECOND * 3);
+    assert_eq!(node.state("a"), Some(State::Suspect));
+    node.pass(SECOND * 5);
+    assert_eq!(node.state("a"), Some(State::Failed));
 }
 
 #[test]
-fn a_process_that_lags_behind_its_input_judges_nobody_before_it_has_read_on() {
-    let mut lone = Lone::among(3, |_| ());
-    let sequence = lone.await_probe("a");
-    lone.receive("c", suspect("b", 0, "c"));
-    lone.events();
-    // Half a minute in which it reads and reads, and comes to nothing else.
+fn a_process_that_lags_behind_its_input_suspects_no_node_before_it_has_read_it() {
+    let mut node = Node::among(3, |_| ());
+    let sequence = node.await_probe("a");
+    node.receive("c", suspect("b", 0, "c"));
+    node.events();
+    // Half a minute in which it does nothing but read.
     for _ in 0..3000 {
-        lone.now += MILLI * 10;
-        lone.receive("c", Message::Nack { sequence: 0 });
+        node.now += MILLI * 10;
+        node.receive("c", Message::Nack { sequence: 0 });
     }
-    lone.machine.handle_timeout(lone.now);
-    assert_eq!((lone.events(), lone.machine.statistics().stalls), (vec![], 1));
-    lone.receive("b", alive("b", 10, 1));
-    lone.answer_probe(sequence, id("a", 10));
-    lone.pass_in_peace(SECOND * 60);
-    let events = lone.events();
+    node.machine.handle_timeout(node.now);
+    assert_eq!((node.events(), node.machine.statistics().stalls), (vec![], 1));
+    node.receive("b", alive("b", 10, 1));
+    node.answer_probe(sequence, id("a", 10));
+    node.pass_answering(SECOND * 60);
+    let events = node.events();
     assert!(!events.iter().any(|event| matches!(event, Event::Failed(_))), "{events:?}");
 }
 
 #[test]
 fn timeouts_early_and_twice_change_nothing() {
-    let mut lone = Lone::among(5, |_| ());
-    let probes = lone.machine.statistics().probes;
-    let now = lone.now;
+    let mut node = Node::among(5, |_| ());
+    let probes = node.machine.statistics().probes;
+    let now = node.now;
     for _ in 0..100 {
-        lone.machine.handle_timeout(now);
+        node.machine.handle_timeout(now);
     }
-    assert_eq!((lone.machine.statistics().probes, lone.machine.statistics().stalls), (probes, 0));
-    assert!(lone.sent().is_empty() && lone.events().is_empty());
+    assert_eq!((node.machine.statistics().probes, node.machine.statistics().stalls), (probes, 0));
+    assert!(node.sent().is_empty() && node.events().is_empty());
 }
 
 #[test]
-fn one_random_failed_member_is_called_every_second_and_those_who_left_never() {
-    let mut lone = Lone::among(6, |_| ());
+fn one_random_failed_member_is_contacted_every_second_and_left_members_never() {
+    let mut node = Node::among(6, |_| ());
     for peer in ["a", "b", "c"] {
-        lone.receive("f", failed(peer, 0));
+        node.receive("f", failed(peer, 0));
     }
-    lone.receive("f", Message::Left { id: id("d", 10), incarnation: 0 });
-    lone.quiet();
-    lone.opened.clear();
+    node.receive("f", Message::Left { id: id("d", 10), incarnation: 0 });
+    node.settle();
+    node.opened.clear();
     for _ in 0..60 {
-        lone.pass_in_peace(SECOND);
-        for (stream, _) in lone.opened.clone() {
-            lone.machine.handle_stream_closed(stream, lone.now);
+        node.pass_answering(SECOND);
+        for (stream, _) in node.opened.clone() {
+            node.machine.handle_stream_closed(stream, node.now);
         }
     }
     let mut counts = BTreeMap::<String, u32>::new();
-    for (_, to) in &lone.opened {
+    for (_, to) in &node.opened {
         *counts.entry(to.name.clone().expect("named").to_string()).or_default() += 1;
     }
     for peer in ["a", "b", "c"] {
