@@ -322,12 +322,12 @@ impl TableDb {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell around the replica, which is given its time")]
+#[expect(clippy::disallowed_methods, reason = "the driver reads the clock; the replica is given its time")]
 fn monotonic_now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell around the replica, which is given its time")]
+#[expect(clippy::disallowed_methods, reason = "the driver reads the clock; the replica is given its time")]
 fn wall_clock() -> std::time::Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -364,6 +364,6 @@ fn a_write_supersedes_nothing_but_what_is_under_its_own_key() {
     let bytes = bundle(vec![second, first], Vec::new(), vec![event]);
     cluster.replicas[0].handle_datagram(&name(1), &bytes, now).unwrap();
     assert_eq!(cluster.get(0, KEY).as_deref(), Some(VALUE), "not superseded");
-    assert_eq!(cluster.get(0, "other").as_deref(), Some("v"), "taken for what it is");
+    assert_eq!(cluster.get(0, "other").as_deref(), Some("v"), "handled as what it is");
     assert_eq!(cluster.replicas[0].counters().refused_malformed, malformed + 1);
 }

@@ -62,7 +62,7 @@ impl Replica {
     /// The version of each node's attachment list as known here, including this node's own; 0 before the
     /// first.
     pub fn list_versions(&self) -> Vec<(NodeId, u64)> {
-        self.node.owners.list_versions().into_iter().map(|theirs| (theirs.owner, theirs.version)).collect()
+        self.node.owners.list_versions().into_iter().map(|list| (list.owner, list.version)).collect()
     }
 
     /// Everything held of `network`; `None` if it is not joined. O(entries): for operators and checks, not

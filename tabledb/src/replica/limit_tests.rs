@@ -216,7 +216,7 @@ fn lists_are_no_longer_than_the_limit_one_by_one_and_in_all() {
 fn version_vectors_are_fragmented_into_no_more_ranges_than_the_limit() {
     let mut cluster = under(Limits { ranges: 16, ..Limits::default() });
     let clock = wall(&cluster);
-    let pieces = |cluster: &Cluster| {
+    let ranges = |cluster: &Cluster| {
         let inspected = cluster.replicas[0].inspect(NET, cluster.now).unwrap();
         let held = inspected.attachments.into_iter().find(|held| held.0 == name(1)).unwrap();
         held.1.seen.as_slice().len()
@@ -224,20 +224,20 @@ fn version_vectors_are_fragmented_into_no_more_ranges_than_the_limit() {
     // Every other number is superseded: 16 bytes each, for nothing.
     let superseded = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
     gossip(&mut cluster, Bundle { superseded, ..bundle(clock, vec![], vec![]) });
-    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 84));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 84));
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
-    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 85));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 85));
     // Nor by what an event claims to have replaced.
     let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
-    assert_eq!((pieces(&cluster), count(&cluster, "refused_torn")), (16, 86));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 86));
     // Updates that close the gaps are accepted: superseded numbers in a session that brings their successors
     // too.
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
     let stream = opened(&mut cluster, SessionKind::Push { relay: false });
     let mended = Bundle { superseded: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
     send(&mut cluster, stream, &Frame::Chunk(mended)).unwrap();
-    assert_eq!(pieces(&cluster), 1);
+    assert_eq!(ranges(&cluster), 1);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Session {
     fn answer_list_versions(&mut self, node: &NodeState) {
         let exchange = std::mem::take(&mut self.list_exchange);
         self.list_exchange.answered = true;
-        let missing = node.owners.list_versions().into_iter().map(|theirs| theirs.owner.name);
+        let missing = node.owners.list_versions().into_iter().map(|list| list.owner.name);
         let missing = missing.filter(|name| !exchange.compared.contains(name));
         let names: Vec<NodeName> = exchange.behind.into_iter().chain(missing).collect();
         self.send_lists(&names, node);

@@ -146,7 +146,7 @@ impl Network {
         applied
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    #[expect(clippy::too_many_arguments, reason = "the body of one loop, separated for readability")]
     fn apply_event(
         &mut self,
         event: &Event<'_>,
@@ -250,7 +250,7 @@ impl Network {
     /// Adds numbers to the version vector that a peer has seen and does not hold live. Entries that are live
     /// here are kept: the superseding write may arrive later, or be refused. If it never arrives, the
     /// fingerprints differ, and a comparison drops them.
-    #[expect(clippy::too_many_arguments, reason = "one loop body, split off for reading")]
+    #[expect(clippy::too_many_arguments, reason = "the body of one loop, separated for readability")]
     fn apply_superseded(
         &mut self,
         index: AttachmentIndex,

@@ -205,7 +205,7 @@ fn the_periodic_comparison_reports_what_it_found() {
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_secs(60));
     let finds = |cluster: &Cluster| cluster.replicas.iter().map(|r| r.counters().periodic_finds).sum::<u64>();
-    assert_eq!(finds(&cluster), 0, "the quick ways had brought it");
+    assert_eq!(finds(&cluster), 0, "the faster mechanisms had brought it");
     cluster.part(0, 1);
     cluster.update(0, "k", "w");
     cluster.run(Duration::from_secs(20));
@@ -350,7 +350,7 @@ fn a_newcomer_in_its_initial_sync_turns_other_full_syncs_away() {
     cluster.slow_streams = true;
     cluster.join(3);
     for step in 0.. {
-        assert!(step < 50, "the first sync brings something");
+        assert!(step < 50, "the initial sync brings updates");
         cluster.run(Duration::from_millis(100));
         if !cluster.shown(3).is_empty() {
             break;

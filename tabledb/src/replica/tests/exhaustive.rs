@@ -118,7 +118,10 @@ fn explore(worlds: &[Bounds], met: &[&str]) {
     println!("{} worlds: {} states, {} of them different", worlds.len(), sum.states, sum.different);
     println!("met, each step of a replica counted once: {:?}", sum.met);
     for what in met {
-        assert!(sum.met.contains_key(what), "no {what} was met: what is built to stand it was not tried");
+        assert!(
+            sum.met.contains_key(what),
+            "no {what} occurred: the case that the world is built for was not tried"
+        );
     }
 }
 

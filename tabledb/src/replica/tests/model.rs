@@ -104,7 +104,7 @@ proptest! {
                     .collect();
                 let dropped: Vec<String> = held[at].difference(&present).cloned().collect();
                 gone[at].extend(dropped);
-                prop_assert!(gone[at].is_disjoint(&present), "n{at} shows again what it saw die: {present:?}");
+                prop_assert!(gone[at].is_disjoint(&present), "n{at} shows again what it saw superseded: {present:?}");
                 held[at] = present;
             }
         }

@@ -129,7 +129,7 @@ fn lost_attachment() {
     }
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_millis(10));
-    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "taken up provisionally");
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "accepted provisionally");
     assert!(cluster.replicas[1].counters().provisional > 0);
     cluster.probe_for(Duration::from_secs(2));
     assert_eq!(cluster.replicas[1].network_peers(NET).len(), 3, "and the list was asked for");
@@ -403,7 +403,7 @@ fn an_attachment_that_is_on_no_list_ends_with_the_later_list() {
             cluster.deliver(from, to, &bytes);
         }
     }
-    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "taken up provisionally");
+    assert_eq!(cluster.get(1, "k").as_deref(), Some("v"), "accepted provisionally");
     cluster.part(0, 1);
     let now = cluster.now;
     cluster.replicas[0].leave_network(NET, now).unwrap();

@@ -307,7 +307,7 @@ fn an_initial_sync_with_an_idle_peer_is_made_with_another_member() {
             opened.push((stream, to));
         }
     }
-    let [(stream, peer)] = opened.try_into().expect("one first sync");
+    let [(stream, peer)] = opened.try_into().expect("one initial sync");
     // The peer begins to respond, and its host loses power: the connection stays for seconds.
     let at = usize::from(peer == name(1));
     let theirs = cluster.replicas[at].handle_stream_opened(&name(2), now);
