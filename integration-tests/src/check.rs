@@ -12,15 +12,15 @@ mod state;
 pub mod verdict;
 mod watchdog;
 
-pub(crate) use bounds::{Relays, check_membership, check_news};
+pub(crate) use bounds::{Relays, check_membership, check_queue};
 pub use follower::Follower;
-pub(crate) use follower::spot;
-pub(crate) use knowledge::{Contexts, contains_all, intersection, union};
+pub(crate) use follower::entry_key;
+pub(crate) use knowledge::{VersionVector, contains_all, intersection, union};
 pub(crate) use ledger::Origin;
-pub use ledger::{Ledger, WriteId, Wrote};
+pub use ledger::{Ledger, RecordedWrite, WriteId};
 pub use state::{Dot, HeldEntry, NetworkState, Version};
 pub use watchdog::Watchdog;
-pub(crate) use watchdog::{Look, Reasons};
+pub(crate) use watchdog::{Inspection, RefusalReasons};
 
 #[cfg(test)]
 mod tests;

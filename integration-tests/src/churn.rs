@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use transport::{ClusterName, KeySet};
 use wire::NodeName;
 
-use crate::waiting::comes_true;
+use crate::waiting::becomes_true;
 
 /// The network that is joined and left.
 const NETWORK: &str = "churned";
@@ -194,12 +194,12 @@ pub async fn run(plan: Plan) -> Result<Report, String> {
         report.joins.join(&joins);
         report.leaves.join(&leaves);
     }
-    let quiet = Instant::now();
-    report.agreement = comes_true(|| agree(&nodes)).await.then(|| quiet.elapsed());
+    let stopped = Instant::now();
+    report.agreement = becomes_true(|| agree(&nodes)).await.then(|| stopped.elapsed());
     let none_open = || open_streams(&nodes) == 0;
-    comes_true(none_open).await;
+    becomes_true(none_open).await;
     report.open_streams = open_streams(&nodes);
-    report.streams_closed_after = quiet.elapsed();
+    report.streams_closed_after = stopped.elapsed();
     report.given_up = given_up(&nodes);
     report.memory = (warm, resident());
     for node in &nodes {
@@ -225,7 +225,7 @@ async fn start(count: usize) -> Result<Vec<Node>, String> {
         nodes.push(Node::start(config).await.map_err(|error| error.to_string())?);
     }
     let all = || nodes.iter().all(|node| node.members().len() == count);
-    if !comes_true(all).await {
+    if !becomes_true(all).await {
         return Err(format!("{count} nodes did not find each other"));
     }
     for node in &nodes {

@@ -7,9 +7,9 @@
 mod checking;
 mod clocks;
 mod driving;
+mod fault_free;
 mod faults;
-mod quiet;
-mod refused;
+mod refusals;
 mod reporting;
 mod tables;
 mod waiting;
@@ -26,12 +26,12 @@ use wire::{NodeId, NodeName};
 
 use crate::check::{Follower, Ledger, Watchdog};
 use crate::fabric::rules::describe_datagram;
-use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Link, Place, Traffic};
+use crate::fabric::{Ending, EndpointId, Fabric, FabricConfig, Link, Location, Traffic};
 use crate::trace::Describe;
 use clocks::HostClock;
-pub(crate) use quiet::{Found, Strictness};
-pub use quiet::{Judged, READY_WITHIN};
-pub(crate) use refused::Refused;
+pub use fault_free::{Checked, READY_WITHIN};
+pub(crate) use fault_free::{EnabledChecks, JoinBaseline};
+pub(crate) use refusals::Refusals;
 pub use tables::{Key, Visible};
 
 /// One second of virtual time; `5 * SECOND` reads well.
@@ -95,7 +95,7 @@ impl Settings {
 
 /// One process of a node.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Instance {
     pub(crate) endpoint: EndpointId,
     /// The life as its tables last told it.
     pub(crate) id: NodeId,
@@ -110,7 +110,7 @@ pub(crate) struct Life {
     /// Networks whose first sync is over.
     pub(crate) ready: BTreeSet<String>,
     /// What those who had long been there held of each network when this process joined it, if that was judged.
-    pub(crate) found: BTreeMap<String, Found>,
+    pub(crate) join_baseline: BTreeMap<String, JoinBaseline>,
     /// Since when it holds each owner that had failed for alive again.
     pub(crate) returned: BTreeMap<NodeId, Duration>,
     /// It was told to leave the cluster.
@@ -120,18 +120,18 @@ pub(crate) struct Life {
     /// Counts of what changes its tables, when they were last looked into.
     pub(crate) changes: [u64; 5],
     /// Up to which version it knew each node's list of networks at the last look.
-    pub(crate) lists: BTreeMap<NodeId, u64>,
+    pub(crate) list_versions: BTreeMap<NodeId, u64>,
     pub(crate) refused_datagrams: u64,
     pub(crate) refused_frames: u64,
 }
 
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct SimulatedNode {
     pub(crate) name: NodeName,
-    pub(crate) place: Place,
-    pub(crate) life: Option<Life>,
+    pub(crate) location: Location,
+    pub(crate) instance: Option<Instance>,
     /// How many processes it has had.
-    pub(crate) lives: u64,
+    pub(crate) instances: u64,
     pub(crate) last_generation: u64,
     /// What its host's clocks show.
     clock: HostClock,
@@ -140,7 +140,7 @@ pub(crate) struct Slot {
     /// Since when its process stands still.
     pub(crate) paused_at: Option<Duration>,
     /// For how long its processes have stood still before that, in all.
-    pub(crate) stood_still: Duration,
+    pub(crate) total_pause: Duration,
 }
 
 /// The simulated cluster.
@@ -149,7 +149,7 @@ pub struct Cluster {
     pub(crate) settings: Settings,
     pub(crate) fabric: Fabric,
     base: Instant,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) nodes: Vec<SimulatedNode>,
     owners: BTreeMap<EndpointId, Peer>,
     pub(crate) ledger: Ledger,
     pub(crate) watchdog: Watchdog,
@@ -158,9 +158,9 @@ pub struct Cluster {
     /// How long a message may have been under way so far, but for what waits in processes that stand still.
     pub(crate) under_way: Duration,
     /// Since when nothing hinders anybody: no cut, no loss, no pause. Then more is promised.
-    pub(crate) quiet_since: Option<Duration>,
-    pub(crate) judged: Judged,
-    pub(crate) strictness: Strictness,
+    pub(crate) fault_free_since: Option<Duration>,
+    pub(crate) checked: Checked,
+    pub(crate) enabled_checks: EnabledChecks,
     /// What processes that have ended had reported and counted.
     pub(crate) ended: Vec<(Vec<NodeEvent>, Counters)>,
 }
@@ -191,14 +191,14 @@ impl Cluster {
             under_way: faults::under_way_over(&settings.fabric.link),
             settings,
             base,
-            slots: Vec::new(),
+            nodes: Vec::new(),
             owners: BTreeMap::new(),
             ledger: Ledger::default(),
             watchdog: Watchdog::default(),
             deliveries: Deliveries::default(),
-            quiet_since: None,
-            judged: Judged::default(),
-            strictness: Strictness::default(),
+            fault_free_since: None,
+            checked: Checked::default(),
+            enabled_checks: EnabledChecks::default(),
             ended: Vec::new(),
         }
     }
@@ -232,12 +232,12 @@ impl Cluster {
 
     /// What a node's present process has sent.
     pub fn traffic(&self, peer: Peer) -> &Traffic {
-        self.fabric.traffic_of(self.life(peer).endpoint)
+        self.fabric.traffic_of(self.instance(peer).endpoint)
     }
 
     /// Every node there ever was.
     pub fn peers(&self) -> Vec<Peer> {
-        (0..self.slots.len()).map(Peer).collect()
+        (0..self.nodes.len()).map(Peer).collect()
     }
 
     /// The nodes that have a process, paused ones included.
@@ -247,57 +247,57 @@ impl Cluster {
 
     /// Whether the node has a process.
     pub fn is_running(&self, peer: Peer) -> bool {
-        self.slots[peer.0].life.is_some()
+        self.nodes[peer.0].instance.is_some()
     }
 
     /// Whether this life is that of a running process.
     pub fn is_alive(&self, id: &NodeId) -> bool {
-        self.slots.iter().any(|slot| slot.life.as_ref().is_some_and(|life| life.id == *id))
+        self.nodes.iter().any(|node| node.instance.as_ref().is_some_and(|instance| instance.id == *id))
     }
 
     /// Whether the node was told to leave the cluster and its process has not ended yet.
     pub fn is_leaving(&self, peer: Peer) -> bool {
-        self.life(peer).leaving
+        self.instance(peer).leaving
     }
 
     /// Whether the node's process stands still.
     pub fn is_paused(&self, peer: Peer) -> bool {
-        !self.fabric.is_running(self.life(peer).endpoint)
+        !self.fabric.is_running(self.instance(peer).endpoint)
     }
 
     /// The networks that the node was told to join and not to leave, sorted.
     pub fn networks_of(&self, peer: Peer) -> Vec<String> {
-        self.life(peer).joined.iter().cloned().collect()
+        self.instance(peer).joined.iter().cloned().collect()
     }
 
     /// The node's name.
     pub fn name(&self, peer: Peer) -> &NodeName {
-        &self.slots[peer.0].name
+        &self.nodes[peer.0].name
     }
 
     /// The node's place in the network.
-    pub fn place(&self, peer: Peer) -> Place {
-        self.slots[peer.0].place
+    pub fn location(&self, peer: Peer) -> Location {
+        self.nodes[peer.0].location
     }
 
     /// The node's address.
     pub fn address(&self, peer: Peer) -> SocketAddr {
-        self.fabric.address(self.place(peer))
+        self.fabric.address(self.location(peer))
     }
 
     /// The present life of a running node, as its tables know it.
     pub fn id(&self, peer: Peer) -> NodeId {
-        self.life(peer).tables.node()
+        self.instance(peer).tables.node()
     }
 
     /// The machine of a running node, to look at.
     pub fn machine(&self, peer: Peer) -> &NodeMachine {
-        &self.life(peer).machine
+        &self.instance(peer).machine
     }
 
     /// What the node's present process has reported, with the times; nothing if that is not recorded.
     pub fn events(&self, peer: Peer) -> &[(Duration, NodeEvent)] {
-        &self.life(peer).events
+        &self.instance(peer).events
     }
 
     /// What its watcher has seen.
@@ -305,19 +305,19 @@ impl Cluster {
     /// # Panics
     /// If nodes are not watched.
     pub fn follower(&self, peer: Peer) -> &Follower {
-        self.life(peer).follower.as_ref().expect("the nodes of this cluster are not watched")
+        self.instance(peer).follower.as_ref().expect("the nodes of this cluster are not watched")
     }
 
     #[track_caller]
-    pub(crate) fn life(&self, peer: Peer) -> &Life {
-        let slot = &self.slots[peer.0];
-        slot.life.as_ref().unwrap_or_else(|| panic!("{} is not running", slot.name))
+    pub(crate) fn instance(&self, peer: Peer) -> &Instance {
+        let node = &self.nodes[peer.0];
+        node.instance.as_ref().unwrap_or_else(|| panic!("{} is not running", node.name))
     }
 
     #[track_caller]
-    pub(crate) fn life_mut(&mut self, peer: Peer) -> &mut Life {
-        let slot = &mut self.slots[peer.0];
-        slot.life.as_mut().unwrap_or_else(|| panic!("{} is not running", slot.name))
+    pub(crate) fn instance_mut(&mut self, peer: Peer) -> &mut Instance {
+        let node = &mut self.nodes[peer.0];
+        node.instance.as_mut().unwrap_or_else(|| panic!("{} is not running", node.name))
     }
 
     // Starting
@@ -336,17 +336,17 @@ impl Cluster {
     pub fn start<const N: usize>(&mut self, names: [&str; N]) -> [Peer; N] {
         let peers = names.map(|name| self.add(name));
         for peer in peers {
-            self.begin_life(peer, &peers[..1]);
+            self.start_instance(peer, &peers[..1]);
         }
         peers
     }
 
     /// Starts `count` nodes n1, n2 … of which all but the first are told of the first.
     pub fn start_many(&mut self, count: usize) -> Vec<Peer> {
-        let first = self.slots.len();
+        let first = self.nodes.len();
         let peers: Vec<Peer> = (1..=count).map(|number| self.add(&format!("n{}", first + number))).collect();
         for &peer in &peers {
-            self.begin_life(peer, &peers[..1]);
+            self.start_instance(peer, &peers[..1]);
         }
         peers
     }
@@ -354,13 +354,13 @@ impl Cluster {
     /// Starts a node that is told of `seeds`.
     pub fn start_with_seeds(&mut self, name: &str, seeds: &[Peer]) -> Peer {
         let peer = self.add(name);
-        self.begin_life(peer, seeds);
+        self.start_instance(peer, seeds);
         peer
     }
 
     /// Makes room for a node, at an address of its own, without starting it.
     pub fn add(&mut self, name: &str) -> Peer {
-        let number = self.slots.len() as u32 + 1;
+        let number = self.nodes.len() as u32 + 1;
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number);
         self.add_at(name, SocketAddr::new(IpAddr::V4(ip), 7946))
     }
@@ -368,56 +368,56 @@ impl Cluster {
     /// Makes room for a node at the address of another, which must have ended before this one starts.
     pub fn add_at(&mut self, name: &str, address: SocketAddr) -> Peer {
         let name = NodeName::new(name).expect("names in scenarios are valid");
-        let place = self.fabric.place_at(address);
+        let location = self.fabric.location_at(address);
         let clock = HostClock::new(self.fabric.now());
-        self.slots.push(Slot {
+        self.nodes.push(SimulatedNode {
             name,
-            place,
-            life: None,
-            lives: 0,
+            location,
+            instance: None,
+            instances: 0,
             last_generation: 0,
             clock,
             limits: Limits::default(),
             paused_at: None,
-            stood_still: Duration::ZERO,
+            total_pause: Duration::ZERO,
         });
-        Peer(self.slots.len() - 1)
+        Peer(self.nodes.len() - 1)
     }
 
     /// Starts a process for a node that has none, and tells it of `seeds`, itself left out.
-    pub fn begin_life(&mut self, peer: Peer, seeds: &[Peer]) {
+    pub fn start_instance(&mut self, peer: Peer, seeds: &[Peer]) {
         assert!(!self.is_running(peer), "{} is running", self.name(peer));
         // No process starts in the microsecond in which the one before it did.
         let wall = self.wall(peer);
-        let generation = wall + u64::from(wall == self.slots[peer.0].last_generation);
-        self.begin_life_as(peer, generation, seeds);
+        let generation = wall + u64::from(wall == self.nodes[peer.0].last_generation);
+        self.start_instance_as(peer, generation, seeds);
     }
 
     /// The same with a generation of the scenario's choice.
-    pub fn begin_life_as(&mut self, peer: Peer, generation: u64, seeds: &[Peer]) {
+    pub fn start_instance_as(&mut self, peer: Peer, generation: u64, seeds: &[Peer]) {
         let now = self.instant(peer);
         let wall_clock = Duration::from_micros(self.wall(peer));
         let name = self.name(peer).clone();
         let id = NodeId::new(name.clone(), generation);
         let address = self.address(peer);
-        let slot = &mut self.slots[peer.0];
-        slot.lives += 1;
-        slot.last_generation = generation;
+        let node = &mut self.nodes[peer.0];
+        node.instances += 1;
+        node.last_generation = generation;
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.fabric.seed);
-        rng.set_stream((peer.0 as u64) << 32 | slot.lives);
+        rng.set_stream((peer.0 as u64) << 32 | node.instances);
         let settings = MachineSettings {
             membership: self.settings.membership.clone(),
             reap_time: self.settings.reap_time,
-            limits: slot.limits.clone(),
+            limits: node.limits.clone(),
             ..MachineSettings::new(id.clone(), address, now, wall_clock, rng.next_u64())
         };
         let machine = compose(settings).expect("the settings of scenarios are valid");
         let tables = machine.tables().clone();
         let follower = self.settings.watched.then(|| Follower::new(&tables));
-        let lives = self.slots[peer.0].lives;
-        let endpoint = self.fabric.start(self.place(peer), &name, &format!("{name}#{lives}"));
+        let instances = self.nodes[peer.0].instances;
+        let endpoint = self.fabric.start(self.location(peer), &name, &format!("{name}#{instances}"));
         self.owners.insert(endpoint, peer);
-        self.slots[peer.0].life = Some(Life {
+        self.nodes[peer.0].instance = Some(Instance {
             endpoint,
             id,
             machine,
@@ -427,16 +427,16 @@ impl Cluster {
             joined: BTreeSet::new(),
             departing: BTreeSet::new(),
             ready: BTreeSet::new(),
-            found: BTreeMap::new(),
+            join_baseline: BTreeMap::new(),
             returned: BTreeMap::new(),
             leaving: false,
             left: false,
             changes: [0; 5],
-            lists: BTreeMap::new(),
+            list_versions: BTreeMap::new(),
             refused_datagrams: 0,
             refused_frames: 0,
         });
-        self.watchdog.forget_life(peer);
+        self.watchdog.forget_instance(peer);
         self.join(peer, seeds);
     }
 
@@ -451,17 +451,17 @@ impl Cluster {
         });
     }
 
-    fn end_life(&mut self, peer: Peer, ending: Ending) {
+    fn end_instance(&mut self, peer: Peer, ending: Ending) {
         if !self.is_running(peer) {
             return;
         }
         self.learn_at_the_end(peer, None);
-        self.went_on(peer);
-        let Some(life) = self.slots[peer.0].life.take() else { return };
-        self.ledger.life_ended(&life.tables.node());
-        let events = life.events.into_iter().map(|(_, event)| event).collect();
-        self.ended.push((events, life.tables.replica().counters()));
-        self.fabric.end(life.endpoint, ending);
-        self.owners.remove(&life.endpoint);
+        self.end_pause(peer);
+        let Some(instance) = self.nodes[peer.0].instance.take() else { return };
+        self.ledger.instance_ended(&instance.tables.node());
+        let events = instance.events.into_iter().map(|(_, event)| event).collect();
+        self.ended.push((events, instance.tables.replica().counters()));
+        self.fabric.end(instance.endpoint, ending);
+        self.owners.remove(&instance.endpoint);
     }
 }

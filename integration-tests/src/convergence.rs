@@ -185,8 +185,8 @@ impl Measurement {
         let mut polls = 0;
         loop {
             polls += 1;
-            let judged = &self.peers[..wanted];
-            let converged = judged.iter().filter(|peer| self.has_caught_up(**peer)).count();
+            let checked = &self.peers[..wanted];
+            let converged = checked.iter().filter(|peer| self.has_caught_up(**peer)).count();
             let taken = self.cluster.now() - start;
             if converged == wanted || taken >= GIVE_UP_AFTER {
                 let now = self.cluster.deliveries();
@@ -207,8 +207,8 @@ impl Measurement {
     fn has_caught_up(&self, peer: Peer) -> bool {
         let last = self.peers[self.peers.len() - 1];
         match self.perturbation {
-            Perturbation::JoinNetwork => self.lists(peer, last),
-            Perturbation::LeaveNetwork => peer == last || !self.lists(peer, last),
+            Perturbation::JoinNetwork => self.sees_attachment(peer, last),
+            Perturbation::LeaveNetwork => peer == last || !self.sees_attachment(peer, last),
             Perturbation::JoinPopulatedNetwork => {
                 let shown = self.cluster.machine(peer).tables().statistics(NETWORK);
                 shown.is_some_and(|statistics| statistics.entries == POPULATION)
@@ -218,7 +218,7 @@ impl Measurement {
         }
     }
 
-    fn lists(&self, peer: Peer, subject: Peer) -> bool {
+    fn sees_attachment(&self, peer: Peer, subject: Peer) -> bool {
         self.cluster.machine(peer).tables().network_peers(NETWORK).contains(self.cluster.name(subject))
     }
 }

@@ -141,7 +141,7 @@ pub fn false_alarms(
         }
         cluster.run_for((round + PAUSE_EVERY).saturating_sub(cluster.now()));
         for peer in &peers {
-            for (at, event) in std::mem::take(&mut cluster.life_mut(*peer).events) {
+            for (at, event) in std::mem::take(&mut cluster.instance_mut(*peer).events) {
                 if let NodeEvent::Membership(event) = event {
                     note(&mut alarms, &mut suspected, *peer, at, event);
                 }
@@ -191,7 +191,7 @@ fn total(cluster: &Cluster, peers: &[Peer]) -> (u64, u64) {
 fn forget_events(cluster: &mut Cluster, peers: &[Peer]) {
     for peer in peers {
         if cluster.is_running(*peer) {
-            cluster.life_mut(*peer).events.clear();
+            cluster.instance_mut(*peer).events.clear();
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_and_pauses_accuse_many_and_fail_nobody() {
+    fn loss_and_pauses_cause_suspicions_but_no_failures() {
         let conditions = Conditions { loss: 0.2, pause: 2 * SECOND };
         let alarms = false_alarms(12, 240 * SECOND, conditions, &Config::lan(), 1, || ());
         assert!(alarms.accusations > 5 && alarms.lost > 500 && alarms.pauses == 24, "{alarms:?}");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detector_without_patience_fails_nodes_that_run() {
+    fn a_detector_with_short_timeouts_fails_running_nodes() {
         // Else the test above could not fail.
         let mut hasty = Config::lan();
         hasty.suspicion_multiplier = 1;

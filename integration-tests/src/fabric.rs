@@ -41,7 +41,7 @@ pub struct EndpointId(pub(crate) u32);
 
 /// An address in the network, at which one process at a time may listen. Links and cuts are between places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(pub(crate) u32);
+pub struct Location(pub(crate) u32);
 
 /// Why something was not delivered, or a connection not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ pub enum DropReason {
     /// The link's bandwidth is used up.
     Congested,
     /// No process listens at the address, or the one it was for is gone.
-    Nobody,
+    NoListener,
     /// The process at the address bears another name.
     WrongName,
     /// There is no connection yet; one is being dialled.
@@ -75,7 +75,7 @@ impl fmt::Display for DropReason {
             DropReason::Cut => "link cut",
             DropReason::TooLarge => "larger than the path allows",
             DropReason::Congested => "link congested",
-            DropReason::Nobody => "nobody there",
+            DropReason::NoListener => "nobody there",
             DropReason::WrongName => "another name answers there",
             DropReason::NotConnected => "not connected yet",
             DropReason::BufferFull => "receiver's buffer full",
@@ -87,7 +87,7 @@ impl fmt::Display for DropReason {
 
 /// What happens to an endpoint next; the driver passes it to the state machine that lives there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
+pub enum FabricEvent {
     /// A datagram arrived.
     Datagram {
         /// The process that sent it.
@@ -148,7 +148,7 @@ pub enum Happening {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// Without a word: the others learn of it by silence.
-    Silent,
+    Crash,
     /// Its connections are closed or reset, which the peers are told one latency later.
     Reset,
 }
@@ -291,7 +291,7 @@ enum Activity {
 #[derive(Debug)]
 struct Endpoint {
     name: NodeName,
-    place: Place,
+    location: Location,
     activity: Activity,
     /// What arrived during a pause.
     inbox: VecDeque<Pending>,
@@ -320,7 +320,7 @@ enum Pending {
     DialRenewal { from: EndpointId, address: SocketAddr, number: u64 },
     Handshake(Handshake),
     OpenInTurn { from: EndpointId, to: Destination, stream: StreamId, deadline: Duration },
-    SilenceCheck { connection: ConnectionId, since: Duration },
+    IdleCheck { connection: ConnectionId, since: Duration },
     ConnectionLost { at: EndpointId, peer: EndpointId },
     Timer { at: EndpointId },
 }
@@ -370,11 +370,11 @@ pub struct Fabric {
     trace: Trace,
     addresses: Vec<SocketAddr>,
     positions: Vec<Position>,
-    places: BTreeMap<SocketAddr, Place>,
+    locations: BTreeMap<SocketAddr, Location>,
     listeners: BTreeMap<SocketAddr, EndpointId>,
     endpoints: Vec<Endpoint>,
-    links: BTreeMap<(Place, Place), Link>,
-    cuts: BTreeSet<(Place, Place)>,
+    links: BTreeMap<(Location, Location), Link>,
+    cuts: BTreeSet<(Location, Location)>,
     rules: Vec<Rule>,
     next_rule: u64,
     held: Vec<HeldDatagram>,
@@ -395,7 +395,7 @@ pub struct Fabric {
 }
 
 /// More happenings than this without the clock moving are an endless loop between machines.
-const HAPPENINGS_AN_INSTANT: u64 = 5_000_000;
+const EVENTS_PER_INSTANT: u64 = 5_000_000;
 
 impl Fabric {
     /// An empty network at time zero.
@@ -408,7 +408,7 @@ impl Fabric {
             config,
             addresses: Vec::new(),
             positions: Vec::new(),
-            places: BTreeMap::new(),
+            locations: BTreeMap::new(),
             listeners: BTreeMap::new(),
             endpoints: Vec::new(),
             links: BTreeMap::new(),
@@ -458,13 +458,13 @@ impl Fabric {
     }
 
     /// The place of a process.
-    pub fn place(&self, endpoint: EndpointId) -> Place {
-        self.endpoints[endpoint.0 as usize].place
+    pub fn location(&self, endpoint: EndpointId) -> Location {
+        self.endpoints[endpoint.0 as usize].location
     }
 
     /// The address of a place.
-    pub fn address(&self, place: Place) -> SocketAddr {
-        self.addresses[place.0 as usize]
+    pub fn address(&self, location: Location) -> SocketAddr {
+        self.addresses[location.0 as usize]
     }
 
     /// When the next thing happens, if anything is scheduled at all.
@@ -480,31 +480,36 @@ impl Fabric {
     // Places and processes
 
     /// The place at `address`, made if there was none.
-    pub fn place_at(&mut self, address: SocketAddr) -> Place {
-        if let Some(place) = self.places.get(&address) {
-            return *place;
+    pub fn location_at(&mut self, address: SocketAddr) -> Location {
+        if let Some(location) = self.locations.get(&address) {
+            return *location;
         }
-        let place = Place(self.addresses.len() as u32);
+        let location = Location(self.addresses.len() as u32);
         self.addresses.push(address);
         self.positions.push(Position { x: self.rng.random(), y: self.rng.random() });
-        self.places.insert(address, place);
-        place
+        self.locations.insert(address, location);
+        location
     }
 
-    /// A process by the name of `name` starts listening at `place`.
+    /// A process by the name of `name` starts listening at `location`.
     ///
     /// # Panics
     /// If another one listens there.
-    pub fn start(&mut self, place: Place, name: &NodeName, life: &str) -> EndpointId {
+    pub fn start(&mut self, location: Location, name: &NodeName, instance: &str) -> EndpointId {
         let id = EndpointId(self.endpoints.len() as u32);
-        let before = self.listeners.insert(self.address(place), id);
-        assert!(before.is_none(), "{} is taken by {:?}", self.address(place), before.map(|b| self.name(b)));
-        self.trace.add_endpoint(life.to_owned());
+        let before = self.listeners.insert(self.address(location), id);
+        assert!(
+            before.is_none(),
+            "{} is taken by {:?}",
+            self.address(location),
+            before.map(|b| self.name(b))
+        );
+        self.trace.add_endpoint(instance.to_owned());
         let seed = self.config.seed ^ u64::from(id.0) << 32;
         let dialling = self.config.dialling.clone().map(|settings| DialPolicy::new(settings, seed));
         self.endpoints.push(Endpoint {
             name: name.clone(),
-            place,
+            location,
             activity: Activity::Running,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
@@ -518,7 +523,7 @@ impl Fabric {
             half_open: 0,
             processor_free: Duration::ZERO,
         });
-        self.note(Some(id), format!("starts at {}", self.address(place)));
+        self.note(Some(id), format!("starts at {}", self.address(location)));
         id
     }
 
@@ -530,14 +535,14 @@ impl Fabric {
         here.inbox.clear();
         here.inbox_bytes = 0;
         here.timer_wanted = None;
-        let address = self.addresses[here.place.0 as usize];
+        let address = self.addresses[here.location.0 as usize];
         if self.listeners.get(&address) == Some(&endpoint) {
             self.listeners.remove(&address);
         }
         self.dials.retain(|(from, _), _| *from != endpoint);
         self.opens_in_turn.retain(|(from, _)| *from != endpoint);
         match ending {
-            Ending::Silent => self.refresh_connections_of(endpoint),
+            Ending::Crash => self.refresh_connections_of(endpoint),
             Ending::Reset => self.break_connections_of(endpoint),
         }
     }
@@ -619,7 +624,7 @@ impl Fabric {
     // Conditions
 
     /// The conditions in the direction from one place to another.
-    pub fn link(&self, from: Place, to: Place) -> &Link {
+    pub fn link(&self, from: Location, to: Location) -> &Link {
         self.links.get(&(from, to)).unwrap_or(&self.config.link)
     }
 
@@ -629,7 +634,7 @@ impl Fabric {
     }
 
     /// Sets the conditions for one direction of one pair.
-    pub fn set_link(&mut self, from: Place, to: Place, link: Link) {
+    pub fn set_link(&mut self, from: Location, to: Location, link: Link) {
         self.links.insert((from, to), link);
     }
 
@@ -640,13 +645,13 @@ impl Fabric {
     }
 
     /// Cuts one direction of each of the pairs.
-    pub fn cut(&mut self, pairs: impl IntoIterator<Item = (Place, Place)>) {
+    pub fn cut(&mut self, pairs: impl IntoIterator<Item = (Location, Location)>) {
         self.cuts.extend(pairs);
         self.refresh_all_connections();
     }
 
     /// Mends one direction of each of the pairs.
-    pub fn mend(&mut self, pairs: impl IntoIterator<Item = (Place, Place)>) {
+    pub fn mend(&mut self, pairs: impl IntoIterator<Item = (Location, Location)>) {
         for pair in pairs {
             self.cuts.remove(&pair);
         }
@@ -660,15 +665,15 @@ impl Fabric {
     }
 
     /// Whether that direction is cut.
-    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+    pub fn is_cut(&self, from: Location, to: Location) -> bool {
         self.cuts.contains(&(from, to))
     }
 
-    /// Asks `judge` about every message from now on.
-    pub fn add_rule(&mut self, judge: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+    /// Asks `decide` about every message from now on.
+    pub fn add_rule(&mut self, decide: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
         let id = RuleId(self.next_rule);
         self.next_rule += 1;
-        self.rules.push(Rule { id, judge: Box::new(judge) });
+        self.rules.push(Rule { id, decide: Box::new(decide) });
         id
     }
 
@@ -704,7 +709,7 @@ impl Fabric {
     ///
     /// # Panics
     /// If millions of things happen without the clock moving.
-    pub fn next(&mut self, until: Duration) -> Option<(EndpointId, Happening)> {
+    pub fn next(&mut self, until: Duration) -> Option<(EndpointId, FabricEvent)> {
         loop {
             let Some((at, pending)) = self.schedule.pop_until(until) else {
                 self.now = self.now.max(until);
@@ -717,11 +722,11 @@ impl Fabric {
             }
             self.at_this_instant += 1;
             assert!(
-                self.at_this_instant < HAPPENINGS_AN_INSTANT,
-                "an endless loop: {HAPPENINGS_AN_INSTANT} happenings at {:?}",
+                self.at_this_instant < EVENTS_PER_INSTANT,
+                "an endless loop: {EVENTS_PER_INSTANT} happenings at {:?}",
                 self.now
             );
-            let happening = match pending {
+            let event = match pending {
                 Pending::Datagram { from, to, sent, bytes } => self.deliver_datagram(from, to, sent, bytes),
                 Pending::Stream { number, event } => self.deliver_stream_event(number, event),
                 Pending::DialAttempt { from, address, number, attempt } => {
@@ -746,20 +751,20 @@ impl Fabric {
                     }
                     None
                 }
-                Pending::SilenceCheck { connection, since } => {
-                    self.check_silence(connection, since);
+                Pending::IdleCheck { connection, since } => {
+                    self.check_idle(connection, since);
                     None
                 }
                 Pending::ConnectionLost { at, peer } => self.deliver_connection_lost(at, peer),
                 Pending::Timer { at } => self.deliver_timer(at),
             };
-            if happening.is_some() {
-                return happening;
+            if event.is_some() {
+                return event;
             }
         }
     }
 
-    fn deliver_timer(&mut self, at: EndpointId) -> Option<(EndpointId, Happening)> {
+    fn deliver_timer(&mut self, at: EndpointId) -> Option<(EndpointId, FabricEvent)> {
         let here = &mut self.endpoints[at.0 as usize];
         // An entry that a nearer deadline has overtaken is stale.
         if here.timer_scheduled != Some(self.now) {
@@ -776,11 +781,11 @@ impl Fabric {
         }
         here.timer_wanted = None;
         self.trace.record(self.now, TraceEvent::Timer { at });
-        Some((at, Happening::Timer))
+        Some((at, FabricEvent::Timer))
     }
 
     /// Asks the rules in their order.
-    fn judge(
+    fn decide(
         &mut self,
         from: EndpointId,
         to: EndpointId,
@@ -794,16 +799,16 @@ impl Fabric {
         let (sender, receiver) = (&self.endpoints[from.0 as usize], &self.endpoints[to.0 as usize]);
         let message = Message {
             now: self.now,
-            from: sender.place,
+            from: sender.location,
             sender: &sender.name,
-            to: receiver.place,
+            to: receiver.location,
             receiver: &receiver.name,
             kind,
             first,
             bytes,
         };
         for rule in &mut self.rules {
-            let verdict = (rule.judge)(&message);
+            let verdict = (rule.decide)(&message);
             if verdict != Verdict::Pass {
                 return verdict;
             }

@@ -22,7 +22,7 @@ pub use simulated::{Simulated, production, simulate};
 use crate::hosts::Failure;
 
 /// How often it is looked whether those that were not complete are now.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What came of a start.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -118,16 +118,16 @@ pub async fn in_one_process(
 
 /// Waits until nobody listens at these addresses. An aborted node's socket is closed by a task, when its turn comes.
 async fn await_free(addresses: &[SocketAddr]) -> Result<(), Failure> {
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
     let freed = async {
         for address in addresses {
             while std::net::UdpSocket::bind(address).is_err() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     };
-    let freed = tokio::time::timeout(PATIENCE, freed).await;
-    freed.map_err(|_| format!("aborted nodes still listen after {PATIENCE:?}"))
+    let freed = tokio::time::timeout(TIMEOUT, freed).await;
+    freed.map_err(|_| format!("aborted nodes still listen after {TIMEOUT:?}"))
 }
 
 /// Starts a node at each address, all told of the first, and aborts them when they have formed a cluster or time is up. Port 0
@@ -165,7 +165,7 @@ async fn start_in_process(addresses: &mut [SocketAddr], deadline: Duration) -> R
         if started.elapsed() >= deadline {
             break None;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     };
     let processor = processes::processor_time("self")?.saturating_sub(before);
     let incomplete = match formed {

@@ -1,12 +1,12 @@
 //! Random histories: operations and faults drawn from a seed, then quiet, then every check.
 
-mod doubles;
+mod coverage;
 mod draws;
+mod duplicate_instance;
 mod faults;
+mod final_checks;
 mod hard;
-mod met;
-mod quiet;
-mod uncompared;
+mod without_comparisons;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -18,8 +18,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, SECOND, Settings};
 use crate::fabric::{FabricConfig, Latency, Link};
+pub use coverage::Coverage;
 pub use draws::{Draw, Kind};
-pub use met::Met;
 
 /// What random histories are made of.
 #[derive(Debug, Clone)]
@@ -73,14 +73,14 @@ struct History {
     draws: BTreeSet<Draw>,
     /// Values are unique, so that each tells which write it comes from.
     writes: u64,
-    met: Met,
+    coverage: Coverage,
 }
 
 /// How a history went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// What it met.
-    pub met: Met,
+    pub coverage: Coverage,
     /// A hash over everything that happened.
     pub trace_hash: u64,
 }
@@ -120,7 +120,7 @@ fn run_old(seed: u64, plan: &Plan) -> Outcome {
     let mut cluster = Cluster::new(settings);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
     for &peer in &peers {
-        cluster.begin_life(peer, &peers);
+        cluster.start_instance(peer, &peers);
     }
     let mut history = History {
         cluster,
@@ -130,7 +130,7 @@ fn run_old(seed: u64, plan: &Plan) -> Outcome {
         joins: 0.7,
         draws: BTreeSet::new(),
         writes: 0,
-        met: Met::default(),
+        coverage: Coverage::default(),
     };
     history.begin();
     for _ in 0..steps {
@@ -138,7 +138,7 @@ fn run_old(seed: u64, plan: &Plan) -> Outcome {
     }
     history.heal_for_good();
     history.end();
-    Outcome { met: history.met, trace_hash: history.cluster.trace_hash() }
+    Outcome { coverage: history.coverage, trace_hash: history.cluster.trace_hash() }
 }
 
 /// Conditions as they may be on a network that somebody still wants to use.
@@ -229,11 +229,11 @@ impl History {
             self.cluster.try_delete(peer, key)
         };
         match result {
-            Ok(()) => self.met.writes += 1,
+            Ok(()) => self.coverage.writes += 1,
             // A node about to leave the network refuses; anything else is a fault.
             Err(tabledb::WriteError::NotJoined { .. }) => {}
             Err(error) if self.cluster.has_limits(peer) && is_of_limits(&error) => {
-                self.met.refused_writes += 1
+                self.coverage.refused_writes += 1
             }
             Err(error) => panic!("{} refused a write to {key}: {error}", self.cluster.name(peer)),
         }
@@ -248,7 +248,7 @@ impl History {
             let number = self.rng.random_range(0..400);
             self.write_at(peer, Key::new(network, "burst", &format!("b{number}")));
         }
-        self.met.bursts += 1;
+        self.coverage.bursts += 1;
     }
 
     fn join_or_leave_network(&mut self) {
@@ -256,11 +256,11 @@ impl History {
         let network = self.networks[self.rng.random_range(0..self.networks.len())].clone();
         if self.cluster.networks_of(peer).contains(&network) {
             if self.rng.random_bool(0.5) && self.cluster.try_leave_network(peer, &network).is_ok() {
-                self.met.network_leaves += 1;
+                self.coverage.network_leaves += 1;
             }
         } else if self.cluster.try_join_network(peer, &network).is_ok() {
             // Refused while it is still being left.
-            self.met.network_joins += 1;
+            self.coverage.network_joins += 1;
         }
     }
 }

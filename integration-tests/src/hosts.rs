@@ -27,9 +27,9 @@ pub use command::{Unavailable, require};
 pub use faults::{Faults, Rate};
 pub use lab::Lab;
 pub use namespace::{Inside, Namespace, sweep};
-pub use program::{Flags, tell};
+pub use program::{Flags, run_scenarios};
 pub use report::{Outcome, Report, table};
-pub use runs::{Run, tell_all};
+pub use runs::{Run, run_all};
 pub use writing::Load;
 
 /// What went wrong, in a sentence for the person who runs the scenario.

@@ -37,10 +37,10 @@ struct Attack {
 const IDLE_WATCHES: usize = 50;
 
 const ATTACKS: [Attack; 8] = [
-    Attack { name: "heads byte by byte", clients: 400, client: slow_head },
+    Attack { name: "heads byte by byte", clients: 400, client: slow_header },
     Attack { name: "bodies of one byte", clients: 400, client: slow_body },
     Attack { name: "hanging up on a large answer", clients: 60, client: hang_up },
-    Attack { name: "large answers that nobody reads", clients: 300, client: deaf },
+    Attack { name: "large answers that nobody reads", clients: 300, client: unread_answer },
     Attack { name: "a thousand requests at once", clients: 60, client: pipeline },
     Attack { name: "watches that stand still", clients: 400, client: watch },
     Attack { name: "three thousand idle watches", clients: 60, client: idle_watches },
@@ -64,7 +64,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// What of it must not be.
-    pub fn judge(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), Failure> {
         if self.slowest_health > HEALTH_WITHIN {
             return Err(format!("{}: health was answered after {:?} only", self.name, self.slowest_health));
         }
@@ -79,15 +79,15 @@ impl Outcome {
 ///
 /// # Errors
 /// If the nodes cannot be started or end, or the peer has held the node for failed.
-pub fn besiege(nodes: &mut Processes, mut told: impl FnMut(&Outcome)) -> Result<Vec<Outcome>, Failure> {
+pub fn run_attacks(nodes: &mut Processes, mut report: impl FnMut(&Outcome)) -> Result<Vec<Outcome>, Failure> {
     let victim = nodes.http(0);
     for key in 0..ENTRIES {
         write(victim, &format!("/v1/networks/blue/tables/t/entries/k{key}"), "POST", VALUE_BYTES)?;
     }
     let mut outcomes = Vec::new();
     for attack in &ATTACKS {
-        let outcome = endure(nodes, attack)?;
-        told(&outcome);
+        let outcome = run_attack(nodes, attack)?;
+        report(&outcome);
         outcomes.push(outcome);
         // What is still held for those who are gone is the node's to give back, not to refuse to the next for.
         ask_until(victim, "/v1/node", Duration::from_secs(20))
@@ -101,7 +101,7 @@ pub fn besiege(nodes: &mut Processes, mut told: impl FnMut(&Outcome)) -> Result<
 }
 
 #[expect(clippy::disallowed_methods, reason = "this measures real time")]
-fn endure(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
+fn run_attack(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
     let victim = nodes.http(0);
     let before = nodes.resident_bytes(0)?;
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -185,10 +185,13 @@ fn ask_until(address: SocketAddr, path: &str, limit: Duration) -> Result<(), Fai
 fn write(address: SocketAddr, path: &str, method: &str, bytes: usize) -> Result<(), Failure> {
     let failed = |error: std::io::Error| format!("{method} {path}: {error}");
     let mut stream = connect(address).map_err(failed)?;
-    let head = format!(
+    let header = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; bytes])).map_err(failed)?;
+    stream
+        .write_all(header.as_bytes())
+        .and_then(|()| stream.write_all(&vec![b'x'; bytes]))
+        .map_err(failed)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(failed)?;
     if answer.starts_with("HTTP/1.1 20") { Ok(()) } else { Err(format!("{method} {path}: {answer}")) }
@@ -203,7 +206,7 @@ fn hold(mut stream: TcpStream, stop: &AtomicBool, drip: &[u8]) -> std::io::Resul
     Ok(())
 }
 
-fn slow_head(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+fn slow_header(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
     let mut stream = connect(address)?;
     stream.write_all(b"GET /ready HTTP/1.1\r\nx: ")?;
     hold(stream, stop, b"x")
@@ -223,7 +226,7 @@ fn hang_up(address: SocketAddr, _: &AtomicBool) -> std::io::Result<()> {
     write!(stream, "GET /gettable?nid=blue&tname=t HTTP/1.1\r\nhost: {address}\r\n\r\n")
 }
 
-fn deaf(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
+fn unread_answer(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<()> {
     let mut stream = connect(address)?;
     write!(stream, "GET /v1/networks/blue/tables/t/entries HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
     hold(stream, stop, b"")

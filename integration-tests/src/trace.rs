@@ -44,7 +44,7 @@ impl Default for Describe {
 
 impl TraceEvent {
     /// Whether it is part of the story, and not only traffic: what was done, reported and seen.
-    fn is_telling(&self) -> bool {
+    fn is_notable(&self) -> bool {
         matches!(self, TraceEvent::Seen { .. } | TraceEvent::Note { .. })
     }
 }
@@ -63,13 +63,13 @@ pub struct Trace {
     names: Vec<String>,
     describe: Describe,
     /// Print every line as it comes.
-    aloud: bool,
+    print_all: bool,
 }
 
 impl Trace {
     /// Keeps the last `capacity` happenings.
     pub(crate) fn new(capacity: usize, describe: Describe) -> Self {
-        let aloud = std::env::var_os("SIM_TRACE").is_some_and(|value| value == "1");
+        let print_all = std::env::var_os("SIM_TRACE").is_some_and(|value| value == "1");
         Self {
             recent: VecDeque::with_capacity(capacity.min(4096)),
             story: VecDeque::new(),
@@ -78,7 +78,7 @@ impl Trace {
             count: 0,
             names: Vec::new(),
             describe,
-            aloud,
+            print_all,
         }
     }
 
@@ -99,14 +99,14 @@ impl Trace {
     pub(crate) fn record(&mut self, now: Duration, event: TraceEvent) {
         self.count += 1;
         self.absorb(now, &event);
-        if self.aloud {
+        if self.print_all {
             eprintln!("{}", self.line(now, &event));
         }
         if self.capacity == 0 {
             return;
         }
         for list in
-            [Some(&mut self.recent), event.is_telling().then_some(&mut self.story)].into_iter().flatten()
+            [Some(&mut self.recent), event.is_notable().then_some(&mut self.story)].into_iter().flatten()
         {
             if list.len() == self.capacity {
                 list.pop_front();
@@ -117,7 +117,7 @@ impl Trace {
 
     fn absorb(&mut self, now: Duration, event: &TraceEvent) {
         let at = |id: &EndpointId| u64::from(id.0);
-        let words = match event {
+        let values = match event {
             TraceEvent::Datagram { from, to, sent, bytes } => {
                 [1, at(from), at(to), sent.as_nanos() as u64, xxh3_64(bytes)]
             }
@@ -152,8 +152,8 @@ impl Trace {
         };
         let mut bytes = [0; 48];
         bytes[..8].copy_from_slice(&(now.as_nanos() as u64).to_le_bytes());
-        for (place, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
-            place.copy_from_slice(&word.to_le_bytes());
+        for (chunk, value) in bytes[8..].chunks_exact_mut(8).zip(values) {
+            chunk.copy_from_slice(&value.to_le_bytes());
         }
         self.hash.update(&bytes);
     }
@@ -174,7 +174,7 @@ impl Trace {
             let _ = writeln!(text, "… and from here on all kinds of happenings:");
         }
         let mut probes = 0;
-        let told = |text: &mut String, probes: &mut u64| {
+        let flush_probes = |text: &mut String, probes: &mut u64| {
             if *probes > 0 {
                 let _ = writeln!(text, "{:>14} {probes} datagrams about members", "…");
                 *probes = 0;
@@ -189,10 +189,10 @@ impl Trace {
                 }
                 _ => {}
             }
-            told(&mut text, &mut probes);
+            flush_probes(&mut text, &mut probes);
             let _ = writeln!(text, "{}", self.line(*now, event));
         }
-        told(&mut text, &mut probes);
+        flush_probes(&mut text, &mut probes);
         text
     }
 

@@ -223,8 +223,8 @@ fn f10_what_a_newcomer_writes_is_not_born_old() {
     let [a, b] = ["a", "b"].map(|name| cluster.add(name));
     // Half an hour ahead of the rest.
     cluster.set_clock_offset(a, 1_800_000_000);
-    cluster.begin_life(a, &[]);
-    cluster.begin_life(b, &[a]);
+    cluster.start_instance(a, &[]);
+    cluster.start_instance(b, &[a]);
     cluster.join_network([a, b], NET);
     cluster.settle();
     cluster.create(a, K, "of the one ahead");
@@ -243,7 +243,7 @@ fn f11_what_one_of_many_missed_is_noticed_soon_though_the_network_is_busy() {
     let peers = cluster.start_many(40);
     cluster.join_network(peers.iter().copied(), NET);
     cluster.settle();
-    let missed = cluster.place(peers[39]);
+    let missed = cluster.location(peers[39]);
     let rule = cluster.rule(move |message| match message.is_gossip() && message.to == missed {
         true => Verdict::Drop,
         false => Verdict::Pass,
@@ -291,7 +291,7 @@ fn f13_an_overwritten_value_stays_away_though_the_overwriter_left_at_once() {
     cluster.update(b, K, "overwrites");
     cluster.await_shown(&[a, c], K, "overwrites", SECOND);
     // C has the overwriting write only; its final sync, which would tell more, does not reach it.
-    let place = cluster.place(c);
+    let place = cluster.location(c);
     let no_streams = cluster.rule(move |message| {
         let of_c = message.from == place || message.to == place;
         match of_c && message.kind == MessageKind::Frame && message.is_for_tables() {
@@ -325,7 +325,7 @@ fn f14_a_generation_used_twice_is_replaced_by_a_higher_one() {
     cluster.await_agreement(NET, SECOND);
     cluster.crash(a);
     // The clock was set back, and the same microsecond comes again.
-    cluster.begin_life_as(a, generation, &[b, c]);
+    cluster.start_instance_as(a, generation, &[b, c]);
     cluster.join_network([a], NET);
     cluster.create(a, K, "of the second life");
     cluster.await_shown(&[b, c], K, "of the second life", 15 * SECOND);

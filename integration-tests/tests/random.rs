@@ -1,6 +1,6 @@
 //! Random histories: a few hundred of what the soak binary runs by the thousand.
 
-use integration_tests::history::{Kind, Met, Plan, run};
+use integration_tests::history::{Coverage, Kind, Plan, run};
 
 const REPLAY: &str =
     "SIM_TRACE=1 cargo run --release -p integration-tests --bin soak -- --seeds 1 --from {seed}";
@@ -14,10 +14,10 @@ fn short() -> Plan {
     Plan { steps: 10..=40, replay: format!("{REPLAY} --steps 10..40"), ..Plan::default() }
 }
 
-fn histories(from: u64, count: u64, plan: &Plan) -> Met {
-    let mut met = Met::default();
+fn histories(from: u64, count: u64, plan: &Plan) -> Coverage {
+    let mut met = Coverage::default();
     for seed in from..from + count {
-        met.add(&run(seed, plan).met);
+        met.add(&run(seed, plan).coverage);
     }
     met
 }

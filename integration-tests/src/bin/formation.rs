@@ -119,35 +119,35 @@ fn run(arguments: Arguments) -> Result<bool, String> {
     };
     for count in simulated {
         if !arguments.only_policy {
-            tell("everybody dials at any time", count, &simulate(count, price, None, deadline, 1));
+            print_result("everybody dials at any time", count, &simulate(count, price, None, deadline, 1));
         }
-        let found = simulate(count, price, Some(production()), deadline, 1);
-        tell("by the policy", count, &found);
-        all_formed &= found.formed.is_some();
+        let result = simulate(count, price, Some(production()), deadline, 1);
+        print_result("by the policy", count, &result);
+        all_formed &= result.formed.is_some();
     }
     Ok(all_formed)
 }
 
 /// Says what came of it in virtual time.
-fn tell(how: &str, nodes: usize, found: &Simulated) {
-    let formed = found
+fn print_result(how: &str, nodes: usize, result: &Simulated) {
+    let formed = result
         .formed
         .map_or("NOT FORMED".to_owned(), |formed| format!("formed after {:.1} s", formed.as_secs_f64()));
     println!("{nodes} simulated nodes, {how}: {formed}");
     println!(
         "    dials: {} begun, {} without an answer, {} in vain; {:.1} s of processor time for handshakes",
-        found.dials,
-        found.unanswered,
-        found.in_vain,
-        found.processor.as_secs_f64()
+        result.dials,
+        result.unanswered,
+        result.in_vain,
+        result.processor.as_secs_f64()
     );
     let a_node = |count: u64| count as f64 / nodes as f64;
     println!(
         "    a node: {:.1} dials, {:.1} handshakes, {:.1} kB about members, {:.1} kB about attachment lists",
-        a_node(found.dials),
-        a_node(found.handshakes),
-        a_node(found.member_bytes) / 1000.0,
-        a_node(found.list_bytes) / 1000.0
+        a_node(result.dials),
+        a_node(result.handshakes),
+        a_node(result.member_bytes) / 1000.0,
+        a_node(result.list_bytes) / 1000.0
     );
 }
 

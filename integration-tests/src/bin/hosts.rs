@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use integration_tests::hosts::{Flags, scenarios, tell};
+use integration_tests::hosts::{Flags, run_scenarios, scenarios};
 
 /// Runs the real binary on real hosts (network namespaces on a bridge) while links and processes fail. Must be root.
 #[derive(Debug, Parser)]
@@ -16,5 +16,5 @@ struct Arguments {
 fn main() -> ExitCode {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     // Most of them wait most of the time.
-    tell(Arguments::parse().flags, scenarios::all(), 2 * processors)
+    run_scenarios(Arguments::parse().flags, scenarios::all(), 2 * processors)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use integration_tests::formation::Processes;
 use integration_tests::hosts::binary;
-use integration_tests::http_siege::{Outcome, besiege};
+use integration_tests::http_siege::{Outcome, run_attacks};
 
 /// Starts two nodes on loopback and lets impolite HTTP clients loose on one of them: slow heads and bodies, hang-ups, answers that
 /// nobody reads, pipelines, watches that stand still. Status 1 if the node's health was not answered in time, its memory grew
@@ -37,7 +37,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     if nodes.start(Duration::from_secs(20))?.formed.is_none() {
         return Err("two nodes did not form a cluster".to_owned());
     }
-    let outcomes = besiege(&mut nodes, |Outcome { name, rounds, slowest_health, asked, growth }| {
+    let outcomes = run_attacks(&mut nodes, |Outcome { name, rounds, slowest_health, asked, growth }| {
         println!(
             "{name:32} {rounds:8} rounds, health within {:4} ms ({} of {} tries again), memory +{} MiB",
             slowest_health.as_millis(),
@@ -46,5 +46,5 @@ fn run(arguments: Arguments) -> Result<(), String> {
             growth >> 20
         );
     })?;
-    outcomes.iter().try_for_each(Outcome::judge)
+    outcomes.iter().try_for_each(Outcome::check)
 }

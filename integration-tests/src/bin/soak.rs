@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use integration_tests::history::{Draw, Kind, Met, Plan, run};
+use integration_tests::history::{Coverage, Draw, Kind, Plan, run};
 
 /// Runs random histories of operations and faults on simulated clusters, and checks every promise in each.
 #[derive(Debug, Parser)]
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         ProgressStyle::with_template("{bar:40} {pos}/{len} histories, {per_sec}, {eta} left")
             .expect("a valid template"),
     );
-    let met = Mutex::new(Met::default());
+    let coverage = Mutex::new(Coverage::default());
     let slowest = Mutex::new([Vec::new(), Vec::new()]);
     let failed = Mutex::new(Vec::new());
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -106,14 +106,17 @@ fn main() -> ExitCode {
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
                         Ok(history) => {
                             let mut slowest = slowest.lock().expect("never held over a panic");
-                            let tables = history.met.longest_agreement.max(history.met.longest_while_writing);
-                            let taken = [history.met.longest_members, tables];
+                            let tables = history
+                                .coverage
+                                .longest_agreement
+                                .max(history.coverage.longest_while_writing);
+                            let taken = [history.coverage.longest_members, tables];
                             for (slowest, taken) in slowest.iter_mut().zip(taken) {
                                 slowest.push((taken, seed));
                                 slowest.sort_unstable_by_key(|slow| Reverse(*slow));
                                 slowest.truncate(SLOWEST_SHOWN);
                             }
-                            met.lock().expect("never held over a panic").add(&history.met);
+                            coverage.lock().expect("never held over a panic").add(&history.coverage);
                         }
                         Err(_) => {
                             failed.lock().expect("never held over a panic").push(seed);
@@ -135,19 +138,19 @@ fn main() -> ExitCode {
     report(
         arguments.seeds,
         &plan,
-        &met.into_inner().expect("all threads have ended"),
+        &coverage.into_inner().expect("all threads have ended"),
         failed.into_inner().unwrap_or_default(),
     )
 }
 
-fn report(seeds: u64, plan: &Plan, met: &Met, mut failed: Vec<u64>) -> ExitCode {
-    println!("{met}");
+fn report(seeds: u64, plan: &Plan, coverage: &Coverage, mut failed: Vec<u64>) -> ExitCode {
+    println!("{coverage}");
     if !failed.is_empty() {
         failed.sort_unstable();
         println!("\na promise was broken with the seeds {failed:?}");
         return ExitCode::FAILURE;
     }
-    let never = met.never(plan);
+    let never = coverage.never(plan);
     if !never.is_empty() {
         println!(
             "\n{seeds} histories without a violation, but no proof, for these never happened: {}",

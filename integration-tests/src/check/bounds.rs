@@ -5,11 +5,11 @@ use tabledb::{Counters, NetworkStatistics};
 
 /// The most news of one network that may wait. More than eight datagrams' worth, 9,120 bytes, goes over streams instead,
 /// and no piece takes less than 24 bytes.
-const WAITING_NEWS: usize = 9_120 / 24;
+const MAX_QUEUED_UPDATES: usize = 9_120 / 24;
 
 /// A replica sends what is news to it once: directly to all members where they are at most eight, else to ln n + 2, which
 /// is no more than eight of up to four hundred.
-const SENDINGS: u64 = 8;
+const MAX_SENDS: u64 = 8;
 
 /// What all processes there ever were have sent and learned, added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Relays {
     /// Each piece of news leaves a replica at most once, to at most so many members, in a datagram with others or alone.
     pub(crate) fn check(self, written: usize) -> Result<(), String> {
         let Self { gossip_sent, learned } = self;
-        let most = SENDINGS * (written as u64 + learned);
+        let most = MAX_SENDS * (written as u64 + learned);
         if gossip_sent <= most {
             return Ok(());
         }
@@ -39,10 +39,10 @@ impl Relays {
 }
 
 /// Whether what waits in a replica to be told is within its cap.
-pub(crate) fn check_news(network: &str, statistics: &NetworkStatistics) -> Result<(), String> {
+pub(crate) fn check_queue(network: &str, statistics: &NetworkStatistics) -> Result<(), String> {
     match statistics.queue_length {
-        waiting if waiting > WAITING_NEWS => {
-            Err(format!("{waiting} pieces of news of {network} wait; {WAITING_NEWS} is the most"))
+        waiting if waiting > MAX_QUEUED_UPDATES => {
+            Err(format!("{waiting} pieces of news of {network} wait; {MAX_QUEUED_UPDATES} is the most"))
         }
         _ => Ok(()),
     }

@@ -7,14 +7,14 @@ use tabledb::{Change, ChangeKind, TableDb, Watch, WatchEvent, WatchFilter};
 use wire::NodeName;
 
 /// Network, table, key.
-pub(crate) type Spot = (Arc<str>, Arc<str>, Arc<str>);
+pub(crate) type EntryKey = (Arc<str>, Arc<str>, Arc<str>);
 
 /// Everything a watcher was told, put together.
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
-    shown: BTreeMap<Spot, (Arc<[u8]>, NodeName)>,
-    told: Vec<Change>,
+    shown: BTreeMap<EntryKey, (Arc<[u8]>, NodeName)>,
+    received: Vec<Change>,
     lagged: u64,
     /// The node ends, and says no more.
     closed: bool,
@@ -26,15 +26,15 @@ impl Follower {
         Self {
             watch: tables.watch(WatchFilter::default()),
             shown: BTreeMap::new(),
-            told: Vec::new(),
+            received: Vec::new(),
             lagged: 0,
             closed: false,
         }
     }
 
     /// Every change it was told.
-    pub fn told(&self) -> &[Change] {
-        &self.told
+    pub fn received(&self) -> &[Change] {
+        &self.received
     }
 
     /// How often it fell behind and started anew.
@@ -57,7 +57,7 @@ impl Follower {
                 }
                 WatchEvent::Change(change) => {
                     self.apply(&change)?;
-                    self.told.push(change.clone());
+                    self.received.push(change.clone());
                     changes.push(change);
                 }
             }
@@ -70,15 +70,15 @@ impl Follower {
         if self.closed {
             return Ok(());
         }
-        let spots: BTreeSet<Spot> = changes.iter().map(spot).collect();
-        for spot in spots {
-            let (network, table, key) = &spot;
+        let entry_keys: BTreeSet<EntryKey> = changes.iter().map(entry_key).collect();
+        for entry_key in entry_keys {
+            let (network, table, key) = &entry_key;
             let read = tables.get(network, table, key).map(|entry| (entry.value, entry.owner));
-            let told = self.shown.get(&spot).cloned();
-            if read != told {
+            let received = self.shown.get(&entry_key).cloned();
+            if read != received {
                 return Err(format!(
                     "the watcher was told {} of {network}/{table}/{key}, and a reader finds {}",
-                    text(told.as_ref()),
+                    text(received.as_ref()),
                     text(read.as_ref())
                 ));
             }
@@ -105,22 +105,23 @@ impl Follower {
         if read == self.shown {
             return Ok(());
         }
-        let spots: BTreeSet<&Spot> = read.keys().chain(self.shown.keys()).collect();
-        let spot = spots.into_iter().find(|spot| read.get(*spot) != self.shown.get(*spot));
-        let Some(spot) = spot else { return Ok(()) };
+        let entry_keys: BTreeSet<&EntryKey> = read.keys().chain(self.shown.keys()).collect();
+        let entry_key =
+            entry_keys.into_iter().find(|entry_key| read.get(*entry_key) != self.shown.get(*entry_key));
+        let Some(entry_key) = entry_key else { return Ok(()) };
         Err(format!(
             "the watcher was told {} of {}/{}/{}, and a reader finds {}",
-            text(self.shown.get(spot)),
-            spot.0,
-            spot.1,
-            spot.2,
-            text(read.get(spot))
+            text(self.shown.get(entry_key)),
+            entry_key.0,
+            entry_key.1,
+            entry_key.2,
+            text(read.get(entry_key))
         ))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), String> {
-        let spot = spot(change);
-        let before = self.shown.get(&spot);
+        let entry_key = entry_key(change);
+        let before = self.shown.get(&entry_key);
         let fits = match change.kind {
             ChangeKind::Create => before.is_none() && change.previous.is_none() && change.value.is_some(),
             ChangeKind::Update => {
@@ -138,14 +139,14 @@ impl Follower {
             return Err(format!("the watcher had {} and was told {change:?}", text(before)));
         }
         match &change.value {
-            Some(value) => self.shown.insert(spot, (value.clone(), change.owner.clone())),
-            None => self.shown.remove(&spot),
+            Some(value) => self.shown.insert(entry_key, (value.clone(), change.owner.clone())),
+            None => self.shown.remove(&entry_key),
         };
         Ok(())
     }
 }
 
-pub(crate) fn spot(change: &Change) -> Spot {
+pub(crate) fn entry_key(change: &Change) -> EntryKey {
     (change.network.clone(), change.table.clone(), change.key.clone())
 }
 

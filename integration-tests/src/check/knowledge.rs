@@ -11,19 +11,19 @@ use super::state::{Dot, NetworkState};
 use crate::cluster::Peer;
 
 /// By owner and epoch, the numbers seen, as inclusive ranges, ascending.
-pub(crate) type Contexts = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
+pub(crate) type VersionVector = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
 
 /// One stay of one process on one network.
 #[derive(Debug, Default)]
-struct Stay {
-    known: Contexts,
+struct AttachmentPeriod {
+    known: VersionVector,
     over: bool,
 }
 
 /// What each stay of each process on each network has ever known.
 #[derive(Debug, Default)]
 pub(crate) struct Knowledge {
-    stays: BTreeMap<Arc<str>, BTreeMap<Peer, Vec<Stay>>>,
+    periods: BTreeMap<Arc<str>, BTreeMap<Peer, Vec<AttachmentPeriod>>>,
     /// Writes of which somebody has known that something supersedes them.
     superseded: BTreeSet<WriteId>,
 }
@@ -31,28 +31,28 @@ pub(crate) struct Knowledge {
 impl Knowledge {
     /// Takes down what a process knows of a network now.
     pub(crate) fn learn(&mut self, peer: Peer, network: &Arc<str>, state: &NetworkState) {
-        let stays = self.stays.entry(network.clone()).or_default().entry(peer).or_default();
-        if stays.last().is_none_or(|stay| stay.over) {
-            stays.push(Stay::default());
+        let periods = self.periods.entry(network.clone()).or_default().entry(peer).or_default();
+        if periods.last().is_none_or(|period| period.over) {
+            periods.push(AttachmentPeriod::default());
         }
-        let Some(stay) = stays.last_mut() else { return };
-        for (attachment, ranges) in &state.contexts {
-            match stay.known.get_mut(attachment) {
+        let Some(period) = periods.last_mut() else { return };
+        for (attachment, ranges) in &state.version_vector {
+            match period.known.get_mut(attachment) {
                 // Contexts only grow while an attachment lasts: that is checked elsewhere.
                 Some(known) if known != ranges => known.clone_from(ranges),
                 Some(_) => {}
-                None => drop(stay.known.insert(attachment.clone(), ranges.clone())),
+                None => drop(period.known.insert(attachment.clone(), ranges.clone())),
             }
         }
     }
 
     /// The process has ended, or has left the network: it learns nothing more there.
-    pub(crate) fn end_stays(&mut self, peer: Peer, of: Option<&str>) {
-        for (network, by_peer) in &mut self.stays {
+    pub(crate) fn end_periods(&mut self, peer: Peer, of: Option<&str>) {
+        for (network, by_peer) in &mut self.periods {
             if of.is_none_or(|of| *of == **network)
-                && let Some(stay) = by_peer.get_mut(&peer).and_then(|stays| stays.last_mut())
+                && let Some(period) = by_peer.get_mut(&peer).and_then(|periods| periods.last_mut())
             {
-                stay.over = true;
+                period.over = true;
             }
         }
     }
@@ -64,13 +64,13 @@ impl Knowledge {
             return true;
         }
         let write = ledger.get(id);
-        let (network, dot) = (&write.spot.0, &write.version.dot);
+        let (network, dot) = (&write.entry_key.0, &write.version.dot);
         let mut forgotten = false;
         for later in ledger.superseding(id) {
             let superseding = &ledger.get(later).version.dot;
             let met = state.has_seen(superseding)
                 || ledger.descends(later, id)
-                || self.somebody_knew_both(network, dot, superseding);
+                || self.some_node_knew_both(network, dot, superseding);
             if met {
                 self.superseded.insert(id);
                 return true;
@@ -80,33 +80,33 @@ impl Knowledge {
         forgotten
     }
 
-    fn somebody_knew_both(&self, network: &str, one: &Dot, other: &Dot) -> bool {
-        let stays = self.stays.get(network).into_iter().flat_map(|by_peer| by_peer.values().flatten());
-        stays.into_iter().any(|stay| contains(&stay.known, one) && contains(&stay.known, other))
+    fn some_node_knew_both(&self, network: &str, one: &Dot, other: &Dot) -> bool {
+        let periods = self.periods.get(network).into_iter().flat_map(|by_peer| by_peer.values().flatten());
+        periods.into_iter().any(|period| contains(&period.known, one) && contains(&period.known, other))
     }
 }
 
 /// Whether these contexts contain a write.
-pub(crate) fn contains(contexts: &Contexts, dot: &Dot) -> bool {
-    let ranges = contexts.get(&(dot.owner.clone(), dot.epoch));
+pub(crate) fn contains(version_vector: &VersionVector, dot: &Dot) -> bool {
+    let ranges = version_vector.get(&(dot.owner.clone(), dot.epoch));
     ranges.is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
 }
 
 /// A number that is in the second and not in the first; `None` if the first contain all of the second.
-pub(crate) fn contains_all(contexts: &Contexts, wanted: &Contexts) -> Option<Dot> {
-    dots(wanted).find(|dot| !contains(contexts, dot))
+pub(crate) fn contains_all(version_vector: &VersionVector, wanted: &VersionVector) -> Option<Dot> {
+    dots(wanted).find(|dot| !contains(version_vector, dot))
 }
 
 /// Each write that these contexts contain.
-pub(super) fn dots(contexts: &Contexts) -> impl Iterator<Item = Dot> {
-    contexts.iter().flat_map(|((owner, epoch), ranges)| {
+pub(super) fn dots(version_vector: &VersionVector) -> impl Iterator<Item = Dot> {
+    version_vector.iter().flat_map(|((owner, epoch), ranges)| {
         let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
         numbers.map(|number| Dot { owner: owner.clone(), epoch: *epoch, number })
     })
 }
 
 /// What one of them contains.
-pub(crate) fn union(one: &Contexts, other: &Contexts) -> Contexts {
+pub(crate) fn union(one: &VersionVector, other: &VersionVector) -> VersionVector {
     let mut either = one.clone();
     for (attachment, ranges) in other {
         let mut all = either.remove(attachment).unwrap_or_default();
@@ -125,8 +125,8 @@ pub(crate) fn union(one: &Contexts, other: &Contexts) -> Contexts {
 }
 
 /// What both contain.
-pub(crate) fn intersection(one: &Contexts, other: &Contexts) -> Contexts {
-    let mut both = Contexts::new();
+pub(crate) fn intersection(one: &VersionVector, other: &VersionVector) -> VersionVector {
+    let mut both = VersionVector::new();
     for (attachment, ranges) in one {
         let Some(others) = other.get(attachment) else { continue };
         let common: Vec<(u64, u64)> = ranges

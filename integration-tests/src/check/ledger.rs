@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wire::NodeId;
 
-use super::follower::Spot;
+use super::follower::EntryKey;
 use super::state::{Dot, HeldEntry, Version};
 use crate::cluster::Key;
 
@@ -17,11 +17,11 @@ pub struct WriteId(usize);
 
 /// One write.
 #[derive(Debug, Clone)]
-pub struct Wrote {
+pub struct RecordedWrite {
     /// When, in virtual time.
     pub at: Duration,
     /// Where.
-    pub spot: (Arc<str>, Arc<str>, Arc<str>),
+    pub entry_key: (Arc<str>, Arc<str>, Arc<str>),
     /// Its version.
     pub version: Version,
     /// What was written; `None` for a delete.
@@ -33,10 +33,10 @@ pub struct Wrote {
 /// All writes, and which attachments have ended.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    writes: Vec<Wrote>,
+    writes: Vec<RecordedWrite>,
     by_dot: BTreeMap<(Arc<str>, Dot), WriteId>,
-    by_spot: BTreeMap<Spot, Vec<WriteId>>,
-    ended_lives: BTreeSet<NodeId>,
+    by_entry_key: BTreeMap<EntryKey, Vec<WriteId>>,
+    ended_instances: BTreeSet<NodeId>,
     /// Writes of the life in the network that are older than this number ended with an attachment.
     left: BTreeMap<(NodeId, Arc<str>), usize>,
     /// How many writes there were when the life's present stay in the network began.
@@ -52,68 +52,70 @@ pub(crate) enum Origin {
     Write(WriteId),
     /// Several writes had this value.
     Ambiguous,
-    Nobody,
+    Unknown,
 }
 
 impl Ledger {
     /// Takes down a write: what the writer held before and after it.
-    pub(crate) fn wrote(
+    pub(crate) fn record(
         &mut self,
         at: Duration,
         key: Key<'_>,
         before: Option<&HeldEntry>,
         after: &HeldEntry,
     ) {
-        let spot: Spot = (key.network.into(), key.table.into(), key.key.into());
+        let entry_key: EntryKey = (key.network.into(), key.table.into(), key.key.into());
         let id = WriteId(self.writes.len());
-        let replaced =
-            before.and_then(|before| self.by_dot.get(&(spot.0.clone(), before.version.dot.clone())).copied());
-        let others = self.by_spot.entry(spot.clone()).or_default();
+        let replaced = before
+            .and_then(|before| self.by_dot.get(&(entry_key.0.clone(), before.version.dot.clone())).copied());
+        let others = self.by_entry_key.entry(entry_key.clone()).or_default();
         if others.iter().any(|other| self.writes[other.0].version.time == after.version.time) {
             self.ties += 1;
         }
         others.push(id);
-        self.by_dot.insert((spot.0.clone(), after.version.dot.clone()), id);
-        self.writes.push(Wrote {
+        self.by_dot.insert((entry_key.0.clone(), after.version.dot.clone()), id);
+        self.writes.push(RecordedWrite {
             at,
-            spot,
+            entry_key,
             version: after.version.clone(),
             value: after.value.clone(),
             replaced,
         });
     }
 
-    pub(crate) fn joined(&mut self, life: &NodeId, network: &str) {
-        self.left.insert((life.clone(), network.into()), self.writes.len());
-        self.began.insert((life.clone(), network.into()), self.writes.len());
+    pub(crate) fn joined(&mut self, instance: &NodeId, network: &str) {
+        self.left.insert((instance.clone(), network.into()), self.writes.len());
+        self.began.insert((instance.clone(), network.into()), self.writes.len());
     }
 
-    pub(crate) fn left(&mut self, life: &NodeId, network: &str) {
-        self.left.insert((life.clone(), network.into()), self.writes.len());
+    pub(crate) fn left(&mut self, instance: &NodeId, network: &str) {
+        self.left.insert((instance.clone(), network.into()), self.writes.len());
     }
 
     /// What the life has written in its last stay in the network was handed on before it left; what it had written in an earlier
     /// one may be unknown to itself by then.
-    pub(crate) fn handed_on(&mut self, life: &NodeId, network: &str) {
-        let place = (life.clone(), network.into());
-        let began = self.began.get(&place).copied().unwrap_or_default();
-        self.handed_on.entry(place).or_default().push(began..self.writes.len());
+    pub(crate) fn handed_on(&mut self, instance: &NodeId, network: &str) {
+        let attachment = (instance.clone(), network.into());
+        let began = self.began.get(&attachment).copied().unwrap_or_default();
+        self.handed_on.entry(attachment).or_default().push(began..self.writes.len());
     }
 
     /// Whether others know of the write, though its attachment may have ended.
     pub(crate) fn was_handed_on(&self, id: WriteId) -> bool {
         let write = self.get(id);
-        let place = (write.version.dot.owner.clone(), write.spot.0.clone());
-        self.handed_on.get(&place).is_some_and(|stays| stays.iter().any(|stay| stay.contains(&id.0)))
+        let attachment = (write.version.dot.owner.clone(), write.entry_key.0.clone());
+        self.handed_on
+            .get(&attachment)
+            .is_some_and(|periods| periods.iter().any(|period| period.contains(&id.0)))
     }
 
     /// Where anything was written since then.
-    pub(crate) fn written_since(&self, since: Duration) -> BTreeSet<&Spot> {
-        self.writes.iter().rev().take_while(|write| write.at >= since).map(|write| &write.spot).collect()
+    pub(crate) fn written_since(&self, since: Duration) -> BTreeSet<&EntryKey> {
+        self.writes.iter().rev().take_while(|write| write.at >= since).map(|write| &write.entry_key).collect()
     }
 
-    pub(crate) fn life_ended(&mut self, life: &NodeId) {
-        self.ended_lives.insert(life.clone());
+    pub(crate) fn instance_ended(&mut self, instance: &NodeId) {
+        self.ended_instances.insert(instance.clone());
     }
 
     /// How many writes there have been.
@@ -131,7 +133,7 @@ impl Ledger {
         self.ties
     }
 
-    pub(crate) fn get(&self, id: WriteId) -> &Wrote {
+    pub(crate) fn get(&self, id: WriteId) -> &RecordedWrite {
         &self.writes[id.0]
     }
 
@@ -139,15 +141,15 @@ impl Ledger {
         self.by_dot.get(&(network.into(), dot.clone())).copied()
     }
 
-    pub(crate) fn spots(&self) -> impl Iterator<Item = (&Spot, &[WriteId])> {
-        self.by_spot.iter().map(|(spot, writes)| (spot, writes.as_slice()))
+    pub(crate) fn entry_keys(&self) -> impl Iterator<Item = (&EntryKey, &[WriteId])> {
+        self.by_entry_key.iter().map(|(entry_key, writes)| (entry_key, writes.as_slice()))
     }
 
-    pub(crate) fn origin(&self, spot: &Spot, value: &[u8]) -> Origin {
-        let mut writes = self.by_spot.get(spot).into_iter().flatten();
+    pub(crate) fn origin(&self, entry_key: &EntryKey, value: &[u8]) -> Origin {
+        let mut writes = self.by_entry_key.get(entry_key).into_iter().flatten();
         let mut matching = writes.by_ref().filter(|id| self.get(**id).value.as_deref() == Some(value));
         match (matching.next(), matching.next()) {
-            (None, _) => Origin::Nobody,
+            (None, _) => Origin::Unknown,
             (Some(id), None) => Origin::Write(*id),
             (Some(_), Some(_)) => Origin::Ambiguous,
         }
@@ -161,7 +163,7 @@ impl Ledger {
     /// What supersedes a write wherever both are known: greater versions, and what was written over it.
     pub(crate) fn superseding(&self, id: WriteId) -> impl Iterator<Item = WriteId> {
         let write = self.get(id);
-        let others = self.by_spot.get(&write.spot).into_iter().flatten().copied();
+        let others = self.by_entry_key.get(&write.entry_key).into_iter().flatten().copied();
         others.filter(move |other| {
             *other != id && (self.get(*other).version > write.version || self.descends(*other, id))
         })
@@ -170,7 +172,7 @@ impl Ledger {
     /// The writes to the same key with greater versions.
     pub(crate) fn greater(&self, id: WriteId) -> impl Iterator<Item = WriteId> {
         let write = self.get(id);
-        let others = self.by_spot.get(&write.spot).into_iter().flatten().copied();
+        let others = self.by_entry_key.get(&write.entry_key).into_iter().flatten().copied();
         others.filter(move |other| self.get(*other).version > write.version)
     }
 
@@ -208,7 +210,7 @@ impl Ledger {
     pub(crate) fn is_over(&self, id: WriteId) -> bool {
         let write = self.get(id);
         let owner = &write.version.dot.owner;
-        self.ended_lives.contains(owner)
-            || self.left.get(&(owner.clone(), write.spot.0.clone())).is_some_and(|mark| id.0 < *mark)
+        self.ended_instances.contains(owner)
+            || self.left.get(&(owner.clone(), write.entry_key.0.clone())).is_some_and(|mark| id.0 < *mark)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tabledb::{InspectedEntry, TableDb};
 use wire::NodeId;
 
-use super::knowledge::{Contexts, contains, dots};
+use super::knowledge::{VersionVector, contains, dots};
 
 /// One write: who made it, in which epoch of its attachment to the network, and as which of its writes there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,9 +55,9 @@ pub struct NetworkState {
     /// By table and key.
     pub entries: BTreeMap<(String, String), HeldEntry>,
     /// By owner and epoch, the numbers that have been seen, as inclusive ranges, ascending.
-    pub contexts: Contexts,
+    pub version_vector: VersionVector,
     /// The same of what was refused, and has been neither taken nor found superseded since.
-    pub refused: Contexts,
+    pub refused: VersionVector,
 }
 
 impl From<InspectedEntry> for HeldEntry {
@@ -75,16 +75,16 @@ impl From<InspectedEntry> for HeldEntry {
 impl NetworkState {
     pub(crate) fn of(tables: &TableDb, network: &str, now: Instant) -> Option<Self> {
         let state = tables.replica().inspect(network, now)?;
-        let entries = state.entries.into_iter().map(|(place, entry)| (place, HeldEntry::from(entry)));
-        let (mut contexts, mut refused) = (Contexts::new(), Contexts::new());
+        let entries = state.entries.into_iter().map(|(table_key, entry)| (table_key, HeldEntry::from(entry)));
+        let (mut version_vector, mut refused) = (VersionVector::new(), VersionVector::new());
         for attachment in state.attachments.into_values() {
             let of = (attachment.owner, attachment.epoch);
             if !attachment.refused.is_empty() {
                 refused.insert(of.clone(), attachment.refused.as_slice().to_vec());
             }
-            contexts.insert(of, attachment.seen.as_slice().to_vec());
+            version_vector.insert(of, attachment.seen.as_slice().to_vec());
         }
-        Some(Self { entries: entries.collect(), contexts, refused })
+        Some(Self { entries: entries.collect(), version_vector, refused })
     }
 
     /// Each write that is refused.
@@ -94,13 +94,13 @@ impl NetworkState {
 
     /// Whether the node has seen a write.
     pub fn has_seen(&self, dot: &Dot) -> bool {
-        contains(&self.contexts, dot)
+        contains(&self.version_vector, dot)
     }
 
     /// What has been seen and is not held: dead.
-    pub(crate) fn dead(&self) -> impl Iterator<Item = Dot> {
+    pub(crate) fn superseded(&self) -> impl Iterator<Item = Dot> {
         let held: BTreeSet<&Dot> = self.entries.values().map(|entry| &entry.version.dot).collect();
-        dots(&self.contexts).filter(move |dot| !held.contains(&dot))
+        dots(&self.version_vector).filter(move |dot| !held.contains(&dot))
     }
 
     /// What counts of it must say, from the entries themselves: shown, hidden, tombstones, bytes of keys and values.

@@ -30,19 +30,20 @@ fn entry(number: u64, value: Option<&str>) -> HeldEntry {
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     for (key, number, value) in [("k", 1, Some("old")), ("k", 2, Some("new")), ("deleted", 3, None)] {
-        ledger.wrote(Duration::from_secs(10), Key::new(NET, "t", key), None, &entry(number, value));
+        ledger.record(Duration::from_secs(10), Key::new(NET, "t", key), None, &entry(number, value));
     }
     ledger
 }
 
 fn state(entries: &[(&str, HeldEntry)], context: &[(u64, u64)]) -> NetworkState {
     let held = entries.iter().map(|(key, held)| (("t".to_owned(), (*key).to_owned()), held.clone()));
-    let contexts = BTreeMap::from([((owner(), 1), context.to_vec())]);
-    NetworkState { entries: held.collect(), contexts, refused: BTreeMap::new() }
+    let version_vector = BTreeMap::from([((owner(), 1), context.to_vec())]);
+    NetworkState { entries: held.collect(), version_vector, refused: BTreeMap::new() }
 }
 
 /// A node that takes everything.
-const NONE: Reasons = Reasons { value_bytes: usize::MAX, has_little_room: false, believed: u64::MAX };
+const NONE: RefusalReasons =
+    RefusalReasons { value_bytes: usize::MAX, has_small_limits: false, believed: u64::MAX };
 
 fn counts(state: &NetworkState) -> NetworkStatistics {
     let [entries, hidden, tombstones, bytes] = state.recount();
@@ -53,7 +54,7 @@ fn counts(state: &NetworkState) -> NetworkStatistics {
 fn verdict_of(states: &[(usize, NetworkState)], ledger: &Ledger) -> Result<(), String> {
     let (mut watchdog, network) = (Watchdog::default(), Arc::from(NET));
     for (second, (peer, state)) in (11..).zip(states) {
-        let look = Look {
+        let inspection = Inspection {
             network: &network,
             state,
             ledger,
@@ -63,7 +64,7 @@ fn verdict_of(states: &[(usize, NetworkState)], ledger: &Ledger) -> Result<(), S
             reasons: NONE,
             under_way: Duration::from_millis(500),
         };
-        watchdog.look(Peer(*peer), &look)?;
+        watchdog.inspect(Peer(*peer), &inspection)?;
     }
     Ok(())
 }
@@ -75,13 +76,13 @@ fn verdict(states: &[NetworkState]) -> Result<(), String> {
 }
 
 #[track_caller]
-fn assert_bites(states: &[NetworkState], complaint: &str) {
+fn assert_reported(states: &[NetworkState], complaint: &str) {
     let found = verdict(states);
     assert!(found.as_ref().is_err_and(|what| what.contains(complaint)), "{found:?}");
 }
 
 #[test]
-fn what_is_right_is_not_complained_of() {
+fn a_correct_state_passes() {
     let new = ("k", entry(2, Some("new")));
     let deleted = ("deleted", entry(3, None));
     let first = state(&[("k", entry(1, Some("old")))], &[(1, 1)]);
@@ -92,55 +93,58 @@ fn what_is_right_is_not_complained_of() {
 }
 
 #[test]
-fn a_context_that_shrinks() {
+fn a_version_vector_that_shrinks_is_reported() {
     let new = [("k", entry(2, Some("new")))];
-    assert_bites(&[state(&new, &[(1, 2)]), state(&new, &[(2, 2)])], "shrank from [(1, 2)] to [(2, 2)]");
+    assert_reported(&[state(&new, &[(1, 2)]), state(&new, &[(2, 2)])], "shrank from [(1, 2)] to [(2, 2)]");
 }
 
 #[test]
-fn a_context_that_runs_ahead_of_the_data() {
-    assert_bites(&[state(&[], &[(2, 2)])], "as dead, and nothing supersedes it");
-    assert_bites(&[state(&[], &[(4, 4)])], "which nobody wrote");
-    assert_bites(&[state(&[("k", entry(2, Some("new")))], &[(1, 1)])], "which its context does not contain");
+fn a_version_vector_ahead_of_the_data_is_reported() {
+    assert_reported(&[state(&[], &[(2, 2)])], "as dead, and nothing supersedes it");
+    assert_reported(&[state(&[], &[(4, 4)])], "which nobody wrote");
+    assert_reported(
+        &[state(&[("k", entry(2, Some("new")))], &[(1, 1)])],
+        "which its context does not contain",
+    );
 }
 
 #[test]
-fn an_entry_that_comes_back() {
+fn a_superseded_entry_that_returns_is_reported() {
     let old = [("k", entry(1, Some("old")))];
     let new = [("k", entry(2, Some("new")))];
     let states = [state(&old, &[(1, 1)]), state(&new, &[(1, 2)]), state(&old, &[(1, 1)])];
-    assert_bites(&states, "which it had seen die");
+    assert_reported(&states, "which it had seen die");
 }
 
 #[test]
-fn an_entry_that_nobody_wrote_so() {
-    assert_bites(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "what was written is");
-    assert_bites(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "what was written is");
+fn an_entry_that_differs_from_its_write_is_reported() {
+    assert_reported(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "what was written is");
+    assert_reported(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "what was written is");
 }
 
 #[test]
-fn a_tombstone_that_is_kept_too_long_or_not_long_enough() {
+fn a_tombstone_kept_too_long_or_too_short_is_reported() {
     let kept = |residual| {
         let held = HeldEntry { residual: Some(Duration::from_secs(residual)), ..entry(3, None) };
         state(&[("deleted", held)], &[(3, 3)])
     };
     assert_eq!(verdict(&[kept(99), kept(98)]), Ok(()));
-    assert_bites(&[kept(101)], "2s longer than anybody had before");
+    assert_reported(&[kept(101)], "2s longer than anybody had before");
     // Written at second 10, seen at seconds 11 and 12.
-    assert_bites(&[kept(99), kept(99)], "1s longer than anybody had before");
+    assert_reported(&[kept(99), kept(99)], "1s longer than anybody had before");
     // Another has it from somewhere, and it has grown on the way.
     let elsewhere = |residual| verdict_of(&[(0, kept(99)), (1, kept(residual))], &ledger());
     assert_eq!(elsewhere(98), Ok(()));
     assert!(elsewhere(100).is_err_and(|what| what.contains("longer than anybody had before")));
-    assert_bites(&[state(&[], &[(3, 3)])], "has reaped tombstone");
+    assert_reported(&[state(&[], &[(3, 3)])], "has reaped tombstone");
 }
 
 #[test]
-fn counts_that_are_not_those_of_what_is_held() {
+fn counts_that_differ_from_the_entries_are_reported() {
     let state = state(&[("k", entry(2, Some("new")))], &[(1, 2)]);
     let (ledger, network) = (ledger(), Arc::from(NET));
-    let look = |statistics: NetworkStatistics| {
-        let look = Look {
+    let inspection = |statistics: NetworkStatistics| {
+        let inspection = Inspection {
             network: &network,
             state: &state,
             ledger: &ledger,
@@ -150,22 +154,22 @@ fn counts_that_are_not_those_of_what_is_held() {
             reasons: NONE,
             under_way: Duration::ZERO,
         };
-        Watchdog::default().look(Peer(0), &look)
+        Watchdog::default().inspect(Peer(0), &inspection)
     };
     let right = counts(&state);
     assert_eq!(right.bytes, "k".len() + "new".len());
-    assert_eq!(look(right.clone()), Ok(()));
-    assert!(look(NetworkStatistics { bytes: right.bytes + 1, ..right.clone() }).is_err());
-    assert!(look(NetworkStatistics { tombstones: 1, ..right }).is_err());
+    assert_eq!(inspection(right.clone()), Ok(()));
+    assert!(inspection(NetworkStatistics { bytes: right.bytes + 1, ..right.clone() }).is_err());
+    assert!(inspection(NetworkStatistics { tombstones: 1, ..right }).is_err());
 }
 
 #[test]
-fn a_write_that_is_refused_without_a_reason() {
+fn a_write_refused_without_a_reason_is_reported() {
     let (ledger, network) = (ledger(), Arc::from(NET));
-    let refuses = |reasons: Reasons| {
+    let refuses = |reasons: RefusalReasons| {
         let state =
             NetworkState { refused: BTreeMap::from([((owner(), 1), vec![(1, 1)])]), ..state(&[], &[]) };
-        let look = Look {
+        let inspection = Inspection {
             network: &network,
             state: &state,
             ledger: &ledger,
@@ -175,34 +179,34 @@ fn a_write_that_is_refused_without_a_reason() {
             reasons,
             under_way: Duration::ZERO,
         };
-        Watchdog::default().look(Peer(0), &look)
+        Watchdog::default().inspect(Peer(0), &inspection)
     };
     assert!(refuses(NONE).is_err());
-    assert_eq!(refuses(Reasons { has_little_room: true, ..NONE }), Ok(()));
-    assert_eq!(refuses(Reasons { value_bytes: 0, ..NONE }), Ok(()));
-    assert_eq!(refuses(Reasons { believed: 0, ..NONE }), Ok(()));
+    assert_eq!(refuses(RefusalReasons { has_small_limits: true, ..NONE }), Ok(()));
+    assert_eq!(refuses(RefusalReasons { value_bytes: 0, ..NONE }), Ok(()));
+    assert_eq!(refuses(RefusalReasons { believed: 0, ..NONE }), Ok(()));
 }
 
 #[test]
-fn a_death_by_what_nobody_who_knew_the_dead_has_known() {
+fn a_write_lost_to_one_that_no_node_knew_with_it_is_reported() {
     // By another owner, of the same key, greater, and written without a sight of the first.
     let other = |number| {
         let dot = Dot { owner: NodeId::new(NodeName::new("b").unwrap(), 1), epoch: 1, number };
         HeldEntry { version: Version { time: 9, dot }, ..entry(9, Some("elsewhere")) }
     };
     let mut ledger = ledger();
-    ledger.wrote(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &other(1));
-    let dead = state(&[], &[(2, 2)]);
-    let found = verdict_of(&[(0, dead.clone())], &ledger);
+    ledger.record(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &other(1));
+    let superseded = state(&[], &[(2, 2)]);
+    let found = verdict_of(&[(0, superseded.clone())], &ledger);
     assert!(found.as_ref().is_err_and(|what| what.contains("nothing supersedes it")), "{found:?}");
     // Somebody who knows both may have told.
     let mut both = state(&[("k", other(1))], &[(2, 2)]);
-    both.contexts.insert((other(1).version.dot.owner, 1), vec![(1, 1)]);
-    assert_eq!(verdict_of(&[(1, both), (0, dead)], &ledger), Ok(()));
+    both.version_vector.insert((other(1).version.dot.owner, 1), vec![(1, 1)]);
+    assert_eq!(verdict_of(&[(1, both), (0, superseded)], &ledger), Ok(()));
 }
 
 #[test]
-fn news_that_is_sent_more_often_than_once_by_each() {
+fn an_update_relayed_more_than_once_by_a_replica_is_reported() {
     let mut relays = Relays::default();
     relays.add(&{
         let mut counters = tabledb::Counters::default();
@@ -214,11 +218,11 @@ fn news_that_is_sent_more_often_than_once_by_each() {
 }
 
 #[test]
-fn a_stay_that_was_handed_on_says_nothing_of_an_earlier_one() {
+fn an_attachment_that_was_handed_on_does_not_cover_an_earlier_one() {
     let mut ledger = Ledger::default();
     for number in 1..=2 {
         ledger.joined(&owner(), NET);
-        ledger.wrote(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &entry(number, Some("v")));
+        ledger.record(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &entry(number, Some("v")));
         ledger.left(&owner(), NET);
     }
     ledger.handed_on(&owner(), NET);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::ledger::WriteId;
 use super::state::NetworkState;
-use crate::cluster::{Cluster, Peer, Refused};
+use crate::cluster::{Cluster, Peer, Refusals};
 
 /// For sixteen seconds after an attachment's last change its heads are told; whoever lacks what nobody alive has asks for
 /// it for four seconds more.
-const LAST_WORDS: Duration = Duration::from_secs(22);
+const LAST_WATERMARKS: Duration = Duration::from_secs(22);
 /// For so long nothing may be said about tables after that.
-const SILENCE: Duration = Duration::from_secs(5);
+const QUIESCENCE: Duration = Duration::from_secs(5);
 /// Each compares member lists with a random other every thirty seconds.
 const MEMBER_LISTS: Duration = Duration::from_secs(150);
 /// Within this time the exchanges that are under way have ended, and those that nobody goes on with have been given up.
@@ -25,46 +25,48 @@ impl Cluster {
     pub fn assert_promises(&mut self) {
         self.inspect_all();
         for peer in self.running() {
-            let life = self.life(peer);
-            let told = life.follower.as_ref().map_or(Ok(()), |follower| follower.compare_all(&life.tables));
-            if let Err(what) = told {
+            let instance = self.instance(peer);
+            let result =
+                instance.follower.as_ref().map_or(Ok(()), |follower| follower.compare_all(&instance.tables));
+            if let Err(what) = result {
                 self.violation(peer, what);
             }
         }
         for network in self.networks() {
             self.assert_convergence(&network);
             self.assert_no_lost_write(&network);
-            self.assert_deaths_are_known(&network);
+            self.assert_superseding_writes_are_known(&network);
         }
-        self.assert_silence();
+        self.assert_quiescent();
         self.assert_no_open_streams();
     }
 
     /// Once the last heads have been told, tables of members that agree say nothing more: no gossip, no heads, no pulls.
     /// What is left are probes and a comparison of fingerprints now and then.
     #[track_caller]
-    fn assert_silence(&mut self) {
-        self.run_for(LAST_WORDS);
+    fn assert_quiescent(&mut self) {
+        self.run_for(LAST_WATERMARKS);
         // That a life has ended which only some remember is known to all when each has compared member lists with
         // somebody who knows, which is left to chance; until then some hold more of the departed than others.
         let mut latest = self.now() + MEMBER_LISTS;
-        if self.anybody_refuses() {
+        if self.any_node_refuses() {
             // Of what some refuse others hear now and then, and have their say about it.
             latest += self.until_all_have_compared();
         }
         loop {
-            let before = self.said();
-            self.run_for(SILENCE);
-            let more = before.into_iter().zip(self.said()).find(|(before, after)| before.1 != after.1);
+            let before = self.table_traffic();
+            self.run_for(QUIESCENCE);
+            let more =
+                before.into_iter().zip(self.table_traffic()).find(|(before, after)| before.1 != after.1);
             let Some(((what, before), (_, after))) = more else { return };
             if self.now() < latest {
                 continue;
             }
             for network in self.networks() {
-                let insides = self.insides(&network);
-                self.note(&insides);
+                let table_dump = self.table_dump(&network);
+                self.note(&table_dump);
             }
-            panic!("{} {what} more within {SILENCE:?} though there is nothing new", after - before);
+            panic!("{} {what} more within {QUIESCENCE:?} though there is nothing new", after - before);
         }
     }
 
@@ -74,7 +76,7 @@ impl Cluster {
         let none_open = |cluster: &Cluster| {
             cluster.fabric().open_streams() == 0
                 && cluster.running().into_iter().all(|peer| {
-                    let waiting = cluster.fabric().streams_of(cluster.life(peer).endpoint);
+                    let waiting = cluster.fabric().streams_of(cluster.instance(peer).endpoint);
                     cluster.machine(peer).streams().all(|stream| waiting.contains(&stream))
                 })
         };
@@ -82,8 +84,8 @@ impl Cluster {
     }
 
     /// What a node that refuses something asks for and compares now and then is not counted: rule 12 has it try.
-    fn said(&self) -> [(&'static str, u64); 5] {
-        let mut said =
+    fn table_traffic(&self) -> [(&'static str, u64); 5] {
+        let mut table_traffic =
             ["gossip", "heads", "pulls", "pushes", "syncs for differing fingerprints"].map(|what| (what, 0));
         for peer in self.running() {
             let counters = self.machine(peer).tables().replica().counters();
@@ -95,17 +97,17 @@ impl Cluster {
                 counters.backlogs,
                 if tries { 0 } else { counters.fingerprint_syncs },
             ];
-            for ((_, sum), count) in said.iter_mut().zip(of_peer) {
+            for ((_, sum), count) in table_traffic.iter_mut().zip(of_peer) {
                 *sum += count;
             }
         }
-        said
+        table_traffic
     }
 
     /// Every network that a running node has joined.
     pub fn networks(&self) -> Vec<String> {
         let mut networks: Vec<String> =
-            self.running().iter().flat_map(|peer| self.life(*peer).joined.iter().cloned()).collect();
+            self.running().iter().flat_map(|peer| self.instance(*peer).joined.iter().cloned()).collect();
         networks.sort();
         networks.dedup();
         networks
@@ -120,7 +122,7 @@ impl Cluster {
             self.violation(first, format!("network {network} has not converged: {difference}"));
         }
         let digest = |cluster: &Cluster, peer: Peer| {
-            cluster.life(peer).tables.statistics(network).map(|statistics| statistics.digest)
+            cluster.instance(peer).tables.statistics(network).map(|statistics| statistics.digest)
         };
         for &other in &members[1..] {
             if digest(self, other) != digest(self, first)
@@ -136,11 +138,11 @@ impl Cluster {
     /// who refuse nothing show the same, so one of them stands for all.
     #[track_caller]
     fn assert_no_lost_write(&mut self, network: &str) {
-        let refused = Refused::on(self, network);
+        let refused = Refusals::on(self, network);
         let (refusing, others): (Vec<Peer>, Vec<Peer>) =
             self.members_of(network).into_iter().partition(|member| refused.count(*member) > 0);
-        let judged = others.into_iter().take(1).chain(refusing);
-        let verdict = judged
+        let checked = others.into_iter().take(1).chain(refusing);
+        let verdict = checked
             .into_iter()
             .find_map(|member| Some((member, self.wrongly_shown(member, network, &refused)?)));
         if let Some((member, verdict)) = verdict {
@@ -148,15 +150,17 @@ impl Cluster {
         }
     }
 
-    fn wrongly_shown(&self, member: Peer, network: &str, refused: &Refused<'_>) -> Option<String> {
+    fn wrongly_shown(&self, member: Peer, network: &str, refused: &Refusals<'_>) -> Option<String> {
         let visible = self.visible(member, network);
         let state = self.inspect(member, network)?;
-        for (spot, writes) in self.ledger.spots().filter(|(spot, _)| *spot.0 == *network) {
-            let place = (spot.1.to_string(), spot.2.to_string());
-            if refused.concerns(member, &place) || refused.death_is_kept_from(member, &place) {
+        for (entry_key, writes) in self.ledger.entry_keys().filter(|(entry_key, _)| *entry_key.0 == *network)
+        {
+            let table_key = (entry_key.1.to_string(), entry_key.2.to_string());
+            if refused.concerns(member, &table_key) || refused.holds_superseded_elsewhere(member, &table_key)
+            {
                 continue;
             }
-            let shown = visible.get(&place);
+            let shown = visible.get(&table_key);
             let verdict = match shown {
                 None => {
                     let must_be_shown = |id: &&WriteId| {
@@ -188,7 +192,7 @@ impl Cluster {
                 }
             };
             if let Some(verdict) = verdict {
-                return Some(format!("{}/{}/{}: {verdict}", spot.0, spot.1, spot.2));
+                return Some(format!("{}/{}/{}: {verdict}", entry_key.0, entry_key.1, entry_key.2));
             }
         }
         None
@@ -197,24 +201,24 @@ impl Cluster {
     /// What a node has seen and does not hold was superseded by something that this node knows: not by what it has refused, nor
     /// by what somebody elsewhere has written and could not tell. What supersedes may be forgotten with its owner.
     #[track_caller]
-    fn assert_deaths_are_known(&mut self, network: &str) {
+    fn assert_superseding_writes_are_known(&mut self, network: &str) {
         for peer in self.members_of(network) {
             let Some(state) = self.inspect(peer, network) else { continue };
-            let lost = state.dead().find_map(|dot| {
+            let lost = state.superseded().find_map(|dot| {
                 let id = self.ledger.by_dot(network, &dot)?;
                 let is_lost = self.is_a_value_to_keep(id)
                     && !self.is_superseded_for(&state, id)
-                    && !self.is_dead_by_word(peer, &state, id);
+                    && !self.is_superseded_by_report(peer, &state, id);
                 is_lost.then_some(id)
             });
             if let Some(id) = lost {
-                let spot = &self.ledger.get(id).spot;
+                let entry_key = &self.ledger.get(id).entry_key;
                 let greater: Vec<String> =
                     self.ledger.superseding(id).map(|id| self.ledger.describe(id)).collect();
                 let what = format!(
                     "{network}/{}/{}: {} is dead here; what supersedes it is not known here: {}",
-                    spot.1,
-                    spot.2,
+                    entry_key.1,
+                    entry_key.2,
                     self.ledger.describe(id),
                     greater.join(", ")
                 );
@@ -232,20 +236,20 @@ impl Cluster {
 
     /// Whether a member knows by word alone that a write is dead, and refuses what supersedes it. The word comes from somebody who
     /// never held the write and knows nothing that supersedes it: this member, or another, who refused nothing when it said so.
-    fn is_dead_by_word(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
+    fn is_superseded_by_report(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
         let refuses = |later: WriteId| {
             let dot = &self.ledger.get(later).version.dot;
             state.refused().any(|refused| refused == *dot) || self.is_too_far_ahead_for(peer, later)
         };
-        let network = &self.ledger.get(id).spot.0;
-        let has_it_by_word = |member: Peer| {
+        let network = &self.ledger.get(id).entry_key.0;
+        let knows_by_report = |member: Peer| {
             let dot = &self.ledger.get(id).version.dot;
             !self.watchdog.has_held(member, network, dot)
                 && self
                     .inspect(member, network)
                     .is_some_and(|state| state.has_seen(dot) && !self.is_superseded_for(&state, id))
         };
-        self.ledger.superseding(id).any(refuses) && self.members_of(network).into_iter().any(has_it_by_word)
+        self.ledger.superseding(id).any(refuses) && self.members_of(network).into_iter().any(knows_by_report)
     }
 
     fn is_a_value_to_keep(&self, id: WriteId) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tabledb::NetworkStatistics;
 use wire::NodeId;
 
-use super::knowledge::{Contexts, Knowledge, contains};
+use super::knowledge::{Knowledge, VersionVector, contains};
 use super::ledger::{Ledger, WriteId};
 use super::state::{Dot, NetworkState};
 use crate::cluster::Peer;
@@ -15,7 +15,7 @@ use crate::cluster::Peer;
 /// Remembers what was seen at the last look.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    contexts: BTreeMap<(Peer, Arc<str>), Contexts>,
+    version_vector: BTreeMap<(Peer, Arc<str>), VersionVector>,
     /// What each node held at the last look.
     held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
     /// What each process has ever held, at some look.
@@ -24,15 +24,15 @@ pub struct Watchdog {
     kept_until: BTreeMap<(Arc<str>, Dot), Duration>,
     knowledge: Knowledge,
     /// What each node has seen die, by its watcher.
-    dead: BTreeMap<Peer, BTreeSet<WriteId>>,
+    superseded: BTreeMap<Peer, BTreeSet<WriteId>>,
     /// What somebody has refused once.
     refused: BTreeSet<WriteId>,
-    looks: u64,
+    inspections: u64,
     tombstones_reaped: BTreeSet<(Arc<str>, Dot)>,
 }
 
 /// What one node holds of one network, and what is known besides.
-pub(crate) struct Look<'a> {
+pub(crate) struct Inspection<'a> {
     pub(crate) network: &'a Arc<str>,
     pub(crate) state: &'a NetworkState,
     pub(crate) ledger: &'a Ledger,
@@ -41,18 +41,18 @@ pub(crate) struct Look<'a> {
     pub(crate) now: Duration,
     pub(crate) reap_time: Duration,
     /// For what the node may refuse writes of others.
-    pub(crate) reasons: Reasons,
+    pub(crate) reasons: RefusalReasons,
     /// How long a message to the node may have been under way: what it tells of tombstones is as old.
     pub(crate) under_way: Duration,
 }
 
 /// What a node may refuse: nothing else is excused for being refused.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reasons {
+pub(crate) struct RefusalReasons {
     /// Values longer than this, in bytes.
     pub(crate) value_bytes: usize,
     /// Anything, since it is allowed so few entries or bytes that they may be used up.
-    pub(crate) has_little_room: bool,
+    pub(crate) has_small_limits: bool,
     /// Times later than this, in microseconds since 1970: what its process believed when it began, and it only ever believes more.
     pub(crate) believed: u64,
 }
@@ -62,8 +62,8 @@ const ROUNDING: Duration = Duration::from_millis(50);
 
 impl Watchdog {
     /// How often the insides of a node were looked at.
-    pub fn looks(&self) -> u64 {
-        self.looks
+    pub fn inspections(&self) -> u64 {
+        self.inspections
     }
 
     /// How many tombstones have been reaped somewhere.
@@ -72,37 +72,37 @@ impl Watchdog {
     }
 
     /// A new process remembers nothing of what the old one saw.
-    pub(crate) fn forget_life(&mut self, peer: Peer) {
-        self.contexts.retain(|(of, _), _| *of != peer);
+    pub(crate) fn forget_instance(&mut self, peer: Peer) {
+        self.version_vector.retain(|(of, _), _| *of != peer);
         self.held.retain(|(of, _), _| *of != peer);
         self.ever_held.retain(|(of, _), _| *of != peer);
-        self.dead.remove(&peer);
-        self.knowledge.end_stays(peer, None);
+        self.superseded.remove(&peer);
+        self.knowledge.end_periods(peer, None);
     }
 
     /// A node that leaves a network forgets what it saw there.
     pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
-        self.contexts.retain(|(of, name), _| *of != peer || **name != *network);
+        self.version_vector.retain(|(of, name), _| *of != peer || **name != *network);
         self.held.retain(|(of, name), _| *of != peer || **name != *network);
         self.ever_held.retain(|(of, name), _| *of != peer || **name != *network);
-        self.knowledge.end_stays(peer, Some(network));
-        if let Some(dead) = self.dead.get_mut(&peer) {
-            dead.retain(|id| *ledger.get(*id).spot.0 != *network);
+        self.knowledge.end_periods(peer, Some(network));
+        if let Some(superseded) = self.superseded.get_mut(&peer) {
+            superseded.retain(|id| *ledger.get(*id).entry_key.0 != *network);
         }
     }
 
-    pub(crate) fn saw_die(&mut self, peer: Peer, id: WriteId) {
-        self.dead.entry(peer).or_default().insert(id);
+    pub(crate) fn saw_superseded(&mut self, peer: Peer, id: WriteId) {
+        self.superseded.entry(peer).or_default().insert(id);
     }
 
-    pub(crate) fn has_seen_die(&self, peer: Peer, id: WriteId) -> bool {
-        self.dead.get(&peer).is_some_and(|dead| dead.contains(&id))
+    pub(crate) fn has_seen_superseded(&self, peer: Peer, id: WriteId) -> bool {
+        self.superseded.get(&peer).is_some_and(|superseded| superseded.contains(&id))
     }
 
     /// A node that has forgotten an owner remembers nothing of what it wrote.
     pub(crate) fn forget_owner(&mut self, peer: Peer, owner: &NodeId, ledger: &Ledger) {
-        if let Some(dead) = self.dead.get_mut(&peer) {
-            dead.retain(|id| ledger.get(*id).version.dot.owner != *owner);
+        if let Some(superseded) = self.superseded.get_mut(&peer) {
+            superseded.retain(|id| ledger.get(*id).version.dot.owner != *owner);
         }
     }
 
@@ -112,36 +112,37 @@ impl Watchdog {
     }
 
     /// Checks one node's state of one network.
-    pub(crate) fn look(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
-        self.looks += 1;
-        self.knowledge.learn(peer, look.network, look.state);
-        check_counts(look)?;
-        self.check_entries(look)?;
-        self.check_refused(look)?;
-        self.check_residuals(look)?;
-        self.check_deaths(look)?;
-        self.check_resurrection(peer, look)?;
-        self.check_growth(peer, look)
+    pub(crate) fn inspect(&mut self, peer: Peer, inspection: &Inspection<'_>) -> Result<(), String> {
+        self.inspections += 1;
+        self.knowledge.learn(peer, inspection.network, inspection.state);
+        check_counts(inspection)?;
+        self.check_entries(inspection)?;
+        self.check_refused(inspection)?;
+        self.check_residuals(inspection)?;
+        self.check_superseded(inspection)?;
+        self.check_resurrection(peer, inspection)?;
+        self.check_growth(peer, inspection)
     }
 
     /// What a node had seen and did not hold is dead there for ever.
-    fn check_resurrection(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
-        let place = (peer, look.network.clone());
-        let now: BTreeSet<Dot> = look.state.entries.values().map(|entry| entry.version.dot.clone()).collect();
-        self.ever_held.entry(place.clone()).or_default().extend(now.iter().cloned());
-        let before = self.held.insert(place.clone(), now.clone()).unwrap_or_default();
-        let Some(contexts) = self.contexts.get(&place) else { return Ok(()) };
+    fn check_resurrection(&mut self, peer: Peer, inspection: &Inspection<'_>) -> Result<(), String> {
+        let key = (peer, inspection.network.clone());
+        let now: BTreeSet<Dot> =
+            inspection.state.entries.values().map(|entry| entry.version.dot.clone()).collect();
+        self.ever_held.entry(key.clone()).or_default().extend(now.iter().cloned());
+        let before = self.held.insert(key.clone(), now.clone()).unwrap_or_default();
+        let Some(version_vector) = self.version_vector.get(&key) else { return Ok(()) };
         for dot in now.difference(&before) {
-            if contains(contexts, dot) {
-                return Err(format!("holds {dot} of {}, which it had seen die", look.network));
+            if contains(version_vector, dot) {
+                return Err(format!("holds {dot} of {}, which it had seen die", inspection.network));
             }
         }
         Ok(())
     }
 
     /// Each entry has been seen, and is what somebody wrote.
-    fn check_entries(&self, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, ledger, .. } = *look;
+    fn check_entries(&self, inspection: &Inspection<'_>) -> Result<(), String> {
+        let Inspection { network, state, ledger, .. } = *inspection;
         for ((table, key), entry) in &state.entries {
             let dot = &entry.version.dot;
             if !state.has_seen(dot) {
@@ -155,7 +156,7 @@ impl Watchdog {
             let write = ledger.get(id);
             if write.value != entry.value
                 || write.version != entry.version
-                || (&*write.spot.1, &*write.spot.2) != (table.as_str(), key.as_str())
+                || (&*write.entry_key.1, &*write.entry_key.2) != (table.as_str(), key.as_str())
             {
                 return Err(format!(
                     "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
@@ -176,15 +177,15 @@ impl Watchdog {
     }
 
     /// What is refused was written, and there is a reason to refuse it.
-    fn check_refused(&mut self, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, ledger, reasons, .. } = *look;
+    fn check_refused(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
+        let Inspection { network, state, ledger, reasons, .. } = *inspection;
         for dot in state.refused() {
             let Some(id) = ledger.by_dot(network, &dot) else {
                 return Err(format!("refuses {dot} of {network}, which nobody wrote"));
             };
             let write = ledger.get(id);
             let bytes = write.value.as_ref().map_or(0, |value| value.len());
-            if !reasons.has_little_room
+            if !reasons.has_small_limits
                 && bytes <= reasons.value_bytes
                 && write.version.time <= reasons.believed
             {
@@ -197,32 +198,32 @@ impl Watchdog {
 
     /// How much longer a tombstone is kept only shrinks, wherever it goes: nobody keeps it longer than whoever has kept it
     /// longest so far, but for the time it was under way, which nobody subtracts.
-    fn check_residuals(&mut self, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, ledger, now, under_way, .. } = *look;
+    fn check_residuals(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
+        let Inspection { network, state, ledger, now, under_way, .. } = *inspection;
         for entry in state.entries.values() {
             // One whose time is up waits for the next timer to be reaped.
             let Some(residual) = entry.residual.filter(|residual| !residual.is_zero()) else { continue };
             let dot = &entry.version.dot;
             let until = now + residual;
-            let place = (network.clone(), dot.clone());
+            let key = (network.clone(), dot.clone());
             // At first it is as long as the writer was told to keep it.
-            let written = || ledger.by_dot(network, dot).map(|id| ledger.get(id).at + look.reap_time);
-            let Some(bound) = self.kept_until.get(&place).copied().or_else(written) else { continue };
+            let written = || ledger.by_dot(network, dot).map(|id| ledger.get(id).at + inspection.reap_time);
+            let Some(bound) = self.kept_until.get(&key).copied().or_else(written) else { continue };
             if until > bound + under_way + ROUNDING {
                 return Err(format!(
                     "keeps tombstone {dot} of {network} for {residual:?}, {:?} longer than anybody had before",
                     until - bound
                 ));
             }
-            self.kept_until.insert(place, bound.max(until));
+            self.kept_until.insert(key, bound.max(until));
         }
         Ok(())
     }
 
     /// What is seen and not held must have been superseded, or be a tombstone whose time was up.
-    fn check_deaths(&mut self, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, ledger, now, reap_time, .. } = *look;
-        for dot in state.dead() {
+    fn check_superseded(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
+        let Inspection { network, state, ledger, now, reap_time, .. } = *inspection;
+        for dot in state.superseded() {
             let Some(id) = ledger.by_dot(network, &dot) else {
                 return Err(format!("has seen {dot} of {network}, which nobody wrote"));
             };
@@ -233,7 +234,7 @@ impl Watchdog {
             if write.value.is_some() {
                 return Err(format!(
                     "has recorded {dot} of {network}/{}/{} as dead, and nothing supersedes it that anybody who knew it knew",
-                    write.spot.1, write.spot.2
+                    write.entry_key.1, write.entry_key.2
                 ));
             }
             if now + ROUNDING < write.at + reap_time {
@@ -248,12 +249,14 @@ impl Watchdog {
     }
 
     /// Contexts only grow while an attachment lasts.
-    fn check_growth(&mut self, peer: Peer, look: &Look<'_>) -> Result<(), String> {
-        let Look { network, state, .. } = *look;
-        let before =
-            self.contexts.insert((peer, network.clone()), state.contexts.clone()).unwrap_or_default();
+    fn check_growth(&mut self, peer: Peer, inspection: &Inspection<'_>) -> Result<(), String> {
+        let Inspection { network, state, .. } = *inspection;
+        let before = self
+            .version_vector
+            .insert((peer, network.clone()), state.version_vector.clone())
+            .unwrap_or_default();
         for (attachment, ranges) in before {
-            let Some(now) = state.contexts.get(&attachment) else { continue };
+            let Some(now) = state.version_vector.get(&attachment) else { continue };
             let covered = |(low, high): &(u64, u64)| now.iter().any(|(from, to)| from <= low && high <= to);
             if !ranges.iter().all(covered) {
                 return Err(format!(
@@ -267,14 +270,14 @@ impl Watchdog {
 }
 
 /// What a node says of a network in numbers is what it holds.
-fn check_counts(look: &Look<'_>) -> Result<(), String> {
-    let NetworkStatistics { entries, hidden, tombstones, bytes, .. } = *look.statistics;
-    let (said, held) = ([entries, hidden, tombstones, bytes], look.state.recount());
+fn check_counts(inspection: &Inspection<'_>) -> Result<(), String> {
+    let NetworkStatistics { entries, hidden, tombstones, bytes, .. } = *inspection.statistics;
+    let (said, held) = ([entries, hidden, tombstones, bytes], inspection.state.recount());
     match said == held {
         true => Ok(()),
         false => Err(format!(
             "says of {} that [shown, hidden, tombstones, bytes] are {said:?}, and holds {held:?}",
-            look.network
+            inspection.network
         )),
     }
 }

@@ -9,7 +9,8 @@ use wire::{NodeId, StreamId};
 
 use super::{Cluster, Key, Peer};
 use crate::check::{
-    Look, NetworkState, Origin, Reasons, Relays, WriteId, check_membership, check_news, spot,
+    Inspection, NetworkState, Origin, RefusalReasons, Relays, WriteId, check_membership, check_queue,
+    entry_key,
 };
 
 /// By how many microseconds the time of a write may be ahead of the clock of who takes it.
@@ -20,13 +21,13 @@ const HELD_FOR_EVERY_STEP: usize = 24;
 impl Cluster {
     /// Hands the watcher of a node what it was told, and checks it.
     pub(super) fn follow(&mut self, peer: Peer) {
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
-        let Some(follower) = life.follower.as_mut() else { return };
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
+        let Some(follower) = instance.follower.as_mut() else { return };
         let result = follower.drain().and_then(|changes| {
-            follower.compare(&life.tables, &changes)?;
+            follower.compare(&instance.tables, &changes)?;
             Ok(changes)
         });
-        let endpoint = life.endpoint;
+        let endpoint = instance.endpoint;
         let result = result.and_then(|changes| {
             for change in changes {
                 self.fabric.record_change(endpoint, change.clone());
@@ -40,26 +41,26 @@ impl Cluster {
     }
 
     fn check_change(&mut self, peer: Peer, change: &Change) -> Result<(), String> {
-        let spot = spot(change);
-        let path = format!("{}/{}/{}", spot.0, spot.1, spot.2);
+        let entry_key = entry_key(change);
+        let path = format!("{}/{}/{}", entry_key.0, entry_key.1, entry_key.2);
         if let Some(previous) = &change.previous
-            && let Origin::Write(id) = self.ledger.origin(&spot, previous)
+            && let Origin::Write(id) = self.ledger.origin(&entry_key, previous)
         {
             if change.value.is_some() {
-                self.watchdog.saw_die(peer, id);
-            } else if self.holds_owner_for_alive(peer, id) && self.is_member(peer, &spot.0) {
+                self.watchdog.saw_superseded(peer, id);
+            } else if self.holds_owner_for_alive(peer, id) && self.is_member(peer, &entry_key.0) {
                 if !self.ledger.may_be_superseded(id) && !self.ledger.is_over(id) {
                     return Err(format!("{path} = {previous:?} vanished, though nothing superseded it"));
                 }
                 if self.ledger.may_be_superseded(id) {
-                    self.watchdog.saw_die(peer, id);
+                    self.watchdog.saw_superseded(peer, id);
                 }
             }
         }
         let Some(value) = &change.value else { return Ok(()) };
-        match self.ledger.origin(&spot, value) {
-            Origin::Nobody => Err(format!("{path} = {value:?} is shown, which nobody wrote")),
-            Origin::Write(id) if self.watchdog.has_seen_die(peer, id) => Err(format!(
+        match self.ledger.origin(&entry_key, value) {
+            Origin::Unknown => Err(format!("{path} = {value:?} is shown, which nobody wrote")),
+            Origin::Write(id) if self.watchdog.has_seen_superseded(peer, id) => Err(format!(
                 "{path} = {:?} is back from the dead",
                 String::from_utf8_lossy(&value[..value.len().min(40)])
             )),
@@ -70,39 +71,39 @@ impl Cluster {
     /// Whether, in the eyes of `peer`, the writer is alive: then what it wrote is not merely hidden.
     fn holds_owner_for_alive(&self, peer: Peer, id: WriteId) -> bool {
         let owner = &self.ledger.get(id).version.dot.owner;
-        let life = self.life(peer);
-        if life.tables.node() == *owner {
+        let instance = self.instance(peer);
+        if instance.tables.node() == *owner {
             return true;
         }
-        let member = life.machine.membership().member(owner.name.as_str());
+        let member = instance.machine.membership().member(owner.name.as_str());
         member.is_some_and(|member| {
             member.record.id == *owner && matches!(member.state, State::Alive | State::Suspect)
         })
     }
 
     fn is_member(&self, peer: Peer, network: &str) -> bool {
-        let life = self.life(peer);
-        life.joined.contains(network) && !life.leaving
+        let instance = self.instance(peer);
+        instance.joined.contains(network) && !instance.leaving
     }
 
     /// Notices when a node has taken a later life by itself: it rewrites its entries as that.
     pub(super) fn notice_renewal(&mut self, peer: Peer) {
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
-        let id = life.tables.node();
-        if id == life.id {
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
+        let id = instance.tables.node();
+        if id == instance.id {
             return;
         }
-        let former = std::mem::replace(&mut life.id, id.clone());
-        let networks: Vec<String> = life.joined.union(&life.departing).cloned().collect();
-        let departing = life.departing.clone();
-        self.say(peer, format!("is {id} from now on"));
-        self.ledger.life_ended(&former);
+        let former = std::mem::replace(&mut instance.id, id.clone());
+        let networks: Vec<String> = instance.joined.union(&instance.departing).cloned().collect();
+        let departing = instance.departing.clone();
+        self.note_on(peer, format!("is {id} from now on"));
+        self.ledger.instance_ended(&former);
         for network in &networks {
             let Some(state) = self.inspect(peer, network) else { continue };
             for ((table, key), entry) in state.entries {
                 if entry.version.dot.owner == id {
                     let key = Key::new(network, &table, &key);
-                    self.ledger.wrote(self.fabric.now(), key, None, &entry);
+                    self.ledger.record(self.fabric.now(), key, None, &entry);
                 }
             }
         }
@@ -115,7 +116,7 @@ impl Cluster {
     fn check_member_digests(&self) -> Result<(), (Peer, String)> {
         let mut by_digest = BTreeMap::new();
         for peer in self.running() {
-            let membership = self.life(peer).machine.membership();
+            let membership = self.instance(peer).machine.membership();
             let held = membership.members().filter(|member| member.state != State::Left);
             let held: Vec<_> = held
                 .map(|member| (&member.record.id, member.incarnation, member.state == State::Failed))
@@ -131,13 +132,15 @@ impl Cluster {
     }
 
     /// What a node knows of another's list of networks never goes back.
-    fn check_lists(&mut self, peer: Peer) -> Result<(), String> {
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return Ok(()) };
-        let lists: BTreeMap<NodeId, u64> = life.tables.replica().list_versions().into_iter().collect();
-        let former = std::mem::replace(&mut life.lists, lists);
+    fn check_list_versions(&mut self, peer: Peer) -> Result<(), String> {
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return Ok(()) };
+        let list_versions: BTreeMap<NodeId, u64> =
+            instance.tables.replica().list_versions().into_iter().collect();
+        let former = std::mem::replace(&mut instance.list_versions, list_versions);
         // One that was forgotten and is back begins with nothing.
-        let older =
-            |owner: &NodeId, version: u64| life.lists.get(owner).filter(|now| (1..version).contains(*now));
+        let older = |owner: &NodeId, version: u64| {
+            instance.list_versions.get(owner).filter(|now| (1..version).contains(*now))
+        };
         match former.iter().find_map(|(owner, &version)| Some((owner, version, older(owner, version)?))) {
             Some((owner, version, now)) => {
                 Err(format!("knew version {version} of the list of {owner}, and knows version {now}"))
@@ -152,11 +155,11 @@ impl Cluster {
             self.next_inspection = self.now() + interval;
         }
         for peer in self.running() {
-            if let Err(what) = check_membership(self.life(peer).machine.membership()) {
+            if let Err(what) = check_membership(self.instance(peer).machine.membership()) {
                 self.violation(peer, what);
             }
             self.inspect_tables(peer);
-            let result = self.check_streams(peer).and_then(|()| self.check_lists(peer));
+            let result = self.check_streams(peer).and_then(|()| self.check_list_versions(peer));
             if let Err(what) = result {
                 self.violation(peer, what);
             }
@@ -173,13 +176,13 @@ impl Cluster {
     /// What a node's machine holds for open and what is open must be the same: who forgets a stream never ends it, and a
     /// connection has only so many.
     fn check_streams(&self, peer: Peer) -> Result<(), String> {
-        let life = self.life(peer);
-        if !self.fabric.is_running(life.endpoint) {
+        let instance = self.instance(peer);
+        if !self.fabric.is_running(instance.endpoint) {
             return Ok(());
         }
         // The other way round it may be for a moment: that a stream broke takes its time to be known.
-        let known: BTreeSet<StreamId> = life.machine.streams().collect();
-        match self.fabric.streams_of(life.endpoint).into_iter().find(|stream| !known.contains(stream)) {
+        let known: BTreeSet<StreamId> = instance.machine.streams().collect();
+        match self.fabric.streams_of(instance.endpoint).into_iter().find(|stream| !known.contains(stream)) {
             Some(stream) => Err(format!("{stream:?} is open, though the machine holds it for over")),
             None => Ok(()),
         }
@@ -192,19 +195,19 @@ impl Cluster {
             return;
         }
         let written = self.ledger.len();
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
-        let counters = life.tables.replica().counters();
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
+        let counters = instance.tables.replica().counters();
         let mut relays = Relays::default();
         relays.add(&counters);
         let mut result = relays.check(written);
         let changes =
             [counters.writes, counters.news, counters.buried, counters.reaped, counters.provisional];
-        if std::mem::replace(&mut life.changes, changes) != changes {
+        if std::mem::replace(&mut instance.changes, changes) != changes {
             let mut held = 0;
-            for network in &life.joined {
-                let Some(found) = life.tables.statistics(network) else { continue };
-                held += found.entries + found.hidden + found.tombstones;
-                result = result.and(check_news(network, &found));
+            for network in &instance.joined {
+                let Some(statistics) = instance.tables.statistics(network) else { continue };
+                held += statistics.entries + statistics.hidden + statistics.tombstones;
+                result = result.and(check_queue(network, &statistics));
             }
             if held <= HELD_FOR_EVERY_STEP && result.is_ok() {
                 self.inspect_tables(peer);
@@ -217,34 +220,34 @@ impl Cluster {
 
     fn inspect_tables(&mut self, peer: Peer) {
         let (now, instant) = (self.fabric.now(), self.instant(peer));
-        let life = self.life(peer);
-        let states: Vec<(Arc<str>, NetworkState, NetworkStatistics)> = life
+        let instance = self.instance(peer);
+        let states: Vec<(Arc<str>, NetworkState, NetworkStatistics)> = instance
             .joined
             .iter()
             .filter_map(|network| {
-                let state = NetworkState::of(&life.tables, network, instant)?;
-                Some((Arc::from(network.as_str()), state, life.tables.statistics(network)?))
+                let state = NetworkState::of(&instance.tables, network, instant)?;
+                Some((Arc::from(network.as_str()), state, instance.tables.statistics(network)?))
             })
             .collect();
         let under_way = self.longest_under_way();
         for (network, state, statistics) in states {
-            let look = Look {
+            let inspection = Inspection {
                 network: &network,
                 state: &state,
                 ledger: &self.ledger,
                 statistics: &statistics,
                 now,
                 reap_time: self.settings.reap_time,
-                reasons: self.reasons_to_refuse(peer),
+                reasons: self.refusal_reasons(peer),
                 under_way,
             };
-            let mut result = self.watchdog.look(peer, &look);
+            let mut result = self.watchdog.inspect(peer, &inspection);
             if result.is_err() {
                 // Who told it may not have been looked into since it learned: contexts only grow, so it still knows.
                 for (other, state) in self.all_that_is_known(&network) {
                     self.watchdog.learn(other, &network, &state);
                 }
-                result = self.watchdog.look(peer, &look);
+                result = self.watchdog.inspect(peer, &inspection);
             }
             if let Err(what) = result {
                 self.violation(peer, what);
@@ -257,20 +260,20 @@ impl Cluster {
         }
     }
 
-    fn reasons_to_refuse(&self, peer: Peer) -> Reasons {
-        let slot = &self.slots[peer.0];
-        let (limits, usual) = (&slot.limits, Limits::default());
-        Reasons {
+    fn refusal_reasons(&self, peer: Peer) -> RefusalReasons {
+        let node = &self.nodes[peer.0];
+        let (limits, usual) = (&node.limits, Limits::default());
+        RefusalReasons {
             value_bytes: limits.value_bytes,
-            has_little_room: limits.entries < usual.entries || limits.bytes < usual.bytes,
+            has_small_limits: limits.entries < usual.entries || limits.bytes < usual.bytes,
             // It was born when its clock showed this.
-            believed: slot.last_generation + MAX_LEAD,
+            believed: node.last_generation + MAX_LEAD,
         }
     }
 
     /// Whether a process refused a write for its time when it was new. What it refused it forgets when the attachment ends.
     pub(crate) fn is_too_far_ahead_for(&self, peer: Peer, write: WriteId) -> bool {
-        self.ledger.get(write).version.time > self.reasons_to_refuse(peer).believed
+        self.ledger.get(write).version.time > self.refusal_reasons(peer).believed
     }
 
     /// What each process holds of a network, also of those that are leaving it.
@@ -284,8 +287,8 @@ impl Cluster {
         if self.settings.inspection.is_none() {
             return;
         }
-        let life = self.life(peer);
-        let networks: Vec<String> = life.joined.union(&life.departing).cloned().collect();
+        let instance = self.instance(peer);
+        let networks: Vec<String> = instance.joined.union(&instance.departing).cloned().collect();
         for network in networks.into_iter().filter(|network| of.is_none_or(|of| of == network)) {
             if let Some(state) = self.inspect(peer, &network) {
                 self.watchdog.learn(peer, &network.into(), &state);
@@ -299,8 +302,8 @@ impl Cluster {
         for (_, counters) in &self.ended {
             relays.add(counters);
         }
-        for life in self.slots.iter().filter_map(|slot| slot.life.as_ref()) {
-            relays.add(&life.tables.replica().counters());
+        for instance in self.nodes.iter().filter_map(|node| node.instance.as_ref()) {
+            relays.add(&instance.tables.replica().counters());
         }
         relays
     }

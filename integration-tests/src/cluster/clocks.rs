@@ -63,20 +63,20 @@ fn nanoseconds(nanoseconds: u128) -> Duration {
 impl Cluster {
     /// The monotonic time of a node's host.
     pub fn instant(&self, peer: Peer) -> Instant {
-        self.base + self.slots[peer.0].clock.monotonic(self.fabric.now())
+        self.base + self.nodes[peer.0].clock.monotonic(self.fabric.now())
     }
 
     /// The wall time of a node's host, in microseconds since 1970.
     pub fn wall(&self, peer: Peer) -> u64 {
-        self.slots[peer.0].clock.wall(self.fabric.now())
+        self.nodes[peer.0].clock.wall(self.fabric.now())
     }
 
     /// Tells a node's machine what the wall clock shows, as the production driver does before each call; returns the monotonic
     /// time for it.
     pub(super) fn read_clocks(&mut self, peer: Peer) -> Instant {
         let (now, wall) = (self.instant(peer), Duration::from_micros(self.wall(peer)));
-        if let Some(life) = &mut self.slots[peer.0].life {
-            life.machine.handle_wall_clock(wall, now);
+        if let Some(instance) = &mut self.nodes[peer.0].instance {
+            instance.machine.handle_wall_clock(wall, now);
         }
         now
     }
@@ -88,18 +88,18 @@ impl Cluster {
 
     /// Sets a node's wall clock, so that it is this many microseconds ahead of the true time, or behind it.
     pub fn set_clock_offset(&mut self, peer: Peer, microseconds: i64) {
-        self.note(&format!("the clock of {} is set to {microseconds} µs off", self.slots[peer.0].name));
+        self.note(&format!("the clock of {} is set to {microseconds} µs off", self.nodes[peer.0].name));
         let now = self.fabric.now();
-        let clock = &mut self.slots[peer.0].clock;
+        let clock = &mut self.nodes[peer.0].clock;
         clock.settle(now);
         clock.wall = (WALL_AT_START + now.as_micros() as u64).saturating_add_signed(microseconds);
     }
 
     /// Has both clocks of a node's host run fast by so many millionths from now on, or slow.
     pub fn set_clock_drift(&mut self, peer: Peer, ppm: i32) {
-        self.note(&format!("the clocks of {} run {ppm} ppm fast", self.slots[peer.0].name));
+        self.note(&format!("the clocks of {} run {ppm} ppm fast", self.nodes[peer.0].name));
         let now = self.fabric.now();
-        let clock = &mut self.slots[peer.0].clock;
+        let clock = &mut self.nodes[peer.0].clock;
         clock.settle(now);
         clock.drift_ppm = ppm;
         if self.is_running(peer) {
@@ -110,24 +110,24 @@ impl Cluster {
     /// A node's host is suspended: its process and its monotonic clock stand still, and what is sent to it is lost. Its wall
     /// clock goes on.
     pub fn sleep_host(&mut self, peer: Peer) {
-        let endpoint = self.life(peer).endpoint;
+        let endpoint = self.instance(peer).endpoint;
         let now = self.fabric.now();
-        let clock = &mut self.slots[peer.0].clock;
+        let clock = &mut self.nodes[peer.0].clock;
         clock.settle(now);
         clock.asleep = true;
         self.fabric.sleep(endpoint);
-        self.slots[peer.0].paused_at.get_or_insert(now);
+        self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
     /// A node's host wakes.
     pub fn wake_host(&mut self, peer: Peer) {
-        let endpoint = self.life(peer).endpoint;
+        let endpoint = self.instance(peer).endpoint;
         let now = self.fabric.now();
-        let clock = &mut self.slots[peer.0].clock;
+        let clock = &mut self.nodes[peer.0].clock;
         clock.settle(now);
         clock.asleep = false;
         self.fabric.resume(endpoint);
-        self.went_on(peer);
+        self.end_pause(peer);
         self.plan_timer(peer);
     }
 
@@ -144,16 +144,16 @@ impl Cluster {
 
     /// Whether a node's host is asleep.
     pub fn is_asleep(&self, peer: Peer) -> bool {
-        self.slots[peer.0].clock.asleep
+        self.nodes[peer.0].clock.asleep
     }
 
     /// Has the network wake a node when the machine wants to be called.
     pub(super) fn plan_timer(&mut self, peer: Peer) {
-        let slot = &self.slots[peer.0];
-        let Some(life) = &slot.life else { return };
-        let deadline = life.machine.poll_timeout();
-        let deadline = deadline.map(|at| slot.clock.virtual_time(at.saturating_duration_since(self.base)));
-        self.fabric.set_timer(life.endpoint, deadline);
+        let node = &self.nodes[peer.0];
+        let Some(instance) = &node.instance else { return };
+        let deadline = instance.machine.poll_timeout();
+        let deadline = deadline.map(|at| node.clock.virtual_time(at.saturating_duration_since(self.base)));
+        self.fabric.set_timer(instance.endpoint, deadline);
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     use crate::cluster::SECOND;
 
     #[test]
-    fn a_clock_that_drifts_shows_every_time_when_it_says_it_will() {
+    fn a_drifting_clock_shows_each_time_when_predicted() {
         for drift_ppm in [-300_000, -50, 0, 1, 50, 300_000] {
             let mut clock = HostClock { drift_ppm, ..HostClock::new(7 * SECOND) };
             clock.settle(11 * SECOND);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_monotonic_clock_stands_still_during_sleep_and_the_wall_clock_does_not() {
+    fn the_monotonic_clock_stops_during_sleep_and_the_wall_clock_does_not() {
         let mut clock = HostClock::new(SECOND);
         clock.settle(2 * SECOND);
         clock.asleep = true;

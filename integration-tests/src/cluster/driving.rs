@@ -7,10 +7,10 @@ use wire::{FramePoll, StreamId};
 
 use super::{Cluster, Peer};
 use crate::fabric::rules::{GOSSIP, TABLES};
-use crate::fabric::{Ending, EndpointId, Happening};
+use crate::fabric::{Ending, EndpointId, FabricEvent};
 
 /// A machine that wants this many things done after one call is in an endless loop.
-const WISHES_A_CALL: usize = 1_000_000;
+const REQUESTS_PER_CALL: usize = 1_000_000;
 
 impl Cluster {
     /// Lets the next thing happen, if there is one until then. Returns false, and stands at `until`, if not.
@@ -19,66 +19,67 @@ impl Cluster {
             // Between two happenings nothing changes, so the insides may be looked at a little late.
             self.inspect_all();
         }
-        let Some((endpoint, happening)) = self.fabric.next(until) else { return false };
-        self.tell_connections();
+        let Some((endpoint, event)) = self.fabric.next(until) else { return false };
+        self.report_connections();
         let Some(peer) = self.owners.get(&endpoint).copied() else { return true };
-        self.happen(peer, happening);
+        self.dispatch(peer, event);
         true
     }
 
-    fn happen(&mut self, peer: Peer, happening: Happening) {
-        match happening {
-            Happening::Datagram { from, bytes } => {
+    fn dispatch(&mut self, peer: Peer, event: FabricEvent) {
+        match event {
+            FabricEvent::Datagram { from, bytes } => {
                 self.deliveries.gossip += u64::from(bytes.starts_with(&GOSSIP));
                 let (name, address) = self.sender(from);
                 let result =
                     self.drive(peer, |machine, now| machine.handle_datagram(&name, address, &bytes, now));
                 if let Err(error) = result {
-                    self.life_mut(peer).refused_datagrams += 1;
+                    self.instance_mut(peer).refused_datagrams += 1;
                     self.violation(peer, format!("an honest datagram from {name} was refused: {error}"));
                 }
             }
-            Happening::StreamOpened { from, number } => {
+            FabricEvent::StreamOpened { from, number } => {
                 let (name, address) = self.sender(from);
                 let now = self.read_clocks(peer);
-                let stream = self.life_mut(peer).machine.handle_stream_opened(&name, address, now);
+                let stream = self.instance_mut(peer).machine.handle_stream_opened(&name, address, now);
                 self.fabric.accept_stream(number, stream);
                 self.after_call(peer, Some(stream));
             }
-            Happening::Frame { stream, first, bytes } => {
+            FabricEvent::Frame { stream, first, bytes } => {
                 self.deliveries.table_streams += u64::from(first && bytes.starts_with(&TABLES));
                 let now = self.read_clocks(peer);
-                let life = self.life_mut(peer);
-                let (endpoint, result) = (life.endpoint, life.machine.handle_frame(stream, &bytes, now));
+                let instance = self.instance_mut(peer);
+                let (endpoint, result) =
+                    (instance.endpoint, instance.machine.handle_frame(stream, &bytes, now));
                 if let Err(error) = result {
                     // What production does: the exchange is given up.
-                    self.life_mut(peer).refused_frames += 1;
+                    self.instance_mut(peer).refused_frames += 1;
                     self.fabric.note(Some(endpoint), format!("refuses a frame of {stream:?}: {error}"));
                     self.fabric.reset_stream(endpoint, stream);
                 }
                 self.after_call(peer, Some(stream));
             }
-            Happening::StreamConnected { stream, peer: other } => {
+            FabricEvent::StreamConnected { stream, peer: other } => {
                 let name = self.fabric.name(other).clone();
                 let now = self.read_clocks(peer);
-                self.life_mut(peer).machine.handle_stream_connected(stream, &name, now);
+                self.instance_mut(peer).machine.handle_stream_connected(stream, &name, now);
                 self.after_call(peer, Some(stream));
             }
-            Happening::StreamWritable { stream } => self.after_call(peer, Some(stream)),
-            Happening::StreamFinished { stream } => {
+            FabricEvent::StreamWritable { stream } => self.after_call(peer, Some(stream)),
+            FabricEvent::StreamFinished { stream } => {
                 let now = self.read_clocks(peer);
-                self.life_mut(peer).machine.handle_stream_finished(stream, now);
+                self.instance_mut(peer).machine.handle_stream_finished(stream, now);
                 self.after_call(peer, Some(stream));
             }
-            Happening::StreamClosed { stream, .. } => {
+            FabricEvent::StreamClosed { stream, .. } => {
                 self.drive(peer, |machine, now| machine.handle_stream_closed(stream, now));
             }
-            Happening::ConnectionLost { peer: other } => {
+            FabricEvent::ConnectionLost { peer: other } => {
                 let name = self.fabric.name(other).clone();
                 self.drive(peer, |machine, now| machine.handle_connection_lost(&name, now));
             }
-            Happening::Timer => {
-                self.tell_dial_time(peer);
+            FabricEvent::Timer => {
+                self.report_dial_time(peer);
                 self.drive(peer, |machine, now| machine.handle_timeout(now));
             }
         }
@@ -86,7 +87,7 @@ impl Cluster {
 
     /// Tells the machines with whom they have come to have a connection, or have none any more, as the production driver
     /// does, unless everybody may dial at any time.
-    fn tell_connections(&mut self) {
+    fn report_connections(&mut self) {
         for (endpoint, other, connected) in self.fabric.take_connection_changes() {
             let Some(peer) = self.owners.get(&endpoint).copied() else { continue };
             let name = self.fabric.name(other).clone();
@@ -95,29 +96,29 @@ impl Cluster {
             if self.settings.fabric.dialling.is_none() {
                 continue;
             }
-            self.tell_dial_time(peer);
-            let Some(life) = self.slots[peer.0].life.as_mut() else { continue };
-            if life.endpoint == endpoint {
-                life.machine.handle_connection_changed(&name, connected);
+            self.report_dial_time(peer);
+            let Some(instance) = self.nodes[peer.0].instance.as_mut() else { continue };
+            if instance.endpoint == endpoint {
+                instance.machine.handle_connection_changed(&name, connected);
             }
         }
     }
 
-    fn tell_dial_time(&mut self, peer: Peer) {
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
+    fn report_dial_time(&mut self, peer: Peer) {
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
         if self.settings.fabric.dialling.is_some() {
-            life.machine.set_handshake_time(self.fabric.dial_time(life.endpoint));
+            instance.machine.set_handshake_time(self.fabric.dial_time(instance.endpoint));
         }
     }
 
     fn sender(&self, from: EndpointId) -> (wire::NodeName, std::net::SocketAddr) {
-        (self.fabric.name(from).clone(), self.fabric.address(self.fabric.place(from)))
+        (self.fabric.name(from).clone(), self.fabric.address(self.fabric.location(from)))
     }
 
     /// Calls into a machine, and does what it then wants.
     pub(crate) fn drive<R>(&mut self, peer: Peer, call: impl FnOnce(&mut NodeMachine, Instant) -> R) -> R {
         let now = self.read_clocks(peer);
-        let result = call(&mut self.life_mut(peer).machine, now);
+        let result = call(&mut self.instance_mut(peer).machine, now);
         self.after_call(peer, None);
         result
     }
@@ -129,18 +130,18 @@ impl Cluster {
 
     fn after_call(&mut self, peer: Peer, touched: Option<StreamId>) {
         let now = self.read_clocks(peer);
-        let Some(life) = self.slots[peer.0].life.as_mut() else { return };
-        let endpoint = life.endpoint;
-        let mut wishes = 0;
+        let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
+        let endpoint = instance.endpoint;
+        let mut requests = 0;
         let mut touched: Vec<StreamId> = touched.into_iter().collect();
         let mut became_ready = Vec::new();
         loop {
-            let mut quiet = true;
+            let mut idle = true;
             for stream in std::mem::take(&mut touched) {
-                while self.fabric.has_room(endpoint, stream) {
-                    match life.machine.poll_frame(stream, now) {
+                while self.fabric.has_capacity(endpoint, stream) {
+                    match instance.machine.poll_frame(stream, now) {
                         FramePoll::Frame(bytes) => {
-                            quiet = false;
+                            idle = false;
                             self.fabric.send_frame(endpoint, stream, bytes);
                         }
                         FramePoll::Wait => break,
@@ -148,14 +149,14 @@ impl Cluster {
                     }
                 }
             }
-            while let Some(transmit) = life.machine.poll_transmit(now) {
-                quiet = false;
-                wishes += 1;
+            while let Some(transmit) = instance.machine.poll_transmit(now) {
+                idle = false;
+                requests += 1;
                 match transmit {
                     NodeTransmit::Datagram { id, to, bytes } => {
                         let sent = self.fabric.send_datagram(endpoint, &to, bytes);
                         if let (Err(_), Some(id)) = (sent, id) {
-                            life.machine.handle_unsent(id, now);
+                            instance.machine.handle_unsent(id, now);
                         }
                     }
                     NodeTransmit::OpenStream { stream, to } => self.fabric.open_stream(endpoint, stream, &to),
@@ -163,43 +164,43 @@ impl Cluster {
                     NodeTransmit::WakeStream { stream } => touched.push(stream),
                 }
             }
-            while let Some(event) = life.machine.poll_event() {
-                quiet = false;
-                wishes += 1;
+            while let Some(event) = instance.machine.poll_event() {
+                idle = false;
+                requests += 1;
                 self.fabric.note(Some(endpoint), format!("{event:?}"));
                 match &event {
                     NodeEvent::NetworkReady(network) => {
-                        life.ready.insert(network.clone());
+                        instance.ready.insert(network.clone());
                         became_ready.push(network.clone());
                     }
                     NodeEvent::NetworkLeft { network, final_syncs } => {
-                        life.departing.remove(network);
+                        instance.departing.remove(network);
                         // A leave that reached nobody says so: what it alone knew may be lost.
-                        let handed_on = self.quiet_since.is_some() && final_syncs.completed > 0;
-                        if handed_on && !life.found.contains_key(network) {
-                            self.ledger.handed_on(&life.id, network);
+                        let handed_on = self.fault_free_since.is_some() && final_syncs.completed > 0;
+                        if handed_on && !instance.join_baseline.contains_key(network) {
+                            self.ledger.handed_on(&instance.id, network);
                         }
                         self.watchdog.forget_network(peer, network, &self.ledger);
                     }
                     NodeEvent::Membership(membership::Event::Forgotten(owner)) => {
                         self.watchdog.forget_owner(peer, owner, &self.ledger);
                     }
-                    NodeEvent::Membership(membership::Event::LeaveCompleted) => life.left = true,
+                    NodeEvent::Membership(membership::Event::LeaveCompleted) => instance.left = true,
                     NodeEvent::Membership(membership::Event::Returned(record)) => {
-                        life.returned.insert(record.id.clone(), self.fabric.now());
+                        instance.returned.insert(record.id.clone(), self.fabric.now());
                     }
                     _ => {}
                 }
                 if self.settings.record_events {
-                    life.events.push((self.fabric.now(), event));
+                    instance.events.push((self.fabric.now(), event));
                 }
             }
             assert!(
-                wishes < WISHES_A_CALL,
-                "{} wants {wishes} things done after one call",
-                self.slots[peer.0].name
+                requests < REQUESTS_PER_CALL,
+                "{} wants {requests} things done after one call",
+                self.nodes[peer.0].name
             );
-            if quiet {
+            if idle {
                 break;
             }
         }
@@ -215,9 +216,9 @@ impl Cluster {
 
     /// A process that has said its farewell ends.
     fn end_if_left(&mut self, peer: Peer) {
-        let Some(life) = self.slots[peer.0].life.as_ref() else { return };
-        if life.leaving && life.left {
-            self.end_life(peer, Ending::Reset);
+        let Some(instance) = self.nodes[peer.0].instance.as_ref() else { return };
+        if instance.leaving && instance.left {
+            self.end_instance(peer, Ending::Reset);
         }
     }
 }

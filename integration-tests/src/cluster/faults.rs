@@ -5,7 +5,7 @@ use std::time::Duration;
 use tabledb::Limits;
 
 use super::{Cluster, Peer};
-use crate::fabric::{Ending, HeldDatagram, Link, Message, Place, RuleId, Verdict};
+use crate::fabric::{Ending, HeldDatagram, Link, Location, Message, RuleId, Verdict};
 
 /// How long a message may be under way over such a link: it is sent again until it arrives, and queues where little passes. A
 /// frame of a stream also waits out a cut that is shorter than the idle time-out of its connection, which is ten seconds.
@@ -16,60 +16,60 @@ pub(super) fn under_way_over(link: &Link) -> Duration {
 impl Cluster {
     /// The process is gone without a word; the others learn of it by silence.
     pub fn crash(&mut self, peer: Peer) {
-        self.end_life(peer, Ending::Silent);
+        self.end_instance(peer, Ending::Crash);
     }
 
     /// The process is gone, and its host tells whoever was connected with it.
     pub fn kill(&mut self, peer: Peer) {
-        self.end_life(peer, Ending::Reset);
+        self.end_instance(peer, Ending::Reset);
     }
 
     /// A node that has ended starts again as a new life.
     pub fn restart(&mut self, peer: Peer, seeds: &[Peer]) {
-        self.begin_life(peer, seeds);
+        self.start_instance(peer, seeds);
     }
 
     /// The node leaves the cluster gracefully; its process ends when it has.
     pub fn leave(&mut self, peer: Peer) {
-        self.say(peer, "leaves the cluster".into());
+        self.note_on(peer, "leaves the cluster".into());
         let id = self.id(peer);
-        self.life_mut(peer).leaving = true;
-        self.ledger.life_ended(&id);
+        self.instance_mut(peer).leaving = true;
+        self.ledger.instance_ended(&id);
         self.drive(peer, |machine, now| machine.leave(now));
     }
 
     /// The process stands still.
     pub fn pause(&mut self, peer: Peer) {
-        let endpoint = self.life(peer).endpoint;
+        let endpoint = self.instance(peer).endpoint;
         self.fabric.pause(endpoint);
         let now = self.now();
-        self.slots[peer.0].paused_at.get_or_insert(now);
+        self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
     /// The process goes on.
     pub fn resume(&mut self, peer: Peer) {
-        let endpoint = self.life(peer).endpoint;
+        let endpoint = self.instance(peer).endpoint;
         self.fabric.resume(endpoint);
-        self.went_on(peer);
+        self.end_pause(peer);
     }
 
     /// Takes down for how long a process stood still.
-    pub(super) fn went_on(&mut self, peer: Peer) {
+    pub(super) fn end_pause(&mut self, peer: Peer) {
         let now = self.now();
-        let slot = &mut self.slots[peer.0];
-        if let Some(paused_at) = slot.paused_at.take() {
-            slot.stood_still += now - paused_at;
+        let node = &mut self.nodes[peer.0];
+        if let Some(paused_at) = node.paused_at.take() {
+            node.total_pause += now - paused_at;
         }
     }
 
     /// Whether the node has other limits than most.
     pub fn has_limits(&self, peer: Peer) -> bool {
-        self.slots[peer.0].limits != Limits::default()
+        self.nodes[peer.0].limits != Limits::default()
     }
 
     /// Sets the limits of a node's tables, for its next life.
     pub fn set_limits(&mut self, peer: Peer, limits: Limits) {
-        self.slots[peer.0].limits = limits;
+        self.nodes[peer.0].limits = limits;
     }
 
     /// Nothing passes between nodes of different sides any more; within each, everything does.
@@ -78,7 +78,7 @@ impl Cluster {
         for (index, side) in sides.iter().enumerate() {
             for other in sides.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, side)| side) {
                 for from in *side {
-                    pairs.extend(other.iter().map(|to| (self.place(*from), self.place(*to))));
+                    pairs.extend(other.iter().map(|to| (self.location(*from), self.location(*to))));
                 }
             }
         }
@@ -97,13 +97,13 @@ impl Cluster {
     /// Nothing passes from one node to the other.
     pub fn cut_one_way(&mut self, from: Peer, to: Peer) {
         self.fabric.note(None, format!("cut {} → {}", self.name(from), self.name(to)));
-        self.fabric.cut([(self.place(from), self.place(to))]);
+        self.fabric.cut([(self.location(from), self.location(to))]);
     }
 
     /// Everything passes again between two nodes.
     pub fn mend(&mut self, a: Peer, b: Peer) {
         self.fabric.note(None, format!("mend {} – {}", self.name(a), self.name(b)));
-        let (a, b) = (self.place(a), self.place(b));
+        let (a, b) = (self.location(a), self.location(b));
         self.fabric.mend([(a, b), (b, a)]);
     }
 
@@ -119,16 +119,16 @@ impl Cluster {
         self.fabric.set_all_links(link);
     }
 
-    /// Asks `judge` about every message from now on.
-    pub fn rule(&mut self, judge: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+    /// Asks `decide` about every message from now on.
+    pub fn rule(&mut self, decide: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
         // It may withhold messages for as long as it likes.
         self.under_way = Duration::from_secs(24 * 3600);
-        self.fabric.add_rule(judge)
+        self.fabric.add_rule(decide)
     }
 
     /// Does this to all that carries tables from one node to another. Streams cannot be held: they break instead.
     pub fn on_tables(&mut self, from: Peer, to: Peer, verdict: Verdict) -> RuleId {
-        let (from, to) = (self.place(from), self.place(to));
+        let (from, to) = (self.location(from), self.location(to));
         self.rule(move |message| match message.is_for_tables() && message.from == from && message.to == to {
             true if verdict == Verdict::Hold && message.first => Verdict::Drop,
             true => verdict,
@@ -166,13 +166,13 @@ impl Cluster {
 
     /// Breaks every stream between two nodes; returns how many there were.
     pub fn break_streams(&mut self, a: Peer, b: Peer) -> usize {
-        let (a, b): (Place, Place) = (self.place(a), self.place(b));
+        let (a, b): (Location, Location) = (self.location(a), self.location(b));
         self.fabric.break_streams_between(a, b)
     }
 
     /// How long what a node receives may have been under way: what came while a process stood still has waited for it, and may
     /// have been passed on since.
     pub(super) fn longest_under_way(&self) -> Duration {
-        self.under_way + self.slots.iter().map(|slot| slot.stood_still).sum::<Duration>()
+        self.under_way + self.nodes.iter().map(|node| node.total_pause).sum::<Duration>()
     }
 }

@@ -6,7 +6,7 @@ impl Cluster {
     /// Something happened that must never happen.
     #[track_caller]
     pub(crate) fn violation(&mut self, peer: Peer, what: String) -> ! {
-        self.say(peer, format!("VIOLATION: {what}"));
+        self.note_on(peer, format!("VIOLATION: {what}"));
         panic!("{} at {:?}: {what}", self.name(peer), self.now());
     }
 

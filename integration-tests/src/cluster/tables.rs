@@ -54,13 +54,13 @@ impl Cluster {
 
     /// Joins a network on one node.
     pub fn try_join_network(&mut self, peer: Peer, network: &str) -> Result<(), JoinError> {
-        self.say(peer, format!("joins network {network}"));
+        self.note_on(peer, format!("joins network {network}"));
         // Before it says that it is ready, which may be at once.
-        self.note_found(peer, network);
+        self.record_join_baseline(peer, network);
         self.drive(peer, |machine, now| machine.join_network(network, now))?;
-        let life = self.life_mut(peer);
-        life.joined.insert(network.to_owned());
-        let id = life.tables.node();
+        let instance = self.instance_mut(peer);
+        instance.joined.insert(network.to_owned());
+        let id = instance.tables.node();
         self.ledger.joined(&id, network);
         Ok(())
     }
@@ -76,45 +76,45 @@ impl Cluster {
 
     /// Starts leaving a network on one node.
     pub fn try_leave_network(&mut self, peer: Peer, network: &str) -> Result<(), LeaveError> {
-        self.say(peer, format!("leaves network {network}"));
+        self.note_on(peer, format!("leaves network {network}"));
         self.learn_at_the_end(peer, Some(network));
         // From here on its entries may vanish on this node.
-        let life = self.life_mut(peer);
-        let was_joined = life.joined.remove(network);
+        let instance = self.instance_mut(peer);
+        let was_joined = instance.joined.remove(network);
         // Where nobody else is, it is off the network before the call returns.
-        let began = life.departing.insert(network.to_owned());
+        let began = instance.departing.insert(network.to_owned());
         if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
-            let life = self.life_mut(peer);
+            let instance = self.instance_mut(peer);
             if was_joined {
-                life.joined.insert(network.to_owned());
+                instance.joined.insert(network.to_owned());
             }
             if began {
-                life.departing.remove(network);
+                instance.departing.remove(network);
             }
             return Err(error);
         }
-        let life = self.life_mut(peer);
-        life.ready.remove(network);
-        let id = life.tables.node();
+        let instance = self.instance_mut(peer);
+        instance.ready.remove(network);
+        let id = instance.tables.node();
         self.ledger.left(&id, network);
         Ok(())
     }
 
     /// Whether the node has joined the network and its first sync is over.
     pub fn is_ready(&self, peer: Peer, network: &str) -> bool {
-        self.life(peer).ready.contains(network)
+        self.instance(peer).ready.contains(network)
     }
 
     /// Whether the node is on no network, not even one that it is leaving.
     pub fn is_off_networks(&self, peer: Peer) -> bool {
-        let life = self.life(peer);
-        life.joined.is_empty() && life.departing.is_empty()
+        let instance = self.instance(peer);
+        instance.joined.is_empty() && instance.departing.is_empty()
     }
 
     /// The running nodes that were told to join the network and not to leave it.
     pub fn members_of(&self, network: &str) -> Vec<Peer> {
         let mut running = self.running();
-        running.retain(|peer| self.life(*peer).joined.contains(network) && !self.life(*peer).leaving);
+        running.retain(|peer| self.instance(*peer).joined.contains(network) && !self.instance(*peer).leaving);
         running
     }
 
@@ -175,8 +175,8 @@ impl Cluster {
         let now = self.read_clocks(peer);
         let Key { network, table, key: name } = key;
         let before = self.held(peer, key);
-        let life = self.life(peer);
-        let (tables, joined) = (life.tables.clone(), life.joined.contains(network));
+        let instance = self.instance(peer);
+        let (tables, joined) = (instance.tables.clone(), instance.joined.contains(network));
         match operation {
             Operation::Create(value) => tables.replica().create(network, table, name, value, now)?,
             Operation::Update(value) => tables.replica().update(network, table, name, value, now)?,
@@ -189,9 +189,9 @@ impl Cluster {
             Operation::Update(value) => format!("updates {key} = {}", brief(value)),
             Operation::Delete => format!("deletes {key}"),
         };
-        self.say(peer, text);
+        self.note_on(peer, text);
         if let Some(after) = after {
-            self.ledger.wrote(self.fabric.now(), key, before.as_ref(), &after);
+            self.ledger.record(self.fabric.now(), key, before.as_ref(), &after);
         }
         self.drive(peer, |_, _| ());
         Ok(())
@@ -199,18 +199,18 @@ impl Cluster {
 
     /// Everything a node holds of a network, visible or not; `None` if it has not joined it.
     pub fn inspect(&self, peer: Peer, network: &str) -> Option<NetworkState> {
-        NetworkState::of(&self.life(peer).tables, network, self.instant(peer))
+        NetworkState::of(&self.instance(peer).tables, network, self.instant(peer))
     }
 
     /// What a node holds under a key, visible or not.
     pub fn held(&self, peer: Peer, key: Key<'_>) -> Option<HeldEntry> {
-        let place = (key.table.to_owned(), key.key.to_owned());
-        self.inspect(peer, key.network)?.entries.remove(&place)
+        let table_key = (key.table.to_owned(), key.key.to_owned());
+        self.inspect(peer, key.network)?.entries.remove(&table_key)
     }
 
     /// The visible value under a key.
     pub fn value(&self, peer: Peer, key: Key<'_>) -> Option<Arc<[u8]>> {
-        self.life(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value)
+        self.instance(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value)
     }
 
     /// Whether a node shows this value under the key.
@@ -220,19 +220,20 @@ impl Cluster {
 
     /// What a node's present process has shown under a key, one after the other; `None` for nothing.
     pub fn shown_so_far(&self, peer: Peer, key: Key<'_>) -> Vec<Option<String>> {
-        let told = self.follower(peer).told().iter();
-        told.filter(|change| {
-            (&*change.network, &*change.table, &*change.key) == (key.network, key.table, key.key)
-        })
-        .map(|change| change.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned()))
-        .collect()
+        let changes = self.follower(peer).received().iter();
+        changes
+            .filter(|change| {
+                (&*change.network, &*change.table, &*change.key) == (key.network, key.table, key.key)
+            })
+            .map(|change| change.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned()))
+            .collect()
     }
 
     /// Creates many entries on a node, under `prefix` and a number, without taking each down by itself: for loads that
     /// are only there to be large.
     pub fn load(&mut self, peer: Peer, network: &str, table: &str, prefix: &str, count: usize, value: &[u8]) {
         let now = self.read_clocks(peer);
-        let tables = self.life(peer).tables.clone();
+        let tables = self.instance(peer).tables.clone();
         for number in 0..count {
             let key = format!("{prefix}{number}");
             let mut own = value.to_vec();
@@ -241,12 +242,12 @@ impl Cluster {
                 panic!("{} could not create {network}/{table}/{key}: {error}", self.name(peer));
             }
         }
-        self.say(peer, format!("creates {count} entries in {network}/{table}"));
+        self.note_on(peer, format!("creates {count} entries in {network}/{table}"));
         let id = tables.node();
         let state = self.inspect(peer, network).expect("it took the writes, so it is on the network");
         for ((table, name), held) in state.entries.iter().filter(|(_, held)| held.version.dot.owner == id) {
             if self.ledger.by_dot(network, &held.version.dot).is_none() {
-                self.ledger.wrote(self.fabric.now(), Key::new(network, table, name), None, held);
+                self.ledger.record(self.fabric.now(), Key::new(network, table, name), None, held);
             }
         }
         self.drive(peer, |_, _| ());
@@ -254,7 +255,7 @@ impl Cluster {
 
     /// Everything that is visible of a network on a node.
     pub fn visible(&self, peer: Peer, network: &str) -> Visible {
-        let tables = &self.life(peer).tables;
+        let tables = &self.instance(peer).tables;
         let mut visible = Visible::new();
         for table in tables.tables(network) {
             for entry in tables.entries(network, &table) {
@@ -271,8 +272,8 @@ impl Cluster {
     }
 
     /// Writes a line about a node into the trace.
-    pub fn say(&mut self, peer: Peer, text: String) {
-        let endpoint = self.slots[peer.0].life.as_ref().map(|life| life.endpoint);
+    pub fn note_on(&mut self, peer: Peer, text: String) {
+        let endpoint = self.nodes[peer.0].instance.as_ref().map(|instance| instance.endpoint);
         self.fabric.note(endpoint, text);
     }
 }

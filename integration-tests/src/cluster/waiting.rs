@@ -65,7 +65,8 @@ impl Cluster {
             .filter(|member| self.is_running(**member))
             .map(|member| self.id(*member))
             .collect();
-        let held = self.life(peer).machine.membership().members().filter(|member| member.state.is_active());
+        let held =
+            self.instance(peer).machine.membership().members().filter(|member| member.state.is_active());
         let mut count = 0;
         for member in held {
             count += 1;
@@ -79,7 +80,7 @@ impl Cluster {
     /// Whether all of them hold exactly each other for members, and suspect none.
     pub fn all_agree_on_members(&self, peers: &[Peer]) -> bool {
         // Looking at every view is dear in large clusters; as long as the fingerprints differ it is needless.
-        let digest = |peer: &Peer| self.life(*peer).machine.membership().digest();
+        let digest = |peer: &Peer| self.instance(*peer).machine.membership().digest();
         let Some(first) = peers.first() else { return true };
         let reference = digest(first);
         peers.iter().all(|peer| digest(peer) == reference)
@@ -90,7 +91,7 @@ impl Cluster {
     pub fn views(&self) -> String {
         let mut text = String::from("who is seen how");
         for peer in self.running() {
-            let membership = self.life(peer).machine.membership();
+            let membership = self.instance(peer).machine.membership();
             let seen: Vec<String> =
                 membership.members().map(|member| format!("{} {}", member.record.id, member.state)).collect();
             let (health, stalls) = (membership.health_score(), membership.statistics().stalls);
@@ -106,7 +107,7 @@ impl Cluster {
     /// How a node sees another, by name; `None` if it does not know it.
     pub fn state_of(&self, observer: Peer, subject: Peer) -> Option<State> {
         let name = self.name(subject);
-        self.life(observer).machine.membership().member(name.as_str()).map(|member| member.state)
+        self.instance(observer).machine.membership().member(name.as_str()).map(|member| member.state)
     }
 
     /// Waits until all of them hold exactly each other for alive.
@@ -139,8 +140,8 @@ impl Cluster {
             Some(taken) => taken,
             None => {
                 let difference = self.disagreement(network).unwrap_or_default();
-                let insides = self.insides(network);
-                self.note(&insides);
+                let table_dump = self.table_dump(network);
+                self.note(&table_dump);
                 panic!("after {within:?} the members of {network} do not agree: {difference}");
             }
         }
@@ -152,20 +153,21 @@ impl Cluster {
         let (first, others) = members.split_first()?;
         // Digests tell the common case quickly; that they do not lie is checked at the end of each history.
         let digest =
-            |peer: Peer| self.life(peer).tables.statistics(network).map(|statistics| statistics.digest);
+            |peer: Peer| self.instance(peer).tables.statistics(network).map(|statistics| statistics.digest);
         let reference = digest(*first);
         let other = others.iter().find(|other| digest(**other) != reference)?;
         Some(self.difference(network, *first, *other))
     }
 
     /// What the members of a network hold of each attachment, one a line.
-    pub fn insides(&self, network: &str) -> String {
+    pub fn table_dump(&self, network: &str) -> String {
         let mut text = format!("what is held of {network}");
         for peer in self.members_of(network) {
-            let Some(state) = self.life(peer).tables.replica().inspect(network, self.instant(peer)) else {
+            let Some(state) = self.instance(peer).tables.replica().inspect(network, self.instant(peer))
+            else {
                 continue;
             };
-            let on_it = self.life(peer).tables.network_peers(network);
+            let on_it = self.instance(peer).tables.network_peers(network);
             text.push_str(&format!("\n    {}: on it are {on_it:?}", self.name(peer)));
             for held in state.attachments.values() {
                 text.push_str(&format!(
@@ -213,15 +215,17 @@ impl Cluster {
         let peers = self.running();
         self.run_until("the cluster has settled", Duration::from_secs(120), |cluster| {
             let is_on_all = |peer: &Peer| {
-                let life = cluster.life(*peer);
-                life.joined.iter().all(|network| life.ready.contains(network))
+                let instance = cluster.instance(*peer);
+                instance.joined.iter().all(|network| instance.ready.contains(network))
             };
-            let lists_all = |peer: &Peer| {
-                let life = cluster.life(*peer);
-                let listed = |network: &String| life.tables.network_peers(network).len();
-                life.joined.iter().all(|network| listed(network) == cluster.members_of(network).len())
+            let sees_all_attachments = |peer: &Peer| {
+                let instance = cluster.instance(*peer);
+                let listed = |network: &String| instance.tables.network_peers(network).len();
+                instance.joined.iter().all(|network| listed(network) == cluster.members_of(network).len())
             };
-            peers.iter().all(is_on_all) && cluster.all_agree_on_members(&peers) && peers.iter().all(lists_all)
+            peers.iter().all(is_on_all)
+                && cluster.all_agree_on_members(&peers)
+                && peers.iter().all(sees_all_attachments)
         })
     }
 

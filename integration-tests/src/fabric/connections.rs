@@ -10,7 +10,7 @@ use transport::{DialEnd, Turn};
 use wire::{Destination, NodeName, StreamId};
 
 use super::link::Link;
-use super::{Activity, DropReason, EndpointId, Fabric, Handshake, Happening, Pending};
+use super::{Activity, DropReason, EndpointId, Fabric, FabricEvent, Handshake, Pending};
 use crate::trace::TraceEvent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub(super) struct Connection {
     /// Stream events that cannot be delivered while the connection is silent, in order.
     pub(super) stalled: Vec<Pending>,
     /// Since when no packet and answer can pass.
-    silent_since: Option<Duration>,
+    blocked_since: Option<Duration>,
     /// When each direction's link is free again for stream frames and for datagrams, if its bandwidth is limited.
     free_for_frames: [Duration; 2],
     free_for_datagrams: [Duration; 2],
@@ -41,8 +41,8 @@ impl Connection {
         usize::from(self.ends[0] != from)
     }
 
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent_since.is_some()
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_since.is_some()
     }
 }
 
@@ -184,10 +184,10 @@ impl Fabric {
         };
         let deadline = dial.deadline;
         let failure = match self.listeners.get(&address).copied() {
-            None => Some(DropReason::Nobody),
-            Some(to) if self.endpoint(to).activity != Activity::Running => Some(DropReason::Nobody),
+            None => Some(DropReason::NoListener),
+            Some(to) if self.endpoint(to).activity != Activity::Running => Some(DropReason::NoListener),
             Some(to) => {
-                let (here, there) = (self.place(from), self.place(to));
+                let (here, there) = (self.location(from), self.location(to));
                 if self.is_cut(here, there) || self.is_cut(there, here) {
                     Some(DropReason::Cut)
                 } else if self.loses_flight(here, there) || self.loses_flight(there, here) {
@@ -245,8 +245,8 @@ impl Fabric {
 
     /// The first packet of a handshake is on its way.
     fn send_first_packet(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
-        let round_trip = match self.places.get(&address) {
-            Some(place) => self.round_trip(self.place(from), *place),
+        let round_trip = match self.locations.get(&address) {
+            Some(location) => self.round_trip(self.location(from), *location),
             None => Duration::ZERO,
         };
         let attempt = Pending::DialAttempt { from, address, number, attempt: 0 };
@@ -293,7 +293,7 @@ impl Fabric {
 
     pub(super) fn time_out_dial(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
         if self.dials.get(&(from, address)).is_some_and(|dial| dial.number == number) {
-            self.dial_failed(from, address, DropReason::Nobody);
+            self.dial_failed(from, address, DropReason::NoListener);
         }
     }
 
@@ -314,7 +314,7 @@ impl Fabric {
         *first
     }
 
-    fn loses_flight(&mut self, from: super::Place, to: super::Place) -> bool {
+    fn loses_flight(&mut self, from: super::Location, to: super::Location) -> bool {
         let loss = self.link(from, to).loss;
         loss > 0.0 && self.rng.random_bool(loss.min(1.0))
     }
@@ -322,7 +322,7 @@ impl Fabric {
     fn dial_failed(&mut self, from: EndpointId, address: SocketAddr, reason: DropReason) {
         let Some(dial) = self.dials.remove(&(from, address)) else { return };
         self.traffic.dials_unanswered += 1;
-        self.tell_end_of_dial(from, &dial.to, DialEnd::Unanswered);
+        self.report_end_of_dial(from, &dial.to, DialEnd::Unanswered);
         let to = self.listeners.get(&address).copied();
         if to.is_some_and(|to| self.connection_between(from, to).is_some()) {
             self.forget_failure(from, &dial.to);
@@ -339,7 +339,7 @@ impl Fabric {
     fn connected(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr) {
         let Some(dial) = self.dials.remove(&(from, address)) else { return };
         self.traffic.dials_connected += 1;
-        self.tell_end_of_dial(from, &dial.to, DialEnd::Connected);
+        self.report_end_of_dial(from, &dial.to, DialEnd::Connected);
         self.connect(from, to);
         self.serve(from, to, dial.opens, dial.kept);
         self.satisfy(to, from);
@@ -348,7 +348,7 @@ impl Fabric {
     /// Gives what waits for a dial the connection that came about because the peer dialled first. As in production the dial itself
     /// goes on.
     fn satisfy(&mut self, from: EndpointId, to: EndpointId) {
-        let address = self.address(self.place(to));
+        let address = self.address(self.location(to));
         let name = self.name(to).clone();
         let Some(dial) = self.dials.get_mut(&(from, address)) else { return };
         let fits = |expected: &Option<NodeName>| expected.as_ref().is_none_or(|expected| *expected == name);
@@ -393,7 +393,7 @@ impl Fabric {
         }
     }
 
-    fn tell_end_of_dial(&mut self, from: EndpointId, to: &Destination, end: DialEnd) {
+    fn report_end_of_dial(&mut self, from: EndpointId, to: &Destination, end: DialEnd) {
         let now = self.now;
         if let Some(policy) = &mut self.endpoint(from).dialling {
             policy.end(to, end, now);
@@ -415,7 +415,7 @@ impl Fabric {
                 opened: [0; 2],
                 waiting: [const { VecDeque::new() }; 2],
                 stalled: Vec::new(),
-                silent_since: None,
+                blocked_since: None,
                 free_for_frames: [Duration::ZERO; 2],
                 free_for_datagrams: [Duration::ZERO; 2],
                 last_used: self.now,
@@ -425,7 +425,7 @@ impl Fabric {
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
         self.connection_changes.extend([(from, to, true), (to, from, true)]);
-        let (met, now) = (self.address(self.place(from)), self.now);
+        let (met, now) = (self.address(self.location(from)), self.now);
         if let Some(policy) = &mut self.endpoint(to).dialling {
             policy.handshake_succeeded(|other| other.address == met, now);
         }
@@ -435,13 +435,13 @@ impl Fabric {
         for end in [from, to] {
             let here = self.endpoint(end);
             if here.connections.len() > here.connections_before_tidying {
-                self.let_go_of_idle(end);
+                self.close_idle_connections(end);
             }
         }
         self.refresh(id);
     }
 
-    fn let_go_of_idle(&mut self, endpoint: EndpointId) {
+    fn close_idle_connections(&mut self, endpoint: EndpointId) {
         let horizon = self.now.saturating_sub(self.config.idle_timeout);
         let idle = self.endpoint(endpoint).connections.values().copied().collect::<Vec<_>>();
         for id in idle {
@@ -520,7 +520,7 @@ impl Fabric {
         end
     }
 
-    pub(super) fn round_trip(&self, a: super::Place, b: super::Place) -> Duration {
+    pub(super) fn round_trip(&self, a: super::Location, b: super::Location) -> Duration {
         let (at, bt) = (self.positions[a.0 as usize], self.positions[b.0 as usize]);
         self.link(a, b).latency.typical(at, bt) + self.link(b, a).latency.typical(bt, at)
     }
@@ -541,18 +541,19 @@ impl Fabric {
     fn refresh(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
         let [a, b] = connection.ends;
-        let (at, bt) = (self.place(a), self.place(b));
-        let silent = !self.is_running(a) || !self.is_running(b) || self.is_cut(at, bt) || self.is_cut(bt, at);
+        let (at, bt) = (self.location(a), self.location(b));
+        let blocked =
+            !self.is_running(a) || !self.is_running(b) || self.is_cut(at, bt) || self.is_cut(bt, at);
         let (now, idle_timeout) = (self.now, self.config.idle_timeout);
         let round_trip = self.round_trip(at, bt);
         let connection = self.connections.get_mut(&id).expect("looked up above");
-        match (connection.silent_since, silent) {
+        match (connection.blocked_since, blocked) {
             (None, true) => {
-                connection.silent_since = Some(now);
-                self.schedule.push(now + idle_timeout, Pending::SilenceCheck { connection: id, since: now });
+                connection.blocked_since = Some(now);
+                self.schedule.push(now + idle_timeout, Pending::IdleCheck { connection: id, since: now });
             }
             (Some(_), false) => {
-                connection.silent_since = None;
+                connection.blocked_since = None;
                 for pending in std::mem::take(&mut connection.stalled) {
                     self.schedule.push(now + round_trip, pending);
                 }
@@ -561,15 +562,15 @@ impl Fabric {
         }
     }
 
-    pub(super) fn check_silence(&mut self, id: ConnectionId, since: Duration) {
-        if self.connections.get(&id).is_some_and(|connection| connection.silent_since == Some(since)) {
+    pub(super) fn check_idle(&mut self, id: ConnectionId, since: Duration) {
+        if self.connections.get(&id).is_some_and(|connection| connection.blocked_since == Some(since)) {
             self.break_connection(id, Duration::ZERO);
         }
     }
 
     pub(super) fn break_connections_of(&mut self, endpoint: EndpointId) {
         for (peer, id) in self.endpoint(endpoint).connections.clone() {
-            let delay = self.round_trip(self.place(endpoint), self.place(peer)) / 2;
+            let delay = self.round_trip(self.location(endpoint), self.location(peer)) / 2;
             self.break_connection(id, delay);
         }
     }
@@ -595,7 +596,7 @@ impl Fabric {
         &mut self,
         at: EndpointId,
         peer: EndpointId,
-    ) -> Option<(EndpointId, Happening)> {
+    ) -> Option<(EndpointId, FabricEvent)> {
         match self.endpoint(at).activity {
             Activity::Ended => None,
             Activity::Paused | Activity::Asleep => {
@@ -604,7 +605,7 @@ impl Fabric {
             }
             Activity::Running => {
                 self.trace.record(self.now, TraceEvent::ConnectionLost { at, peer });
-                Some((at, Happening::ConnectionLost { peer }))
+                Some((at, FabricEvent::ConnectionLost { peer }))
             }
         }
     }

@@ -9,7 +9,7 @@ use wire::Destination;
 use super::link::draw_between;
 use super::rules::TABLES;
 use super::{
-    Activity, DropReason, EndpointId, Fabric, Happening, HeldDatagram, MessageKind, Pending, Verdict,
+    Activity, DropReason, EndpointId, Fabric, FabricEvent, HeldDatagram, MessageKind, Pending, Verdict,
 };
 use crate::trace::TraceEvent;
 
@@ -33,11 +33,11 @@ impl Fabric {
             traffic.load(for_tables).count(bytes.len());
         }
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
-            self.drop_datagram(from, None, DropReason::Nobody, bytes);
+            self.drop_datagram(from, None, DropReason::NoListener, bytes);
             return Ok(());
         };
         let mut delay = Duration::ZERO;
-        match self.judge(from, receiver, MessageKind::Datagram, false, &bytes) {
+        match self.decide(from, receiver, MessageKind::Datagram, false, &bytes) {
             Verdict::Pass => {}
             Verdict::Drop => {
                 self.drop_datagram(from, Some(receiver), DropReason::Rule, bytes);
@@ -49,7 +49,7 @@ impl Fabric {
                 return Ok(());
             }
         }
-        if bytes.len() > self.link(self.place(from), self.place(receiver)).datagram_limit {
+        if bytes.len() > self.link(self.location(from), self.location(receiver)).datagram_limit {
             self.drop_datagram(from, Some(receiver), DropReason::TooLarge, bytes);
             return Err(DropReason::TooLarge);
         }
@@ -73,7 +73,7 @@ impl Fabric {
         bytes: Arc<[u8]>,
         delay: Duration,
     ) -> Result<(), DropReason> {
-        let (here, there) = (self.place(from), self.place(to));
+        let (here, there) = (self.location(from), self.location(to));
         if self.is_cut(here, there) {
             self.drop_datagram(from, Some(to), DropReason::Cut, bytes);
             return Ok(());
@@ -110,12 +110,12 @@ impl Fabric {
         to: EndpointId,
         sent: Duration,
         bytes: Arc<[u8]>,
-    ) -> Option<(EndpointId, Happening)> {
+    ) -> Option<(EndpointId, FabricEvent)> {
         let limit = self.config.receive_buffer;
         let here = self.endpoint(to);
         match here.activity {
             Activity::Ended => {
-                self.drop_datagram(from, Some(to), DropReason::Nobody, bytes);
+                self.drop_datagram(from, Some(to), DropReason::NoListener, bytes);
                 None
             }
             Activity::Asleep => {
@@ -133,7 +133,7 @@ impl Fabric {
             }
             Activity::Running => {
                 self.trace.record(self.now, TraceEvent::Datagram { from, to, sent, bytes: bytes.clone() });
-                Some((to, Happening::Datagram { from, bytes }))
+                Some((to, FabricEvent::Datagram { from, bytes }))
             }
         }
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use wire::NodeName;
 
-use super::Place;
+use super::Location;
 
 /// How a datagram, or the first frame of a stream, begins that is for tables; all else is for membership.
 pub(crate) const TABLES: [u8; 1] = [1];
 /// How a datagram begins that carries writes, and heads of what was written.
 pub(crate) const GOSSIP: [u8; 2] = [1, 0];
 /// How a datagram begins that carries lists of networks.
-pub(crate) const LISTS: [u8; 2] = [1, 1];
+pub(crate) const ATTACHMENT_LISTS: [u8; 2] = [1, 1];
 
 /// How a datagram begins that tells what is settled of a network.
 const SETTLED: [u8; 2] = [1, 2];
@@ -23,7 +23,7 @@ const FULL_SYNC: [u8; 3] = [1, 0, 0];
 pub(crate) fn describe_datagram(bytes: &[u8]) -> String {
     let kind = match bytes {
         _ if bytes.starts_with(&GOSSIP) => "gossip",
-        _ if bytes.starts_with(&LISTS) => "lists",
+        _ if bytes.starts_with(&ATTACHMENT_LISTS) => "lists",
         _ => "members",
     };
     kind.to_owned()
@@ -46,11 +46,11 @@ pub struct Message<'a> {
     /// When it is being sent.
     pub now: Duration,
     /// From where.
-    pub from: Place,
+    pub from: Location,
     /// The name of the sender.
     pub sender: &'a NodeName,
     /// To where.
-    pub to: Place,
+    pub to: Location,
     /// The name of the receiver.
     pub receiver: &'a NodeName,
     /// How it travels.
@@ -64,13 +64,14 @@ pub struct Message<'a> {
 impl Message<'_> {
     /// Whether it carries tables or lists, not membership. Of a stream, the first frame tells.
     pub fn is_for_tables(&self) -> bool {
-        let telling = self.kind == MessageKind::Datagram || self.kind == MessageKind::Frame && self.first;
-        telling && self.bytes.starts_with(&TABLES)
+        let carries_type =
+            self.kind == MessageKind::Datagram || self.kind == MessageKind::Frame && self.first;
+        carries_type && self.bytes.starts_with(&TABLES)
     }
 
     /// Whether it carries the lists of networks that nodes are on, in a datagram.
-    pub fn is_lists(&self) -> bool {
-        self.kind == MessageKind::Datagram && self.bytes.starts_with(&LISTS)
+    pub fn is_attachment_lists(&self) -> bool {
+        self.kind == MessageKind::Datagram && self.bytes.starts_with(&ATTACHMENT_LISTS)
     }
 
     /// Whether it compares what two members hold of a network: all that finds differences by itself, whatever was lost.
@@ -107,7 +108,7 @@ pub struct RuleId(pub(super) u64);
 
 pub(super) struct Rule {
     pub(super) id: RuleId,
-    pub(super) judge: Box<dyn FnMut(&Message<'_>) -> Verdict>,
+    pub(super) decide: Box<dyn FnMut(&Message<'_>) -> Verdict>,
 }
 
 impl fmt::Debug for Rule {

@@ -9,7 +9,7 @@ use wire::{Destination, StreamId};
 
 use super::connections::ConnectionId;
 use super::rules::TABLES;
-use super::{Activity, EndpointId, Fabric, Happening, MessageKind, Pending, Verdict};
+use super::{Activity, EndpointId, Fabric, FabricEvent, MessageKind, Pending, Verdict};
 use crate::trace::TraceEvent;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct End {
     /// Frames sent from here that have not been handled at the other end.
     in_flight: usize,
     /// It wanted to send and there was no room.
-    waits_for_room: bool,
+    waits_for_capacity: bool,
     has_sent: bool,
     last_arrival: Duration,
     finished: bool,
@@ -67,7 +67,7 @@ pub(super) enum StreamEvent {
 }
 
 impl Fabric {
-    /// Opens a stream; [`Happening::StreamConnected`] tells when it stands, [`Happening::StreamClosed`] that it failed.
+    /// Opens a stream; [`FabricEvent::StreamConnected`] tells when it stands, [`FabricEvent::StreamClosed`] that it failed.
     pub fn open_stream(&mut self, from: EndpointId, stream: StreamId, to: &Destination) {
         for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
             traffic.streams += 1;
@@ -76,7 +76,7 @@ impl Fabric {
             return self.open_after_dial(from, to, stream);
         };
         let mut delay = Duration::ZERO;
-        match self.judge(from, receiver, MessageKind::StreamOpening, false, &[]) {
+        match self.decide(from, receiver, MessageKind::StreamOpening, false, &[]) {
             Verdict::Pass | Verdict::Hold => {}
             Verdict::Drop => return self.fail_open(from, stream),
             Verdict::Delay(by) => delay = by,
@@ -90,7 +90,7 @@ impl Fabric {
         self.open_on_connection(from, receiver, stream, delay);
     }
 
-    /// Tells the fabric the receiver's own number of a stream that [`Happening::StreamOpened`] announced.
+    /// Tells the fabric the receiver's own number of a stream that [`FabricEvent::StreamOpened`] announced.
     pub fn accept_stream(&mut self, number: u64, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let end = &mut stream.ends[1];
@@ -99,9 +99,9 @@ impl Fabric {
         self.endpoint(endpoint).streams.insert(id, (number, 1));
     }
 
-    /// Whether a frame may be sent now. If not, [`Happening::StreamWritable`] tells when; a stream that is over has
+    /// Whether a frame may be sent now. If not, [`FabricEvent::StreamWritable`] tells when; a stream that is over has
     /// no room ever.
-    pub fn has_room(&mut self, endpoint: EndpointId, stream: StreamId) -> bool {
+    pub fn has_capacity(&mut self, endpoint: EndpointId, stream: StreamId) -> bool {
         let limit = self.config.frames_in_flight;
         let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else {
             return false;
@@ -111,8 +111,8 @@ impl Fabric {
         if end.finished {
             return false;
         }
-        end.waits_for_room = end.in_flight >= limit;
-        !end.waits_for_room
+        end.waits_for_capacity = end.in_flight >= limit;
+        !end.waits_for_capacity
     }
 
     /// Sends a frame; there must be room.
@@ -129,10 +129,10 @@ impl Fabric {
             traffic.frame_bytes += bytes.len() as u64;
             traffic.load(for_tables).count(bytes.len());
         }
-        let (here, there) = (self.place(endpoint), self.place(peer));
+        let (here, there) = (self.location(endpoint), self.location(peer));
         let link = self.link(here, there).clone();
         let breaks = link.stream_breaks > 0.0 && self.rng.random_bool(link.stream_breaks.min(1.0));
-        let mut delay = match self.judge(endpoint, peer, MessageKind::Frame, first, &bytes) {
+        let mut delay = match self.decide(endpoint, peer, MessageKind::Frame, first, &bytes) {
             Verdict::Pass | Verdict::Hold => Duration::ZERO,
             Verdict::Drop => return self.break_stream(number, Duration::ZERO),
             Verdict::Delay(by) => by,
@@ -164,7 +164,7 @@ impl Fabric {
             return;
         }
         let peer = state.ends[1 - side].endpoint;
-        let latency = self.round_trip(self.place(endpoint), self.place(peer)) / 2;
+        let latency = self.round_trip(self.location(endpoint), self.location(peer)) / 2;
         let now = self.now;
         let Some(state) = self.streams.get_mut(&number) else { return };
         let end = &mut state.ends[side];
@@ -187,7 +187,7 @@ impl Fabric {
         let Some(state) = self.forget_stream(number) else { return };
         self.traffic.broken_streams += 1;
         let other = &state.ends[1 - side];
-        let delay = self.round_trip(self.place(endpoint), self.place(other.endpoint)) / 2;
+        let delay = self.round_trip(self.location(endpoint), self.location(other.endpoint)) / 2;
         if let Some(id) = other.id {
             let event = StreamEvent::Broken { endpoint: other.endpoint, id };
             self.schedule.push(self.now + delay, Pending::Stream { number, event });
@@ -195,10 +195,10 @@ impl Fabric {
     }
 
     /// Breaks every stream between two places; both ends are told.
-    pub fn break_streams_between(&mut self, a: super::Place, b: super::Place) -> usize {
+    pub fn break_streams_between(&mut self, a: super::Location, b: super::Location) -> usize {
         let between = |fabric: &Fabric, stream: &Stream| {
-            let places = stream.ends.each_ref().map(|end| fabric.place(end.endpoint));
-            places == [a, b] || places == [b, a]
+            let locations = stream.ends.each_ref().map(|end| fabric.location(end.endpoint));
+            locations == [a, b] || locations == [b, a]
         };
         let numbers: Vec<u64> =
             self.streams.iter().filter(|(_, stream)| between(self, stream)).map(|(n, _)| *n).collect();
@@ -245,7 +245,7 @@ impl Fabric {
         }
         let number = self.next_stream;
         self.next_stream += 1;
-        let (here, there) = (self.place(from), self.place(to));
+        let (here, there) = (self.location(from), self.location(to));
         let link = self.link(here, there).clone();
         let round_trip = self.round_trip(here, there);
         let lost = link.retransmission_delay(1, round_trip, &mut self.rng);
@@ -255,7 +255,7 @@ impl Fabric {
             endpoint,
             id,
             in_flight: 0,
-            waits_for_room: false,
+            waits_for_capacity: false,
             has_sent: false,
             last_arrival,
             finished: false,
@@ -312,7 +312,7 @@ impl Fabric {
         }
         if let Some(next) = next {
             // That there is one more to open has to be said first.
-            let delay = self.round_trip(self.place(acceptor), self.place(opener)) / 2;
+            let delay = self.round_trip(self.location(acceptor), self.location(opener)) / 2;
             self.open_on_connection(opener, acceptor, next, delay);
         }
         Some(stream)
@@ -322,7 +322,7 @@ impl Fabric {
         &mut self,
         number: u64,
         event: StreamEvent,
-    ) -> Option<(EndpointId, Happening)> {
+    ) -> Option<(EndpointId, FabricEvent)> {
         match event {
             StreamEvent::Broken { endpoint, id } => return self.deliver_end(number, endpoint, id, false),
             StreamEvent::Over { endpoint, id } => return self.deliver_end(number, endpoint, id, true),
@@ -330,7 +330,7 @@ impl Fabric {
         }
         let stream = self.streams.get(&number)?;
         let connection = self.connections.get_mut(&stream.connection)?;
-        if connection.is_silent() {
+        if connection.is_blocked() {
             connection.stalled.push(Pending::Stream { number, event });
             return None;
         }
@@ -338,11 +338,11 @@ impl Fabric {
         match event {
             StreamEvent::Opened => {
                 self.trace.record(self.now, TraceEvent::StreamOpened { number, from: opener, to: acceptor });
-                Some((acceptor, Happening::StreamOpened { from: opener, number }))
+                Some((acceptor, FabricEvent::StreamOpened { from: opener, number }))
             }
             StreamEvent::Connected => {
                 let stream = stream.ends[0].id?;
-                Some((opener, Happening::StreamConnected { stream, peer: acceptor }))
+                Some((opener, FabricEvent::StreamConnected { stream, peer: acceptor }))
             }
             StreamEvent::Frame { to, sent, first, bytes } => {
                 self.frame_arrived(number, to);
@@ -356,7 +356,7 @@ impl Fabric {
                     bytes: bytes.clone(),
                 };
                 self.trace.record(self.now, record);
-                Some((ends[to], Happening::Frame { stream, first, bytes }))
+                Some((ends[to], FabricEvent::Frame { stream, first, bytes }))
             }
             StreamEvent::Finished { to } => {
                 let state = self.streams.get_mut(&number)?;
@@ -371,11 +371,11 @@ impl Fabric {
                 if self.streams[&number].ends.iter().all(|end| end.finish_seen) {
                     self.forget_stream(number);
                 }
-                Some((endpoint, Happening::StreamFinished { stream: id }))
+                Some((endpoint, FabricEvent::StreamFinished { stream: id }))
             }
             StreamEvent::Writable { at } => {
                 let end = &stream.ends[at];
-                Some((end.endpoint, Happening::StreamWritable { stream: end.id? }))
+                Some((end.endpoint, FabricEvent::StreamWritable { stream: end.id? }))
             }
             StreamEvent::Broken { .. } | StreamEvent::Over { .. } => unreachable!("handled above"),
         }
@@ -386,11 +386,11 @@ impl Fabric {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let sender = &mut stream.ends[1 - to];
         sender.in_flight -= 1;
-        if !std::mem::take(&mut sender.waits_for_room) {
+        if !std::mem::take(&mut sender.waits_for_capacity) {
             return;
         }
         let (a, b) = (stream.ends[0].endpoint, stream.ends[1].endpoint);
-        let latency = self.round_trip(self.place(a), self.place(b)) / 2;
+        let latency = self.round_trip(self.location(a), self.location(b)) / 2;
         let event = StreamEvent::Writable { at: 1 - to };
         self.schedule.push(self.now + latency, Pending::Stream { number, event });
     }
@@ -402,7 +402,7 @@ impl Fabric {
         endpoint: EndpointId,
         id: StreamId,
         clean: bool,
-    ) -> Option<(EndpointId, Happening)> {
+    ) -> Option<(EndpointId, FabricEvent)> {
         match self.endpoint(endpoint).activity {
             Activity::Ended => None,
             Activity::Paused | Activity::Asleep => {
@@ -417,7 +417,7 @@ impl Fabric {
                 if !clean {
                     self.trace.record(self.now, TraceEvent::StreamBroken { number, to: endpoint });
                 }
-                Some((endpoint, Happening::StreamClosed { stream: id, clean }))
+                Some((endpoint, FabricEvent::StreamClosed { stream: id, clean }))
             }
         }
     }

@@ -29,7 +29,7 @@ struct Flooder {
 struct Flood {
     fabric: Fabric,
     nodes: BTreeMap<EndpointId, Flooder>,
-    places: Vec<Place>,
+    locations: Vec<Location>,
     ids: Vec<EndpointId>,
 }
 
@@ -45,19 +45,19 @@ fn destination(index: usize) -> Destination {
     Destination { name: Some(name(&format!("n{index}"))), address: address(index) }
 }
 
-fn endpoints(fabric: &mut Fabric, count: usize) -> (Vec<Place>, Vec<EndpointId>) {
-    let places: Vec<Place> = (0..count).map(|index| fabric.place_at(address(index))).collect();
+fn endpoints(fabric: &mut Fabric, count: usize) -> (Vec<Location>, Vec<EndpointId>) {
+    let locations: Vec<Location> = (0..count).map(|index| fabric.location_at(address(index))).collect();
     let ids = (0..count)
-        .map(|index| fabric.start(places[index], &name(&format!("n{index}")), &format!("n{index}#1")))
+        .map(|index| fabric.start(locations[index], &name(&format!("n{index}")), &format!("n{index}#1")))
         .collect();
-    (places, ids)
+    (locations, ids)
 }
 
 impl Flood {
     fn new(count: usize, config: FabricConfig) -> Self {
         let seed = config.seed;
         let mut fabric = Fabric::new(config);
-        let (places, ids) = endpoints(&mut fabric, count);
+        let (locations, ids) = endpoints(&mut fabric, count);
         let nodes = ids
             .iter()
             .enumerate()
@@ -73,10 +73,10 @@ impl Flood {
                 (*id, flooder)
             })
             .collect();
-        Self { fabric, nodes, places, ids }
+        Self { fabric, nodes, locations, ids }
     }
 
-    fn tell(&mut self, index: usize, rumour: &[u8]) {
+    fn start_rumour(&mut self, index: usize, rumour: &[u8]) {
         let id = self.ids[index];
         let node = self.nodes.get_mut(&id).unwrap();
         node.known.insert(rumour.to_vec());
@@ -86,11 +86,11 @@ impl Flood {
     }
 
     fn run_until(&mut self, until: Duration) {
-        while let Some((id, happening)) = self.fabric.next(until) {
+        while let Some((id, event)) = self.fabric.next(until) {
             let now = self.fabric.now();
             let node = self.nodes.get_mut(&id).unwrap();
-            match happening {
-                Happening::Datagram { from, bytes } => {
+            match event {
+                FabricEvent::Datagram { from, bytes } => {
                     node.received.push((now, from, bytes.to_vec()));
                     if node.known.insert(bytes.to_vec()) {
                         for peer in &node.peers {
@@ -98,7 +98,7 @@ impl Flood {
                         }
                     }
                 }
-                Happening::Timer => {
+                FabricEvent::Timer => {
                     let peer = &node.peers[node.rng.random_range(0..node.peers.len())];
                     for rumour in &node.known {
                         let _ = self.fabric.send_datagram(id, peer, rumour.clone());
@@ -111,7 +111,7 @@ impl Flood {
         }
     }
 
-    fn knowers(&self, rumour: &[u8]) -> usize {
+    fn informed(&self, rumour: &[u8]) -> usize {
         self.nodes.values().filter(|node| node.known.contains(rumour)).count()
     }
 }
@@ -121,14 +121,14 @@ fn a_rumour_takes_the_latency_of_one_hop() {
     let mut flood =
         Flood::new(5, FabricConfig { link: Link::with_latency(milliseconds(7)), ..FabricConfig::default() });
     // The first datagram waits for the connection: one round trip.
-    flood.tell(0, b"x");
+    flood.start_rumour(0, b"x");
     flood.run_until(milliseconds(20));
-    assert_eq!(flood.knowers(b"x"), 1);
+    assert_eq!(flood.informed(b"x"), 1);
     flood.run_until(milliseconds(21));
-    assert_eq!(flood.knowers(b"x"), 5);
-    flood.tell(0, b"y");
+    assert_eq!(flood.informed(b"x"), 5);
+    flood.start_rumour(0, b"y");
     flood.run_until(milliseconds(28));
-    assert_eq!(flood.knowers(b"y"), 5);
+    assert_eq!(flood.informed(b"y"), 5);
 }
 
 fn rough(seed: u64) -> FabricConfig {
@@ -148,16 +148,16 @@ fn one_seed_gives_one_trace_and_another_seed_another() {
     let hash = |seed| {
         let mut flood = Flood::new(20, rough(seed));
         for rumour in 0..10u8 {
-            flood.tell(usize::from(rumour), &[rumour]);
+            flood.start_rumour(usize::from(rumour), &[rumour]);
         }
         flood.run_until(SECOND);
         flood.fabric.pause(flood.ids[3]);
-        flood.fabric.cut([(flood.places[1], flood.places[2])]);
+        flood.fabric.cut([(flood.locations[1], flood.locations[2])]);
         flood.run_until(2 * SECOND);
         flood.fabric.resume(flood.ids[3]);
-        flood.fabric.end(flood.ids[5], Ending::Silent);
+        flood.fabric.end(flood.ids[5], Ending::Crash);
         flood.run_until(3 * SECOND);
-        assert_eq!(flood.knowers(&[3]), 20, "the repetitions overcome the loss");
+        assert_eq!(flood.informed(&[3]), 20, "the repetitions overcome the loss");
         let traffic = flood.fabric.traffic();
         assert!(traffic.dropped[&DropReason::Lost] > 0 && traffic.duplicated > 0 && traffic.reordered > 0);
         (flood.fabric.trace().hash(), flood.fabric.trace().count())
@@ -169,29 +169,29 @@ fn one_seed_gives_one_trace_and_another_seed_another() {
 #[test]
 fn a_one_way_cut_lets_the_other_way_pass_until_mended() {
     let mut flood = Flood::new(2, FabricConfig::default());
-    flood.tell(0, b"before");
+    flood.start_rumour(0, b"before");
     flood.run_until(milliseconds(1));
-    let (a, b) = (flood.places[0], flood.places[1]);
+    let (a, b) = (flood.locations[0], flood.locations[1]);
     flood.fabric.cut([(a, b)]);
-    flood.tell(0, b"to b");
-    flood.tell(1, b"to a");
+    flood.start_rumour(0, b"to b");
+    flood.start_rumour(1, b"to a");
     flood.run_until(milliseconds(50));
-    assert_eq!(flood.knowers(b"to b"), 1);
-    assert_eq!(flood.knowers(b"to a"), 2);
+    assert_eq!(flood.informed(b"to b"), 1);
+    assert_eq!(flood.informed(b"to a"), 2);
     flood.fabric.mend_all();
     flood.run_until(SECOND);
-    assert_eq!(flood.knowers(b"to b"), 2);
+    assert_eq!(flood.informed(b"to b"), 2);
 }
 
 #[test]
-fn what_arrives_during_a_pause_is_handled_at_its_end_as_far_as_the_buffer_goes() {
+fn messages_received_during_a_pause_are_handled_at_its_end_up_to_the_buffer_size() {
     let mut flood = Flood::new(2, FabricConfig { receive_buffer: 2500, ..FabricConfig::default() });
-    flood.tell(0, b"before");
+    flood.start_rumour(0, b"before");
     flood.run_until(milliseconds(1));
     flood.nodes.get_mut(&flood.ids[1]).unwrap().received.clear();
     flood.fabric.pause(flood.ids[1]);
     for rumour in 0..5u8 {
-        flood.tell(0, &[rumour; 1000]);
+        flood.start_rumour(0, &[rumour; 1000]);
     }
     flood.run_until(milliseconds(40));
     assert!(flood.nodes[&flood.ids[1]].received.is_empty());
@@ -213,7 +213,7 @@ fn an_overdue_timer_fires_when_the_pause_ends() {
     fabric.pause(ids[0]);
     assert_eq!(fabric.next(milliseconds(500)), None);
     fabric.resume(ids[0]);
-    assert_eq!(fabric.next(SECOND), Some((ids[0], Happening::Timer)));
+    assert_eq!(fabric.next(SECOND), Some((ids[0], FabricEvent::Timer)));
     assert_eq!(fabric.now(), milliseconds(500));
 }
 
@@ -224,7 +224,7 @@ fn only_the_latest_timer_fires() {
     fabric.set_timer(ids[0], Some(milliseconds(10)));
     fabric.set_timer(ids[0], Some(milliseconds(30)));
     fabric.set_timer(ids[0], Some(milliseconds(20)));
-    assert_eq!(fabric.next(SECOND), Some((ids[0], Happening::Timer)));
+    assert_eq!(fabric.next(SECOND), Some((ids[0], FabricEvent::Timer)));
     assert_eq!(fabric.now(), milliseconds(20));
     assert_eq!(fabric.next(SECOND), None);
 }
@@ -232,33 +232,33 @@ fn only_the_latest_timer_fires() {
 #[test]
 fn rules_pick_out_messages_and_can_withhold_them() {
     let mut flood = Flood::new(3, FabricConfig::default());
-    flood.tell(0, b"before");
+    flood.start_rumour(0, b"before");
     flood.run_until(milliseconds(1));
-    let b = flood.places[1];
+    let b = flood.locations[1];
     let rule = flood.fabric.add_rule(move |message| match message.bytes {
         b"late" if message.to == b => Verdict::Hold,
         _ => Verdict::Pass,
     });
-    flood.tell(0, b"late");
-    flood.tell(0, b"at once");
+    flood.start_rumour(0, b"late");
+    flood.start_rumour(0, b"at once");
     flood.run_until(milliseconds(50));
     assert!(!flood.nodes[&flood.ids[1]].known.contains(&b"late"[..]));
-    assert_eq!(flood.knowers(b"at once"), 3);
+    assert_eq!(flood.informed(b"at once"), 3);
     flood.fabric.remove_rule(rule);
     let held = flood.fabric.take_held();
     assert!(held.len() >= 2, "n0 and n2 both tell n1");
     flood.fabric.deliver(&held[0]);
     flood.run_until(milliseconds(60));
-    assert_eq!(flood.knowers(b"late"), 3);
+    assert_eq!(flood.informed(b"late"), 3);
 }
 
 #[test]
 fn too_large_datagrams_are_dropped_and_counted() {
     let mut flood = Flood::new(2, FabricConfig::default());
-    flood.tell(0, &[7; 1162]);
-    flood.tell(0, &[8; 1163]);
+    flood.start_rumour(0, &[7; 1162]);
+    flood.start_rumour(0, &[8; 1163]);
     flood.run_until(milliseconds(10));
-    assert_eq!((flood.knowers(&[7; 1162]), flood.knowers(&[8; 1163])), (2, 1));
+    assert_eq!((flood.informed(&[7; 1162]), flood.informed(&[8; 1163])), (2, 1));
     assert_eq!(flood.fabric.traffic_of(flood.ids[0]).dropped[&DropReason::TooLarge], 1);
 }
 
@@ -267,15 +267,15 @@ fn stream(fabric: &mut Fabric, ids: &[EndpointId]) -> (StreamId, StreamId) {
     let (here, there) = (StreamId(1), StreamId(9));
     fabric.open_stream(ids[0], here, &destination(1));
     let mut events = Vec::new();
-    while let Some((id, happening)) = fabric.next(fabric.now() + SECOND) {
-        if let Happening::StreamOpened { from, number } = happening {
+    while let Some((id, event)) = fabric.next(fabric.now() + SECOND) {
+        if let FabricEvent::StreamOpened { from, number } = event {
             assert_eq!((id, from), (ids[1], ids[0]));
             fabric.accept_stream(number, there);
         } else {
-            events.push((id, happening));
+            events.push((id, event));
         }
     }
-    assert_eq!(events, [(ids[0], Happening::StreamConnected { stream: here, peer: ids[1] })]);
+    assert_eq!(events, [(ids[0], FabricEvent::StreamConnected { stream: here, peer: ids[1] })]);
     (here, there)
 }
 
@@ -290,7 +290,7 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
     let mut most_in_flight = 0;
     let mut closed = BTreeSet::new();
     loop {
-        while sent < 100 && fabric.has_room(ids[0], here) {
+        while sent < 100 && fabric.has_capacity(ids[0], here) {
             fabric.send_frame(ids[0], here, vec![sent; 2000]);
             sent += 1;
         }
@@ -300,13 +300,13 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
         }
         most_in_flight = most_in_flight.max(usize::from(sent) - received.len());
         match fabric.next(600 * SECOND) {
-            Some((id, Happening::Frame { stream, first, bytes })) => {
+            Some((id, FabricEvent::Frame { stream, first, bytes })) => {
                 assert_eq!(first, received.is_empty());
                 assert_eq!((id, stream), (ids[1], there));
                 received.push(bytes[0]);
             }
-            Some((_, Happening::StreamWritable { .. } | Happening::StreamFinished { .. })) => {}
-            Some((id, Happening::StreamClosed { stream, clean: true })) => {
+            Some((_, FabricEvent::StreamWritable { .. } | FabricEvent::StreamFinished { .. })) => {}
+            Some((id, FabricEvent::StreamClosed { stream, clean: true })) => {
                 assert!(closed.insert((id, stream)), "told once");
                 if closed.len() == 2 {
                     break;
@@ -328,13 +328,13 @@ fn each_half_of_a_stream_ends_by_itself() {
     let (_, ids) = endpoints(&mut fabric, 2);
     let (here, there) = stream(&mut fabric, &ids);
     fabric.finish_stream(ids[0], here);
-    assert_eq!(fabric.next(SECOND), Some((ids[1], Happening::StreamFinished { stream: there })));
+    assert_eq!(fabric.next(SECOND), Some((ids[1], FabricEvent::StreamFinished { stream: there })));
     // The other half goes on, for as long as its sender likes.
-    assert!(fabric.has_room(ids[1], there) && !fabric.has_room(ids[0], here));
+    assert!(fabric.has_capacity(ids[1], there) && !fabric.has_capacity(ids[0], here));
     fabric.send_frame(ids[1], there, b"frame".to_vec());
     assert_eq!(
         fabric.next(SECOND),
-        Some((ids[0], Happening::Frame { stream: here, first: false, bytes: b"frame"[..].into() }))
+        Some((ids[0], FabricEvent::Frame { stream: here, first: false, bytes: b"frame"[..].into() }))
     );
     assert_eq!(fabric.next(600 * SECOND), None);
     assert_eq!(fabric.open_streams(), 1, "it stays open until both halves have ended");
@@ -344,13 +344,13 @@ fn each_half_of_a_stream_ends_by_itself() {
     while let Some(event) = fabric.next(601 * SECOND) {
         events.push(event);
     }
-    events.sort_by_key(|(id, event)| (*id, matches!(event, Happening::StreamClosed { .. })));
+    events.sort_by_key(|(id, event)| (*id, matches!(event, FabricEvent::StreamClosed { .. })));
     assert_eq!(
         events,
         [
-            (ids[0], Happening::StreamFinished { stream: here }),
-            (ids[0], Happening::StreamClosed { stream: here, clean: true }),
-            (ids[1], Happening::StreamClosed { stream: there, clean: true }),
+            (ids[0], FabricEvent::StreamFinished { stream: here }),
+            (ids[0], FabricEvent::StreamClosed { stream: here, clean: true }),
+            (ids[1], FabricEvent::StreamClosed { stream: there, clean: true }),
         ]
     );
     assert_eq!(fabric.open_streams(), 0);
@@ -366,10 +366,10 @@ fn an_end_opens_no_more_streams_than_it_may_until_one_of_them_has_ended() {
     }
     let opened = |fabric: &mut Fabric, until: Duration| {
         let mut opened = Vec::new();
-        while let Some((_, happening)) = fabric.next(until) {
-            match happening {
-                Happening::StreamConnected { stream, .. } => opened.push(stream.0),
-                Happening::StreamOpened { number, .. } => {
+        while let Some((_, event)) = fabric.next(until) {
+            match event {
+                FabricEvent::StreamConnected { stream, .. } => opened.push(stream.0),
+                FabricEvent::StreamOpened { number, .. } => {
                     fabric.accept_stream(number, StreamId(100 + number))
                 }
                 _ => {}
@@ -394,52 +394,53 @@ fn an_end_opens_no_more_streams_than_it_may_until_one_of_them_has_ended() {
 #[test]
 fn a_stream_across_a_cut_waits_and_goes_on_if_it_is_mended_in_time() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, there) = stream(&mut fabric, &ids);
-    fabric.cut([(places[1], places[0])]);
+    fabric.cut([(locations[1], locations[0])]);
     fabric.send_frame(ids[0], here, b"frame".to_vec());
     assert_eq!(fabric.next(fabric.now() + 9 * SECOND), None);
     fabric.mend_all();
-    let happening = fabric.next(fabric.now() + SECOND);
+    let event = fabric.next(fabric.now() + SECOND);
     assert_eq!(
-        happening,
-        Some((ids[1], Happening::Frame { stream: there, first: true, bytes: b"frame"[..].into() }))
+        event,
+        Some((ids[1], FabricEvent::Frame { stream: there, first: true, bytes: b"frame"[..].into() }))
     );
 }
 
 #[test]
-fn silence_beyond_the_idle_timeout_loses_the_connection_and_its_streams_at_both_ends() {
+fn no_traffic_for_the_idle_timeout_loses_the_connection_and_its_streams_at_both_ends() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, there) = stream(&mut fabric, &ids);
-    fabric.cut([(places[0], places[1])]);
+    fabric.cut([(locations[0], locations[1])]);
     let start = fabric.now();
-    let mut happenings = Vec::new();
-    while let Some(happening) = fabric.next(start + 60 * SECOND) {
+    let mut events = Vec::new();
+    while let Some(event) = fabric.next(start + 60 * SECOND) {
         assert_eq!(fabric.now(), start + 10 * SECOND);
-        happenings.push(happening);
+        events.push(event);
     }
     assert_eq!(
-        happenings,
+        events,
         [
-            (ids[0], Happening::StreamClosed { stream: here, clean: false }),
-            (ids[1], Happening::StreamClosed { stream: there, clean: false }),
-            (ids[0], Happening::ConnectionLost { peer: ids[1] }),
-            (ids[1], Happening::ConnectionLost { peer: ids[0] }),
+            (ids[0], FabricEvent::StreamClosed { stream: here, clean: false }),
+            (ids[1], FabricEvent::StreamClosed { stream: there, clean: false }),
+            (ids[0], FabricEvent::ConnectionLost { peer: ids[1] }),
+            (ids[1], FabricEvent::ConnectionLost { peer: ids[0] }),
         ]
     );
     assert_eq!(fabric.open_streams(), 0);
 }
 
 #[test]
-fn a_stream_to_nobody_to_a_cut_off_place_or_to_another_name_does_not_open() {
+fn a_stream_to_an_unused_address_across_a_cut_or_to_another_name_does_not_open() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 3);
-    fabric.end(ids[1], Ending::Silent);
-    fabric.cut([(places[0], places[2])]);
+    let (locations, ids) = endpoints(&mut fabric, 3);
+    fabric.end(ids[1], Ending::Crash);
+    fabric.cut([(locations[0], locations[2])]);
     fabric.open_stream(ids[0], StreamId(1), &destination(1));
     fabric.open_stream(ids[0], StreamId(2), &destination(2));
-    let closed = |stream| Some((ids[0], Happening::StreamClosed { stream: StreamId(stream), clean: false }));
+    let closed =
+        |stream| Some((ids[0], FabricEvent::StreamClosed { stream: StreamId(stream), clean: false }));
     assert_eq!(fabric.next(60 * SECOND), closed(1));
     assert_eq!(fabric.next(60 * SECOND), closed(2));
     assert_eq!(fabric.now(), 3 * SECOND);
@@ -452,63 +453,62 @@ fn a_stream_to_nobody_to_a_cut_off_place_or_to_another_name_does_not_open() {
 }
 
 #[test]
-fn a_dial_is_repeated_until_somebody_listens() {
+fn a_dial_is_repeated_until_a_process_listens() {
     let mut fabric = Fabric::new(FabricConfig::default());
     let (_, ids) = endpoints(&mut fabric, 1);
     fabric.open_stream(ids[0], StreamId(1), &Destination { name: None, address: address(1) });
     assert_eq!(fabric.next(milliseconds(500)), None);
-    let place = fabric.place_at(address(1));
-    let late = fabric.start(place, &name("n1"), "n1#1");
-    let mut happenings = Vec::new();
-    while let Some(happening) = fabric.next(2 * SECOND) {
-        happenings.push(happening);
+    let location = fabric.location_at(address(1));
+    let late = fabric.start(location, &name("n1"), "n1#1");
+    let mut events = Vec::new();
+    while let Some(event) = fabric.next(2 * SECOND) {
+        events.push(event);
     }
     assert_eq!(
-        happenings,
+        events,
         [
-            (late, Happening::StreamOpened { from: ids[0], number: 0 }),
-            (ids[0], Happening::StreamConnected { stream: StreamId(1), peer: late }),
+            (late, FabricEvent::StreamOpened { from: ids[0], number: 0 }),
+            (ids[0], FabricEvent::StreamConnected { stream: StreamId(1), peer: late }),
         ]
     );
 }
 
 /// As in production: a dial that waits to be repeated keeps nobody from the connection that the peer has dialled meanwhile.
 #[test]
-fn what_waits_for_a_dial_goes_over_the_connection_that_the_peer_dialled_first() {
+fn traffic_waiting_for_a_dial_uses_the_connection_that_the_peer_dialled_first() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 2);
-    fabric.cut([(places[0], places[1])]);
+    let (locations, ids) = endpoints(&mut fabric, 2);
+    fabric.cut([(locations[0], locations[1])]);
     fabric.open_stream(ids[0], StreamId(1), &destination(1));
     assert_eq!(fabric.next(milliseconds(800)), None);
     fabric.mend_all();
     fabric.open_stream(ids[1], StreamId(1), &destination(0));
     let mut opened = false;
-    while let Some((of, happening)) = fabric.next(SECOND) {
-        opened |=
-            of == ids[0] && happening == Happening::StreamConnected { stream: StreamId(1), peer: ids[1] };
+    while let Some((of, event)) = fabric.next(SECOND) {
+        opened |= of == ids[0] && event == FabricEvent::StreamConnected { stream: StreamId(1), peer: ids[1] };
     }
     assert!(opened, "before its own dial is repeated");
 }
 
 #[test]
-fn the_next_life_at_an_address_gets_nothing_meant_for_the_one_before() {
+fn the_next_instance_at_an_address_receives_nothing_sent_to_the_previous_one() {
     let mut fabric =
         Fabric::new(FabricConfig { link: Link::with_latency(milliseconds(100)), ..FabricConfig::default() });
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, _) = stream(&mut fabric, &ids);
     fabric.send_datagram(ids[0], &destination(1), b"for the first life".to_vec()).unwrap();
     fabric.send_frame(ids[0], here, b"for the first life".to_vec());
     fabric.end(ids[1], Ending::Reset);
-    fabric.start(places[1], &name("n1"), "n1#2");
-    let mut happenings = Vec::new();
-    while let Some(happening) = fabric.next(60 * SECOND) {
-        happenings.push(happening);
+    fabric.start(locations[1], &name("n1"), "n1#2");
+    let mut events = Vec::new();
+    while let Some(event) = fabric.next(60 * SECOND) {
+        events.push(event);
     }
     assert_eq!(
-        happenings,
+        events,
         [
-            (ids[0], Happening::StreamClosed { stream: here, clean: false }),
-            (ids[0], Happening::ConnectionLost { peer: ids[1] }),
+            (ids[0], FabricEvent::StreamClosed { stream: here, clean: false }),
+            (ids[0], FabricEvent::ConnectionLost { peer: ids[1] }),
         ]
     );
 }
@@ -521,7 +521,7 @@ fn a_stream_given_up_breaks_at_the_other_end_only() {
     fabric.reset_stream(ids[0], here);
     assert_eq!(
         fabric.next(60 * SECOND),
-        Some((ids[1], Happening::StreamClosed { stream: there, clean: false }))
+        Some((ids[1], FabricEvent::StreamClosed { stream: there, clean: false }))
     );
     assert_eq!(fabric.next(60 * SECOND), None);
 }
@@ -545,27 +545,27 @@ fn latency_by_distance_is_the_same_both_ways_and_within_its_bounds() {
 /// How many of `count` datagrams of 100 B, sent one every ten milliseconds over a link, arrive, and how often.
 fn arrivals(link: Link, count: u8) -> Vec<(u8, Duration)> {
     let mut fabric = Fabric::new(FabricConfig { seed: 8, ..FabricConfig::default() });
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     stream(&mut fabric, &ids);
-    fabric.set_link(places[0], places[1], link);
+    fabric.set_link(locations[0], locations[1], link);
     let (start, mut arrived) = (fabric.now(), Vec::new());
     for number in 0..count {
         fabric.send_datagram(ids[0], &destination(1), vec![number; 100]).unwrap();
         let until = start + milliseconds(10) * (u32::from(number) + 1);
-        while let Some((_, happening)) = fabric.next(until) {
-            let Happening::Datagram { bytes, .. } = happening else { panic!("{happening:?}") };
+        while let Some((_, event)) = fabric.next(until) {
+            let FabricEvent::Datagram { bytes, .. } = event else { panic!("{event:?}") };
             arrived.push((bytes[0], fabric.now() - start - milliseconds(10) * u32::from(bytes[0])));
         }
     }
-    while let Some((_, happening)) = fabric.next(start + 60 * SECOND) {
-        let Happening::Datagram { bytes, .. } = happening else { panic!("{happening:?}") };
+    while let Some((_, event)) = fabric.next(start + 60 * SECOND) {
+        let FabricEvent::Datagram { bytes, .. } = event else { panic!("{event:?}") };
         arrived.push((bytes[0], fabric.now() - start - milliseconds(10) * u32::from(bytes[0])));
     }
     arrived
 }
 
 #[test]
-fn a_link_loses_doubles_and_overtakes_as_often_as_it_is_told() {
+fn a_link_loses_duplicates_and_reorders_at_the_configured_rates() {
     let lossy = arrivals(Link { loss: 0.3, ..Link::default() }, 250).len();
     assert!((150..200).contains(&lossy), "{lossy} of 250 arrived");
     let doubled = arrivals(Link { duplication: 0.2, ..Link::default() }, 250).len();
@@ -591,26 +591,26 @@ fn uniform_latency_is_drawn_anew_for_each_datagram_within_its_bounds() {
 #[test]
 fn each_direction_of_each_pair_has_conditions_of_its_own() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 3);
+    let (locations, ids) = endpoints(&mut fabric, 3);
     stream(&mut fabric, &ids);
-    fabric.set_link(places[0], places[1], Link::with_latency(milliseconds(40)));
+    fabric.set_link(locations[0], locations[1], Link::with_latency(milliseconds(40)));
     let start = fabric.now();
     fabric.send_datagram(ids[0], &destination(1), b"there".to_vec()).unwrap();
     fabric.send_datagram(ids[1], &destination(0), b"back".to_vec()).unwrap();
     let back = fabric.next(start + SECOND);
-    assert!(matches!(back, Some((id, Happening::Datagram { .. })) if id == ids[0]), "{back:?}");
+    assert!(matches!(back, Some((id, FabricEvent::Datagram { .. })) if id == ids[0]), "{back:?}");
     assert_eq!(fabric.now(), start);
     let there = fabric.next(start + SECOND);
-    assert!(matches!(there, Some((id, Happening::Datagram { .. })) if id == ids[1]), "{there:?}");
+    assert!(matches!(there, Some((id, FabricEvent::Datagram { .. })) if id == ids[1]), "{there:?}");
     assert_eq!(fabric.now(), start + milliseconds(40));
 }
 
 #[test]
 fn a_narrow_link_delays_datagrams_and_drops_what_would_wait_for_a_tenth_of_a_second() {
     let mut fabric = Fabric::new(FabricConfig::default());
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     stream(&mut fabric, &ids);
-    fabric.set_link(places[0], places[1], Link { bandwidth: Some(10_000), ..Link::default() });
+    fabric.set_link(locations[0], locations[1], Link { bandwidth: Some(10_000), ..Link::default() });
     let (start, mut refused) = (fabric.now(), 0);
     // Each takes ten milliseconds of the link.
     for number in 0..20u8 {
@@ -618,7 +618,7 @@ fn a_narrow_link_delays_datagrams_and_drops_what_would_wait_for_a_tenth_of_a_sec
         refused += u8::from(sent == Err(DropReason::Congested));
     }
     let mut arrived = Vec::new();
-    while let Some((_, Happening::Datagram { bytes, .. })) = fabric.next(start + SECOND) {
+    while let Some((_, FabricEvent::Datagram { bytes, .. })) = fabric.next(start + SECOND) {
         arrived.push((bytes[0], fabric.now() - start));
     }
     assert_eq!(arrived, (0..11).map(|n| (n, milliseconds(10) * (u32::from(n) + 1))).collect::<Vec<_>>());
@@ -642,10 +642,10 @@ fn a_rule_delays_a_datagram_and_a_frame_with_all_that_follows_it() {
         fabric.send_frame(ids[0], here, frame.to_vec());
     }
     let mut arrived = Vec::new();
-    while let Some((_, happening)) = fabric.next(start + SECOND) {
-        let (kind, bytes) = match happening {
-            Happening::Datagram { bytes, .. } => ("datagram", bytes),
-            Happening::Frame { bytes, .. } => ("frame", bytes),
+    while let Some((_, event)) = fabric.next(start + SECOND) {
+        let (kind, bytes) = match event {
+            FabricEvent::Datagram { bytes, .. } => ("datagram", bytes),
+            FabricEvent::Frame { bytes, .. } => ("frame", bytes),
             other => panic!("{other:?}"),
         };
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -663,28 +663,28 @@ fn a_rule_delays_a_datagram_and_a_frame_with_all_that_follows_it() {
 }
 
 #[test]
-fn a_stream_that_breaks_in_the_middle_loses_what_was_under_way_and_both_ends_are_told() {
+fn a_stream_that_breaks_loses_frames_in_flight_and_notifies_both_ends() {
     let mut fabric =
         Fabric::new(FabricConfig { link: Link::with_latency(milliseconds(10)), ..FabricConfig::default() });
-    let (places, ids) = endpoints(&mut fabric, 2);
+    let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, there) = stream(&mut fabric, &ids);
     fabric.send_frame(ids[0], here, b"arrives".to_vec());
     let first = fabric.next(fabric.now() + SECOND);
-    assert!(matches!(first, Some((_, Happening::Frame { .. }))), "{first:?}");
+    assert!(matches!(first, Some((_, FabricEvent::Frame { .. }))), "{first:?}");
     fabric.send_frame(ids[0], here, b"is lost".to_vec());
-    assert_eq!(fabric.break_streams_between(places[1], places[0]), 1);
-    let mut happenings = Vec::new();
-    while let Some(happening) = fabric.next(fabric.now() + SECOND) {
-        happenings.push(happening);
+    assert_eq!(fabric.break_streams_between(locations[1], locations[0]), 1);
+    let mut events = Vec::new();
+    while let Some(event) = fabric.next(fabric.now() + SECOND) {
+        events.push(event);
     }
     assert_eq!(
-        happenings,
+        events,
         [
-            (ids[0], Happening::StreamClosed { stream: here, clean: false }),
-            (ids[1], Happening::StreamClosed { stream: there, clean: false }),
+            (ids[0], FabricEvent::StreamClosed { stream: here, clean: false }),
+            (ids[1], FabricEvent::StreamClosed { stream: there, clean: false }),
         ]
     );
-    assert!(!fabric.has_room(ids[0], here));
+    assert!(!fabric.has_capacity(ids[0], here));
 }
 
 #[test]
@@ -697,7 +697,7 @@ fn a_link_on_which_streams_break_breaks_some_of_them_amid_their_frames() {
     let (_, ids) = endpoints(&mut fabric, 2);
     let (here, _) = stream(&mut fabric, &ids);
     let mut sent = 0;
-    while fabric.has_room(ids[0], here) && sent < 500 {
+    while fabric.has_capacity(ids[0], here) && sent < 500 {
         fabric.send_frame(ids[0], here, vec![0; 10]);
         sent += 1;
     }

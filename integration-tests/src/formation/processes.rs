@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Counted, Formation, LOOK_EVERY};
+use super::{Counted, Formation, POLL_INTERVAL};
 use crate::hosts::{Failure, Metrics};
 
 /// How long an answer over HTTP may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// In what the system counts processor time for programs: hundredths of a second, on every kind of machine.
 const TICK: Duration = Duration::from_millis(10);
@@ -98,7 +98,7 @@ impl Processes {
             if started.elapsed() >= deadline {
                 break None;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         };
         let load = load();
         let processor = self.processor()?;
@@ -183,8 +183,8 @@ impl Processes {
     pub fn metrics(&self, number: usize) -> Result<Metrics, Failure> {
         let address = self.addresses[number].1;
         let failed = |error: std::io::Error| format!("{address} does not answer: {error}");
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(failed)?;
         let mut answer = String::new();

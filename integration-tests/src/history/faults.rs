@@ -43,7 +43,7 @@ impl History {
         } else {
             self.cluster.kill(peer)
         }
-        self.met.crashes += 1;
+        self.coverage.crashes += 1;
     }
 
     pub(super) fn restart_some(&mut self) {
@@ -52,14 +52,14 @@ impl History {
         let Some(&peer) = ended.choose(&mut self.rng) else { return };
         let seeds = self.peers.clone();
         self.cluster.restart(peer, &seeds);
-        self.met.restarts += 1;
+        self.coverage.restarts += 1;
         self.join_networks(peer);
     }
 
     fn pause(&mut self) {
         let Some(peer) = self.some_running() else { return };
         self.cluster.pause(peer);
-        self.met.pauses += 1;
+        self.coverage.pauses += 1;
     }
 
     pub(super) fn resume_all(&mut self) {
@@ -76,14 +76,14 @@ impl History {
         let Some(peer) = self.some_running() else { return };
         let offset = self.rng.random_range(-WRONG_BY..WRONG_BY);
         self.cluster.set_clock_offset(peer, offset);
-        self.met.clock_jumps += 1;
+        self.coverage.clock_jumps += 1;
     }
 
     /// A host is suspended, until all that stands still goes on.
     fn sleep(&mut self) {
         let Some(peer) = self.some_running() else { return };
         self.cluster.sleep_host(peer);
-        self.met.sleeps += 1;
+        self.coverage.sleeps += 1;
     }
 
     fn leave(&mut self) {
@@ -93,7 +93,7 @@ impl History {
         let Some(peer) = self.some_running() else { return };
         self.cluster.resume(peer);
         self.cluster.leave(peer);
-        self.met.leaves += 1;
+        self.coverage.leaves += 1;
     }
 
     fn partition(&mut self) {
@@ -102,14 +102,14 @@ impl History {
         let at = self.rng.random_range(1..peers.len());
         let (left, right) = peers.split_at(at);
         self.cluster.partition(&[left, right]);
-        self.met.partitions += 1;
+        self.coverage.partitions += 1;
     }
 
     fn cut_one_way(&mut self) {
         let mut peers = self.peers.clone();
         peers.shuffle(&mut self.rng);
         self.cluster.cut_one_way(peers[0], peers[1]);
-        self.met.one_way_cuts += 1;
+        self.coverage.one_way_cuts += 1;
     }
 
     fn break_streams(&mut self) {
@@ -123,7 +123,7 @@ impl History {
     /// Longer than tombstones are kept; both sides go on writing.
     fn long_partition(&mut self) {
         self.partition();
-        self.met.long_partitions += 1;
+        self.coverage.long_partitions += 1;
         for _ in 0..self.rng.random_range(2..8) {
             self.write();
         }

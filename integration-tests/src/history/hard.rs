@@ -9,8 +9,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tabledb::Limits;
 
-use super::{Draw, History, Met, Outcome, Plan, REAP_TIME, TABLES, some_link};
-use crate::cluster::{Cluster, DESCRIBE, Key, MILLISECOND, Peer, READY_WITHIN, SECOND, Settings, Strictness};
+use super::{Coverage, Draw, History, Outcome, Plan, REAP_TIME, TABLES, some_link};
+use crate::cluster::{
+    Cluster, DESCRIBE, EnabledChecks, Key, MILLISECOND, Peer, READY_WITHIN, SECOND, Settings,
+};
 use crate::fabric::{FabricConfig, HandshakePrice};
 use crate::formation::production;
 
@@ -23,9 +25,9 @@ const MOMENT: Duration = SECOND;
 /// All else is the same everywhere so soon after the heal, whatever was cut, and stays so.
 const AGREEMENT_WITHIN: Duration = Duration::from_secs(5);
 /// How long that is waited for where it is not promised.
-pub(super) const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(180);
 /// How long writes go on after that.
-const GOING_ON: Duration = Duration::from_secs(2);
+const WRITES_CONTINUE: Duration = Duration::from_secs(2);
 /// What a handshake costs: as on two busy processors that all nodes share.
 const HANDSHAKES: HandshakePrice = HandshakePrice { work: MILLISECOND, shared_cores: 2, most_half_open: 128 };
 /// How long leaving networks may take.
@@ -69,11 +71,11 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         record_events: true,
     };
     let mut cluster = Cluster::new(settings);
-    cluster.strictness =
-        Strictness { readiness: draws.contains(&Draw::Readiness), hidden: draws.contains(&Draw::Hidden) };
-    let mut met = Met::default();
-    met.short_memories += u64::from(forgetful);
-    met.priced_handshakes += u64::from(priced);
+    cluster.enabled_checks =
+        EnabledChecks { readiness: draws.contains(&Draw::Readiness), hidden: draws.contains(&Draw::Hidden) };
+    let mut coverage = Coverage::default();
+    coverage.short_retentions += u64::from(forgetful);
+    coverage.priced_handshakes += u64::from(priced);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
     // Not in all: who refuses something is excused from much, and what holds for all others is to be seen as well.
     let refuses = draws.contains(&Draw::Liars) || draws.contains(&Draw::Limits);
@@ -83,18 +85,18 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         if hardship < 3 && draws.contains(&Draw::Clocks) {
             // Less than what a time may be ahead, between any two of them.
             cluster.set_clock_offset(peer, rng.random_range(-WRONG_BY..WRONG_BY));
-            met.wrong_clocks += 1;
+            coverage.wrong_clocks += 1;
         } else if hardship < 4 && refusing == 0 && draws.contains(&Draw::Liars) {
             let hours = rng.random_range(2..12) * if rng.random_bool(0.5) { 1 } else { -1 };
             cluster.set_clock_offset(peer, hours * 3_600_000_000);
-            met.lying_clocks += 1;
+            coverage.lying_clocks += 1;
         } else if (4..6).contains(&hardship) && refusing == 1 && draws.contains(&Draw::Limits) {
-            cluster.set_limits(peer, little_room(&mut rng));
-            met.little_rooms += 1;
+            cluster.set_limits(peer, small_limits(&mut rng));
+            coverage.small_limits += 1;
         }
-        cluster.begin_life(peer, &peers);
+        cluster.start_instance(peer, &peers);
     }
-    cluster.strictness.hidden &= met.lying_clocks == 0;
+    cluster.enabled_checks.hidden &= coverage.lying_clocks == 0;
     let most = match rng.random_range(0..6) {
         0..3 => 4,
         3..5 => 12,
@@ -102,7 +104,7 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     };
     let networks = rng.random_range(1..=if draws.contains(&Draw::Networks) { most } else { 4 });
     let joins = (ATTACHMENTS as f64 / (count * networks) as f64).min(0.7);
-    met.networks += networks as u64;
+    coverage.networks += networks as u64;
     let mut history = History {
         cluster,
         rng,
@@ -111,7 +113,7 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         joins,
         draws: draws.clone(),
         writes: 0,
-        met,
+        coverage,
     };
     history.begin();
     for _ in 0..steps {
@@ -122,13 +124,13 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         history.spread_without_comparisons();
     }
     if doubled {
-        history.live_one_life_twice();
+        history.run_one_instance_twice();
     }
-    Outcome { met: history.met, trace_hash: history.cluster.trace_hash() }
+    Outcome { coverage: history.coverage, trace_hash: history.cluster.trace_hash() }
 }
 
 /// Less than others need: they refuse what they cannot hold.
-fn little_room(rng: &mut ChaCha8Rng) -> Limits {
+fn small_limits(rng: &mut ChaCha8Rng) -> Limits {
     let mut limits = Limits::default();
     match rng.random_range(0..3) {
         0 => limits.value_bytes = rng.random_range(8..2_000),
@@ -152,9 +154,9 @@ impl History {
 
     /// Everybody shows the same soon after the heal, though writes never stop.
     fn agree_while_writing(&mut self) {
-        let judged = self.draws.contains(&Draw::Agreement);
+        let checked = self.draws.contains(&Draw::Agreement);
         // Who refuses something follows no fingerprints, and hears of some things in periodic comparisons only.
-        let strict = |cluster: &Cluster| judged && !cluster.anybody_refuses();
+        let strict = |cluster: &Cluster| checked && !cluster.any_node_refuses();
         let start = self.cluster.now();
         let (mut rng, networks) = (self.rng.clone(), self.networks.clone());
         let mut writer = Writer { rng: &mut rng, networks: &networks, written: 0, begin: self.writes };
@@ -165,13 +167,13 @@ impl History {
                 panic!("{taken:?} after the heal members do not agree: {difference}")
             }
             Ok(_) if strict(&self.cluster) => {
-                self.met.longest_while_writing = self.met.longest_while_writing.max(taken);
+                self.coverage.longest_while_writing = self.coverage.longest_while_writing.max(taken);
             }
             _ => {}
         }
         // Sooner they may agree by chance, before members have learned of each other what has been cut off.
         let promised = start + AGREEMENT_WITHIN;
-        let until = self.cluster.now().max(promised) + GOING_ON;
+        let until = self.cluster.now().max(promised) + WRITES_CONTINUE;
         while self.cluster.now() < until {
             for _ in 0..10 {
                 self.cluster.run_for(20 * MILLISECOND);
@@ -181,13 +183,13 @@ impl History {
             let difference =
                 networks.iter().find_map(|network| self.cluster.difference_but_for(network, MOMENT));
             let Some(difference) = difference.filter(|_| strict(&self.cluster)) else { continue };
-            self.met.longest_while_writing = self.cluster.now() - start;
+            self.coverage.longest_while_writing = self.cluster.now() - start;
             if self.cluster.now() >= promised {
                 panic!("members that had agreed no longer do: {difference}");
             }
         }
         let written = writer.written;
-        self.met.writes_while_judged += written;
+        self.coverage.writes_while_checked += written;
         self.writes += written;
         self.rng = rng;
     }
@@ -203,16 +205,16 @@ impl History {
         for network in &networks {
             for key in self.cluster.visible(peer, network).into_keys().take(2) {
                 if self.cluster.try_delete(peer, Key::new(network, &key.0, &key.1)).is_ok() {
-                    self.met.last_deletes += 1;
+                    self.coverage.last_deletes += 1;
                 }
             }
         }
         for network in &networks {
             if self.cluster.try_leave_network(peer, network).is_ok() {
-                self.met.network_leaves += 1;
+                self.coverage.network_leaves += 1;
             }
         }
-        self.met.many_left += u64::from(networks.len() > 8);
+        self.coverage.many_left += u64::from(networks.len() > 8);
         self.cluster
             .run_until("many networks are left", LEFT_WITHIN, |cluster| cluster.is_off_networks(peer));
         // Nothing hinders anybody: somebody has it all.
@@ -229,9 +231,8 @@ impl History {
     /// Somebody joins many networks at once, and is ready when it says so, soon.
     fn join_many(&mut self) {
         let running = self.cluster.running();
-        self.cluster.run_until("all agree on the members", PATIENCE, |cluster| {
-            cluster.all_agree_on_members(&running)
-        });
+        self.cluster
+            .run_until("all agree on the members", TIMEOUT, |cluster| cluster.all_agree_on_members(&running));
         self.cluster.run_for(5 * SECOND);
         let mut able = self.cluster.running();
         able.retain(|peer| !self.cluster.has_limits(*peer) && !self.cluster.is_leaving(*peer));
@@ -240,9 +241,9 @@ impl History {
         for network in self.networks.clone() {
             joined += u64::from(self.cluster.try_join_network(peer, &network).is_ok());
         }
-        self.met.network_joins += joined;
-        self.met.many_joined += u64::from(joined > 8);
-        let within = if self.draws.contains(&Draw::Readiness) { READY_WITHIN } else { PATIENCE };
+        self.coverage.network_joins += joined;
+        self.coverage.many_joined += u64::from(joined > 8);
+        let within = if self.draws.contains(&Draw::Readiness) { READY_WITHIN } else { TIMEOUT };
         if self.cluster.try_run_until(within, |cluster| cluster.not_ready().is_none()).is_none() {
             let who = self.cluster.not_ready().unwrap_or_default();
             panic!("{within:?} after it joined still not ready: {who}");

@@ -8,9 +8,9 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 use transport::KeySet;
 
-use super::forge::{Body, Bundle, Event, Lie, List, claim, lists};
+use super::forge::{AttachmentList, Body, Bundle, Event, Lie, attachment_lists, claim};
 use super::insider::{Insider, Modified};
-use super::siege::{ATTACK, Terms, VICTIM, endure};
+use super::siege::{ATTACK, Terms, VICTIM, run_attack};
 use super::{handshakes, packets, strangers, streams};
 use crate::hosts::scenarios::Scenario;
 use crate::hosts::{Cluster, Failure, Metrics, Plan, Rate, Run};
@@ -28,75 +28,75 @@ pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "ten-million-keys",
-            story: "a member floods a network with ten million distinct keys",
+            description: "a member floods a network with ten million distinct keys",
             prepare,
-            tell: |run, cluster| Box::pin(ten_million_keys(run, cluster)),
+            run: |run, cluster| Box::pin(ten_million_keys(run, cluster)),
         },
         Scenario {
             name: "lies",
-            story: "a member forges others' writes, attachments, lists, failures and farewells",
+            description: "a member forges others' writes, attachments, lists, failures and farewells",
             prepare,
-            tell: |run, cluster| Box::pin(lies(run, cluster)),
+            run: |run, cluster| Box::pin(lies(run, cluster)),
         },
         Scenario {
             name: "denial",
-            story: "a member knows some of what others hold to be superseded, which it is not, and compares",
+            description: "a member knows some of what others hold to be superseded, which it is not, and compares",
             prepare,
-            tell: |run, cluster| Box::pin(denial(run, cluster)),
+            run: |run, cluster| Box::pin(denial(run, cluster)),
         },
         Scenario {
             name: "outsider",
-            story: "a peer with the secret that never joined deletes, fails and replaces others by single datagrams",
+            description: "a peer with the secret that never joined deletes, fails and replaces others by single datagrams",
             prepare,
-            tell: |run, cluster| Box::pin(outsider(run, cluster)),
+            run: |run, cluster| Box::pin(outsider(run, cluster)),
         },
         Scenario {
             name: "future",
-            story: "a member writes versions of the near and of the far future",
+            description: "a member writes versions of the near and of the far future",
             prepare,
-            tell: |run, cluster| Box::pin(future(run, cluster)),
+            run: |run, cluster| Box::pin(future(run, cluster)),
         },
         Scenario {
             name: "events",
-            story: "a member writes to a network as fast as it can",
+            description: "a member writes to a network as fast as it can",
             prepare,
-            tell: |run, cluster| Box::pin(events(run, cluster)),
+            run: |run, cluster| Box::pin(events(run, cluster)),
         },
         Scenario {
             name: "garbage",
-            story: "noise and bent, truncated packets at full speed",
+            description: "noise and bent, truncated packets at full speed",
             prepare,
-            tell: |run, cluster| Box::pin(garbage(run, cluster)),
+            run: |run, cluster| Box::pin(garbage(run, cluster)),
         },
         Scenario {
             name: "handshakes",
-            story: "thousands of handshakes that go silent after the first words, from eight addresses",
+            description: "thousands of handshakes that go silent after the first words, from eight addresses",
             prepare,
-            tell: |run, cluster| Box::pin(half_open(run, cluster)),
+            run: |run, cluster| Box::pin(half_open(run, cluster)),
         },
         Scenario {
             name: "anothers-name",
-            story: "handshakes begun in the name of a host that wants to join, with every node there is",
+            description: "handshakes begun in the name of a host that wants to join, with every node there is",
             prepare: prepare_newcomer,
-            tell: |run, cluster| Box::pin(in_the_name_of_a_newcomer(run, cluster)),
+            run: |run, cluster| Box::pin(in_the_name_of_a_newcomer(run, cluster)),
         },
         Scenario {
             name: "wrong-secret",
-            story: "strangers with a secret of their own, again and again",
+            description: "strangers with a secret of their own, again and again",
             prepare,
-            tell: |run, cluster| Box::pin(wrong_secret(run, cluster)),
+            run: |run, cluster| Box::pin(wrong_secret(run, cluster)),
         },
         Scenario {
             name: "stolen-name",
-            story: "a node with the right secret under the name of a living one",
+            description: "a node with the right secret under the name of a living one",
             prepare,
-            tell: |run, cluster| Box::pin(stolen_name(run, cluster)),
+            run: |run, cluster| Box::pin(stolen_name(run, cluster)),
         },
         Scenario {
             name: "streams",
-            story: "streams that stall, crawl behind a slow link, or declare huge lengths",
+            description: "streams that stall, crawl behind a slow link, or declare huge lengths",
             prepare,
-            tell: |run, cluster| Box::pin(tedious(run, cluster)),
+            run: |run, cluster| Box::pin(slow_streams(run, cluster)),
         },
     ]
 }
@@ -117,16 +117,16 @@ fn prepare_newcomer(plan: &mut Plan) {
 }
 
 /// What an attacker knows: where the victim is, where he is himself, and the secret.
-struct Scene {
+struct Target {
     victim: SocketAddr,
     from: SocketAddr,
     keys: KeySet,
     honest: usize,
 }
 
-fn scene(cluster: &Cluster) -> Result<Scene, Failure> {
+fn target(cluster: &Cluster) -> Result<Target, Failure> {
     let secret = std::fs::read_to_string(cluster.secret_file()).map_err(|error| error.to_string())?;
-    Ok(Scene {
+    Ok(Target {
         victim: SocketAddr::from((cluster.lab().address(VICTIM), 7946)),
         from: SocketAddr::from((cluster.lab().address(cluster.lab().hosts() - 1), 0)),
         keys: KeySet::parse(&secret).map_err(|error| error.to_string())?,
@@ -135,14 +135,14 @@ fn scene(cluster: &Cluster) -> Result<Scene, Failure> {
 }
 
 async fn garbage(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, keys, .. } = scene(cluster)?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[], apart: false };
-    endure(run, cluster, &terms, packets::garbage(victim, keys, ATTACK)).await?;
+    let Target { victim, keys, .. } = target(cluster)?;
+    let terms = Terms { growth: 32 * MIB, required_counters: &[], apart: false };
+    run_attack(run, cluster, &terms, packets::garbage(victim, keys, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
 
 async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, keys, .. } = scene(cluster)?;
+    let Target { victim, keys, .. } = target(cluster)?;
     let attacker = cluster.lab().hosts() - 1;
     let from: Vec<Ipv4Addr> = (100..108).map(|last| Ipv4Addr::new(10, 77, 0, last)).collect();
     for address in &from {
@@ -150,7 +150,7 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
     }
     let terms = Terms {
         growth: 64 * MIB,
-        told_by: &[
+        required_counters: &[
             ("transport", "handshakes_retried"),
             ("transport", "handshakes_unfinished"),
             ("transport", "handshakes_capped_by_address"),
@@ -165,12 +165,12 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
         let spread = handshakes::unfinished(victim, from, keys.clone(), 1, ATTACK / 3).await?;
         Ok(silent + spread + handshakes::unfinished(victim, one, keys, 1, ATTACK / 3).await?)
     };
-    endure(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &terms, attack).await?;
     cluster.no_failure_was_declared().await
 }
 
 async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { keys, .. } = scene(cluster)?;
+    let Target { keys, .. } = target(cluster)?;
     let (newcomer, attacker) = (cluster.lab().hosts() - 2, cluster.lab().hosts() - 1);
     let port = |host| SocketAddrV4::new(cluster.lab().address(host), 7946);
     let victims: Vec<SocketAddrV4> = cluster.running().into_iter().map(port).collect();
@@ -204,53 +204,59 @@ async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Resu
 }
 
 async fn wrong_secret(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, .. } = scene(cluster)?;
+    let Target { victim, from, .. } = target(cluster)?;
     let secret = std::fs::read_to_string(cluster.secret_file()).map_err(|error| error.to_string())?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[("transport", "refused_unknown_secret")], apart: false };
-    endure(run, cluster, &terms, strangers::wrong_secret(victim, from, secret, ATTACK)).await?;
+    let terms = Terms {
+        growth: 32 * MIB,
+        required_counters: &[("transport", "refused_unknown_secret")],
+        apart: false,
+    };
+    run_attack(run, cluster, &terms, strangers::wrong_secret(victim, from, secret, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
 
 async fn stolen_name(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, .. } = scene(cluster)?;
-    let robbed = (cluster.name(1).to_owned(), SocketAddr::from((cluster.lab().address(1), 7946)));
-    let before = life_of(cluster, 1).await?;
-    let terms = Terms { growth: 32 * MIB, told_by: &[("membership", "name_conflicts")], apart: false };
-    endure(run, cluster, &terms, strangers::stolen_name(victim, from, robbed, keys, ATTACK)).await?;
-    if life_of(cluster, 1).await? != before {
+    let Target { victim, from, keys, .. } = target(cluster)?;
+    let owner_of_name = (cluster.name(1).to_owned(), SocketAddr::from((cluster.lab().address(1), 7946)));
+    let before = generation_of(cluster, 1).await?;
+    let terms =
+        Terms { growth: 32 * MIB, required_counters: &[("membership", "name_conflicts")], apart: false };
+    run_attack(run, cluster, &terms, strangers::stolen_name(victim, from, owner_of_name, keys, ATTACK))
+        .await?;
+    if generation_of(cluster, 1).await? != before {
         return Err("the node whose name was stolen has had to begin another life".to_owned());
     }
     cluster.no_failure_was_declared().await
 }
 
-async fn life_of(cluster: &Cluster, host: usize) -> Result<u64, Failure> {
+async fn generation_of(cluster: &Cluster, host: usize) -> Result<u64, Failure> {
     let answer = cluster.ask(host, Method::GET, "/v1/node", Bytes::new()).await?;
     Ok(answer.json::<networkdb_http::v1::model::NodeView>()?.generation)
 }
 
-async fn tedious(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, .. } = scene(cluster)?;
+async fn slow_streams(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    let Target { victim, from, keys, .. } = target(cluster)?;
     let attacker = cluster.lab().hosts() - 1;
     // What is large crawls through this.
     cluster.lab().set_rate(attacker, Some(Rate { bits_per_second: 4_000_000, queue_ms: 100 }))?;
     let terms = Terms {
         // As much as peers may leave unfinished, and what it takes to hold that.
         growth: 300 * MIB,
-        told_by: &[
+        required_counters: &[
             ("transport", "frames_too_large"),
             ("transport", "frames_timed_out"),
             ("replication", "refused_malformed"),
         ],
         apart: false,
     };
-    endure(run, cluster, &terms, streams::tedious(victim, from, keys, 2 * ATTACK)).await?;
+    run_attack(run, cluster, &terms, streams::slow_streams(victim, from, keys, 2 * ATTACK)).await?;
     cluster.lab().set_rate(attacker, None)?;
     cluster.no_failure_was_declared().await
 }
 
 async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
-    let terms = Terms { growth: 128 * MIB, told_by: &[("replication", "news")], apart: false };
+    let Target { victim, from, keys, honest } = target(cluster)?;
+    let terms = Terms { growth: 128 * MIB, required_counters: &[("replication", "news")], apart: false };
     let attack = async move {
         let insider = Insider::enter("eager", from, victim, keys, &[JUNK], Modified::default()).await?;
         insider.await_others(honest).await?;
@@ -271,7 +277,7 @@ async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         }
         Ok(written)
     };
-    endure(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &terms, attack).await?;
     await_gone(cluster, "eager").await
 }
 
@@ -282,15 +288,15 @@ async fn await_gone(cluster: &Cluster, name: &str) -> Result<(), Failure> {
 
 async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     const KEYS: u64 = 10_000_000;
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let Target { victim, from, keys, honest } = target(cluster)?;
     let terms = Terms {
         // A network full of entries of the attacker's, on the victim.
         growth: 150 * MIB,
-        told_by: &[("replication", "refused_full")],
+        required_counters: &[("replication", "refused_full")],
         apart: false,
     };
     let attack = async move {
-        let modified = Modified { deaf: true, ..Modified::default() };
+        let modified = Modified { ignores_tables: true, ..Modified::default() };
         let insider = Insider::enter("glutton", from, victim, keys, &[JUNK], modified).await?;
         insider.await_others(honest).await?;
         let target = insider
@@ -323,11 +329,11 @@ async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
                 ..Bundle::default()
             };
             next += 35;
-            sent += 35 * u64::from(insider.say(&target.0, target.2, bundle.datagram()).await);
+            sent += 35 * u64::from(insider.send(&target.0, target.2, bundle.datagram()).await);
         }
         Ok(sent)
     };
-    endure(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &terms, attack).await?;
     let answer = cluster.ask(VICTIM, Method::GET, &format!("/v1/networks/{JUNK}"), Bytes::new()).await?;
     let junk: networkdb_http::v1::model::NetworkView = answer.json()?;
     let held = (junk.entries + junk.hidden + junk.tombstones) as u64;
@@ -346,10 +352,10 @@ fn clock_now() -> u64 {
 }
 
 async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let Target { victim, from, keys, honest } = target(cluster)?;
     let terms = Terms {
         growth: 64 * MIB,
-        told_by: &[
+        required_counters: &[
             ("replication", "provisional"),
             ("replication", "refused_ended"),
             ("membership", "suspicions"),
@@ -357,27 +363,27 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         apart: true,
     };
     let attack = async move {
-        let modified = Modified { deaf: true, ..Modified::default() };
+        let modified = Modified { ignores_tables: true, ..Modified::default() };
         let insider = Insider::enter("liar", from, victim, keys, &["blue", JUNK], modified).await?;
         insider.await_others(honest).await?;
         let end = Instant::now() + ATTACK;
-        let (mut told, mut round) = (0_u64, 0_u64);
+        let (mut sent, mut round) = (0_u64, 0_u64);
         while Instant::now() < end {
             round += 1;
             let others = insider.others();
             for (about, incarnation, address) in &others {
                 for (to, _, at) in &others {
                     for lie in lies_about(about, *incarnation, *address, &insider.id(), round) {
-                        told += u64::from(insider.say(to, *at, lie).await);
+                        sent += u64::from(insider.send(to, *at, lie).await);
                     }
                 }
             }
             // Fast enough to be a nuisance; faster would only try the queues again.
             sleep(Duration::from_millis(100)).await;
         }
-        Ok(told)
+        Ok(sent)
     };
-    endure(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &terms, attack).await?;
     let raised = cluster.counts("membership", "generations_raised").await?;
     run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
     await_gone(cluster, "liar").await
@@ -390,7 +396,7 @@ const DENIED: u64 = 10;
 /// Who denies an entry has it dropped, as an honest member has that alone saw it deleted. The log and a counter of its owner tell
 /// of it, what was not denied stays, and what is written again stays as well.
 async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let Target { victim, from, keys, honest } = target(cluster)?;
     let hosts = cluster.running();
     let path = |host: usize, number: u64| format!("/v1/networks/blue/tables/held/entries/{host}-{number}");
     let write = async |host: usize, entries: u64| {
@@ -403,11 +409,11 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         }
         Ok(())
     };
-    let (mut before, mut lives) = (Vec::new(), Vec::new());
+    let (mut before, mut instances) = (Vec::new(), Vec::new());
     for &host in &hosts {
         write(host, HELD).await?;
         before.push(cluster.metrics(host).await?);
-        lives.push(life_of(cluster, host).await?);
+        instances.push(generation_of(cluster, host).await?);
     }
     let shown = |first: u64, status: u16| {
         let hosts = hosts.clone();
@@ -436,11 +442,14 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let superseded = Bundle {
         network: "blue",
         clock: clock_now(),
-        attachments: others.iter().map(|(life, ..)| (life.name.as_str(), life.generation, 2)).collect(),
-        dead: (0..others.len() as u32).map(|place| (place, 1, DENIED)).collect(),
+        attachments: others
+            .iter()
+            .map(|(instance, ..)| (instance.name.as_str(), instance.generation, 2))
+            .collect(),
+        superseded: (0..others.len() as u32).map(|index| (index, 1, DENIED)).collect(),
         ..Bundle::default()
     };
-    insider.join_believing("blue", &others[0].0, others[0].2, &superseded.datagram())?;
+    insider.join_with_forged_datagram("blue", &others[0].0, others[0].2, &superseded.datagram())?;
     let denied = Instant::now();
     cluster.await_that("what was denied is gone, and nothing else", shown(DENIED + 1, 404)).await?;
     run.took("what was denied is gone everywhere", denied.elapsed());
@@ -470,8 +479,8 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     cluster.await_that("what was written again is shown", shown(1, 404)).await?;
     sleep(ATTACK).await;
     cluster.await_that("what was written again is shown for good", shown(1, 404)).await?;
-    for (&host, life) in hosts.iter().zip(lives) {
-        if life_of(cluster, host).await? != life {
+    for (&host, instance) in hosts.iter().zip(instances) {
+        if generation_of(cluster, host).await? != instance {
             return Err(format!("{} has had to begin another life", cluster.name(host)));
         }
     }
@@ -481,17 +490,17 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
 
 /// Whoever holds the secret finishes a handshake; that makes nobody a member.
 async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, .. } = scene(cluster)?;
-    let mut lives = Vec::new();
+    let Target { victim, from, keys, .. } = target(cluster)?;
+    let mut instances = Vec::new();
     for host in cluster.running() {
         let address = SocketAddr::from((cluster.lab().address(host), 7946));
         let name = wire::NodeName::new(cluster.name(host)).map_err(|error| error.to_string())?;
-        lives.push((wire::NodeId::new(name, life_of(cluster, host).await?), address));
+        instances.push((wire::NodeId::new(name, generation_of(cluster, host).await?), address));
     }
-    let before: Vec<u64> = lives.iter().map(|(life, _)| life.generation).collect();
+    let before: Vec<u64> = instances.iter().map(|(instance, _)| instance.generation).collect();
     let terms = Terms {
         growth: 32 * MIB,
-        told_by: &[("replication", "refused_unknown_life"), ("membership", "refused_not_member")],
+        required_counters: &[("replication", "refused_unknown_life"), ("membership", "refused_not_member")],
         apart: false,
     };
     let attack = async move {
@@ -504,21 +513,21 @@ async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         let end = Instant::now() + ATTACK;
         let mut sent = 0_u64;
         while Instant::now() < end {
-            for (life, address) in lives.iter().filter(|(_, address)| *address != victim) {
+            for (instance, address) in instances.iter().filter(|(_, address)| *address != victim) {
                 let superseded = Bundle {
                     network: "blue",
                     clock: clock_now(),
                     relay: true,
-                    attachments: vec![(life.name.as_str(), life.generation, 2)],
-                    dead: vec![(0, 1, 1000)],
+                    attachments: vec![(instance.name.as_str(), instance.generation, 2)],
+                    superseded: vec![(0, 1, 1000)],
                     ..Bundle::default()
                 };
-                let later = wire::NodeId::new(life.name.clone(), life.generation + 1);
+                let later = wire::NodeId::new(instance.name.clone(), instance.generation + 1);
                 for lie in [
                     superseded.datagram(),
-                    claim(life, 7, Lie::Left),
-                    claim(life, 7, Lie::Failed(outsider.name.clone())),
-                    claim(life, 7, Lie::Suspect(outsider.name.clone())),
+                    claim(instance, 7, Lie::Left),
+                    claim(instance, 7, Lie::Failed(outsider.name.clone())),
+                    claim(instance, 7, Lie::Suspect(outsider.name.clone())),
                     claim(&later, 0, Lie::Alive(*address)),
                 ] {
                     sent += u64::from(transport.send_datagram(&to, lie.into()).is_ok());
@@ -528,9 +537,9 @@ async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         }
         Ok(sent)
     };
-    endure(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &terms, attack).await?;
     for (host, before) in cluster.running().into_iter().zip(before) {
-        if life_of(cluster, host).await? != before {
+        if generation_of(cluster, host).await? != before {
             return Err(format!("{} has had to begin another life", cluster.name(host)));
         }
     }
@@ -570,9 +579,9 @@ fn lies_about(
         // A write it never made.
         Bundle { events: vec![event(far, 0)], ..bundle(present) }.datagram(),
         // Writes it will make, said to be dead already.
-        Bundle { dead: vec![(0, far, far + 1000)], ..bundle(present) }.datagram(),
+        Bundle { superseded: vec![(0, far, far + 1000)], ..bundle(present) }.datagram(),
         // More writes than it made.
-        Bundle { heads: vec![(0, 2 * far)], ..bundle(present) }.datagram(),
+        Bundle { high_watermarks: vec![(0, 2 * far)], ..bundle(present) }.datagram(),
         // An attachment later than its own.
         Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation, far)) }.datagram(),
         // A life later than its own.
@@ -581,7 +590,7 @@ fn lies_about(
         Bundle { events: vec![event(3, u64::MAX)], ..bundle(present) }.datagram(),
         Bundle { clock: u64::MAX, events: vec![event(u64::MAX, 0)], ..bundle(present) }.datagram(),
         // It is on no network.
-        lists(vec![List { owner: about.clone(), version: far, networks: Vec::new() }]),
+        attachment_lists(vec![AttachmentList { owner: about.clone(), version: far, networks: Vec::new() }]),
         // It is somebody else, somewhere else.
         claim(&wire::NodeId::new(about.name.clone(), about.generation + 1), 0, Lie::Alive(address)),
         claim(&wire::NodeId::new(about.name.clone(), u64::MAX), u64::MAX, Lie::Alive(address)),
@@ -591,15 +600,15 @@ fn lies_about(
         claim(about, incarnation, Lie::Left),
     ];
     // One after the other, so that each has time to do its harm.
-    all.into_iter().enumerate().filter(|(place, _)| *place as u64 == round % 13).map(|(_, lie)| lie).collect()
+    all.into_iter().enumerate().filter(|(index, _)| *index as u64 == round % 13).map(|(_, lie)| lie).collect()
 }
 
 async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let Scene { victim, from, keys, honest } = scene(cluster)?;
+    let Target { victim, from, keys, honest } = target(cluster)?;
     let attacker = cluster.lab().hosts() - 1;
     let entry = |key: &str| format!("/v1/networks/{JUNK}/tables/future/entries/{key}");
     let visit = |name: &'static str, ahead: Duration, key: &'static str, keys: KeySet| async move {
-        let modified = Modified { clock_ahead: ahead, deaf: false };
+        let modified = Modified { clock_ahead: ahead, ignores_tables: false };
         let insider = Insider::enter(name, from, victim, keys, &[JUNK], modified).await?;
         insider.await_others(honest).await?;
         insider

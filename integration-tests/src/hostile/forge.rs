@@ -24,8 +24,8 @@ pub(super) struct Bundle<'a> {
     pub(super) fingerprint: Option<u64>,
     pub(super) attachments: Vec<AttachmentId<'a>>,
     pub(super) tables: Vec<&'a str>,
-    pub(super) heads: Vec<(u32, u64)>,
-    pub(super) dead: Vec<(u32, u64, u64)>,
+    pub(super) high_watermarks: Vec<(u32, u64)>,
+    pub(super) superseded: Vec<(u32, u64, u64)>,
     pub(super) events: Vec<Event<'a>>,
 }
 
@@ -54,12 +54,16 @@ pub(super) enum Body<'a> {
 #[derive(Serialize)]
 enum TablesDatagram<'a, 'b> {
     Gossip(&'b Bundle<'a>),
-    Lists { lists: Vec<List>, heads: Vec<(NodeId, u64)>, relay: bool },
+    AttachmentLists {
+        attachment_lists: Vec<AttachmentList>,
+        high_watermarks: Vec<(NodeId, u64)>,
+        relay: bool,
+    },
 }
 
 /// The networks of a node: owner, version, network and epoch.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct List {
+pub(super) struct AttachmentList {
     pub(super) owner: NodeId,
     pub(super) version: u64,
     pub(super) networks: Vec<(String, u64)>,
@@ -75,9 +79,12 @@ impl Bundle<'_> {
 }
 
 /// Lists as a datagram of gossip.
-pub(super) fn lists(lists: Vec<List>) -> Vec<u8> {
+pub(super) fn attachment_lists(attachment_lists: Vec<AttachmentList>) -> Vec<u8> {
     let mut bytes = vec![FOR_TABLES];
-    codec::encode_into(&TablesDatagram::Lists { lists, heads: Vec::new(), relay: true }, &mut bytes);
+    codec::encode_into(
+        &TablesDatagram::AttachmentLists { attachment_lists, high_watermarks: Vec::new(), relay: true },
+        &mut bytes,
+    );
     bytes
 }
 
@@ -134,7 +141,7 @@ pub(super) fn claim(id: &NodeId, incarnation: u64, lie: Lie) -> Vec<u8> {
 }
 
 /// The beginning of a stream for tables, whose first frame claims to hold a list of this many things and ends there.
-pub(super) fn endless_list(length: u64) -> Vec<u8> {
+pub(super) fn unbounded_list(length: u64) -> Vec<u8> {
     let mut bytes = vec![FOR_TABLES];
     // The variant of lists of attachments that are declined: its first field is how many there are.
     codec::encode_into(&6_u32, &mut bytes);

@@ -25,7 +25,7 @@ pub(super) struct Modified {
     /// By how much its clock is ahead.
     pub(super) clock_ahead: Duration,
     /// Whether it takes no notice of what the others say of tables: of complaints, above all.
-    pub(super) deaf: bool,
+    pub(super) ignores_tables: bool,
 }
 
 /// A member of the cluster that is not honest.
@@ -40,7 +40,7 @@ struct Shared {
     machine: Mutex<NodeMachine>,
     transport: Transport,
     wake: Notify,
-    deaf: bool,
+    ignores_tables: bool,
 }
 
 impl Drop for Insider {
@@ -70,24 +70,24 @@ impl Insider {
         networks: &[&str],
         modified: Modified,
     ) -> Result<Self, Failure> {
-        let told = |error: &dyn std::fmt::Display| format!("the attacker cannot start: {error}");
-        let name = NodeName::new(name).map_err(|error| told(&error))?;
+        let failed = |error: &dyn std::fmt::Display| format!("the attacker cannot start: {error}");
+        let name = NodeName::new(name).map_err(|error| failed(&error))?;
         let (start, wall) = (now(), wall());
         let id = NodeId::new(name.clone(), wall.as_micros() as u64);
         let (transport, incoming) =
-            Transport::bind(transport::Config::new(name, from, keys)).map_err(|error| told(&error))?;
+            Transport::bind(transport::Config::new(name, from, keys)).map_err(|error| failed(&error))?;
         let (address, seed) = (transport.local_address(), id.generation);
         let settings = MachineSettings::new(id, address, start, wall + modified.clock_ahead, seed);
-        let mut machine = compose(settings).map_err(|error| told(&error))?;
+        let mut machine = compose(settings).map_err(|error| failed(&error))?;
         for network in networks {
-            machine.join_network(network, start).map_err(|error| told(&error))?;
+            machine.join_network(network, start).map_err(|error| failed(&error))?;
         }
         machine.join(&[victim], start);
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),
             transport,
             wake: Notify::new(),
-            deaf: modified.deaf,
+            ignores_tables: modified.ignores_tables,
         });
         let driver = tokio::spawn(drive(shared.clone(), incoming));
         Ok(Self { shared, driver })
@@ -106,16 +106,16 @@ impl Insider {
     }
 
     /// Joins a network, and believes this datagram before it hears of anything else there.
-    pub(super) fn join_believing(
+    pub(super) fn join_with_forged_datagram(
         &self,
         network: &str,
-        said_by: &NodeId,
+        sender: &NodeId,
         at: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Failure> {
         let mut machine = self.shared.machine.lock();
         machine.join_network(network, now()).map_err(|error| error.to_string())?;
-        machine.handle_datagram(&said_by.name, at, datagram, now()).map_err(|error| error.to_string())?;
+        machine.handle_datagram(&sender.name, at, datagram, now()).map_err(|error| error.to_string())?;
         drop(machine);
         self.wake();
         Ok(())
@@ -147,7 +147,7 @@ impl Insider {
     }
 
     /// Says anything to anybody, as fast as the connection takes it. `false` if it was not sent.
-    pub(super) async fn say(&self, to: &NodeId, at: SocketAddr, bytes: Vec<u8>) -> bool {
+    pub(super) async fn send(&self, to: &NodeId, at: SocketAddr, bytes: Vec<u8>) -> bool {
         let to = Destination { name: Some(to.name.clone()), address: at };
         let bytes = bytes::Bytes::from(bytes);
         for _ in 0..2000 {
@@ -175,13 +175,13 @@ impl Streams {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let speak = Arc::new(Notify::new());
-        let work = task(speak.clone());
+        let wake_stream = Arc::new(Notify::new());
+        let work = task(wake_stream.clone());
         let abort = self.tasks.spawn(async move {
             work.await;
             stream
         });
-        self.handles.insert(stream, (abort, speak));
+        self.handles.insert(stream, (abort, wake_stream));
     }
 }
 
@@ -215,7 +215,7 @@ async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
 fn take_in(shared: &Arc<Shared>, streams: &mut Streams, arrival: Arrival) {
     match arrival {
         Arrival::Datagram { from, bytes } => {
-            if shared.deaf && bytes.first() == Some(&FOR_TABLES) {
+            if shared.ignores_tables && bytes.first() == Some(&FOR_TABLES) {
                 return;
             }
             let _ = shared.machine.lock().handle_datagram(&from.name, from.address, &bytes, now());
@@ -223,7 +223,8 @@ fn take_in(shared: &Arc<Shared>, streams: &mut Streams, arrival: Arrival) {
         Arrival::Stream { from, sender, receiver } => {
             let stream = shared.machine.lock().handle_stream_opened(&from.name, from.address, now());
             let shared = shared.clone();
-            streams.spawn(stream, move |speak| move_frames(shared, stream, speak, sender, receiver));
+            streams
+                .spawn(stream, move |wake_stream| move_frames(shared, stream, wake_stream, sender, receiver));
         }
         Arrival::Lost { peer, .. } => shared.machine.lock().handle_connection_lost(&peer.name, now()),
         Arrival::Refused { .. } => {}
@@ -243,11 +244,11 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut Streams) -> std::time::Instant 
             }
             NodeTransmit::OpenStream { stream, to } => {
                 let shared = shared.clone();
-                streams.spawn(stream, move |speak| async move {
+                streams.spawn(stream, move |wake_stream| async move {
                     match shared.transport.open_stream(&to).await {
                         Ok((sender, receiver, peer)) => {
                             shared.machine.lock().handle_stream_connected(stream, &peer.name, now());
-                            move_frames(shared, stream, speak, sender, receiver).await;
+                            move_frames(shared, stream, wake_stream, sender, receiver).await;
                         }
                         Err(_) => {
                             shared.machine.lock().handle_stream_closed(stream, now());
@@ -262,8 +263,8 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut Streams) -> std::time::Instant 
                 }
             }
             NodeTransmit::WakeStream { stream } => {
-                if let Some((_, speak)) = streams.handles.get(&stream) {
-                    speak.notify_one();
+                if let Some((_, wake_stream)) = streams.handles.get(&stream) {
+                    wake_stream.notify_one();
                 }
             }
         }
@@ -274,7 +275,7 @@ fn carry_out(shared: &Arc<Shared>, streams: &mut Streams) -> std::time::Instant 
 async fn move_frames(
     shared: Arc<Shared>,
     stream: StreamId,
-    speak: Arc<Notify>,
+    wake_stream: Arc<Notify>,
     mut sender: FrameSender,
     mut receiver: FrameReceiver,
 ) {
@@ -285,12 +286,14 @@ async fn move_frames(
             match poll {
                 // It asks for nothing of tables either: the answer would tell what it does not want to hear.
                 FramePoll::Frame(frame)
-                    if std::mem::take(&mut first) && shared.deaf && frame.first() == Some(&FOR_TABLES) =>
+                    if std::mem::take(&mut first)
+                        && shared.ignores_tables
+                        && frame.first() == Some(&FOR_TABLES) =>
                 {
                     return Err(());
                 }
                 FramePoll::Frame(frame) => sender.send(frame).await.map_err(drop)?,
-                FramePoll::Wait => speak.notified().await,
+                FramePoll::Wait => wake_stream.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(drop),
             }
         }
@@ -298,15 +301,15 @@ async fn move_frames(
     let reading = async {
         let mut first = true;
         while let Some(frame) = receiver.next().await.map_err(drop)? {
-            if shared.deaf && std::mem::take(&mut first) && frame.first() == Some(&FOR_TABLES) {
+            if shared.ignores_tables && std::mem::take(&mut first) && frame.first() == Some(&FOR_TABLES) {
                 return Err(());
             }
             shared.machine.lock().handle_frame(stream, &frame, now()).map_err(drop)?;
-            speak.notify_one();
+            wake_stream.notify_one();
             shared.wake.notify_one();
         }
         shared.machine.lock().handle_stream_finished(stream, now());
-        speak.notify_one();
+        wake_stream.notify_one();
         Ok(())
     };
     let _ = tokio::try_join!(writing, reading);

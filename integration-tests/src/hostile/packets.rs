@@ -14,21 +14,21 @@ use crate::hosts::Failure;
 
 /// The first packets of real handshakes, as somebody on the path would see them.
 pub(super) async fn first_packets(keys: &KeySet, wanted: usize) -> Result<Vec<Vec<u8>>, Failure> {
-    let told = |error: std::io::Error| format!("cannot listen for packets: {error}");
+    let failed = |error: std::io::Error| format!("cannot listen for packets: {error}");
     let mut packets = Vec::new();
     let mut buffer = vec![0; 2048];
     while packets.len() < wanted {
         // One for each: who is gone says goodbye, and that would be heard for the next one's first word.
-        let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
-        let heard_at = ear.local_addr().map_err(told)?;
+        let capture = UdpSocket::bind("127.0.0.1:0").await.map_err(failed)?;
+        let capture_address = capture.local_addr().map_err(failed)?;
         let name = NodeName::new("noise").map_err(|error| error.to_string())?;
         let config = transport::Config::new(name, SocketAddr::from(([127, 0, 0, 1], 0)), keys.clone());
         let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
-        let to = Destination { name: None, address: heard_at };
+        let to = Destination { name: None, address: capture_address };
         let dialling = transport.open_stream(&to);
         tokio::select! {
             _ = dialling => return Err("somebody answered where nobody is".to_owned()),
-            heard = ear.recv(&mut buffer) => packets.push(buffer[..heard.map_err(told)?].to_vec()),
+            received = capture.recv(&mut buffer) => packets.push(buffer[..received.map_err(failed)?].to_vec()),
         }
     }
     Ok(packets)

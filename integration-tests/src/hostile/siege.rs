@@ -26,14 +26,14 @@ pub(super) struct Terms {
     /// By how much the victim's memory may grow, in bytes.
     pub(super) growth: u64,
     /// Counters of the victim that must have grown, by part and name.
-    pub(super) told_by: &'static [(&'static str, &'static str)],
+    pub(super) required_counters: &'static [(&'static str, &'static str)],
     /// Whether the honest only create and update what is their own. A node that takes another life, to disown what was
     /// said in its name, writes its entries again, and what others do to them at that moment may be undone.
     pub(super) apart: bool,
 }
 
 /// Lets `attack`, which runs in the namespace of the last host and says how much it sent, take its course.
-pub(super) async fn endure(
+pub(super) async fn run_attack(
     run: &mut Run,
     cluster: &mut Cluster,
     terms: &Terms,
@@ -85,7 +85,7 @@ pub(super) async fn endure(
     run.counted("victim's memory before, KiB", memory_before >> 10);
     run.counted("victim's memory at its peak, KiB", memory >> 10);
     let after = cluster.metrics(VICTIM).await?;
-    judge_counters(run, terms, &before, &after)?;
+    check_counters(run, terms, &before, &after)?;
     if growth > terms.growth {
         return Err(format!(
             "the victim's memory grew by {} MiB, more than {} MiB",
@@ -106,9 +106,9 @@ async fn shown_by_all(cluster: &Cluster, hosts: &[usize], key: &str) -> Result<b
     Ok(true)
 }
 
-fn judge_counters(run: &mut Run, terms: &Terms, before: &Metrics, after: &Metrics) -> Result<(), Failure> {
+fn check_counters(run: &mut Run, terms: &Terms, before: &Metrics, after: &Metrics) -> Result<(), Failure> {
     let grown: BTreeMap<String, u64> = after.grown_since(before);
-    for (part, what) in terms.told_by {
+    for (part, what) in terms.required_counters {
         match grown.get(&format!("{part}_{what}")) {
             Some(count) => run.counted(what, *count),
             None => {

@@ -74,16 +74,16 @@ pub(super) async fn stolen_name(
         let name = NodeName::new(&name).map_err(|error| error.to_string())?;
         let config =
             NodeConfig { networks: vec!["blue".to_owned()], ..NodeConfig::new(name, from, keys.clone()) };
-        let thief = Node::start(config).await.map_err(|error| error.to_string())?;
-        match thief.join(&[victim.to_string()]).await {
-            Err(JoinClusterError::NameInUse { holder: told, .. }) if told == holder => tries += 1,
+        let impersonator = Node::start(config).await.map_err(|error| error.to_string())?;
+        match impersonator.join(&[victim.to_string()]).await {
+            Err(JoinClusterError::NameInUse { holder: reported, .. }) if reported == holder => tries += 1,
             Err(JoinClusterError::NoAnswer(_)) => {}
             other => return Err(format!("the thief of a name at {holder} was answered {other:?}")),
         }
-        if thief.tables().statistics("blue").is_some_and(|network| network.entries > 0) {
+        if impersonator.tables().statistics("blue").is_some_and(|network| network.entries > 0) {
             return Err("the thief of a name was given a table".to_owned());
         }
-        thief.abort();
+        impersonator.abort();
     }
     Ok(tries)
 }

@@ -32,7 +32,7 @@ fn peer(number: usize, from: SocketAddr, keys: &KeySet) -> Result<(Transport, tr
 }
 
 /// Streams of every tedious kind, from several peers that have the secret, for this long.
-pub(super) async fn tedious(
+pub(super) async fn slow_streams(
     victim: SocketAddr,
     from: SocketAddr,
     keys: KeySet,
@@ -82,8 +82,8 @@ async fn one(transport: Transport, victim: SocketAddr, number: u64, end: Instant
         }
         // A list that declares more members than there are bytes in the world.
         2 => {
-            let _ = sender.send(forge::endless_list(u64::MAX)).await;
-            let _ = sender.send(forge::endless_list(1 << 40)).await;
+            let _ = sender.send(forge::unbounded_list(u64::MAX)).await;
+            let _ = sender.send(forge::unbounded_list(1 << 40)).await;
         }
         // Noise, some of it addressed.
         3 => {

@@ -54,9 +54,9 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, Failure> {
-    let told = |error: &dyn std::fmt::Display| format!("{method} {path}: {error}");
+    let failed = |error: &dyn std::fmt::Display| format!("{method} {path}: {error}");
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     // It ends with the answer's last byte.
     tokio::spawn(connection);
     let request = Request::builder()
@@ -64,8 +64,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .uri(path)
         .header(hyper::header::HOST, ADDRESS)
         .body(Full::new(body))
-        .map_err(|error| told(&error))?;
-    sender.send_request(request).await.map_err(|error| told(&error))
+        .map_err(|error| failed(&error))?;
+    sender.send_request(request).await.map_err(|error| failed(&error))
 }
 
 /// Asks the node in the namespace of this thread; at its Unix socket, if one is given.

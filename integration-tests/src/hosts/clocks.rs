@@ -13,8 +13,8 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 /// The library, or why the clocks of hosts cannot be set here.
 fn library() -> Result<PathBuf, Failure> {
     let below = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|found| found.path());
-    let places = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")].into_iter().chain(below);
-    places.map(|place| place.join(LIBRARY)).find(|path| path.is_file()).ok_or_else(|| {
+    let folders = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")].into_iter().chain(below);
+    folders.map(|folder| folder.join(LIBRARY)).find(|path| path.is_file()).ok_or_else(|| {
         "the clocks of hosts are set by means of libfaketime, which is not there: install faketime".to_owned()
     })
 }

@@ -27,7 +27,7 @@ pub(super) const NETWORK: &str = "blue";
 pub(super) const TABLE: &str = "services";
 
 /// Nothing that a scenario waits for takes nearly as long, also on a busy machine, unless it never happens.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How many of the hosts are everybody's seeds.
 pub(super) const SEEDS: usize = 3;
@@ -230,7 +230,7 @@ impl Cluster {
         }
         let process = Process::start(self.lab.inside(host), command, self.log_file(host)).await?;
         self.nodes[host].process = Some(process);
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             match self.ask(host, Method::GET, "/ready", Bytes::new()).await {
                 Ok(answer) if answer.status.is_success() => break,
@@ -238,15 +238,16 @@ impl Cluster {
                     let late = tokio::time::Instant::now() >= deadline;
                     let process = self.nodes[host].process.as_mut().expect("it was just started");
                     if late || process.ended().is_some() {
-                        let words = process.last_words(10);
-                        return Err(format!("{} did not start ({tried:?}): {words}", self.name(host)));
+                        let tail = process.log_tail(10);
+                        return Err(format!("{} did not start ({tried:?}): {tail}", self.name(host)));
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
         }
-        let life = format!("{}#{}", self.nodes[host].name, self.ledger.lock().life(&self.nodes[host].name));
-        let following = follow(life, (NETWORK, TABLE), self.seen.clone(), self.ledger.clone());
+        let instance =
+            format!("{}#{}", self.nodes[host].name, self.ledger.lock().instance(&self.nodes[host].name));
+        let following = follow(instance, (NETWORK, TABLE), self.seen.clone(), self.ledger.clone());
         self.nodes[host].follower = Some(self.lab.inside(host).spawn(following));
         Ok(())
     }
@@ -275,24 +276,24 @@ impl Cluster {
     pub fn kill(&mut self, host: usize) {
         // Waits for the process: it is gone, and so is its port.
         self.nodes[host].process = None;
-        self.life_ended(host);
+        self.instance_ended(host);
     }
 
     /// Tells a node to leave and waits until its process has ended.
     pub async fn terminate(&mut self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::TERM)?;
         let mut process = self.nodes[host].process.take().expect("it was there a line ago");
-        let status = process.wait(PATIENCE).await?;
-        self.life_ended(host);
+        let status = process.wait(TIMEOUT).await?;
+        self.instance_ended(host);
         if status.success() {
             return Ok(());
         }
-        Err(format!("{} left with {status}: {}", self.name(host), process.last_words(5)))
+        Err(format!("{} left with {status}: {}", self.name(host), process.log_tail(5)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "real processes end in real time")]
-    fn life_ended(&mut self, host: usize) {
-        self.ledger.lock().end_life(&self.nodes[host].name, std::time::Instant::now());
+    fn instance_ended(&mut self, host: usize) {
+        self.ledger.lock().end_instance(&self.nodes[host].name, std::time::Instant::now());
         if let Some(follower) = self.nodes[host].follower.take() {
             follower.abort();
         }
@@ -328,7 +329,7 @@ impl Cluster {
         // Only its own user changes a node's secrets.
         let socket =
             (path == "/v1/keys" && method != Method::GET).then(|| self.process(host).map(Process::socket));
-        let asking = ask(socket.transpose()?, method, path.to_owned(), body, PATIENCE);
+        let asking = ask(socket.transpose()?, method, path.to_owned(), body, TIMEOUT);
         self.lab
             .inside(host)
             .run(asking)
@@ -370,11 +371,11 @@ impl Cluster {
     }
 
     /// The last lines of every node's log.
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let mut text = String::new();
         for node in &self.nodes {
-            let words = node.process.as_ref().map_or("(does not run)".to_owned(), |node| node.last_words(8));
-            let _ = writeln!(text, "--- {}\n{words}", node.name);
+            let tail = node.process.as_ref().map_or("(does not run)".to_owned(), |node| node.log_tail(8));
+            let _ = writeln!(text, "--- {}\n{tail}", node.name);
         }
         text
     }

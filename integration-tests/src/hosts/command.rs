@@ -59,6 +59,6 @@ pub(super) fn feed(tool: &str, arguments: &[&str], input: &str) -> Result<String
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{} failed ({}): {}", called(), output.status, said.trim()))
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{} failed ({}): {}", called(), output.status, errors.trim()))
 }

@@ -22,7 +22,7 @@ pub(super) struct Seen {
     /// By life of a host, then by value: when it ceased to be shown there, and whose it was.
     gone: HashMap<String, HashMap<String, (Instant, String)>>,
     /// What each life of a host was told of each key, for the story of whatever turns out wrong.
-    told: HashMap<(String, String), Vec<String>>,
+    received: HashMap<(String, String), Vec<String>>,
     /// What should not have been seen, with the story of the key.
     pub(super) wrong: Vec<String>,
 }
@@ -31,46 +31,49 @@ pub(super) struct Seen {
 const HIDING: Duration = Duration::from_millis(100);
 
 /// So many changes are remembered for stories; bulk loads go without.
-const MOST_TOLD: u64 = 100_000;
+const MAX_RECORDED: u64 = 100_000;
 
 impl Seen {
-    /// Takes note of one change that `life`, one process on one host, was told of.
-    fn note(&mut self, life: &str, change: &ChangeRecord, ledger: &Ledger, now: Instant) {
+    /// Takes note of one change that `instance`, one process on one host, was told of.
+    fn note(&mut self, instance: &str, change: &ChangeRecord, ledger: &Ledger, now: Instant) {
         self.changes += 1;
-        let place = (life.to_owned(), change.key.clone());
-        if self.changes <= MOST_TOLD {
+        let key_of_instance = (instance.to_owned(), change.key.clone());
+        if self.changes <= MAX_RECORDED {
             let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
             let (previous, value) = (shown(&change.previous), shown(&change.value));
             let line = format!("{}: {previous} -> {value} of {}", ledger.when(now), change.owner);
-            self.told.entry(place.clone()).or_default().push(line);
+            self.received.entry(key_of_instance.clone()).or_default().push(line);
         }
         if let Some(value) = &change.value {
             let what = match ledger.knows(value) {
                 false => Some("which nobody wrote"),
-                true if self.died(life, value, ledger) => Some("again, after that had been superseded"),
+                true if self.is_resurrected(instance, value, ledger) => {
+                    Some("again, after that had been superseded")
+                }
                 true => None,
             };
             if let Some(what) = what {
                 let key = &change.key;
-                let told = self.told.get(&place).map(|lines| lines.join("\n  ")).unwrap_or_default();
-                let written = ledger.story(key);
+                let received =
+                    self.received.get(&key_of_instance).map(|lines| lines.join("\n  ")).unwrap_or_default();
+                let written = ledger.history(key);
                 self.wrong.push(format!(
-                    "{life} showed {key} as {value}, {what}; it was told\n  {told}\nand this was written:\n{written}"
+                    "{instance} showed {key} as {value}, {what}; it was told\n  {received}\nand this was written:\n{written}"
                 ));
             }
         }
         if let Some(previous) = &change.previous {
             // The owner of what is there now, where it was not deleted; of a deleted one it was the owner.
             let owner = if change.value.is_none() { change.owner.clone() } else { String::new() };
-            self.gone.entry(life.to_owned()).or_default().insert(previous.clone(), (now, owner));
+            self.gone.entry(instance.to_owned()).or_default().insert(previous.clone(), (now, owner));
         }
     }
 
     /// Whether this life was told that the value is superseded. What is hidden since its owner has failed may come
     /// back, also if it was superseded where this host did not hear of it: then the owner's other entries, which were
     /// not superseded, were hidden with it.
-    fn died(&self, life: &str, value: &str, ledger: &Ledger) -> bool {
-        let Some(gone) = self.gone.get(life) else { return false };
+    fn is_resurrected(&self, instance: &str, value: &str, ledger: &Ledger) -> bool {
+        let Some(gone) = self.gone.get(instance) else { return false };
         let Some((when, owner)) = gone.get(value) else { return false };
         let hidden = gone.iter().any(|(other, (then, whose))| {
             let together = then.max(when).duration_since(*then.min(when)) < HIDING;
@@ -80,11 +83,11 @@ impl Seen {
     }
 }
 
-/// Follows a table on the host of this thread, until the node or the task ends. `life` names this process: the next
+/// Follows a table on the host of this thread, until the node or the task ends. `instance` names this process: the next
 /// one on the host remembers nothing.
 #[expect(clippy::disallowed_methods, reason = "real processes show things in real time")]
 pub(super) async fn follow(
-    life: String,
+    instance: String,
     (network, table): (&str, &str),
     seen: Arc<Mutex<Seen>>,
     ledger: Arc<Mutex<Ledger>>,
@@ -101,10 +104,10 @@ pub(super) async fn follow(
         let mut seen = seen.lock();
         for line in rest[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<WatchRecord>(line) {
-                Ok(WatchRecord { change: Some(change), .. }) => seen.note(&life, &change, &ledger, now),
+                Ok(WatchRecord { change: Some(change), .. }) => seen.note(&instance, &change, &ledger, now),
                 Ok(_) => {}
                 Err(error) => {
-                    seen.wrong.push(format!("{life} said something strange to its watcher: {error}"))
+                    seen.wrong.push(format!("{instance} said something strange to its watcher: {error}"))
                 }
             }
         }
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn what_was_hidden_may_return_and_what_was_superseded_may_not() {
+    fn a_hidden_value_may_return_and_a_superseded_one_may_not() {
         let mut now = Instant::now();
         let mut later = || {
             now += Duration::from_secs(1);

@@ -14,13 +14,13 @@ const SPREADING: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteId {
     key: String,
-    place: usize,
+    index: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Write {
     host: String,
-    life: u64,
+    instance: u64,
     /// `None` for a delete.
     value: Option<String>,
     begun: Instant,
@@ -69,14 +69,14 @@ impl Ledger {
 
     /// A write is about to be asked for; `None` is a delete.
     pub fn begin(&mut self, host: &str, key: &str, value: Option<String>, now: Instant) -> WriteId {
-        let life = self.life(host);
+        let instance = self.instance(host);
         self.origin.get_or_insert(now);
         let writes = self.keys.entry(key.to_owned()).or_default();
-        let id = WriteId { key: key.to_owned(), place: writes.len() };
+        let id = WriteId { key: key.to_owned(), index: writes.len() };
         if let Some(value) = &value {
             self.of_value.insert(value.clone(), id.clone());
         }
-        writes.push(Write { host: host.to_owned(), life, value, begun: now, outcome: Outcome::UnderWay });
+        writes.push(Write { host: host.to_owned(), instance, value, begun: now, outcome: Outcome::UnderWay });
         id
     }
 
@@ -96,23 +96,23 @@ impl Ledger {
     }
 
     fn settle(&mut self, id: &WriteId, outcome: Outcome) {
-        if let Some(write) = self.keys.get_mut(&id.key).and_then(|writes| writes.get_mut(id.place)) {
+        if let Some(write) = self.keys.get_mut(&id.key).and_then(|writes| writes.get_mut(id.index)) {
             write.outcome = outcome;
         }
     }
 
     /// The process on this host has ended, and with it whatever it owned.
-    pub fn end_life(&mut self, host: &str, now: Instant) {
+    pub fn end_instance(&mut self, host: &str, now: Instant) {
         self.ended.entry(host.to_owned()).or_default().push(now);
     }
 
     /// Which of its lives a host is in; the first is 0.
-    pub fn life(&self, host: &str) -> u64 {
+    pub fn instance(&self, host: &str) -> u64 {
         self.ended.get(host).map_or(0, |ended| ended.len() as u64)
     }
 
     fn end_of(&self, write: &Write) -> Option<Instant> {
-        self.ended.get(&write.host)?.get(write.life as usize).copied()
+        self.ended.get(&write.host)?.get(write.instance as usize).copied()
     }
 
     /// How many writes were acknowledged.
@@ -131,14 +131,14 @@ impl Ledger {
     pub fn superseded_by(&self, value: &str, moment: Instant) -> bool {
         let Some(id) = self.of_value.get(value) else { return false };
         let Some(writes) = self.keys.get(&id.key) else { return false };
-        let write = &writes[id.place];
+        let write = &writes[id.index];
         let later = |rival: &Write| match (write.outcome, rival.outcome) {
             (Outcome::Acknowledged(ended) | Outcome::Unknown(ended), Outcome::Acknowledged(_)) => {
                 (ended..=moment).contains(&rival.begun)
             }
             _ => false,
         };
-        let mut rivals = writes.iter().enumerate().filter(|(place, _)| *place != id.place);
+        let mut rivals = writes.iter().enumerate().filter(|(index, _)| *index != id.index);
         rivals.any(|(_, rival)| later(rival)) || self.end_of(write).is_some_and(|end| end <= moment)
     }
 
@@ -197,7 +197,7 @@ impl Ledger {
     }
 
     /// Every write to a key, a line each.
-    pub fn story(&self, key: &str) -> String {
+    pub fn history(&self, key: &str) -> String {
         let line = |write: &Write| {
             let (what, ended) = match write.outcome {
                 Outcome::UnderWay => ("is under way", None),
@@ -216,7 +216,7 @@ impl Ledger {
     }
 
     /// What is wrong with a table, if something is.
-    pub fn judge(&self, table: &Table) -> Result<(), String> {
+    pub fn check(&self, table: &Table) -> Result<(), String> {
         let allowed = self.allowed();
         let mut wrong = Vec::new();
         for (key, may) in &allowed {
@@ -225,13 +225,13 @@ impl Ledger {
                 None => wrong.push(format!(
                     "{key} is lost; {} should be there; written were\n{}",
                     any(&may.shown),
-                    self.story(key)
+                    self.history(key)
                 )),
                 Some(found) if may.shown.contains(found) => {}
                 Some((value, owner)) if may.shown.is_empty() => {
-                    let story = self.story(key);
+                    let history = self.history(key);
                     wrong.push(format!(
-                        "{key} is back from the dead as {value} of {owner}; written were\n{story}"
+                        "{key} is back from the dead as {value} of {owner}; written were\n{history}"
                     ));
                 }
                 Some((value, owner)) => {
@@ -265,12 +265,12 @@ mod tests {
     use super::*;
 
     /// A ledger and a clock that goes on by a second with each look.
-    struct Tale {
+    struct Timeline {
         ledger: Ledger,
         now: Instant,
     }
 
-    impl Tale {
+    impl Timeline {
         #[expect(clippy::disallowed_methods, reason = "only a starting point")]
         fn new() -> Self {
             Self { ledger: Ledger::default(), now: Instant::now() }
@@ -294,74 +294,92 @@ mod tests {
 
         fn allows(&self, value: Option<(&str, &str)>) -> bool {
             let table = value.map(|(value, host)| ("k".to_owned(), (value.to_owned(), host.to_owned())));
-            self.ledger.judge(&table.into_iter().collect()).is_ok()
+            self.ledger.check(&table.into_iter().collect()).is_ok()
         }
     }
 
     #[test]
-    fn the_last_acknowledged_write_is_what_must_be_there() {
-        let mut tale = Tale::new();
-        tale.done("h1", Some("a"));
-        assert!(tale.allows(Some(("a", "h1"))) && !tale.allows(None) && !tale.allows(Some(("a", "h2"))));
-        tale.done("h2", Some("b"));
-        assert!(tale.allows(Some(("b", "h2"))) && !tale.allows(Some(("a", "h1"))));
-        tale.done("h1", None);
-        assert!(tale.allows(None) && !tale.allows(Some(("b", "h2"))));
+    fn the_last_acknowledged_write_must_be_shown() {
+        let mut timeline = Timeline::new();
+        timeline.done("h1", Some("a"));
+        assert!(
+            timeline.allows(Some(("a", "h1")))
+                && !timeline.allows(None)
+                && !timeline.allows(Some(("a", "h2")))
+        );
+        timeline.done("h2", Some("b"));
+        assert!(timeline.allows(Some(("b", "h2"))) && !timeline.allows(Some(("a", "h1"))));
+        timeline.done("h1", None);
+        assert!(timeline.allows(None) && !timeline.allows(Some(("b", "h2"))));
     }
 
     #[test]
     fn of_writes_at_the_same_time_either_may_win() {
-        let mut tale = Tale::new();
-        let (one, other) = (tale.begin("h1", Some("a")), tale.begin("h2", Some("b")));
-        let now = tale.tick();
-        tale.ledger.acknowledge(&one, now);
-        tale.ledger.acknowledge(&other, now);
-        assert!(tale.allows(Some(("a", "h1"))) && tale.allows(Some(("b", "h2"))) && !tale.allows(None));
+        let mut timeline = Timeline::new();
+        let (one, other) = (timeline.begin("h1", Some("a")), timeline.begin("h2", Some("b")));
+        let now = timeline.tick();
+        timeline.ledger.acknowledge(&one, now);
+        timeline.ledger.acknowledge(&other, now);
+        assert!(
+            timeline.allows(Some(("a", "h1")))
+                && timeline.allows(Some(("b", "h2")))
+                && !timeline.allows(None)
+        );
     }
 
     #[test]
     fn a_write_without_an_answer_may_be_there_or_not() {
-        let mut tale = Tale::new();
-        tale.done("h1", Some("a"));
-        let id = tale.begin("h1", Some("b"));
-        let now = tale.tick();
-        tale.ledger.give_up(&id, now);
-        assert!(tale.allows(Some(("a", "h1"))) && tale.allows(Some(("b", "h1"))) && !tale.allows(None));
-        tale.done("h1", Some("c"));
-        assert!(tale.allows(Some(("c", "h1"))) && !tale.allows(Some(("b", "h1"))));
+        let mut timeline = Timeline::new();
+        timeline.done("h1", Some("a"));
+        let id = timeline.begin("h1", Some("b"));
+        let now = timeline.tick();
+        timeline.ledger.give_up(&id, now);
+        assert!(
+            timeline.allows(Some(("a", "h1")))
+                && timeline.allows(Some(("b", "h1")))
+                && !timeline.allows(None)
+        );
+        timeline.done("h1", Some("c"));
+        assert!(timeline.allows(Some(("c", "h1"))) && !timeline.allows(Some(("b", "h1"))));
     }
 
     #[test]
-    fn what_a_process_owned_goes_with_it_and_uncovers_nothing() {
-        let mut tale = Tale::new();
-        tale.done("h1", Some("a"));
-        tale.done("h2", Some("b"));
-        let later = tale.tick() + 2 * SPREADING;
-        tale.ledger.end_life("h2", later);
-        assert!(tale.allows(None) && !tale.allows(Some(("b", "h2"))) && !tale.allows(Some(("a", "h1"))));
+    fn entries_of_an_ended_process_go_and_uncover_nothing() {
+        let mut timeline = Timeline::new();
+        timeline.done("h1", Some("a"));
+        timeline.done("h2", Some("b"));
+        let later = timeline.tick() + 2 * SPREADING;
+        timeline.ledger.end_instance("h2", later);
+        assert!(
+            timeline.allows(None)
+                && !timeline.allows(Some(("b", "h2")))
+                && !timeline.allows(Some(("a", "h1")))
+        );
     }
 
     #[test]
-    fn what_was_written_just_before_a_kill_may_have_reached_nobody() {
-        let mut tale = Tale::new();
-        tale.done("h1", Some("a"));
-        tale.done("h2", None);
-        let now = tale.tick();
-        tale.ledger.end_life("h2", now);
-        assert!(tale.allows(None) && tale.allows(Some(("a", "h1"))));
+    fn a_write_just_before_a_kill_may_have_reached_no_other_node() {
+        let mut timeline = Timeline::new();
+        timeline.done("h1", Some("a"));
+        timeline.done("h2", None);
+        let now = timeline.tick();
+        timeline.ledger.end_instance("h2", now);
+        assert!(timeline.allows(None) && timeline.allows(Some(("a", "h1"))));
     }
 
     #[test]
-    fn a_refused_write_never_was() {
-        let mut tale = Tale::new();
-        tale.done("h1", Some("a"));
-        let id = tale.begin("h2", None);
-        tale.ledger.refuse(&id);
-        assert!(tale.allows(Some(("a", "h1"))) && !tale.allows(None));
-        assert!(!tale.ledger.superseded_by("a", tale.now));
-        let before = tale.now;
-        tale.done("h2", None);
-        assert!(tale.ledger.superseded_by("a", tale.now) && !tale.ledger.superseded_by("a", before));
-        assert!(tale.ledger.knows("a") && !tale.ledger.knows("never"));
+    fn a_refused_write_has_no_effect() {
+        let mut timeline = Timeline::new();
+        timeline.done("h1", Some("a"));
+        let id = timeline.begin("h2", None);
+        timeline.ledger.refuse(&id);
+        assert!(timeline.allows(Some(("a", "h1"))) && !timeline.allows(None));
+        assert!(!timeline.ledger.superseded_by("a", timeline.now));
+        let before = timeline.now;
+        timeline.done("h2", None);
+        assert!(
+            timeline.ledger.superseded_by("a", timeline.now) && !timeline.ledger.superseded_by("a", before)
+        );
+        assert!(timeline.ledger.knows("a") && !timeline.ledger.knows("never"));
     }
 }

@@ -109,11 +109,11 @@ impl Inside {
             .map_err(|error| format!("cannot make a runtime: {error}"))?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, entered) = std::sync::mpsc::channel();
+        let (report, entered) = std::sync::mpsc::channel();
         let work = move || {
             let result = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
             let inside = result.is_ok();
-            let _ = tell.send(result);
+            let _ = report.send(result);
             if inside {
                 // Only while this waits do the tasks run that were handed over, and all of them on this thread.
                 let _ = runtime.block_on(stopped);

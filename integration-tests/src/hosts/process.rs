@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// The last lines of what it said.
-    pub(super) fn last_words(&self, lines: usize) -> String {
+    pub(super) fn log_tail(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let all: Vec<_> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::scenarios::{CLOCKS, Scenario};
-use super::{Failure, Outcome, Plan, binary, clocks, require, table, tell_all};
+use super::{Failure, Outcome, Plan, binary, clocks, require, run_all, table};
 
 /// What can be said to such a program.
 #[derive(Debug, Args)]
@@ -40,10 +40,10 @@ pub struct Flags {
 
 /// Tells the scenarios that were asked for. `jobs` of them go side by side unless the flags say otherwise. Status 0 if all
 /// went well, or none could be told here; 1 if one failed, 2 if they could not be told to the end.
-pub fn tell(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> ExitCode {
+pub fn run_scenarios(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> ExitCode {
     if flags.list {
         for scenario in scenarios {
-            println!("{:16} {}", scenario.name, scenario.story);
+            println!("{:16} {}", scenario.name, scenario.description);
         }
         return ExitCode::SUCCESS;
     }
@@ -78,15 +78,15 @@ fn run(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> Result<bool, Fail
         wall_clocks: false,
         keep_logs: flags.keep_logs,
     };
-    let outcomes = runtime.block_on(tell_with_progress(chosen, plan, jobs));
+    let outcomes = runtime.block_on(run_with_progress(chosen, plan, jobs));
     // Waits for scenarios that a signal cut short: they are taking their hosts away.
     drop(runtime);
     Ok(report(&outcomes?))
 }
 
-async fn tell_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Result<Vec<Outcome>, Failure> {
-    let told = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-    let (mut interrupt, mut terminate) = (told(SignalKind::interrupt())?, told(SignalKind::terminate())?);
+async fn run_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Result<Vec<Outcome>, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let bar = ProgressBar::new(chosen.len() as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} scenarios, {elapsed}").expect("a valid template"),
@@ -96,17 +96,17 @@ async fn tell_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> R
         bar.suspend(|| println!("{line}"));
         bar.inc(u64::from(line.contains(": well after") || line.contains(": FAILED after")));
     };
-    let (say, mut said) = mpsc::unbounded_channel::<String>();
+    let (progress, mut lines) = mpsc::unbounded_channel::<String>();
     // Dropped at a signal: whatever is under way ends then.
     let (_under_way, cancelled) = watch::channel(());
-    let telling = tell_all(chosen, plan, jobs, say, cancelled);
-    tokio::pin!(telling);
+    let running = run_all(chosen, plan, jobs, progress, cancelled);
+    tokio::pin!(running);
     loop {
         tokio::select! {
             biased;
-            Some(line) = said.recv() => show(line),
-            outcomes = &mut telling => {
-                while let Ok(line) = said.try_recv() {
+            Some(line) = lines.recv() => show(line),
+            outcomes = &mut running => {
+                while let Ok(line) = lines.try_recv() {
                     show(line);
                 }
                 bar.finish_and_clear();

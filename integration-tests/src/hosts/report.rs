@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_aligned_and_failures_are_told() {
+    fn lines_are_aligned_and_failures_are_shown() {
         let report = Report {
             times: vec![("noticed", Duration::from_millis(7250))],
             counts: vec![("writes", 1234)],

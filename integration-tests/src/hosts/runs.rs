@@ -15,19 +15,19 @@ use super::scenarios::Scenario;
 #[derive(Debug)]
 pub struct Run {
     report: Report,
-    say: UnboundedSender<String>,
+    progress: UnboundedSender<String>,
     name: &'static str,
 }
 
 impl Run {
     /// Something took so long.
     pub fn took(&mut self, what: &'static str, time: Duration) {
-        self.say(&format!("{what} after {:.2} s", time.as_secs_f64()));
+        self.report_progress(&format!("{what} after {:.2} s", time.as_secs_f64()));
         self.report.times.push((what, time));
     }
 
-    fn say(&self, what: &str) {
-        let _ = self.say.send(format!("{}: {what}", self.name));
+    fn report_progress(&self, what: &str) {
+        let _ = self.progress.send(format!("{}: {what}", self.name));
     }
 
     /// Something happened so often.
@@ -47,17 +47,17 @@ impl Run {
     }
 }
 
-/// Tells these scenarios, each with this plan, `jobs` at a time, until all are told or `cancelled` is closed. `say` gets a line whenever
+/// Tells these scenarios, each with this plan, `jobs` at a time, until all are told or `cancelled` is closed. `progress` gets a line whenever
 /// something worth telling happens.
-pub async fn tell_all(
+pub async fn run_all(
     scenarios: Vec<Scenario>,
     plan: Plan,
     jobs: usize,
-    say: UnboundedSender<String>,
+    progress: UnboundedSender<String>,
     cancelled: watch::Receiver<()>,
 ) -> Result<Vec<Outcome>, Failure> {
     for name in clean_start()? {
-        let _ = say.send(format!("took away {name}, which a dead run had left"));
+        let _ = progress.send(format!("took away {name}, which a dead run had left"));
     }
     let mut waiting = scenarios.into_iter();
     let mut running = tokio::task::JoinSet::new();
@@ -67,10 +67,10 @@ pub async fn tell_all(
             && let Some(scenario) = waiting.next()
         {
             let plan = plan.clone();
-            let (say, cancelled) = (say.clone(), cancelled.clone());
-            let _ = say.send(format!("{}: {}", scenario.name, scenario.story));
+            let (progress, cancelled) = (progress.clone(), cancelled.clone());
+            let _ = progress.send(format!("{}: {}", scenario.name, scenario.description));
             // A thread each: what one waits for must not keep the others from looking at the clock.
-            running.spawn_blocking(move || on_this_thread(scenario, plan, say, cancelled));
+            running.spawn_blocking(move || on_this_thread(scenario, plan, progress, cancelled));
         }
         match running.join_next().await {
             None => return Ok(outcomes),
@@ -78,7 +78,7 @@ pub async fn tell_all(
                 let outcome = outcome?;
                 let verdict = if outcome.result.is_ok() { "well" } else { "FAILED" };
                 let seconds = outcome.report.took.as_secs_f64();
-                let _ = say.send(format!("{}: {verdict} after {seconds:.0} s", outcome.name));
+                let _ = progress.send(format!("{}: {verdict} after {seconds:.0} s", outcome.name));
                 outcomes.push(outcome);
             }
             Some(Err(error)) => return Err(format!("a scenario did not end well: {error}")),
@@ -89,7 +89,7 @@ pub async fn tell_all(
 fn on_this_thread(
     scenario: Scenario,
     plan: Plan,
-    say: UnboundedSender<String>,
+    progress: UnboundedSender<String>,
     mut cancelled: watch::Receiver<()>,
 ) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,29 +98,29 @@ fn on_this_thread(
         .map_err(|error| format!("cannot make a runtime: {error}"))?;
     runtime.block_on(async {
         tokio::select! {
-            outcome = tell(scenario, plan, say) => Ok(outcome),
+            outcome = run_scenario(scenario, plan, progress) => Ok(outcome),
             // Dropping the story drops its cluster, which takes its hosts away.
             _ = cancelled.changed() => Err(format!("{} was not told to its end", scenario.name)),
         }
     })
 }
 
-async fn tell(scenario: Scenario, mut plan: Plan, say: UnboundedSender<String>) -> Outcome {
+async fn run_scenario(scenario: Scenario, mut plan: Plan, progress: UnboundedSender<String>) -> Outcome {
     let begun = Instant::now();
-    let mut run = Run { report: Report::default(), say, name: scenario.name };
+    let mut run = Run { report: Report::default(), progress, name: scenario.name };
     (scenario.prepare)(&mut plan);
     let result = match Cluster::start(&plan).await {
         Err(error) => Err(format!("the cluster did not start: {error}")),
         Ok(mut cluster) => {
             run.took("together", begun.elapsed());
-            let told = tell_to_the_end(&scenario, &mut run, &mut cluster).await;
+            let result = run_to_the_end(&scenario, &mut run, &mut cluster).await;
             run.counted("writes", cluster.ledger.lock().acknowledged() as u64);
             if plan.keep_logs {
-                run.say(&format!("the logs are in {}", cluster.keep_logs().display()));
+                run.report_progress(&format!("the logs are in {}", cluster.keep_logs().display()));
             }
-            told.map_err(|error| {
-                let words = cluster.last_words();
-                format!("{error}\n{words}the logs are in {}", cluster.keep_logs().display())
+            result.map_err(|error| {
+                let tail = cluster.log_tail();
+                format!("{error}\n{tail}the logs are in {}", cluster.keep_logs().display())
             })
         }
     };
@@ -128,8 +128,8 @@ async fn tell(scenario: Scenario, mut plan: Plan, say: UnboundedSender<String>) 
     Outcome { name: scenario.name, report: run.report, result }
 }
 
-async fn tell_to_the_end(scenario: &Scenario, run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    (scenario.tell)(run, cluster).await?;
+async fn run_to_the_end(scenario: &Scenario, run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+    (scenario.run)(run, cluster).await?;
     cluster.settle().await?;
     run.counted("changes shown", cluster.seen_so_far()?);
     Ok(())

@@ -15,7 +15,7 @@ use super::cluster::{Cluster, Plan};
 use super::runs::Run;
 
 /// A story that is being told, on a thread of its own.
-pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+pub type Execution<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
 /// A story.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +23,11 @@ pub struct Scenario {
     /// What it is called on the command line.
     pub name: &'static str,
     /// What happens, in a line.
-    pub story: &'static str,
+    pub description: &'static str,
     /// What it wants of its cluster.
     pub prepare: fn(&mut Plan),
     /// Tells it; the end, which is the same for all, is not part of it.
-    pub tell: for<'a> fn(&'a mut Run, &'a mut Cluster) -> Telling<'a>,
+    pub run: for<'a> fn(&'a mut Run, &'a mut Cluster) -> Execution<'a>,
 }
 
 /// The story that needs libfaketime.
@@ -40,88 +40,88 @@ pub fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "slow-link",
-            story: "a newcomer behind 1 Mbit/s gets 100,000 entries, and nobody is taken for failed",
+            description: "a newcomer behind 1 Mbit/s gets 100,000 entries, and nobody is taken for failed",
             prepare: |plan| {
                 plan.hosts -= 1;
                 plan.spare = 1;
             },
-            tell: |run, cluster| Box::pin(links::slow_link(run, cluster)),
+            run: |run, cluster| Box::pin(links::slow_link(run, cluster)),
         },
         Scenario {
             name: "loss",
-            story: "one packet in five is lost for a minute while all write",
+            description: "one packet in five is lost for a minute while all write",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(links::loss(run, cluster)),
+            run: |run, cluster| Box::pin(links::loss(run, cluster)),
         },
         Scenario {
             name: "long-freeze",
-            story: "a fifth of the processes stands still for a minute and is held failed, while the others write",
+            description: "a fifth of the processes stands still for a minute and is held failed, while the others write",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::long_freeze(run, cluster)),
+            run: |run, cluster| Box::pin(processes::long_freeze(run, cluster)),
         },
         Scenario {
             name: "keys",
-            story: "all change from one secret to another, node by node, while all write and one restarts at each step",
+            description: "all change from one secret to another, node by node, while all write and one restarts at each step",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(keys::rotation(run, cluster)),
+            run: |run, cluster| Box::pin(keys::rotation(run, cluster)),
         },
         Scenario {
             name: CLOCKS,
-            story: "a host sleeps for two hours, a newcomer's clock is two hours ahead, then that of a node that runs",
+            description: "a host sleeps for two hours, a newcomer's clock is two hours ahead, then that of a node that runs",
             prepare: |plan| {
                 plan.hosts -= 1;
                 plan.spare = 1;
                 plan.wall_clocks = true;
             },
-            tell: |run, cluster| Box::pin(clocks::clocks(run, cluster)),
+            run: |run, cluster| Box::pin(clocks::clocks(run, cluster)),
         },
         Scenario {
             name: "partition",
-            story: "two hosts and the others do not hear each other until both sides hold the other failed; both write",
+            description: "two hosts and the others do not hear each other until both sides hold the other failed; both write",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(links::partition(run, cluster)),
+            run: |run, cluster| Box::pin(links::partition(run, cluster)),
         },
         Scenario {
             name: "one-way",
-            story: "one host does not hear another one; then nobody hears the last host, though it hears all",
+            description: "one host does not hear another one; then nobody hears the last host, though it hears all",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(links::one_way(run, cluster)),
+            run: |run, cluster| Box::pin(links::one_way(run, cluster)),
         },
         Scenario {
             name: "reaped",
-            story: "a host is cut off until the others have forgotten what they deleted meanwhile",
+            description: "a host is cut off until the others have forgotten what they deleted meanwhile",
             prepare: |plan| plan.flags.extend(["--reap-time".to_owned(), "5s".to_owned()]),
-            tell: |run, cluster| Box::pin(links::reaped(run, cluster)),
+            run: |run, cluster| Box::pin(links::reaped(run, cluster)),
         },
         Scenario {
             name: "rolling-restart",
-            story: "every node is told to leave and started again, one after the other, while all write",
+            description: "every node is told to leave and started again, one after the other, while all write",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::rolling_restart(run, cluster)),
+            run: |run, cluster| Box::pin(processes::rolling_restart(run, cluster)),
         },
         Scenario {
             name: "kill",
-            story: "a node is killed and started again, at once and after it was noticed",
+            description: "a node is killed and started again, at once and after it was noticed",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::kill(run, cluster)),
+            run: |run, cluster| Box::pin(processes::kill(run, cluster)),
         },
         Scenario {
             name: "freeze",
-            story: "a process stands still for ten seconds and then goes on as if nothing had been",
+            description: "a process stands still for ten seconds and then goes on as if nothing had been",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::freeze(run, cluster)),
+            run: |run, cluster| Box::pin(processes::freeze(run, cluster)),
         },
         Scenario {
             name: "seeds",
-            story: "all seeds are killed and started again at once, as new lives",
+            description: "all seeds are killed and started again at once, as new lives",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::seeds(run, cluster)),
+            run: |run, cluster| Box::pin(processes::seeds(run, cluster)),
         },
         Scenario {
             name: "address",
-            story: "a host comes back with another address under its old name",
+            description: "a host comes back with another address under its old name",
             prepare: as_usual,
-            tell: |run, cluster| Box::pin(processes::address(run, cluster)),
+            run: |run, cluster| Box::pin(processes::address(run, cluster)),
         },
     ]
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_story_has_a_name_of_its_own() {
+    fn scenario_names_are_unique() {
         let names: BTreeSet<_> = all().iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), all().len());
     }

@@ -9,20 +9,20 @@ use networkdb_http::v1::model::{EntryRecord, Members, NetworkView};
 use tokio::time::{Instant, sleep};
 
 use super::Failure;
-use super::cluster::{Cluster, NETWORK, PATIENCE, TABLE};
+use super::cluster::{Cluster, NETWORK, TABLE, TIMEOUT};
 use super::ledger::Table;
 
 /// How often hosts are looked at; what is measured is no finer.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Cluster {
     /// Waits until a look at the cluster finds nothing amiss; tells how long it took.
     pub async fn await_that(
         &self,
         what: &str,
-        look: impl AsyncFnMut(&Self) -> Result<(), Failure>,
+        condition: impl AsyncFnMut(&Self) -> Result<(), Failure>,
     ) -> Result<Duration, Failure> {
-        self.await_within(PATIENCE, what, look).await
+        self.await_within(TIMEOUT, what, condition).await
     }
 
     /// The same for what takes a time of its own.
@@ -30,15 +30,15 @@ impl Cluster {
         &self,
         limit: Duration,
         what: &str,
-        mut look: impl AsyncFnMut(&Self) -> Result<(), Failure>,
+        mut condition: impl AsyncFnMut(&Self) -> Result<(), Failure>,
     ) -> Result<Duration, Failure> {
         let begun = Instant::now();
         loop {
-            let Err(amiss) = look(self).await else { return Ok(begun.elapsed()) };
+            let Err(failure) = condition(self).await else { return Ok(begun.elapsed()) };
             if begun.elapsed() > limit {
-                return Err(format!("after {} s it is still not so that {what}: {amiss}", limit.as_secs()));
+                return Err(format!("after {} s it is still not so that {what}: {failure}", limit.as_secs()));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -137,12 +137,12 @@ impl Cluster {
     }
 
     /// What is wrong with the tables of these hosts, if something is: all must be the same, and what the ledger wants.
-    pub(super) async fn judge(&self, hosts: &[usize]) -> Result<(), Failure> {
+    pub(super) async fn check(&self, hosts: &[usize]) -> Result<(), Failure> {
         self.same_digest(hosts).await?;
         let mut first: Option<Table> = None;
         for host in hosts {
             let table = self.table(*host).await?;
-            self.ledger.lock().judge(&table).map_err(|error| format!("on {}: {error}", self.name(*host)))?;
+            self.ledger.lock().check(&table).map_err(|error| format!("on {}: {error}", self.name(*host)))?;
             let wanted = first.get_or_insert_with(|| table.clone());
             if table != *wanted {
                 return Err(format!("{} and {} do not show the same", self.name(hosts[0]), self.name(*host)));
@@ -154,7 +154,7 @@ impl Cluster {
     /// Waits until every running node shows the same, and that is what the ledger wants.
     pub async fn await_agreement(&self, what: &str) -> Result<Duration, Failure> {
         let running = self.running();
-        self.await_that(what, async |cluster| cluster.judge(&running).await).await
+        self.await_that(what, async |cluster| cluster.check(&running).await).await
     }
 
     /// The end of every scenario: all know all, show the same, have lost nothing and brought nothing back; and it stays
@@ -163,7 +163,7 @@ impl Cluster {
         self.await_members("all know all in the end").await?;
         self.await_agreement("all show the same in the end").await?;
         sleep(Duration::from_secs(3)).await;
-        self.judge(&self.running()).await.map_err(|error| format!("it did not last: {error}"))?;
+        self.check(&self.running()).await.map_err(|error| format!("it did not last: {error}"))?;
         self.seen_so_far().map(drop)
     }
 }

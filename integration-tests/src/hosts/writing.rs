@@ -21,7 +21,7 @@ use super::cluster::{Cluster, NETWORK, TABLE};
 use super::ledger::Ledger;
 
 /// A node that is frozen or cut off in the middle of a write answers late or never.
-const WRITE_TIME: Duration = Duration::from_secs(20);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long values are, in bytes.
 const VALUE_BYTES: usize = 40;
@@ -47,7 +47,7 @@ async fn write(ledger: Arc<Mutex<Ledger>>, host: String, key: String, kind: Kind
         Kind::Delete => Method::DELETE,
     };
     let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries/{key}");
-    let answer = ask(None, method, path, Bytes::from(value.unwrap_or_default()), WRITE_TIME).await;
+    let answer = ask(None, method, path, Bytes::from(value.unwrap_or_default()), WRITE_TIMEOUT).await;
     let mut ledger = ledger.lock();
     match &answer {
         Ok(answer) if answer.status.is_success() => ledger.acknowledge(&id, Instant::now()),

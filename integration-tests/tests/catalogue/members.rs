@@ -27,7 +27,7 @@ fn n19_nobody_is_evicted_for_the_address_of_a_dead_node() {
         [a, b].iter().all(|peer| cluster.state_of(*peer, dead) == Some(State::Failed))
     });
     let living = cluster.add_at("living", cluster.address(dead));
-    cluster.begin_life(living, &[a]);
+    cluster.start_instance(living, &[a]);
     cluster.join_network([living], NET);
     cluster.create(living, K, "v");
     cluster.await_shown(&[a, b], K, "v", 5 * SECOND);
@@ -50,7 +50,7 @@ fn n21_all_seeds_that_restart_at_once_find_back_and_then_nobody_joins_any_more()
     let peers = ["s1", "s2", "s3", "w1", "w2", "w3", "w4"].map(|name| cluster.add(name));
     let seeds = &peers[..3];
     for peer in peers {
-        cluster.begin_life(peer, seeds);
+        cluster.start_instance(peer, seeds);
     }
     cluster.join_network(peers, NET);
     cluster.settle();
@@ -258,7 +258,7 @@ fn l04_nodes_that_come_under_ever_new_names_leave_nothing_behind() {
     });
     for peer in [a, b, c] {
         let state = cluster.inspect(peer, NET).expect("it is on the network");
-        assert_eq!((state.entries.len(), state.contexts.len()), (1, 3), "{}", cluster.name(peer));
+        assert_eq!((state.entries.len(), state.version_vector.len()), (1, 3), "{}", cluster.name(peer));
     }
 }
 
@@ -322,7 +322,7 @@ fn l09_one_node_with_absurd_versions_is_refused_and_nobody_else() {
     let absurd = cluster.add("absurd");
     // Years ahead: so are its generation and the times of its writes.
     cluster.set_clock_offset(absurd, 20 * 365 * 86_400 * 1_000_000);
-    cluster.begin_life(absurd, &[a]);
+    cluster.start_instance(absurd, &[a]);
     cluster.join_network([absurd], NET);
     let of_absurd = Key::new(NET, "services", "of the absurd one");
     cluster.create(absurd, of_absurd, "absurd");
@@ -428,7 +428,7 @@ fn r15_a_late_answer_does_not_hold_a_life_alive_that_is_over() {
     cluster.create(c, K, "v");
     cluster.await_agreement(NET, SECOND);
     // What C says to B, answers to probes among it, is kept back and delivered after its end, again and again.
-    let (of_c, to_b) = (cluster.place(c), cluster.place(b));
+    let (of_c, to_b) = (cluster.location(c), cluster.location(b));
     let hold = cluster.rule(move |message| {
         let concerned = message.kind == MessageKind::Datagram && message.from == of_c && message.to == to_b;
         if concerned { Verdict::Hold } else { Verdict::Pass }

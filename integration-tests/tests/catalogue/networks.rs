@@ -48,11 +48,11 @@ fn n09_leaving_many_networks_at_once_loses_no_acknowledged_delete() {
     }
     cluster.run_for(20 * SECOND);
     // What A deletes is acknowledged, and lost on its way to the others: the final syncs have to bring it.
-    let place = cluster.place(a);
+    let place = cluster.location(a);
     cluster.rule(move |message| {
         let gossip =
             message.from == place && message.kind == MessageKind::Datagram && message.is_for_tables();
-        if gossip && !message.is_lists() { Verdict::Drop } else { Verdict::Pass }
+        if gossip && !message.is_attachment_lists() { Verdict::Drop } else { Verdict::Pass }
     });
     for number in 0..NETWORKS {
         for key in KEYS {

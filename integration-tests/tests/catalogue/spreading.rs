@@ -23,7 +23,7 @@ fn told(cluster: &Cluster, peer: Peer, key: Key<'_>) -> Vec<(ChangeKind, Option<
     let text = |value: &Option<tabledb::Value>| {
         value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())
     };
-    let changes = cluster.follower(peer).told().iter();
+    let changes = cluster.follower(peer).received().iter();
     changes
         .filter(|change| {
             (&*change.network, &*change.table, &*change.key) == (key.network, key.table, key.key)
@@ -214,7 +214,7 @@ fn n17_only_a_sync_that_came_to_its_end_makes_a_network_synchronised() {
     cluster.await_agreement(NET, SECOND);
     let c = cluster.start_with_seeds("c", &[a, b]);
     cluster.await_members(&[a, b, c], 5 * SECOND);
-    let place = cluster.place(c);
+    let place = cluster.location(c);
     let broken = cluster.rule(move |message| {
         let concerned = message.kind == MessageKind::Frame && (message.from == place || message.to == place);
         if concerned { Verdict::Drop } else { Verdict::Pass }
@@ -360,7 +360,7 @@ fn n36_after_much_coming_and_going_nothing_is_left_behind() {
 #[test]
 fn l06_tables_are_compared_though_membership_has_much_to_say() {
     let (mut cluster, peers) = many(Settings { inspection: None, ..Settings::seeded(406) }, 20);
-    let missing = cluster.place(peers[19]);
+    let missing = cluster.location(peers[19]);
     // Only what rides on probes can tell the last one that there is something new.
     cluster.rule(move |message| match message.is_gossip() && message.to == missing {
         true => Verdict::Drop,
@@ -443,7 +443,7 @@ fn l16_what_only_a_dead_node_has_is_not_asked_for_without_end() {
     let holes = |cluster: &Cluster, peer: Peer| {
         cluster
             .inspect(peer, NET)
-            .is_some_and(|state| state.contexts.values().any(|ranges| ranges.len() == 2))
+            .is_some_and(|state| state.version_vector.values().any(|ranges| ranges.len() == 2))
     };
     assert!(holes(&cluster, b) && holes(&cluster, c));
     let pulls = |cluster: &Cluster| -> u64 {

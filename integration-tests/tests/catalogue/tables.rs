@@ -68,7 +68,7 @@ fn n03_a_sync_brings_the_list_that_its_entries_depend_on() {
     cluster.settle();
     cluster.run_for(6 * SECOND);
     // B gets no datagram about tables or lists at all.
-    let to_b = cluster.place(b);
+    let to_b = cluster.location(b);
     cluster.rule(move |message| {
         let concerned =
             message.kind == MessageKind::Datagram && message.is_for_tables() && message.to == to_b;
@@ -151,8 +151,8 @@ fn n06_equal_lamport_times_have_one_winner_in_every_order_of_arrival() {
     cluster.run_for(5 * MILLISECOND);
     let held = cluster.take_held();
     let to = |cluster: &Cluster, peer: Peer| -> Vec<HeldDatagram> {
-        let place = cluster.place(peer);
-        held.iter().filter(|datagram| cluster.fabric().place(datagram.to()) == place).cloned().collect()
+        let place = cluster.location(peer);
+        held.iter().filter(|datagram| cluster.fabric().location(datagram.to()) == place).cloned().collect()
     };
     let (to_d, to_e) = (to(&cluster, d), to(&cluster, e));
     assert_eq!((to_d.len(), to_e.len()), (3, 3));
@@ -170,7 +170,7 @@ fn n06_equal_lamport_times_have_one_winner_in_every_order_of_arrival() {
     cluster.remove_rule(hold);
     cluster.await_agreement(NET, 5 * SECOND);
     let told =
-        |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).told().len()).sum::<usize>();
+        |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).received().len()).sum::<usize>();
     let before = told(&cluster);
     cluster.run_for(100 * SECOND);
     assert_eq!(told(&cluster), before, "later comparisons do nothing");
@@ -238,7 +238,7 @@ fn n09_leaving_does_not_outrun_the_last_deletes() {
     cluster.create(b, K2, "of b");
     cluster.await_agreement(NET, SECOND);
     // Nobody hears A's gossip any more.
-    let of_a = cluster.place(a);
+    let of_a = cluster.location(a);
     cluster.rule(move |message| match message.is_gossip() && message.from == of_a {
         true => Verdict::Drop,
         false => Verdict::Pass,
@@ -440,7 +440,7 @@ fn r01_r02_r05_a_sync_cut_at_any_frame_claims_nothing_it_did_not_bring() {
         let c = cluster.start_with_seeds("c", &[a, b]);
         cluster.await_members(&[a, b, c], 5 * SECOND);
         cluster.set_links(Link { bandwidth: Some(1_000_000), ..Link::with_latency(10 * MILLISECOND) });
-        let (place, frames) = (cluster.place(c), Rc::new(Cell::new(0)));
+        let (place, frames) = (cluster.location(c), Rc::new(Cell::new(0)));
         let seen = frames.clone();
         cluster.rule(move |message| {
             if message.kind != MessageKind::Frame || message.from != place && message.to != place {
@@ -536,7 +536,7 @@ fn r23_what_was_told_to_nobody_is_not_forgotten() {
 #[test]
 fn n34_news_goes_to_as_many_random_members_as_it_should() {
     let (mut cluster, peers) = many(Settings { inspection: None, ..Settings::seeded(334) }, 21);
-    let (writer, told) = (cluster.place(peers[0]), Rc::new(std::cell::RefCell::new(Vec::new())));
+    let (writer, told) = (cluster.location(peers[0]), Rc::new(std::cell::RefCell::new(Vec::new())));
     let list = told.clone();
     cluster.rule(move |message| {
         if message.is_gossip() && message.from == writer {

@@ -10,7 +10,7 @@ use transport::{BindError, ClusterName, KeySet};
 use wire::NodeName;
 
 use crate::links::{Cuts, Relay};
-use crate::waiting::{PATIENCE, eventually};
+use crate::waiting::{TIMEOUT, eventually};
 
 /// The network of most tests.
 pub(crate) const NET: &str = "blue";
@@ -82,7 +82,7 @@ impl Cluster {
     /// Starts a node and takes it in. A port that was just given up may need a moment to be free.
     pub(crate) async fn start(&mut self, config: NodeConfig) -> Node {
         let mut started = Node::start(config.clone()).await;
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         while let Err(StartError::Bind(BindError::InUse(_))) = &started
             && tokio::time::Instant::now() < deadline
         {

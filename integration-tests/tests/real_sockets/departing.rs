@@ -7,7 +7,7 @@ use membership::State;
 use networkdb::NodeConfig;
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, shown, table};
-use crate::waiting::{PATIENCE, comes_true};
+use crate::waiting::{TIMEOUT, becomes_true};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_leaves_a_network_takes_its_entries_along_and_gets_the_others_back() {
@@ -81,8 +81,8 @@ async fn shutting_down_completes_though_nobody_is_left_to_hear_it() {
     create_many(cluster.node("c"), 100);
     cluster.crash("a");
     cluster.crash("b");
-    let ended = tokio::time::timeout(PATIENCE, cluster.node("c").shutdown(Duration::from_secs(2))).await;
-    assert!(ended.is_ok(), "after {PATIENCE:?} it has not completed\n{cluster}");
+    let ended = tokio::time::timeout(TIMEOUT, cluster.node("c").shutdown(Duration::from_secs(2))).await;
+    assert!(ended.is_ok(), "after {TIMEOUT:?} it has not completed\n{cluster}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,8 +112,8 @@ async fn a_node_that_has_shut_down_may_be_told_so_again() {
     let cluster = Cluster::on_network(&["a", "b"]).await;
     cluster.node("b").shutdown(Duration::from_secs(5)).await;
     let day = Duration::from_secs(24 * 3600);
-    let ended = tokio::time::timeout(PATIENCE, cluster.node("b").shutdown(day)).await;
-    assert!(ended.is_ok(), "after {PATIENCE:?} the second call has not returned");
+    let ended = tokio::time::timeout(TIMEOUT, cluster.node("b").shutdown(day)).await;
+    assert!(ended.is_ok(), "after {TIMEOUT:?} the second call has not returned");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,8 +127,8 @@ async fn the_whole_cluster_may_shut_down_at_once() {
     for node in nodes {
         ends.spawn(async move { node.shutdown(Duration::from_secs(5)).await });
     }
-    let ended = tokio::time::timeout(PATIENCE, ends.join_all()).await;
-    assert!(ended.is_ok(), "after {PATIENCE:?} not all have shut down\n{cluster}");
+    let ended = tokio::time::timeout(TIMEOUT, ends.join_all()).await;
+    assert!(ended.is_ok(), "after {TIMEOUT:?} not all have shut down\n{cluster}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,5 +248,5 @@ async fn a_node_that_is_dropped_stops() {
     drop(b);
     cluster.holds("a", "b", State::Failed).await;
     let free = || std::net::UdpSocket::bind(address).is_ok();
-    assert!(comes_true(free).await, "after {PATIENCE:?} the port of a dropped node is still in use");
+    assert!(becomes_true(free).await, "after {TIMEOUT:?} the port of a dropped node is still in use");
 }

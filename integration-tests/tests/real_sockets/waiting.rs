@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::panic::Location;
 
-pub(crate) use integration_tests::waiting::{PATIENCE, comes_true};
+pub(crate) use integration_tests::waiting::{TIMEOUT, becomes_true};
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// If it does not within [`PATIENCE`]; the message then says what was waited for, and what `scene` shows instead.
+/// If it does not within [`TIMEOUT`]; the message then says what was waited for, and what `scene` shows instead.
 #[track_caller]
 pub(crate) fn eventually(
     what: impl Into<String>,
@@ -17,7 +17,7 @@ pub(crate) fn eventually(
 ) -> impl Future<Output = ()> {
     let (caller, what) = (Location::caller(), what.into());
     async move {
-        let true_in_time = comes_true(condition).await;
-        assert!(true_in_time, "{caller}: after {PATIENCE:?} still not so: {what}\n{scene}");
+        let true_in_time = becomes_true(condition).await;
+        assert!(true_in_time, "{caller}: after {TIMEOUT:?} still not so: {what}\n{scene}");
     }
 }

@@ -7,7 +7,7 @@ use networkdb::{Node, NodeConfig};
 use tabledb::{Change, ChangeKind, Watch, WatchEvent, WatchFilter};
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};
-use crate::waiting::comes_true;
+use crate::waiting::becomes_true;
 
 /// A watch, and the table as it makes it out.
 struct Follower {
@@ -68,7 +68,7 @@ impl Follower {
     fn tells<'a>(&'a mut self, cluster: &'a Cluster, wanted: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
         let caller = Location::caller();
         async move {
-            comes_true(|| {
+            becomes_true(|| {
                 self.catch_up();
                 self.story.len() >= wanted.len()
             })

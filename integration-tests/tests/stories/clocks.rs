@@ -122,7 +122,7 @@ fn one_life_that_two_processes_bore_is_noticed_though_both_wrote_as_much() {
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
     cluster.crash(a);
     let generation = cluster.wall(a);
-    let begin = |cluster: &mut Cluster, here| cluster.begin_life_as(a, generation, &[here]);
+    let begin = |cluster: &mut Cluster, here| cluster.start_instance_as(a, generation, &[here]);
     live_on_each_side(&mut cluster, [a, b, c], begin);
     assert_eq!(cluster.id(a).generation, generation, "nobody has noticed yet");
     all_agree_on_the_second(&mut cluster, [a, b, c]);
@@ -137,7 +137,7 @@ fn a_node_that_starts_two_hours_ahead_makes_nothing_vanish() {
     cluster.await_agreement(NET, SECOND);
     let x = cluster.add("x");
     cluster.set_clock_offset(x, 2 * HOURS);
-    cluster.begin_life(x, &[a, b, c]);
+    cluster.start_instance(x, &[a, b, c]);
     cluster.join_network([x], NET);
     cluster.await_members(&[a, b, c, x], 10 * SECOND);
     cluster.await_shown(&[x], K, "of a", 10 * SECOND);

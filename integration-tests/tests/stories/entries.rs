@@ -50,7 +50,7 @@ fn story_01_the_late_create_comes_relayed_by_others() {
     cluster.join_network(peers.iter().copied(), NET);
     cluster.settle();
     cluster.run_for(6 * SECOND);
-    let to_b = cluster.place(b);
+    let to_b = cluster.location(b);
     let hold = cluster.rule(move |message| match message.is_gossip() && message.to == to_b {
         true => Verdict::Hold,
         false => Verdict::Pass,
@@ -58,8 +58,8 @@ fn story_01_the_late_create_comes_relayed_by_others() {
     cluster.create(a, K, "v");
     cluster.run_for(12 * MILLISECOND);
     let creates = cluster.take_held();
-    let writer = cluster.place(a);
-    assert!(creates.iter().any(|datagram| cluster.fabric().place(datagram.from()) != writer), "relayed");
+    let writer = cluster.location(a);
+    assert!(creates.iter().any(|datagram| cluster.fabric().location(datagram.from()) != writer), "relayed");
     cluster.remove_rule(hold);
     // C hears nothing but the create.
     assert!(cluster.shows(c, K, "v"));
@@ -199,7 +199,7 @@ fn story_03_lamport_tie_of_an_update_and_a_delete() {
 /// Over several anti-entropy periods nobody's view changes.
 fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
     let told =
-        |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).told().len()).sum::<usize>();
+        |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).received().len()).sum::<usize>();
     let syncs = |cluster: &Cluster| -> u64 {
         let counters = |peer: &Peer| cluster.machine(*peer).tables().replica().counters();
         peers
@@ -280,8 +280,8 @@ fn all_but_one_of_fifteen() -> (Cluster, [Peer; 2]) {
 #[test]
 fn story_05_lost_attachment() {
     let (mut cluster, [a, b]) = all_but_one_of_fifteen();
-    let to_b = cluster.place(b);
-    cluster.rule(move |message| match message.is_lists() && message.to == to_b {
+    let to_b = cluster.location(b);
+    cluster.rule(move |message| match message.is_attachment_lists() && message.to == to_b {
         true => Verdict::Drop,
         false => Verdict::Pass,
     });
@@ -295,10 +295,10 @@ fn story_05_lost_attachment() {
 #[test]
 fn story_05_neither_lists_nor_syncs_reach_it() {
     let (mut cluster, [a, b]) = all_but_one_of_fifteen();
-    let place = cluster.place(b);
+    let place = cluster.location(b);
     // Whatever could tell B of A's joining in so many words, datagrams and streams, is lost: there is only the entry itself.
     let rule = cluster.rule(move |message| {
-        let told = message.is_lists() && message.to == place;
+        let told = message.is_attachment_lists() && message.to == place;
         let stream = message.kind == MessageKind::Frame
             && message.is_for_tables()
             && (message.to == place || message.from == place);

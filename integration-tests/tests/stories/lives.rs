@@ -25,7 +25,7 @@ fn story_07_new_identity_same_address() {
         });
         cluster.crash(a1);
         let a2 = cluster.add_at("a2", cluster.address(a1));
-        cluster.begin_life(a2, &[b, c]);
+        cluster.start_instance(a2, &[b, c]);
         cluster.join_network([a2], NET);
         cluster.create(a2, K2, "of a2");
         cluster.await_shown(&[b, c], K2, "of a2", 10 * SECOND);
@@ -47,7 +47,7 @@ fn story_07_b_hears_of_it_in_each_order() {
         cluster.join_network([b, c], NET);
         cluster.settle();
         let a1 = cluster.add("a1");
-        let (place, to_b) = (cluster.place(a1), cluster.place(b));
+        let (place, to_b) = (cluster.location(a1), cluster.location(b));
         // What B is told of members is kept back, by whomever.
         let keep = |cluster: &mut Cluster| {
             cluster.rule(move |message| {
@@ -57,7 +57,7 @@ fn story_07_b_hears_of_it_in_each_order() {
             })
         };
         let rule = keep(&mut cluster);
-        cluster.begin_life(a1, &[c]);
+        cluster.start_instance(a1, &[c]);
         cluster.run_for(300 * MILLISECOND);
         let alive_a1 = cluster.take_held();
         cluster.remove_rule(rule);
@@ -71,8 +71,8 @@ fn story_07_b_hears_of_it_in_each_order() {
         let rule = keep(&mut cluster);
         cluster.crash(a1);
         let a2 = cluster.add_at("a2", cluster.address(a1));
-        assert_eq!(cluster.place(a2), place);
-        cluster.begin_life(a2, &[c]);
+        assert_eq!(cluster.location(a2), place);
+        cluster.start_instance(a2, &[c]);
         cluster.join_network([a2], NET);
         cluster.create(a2, K2, "of a2");
         cluster.run_for(SECOND);
@@ -120,7 +120,7 @@ fn rolling_restart(count: usize, new_names: bool) {
             peers[number] = cluster.add_at(&format!("m{number}"), cluster.address(before));
         }
         let seeds: Vec<Peer> = (1..=3).map(|step| peers[(number + step) % count]).collect();
-        cluster.begin_life(peers[number], &seeds);
+        cluster.start_instance(peers[number], &seeds);
         cluster.join_network([peers[number]], NET);
         // The key may still be held by the earlier life: each life has its own.
         let (key, life) = (host(number), format!("second life {number}"));
@@ -234,7 +234,7 @@ fn story_08_a_clock_set_back_where_packets_overtake_each_other() {
     let peers = names.iter().map(|name| cluster.add(name)).collect::<Vec<_>>();
     let (back, others) = peers.split_last().expect("twenty");
     for peer in &peers {
-        cluster.begin_life(*peer, &others[..1]);
+        cluster.start_instance(*peer, &others[..1]);
     }
     cluster.await_members(&peers, 30 * SECOND);
     cluster.join_network(peers.iter().copied(), NET);
@@ -292,7 +292,7 @@ fn islands(sides: &[&[usize]]) {
     let [s1, s2, s3, w1, w2, w3] = peers;
     let seeds = [s1, s2, s3];
     for peer in peers {
-        cluster.begin_life(peer, &seeds);
+        cluster.start_instance(peer, &seeds);
     }
     cluster.join_network(peers, NET);
     cluster.settle();

@@ -108,7 +108,7 @@ fn a_newcomer_gets_everything_once_while_others_overwrite() {
     cluster.await_members(&[&peers[..], &[newcomer]].concat(), 10 * SECOND);
     // One copy of all takes ten seconds.
     cluster.set_links(Link { bandwidth: Some(60_000), ..Link::with_latency(MILLISECOND) });
-    let (place, bytes) = (cluster.place(newcomer), Rc::new(Cell::new(0)));
+    let (place, bytes) = (cluster.location(newcomer), Rc::new(Cell::new(0)));
     let seen = bytes.clone();
     cluster.rule(move |message| {
         if message.to == place {

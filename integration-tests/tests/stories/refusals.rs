@@ -14,7 +14,7 @@ fn with_small(seed: u64, limits: Limits) -> (Cluster, [Peer; 4]) {
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
     let d = cluster.add("d");
     cluster.set_limits(d, limits);
-    cluster.begin_life(d, &[a, b, c]);
+    cluster.start_instance(d, &[a, b, c]);
     cluster.await_members(&[a, b, c, d], 10 * SECOND);
     cluster.join_network([d], NET);
     cluster.run_until("d is ready", 5 * SECOND, |cluster| cluster.is_ready(d, NET));

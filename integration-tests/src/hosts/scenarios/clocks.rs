@@ -85,9 +85,9 @@ pub(super) async fn clocks(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
     sleep(Duration::from_secs(10)).await;
     cluster.await_present("a newcomer two hours ahead stays outside", &everybody, &everybody).await?;
     shows(cluster, &everybody, "of-another", "of the sleeper").await?;
-    let words = cluster.log(newcomer)?;
-    if !words.contains("clock") {
-        return Err(format!("{} does not say that a clock is wrong: {words}", cluster.name(newcomer)));
+    let log = cluster.log(newcomer)?;
+    if !log.contains("clock") {
+        return Err(format!("{} does not say that a clock is wrong: {log}", cluster.name(newcomer)));
     }
     let begun = Instant::now();
     cluster.set_wall_clock(newcomer, 2 * HOUR)?;

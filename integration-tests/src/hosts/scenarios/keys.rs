@@ -26,11 +26,11 @@ pub(super) async fn rotation(run: &mut Run, cluster: &mut Cluster) -> Result<(),
     let begun = Instant::now();
     // Accepted everywhere before anybody uses it, and used everywhere before the other is forgotten.
     for secrets in [vec![former.as_str(), &*new], vec![&*new, former.as_str()], vec![&*new]] {
-        for (place, host) in everybody.iter().enumerate() {
+        for (index, host) in everybody.iter().enumerate() {
             change(cluster, *host, &secrets).await?;
             // One after the other, with time for every connection to feel it.
             sleep(Duration::from_millis(500)).await;
-            if place == everybody.len() / 2 {
+            if index == everybody.len() / 2 {
                 // Half of the cluster has taken the step: whoever begins anew now has to be let in by either half.
                 let last = *everybody.last().ok_or("there are no hosts")?;
                 cluster.terminate(last).await?;

@@ -22,7 +22,7 @@ pub(super) async fn kill(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fai
     cluster.kill(*victim);
     let begun = Instant::now();
     cluster.start_node(*victim).await?;
-    await_life(cluster, *victim).await?;
+    await_instance(cluster, *victim).await?;
     run.took("killed, and its next life known", begun.elapsed());
 
     cluster.kill(*victim);
@@ -30,7 +30,7 @@ pub(super) async fn kill(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fai
     sleep(Duration::from_secs(2)).await;
     let begun = Instant::now();
     cluster.start_node(*victim).await?;
-    await_life(cluster, *victim).await?;
+    await_instance(cluster, *victim).await?;
     run.took("its third life known", begun.elapsed());
     load.stop().await?;
     run.took("the same tables again", cluster.await_agreement("all show the same again").await?);
@@ -38,24 +38,24 @@ pub(super) async fn kill(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fai
 }
 
 /// Waits until everybody knows the present life of a node.
-async fn await_life(cluster: &Cluster, host: usize) -> Result<(), Failure> {
+async fn await_instance(cluster: &Cluster, host: usize) -> Result<(), Failure> {
     let generation = |members: Members, name: &str| {
         let found = members.members.into_iter().find(|member| member.name == name && member.state == "alive");
         found.map(|member| member.generation)
     };
     cluster
         .await_that("everybody knows the new life", async |cluster| {
-            let mut lives = Vec::new();
+            let mut instances = Vec::new();
             for observer in cluster.running() {
                 let members =
                     cluster.ask(observer, Method::GET, "/v1/members", Bytes::new()).await?.json()?;
-                lives.push((observer == host, generation(members, cluster.name(host))));
+                instances.push((observer == host, generation(members, cluster.name(host))));
             }
-            let own = lives.iter().find(|(itself, _)| *itself).and_then(|(_, life)| *life);
-            if own.is_some() && lives.iter().all(|(_, life)| *life == own) {
+            let own = instances.iter().find(|(itself, _)| *itself).and_then(|(_, instance)| *instance);
+            if own.is_some() && instances.iter().all(|(_, instance)| *instance == own) {
                 Ok(())
             } else {
-                Err(format!("the generations held are {lives:?}"))
+                Err(format!("the generations held are {instances:?}"))
             }
         })
         .await?;
@@ -144,7 +144,7 @@ pub(super) async fn seeds(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
         cluster.start_node(*seed).await?;
     }
     for seed in &seeds {
-        await_life(cluster, *seed).await?;
+        await_instance(cluster, *seed).await?;
     }
     run.took("one cluster again", begun.elapsed());
     load.stop().await?;
@@ -158,19 +158,19 @@ pub(super) async fn rolling_restart(run: &mut Run, cluster: &mut Cluster) -> Res
     let load = cluster.load(&everybody, PAUSE, 9);
     sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
-    let (mut slowest_farewell, mut slowest_return) = (Duration::ZERO, Duration::ZERO);
+    let (mut slowest_leave, mut slowest_return) = (Duration::ZERO, Duration::ZERO);
     for host in &everybody {
         cluster.terminate(*host).await?;
         let left = Instant::now();
         let others = cluster.running();
         cluster.await_present("the farewell is known", &others, &others).await?;
-        slowest_farewell = slowest_farewell.max(left.elapsed());
+        slowest_leave = slowest_leave.max(left.elapsed());
         let starting = Instant::now();
         cluster.start_node(*host).await?;
-        await_life(cluster, *host).await?;
+        await_instance(cluster, *host).await?;
         slowest_return = slowest_return.max(starting.elapsed());
     }
-    run.took("the slowest farewell known", slowest_farewell);
+    run.took("the slowest farewell known", slowest_leave);
     run.took("the slowest return known", slowest_return);
     run.took("all restarted", begun.elapsed());
     load.stop().await?;
@@ -190,7 +190,7 @@ pub(super) async fn address(run: &mut Run, cluster: &mut Cluster) -> Result<(), 
     cluster.readdress(moving, address)?;
     let begun = Instant::now();
     cluster.start_node(moving).await?;
-    await_life(cluster, moving).await?;
+    await_instance(cluster, moving).await?;
     run.took("known at its new address", begun.elapsed());
     let (name, wanted) = (cluster.name(moving).to_owned(), format!("{address}:7946"));
     cluster

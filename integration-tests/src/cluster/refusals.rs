@@ -11,24 +11,24 @@ use super::{Cluster, Peer};
 use crate::check::{NetworkState, WriteId};
 
 /// A table and a key.
-pub(crate) type Place = (String, String);
+pub(crate) type TableKey = (String, String);
 
 /// What a member shows under a key: the value and its owner.
 type Shown<'a> = Option<&'a (Vec<u8>, String)>;
 
 /// What is refused on one network, by whom; looked into when it is first asked for.
-pub(crate) struct Refused<'a> {
+pub(crate) struct Refusals<'a> {
     cluster: &'a Cluster,
     network: &'a str,
-    members: OnceCell<BTreeMap<Peer, (NetworkState, BTreeSet<Place>)>>,
+    members: OnceCell<BTreeMap<Peer, (NetworkState, BTreeSet<TableKey>)>>,
 }
 
-impl<'a> Refused<'a> {
+impl<'a> Refusals<'a> {
     pub(crate) fn on(cluster: &'a Cluster, network: &'a str) -> Self {
         Self { cluster, network, members: OnceCell::new() }
     }
 
-    fn members(&self) -> &BTreeMap<Peer, (NetworkState, BTreeSet<Place>)> {
+    fn members(&self) -> &BTreeMap<Peer, (NetworkState, BTreeSet<TableKey>)> {
         self.members.get_or_init(|| {
             let members = self.cluster.members_of(self.network).into_iter();
             let looked_into = members.filter_map(|member| {
@@ -36,9 +36,10 @@ impl<'a> Refused<'a> {
                 let writes = state.refused().filter_map(|dot| self.cluster.ledger.by_dot(self.network, &dot));
                 // Nobody passes on what it refuses, so that others may be offered it late, or never.
                 let writes = writes.chain(self.cluster.to_be_refused(member, self.network, &state));
-                let spots = writes.map(|id| &self.cluster.ledger.get(id).spot);
-                let places = spots.map(|(_, table, key)| (table.to_string(), key.to_string())).collect();
-                Some((member, (state, places)))
+                let entry_keys = writes.map(|id| &self.cluster.ledger.get(id).entry_key);
+                let table_keys =
+                    entry_keys.map(|(_, table, key)| (table.to_string(), key.to_string())).collect();
+                Some((member, (state, table_keys)))
             });
             looked_into.collect()
         })
@@ -46,34 +47,34 @@ impl<'a> Refused<'a> {
 
     /// How many keys a member refuses a write under.
     pub(crate) fn count(&self, member: Peer) -> usize {
-        self.members().get(&member).map_or(0, |(_, places)| places.len())
+        self.members().get(&member).map_or(0, |(_, table_keys)| table_keys.len())
     }
 
     /// Whether a member refuses a write under this key.
-    pub(crate) fn concerns(&self, member: Peer, place: &Place) -> bool {
-        self.members().get(&member).is_some_and(|(_, places)| places.contains(place))
+    pub(crate) fn concerns(&self, member: Peer, table_key: &TableKey) -> bool {
+        self.members().get(&member).is_some_and(|(_, table_keys)| table_keys.contains(table_key))
     }
 
     /// Whether two members may show different things under a key: one of them refuses a write there; or one has not heard that
     /// its entry is dead, because all who know refuse a write there: they call nothing dead under that key.
-    pub(crate) fn excuses(&self, place: &Place, one: Peer, other: Peer) -> bool {
-        self.concerns(one, place)
-            || self.concerns(other, place)
-            || [one, other].into_iter().any(|member| self.death_is_kept_from(member, place))
+    pub(crate) fn excuses(&self, table_key: &TableKey, one: Peer, other: Peer) -> bool {
+        self.concerns(one, table_key)
+            || self.concerns(other, table_key)
+            || [one, other].into_iter().any(|member| self.holds_superseded_elsewhere(member, table_key))
     }
 
     /// Whether what a member holds under a key is dead with some, all of whom refuse a write there.
-    pub(crate) fn death_is_kept_from(&self, member: Peer, place: &Place) -> bool {
-        let held = self.members().get(&member).and_then(|(state, _)| state.entries.get(place));
+    pub(crate) fn holds_superseded_elsewhere(&self, member: Peer, table_key: &TableKey) -> bool {
+        let held = self.members().get(&member).and_then(|(state, _)| state.entries.get(table_key));
         let Some(dot) = held.map(|held| &held.version.dot) else { return false };
         let mut knowing = self.members().values().filter(|(state, _)| {
-            state.has_seen(dot) && state.entries.get(place).is_none_or(|held| held.version.dot != *dot)
+            state.has_seen(dot) && state.entries.get(table_key).is_none_or(|held| held.version.dot != *dot)
         });
-        let mut anybody = false;
-        knowing.all(|(_, places)| {
-            anybody = true;
-            places.contains(place)
-        }) && anybody
+        let mut any_node = false;
+        knowing.all(|(_, table_keys)| {
+            any_node = true;
+            table_keys.contains(table_key)
+        }) && any_node
     }
 }
 
@@ -91,8 +92,12 @@ impl Cluster {
     /// What a member has not seen, and would refuse for its time or its length.
     fn to_be_refused(&self, member: Peer, network: &str, state: &NetworkState) -> Vec<WriteId> {
         let believed = self.wall(member) + MAX_LEAD;
-        let value_bytes = self.slots[member.0].limits.value_bytes;
-        let refusable = self.ledger.spots().filter(|(spot, _)| *spot.0 == *network).flat_map(|(_, ids)| ids);
+        let value_bytes = self.nodes[member.0].limits.value_bytes;
+        let refusable = self
+            .ledger
+            .entry_keys()
+            .filter(|(entry_key, _)| *entry_key.0 == *network)
+            .flat_map(|(_, ids)| ids);
         let refusable = refusable.filter(|id| {
             let write = self.ledger.get(**id);
             let bytes = write.value.as_ref().map_or(0, |value| value.len());
@@ -104,15 +109,15 @@ impl Cluster {
     }
 
     /// Whether anybody refuses a write.
-    pub(crate) fn anybody_refuses(&self) -> bool {
+    pub(crate) fn any_node_refuses(&self) -> bool {
         self.running().iter().any(|peer| self.refuses_anything(*peer))
     }
 
     /// Whether a node refuses a write on any of its networks.
     pub(crate) fn refuses_anything(&self, peer: Peer) -> bool {
-        let mut networks = self.life(peer).joined.iter();
+        let mut networks = self.instance(peer).joined.iter();
         networks.any(|network| {
-            self.life(peer).tables.statistics(network).is_some_and(|statistics| statistics.refused > 0)
+            self.instance(peer).tables.statistics(network).is_some_and(|statistics| statistics.refused > 0)
         })
     }
 
@@ -121,12 +126,12 @@ impl Cluster {
     pub(crate) fn difference_between_members(
         &self,
         network: &str,
-        is_excused: impl Fn(&Place, [Shown<'_>; 2]) -> bool,
+        is_excused: impl Fn(&TableKey, [Shown<'_>; 2]) -> bool,
     ) -> Option<String> {
         let members = self.members_of(network);
         let first = *members.first()?;
         let digest = |member: &Peer| {
-            self.life(*member)
+            self.instance(*member)
                 .tables
                 .statistics(network)
                 .map(|statistics| (statistics.digest, statistics.entries))
@@ -134,24 +139,26 @@ impl Cluster {
         if members.iter().all(|member| digest(member) == digest(&first)) {
             return None;
         }
-        let refused = Refused::on(self, network);
+        let refused = Refusals::on(self, network);
         let reference = members.iter().copied().min_by_key(|member| refused.count(*member))?;
         let here = self.visible(reference, network);
         for other in members.into_iter().filter(|member| *member != reference) {
             let there = self.visible(other, network);
-            let places: BTreeSet<&Place> = here.keys().chain(there.keys()).collect();
-            let differs = places.into_iter().find(|place| {
-                let shown = [here.get(*place), there.get(*place)];
-                shown[0] != shown[1] && !is_excused(place, shown) && !refused.excuses(place, reference, other)
+            let table_keys: BTreeSet<&TableKey> = here.keys().chain(there.keys()).collect();
+            let differs = table_keys.into_iter().find(|table_key| {
+                let shown = [here.get(*table_key), there.get(*table_key)];
+                shown[0] != shown[1]
+                    && !is_excused(table_key, shown)
+                    && !refused.excuses(table_key, reference, other)
             });
-            if let Some(place) = differs {
+            if let Some(table_key) = differs {
                 return Some(format!(
                     "{network}/{}/{}: {} on {}, {} on {}",
-                    place.0,
-                    place.1,
-                    text(here.get(place)),
+                    table_key.0,
+                    table_key.1,
+                    text(here.get(table_key)),
                     self.name(reference),
-                    text(there.get(place)),
+                    text(there.get(table_key)),
                     self.name(other)
                 ));
             }

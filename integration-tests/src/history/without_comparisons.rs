@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::History;
-use crate::check::{Contexts, contains_all, intersection, union};
+use crate::check::{VersionVector, contains_all, intersection, union};
 use crate::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND};
 use crate::fabric::{Link, Verdict};
 
@@ -29,11 +29,11 @@ impl History {
     /// it may not have heard, with some bad luck: nothing tells it that there is one.
     pub(super) fn spread_without_comparisons(&mut self) {
         // Of what is refused nothing is promised.
-        if self.met.lying_clocks > 0 || self.met.little_rooms > 0 {
+        if self.coverage.lying_clocks > 0 || self.coverage.small_limits > 0 {
             return;
         }
         let Some(network) = self.networks.choose(&mut self.rng).cloned() else { return };
-        self.cluster.stop_judging();
+        self.cluster.stop_checking();
         let mut running = self.cluster.running();
         running.shuffle(&mut self.rng);
         for peer in running {
@@ -70,17 +70,19 @@ impl History {
             self.cluster.run_for(10 * MILLISECOND);
         }
         let members: Vec<Peer> = members.into_iter().filter(|member| *member != ends).collect();
-        let contexts = |cluster: &Cluster, member: &Peer| {
-            cluster.inspect(*member, &network).map(|state| state.contexts).unwrap_or_default()
+        let version_vector = |cluster: &Cluster, member: &Peer| {
+            cluster.inspect(*member, &network).map(|state| state.version_vector).unwrap_or_default()
         };
-        let known =
-            members.iter().map(|member| contexts(&self.cluster, member)).reduce(|all, one| union(&all, &one));
+        let known = members
+            .iter()
+            .map(|member| version_vector(&self.cluster, member))
+            .reduce(|all, one| union(&all, &one));
         let known = known.unwrap_or_default();
         let start = self.cluster.now();
         let missing = loop {
             let missing = members.iter().find_map(|member| {
-                let contexts = contexts(&self.cluster, member);
-                Some((*member, contains_all(&contexts, &below_the_highest(&contexts, &known))?))
+                let version_vector = version_vector(&self.cluster, member);
+                Some((*member, contains_all(&version_vector, &below_the_highest(&version_vector, &known))?))
             });
             if missing.is_none() || self.cluster.now() >= start + KNOWN_WITHIN {
                 break missing;
@@ -90,11 +92,11 @@ impl History {
         self.cluster.remove_rule(rule);
         self.cluster.set_links(Link { latency, ..Link::default() });
         let taken = self.cluster.now() - start;
-        self.met.uncompared += 1;
-        self.met.longest_uncompared = self.met.longest_uncompared.max(taken);
+        self.coverage.uncompared += 1;
+        self.coverage.longest_uncompared = self.coverage.longest_uncompared.max(taken);
         if let Some((member, dot)) = missing {
-            let insides = self.cluster.insides(&network);
-            self.cluster.note(&insides);
+            let table_dump = self.cluster.table_dump(&network);
+            self.cluster.note(&table_dump);
             panic!(
                 "without comparisons {} still lacks {dot} after {taken:?}, which another has",
                 self.cluster.name(member)
@@ -119,9 +121,9 @@ impl History {
 }
 
 /// What of `known` comes before something that these contexts contain.
-fn below_the_highest(contexts: &Contexts, known: &Contexts) -> Contexts {
-    let heads = contexts
+fn below_the_highest(version_vector: &VersionVector, known: &VersionVector) -> VersionVector {
+    let watermarks = version_vector
         .iter()
         .filter_map(|(attachment, seen)| Some((attachment.clone(), vec![(1, seen.last()?.1)])));
-    intersection(known, &heads.collect())
+    intersection(known, &watermarks.collect())
 }

@@ -23,8 +23,8 @@ const HARD: [&str; 5] = [
 /// Counts over one or many histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is what its name says, and is printed in words")]
-pub struct Met {
-    pub happenings: u64,
+pub struct Coverage {
+    pub events: u64,
     pub writes: u64,
     pub bursts: u64,
     pub ties: u64,
@@ -54,29 +54,29 @@ pub struct Met {
     pub periodic_finds: u64,
     pub pulls: u64,
     pub backlogs: u64,
-    pub buried_entries: u64,
+    pub superseded_entries: u64,
     pub provisional_attachments: u64,
-    pub parked_datagrams: u64,
+    pub deferred_datagrams: u64,
     pub shown_uncompared: u64,
     pub refused_writes: u64,
-    pub refused_news: u64,
+    pub refused_updates: u64,
     pub refused_times: u64,
     pub networks: u64,
     pub wrong_clocks: u64,
     pub lying_clocks: u64,
     pub clock_jumps: u64,
     pub sleeps: u64,
-    pub little_rooms: u64,
-    pub short_memories: u64,
+    pub small_limits: u64,
+    pub short_retentions: u64,
     pub priced_handshakes: u64,
     pub forgotten: u64,
-    pub doubled_lives: u64,
+    pub duplicated_instances: u64,
     pub uncompared: u64,
     pub last_deletes: u64,
     pub many_left: u64,
     pub many_joined: u64,
-    pub writes_while_judged: u64,
-    pub judged_ready: u64,
+    pub writes_while_checked: u64,
+    pub checked_ready: u64,
     pub found_hidden: u64,
     pub longest_while_writing: Duration,
     pub longest_ready: Duration,
@@ -86,7 +86,7 @@ pub struct Met {
     pub longest_uncompared: Duration,
 }
 
-impl Met {
+impl Coverage {
     /// Adds what one cluster saw up to its end.
     pub(super) fn count(&mut self, cluster: &Cluster) {
         let traffic = cluster.fabric().traffic();
@@ -98,12 +98,12 @@ impl Met {
         self.broken_streams += traffic.broken_streams;
         self.ties += cluster.ledger.ties();
         self.reaped_tombstones += cluster.watchdog.reaped() as u64;
-        self.happenings += cluster.fabric().trace().count();
-        let judged = cluster.judged();
-        self.judged_ready += judged.ready;
-        self.found_hidden += judged.hidden;
-        self.longest_ready = self.longest_ready.max(judged.longest_ready);
-        self.longest_hidden = self.longest_hidden.max(judged.longest_hidden);
+        self.events += cluster.fabric().trace().count();
+        let checked = cluster.checked();
+        self.checked_ready += checked.ready;
+        self.found_hidden += checked.hidden;
+        self.longest_ready = self.longest_ready.max(checked.longest_ready);
+        self.longest_hidden = self.longest_hidden.max(checked.longest_hidden);
         for peer in cluster.running() {
             self.count_counters(&cluster.machine(peer).tables().replica().counters());
             for (_, event) in cluster.events(peer) {
@@ -125,12 +125,12 @@ impl Met {
         self.periodic_finds += counters.periodic_finds;
         self.pulls += counters.pulls;
         self.backlogs += counters.backlogs;
-        self.buried_entries += counters.buried;
+        self.superseded_entries += counters.buried;
         self.provisional_attachments += counters.provisional;
-        self.parked_datagrams += counters.parked;
+        self.deferred_datagrams += counters.parked;
         self.shown_uncompared += counters.shown_uncompared;
         self.refused_times += counters.refused_future;
-        self.refused_news += counters.refused_full
+        self.refused_updates += counters.refused_full
             + counters.refused_bytes
             + counters.refused_too_long
             + counters.refused_tables;
@@ -152,7 +152,7 @@ impl Met {
     }
 
     /// Adds the counts of another history.
-    pub fn add(&mut self, other: &Met) {
+    pub fn add(&mut self, other: &Coverage) {
         for ((_, mine), (_, theirs)) in self.counts_mut().into_iter().zip(other.counts()) {
             *mine += theirs;
         }
@@ -223,7 +223,7 @@ impl Met {
 
     fn counts_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
         vec![
-            ("happenings", &mut self.happenings),
+            ("happenings", &mut self.events),
             ("writes", &mut self.writes),
             ("bursts of writes", &mut self.bursts),
             ("equal Lamport times", &mut self.ties),
@@ -253,26 +253,26 @@ impl Met {
             ("periodic syncs that found something", &mut self.periodic_finds),
             ("pulls of what was missing", &mut self.pulls),
             ("backlogs pushed over streams", &mut self.backlogs),
-            ("entries a peer knew to be dead", &mut self.buried_entries),
+            ("entries a peer knew to be dead", &mut self.superseded_entries),
             ("attachments taken up before the list", &mut self.provisional_attachments),
-            ("datagrams parked for membership", &mut self.parked_datagrams),
+            ("datagrams parked for membership", &mut self.deferred_datagrams),
             ("attachments shown uncompared", &mut self.shown_uncompared),
             ("networks", &mut self.networks),
             ("networks joined at once by one, more than eight", &mut self.many_joined),
-            ("newcomers whose readiness was judged", &mut self.judged_ready),
-            ("writes that never stopped while agreement was judged", &mut self.writes_while_judged),
+            ("newcomers whose readiness was judged", &mut self.checked_ready),
+            ("writes that never stopped while agreement was judged", &mut self.writes_while_checked),
             ("times entries were found hidden whose owner was back", &mut self.found_hidden),
             ("times holes were filled without comparisons", &mut self.uncompared),
-            ("lives that two processes lived", &mut self.doubled_lives),
+            ("lives that two processes lived", &mut self.duplicated_instances),
             ("clocks that are up to half an hour off", &mut self.wrong_clocks),
             ("clocks that are hours off", &mut self.lying_clocks),
             ("clocks that jumped", &mut self.clock_jumps),
             ("hosts that slept", &mut self.sleeps),
             ("events refused for their time", &mut self.refused_times),
-            ("nodes with little room", &mut self.little_rooms),
+            ("nodes with little room", &mut self.small_limits),
             ("writes refused for want of room", &mut self.refused_writes),
-            ("events refused for want of room", &mut self.refused_news),
-            ("clusters that keep the departed for a minute", &mut self.short_memories),
+            ("events refused for want of room", &mut self.refused_updates),
+            ("clusters that keep the departed for a minute", &mut self.short_retentions),
             ("clusters in which handshakes cost something", &mut self.priced_handshakes),
             ("departed nodes forgotten", &mut self.forgotten),
             ("deletes just before all networks are left", &mut self.last_deletes),
@@ -281,7 +281,7 @@ impl Met {
     }
 }
 
-impl fmt::Display for Met {
+impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, count) in self.counts() {
             writeln!(f, "{count:>12}  {name}")?;

@@ -17,7 +17,7 @@ impl History {
             self.restart_some();
         }
         self.cluster.note("quiet from here on");
-        self.cluster.is_quiet_from_now_on();
+        self.cluster.declare_fault_free();
     }
 
     /// Waits for agreement, and checks.
@@ -42,8 +42,8 @@ impl History {
             cluster.running().iter().all(|peer| !cluster.is_leaving(*peer))
         });
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
-        self.met.longest_members = self.met.longest_members.max(members);
-        let within = match self.met.lying_clocks {
+        self.coverage.longest_members = self.coverage.longest_members.max(members);
+        let within = match self.coverage.lying_clocks {
             0 => AGREEMENT_WITHIN,
             _ => self.cluster.until_all_have_compared(),
         };
@@ -51,8 +51,8 @@ impl History {
             let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             if agreed.is_none() {
                 let difference = self.cluster.difference_between_members(&network, |_, _| false);
-                let insides = self.cluster.insides(&network);
-                self.cluster.note(&insides);
+                let table_dump = self.cluster.table_dump(&network);
+                self.cluster.note(&table_dump);
                 panic!(
                     "after {within:?} the members of {network} do not agree: {}",
                     difference.unwrap_or_default()
@@ -61,8 +61,8 @@ impl History {
         }
         let agreement = shown_since.unwrap_or(self.cluster.now()) - start;
         self.cluster.run_for(5 * SECOND);
-        if !self.cluster.anybody_refuses() {
-            self.met.longest_agreement = self.met.longest_agreement.max(agreement);
+        if !self.cluster.any_node_refuses() {
+            self.coverage.longest_agreement = self.coverage.longest_agreement.max(agreement);
         } else {
             // What was refused may have come to nothing meanwhile. What it kept them from hearing comes with a periodic comparison.
             let within = self.cluster.until_all_have_compared();
@@ -71,7 +71,7 @@ impl History {
             }
         }
         self.cluster.assert_promises();
-        self.met.count(&self.cluster);
+        self.coverage.count(&self.cluster);
     }
 }
 
