@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    // The proxy follows what the backends write: first what is there, then each change.
+    // The proxy watches the entries of the backends: first the present ones, then each change.
     let mut watch = proxy.tables().watch(WatchFilter::default());
     let follower = tokio::task::spawn_blocking(move || {
         while let Some(WatchEvent::Change(change)) = watch.next_timeout(Duration::from_secs(10)) {
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while proxy.tables().get("blue", "services", "web").is_none_or(|web| *web.value != *b"10.0.0.7:8080") {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Who leaves the cluster takes its entries along.
+    // The entries of a node that leaves the cluster are removed.
     backend.shutdown(Duration::from_secs(5)).await;
     assert!(follower.await?, "the proxy has not seen the entry go");
     proxy.shutdown(Duration::from_secs(5)).await;

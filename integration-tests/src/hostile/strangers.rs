@@ -76,7 +76,7 @@ pub(super) async fn stolen_name(
             NodeConfig { networks: vec!["blue".to_owned()], ..NodeConfig::new(name, from, keys.clone()) };
         let thief = Node::start(config).await.map_err(|error| error.to_string())?;
         match thief.join(&[victim.to_string()]).await {
-            Err(JoinClusterError::NameInUse { holder: told, .. }) if told == holder => tries += 1,
+            Err(JoinClusterError::NameInUse { owner: told, .. }) if told == holder => tries += 1,
             Err(JoinClusterError::NoAnswer(_)) => {}
             other => return Err(format!("the thief of a name at {holder} was answered {other:?}")),
         }
