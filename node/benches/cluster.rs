@@ -1,8 +1,8 @@
-//! Whole nodes on loopback, over real QUIC: how long a newcomer takes to get a network's tables, beside a bare QUIC stream
-//! of as many bytes in the same run, and how long writes on one node take to reach four others.
+//! Whole nodes on loopback, over real QUIC: the time of a new node's initial sync, compared with a bare QUIC
+//! stream of the same size in the same run, and the time until writes on one node reach four others.
 //!
-//! All nodes share this process and its cores, so work that would be done side by side on hosts of their own is done in
-//! turn here.
+//! All nodes share this process and its cores. Work that separate hosts would do in parallel is done in
+//! sequence here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const NETWORK: &str = "net";
 const TABLE: &str = "table";
 const VALUE: [u8; 100] = [7; 100];
 
-/// What an entry of the above sizes takes in a frame, about: 10 B of key, 100 B of value, numbers.
+/// The approximate size of such an entry in a frame: 10 B of key, 100 B of value, numbers.
 const BYTES_AN_ENTRY: usize = 122;
 
 async fn start(name: &str) -> Node {
@@ -45,7 +45,7 @@ async fn cluster(count: usize) -> Vec<Node> {
     nodes
 }
 
-fn fill(node: &Node, entries: usize) {
+fn write_entries(node: &Node, entries: usize) {
     for n in 0..entries {
         node.tables().create(NETWORK, TABLE, &format!("k{n:09}"), VALUE).unwrap();
     }
@@ -60,12 +60,12 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn joining(c: &mut Criterion, runtime: &Runtime) {
+fn initial_sync(c: &mut Criterion, runtime: &Runtime) {
     for count in [100_000, 500_000] {
         let first = runtime.block_on(async {
             let first = start("n0").await;
             first.join_network(NETWORK).await.unwrap();
-            fill(&first, count);
+            write_entries(&first, count);
             first
         });
         let seed = [first.advertised_address().to_string()];
@@ -131,7 +131,7 @@ async fn bare_stream(bytes: usize, times: u64) -> Duration {
     begin.elapsed()
 }
 
-fn spreading(c: &mut Criterion, runtime: &Runtime) {
+fn dissemination(c: &mut Criterion, runtime: &Runtime) {
     for count in [100, 1_000, 10_000, 100_000] {
         let mut group = c.benchmark_group(format!("{count} creates reach 5 nodes"));
         group.sample_size(10).throughput(Throughput::Elements(count as u64));
@@ -142,7 +142,7 @@ fn spreading(c: &mut Criterion, runtime: &Runtime) {
                     for _ in 0..times {
                         let nodes = cluster(5).await;
                         let begin = now();
-                        fill(&nodes[0], count);
+                        write_entries(&nodes[0], count);
                         while !nodes.iter().all(|node| entries(node) == count) {
                             tokio::time::sleep(Duration::from_millis(1)).await;
                         }
@@ -161,7 +161,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut c = Criterion::default().configure_from_args();
     c = c.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_millis(500));
-    spreading(&mut c, &runtime);
-    joining(&mut c, &runtime);
+    dissemination(&mut c, &runtime);
+    initial_sync(&mut c, &runtime);
     c.final_summary();
 }

@@ -1,5 +1,5 @@
-//! The one place where a node is composed of its parts: production, the simulator, fuzz targets and tests all call
-//! [`compose`], so that none of them runs a composition that the others do not.
+//! Composes a node of its parts. Production, the simulator, fuzz targets and tests all call [`compose`], so
+//! that all of them run the same composition.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,48 +13,49 @@ use wire::NodeId;
 
 use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
 
-/// What a node's machine is made from.
+/// Settings of a [`NodeMachine`].
 #[derive(Debug, Clone)]
 pub struct MachineSettings {
-    /// The node's present instance.
+    /// The node's instance: its name and generation.
     pub id: NodeId,
     /// Where others reach it.
     pub address: SocketAddr,
-    /// What the operator says about it.
+    /// Labels that the operator gives the node.
     pub labels: BTreeMap<String, String>,
-    /// Timers and bounds of membership. `datagram_budget` is set by [`compose`]: it follows from [`DATAGRAM_BUDGET`].
+    /// Timers and bounds of membership. `datagram_budget` is set by [`compose`]: it follows from
+    /// [`DATAGRAM_BUDGET`].
     pub membership: membership::Config,
     /// Bounds of the tables.
     pub limits: tabledb::Limits,
-    /// How long a delete is remembered by tombstones.
+    /// How long a tombstone of a delete is kept.
     pub reap_time: Duration,
-    /// How often a network is compared though nothing seems amiss.
+    /// The interval of anti-entropy: how often a network is compared with a peer when no difference is known.
     pub anti_entropy_interval: Duration,
     /// The monotonic time.
     pub now: Instant,
     /// The wall time since 1970.
     pub wall_clock: Duration,
-    /// Where all randomness comes from. Different for every instance, so that nodes started together do not make the same
-    /// random choices.
+    /// The seed of all random choices. It differs for every instance, so that nodes started together do not
+    /// choose alike.
     pub seed: u64,
 }
 
 /// Why a machine cannot be composed from its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// The labels or the name cannot be sent to others.
+    /// The labels or the name are too long to be sent to peers.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A setting of membership makes no sense.
+    /// A setting of membership is invalid.
     #[error(transparent)]
     Membership(#[from] membership::ConfigError),
-    /// A setting of the tables makes no sense.
+    /// A setting of the tables is invalid.
     #[error(transparent)]
     Tables(#[from] tabledb::ConfigError),
 }
 
 impl MachineSettings {
-    /// Everything at its default but what has none.
+    /// Settings with the defaults for everything that has one.
     pub fn new(id: NodeId, address: SocketAddr, now: Instant, wall_clock: Duration, seed: u64) -> Self {
         let tables = tabledb::Config::new(id.clone());
         Self {
@@ -71,7 +72,7 @@ impl MachineSettings {
         }
     }
 
-    /// Whether [`compose`] will accept them, given an address that others can use; for a caller who does not know it yet.
+    /// Validates all settings but the address, for a caller that does not know the address yet.
     ///
     /// # Errors
     /// Those of [`compose`].
@@ -107,7 +108,7 @@ impl MachineSettings {
 /// Composes a node's machine.
 ///
 /// # Errors
-/// If a setting makes no sense.
+/// If a setting is invalid.
 pub fn compose(settings: MachineSettings) -> Result<NodeMachine, ComposeError> {
     let (now, wall_clock, seed) = (settings.now, settings.wall_clock, settings.seed);
     let tables = TableDb::starting_at(settings.tables_config(), Origin { now, wall_clock, seed })?;

@@ -1,7 +1,9 @@
-//! The driver: moves bytes between the machine and the transport, and calls the machine when time has come.
+//! The driver: moves bytes between the state machine and the transport, and calls the machine when a deadline
+//! is due.
 //!
-//! One task feeds the machine with what arrived, then with time, then carries out what it wants. Each stream has a task
-//! that moves its frames, owned by the first. The machine's lock is held for one call at a time and never across an await.
+//! One task passes arrivals to the machine, then the time, then carries out its transmits. That task owns one
+//! further task for each stream, which moves the stream's frames. The machine's lock is held for one call at
+//! a time and never across an await.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -23,32 +25,32 @@ use crate::machine::{NodeEvent, NodeMachine, NodeTransmit};
 use crate::seeds::resolve;
 use crate::subscription::Publisher;
 
-/// How soon names of seeds that could not be resolved are looked up again.
+/// The pause before seeds that could not be resolved are looked up again.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
 
-/// What the driver, the streams and the node's handle share.
+/// State shared by the driver, the stream tasks and the node's handle.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) machine: Mutex<NodeMachine>,
     pub(crate) tables: TableDb,
     pub(crate) transport: Transport,
-    /// The port of a seed that names none: this node's own.
+    /// The port of a seed that is given without one: this node's own port.
     pub(crate) default_port: u16,
-    /// There is something to poll, or a deadline has come nearer.
+    /// Wakes the driver: the machine has something to poll, or an earlier deadline.
     pub(crate) wake: Arc<Notify>,
     pub(crate) waiters: Mutex<Waiters>,
     pub(crate) publisher: Publisher,
     seeds: Mutex<Vec<String>>,
-    /// Why seeds could not be reached when they were last called. As many as there are seeds.
+    /// The last connection error of each unreachable seed. At most one for each seed.
     pub(crate) unreached: Mutex<BTreeMap<SocketAddr, String>>,
-    /// The seeds have to be resolved and joined.
+    /// Starts the resolution of the seeds, and a join through them.
     join_seeds: Notify,
 }
 
-/// Outcomes of seeds, as they become known.
+/// Reports the outcome of each seed.
 type SeedOutcomes = mpsc::UnboundedSender<(SocketAddr, Result<(), SeedFailure>)>;
 
-/// Who waits for an event.
+/// Calls that wait for an event.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     ready: HashMap<String, Vec<oneshot::Sender<()>>>,
@@ -70,7 +72,7 @@ impl Waiters {
         add(&mut self.cluster_left)
     }
 
-    /// For how many networks somebody waits.
+    /// The number of networks for which a call waits.
     #[cfg(test)]
     pub(crate) fn networks(&self) -> usize {
         self.ready.len() + self.left.len()
@@ -88,7 +90,7 @@ fn add<T>(waiters: &mut Vec<oneshot::Sender<T>>) -> oneshot::Receiver<T> {
     receiver
 }
 
-fn tell<T: Copy>(waiters: impl IntoIterator<Item = oneshot::Sender<T>>, outcome: T) {
+fn notify_all<T: Copy>(waiters: impl IntoIterator<Item = oneshot::Sender<T>>, outcome: T) {
     for waiter in waiters {
         let _ = waiter.send(outcome);
     }
@@ -115,7 +117,7 @@ impl Shared {
         })
     }
 
-    /// The machine, locked and told what the wall clock shows, with the monotonic time of that.
+    /// Locks the machine and passes it the wall time. Returns the monotonic time of that reading.
     pub(crate) fn machine_now(&self) -> (MutexGuard<'_, NodeMachine>, std::time::Instant) {
         let mut machine = self.machine.lock();
         let now = monotonic_now();
@@ -123,25 +125,25 @@ impl Shared {
         (machine, now)
     }
 
-    /// One call of the machine.
+    /// Calls the machine.
     pub(crate) fn with_machine<R>(&self, call: impl FnOnce(&mut NodeMachine, std::time::Instant) -> R) -> R {
         let (mut machine, now) = self.machine_now();
         call(&mut machine, now)
     }
 
-    /// Takes over new seeds and has them joined in the background.
+    /// Replaces the seeds and joins through them in the background.
     pub(crate) fn set_seeds(&self, seeds: Vec<String>) {
         self.remember_seeds(seeds);
         self.join_seeds.notify_one();
     }
 
-    /// Takes over new seeds, for when none of them is a member some day.
+    /// Replaces the seeds without joining. The node uses them when none of them is a member.
     pub(crate) fn remember_seeds(&self, seeds: Vec<String>) {
         *self.seeds.lock() = seeds;
         self.unreached.lock().clear();
     }
 
-    /// Where outcomes of seeds are reported from now on.
+    /// Receives the outcomes of seeds from now on.
     pub(crate) fn expect_seeds(
         &self,
         addresses: &[SocketAddr],
@@ -157,11 +159,12 @@ impl Shared {
 #[derive(Debug)]
 struct StreamHandle {
     abort: AbortHandle,
-    /// The machine may have more to say on it.
-    speak: Arc<Notify>,
+    /// The machine may have more frames for the stream.
+    frames_ready: Arc<Notify>,
 }
 
-/// Held by the task of a stream from before it begins: however the task ends, the machine is told that the stream is over.
+/// Reports to the machine that a stream is closed, however its task ends. The task holds it from before it
+/// starts.
 struct StreamGuard {
     shared: Arc<Shared>,
     stream: StreamId,
@@ -188,24 +191,24 @@ impl Driver {
         Self { shared, incoming, streams: JoinSet::new(), handles: BTreeMap::new() }
     }
 
-    /// Drives the node until the transport is shut down. Dropping the future stops everything it owns.
+    /// Drives the node until the transport shuts down. Dropping the future stops all tasks that it owns.
     pub(crate) async fn run(mut self) {
         let shared = self.shared.clone();
         let seeds = join_seeds(&shared);
         tokio::pin!(seeds);
         let mut arrivals = Vec::new();
         loop {
-            let deadline = self.carry_out();
+            let deadline = self.run_machine();
             tokio::select! {
-                // What has arrived comes before what is due: an answer that came in time must not count as late.
+                // Arrivals come before timeouts: a response that arrived in time must not count as late.
                 biased;
                 more = self.incoming.next_batch(&mut arrivals) => {
                     if !more {
                         return;
                     }
-                    // Before that: what has arrived came over a connection.
+                    // Connection changes come first: the arrivals came over those connections.
                     self.take_connection_changes();
-                    self.take_in(&mut arrivals);
+                    self.handle_arrivals(&mut arrivals);
                     self.handle_timeout();
                 }
                 () = shared.transport.connections_changed() => self.take_connection_changes(),
@@ -230,7 +233,7 @@ impl Driver {
         }
     }
 
-    /// Tells the machine whom it reaches without a handshake, and what one takes now.
+    /// Reports to the machine which peers are connected, and how long a handshake takes now.
     fn take_connection_changes(&self) {
         let transport = &self.shared.transport;
         let changes = transport.take_connection_changes();
@@ -248,15 +251,15 @@ impl Driver {
         }
     }
 
-    /// Gives what has arrived to the machine.
-    fn take_in(&mut self, arrivals: &mut Vec<Arrival>) {
+    /// Passes arrivals to the machine.
+    fn handle_arrivals(&mut self, arrivals: &mut Vec<Arrival>) {
         let mut opened = Vec::new();
         {
             let (mut machine, now) = self.shared.machine_now();
             for arrival in arrivals.drain(..) {
                 match arrival {
                     Arrival::Datagram { from, bytes } => {
-                        // Dropped and counted where it was not understood; nothing is owed to its sender.
+                        // The part that could not decode it has counted it. The sender gets no response.
                         if let Err(error) = machine.handle_datagram(&from.name, from.address, &bytes, now) {
                             tracing::debug!(peer = %from.name, %error, "datagram dropped");
                         }
@@ -267,24 +270,26 @@ impl Driver {
                     }
                     Arrival::Lost { peer, .. } => machine.handle_connection_lost(&peer.name, now),
                     Arrival::Refused { address, name, refusal } => {
-                        // The transport has logged it, at most once a second for a peer.
+                        // The transport logs this as a warning, at most once a second for each peer.
                         tracing::debug!(%address, name = name.as_ref().map(NodeName::as_str), "{refusal}");
                     }
                 }
             }
         }
         for (stream, sender, receiver) in opened {
-            self.spawn(stream, move |shared, speak| move_frames(shared, stream, speak, sender, receiver));
+            self.spawn(stream, move |shared, frames_ready| {
+                move_frames(shared, stream, frames_ready, sender, receiver)
+            });
         }
     }
 
-    /// Does what the machine wants. Returns when it wants to be called again.
-    fn carry_out(&mut self) -> Instant {
+    /// Carries out the machine's transmits and events. Returns its next deadline.
+    fn run_machine(&mut self) -> Instant {
         loop {
             let (transmit, now) = {
                 let (mut machine, now) = self.shared.machine_now();
                 while let Some(event) = machine.poll_event() {
-                    self.report(event);
+                    self.handle_event(event);
                 }
                 match machine.poll_transmit(now) {
                     Some(transmit) => (transmit, now),
@@ -303,7 +308,9 @@ impl Driver {
                     }
                 }
                 NodeTransmit::OpenStream { stream, to } => {
-                    self.spawn(stream, move |shared, speak| open_stream(shared, stream, speak, to));
+                    self.spawn(stream, move |shared, frames_ready| {
+                        open_stream(shared, stream, frames_ready, to)
+                    });
                 }
                 NodeTransmit::CloseStream { stream } => {
                     if let Some(handle) = self.handles.remove(&stream) {
@@ -312,7 +319,7 @@ impl Driver {
                 }
                 NodeTransmit::WakeStream { stream } => {
                     if let Some(handle) = self.handles.get(&stream) {
-                        handle.speak.notify_one();
+                        handle.frames_ready.notify_one();
                     }
                 }
             }
@@ -323,28 +330,30 @@ impl Driver {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let speak = Arc::new(Notify::new());
+        let frames_ready = Arc::new(Notify::new());
         let guard = StreamGuard { shared: self.shared.clone(), stream };
-        let work = task(self.shared.clone(), speak.clone());
+        let work = task(self.shared.clone(), frames_ready.clone());
         let abort = self.streams.spawn(async move {
             let _guard = guard;
             work.await;
             stream
         });
-        self.handles.insert(stream, StreamHandle { abort, speak });
+        self.handles.insert(stream, StreamHandle { abort, frames_ready });
     }
 
-    fn report(&self, event: NodeEvent) {
+    fn handle_event(&self, event: NodeEvent) {
         if let NodeEvent::Membership(event) = &event {
             self.shared.publisher.publish(event);
         }
         let mut waiters = self.shared.waiters.lock();
         match event {
-            NodeEvent::NetworkReady(network) => tell(waiters.ready.remove(&network).unwrap_or_default(), ()),
-            NodeEvent::NetworkLeft { network, final_syncs } => {
-                tell(waiters.left.remove(&network).unwrap_or_default(), final_syncs)
+            NodeEvent::NetworkReady(network) => {
+                notify_all(waiters.ready.remove(&network).unwrap_or_default(), ())
             }
-            NodeEvent::Membership(Event::LeaveCompleted) => tell(waiters.cluster_left.drain(..), ()),
+            NodeEvent::NetworkLeft { network, final_syncs } => {
+                notify_all(waiters.left.remove(&network).unwrap_or_default(), final_syncs)
+            }
+            NodeEvent::Membership(Event::LeaveCompleted) => notify_all(waiters.cluster_left.drain(..), ()),
             NodeEvent::Membership(Event::SeedAnswered { address, .. }) => {
                 waiters.seed_outcome(address, Ok(()))
             }
@@ -352,10 +361,10 @@ impl Driver {
                 if reason != SeedFailure::Ourselves {
                     let then = if retrying { "; trying again" } else { "" };
                     if waiters.seeds.is_empty() {
-                        tracing::warn!(seed = %address, "seed did not take us in: {reason}{then}");
+                        tracing::warn!(seed = %address, "seed did not admit this node: {reason}{then}");
                     } else {
-                        // Whoever waits for the join says so, once for all seeds.
-                        tracing::debug!(seed = %address, "seed did not take us in: {reason}{then}");
+                        // The caller of the join reports it, once for all seeds.
+                        tracing::debug!(seed = %address, "seed did not admit this node: {reason}{then}");
                     }
                 }
                 waiters.seed_outcome(address, Err(reason));
@@ -373,7 +382,7 @@ impl Driver {
     }
 }
 
-/// Resolves and joins the seeds whenever that is asked for. Never ends.
+/// Resolves the seeds and joins through them at each notification. Never returns.
 async fn join_seeds(shared: &Shared) {
     loop {
         shared.join_seeds.notified().await;
@@ -392,36 +401,38 @@ async fn join_seeds(shared: &Shared) {
     }
 }
 
-async fn open_stream(shared: Arc<Shared>, stream: StreamId, speak: Arc<Notify>, to: Destination) {
+async fn open_stream(shared: Arc<Shared>, stream: StreamId, frames_ready: Arc<Notify>, to: Destination) {
     match shared.transport.open_stream(&to).await {
         Ok((sender, receiver, peer)) => {
             shared.unreached.lock().remove(&to.address);
             shared.with_machine(|machine, now| machine.handle_stream_connected(stream, &peer.name, now));
-            move_frames(shared, stream, speak, sender, receiver).await;
+            move_frames(shared, stream, frames_ready, sender, receiver).await;
         }
         Err(error) => {
             tracing::debug!(address = %to.address, %error, "stream not opened");
             if to.name.is_none() {
-                // Only seeds are called without a name.
+                // Only seeds are dialled without a name.
                 shared.unreached.lock().insert(to.address, error.to_string());
             }
         }
     }
 }
 
-/// How long the other side of a stream may be silent after it was sent something. That may still be on its way: a stream
-/// takes up to 2 MiB in advance, which are 17 s of a megabit a second. Who was sent nothing yet has no reason to wait.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How long to wait for a frame from the peer after a frame was sent to it. The sent frame may still be in
+/// flight: a stream buffers up to 2 MiB, which take 17 s at one megabit a second. The timeout starts with the
+/// first sent frame.
+const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The stream ended before the exchange did.
+/// The stream broke before the exchange was complete.
 struct Broken;
 
-/// Moves the frames of one stream, reading while writing: two sides that both only wrote would wait for each other. Each half
-/// ends by itself, and the machine is told: what cannot go on without the other side's word is over then.
+/// Moves the frames of one stream. It reads while it writes: two peers that only wrote would block each
+/// other. Each half closes on its own, and the machine is notified, so that an exchange that needs the peer's
+/// half ends then.
 async fn move_frames(
     shared: Arc<Shared>,
     stream: StreamId,
-    speak: Arc<Notify>,
+    frames_ready: Arc<Notify>,
     mut sender: FrameSender,
     mut receiver: FrameReceiver,
 ) {
@@ -434,7 +445,7 @@ async fn move_frames(
                     sender.send(frame).await.map_err(|_| Broken)?;
                     sent.notify_one();
                 }
-                FramePoll::Wait => speak.notified().await,
+                FramePoll::Wait => frames_ready.notified().await,
                 FramePoll::Finish => return sender.finish().await.map_err(|_| Broken),
             }
         }
@@ -443,24 +454,24 @@ async fn move_frames(
         loop {
             let next = tokio::select! {
                 next = receiver.next() => next.map_err(|_| Broken)?,
-                // Whoever goes on taking what it is sent owes no word meanwhile, be it for minutes.
+                // A peer that keeps reading what it is sent may take minutes until it responds.
                 () = sent.notified() => {
-                    receiver.set_timeout(SILENCE);
+                    receiver.set_timeout(PEER_IDLE_TIMEOUT);
                     continue;
                 }
             };
             let Some(frame) = next else {
                 shared.with_machine(|machine, now| machine.handle_stream_finished(stream, now));
-                speak.notify_one();
+                frames_ready.notify_one();
                 shared.wake.notify_one();
                 return Ok(());
             };
             let result = shared.with_machine(|machine, now| machine.handle_frame(stream, &frame, now));
             if let Err(error) = result {
-                tracing::debug!(%error, "stream given up");
+                tracing::debug!(%error, "stream closed");
                 return Err(Broken);
             }
-            speak.notify_one();
+            frames_ready.notify_one();
             shared.wake.notify_one();
         }
     };

@@ -1,4 +1,4 @@
-//! A running node, as programs and the HTTP endpoints hold it.
+//! The handle of a running node, for programs and the HTTP endpoints.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,43 +21,45 @@ use crate::identity::IdentitySource;
 use crate::seeds::{ResolveError, resolve};
 use crate::subscription::Subscription;
 
-/// What a node needs to start.
+/// Settings of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// What the node is called; unique among the living nodes of the cluster.
+    /// The node's name, unique among the live nodes of the cluster.
     pub name: NodeName,
-    /// Nodes of different clusters refuse each other.
+    /// The cluster's name. Nodes of different clusters refuse each other.
     pub cluster: ClusterName,
     /// Where to listen; port 0 lets the system choose.
     pub bind: SocketAddr,
-    /// What others are told; by default the bound address.
+    /// The address that the node announces to its peers; by default the bound address.
     pub advertise: Option<SocketAddr>,
-    /// The secrets of the cluster, or certificates of an operator's own authority. The development secret is accepted on
-    /// loopback addresses only.
+    /// The secrets of the cluster, or certificates of an operator's own authority. The development secret is
+    /// accepted on loopback addresses only.
     pub identity: Identity,
-    /// Where that comes from: it is read again, and changes of secrets are written, there.
+    /// The files of the identity: the node rereads them on request, and writes changes of secrets there.
     pub identity_source: IdentitySource,
-    /// Host or address, with or without a port; without one the node's own. Joined in the background, again and again
-    /// as long as none of them is a member; names are resolved anew each time.
+    /// Nodes to join through: a host or an address, with or without a port; the default is this node's own
+    /// port. The node joins in the background and retries as long as none of them is a member. It resolves
+    /// names anew for each attempt.
     pub seeds: Vec<String>,
     /// Networks to be on from the start.
     pub networks: Vec<String>,
-    /// What the operator says about the node.
+    /// Labels that the operator gives the node.
     pub labels: BTreeMap<String, String>,
     /// Timers and bounds of membership.
     pub membership: membership::Config,
     /// Bounds of the tables.
     pub limits: tabledb::Limits,
-    /// How long a delete is remembered by tombstones.
+    /// How long a tombstone of a delete is kept.
     pub reap_time: Duration,
-    /// How often a network is compared though nothing seems amiss.
+    /// The interval of anti-entropy: how often a network is compared with a peer when no difference is known.
     pub anti_entropy_interval: Duration,
-    /// What peers may use up.
+    /// Bounds on the resources that peers can use.
     pub transport: transport::Limits,
 }
 
 impl NodeConfig {
-    /// A node called `name` that listens on `bind`, with everything else at its default: alone, on no network.
+    /// Settings of a node `name` that listens on `bind`, with defaults for the rest: no seeds and no
+    /// networks.
     pub fn new(name: NodeName, bind: SocketAddr, identity: impl Into<Identity>) -> Self {
         let tables = tabledb::Config::new(NodeId::new(name.clone(), 1));
         Self {
@@ -82,42 +84,43 @@ impl NodeConfig {
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The endpoint could not be made.
+    /// The transport could not bind its address.
     #[error(transparent)]
     Bind(#[from] transport::BindError),
-    /// A wildcard address cannot be told to others.
+    /// A wildcard address cannot be announced to peers.
     #[error("{0} means every address of this host: an address to advertise to other nodes is needed")]
     NoAdvertise(SocketAddr),
-    /// A setting makes no sense, or the labels or the name cannot be told to others.
+    /// A setting is invalid.
     #[error(transparent)]
     Settings(#[from] ComposeError),
-    /// A network to be joined at the start cannot be.
+    /// A network of the settings cannot be joined.
     #[error(transparent)]
     Network(#[from] tabledb::JoinError),
 }
 
-/// Why joining a cluster failed. The node goes on trying all the same, unless its name is in use.
+/// Why joining a cluster failed. The node retries in the background, unless its name is in use.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinClusterError {
     /// No seed was given.
     #[error("no seed was given; name at least one node of the cluster, such as 10.0.0.1:7946")]
     NoSeeds,
-    /// None could be made an address of.
+    /// No seed could be resolved.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// Another living node has this node's name.
+    /// Another live node has this node's name.
     #[error(
-        "the name {name} is in use by a living node at {holder}, so this node at {own} is refused; start it under another name"
+        "the name {name} is in use by a live node at {owner}, so the cluster refuses this node at {own}; start it under \
+         another name"
     )]
     NameInUse {
         /// The name.
         name: NodeName,
-        /// Where the other node is.
-        holder: SocketAddr,
-        /// Where this node is.
+        /// The address of the node that has the name.
+        owner: SocketAddr,
+        /// The address of this node.
         own: SocketAddr,
     },
-    /// None answered.
+    /// No seed responded.
     #[error("none of the seeds answered: {}", list(.0))]
     NoAnswer(Vec<(SocketAddr, String)>),
     /// The node has been stopped.
@@ -141,7 +144,7 @@ struct Running {
     shared: Arc<Shared>,
     advertised: SocketAddr,
     source: IdentitySource,
-    /// Held while the identity is being changed: two changes at once would be one.
+    /// Held during a change of the identity, so that concurrent changes do not overwrite each other.
     changing_identity: Mutex<()>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
@@ -163,21 +166,22 @@ impl Running {
     }
 }
 
-/// How long a join of a cluster waits for answers.
-const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a join for the responses of the seeds.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a join or leave of a network waits for the tables to be exchanged. They are exchanged all the same later.
-const SYNC_PATIENCE: Duration = Duration::from_secs(32);
+/// Timeout of a network's join for its initial sync, and of a leave for its final syncs. The syncs continue
+/// after it.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(32);
 
 impl Node {
-    /// Starts a node on the present tokio runtime. Its seeds are joined in the background.
+    /// Starts a node on the current tokio runtime. It joins through its seeds in the background.
     ///
     /// # Errors
-    /// If it cannot listen, or a setting makes no sense; nothing is left running then.
+    /// If it cannot listen, or a setting is invalid. Nothing is left running then.
     pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
         let (now, wall) = (monotonic_now(), wall_clock());
-        // The wall time in microseconds is greater than that of any earlier life, unless the clock was set back; then
-        // the others tell.
+        // The wall time in microseconds is greater than the generation of any earlier instance, unless the
+        // clock was set back. In that case peers report the greater generation.
         let id = NodeId::new(config.name.clone(), wall.as_micros() as u64);
         if config.advertise.is_none()
             && config.bind.ip().is_unspecified()
@@ -194,7 +198,7 @@ impl Node {
             anti_entropy_interval: config.anti_entropy_interval,
             ..MachineSettings::new(id, config.bind, now, wall, seed)
         };
-        // The address is known when the port is; everything else is checked before one is taken.
+        // The address is not known before the port is bound. All other settings are checked first.
         settings.validate_all_but_address()?;
         let (transport, incoming) = Transport::bind(transport::Config {
             cluster: config.cluster,
@@ -230,32 +234,32 @@ impl Node {
         Ok(Node { running: Arc::new(running) })
     }
 
-    /// This node's present life.
+    /// This node's instance: its name and current generation.
     pub fn id(&self) -> NodeId {
         self.shared().machine.lock().membership().me().record.id.clone()
     }
 
-    /// Where others reach this node.
+    /// The address at which peers reach this node.
     pub fn advertised_address(&self) -> SocketAddr {
         self.running.advertised
     }
 
-    /// Where this node listens.
+    /// The address on which this node listens.
     pub fn local_address(&self) -> SocketAddr {
         self.shared().transport.local_address()
     }
 
-    /// The tables: reads, writes and watches go there.
+    /// The tables, with all reads, writes and watches.
     pub fn tables(&self) -> &TableDb {
         &self.shared().tables
     }
 
-    /// The transport: its statistics and connections.
+    /// The transport, with its statistics and connections.
     pub fn transport(&self) -> &Transport {
         &self.shared().transport
     }
 
-    /// Every node that is known, in order of name, this one included.
+    /// All known members sorted by name, this node included.
     pub fn members(&self) -> Vec<Member> {
         self.shared().machine.lock().membership().members().cloned().collect()
     }
@@ -270,17 +274,18 @@ impl Node {
         self.shared().machine.lock().membership().statistics()
     }
 
-    /// Replaces the seeds and joins through them. Returns how many answered, this node itself not counted, once all
-    /// have or five seconds have passed. Seeds that did not answer go on being tried.
+    /// Replaces the seeds and joins through them. Returns the number of seeds that responded, this node not
+    /// counted, when all have responded or after five seconds. The node keeps trying the seeds that did not
+    /// respond.
     ///
     /// # Errors
-    /// If none answered, or this node's name is in use by another.
+    /// If no seed responded, or another node has this node's name.
     pub async fn join(&self, seeds: &[String]) -> Result<usize, JoinClusterError> {
         if seeds.is_empty() {
             return Err(JoinClusterError::NoSeeds);
         }
         let shared = self.shared();
-        let deadline = Instant::now() + JOIN_PATIENCE;
+        let deadline = Instant::now() + JOIN_TIMEOUT;
         shared.remember_seeds(seeds.to_vec());
         let addresses = resolve(seeds, shared.default_port).await?;
         let mut outcomes = shared.expect_seeds(&addresses);
@@ -304,7 +309,7 @@ impl Node {
                 }
                 Err(SeedFailure::NameInUse { owner: holder }) => {
                     let own = self.running.advertised;
-                    return Err(JoinClusterError::NameInUse { name: self.id().name, holder, own });
+                    return Err(JoinClusterError::NameInUse { name: self.id().name, owner: holder, own });
                 }
                 Err(reason) => {
                     waiting.entry(address).and_modify(|seen| *seen = Some(reason));
@@ -314,10 +319,10 @@ impl Node {
         match answered {
             0 if ourselves == 0 || !waiting.is_empty() => {
                 let failures = waiting.into_iter().map(|(address, reason)| {
-                    // What the transport met says more than that there was no connection.
-                    let met = shared.unreached.lock().get(&address).cloned();
-                    let told = reason.map(|reason| reason.to_string());
-                    (address, met.or(told).unwrap_or_else(|| "no answer in time".to_owned()))
+                    // The transport's error is more precise than membership's reason.
+                    let transport_error = shared.unreached.lock().get(&address).cloned();
+                    let reason = reason.map(|reason| reason.to_string());
+                    (address, transport_error.or(reason).unwrap_or_else(|| "no answer in time".to_owned()))
                 });
                 Err(JoinClusterError::NoAnswer(failures.collect()))
             }
@@ -325,11 +330,11 @@ impl Node {
         }
     }
 
-    /// Joins a network, and returns once its tables have been exchanged with another member, or nobody reachable is on
-    /// it, or thirty seconds have passed.
+    /// Joins a network. Returns after the initial sync with another member, at once if no reachable member is
+    /// on the network, or after thirty seconds.
     ///
     /// # Errors
-    /// If it is joined already, or its name or number is beyond the limits.
+    /// If it is joined already, its name is too long, or the limit of networks is reached.
     pub async fn join_network(&self, network: &str) -> Result<(), tabledb::JoinError> {
         let shared = self.shared();
         let ready = {
@@ -342,8 +347,8 @@ impl Node {
         Ok(())
     }
 
-    /// Leaves a network, and returns once what only this node knew has reached others, some seconds later at the
-    /// latest; and whether it has.
+    /// Leaves a network. Returns when the final syncs have sent other members what only this node had, or
+    /// some seconds later; the result shows whether they completed.
     ///
     /// # Errors
     /// If it is not joined.
@@ -352,19 +357,19 @@ impl Node {
         let left = {
             let (mut machine, now) = shared.machine_now();
             machine.leave_network(network, now)?;
-            // The driver reports under the machine's lock: nothing is missed.
+            // The driver reports events under the machine's lock, so that this registration misses none.
             shared.waiters.lock().left(network)
         };
         shared.wake.notify_one();
-        // One that has not come to its end by now has saved nothing as far as anybody knows.
+        // After the timeout, nothing is known to be saved.
         Ok(wait(left).await.unwrap_or(FinalSyncs { wanted: 1, completed: 0 }))
     }
 
-    /// Leaves the cluster gracefully and stops, within `limit`. Half of that is for what only this node knows to reach others;
-    /// the rest is kept for the others to hear that it leaves. Always completes; a second call returns at once.
+    /// Leaves the cluster gracefully and stops, within `limit`. The final syncs get half of it, and the leave
+    /// messages the rest. Always completes; a second call returns at once.
     pub async fn shutdown(&self, limit: Duration) {
         if self.running.driver.lock().is_none() {
-            // Nobody would tell that the cluster has been left.
+            // Without the driver, no event would report that the leave is complete.
             return;
         }
         let deadline = Instant::now() + limit;
@@ -373,7 +378,7 @@ impl Node {
         shared.with_machine(|machine, now| machine.leave(now));
         shared.wake.notify_one();
         if timeout_at(deadline - limit / 2, &mut left).await.is_err() {
-            tracing::warn!("final syncs take too long: leaving without them");
+            tracing::warn!("final syncs timed out: leaving without them");
             shared.with_machine(|machine, now| machine.leave_at_once(now));
             shared.wake.notify_one();
             let _ = timeout_at(deadline - limit / 4, left).await;
@@ -388,7 +393,7 @@ impl Node {
         shared.publisher.close();
     }
 
-    /// Stops at once without a word, as a crash would.
+    /// Stops at once without leaving the cluster, like a crash.
     pub fn abort(&self) {
         self.running.stop_now();
     }
@@ -407,10 +412,11 @@ impl Node {
 }
 
 async fn wait<T>(event: oneshot::Receiver<T>) -> Option<T> {
-    timeout_at(Instant::now() + SYNC_PATIENCE, event).await.ok()?.ok()
+    timeout_at(Instant::now() + SYNC_TIMEOUT, event).await.ok()?.ok()
 }
 
-/// Different for every life, so that nodes started together do not make the same random choices.
+/// A seed that differs for every instance, so that nodes started together do not make the same random
+/// choices.
 fn seed(id: &NodeId) -> u64 {
     let name =
         id.name.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
@@ -424,7 +430,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nobody_waits_for_what_was_refused() {
+    async fn a_refused_join_or_leave_registers_no_waiter() {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let name = NodeName::new("waits").unwrap();
         let node = Node::start(NodeConfig::new(name, loopback, KeySet::development())).await.unwrap();

@@ -1,4 +1,4 @@
-//! Where what a node proves itself with is kept, and how it is changed while the node runs.
+//! The files of a node's identity, and changes of the identity while the node runs.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -11,23 +11,23 @@ use zeroize::Zeroizing;
 
 use crate::Node;
 
-/// No file of secrets or certificates is longer, in bytes.
+/// The longest file of secrets or certificates that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Where a node's identity comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {
-    /// The program that runs the node has given it, and changes it by [`transport::Transport::set_identity`].
+    /// The program that embeds the node sets it, and changes it by [`transport::Transport::set_identity`].
     Program,
-    /// A file with secrets, one a line. Changes of single secrets are written there.
+    /// A file with one secret a line. The node writes changes of single secrets there.
     SecretFile(PathBuf),
-    /// Files in PEM of an operator's own authority. They are only read.
+    /// PEM files of an operator's own authority. The node only reads them.
     Certificates {
         /// The node's certificate, with any intermediate ones after it.
         certificate: PathBuf,
         /// Its private key.
         key: PathBuf,
-        /// The certificates of the authorities that are accepted.
+        /// The certificates of the accepted authorities.
         authorities: PathBuf,
     },
 }
@@ -38,27 +38,27 @@ pub enum IdentityFileError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {error}", path.display())]
     Unreadable {
-        /// Which file it was to be.
+        /// The kind of file.
         what: &'static str,
-        /// Where it was looked for.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// The secret file does not make sense.
+    /// The secret file is invalid.
     #[error("secret file {}: {error}; `networkdb keygen` makes a secret", path.display())]
     Secrets {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, without the secret.
+        /// The error, without the secret.
         error: KeySetError,
     },
-    /// The certificate files do not make sense, or not together.
+    /// A certificate file is invalid, or the files do not belong together.
     #[error("certificate {}: {error}", path.display())]
     Certificates {
         /// The file with the node's certificate.
         path: PathBuf,
-        /// What is wrong, without the private key.
+        /// The error, without the private key.
         error: CertificateSetError,
     },
 }
@@ -85,7 +85,7 @@ impl IdentitySource {
         }
     }
 
-    /// The file that nobody but the node's user should be able to read.
+    /// The file that only the node's user should be able to read.
     pub fn private_file(&self) -> Option<&Path> {
         match self {
             Self::Program => None,
@@ -94,20 +94,20 @@ impl IdentitySource {
     }
 }
 
-/// A change of the secrets of a running node. Each of them made twice is made once.
+/// A change of the secrets of a running node. Changes are idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyChange {
-    /// Accept these too.
+    /// Accept these secrets too.
     Add(KeySet),
-    /// Prove itself by this one, which it accepts already.
+    /// Authenticate with this secret, which the node accepts already.
     Use(Fingerprint),
-    /// Accept this one no longer.
+    /// Stop accepting this secret.
     Remove(Fingerprint),
-    /// Work with exactly these, whatever was before.
+    /// Replace all secrets by these.
     Replace(KeySet),
 }
 
-/// Why the identity of a running node was not changed. Everything is as it was.
+/// Why the identity of a running node was not changed. The previous identity stays in use.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeKeysError {
     /// The node has no file of secrets.
@@ -117,12 +117,13 @@ pub enum ChangeKeysError {
     NoFile,
     /// The node has certificates instead.
     #[error(
-        "this node proves itself by certificates of an authority; replace their files, and have the node read them again"
+        "this node authenticates with certificates of an authority; replace their files, and have the node read them again"
     )]
     Certificates,
-    /// Somebody has changed the file.
+    /// The file has changed since the node read it.
     #[error(
-        "the secret file {} holds other secrets than the node works with; have the node read it again, then try again", .0.display()
+        "the secret file {} differs from the secrets that the node uses; have the node read it again, then try again",
+        .0.display()
     )]
     FileDiffers(PathBuf),
     /// The change is not possible.
@@ -131,7 +132,7 @@ pub enum ChangeKeysError {
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] IdentityFileError),
-    /// The file cannot be written. A change that a restart undoes in silence is none.
+    /// The file cannot be written. The node refuses a change that a restart would undo.
     #[error(
         "cannot write the secret file {}, so nothing was changed: {error}; change the file yourself, and have the node \
          read it again", path.display()
@@ -139,25 +140,24 @@ pub enum ChangeKeysError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// This node cannot have it.
+    /// The identity is not valid for this node.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
 
 impl Node {
-    /// Where this node's identity comes from.
+    /// The source of this node's identity.
     pub fn identity_source(&self) -> &IdentitySource {
         self.source()
     }
 
-    /// Reads the files again and works with what they hold from now on. Returns that. Blocks for as long as the system
-    /// takes to read.
+    /// Reads the files again, uses the identity in them from now on, and returns it. Blocks while it reads.
     ///
     /// # Errors
-    /// If they do not make sense, or there are none; the former identity stays in use.
+    /// If the files are invalid, or there are none. The previous identity stays in use.
     pub fn reread_identity(&self) -> Result<Identity, ChangeKeysError> {
         let _changing = self.changing_identity();
         let identity = self.source().read()?.ok_or(ChangeKeysError::NoFile)?;
@@ -165,13 +165,13 @@ impl Node {
         Ok(identity)
     }
 
-    /// Changes the secrets, in their file first and then in use, and returns them. Blocks for as long as the system takes
-    /// to write.
+    /// Changes the secrets, first in their file and then in use, and returns them. Blocks while it writes.
     ///
-    /// The file is replaced in one step by one that only this process's user can read. Its comments stay.
+    /// The node replaces the file atomically by one that only this process's user can read. It keeps the
+    /// comments.
     ///
     /// # Errors
-    /// See there; nothing has changed.
+    /// Any [`ChangeKeysError`]; nothing has changed then.
     pub fn change_keys(&self, change: &KeyChange) -> Result<KeySet, ChangeKeysError> {
         let _changing = self.changing_identity();
         let present = match self.transport().identity() {
@@ -204,7 +204,7 @@ impl Node {
     }
 }
 
-/// What a secret file holds.
+/// The content of a secret file.
 struct SecretFile {
     keys: KeySet,
     comments: Vec<String>,
@@ -222,42 +222,44 @@ fn read_secrets(path: &Path) -> Result<SecretFile, IdentityFileError> {
     Ok(SecretFile { keys, comments: comments.collect() })
 }
 
-/// The whole of a file, wiped when dropped: a text that grew while it was read would leave pieces behind.
+/// Reads a whole file into one buffer that is wiped when dropped. A buffer that grew would leave unwiped
+/// copies behind.
 fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityFileError> {
     use std::io::Read as _;
     let whole = || {
         let file = std::fs::File::open(path)?;
-        // Of the open file, not of whatever has the name a moment later.
+        // The metadata of the open file: the path may lead to another file by now.
         if file.metadata()?.mode() & 0o022 != 0 {
-            let told = "other users of this host can write it, and so decide who is in the cluster; take that away with chmod 600";
-            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, told));
+            let message = "other users of this host can write it, and so decide which nodes are in the cluster; remove that \
+                           permission with chmod 600";
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
         }
-        // One byte more than it seems to have, so that the end is found without growing.
+        // One byte more than the size, so that the buffer does not grow when the end is read.
         let size = file.metadata()?.len().min(MAX_FILE_BYTES);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            let told = format!("it is longer than {MAX_FILE_BYTES} bytes");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, told));
+            let message = format!("it is longer than {MAX_FILE_BYTES} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
         }
         Ok(bytes)
     };
     whole().map_err(|error| IdentityFileError::Unreadable { what, path: path.to_owned(), error })
 }
 
-/// Replaces the file in one step: whoever reads it sees the former secrets or these, and a crash leaves one of them.
+/// Replaces the file atomically: a reader sees the previous secrets or these, also after a crash.
 fn write_secrets(path: &Path, comments: &[String], keys: &KeySet) -> std::io::Result<()> {
-    // What the name leads to is replaced, not a link on the way.
+    // A symbolic link stays; the file behind it is replaced.
     let path = std::fs::canonicalize(path)?;
     let former = std::fs::metadata(&path)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.{}.new", std::process::id()));
-    // Left behind by a process that had our number, and ended while it wrote.
+    // A crashed process with the same process ID may have left this file.
     let _ = std::fs::remove_file(&beside);
     let written = (|| {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        // Only a privileged process can; for others the file is their own anyway.
+        // Only a privileged process can change the owner; the files of others have the right owner already.
         let _ = std::os::unix::fs::fchown(&file, Some(former.uid()), Some(former.gid()));
         for comment in comments {
             writeln!(file, "{comment}")?;

@@ -1,4 +1,4 @@
-//! How secrets are changed in their file and in use, and what keeps them from being changed.
+//! Changes of secrets, in their file and in use, and errors that prevent them.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -55,7 +55,7 @@ impl Started {
 }
 
 #[tokio::test]
-async fn every_change_is_in_use_and_in_the_file_and_made_twice_is_made_once() {
+async fn every_change_is_idempotent_and_reaches_the_file_and_the_secrets_in_use() {
     let (old, new) = (secret(), secret());
     let started = Started::with(&[&old]).await;
     std::fs::set_permissions(&started.path, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -81,7 +81,7 @@ async fn every_change_is_in_use_and_in_the_file_and_made_twice_is_made_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_changed_leaves_everything_as_it_was() {
+async fn a_refused_change_changes_nothing() {
     let (old, unknown) = (secret(), secret());
     let started = Started::with(&[&old]).await;
     let refused = |change| started.node.change_keys(&change).unwrap_err().to_string();
@@ -98,7 +98,7 @@ async fn what_cannot_be_changed_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_file_that_somebody_changed_is_not_overwritten() {
+async fn a_file_that_another_process_changed_is_not_overwritten() {
     let (old, theirs, mine) = (secret(), secret(), secret());
     let started = Started::with(&[&old]).await;
     std::fs::write(&started.path, text_of(&[&old, &theirs])).unwrap();
@@ -108,16 +108,16 @@ async fn a_file_that_somebody_changed_is_not_overwritten() {
         "{error}"
     );
     assert_eq!((started.in_use(), started.in_file()), (set_of(&[&old]), set_of(&[&old, &theirs])));
-    // What the file says already is no contradiction: the same step, made by somebody else.
+    // A change that the file has already is accepted: another process made the same step.
     started.node.change_keys(&KeyChange::Add(set_of(&[&theirs]))).unwrap();
     started.holds(&[&old, &theirs]);
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_written_leaves_the_secrets_as_they_were() {
+async fn a_file_that_cannot_be_written_leaves_the_secrets_unchanged() {
     let old = secret();
     let started = Started::with(&[&old]).await;
-    // In the way of the file that is written beside it; a process with all rights is stopped by this too.
+    // This folder blocks the temporary file, also for a privileged process.
     let beside = started.folder.path().join(format!(".secret.{}.new", std::process::id()));
     std::fs::create_dir(beside).unwrap();
     let error = started.node.change_keys(&KeyChange::Add(set_of(&[&secret()]))).unwrap_err();
@@ -142,7 +142,7 @@ async fn the_file_behind_a_link_is_replaced_and_the_link_stays() {
 async fn the_files_are_read_again_and_nonsense_changes_nothing() {
     let (old, new) = (secret(), secret());
     let started = Started::with(&[&old]).await;
-    // A whole set at once, whatever steps were missed.
+    // A whole set at once.
     std::fs::write(&started.path, text_of(&[&new])).unwrap();
     started.node.reread_identity().unwrap();
     started.holds(&[&new]);

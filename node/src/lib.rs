@@ -1,8 +1,9 @@
-//! Embeds a node of a cluster in a program: gossip membership and replicated tables over QUIC, without a server.
+//! Embeds a node of a cluster in a program: gossip membership and replicated tables over QUIC, without a
+//! server.
 //!
-//! A [`Node`] finds the other nodes, keeps a full copy of the tables of each network that it has joined, and sends its own writes to
-//! the other members. Reads are local memory reads. [`Node::tables`] gives the [`TableDb`] with all reads, writes and watches;
-//! [`Node::subscribe`] gives membership's events.
+//! A [`Node`] finds the other nodes, keeps a full copy of the tables of each network that it has joined, and
+//! sends its own writes to the other members. Reads are local memory reads. [`Node::tables`] gives the
+//! [`TableDb`] with all reads, writes and watches; [`Node::subscribe`] gives membership's events.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! `examples/two_nodes.rs` has two of them share a table. [`NodeMachine`] is the same node without sockets, clocks and threads, for
-//! those who move its bytes themselves, as the simulator does.
+//! In `examples/two_nodes.rs` two nodes share a table. [`NodeMachine`] is the same node without sockets,
+//! clocks and threads, for programs that move its bytes themselves, such as the simulator.
 
 mod clock;
 mod compose;
@@ -41,7 +42,7 @@ pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTra
 pub use seeds::ResolveError;
 pub use subscription::{MembershipUpdate, Subscription};
 
-// What the signatures above are made of, so that one dependency is enough.
+// The types in the signatures above, so that an embedding program needs one dependency only.
 pub use membership::{Event, Member, NodeRecord, State};
 pub use tabledb::{
     Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, LeaveError, TableDb, Value, Watch,
@@ -49,5 +50,5 @@ pub use tabledb::{
 };
 pub use transport::{ClusterName, Identity, KeySet, Secret};
 pub use wire::{NodeId, NodeName};
-// The rest of them, under their own names: settings and statistics of each part.
+// The crates themselves: settings and statistics of each part.
 pub use {membership, tabledb, transport};

@@ -1,8 +1,8 @@
 //! The composition of membership and tables into one state machine that owns no socket, clock or thread.
 //!
-//! The driver feeds it with tokio and QUIC; the simulator feeds the very same code with a heap of timed events.
-//! Membership's events become the tables' input here, the tables' digests ride on membership's probes, and one deadline
-//! drives both.
+//! The driver runs it with tokio and QUIC; the simulator runs the same code with a heap of timed events. This
+//! module passes membership's events to the tables, piggybacks the tables' digests on membership's probes,
+//! and merges both deadlines.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,87 +14,89 @@ use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
 
-/// The most a datagram has, in bytes: what every QUIC path is sure to carry, less a little.
+/// The largest datagram, in bytes: a little less than what every QUIC path carries.
 pub const DATAGRAM_BUDGET: usize = 1150;
 
-/// The first byte of a datagram, and of the first frame of a stream: whom it is for.
+/// The first byte of a datagram, and of the first frame of a stream: the part of the node that it is for.
 const FOR_MEMBERSHIP: u8 = 0;
 const FOR_TABLES: u8 = 1;
 
-/// The least time between two lives that are taken because of what others hold in this node's name.
+/// The minimum interval between two new generations that are taken because of peers' updates in this node's
+/// name.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something the node wants done on the network.
+/// An action on the network that the machine requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeTransmit {
     /// Send one datagram; it may be lost.
     Datagram {
-        /// To be given to [`NodeMachine::handle_unsent`] if it is known here already that it cannot be sent.
+        /// The argument of [`NodeMachine::handle_unsent`] if the datagram cannot be sent.
         id: Option<u64>,
-        /// Where to.
+        /// The destination.
         to: Destination,
-        /// At most [`DATAGRAM_BUDGET`].
+        /// At most [`DATAGRAM_BUDGET`] bytes.
         bytes: Vec<u8>,
     },
-    /// Open a bidirectional stream, say who answered with [`NodeMachine::handle_stream_connected`], then move frames.
+    /// Open a bidirectional stream, report the peer by [`NodeMachine::handle_stream_connected`], then move
+    /// frames.
     OpenStream {
-        /// The machine's own number for it.
+        /// The machine's ID of the stream.
         stream: StreamId,
-        /// Where to.
+        /// The destination.
         to: Destination,
     },
-    /// Break off the stream in both directions. Nothing more needs to be said about it.
+    /// Reset the stream in both directions. The machine needs no report of it.
     CloseStream {
-        /// Which one.
+        /// The stream.
         stream: StreamId,
     },
-    /// Ask for the stream's frames, though nothing has arrived on it: what it was for is over.
+    /// Poll the stream's frames although nothing has arrived on it: its exchange has ended.
     WakeStream {
-        /// Which one.
+        /// The stream.
         stream: StreamId,
     },
 }
 
-/// Something the owner of the node may want to know.
+/// An event of the node, for the program that runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeEvent {
-    /// What membership reported.
+    /// An event of membership.
     Membership(membership::Event),
-    /// The first sync of a network joined here is over, or nobody was there to sync with.
+    /// The initial sync of a joined network is complete, or no member was there to sync with.
     NetworkReady(String),
-    /// A network has been left: its tables are gone here.
+    /// The node has left a network and dropped its tables.
     NetworkLeft {
-        /// Which network.
+        /// The network.
         network: String,
-        /// Whether what only this node knew has reached others.
+        /// The final syncs, which show whether other members have what only this node had.
         final_syncs: FinalSyncs,
     },
 }
 
-/// What arrived could not be used; it was dropped and counted.
+/// Why a datagram or frame was dropped; it was counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
-    /// The bytes do not say whom they are for.
+    /// The first byte names no part of the node.
     #[error("{0} bytes are neither for membership nor for tables")]
     Unaddressed(usize),
-    /// Membership did not understand it.
+    /// Membership refused it.
     #[error(transparent)]
     Membership(#[from] membership::MessageError),
-    /// The tables did not understand it.
+    /// The tables refused it.
     #[error(transparent)]
     Tables(#[from] tabledb::MessageError),
-    /// The stream is not, or no longer, open.
+    /// The stream is not open.
     #[error("stream {} is not open", .0.0)]
     UnknownStream(StreamId),
 }
 
-/// How far a graceful leave has got.
+/// The progress of a graceful leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {
     No,
     /// The final syncs of the networks are under way.
     Networks,
-    /// Membership says good-bye.
+    /// Membership sends its leave messages.
     Cluster,
 }
 
@@ -104,21 +106,22 @@ pub struct NodeMachine {
     membership: Membership,
     tables: TableDb,
     streams: Streams,
-    /// Streams that were dropped and are to be broken off.
+    /// Streams that were dropped and have to be reset.
     to_close: VecDeque<StreamId>,
     leaving: Leaving,
-    /// When a later life was taken because somebody knew more of ours than we did.
+    /// When the node last took a new generation because a peer had updates in this node's name that the node
+    /// never issued.
     renewed_at: Option<Instant>,
     events: VecDeque<NodeEvent>,
 }
 
 impl NodeMachine {
-    /// What the composition adds to a datagram of membership, in bytes.
+    /// The header that the composition adds to a datagram of membership, in bytes.
     pub const MEMBERSHIP_OVERHEAD: usize = 3;
 
-    /// Composes the two machines, of which both bear the same life.
+    /// Composes the two machines, which must have the same instance.
     ///
-    /// Writes are made on `tables`, whose owner has the machine polled afterwards.
+    /// A program that writes to `tables` has to poll this machine afterwards.
     pub(crate) fn new(membership: Membership, tables: TableDb) -> Self {
         debug_assert_eq!(membership.me().record.id, tables.node());
         Self {
@@ -132,7 +135,7 @@ impl NodeMachine {
         }
     }
 
-    // What there is to know.
+    // Queries.
 
     /// The membership.
     pub fn membership(&self) -> &Membership {
@@ -144,25 +147,26 @@ impl NodeMachine {
         &self.tables
     }
 
-    /// How many streams are open, in one direction at least.
+    /// The number of streams that are open in at least one direction.
     pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
 
-    /// The streams that are open, ascending. Whoever moves their frames has exactly these.
+    /// The open streams, ascending. The driver moves the frames of exactly these.
     pub fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
         self.streams.ids()
     }
 
-    // What happens to it.
+    // Inputs.
 
-    /// The wall clock showed `wall` since 1970. To be told before every other call that is given `now`: the monotonic clock stands
-    /// still while a host sleeps.
+    /// The wall clock shows `wall` since 1970. Call it before every other call with `now`: the monotonic
+    /// clock stops while a host is suspended.
     pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
         self.tables.replica().handle_wall_clock(wall, now);
     }
 
-    /// A datagram arrived. `from` is the name the transport vouches for, `source` where it came from.
+    /// A datagram arrived from the address `source`. The transport has authenticated `from` as the sender's
+    /// name.
     pub fn handle_datagram(
         &mut self,
         from: &NodeName,
@@ -183,14 +187,15 @@ impl NodeMachine {
         now: Instant,
     ) -> Result<(), MachineError> {
         match bytes {
-            [FOR_TABLES, news @ ..] => Ok(self.tables.replica().handle_datagram(from, news, now)?),
+            [FOR_TABLES, update @ ..] => Ok(self.tables.replica().handle_datagram(from, update, now)?),
             [FOR_MEMBERSHIP, low, high, rest @ ..] => {
                 let length = usize::from(u16::from_le_bytes([*low, *high]));
                 let (message, digest) =
                     rest.split_at_checked(length).ok_or(MachineError::Unaddressed(bytes.len()))?;
                 self.membership.handle_datagram(from, source, message, now)?;
                 if !digest.is_empty() {
-                    // What membership has just learned comes first: the digest may speak of it.
+                    // Membership's events come first: the digest may refer to a member that the message
+                    // announced.
                     self.pass_membership_events(now);
                     self.tables.replica().handle_digest(from, digest, now)?;
                 }
@@ -200,17 +205,17 @@ impl NodeMachine {
         }
     }
 
-    /// A datagram polled lately could not be sent, as is known here and now.
+    /// A datagram that was just polled could not be sent.
     pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
         self.membership.handle_unsent(datagram, now);
     }
 
-    /// A peer opened a stream; the number is the machine's.
+    /// A peer opened a stream. Returns the machine's ID of it.
     pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
         self.streams.accept(from.clone(), source, now)
     }
 
-    /// A stream this machine asked for is open, and `peer` answered.
+    /// A stream that this machine requested is open to `peer`.
     pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
         if let Some(Owner::Membership(inner)) = self.owner(stream) {
             self.membership.handle_stream_connected(inner, peer, now);
@@ -218,7 +223,8 @@ impl NodeMachine {
         }
     }
 
-    /// The next frame of a stream. After an error the stream is no longer open here, and is to be broken off.
+    /// A frame of a stream arrived. After an error the machine has closed the stream, and the caller has to
+    /// reset it.
     pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
         let result = self.dispatch_frame(stream, bytes, now);
         if result.is_err() {
@@ -250,14 +256,15 @@ impl NodeMachine {
                 self.streams.note_frame(stream, now);
                 Ok(self.membership.handle_frame(inner, bytes, now)?)
             }
-            // What the peer had under way when we ended the exchange.
+            // The peer sent it before it saw the end of the exchange.
             Owner::Tables(_) if has_sent_all => Ok(()),
             Owner::Tables(inner) => Ok(self.tables.replica().handle_frame(inner, bytes, now)?),
             Owner::Unknown { .. } => Ok(()),
         }
     }
 
-    /// The peer's half of a stream is over: no more frames come. Ours ends as soon as all is said: ask for its frames.
+    /// The peer has closed its half of a stream. Poll the stream's frames afterwards: this node closes its
+    /// half when it has sent everything.
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
         match self.owner(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_finished(inner, now),
@@ -268,13 +275,14 @@ impl NodeMachine {
         self.settle(now);
     }
 
-    /// A stream is over in both directions, or broke, or could not be opened. Of no account if it is known to be over.
+    /// A stream is closed in both directions, broke, or could not be opened. Has no effect on a stream that
+    /// is closed already.
     pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
         self.drop_stream(stream, now);
         self.settle(now);
     }
 
-    /// Forgets a stream and tells whose it was.
+    /// Removes a stream and notifies its owner.
     fn drop_stream(&mut self, stream: StreamId, now: Instant) {
         match self.streams.remove(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_closed(inner, now),
@@ -287,30 +295,30 @@ impl NodeMachine {
         self.streams.get(stream).map(|known| known.owner.clone())
     }
 
-    /// The connection with a node broke: a hint to the failure detector, never a verdict.
+    /// The connection with a peer broke. For the failure detector this is a hint, not a proof.
     pub fn handle_connection_lost(&mut self, peer: &NodeName, now: Instant) {
         self.membership.handle_connection_lost(peer, now);
         self.settle(now);
     }
 
-    /// There has come to be a connection with a node, or is none any more.
+    /// A connection with a peer was opened, or the last one closed.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
         self.membership.handle_connection_changed(peer, connected);
         self.tables.replica().handle_connection_changed(peer, connected);
     }
 
-    /// There are no connections but those that [`Self::handle_connection_changed`] tells of from now on.
+    /// Marks all peers as not connected. [`Self::handle_connection_changed`] reports those that are.
     pub fn forget_connections(&mut self) {
         self.membership.forget_connections();
         self.tables.replica().forget_connections();
     }
 
-    /// How long nearly all handshakes take now.
+    /// Sets a high percentile of the present handshake times.
     pub fn set_handshake_time(&mut self, time: Duration) {
         self.membership.set_handshake_time(time);
     }
 
-    /// Does what is due. Early, late or twice is always legal. What has arrived is to be handled first.
+    /// Handles due deadlines. It may be called early, late or twice. Pass arrivals to the machine first.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.membership.poll_timeout().is_some_and(|due| due <= now) {
             self.membership.handle_timeout(now);
@@ -328,34 +336,34 @@ impl NodeMachine {
         self.settle(now);
     }
 
-    // What its owner asks of it.
+    // Requests of the program.
 
-    /// Joins through these addresses, which replace all earlier ones. An event tells the outcome for each.
+    /// Joins through these addresses, which replace all earlier ones. An event reports the outcome of each.
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
         self.membership.join(seeds, now);
         self.settle(now);
     }
 
-    /// Joins a network; [`NodeEvent::NetworkReady`] tells when it holds what the others hold.
+    /// Joins a network. [`NodeEvent::NetworkReady`] reports the end of the initial sync.
     pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
         let joined = self.tables.replica().join_network(network, now);
         self.settle(now);
         joined
     }
 
-    /// Leaves a network; [`NodeEvent::NetworkLeft`] tells when, and whether anything is lost.
+    /// Leaves a network. [`NodeEvent::NetworkLeft`] reports the end, and whether entries are lost.
     pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
         let left = self.tables.replica().leave_network(network, now);
         self.settle(now);
         left
     }
 
-    /// Leaves the cluster: final syncs of all networks, then the farewell.
-    /// [`membership::Event::LeaveCompleted`] tells when it is over.
+    /// Leaves the cluster: first the final syncs of all networks, then membership's leave messages.
+    /// [`membership::Event::LeaveCompleted`] reports the end.
     pub fn leave(&mut self, now: Instant) {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Networks;
-            // The tables go, but nobody deletes what is in them.
+            // Watches end first: dropping the tables deletes no entries of other owners.
             self.tables.end_watches();
             for network in self.tables.networks() {
                 let _ = self.tables.replica().leave_network(&network, now);
@@ -364,16 +372,16 @@ impl NodeMachine {
         self.settle(now);
     }
 
-    /// Leaves the cluster without waiting for the final syncs any longer, because time is up.
+    /// Leaves the cluster at once, without waiting for the final syncs.
     pub fn leave_at_once(&mut self, now: Instant) {
         self.leave(now);
         self.tables.replica().leave_networks_at_once(now);
         self.settle(now);
     }
 
-    // What it wants.
+    // Outputs.
 
-    /// The next thing to do on the network.
+    /// The next action on the network.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<NodeTransmit> {
         if let Some(stream) = self.to_close.pop_front() {
             return Some(NodeTransmit::CloseStream { stream });
@@ -428,8 +436,8 @@ impl NodeMachine {
         }
     }
 
-    /// What a stream has to say next; to be asked whenever it can take a frame: when it is open, after a frame was
-    /// handled, after a frame was sent, after the peer's half ended, and when [`NodeTransmit::WakeStream`] says so.
+    /// The next frame of a stream. Poll it whenever the stream can take a frame: after it was opened, after a
+    /// frame was handled or sent, after the peer closed its half, and on [`NodeTransmit::WakeStream`].
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
         let Some(known) = self.streams.get(stream) else { return FramePoll::Finish };
         if known.has_sent_all() {
@@ -458,20 +466,20 @@ impl NodeMachine {
         poll
     }
 
-    /// The next thing that happened.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
         self.events.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is to be called at the latest.
+    /// The deadline for the next call of [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let replica = self.tables.replica().poll_timeout();
         [self.membership.poll_timeout(), replica, self.streams.next_deadline()].into_iter().flatten().min()
     }
 
-    // How the two are kept in step.
+    // Events between membership and the tables.
 
-    /// Passes on what each has to tell the other.
+    /// Passes events between membership and the tables until there are none.
     fn settle(&mut self, now: Instant) {
         self.pass_membership_events(now);
         loop {
@@ -487,17 +495,17 @@ impl NodeMachine {
                     }
                     self.events.push_back(NodeEvent::NetworkLeft { network, final_syncs })
                 }
-                // Told again of what has been seen to already.
+                // A repeated report: the node has taken a new generation already.
                 Some(tabledb::Event::GenerationTaken { generation })
                     if generation != self.membership.me().record.id.generation => {}
-                // Each life writes all entries again: who forges in our name must not have us do that without end. While
-                // the claim stands it will be told again.
+                // A new instance writes all entries again. The interval bounds the work that forged updates
+                // can cause. The tables report again while the claim stands.
                 Some(tabledb::Event::GenerationTaken { .. })
                     if self.renewed_at.is_some_and(|at| now < at + RENEW_INTERVAL) => {}
                 Some(tabledb::Event::GenerationTaken { generation }) => {
                     self.renewed_at = Some(now);
-                    let life = self.membership.renew(generation, now);
-                    self.tables.replica().renew(life.generation, now);
+                    let id = self.membership.renew(generation, now);
+                    self.tables.replica().renew(id.generation, now);
                     self.pass_membership_events(now);
                 }
             }
@@ -521,17 +529,17 @@ impl NodeMachine {
         match event {
             Event::Joined(record) | Event::Returned(record) => replica.handle_owner_alive(&record.id, now),
             Event::Replaced { new, .. } => replica.handle_owner_alive(&new.id, now),
-            Event::Failed(life) => replica.handle_owner_failed(life, now),
-            // Its entries are kept hidden, as those who knew it keep them: members that hold unequal amounts of the failed
-            // would compare themselves for ever.
+            Event::Failed(id) => replica.handle_owner_failed(id, now),
+            // Its entries are kept but hidden, as on members that saw it fail. Members that kept different
+            // entries of failed owners would never agree, and would sync for ever.
             Event::LearnedFailed(record) => {
                 replica.handle_owner_alive(&record.id, now);
                 replica.handle_owner_failed(&record.id, now);
             }
-            Event::Left(life) => replica.handle_owner_gone(life, now),
-            Event::Forgotten(life) => replica.handle_owner_forgotten(life, now),
+            Event::Left(id) => replica.handle_owner_gone(id, now),
+            Event::Forgotten(id) => replica.handle_owner_forgotten(id, now),
             Event::SeedAnswered { id, .. } => replica.handle_cluster_joined(&id.name, now),
-            Event::GenerationRaised(life) => replica.renew(life.generation, now),
+            Event::GenerationRaised(id) => replica.renew(id.generation, now),
             Event::Updated(_)
             | Event::Suspected(_)
             | Event::Refuted(_)
@@ -542,15 +550,16 @@ impl NodeMachine {
         }
     }
 
-    /// A probe or its answer has room for the tables' digest: whoever is behind learns of it within a probe interval.
+    /// Adds the tables' digest to a probe or an ack, so that a peer that misses updates detects it within a
+    /// probe interval.
     fn with_digest(&mut self, to: &Destination, message: &[u8], purpose: Purpose, now: Instant) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(message.len() + 64);
         bytes.push(FOR_MEMBERSHIP);
         bytes.extend_from_slice(&(message.len() as u16).to_le_bytes());
         bytes.extend_from_slice(message);
         if let (Purpose::Probe | Purpose::Ack, Some(peer)) = (purpose, &to.name) {
-            let room = DATAGRAM_BUDGET.saturating_sub(bytes.len());
-            if let Some(digest) = self.tables.replica().digest_for(peer, room, now) {
+            let capacity = DATAGRAM_BUDGET.saturating_sub(bytes.len());
+            if let Some(digest) = self.tables.replica().digest_for(peer, capacity, now) {
                 bytes.extend_from_slice(&digest);
             }
         }
@@ -572,7 +581,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn who_forges_in_a_nodes_name_makes_it_begin_again_once_a_second_at_most() {
+    fn forged_updates_raise_the_generation_at_most_once_a_second() {
         let (now, name) = (Instant::now(), NodeName::new("a").unwrap());
         let id = NodeId::new(name.clone(), 1);
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -580,12 +589,12 @@ mod tests {
         let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
         let forger = NodeName::new("b").unwrap();
         machine.tables.replica().handle_owner_alive(&NodeId::new(forger.clone(), 1), now);
-        // A list in its name that it never issued, of whatever life it is in.
+        // An attachment list in its name, with a version that it never issued, for its current instance.
         let mut forge = |now: Instant| {
-            let life = machine.membership().me().record.id.clone();
-            let lists = vec![(life, u64::MAX, Vec::<(String, u64)>::new())];
-            let (of_lists, heads, relay) = (1u32, Vec::<(NodeId, u64)>::new(), false);
-            let bytes = codec::encode(&(FOR_TABLES, of_lists, lists, heads, relay));
+            let id = machine.membership().me().record.id.clone();
+            let attachments = vec![(id, u64::MAX, Vec::<(String, u64)>::new())];
+            let (of_attachments, watermarks, relay) = (1u32, Vec::<(NodeId, u64)>::new(), false);
+            let bytes = codec::encode(&(FOR_TABLES, of_attachments, attachments, watermarks, relay));
             machine.handle_datagram(&forger, address, &bytes, now).unwrap();
             machine.membership().me().record.id.generation
         };

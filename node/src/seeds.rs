@@ -1,17 +1,17 @@
-//! From what an operator calls a seed to addresses.
+//! Resolves seeds to addresses.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-/// No seed could be made an address of.
+/// No seed could be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no seed could be resolved: {}", .0.join("; "))]
 pub struct ResolveError(Vec<String>);
 
-/// The addresses of `seeds`: a host or address each, with or without a port.
+/// Resolves `seeds`, each a host or an address, with or without a port.
 ///
 /// # Errors
-/// If none has an address. Those that have none beside others that have are left out, with a warning.
+/// If no seed has an address. If only some have none, they are skipped with a warning.
 pub(crate) async fn resolve(seeds: &[String], default_port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     let mut addresses = BTreeSet::new();
     let mut failures = Vec::new();
@@ -26,12 +26,12 @@ pub(crate) async fn resolve(seeds: &[String], default_port: u16) -> Result<Vec<S
         return Err(ResolveError(failures));
     }
     for failure in failures {
-        tracing::warn!("seed {failure}; going on with the others");
+        tracing::warn!("seed {failure}; continuing with the other seeds");
     }
     Ok(addresses.into_iter().collect())
 }
 
-/// `host:7946`, `10.0.0.1`, `[::1]:7946`, `::1` and their kind.
+/// Splits the port off texts such as `host:7946`, `10.0.0.1`, `[::1]:7946` or `::1`.
 fn split_port(seed: &str, default_port: u16) -> (&str, u16) {
     if seed.parse::<IpAddr>().is_ok() {
         return (seed, default_port);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_seed_without_an_address_is_an_error_only_if_all_are() {
+    async fn resolution_fails_only_if_no_seed_has_an_address() {
         let seeds = ["127.0.0.1".to_owned(), "127.0.0.1:99999".to_owned()];
         assert_eq!(resolve(&seeds[..1], 7).await, Ok(vec!["127.0.0.1:7".parse().unwrap()]));
         assert_eq!(resolve(&seeds, 7).await, Ok(vec!["127.0.0.1:7".parse().unwrap()]));

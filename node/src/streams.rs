@@ -1,8 +1,8 @@
-//! The streams of a node: whose each one is, and which halves of it are over.
+//! The open streams of a node: the owner of each, and which of its halves are closed.
 //!
-//! A stream is here from the moment it is asked for, or a peer has opened it, until both of its halves are over or it was
-//! broken off. Nothing else remembers that it is open, and everything here has a time at which it goes in any case: a stream
-//! that is forgotten is one less for the connection, for good.
+//! A stream is registered from its open, by this node or a peer, until both halves are closed or it is reset.
+//! This is the only record of open streams, and a deadline removes each stream that makes no progress: a
+//! leaked stream would reduce the stream limit of its connection for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use wire::{NodeName, StreamId};
 
-/// How long a peer that opened a stream may take to say what it is for.
-const UNADDRESSED_FOR: Duration = Duration::from_secs(10);
+/// Timeout for the first frame of a stream that a peer opened; the frame names the owner.
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the peer's half of a stream may bring nothing of use once ours is over. What it has sent by then may still be on its way: a
-/// stream takes up to 2 MiB in advance, which are 17 s of a megabit a second.
-const HALF_FOR: Duration = Duration::from_secs(30);
+/// Timeout between useful frames of the peer after this node has closed its half. Sent data may still be in
+/// flight: a stream buffers up to 2 MiB, which take 17 s at one megabit a second.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whose a stream is, and the number that its owner knows it by.
+/// The owner of a stream, and the owner's ID for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The peer has not said yet.
+    /// The peer has not sent the first frame yet.
     Unknown { from: NodeName, source: SocketAddr },
     /// Membership's.
     Membership(StreamId),
@@ -32,23 +32,23 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) owner: Owner,
-    /// The first frame has to say whose it is.
+    /// This node's first frame, which names the owner, is still to be sent.
     pub(crate) announce: bool,
-    /// We have sent all.
+    /// This node has closed its half.
     sent_all: bool,
-    /// The peer has sent all.
+    /// The peer has closed its half.
     received_all: bool,
-    /// When it is broken off; while its owner has work with it, that is the owner's to decide.
+    /// When the stream is reset. `None` while the owner uses the stream and decides about it.
     until: Option<Instant>,
 }
 
 impl Stream {
-    /// Whether our half is over.
+    /// Whether this node has closed its half.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.sent_all
     }
 
-    /// Whether the peer's half is over.
+    /// Whether the peer has closed its half.
     pub(crate) fn has_received_all(&self) -> bool {
         self.received_all
     }
@@ -65,25 +65,25 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// How many there are.
+    /// The number of open streams.
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// Their numbers, ascending.
+    /// The IDs of all open streams, ascending.
     pub(crate) fn ids(&self) -> impl Iterator<Item = StreamId> + '_ {
         self.streams.keys().copied()
     }
 
-    /// A stream that `owner` wants opened.
+    /// Registers a stream that `owner` opens.
     pub(crate) fn open(&mut self, owner: Owner) -> StreamId {
         self.add(owner, true)
     }
 
-    /// A stream that a peer has opened.
+    /// Registers a stream that a peer has opened.
     pub(crate) fn accept(&mut self, from: NodeName, source: SocketAddr, now: Instant) -> StreamId {
         let stream = self.add(Owner::Unknown { from, source }, false);
-        self.set_deadline(stream, Some(now + UNADDRESSED_FOR));
+        self.set_deadline(stream, Some(now + FIRST_FRAME_TIMEOUT));
         stream
     }
 
@@ -104,7 +104,7 @@ impl Streams {
         }
     }
 
-    /// The peer has said whose its stream is.
+    /// Sets the owner that the peer's first frame named.
     pub(crate) fn assign(&mut self, stream: StreamId, owner: Owner) {
         self.note_owner(stream, &owner);
         self.set_deadline(stream, None);
@@ -117,40 +117,41 @@ impl Streams {
         self.streams.get(&stream)
     }
 
-    /// Whether the next frame is the first of ours.
+    /// Whether the next frame is this node's first one; true only once.
     pub(crate) fn take_announce(&mut self, stream: StreamId) -> bool {
         self.streams.get_mut(&stream).is_some_and(|stream| std::mem::take(&mut stream.announce))
     }
 
-    /// The node's number of a stream of membership.
+    /// The node's ID of a stream of membership.
     pub(crate) fn of_membership(&self, inner: StreamId) -> Option<StreamId> {
         self.of_membership.get(&inner).copied()
     }
 
-    /// The node's number of a stream of the tables.
+    /// The node's ID of a stream of the tables.
     pub(crate) fn of_tables(&self, inner: StreamId) -> Option<StreamId> {
         self.of_tables.get(&inner).copied()
     }
 
-    /// Our half is over. If the peer's is too, so is the stream.
+    /// Closes this node's half. If both halves are closed, the stream is removed.
     pub(crate) fn finish_sending(&mut self, stream: StreamId, now: Instant) {
         let Some(known) = self.streams.get_mut(&stream) else { return };
         known.sent_all = true;
         if known.received_all {
             self.remove(stream);
         } else {
-            self.set_deadline(stream, Some(now + HALF_FOR));
+            self.set_deadline(stream, Some(now + HALF_CLOSED_TIMEOUT));
         }
     }
 
-    /// The peer's half goes on, to some purpose.
+    /// Restarts the timeout: the peer has sent a useful frame.
     pub(crate) fn note_frame(&mut self, stream: StreamId, now: Instant) {
         if self.get(stream).is_some_and(Stream::has_sent_all) {
-            self.set_deadline(stream, Some(now + HALF_FOR));
+            self.set_deadline(stream, Some(now + HALF_CLOSED_TIMEOUT));
         }
     }
 
-    /// The peer's half is over. If ours is too, so is the stream; if not, what we still have to say is said.
+    /// Closes the peer's half. If both halves are closed, the stream is removed; otherwise this node
+    /// continues to send.
     pub(crate) fn finish_receiving(&mut self, stream: StreamId) {
         let Some(known) = self.streams.get_mut(&stream) else { return };
         known.received_all = true;
@@ -159,7 +160,7 @@ impl Streams {
         }
     }
 
-    /// Forgets a stream; its owner and the driver have to be told.
+    /// Removes a stream. The caller has to notify its owner and the driver.
     pub(crate) fn remove(&mut self, stream: StreamId) -> Option<Owner> {
         self.set_deadline(stream, None);
         let removed = self.streams.remove(&stream)?;
@@ -171,12 +172,12 @@ impl Streams {
         Some(removed.owner)
     }
 
-    /// A stream whose time is up.
+    /// A stream whose deadline has passed.
     pub(crate) fn next_overdue(&self, now: Instant) -> Option<StreamId> {
         self.deadlines.first().filter(|(due, _)| *due <= now).map(|(_, stream)| *stream)
     }
 
-    /// When the next one's time is up.
+    /// The earliest deadline.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(due, _)| *due)
     }

@@ -1,19 +1,21 @@
-//! Membership's events for the program that embeds a node.
+//! Subscriptions to membership's events, for programs that embed a node.
 
 use membership::Event;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-/// The most events that wait for a subscription. A subscriber that falls further behind misses the oldest ones.
+/// The most events that wait for a subscription. A subscriber that falls further behind misses the oldest
+/// ones.
 const MAX_WAITING: usize = 1024;
 
-/// What a subscription yields.
+/// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MembershipUpdate {
-    /// Something happened.
+    /// An event of membership.
     Event(Event),
-    /// The subscriber fell behind and missed events: read [`Node::members`](crate::Node::members), then go on.
+    /// The subscriber fell behind and missed events: read [`Node::members`](crate::Node::members), then go
+    /// on.
     Lagged {
         /// How many events it missed.
         missed: u64,
@@ -22,7 +24,8 @@ pub enum MembershipUpdate {
     Closed,
 }
 
-/// Membership's events from the moment of [`Node::subscribe`](crate::Node::subscribe) on, in the order in which they happened.
+/// Membership's events from the moment of [`Node::subscribe`](crate::Node::subscribe) on, in the order in
+/// which they happened.
 ///
 /// It does not keep the node running. Up to 1,024 events wait for it.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ pub(super) async fn stolen_name(
             NodeConfig { networks: vec!["blue".to_owned()], ..NodeConfig::new(name, from, keys.clone()) };
         let impersonator = Node::start(config).await.map_err(|error| error.to_string())?;
         match impersonator.join(&[victim.to_string()]).await {
-            Err(JoinClusterError::NameInUse { holder: reported, .. }) if reported == holder => tries += 1,
+            Err(JoinClusterError::NameInUse { owner: reported, .. }) if reported == holder => tries += 1,
             Err(JoinClusterError::NoAnswer(_)) => {}
             other => return Err(format!("the thief of a name at {holder} was answered {other:?}")),
         }

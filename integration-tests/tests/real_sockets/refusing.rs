@@ -75,7 +75,7 @@ async fn a_node_whose_name_is_taken_is_refused_and_the_holder_is_not_disturbed()
 
     let error = refused(&cluster, &second).await;
     let text = error.to_string();
-    let JoinClusterError::NameInUse { name, holder: at, own } = error else { panic!("{text}\n{cluster}") };
+    let JoinClusterError::NameInUse { name, owner: at, own } = error else { panic!("{text}\n{cluster}") };
     assert_eq!((name, at, own), (holder.id().name, holder.advertised_address(), second.advertised_address()));
     for address in [at, own] {
         assert!(text.contains(&address.to_string()), "{address} is not in {text:?}");
