@@ -149,7 +149,7 @@
 //!
 //! ```
 //! use std::{collections::BTreeMap, time::Instant};
-//! use membership::{Config, Event, Membership, NodeRecord, Transmit};
+//! use networkdb_membership::{Config, Event, Membership, NodeRecord, Transmit};
 //! use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 //! use wire::{FramePoll, NodeId, NodeName};
 //!

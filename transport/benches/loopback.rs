@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use networkdb_transport::{Arrival, Config, Incoming, KeySet, SendError, Transport};
 use tokio::runtime::Runtime;
-use transport::{Arrival, Config, Incoming, KeySet, SendError, Transport};
 use wire::{Destination, NodeName};
 
 const STREAM_BYTES: usize = 64 << 20;
@@ -45,7 +45,7 @@ struct Bare {
 
 impl Bare {
     fn new() -> Self {
-        let limits = transport::Limits::default();
+        let limits = networkdb_transport::Limits::default();
         let mut quic = quinn::TransportConfig::default();
         quic.stream_receive_window(limits.stream_window.into())
             .receive_window(limits.connection_window.into())

@@ -25,7 +25,7 @@
 //!   its name, and the fingerprint of its secret or the name of its authority. They get nothing else.
 //!
 //! ```
-//! use transport::{Arrival, Config, KeySet, Transport};
+//! use networkdb_transport::{Arrival, Config, KeySet, Transport};
 //! use wire::{Destination, NodeName};
 //!
 //! # #[tokio::main(flavor = "current_thread")]

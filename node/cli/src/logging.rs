@@ -2,18 +2,17 @@
 
 use std::io::{self, Write};
 
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
 use super::output::is_harmful;
-use crate::settings::values::LogFormat;
+use crate::settings::values::{LogFormat, log_targets};
 
 /// Starts logging what `filter` names, for as long as the process lives.
 pub(crate) fn start(filter: &str, format: LogFormat) {
     // The filter was checked with the other settings.
-    let targets = filter.parse::<Targets>().unwrap_or_default();
+    let targets = log_targets(filter).unwrap_or_default();
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let lines = fmt::layer().with_writer(move || HarmlessWriter { to: std::io::stderr(), colours });
     let lines = match format {

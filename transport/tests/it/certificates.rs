@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use networkdb_transport::{
+    Arrival, BindError, CertificateSet, CertificateSetError, ClusterName, Config, Identity, IdentityError,
+    KeySet, OpenError, RefusalReason, Transport,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
-};
-use transport::{
-    Arrival, BindError, CertificateSet, CertificateSetError, ClusterName, Config, Identity, IdentityError,
-    KeySet, OpenError, RefusalReason, Transport,
 };
 use wire::Destination;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
+use networkdb_transport::{Arrival, FrameError, KeySet, Loss, OpenError, SendError, Transport};
 use wire::Destination;
 
 use crate::nodes::{Node, TIMEOUT, config, name, until};
@@ -252,7 +252,7 @@ async fn the_statistics_of_a_connection_are_reported() {
     assert!(
         !connection.round_trip.is_zero() && connection.congestion_window > 0 && connection.bytes_sent > 0
     );
-    assert!(connection.path_mtu >= 1200 && connection.datagram_limit >= transport::DATAGRAM_BYTES);
+    assert!(connection.path_mtu >= 1200 && connection.datagram_limit >= networkdb_transport::DATAGRAM_BYTES);
     let counters: Vec<_> = a.transport.statistics().iter().filter(|(_, count)| *count > 0).collect();
     assert!(counters.contains(&("dials_succeeded", 1)), "{counters:?}");
 }

@@ -1,7 +1,7 @@
 //! Datagrams: both ways, never waiting, and every dropped one counted.
 
 use bytes::Bytes;
-use transport::{DATAGRAM_BYTES, SendError, Sent};
+use networkdb_transport::{DATAGRAM_BYTES, SendError, Sent};
 
 use crate::nodes::{Node, until};
 
@@ -78,7 +78,7 @@ async fn an_empty_datagram_is_dropped_and_counted() {
 
 #[tokio::test]
 async fn datagrams_that_the_owner_does_not_take_are_bounded_and_counted() {
-    let mut config = crate::nodes::config("b", &transport::KeySet::development());
+    let mut config = crate::nodes::config("b", &networkdb_transport::KeySet::development());
     config.limits.datagram_receive_count = 10;
     let (a, mut b) = (Node::development("a"), Node::start(config));
     a.reach(&mut b, "x").await;
@@ -94,7 +94,7 @@ async fn datagrams_that_the_owner_does_not_take_are_bounded_and_counted() {
 #[tokio::test]
 async fn an_unreachable_destination_is_not_dialled_for_every_datagram() {
     let a = Node::start({
-        let mut config = crate::nodes::config("a", &transport::KeySet::development());
+        let mut config = crate::nodes::config("a", &networkdb_transport::KeySet::development());
         config.timeouts.dial = std::time::Duration::from_millis(100);
         config.timeouts.dial_backoff = std::time::Duration::from_secs(3600);
         config

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use transport::{
+use networkdb_transport::{
     Arrival, BindError, ClusterName, Config, IdentityError, KeySet, OpenError, RefusalReason, Transport,
 };
 use wire::Destination;
@@ -115,7 +115,7 @@ async fn a_second_node_under_a_name_in_use_does_not_disturb_the_first() {
     loop {
         match second.arrival().await {
             Arrival::Lost { peer, loss } if peer.name == name("a") => {
-                assert_eq!(loss, transport::Loss::ClosedByPeer("the name is taken".to_owned()));
+                assert_eq!(loss, networkdb_transport::Loss::ClosedByPeer("the name is taken".to_owned()));
                 break;
             }
             _ => {}
@@ -185,6 +185,6 @@ async fn secrets_are_not_shown_by_anything_that_can_be_formatted() {
     let shown = format!("{config:?}");
     let node = Node::start(config);
     let shown = format!("{shown} {:?} {:?}", node.transport, node.incoming);
-    assert!(!shown.contains(&text[transport::SECRET_PREFIX.len()..]), "{shown}");
+    assert!(!shown.contains(&text[networkdb_transport::SECRET_PREFIX.len()..]), "{shown}");
     assert!(shown.contains(&fingerprint.to_string()));
 }

@@ -1,7 +1,7 @@
 //! Secrets are replaced under traffic.
 
 use bytes::Bytes;
-use transport::{Arrival, KeySet, OpenError, RefusalReason};
+use networkdb_transport::{Arrival, KeySet, OpenError, RefusalReason};
 
 use crate::nodes::{Node, config, secret, until};
 

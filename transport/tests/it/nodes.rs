@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
-use transport::{
+use networkdb_transport::{
     Arrival, Config, FrameReceiver, FrameSender, Incoming, KeySet, Peer, Secret, Statistics, Transport,
     generate_secret,
 };
+use tokio::time::{Instant, timeout};
 use wire::{Destination, NodeName};
 
 /// The time limit for everything that the tests wait for.

@@ -1,7 +1,7 @@
 //! Streams of frames: both ways, with a size limit and a timeout for each frame.
 
 use bytes::Bytes;
-use transport::{FrameError, OpenError};
+use networkdb_transport::{FrameError, OpenError};
 
 use crate::nodes::Node;
 
@@ -52,7 +52,7 @@ async fn a_dropped_sender_ends_the_stream_with_an_error() {
 #[tokio::test]
 async fn the_error_for_a_peer_that_does_not_answer_names_it() {
     let a = Node::start({
-        let mut config = crate::nodes::config("a", &transport::KeySet::development());
+        let mut config = crate::nodes::config("a", &networkdb_transport::KeySet::development());
         config.timeouts.dial = std::time::Duration::from_millis(100);
         config
     });

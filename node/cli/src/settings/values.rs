@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use tracing_subscriber::filter::Targets;
 
 /// The port on which nodes talk to each other unless another is given.
 pub const DEFAULT_PORT: u16 = 7946;
@@ -141,18 +142,44 @@ pub fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Checks what is to be logged.
+/// The crates by the names of their parts in a log filter. `tabledb` is called the same.
+const PARTS: [(&str, &str); 6] = [
+    ("cli", "networkdb_cli"),
+    ("http", "networkdb_http"),
+    ("membership", "networkdb_membership"),
+    // Not the crates whose names begin like this one.
+    ("node", "networkdb::"),
+    ("transport", "networkdb_transport"),
+    ("wire", "networkdb_wire"),
+];
+
+/// Checks a log filter.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    match text.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{text:?} says not what to log; right would be error, warn, info, debug, trace, off, or info,transport=debug"
+    match log_targets(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!(
+            "{text:?} is not a log filter; right would be error, warn, info, debug, trace, off, or info,transport=debug"
         )),
     }
 }
 
+/// What a log filter selects, with parts by their names or by those of their crates.
+pub(crate) fn log_targets(text: &str) -> Option<Targets> {
+    let directive = |directive: &str| match directive.split_once('=') {
+        Some((part, level)) => {
+            let name = PARTS.iter().find(|(name, _)| *name == part).map_or(part, |(_, name)| *name);
+            format!("{name}={level}")
+        }
+        None => directive.to_owned(),
+    };
+    let directives: Vec<_> = text.split(',').map(directive).collect();
+    directives.join(",").parse().ok().filter(|_| !text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -195,6 +222,12 @@ mod tests {
     #[test]
     fn log_filters() {
         assert!(log_filter("info").is_ok() && log_filter("info,transport=debug").is_ok());
+        let targets = log_targets("warn,transport=debug,node=info,audit=off").unwrap();
+        let enabled = |target, level| targets.would_enable(target, &level);
+        assert!(
+            enabled("networkdb_transport::dial", Level::DEBUG) && enabled("networkdb::driver", Level::INFO)
+        );
+        assert!(!enabled("networkdb_http::server", Level::INFO) && !enabled("audit", Level::ERROR));
         assert!(log_filter("").is_err());
         assert!(log_filter("transport=loud").is_err());
     }
