@@ -292,7 +292,7 @@ fn handshakes(criterion: &mut Criterion) {
             elapsed
         });
     });
-    group.bench_function("transport, both certificates and the welcome", |bencher| {
+    group.bench_function("transport, both certificates and introductions", |bencher| {
         let ((a, _a_incoming), (b, _b_incoming)) = runtime.block_on(async { (node("a"), node("b")) });
         let name = NodeName::new("b").unwrap();
         bencher.iter_custom(|rounds| {

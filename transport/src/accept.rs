@@ -130,8 +130,8 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             shared.counters.handshakes_accepted.increment();
             // Our introduction tells the dialler that it is accepted. Until then it may still be
             // refused.
-            let welcome = shared.subject.introduction.send(&connection);
-            let _ = timeout(after, welcome).await;
+            let introducing = shared.subject.introduction.send(&connection);
+            let _ = timeout(after, introducing).await;
         }
         Err(refusal) => {
             connection.close(CloseCode::of_refusal(&refusal).code(), refusal.message_to_peer().as_bytes());

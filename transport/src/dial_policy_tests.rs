@@ -157,7 +157,7 @@ fn dials_to_absent_hosts_do_not_block_other_dials() {
             policy.end(&to(number), DialEnd::Unanswered, now);
         }
     }
-    assert!(dialled > 1800, "{dialled} of 1875, {} absent under way", absent.len());
+    assert!(dialled > 1800, "{dialled} of 1875, {} absent running", absent.len());
     assert!(policy.window() > 1, "{}", policy.window());
 }
 
@@ -243,7 +243,7 @@ fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
     assert_eq!(policy.renew(&to(1), begun + SECOND), None, "its first packets are still repeated often");
 
     let renewed = begun + 3 * SECOND;
-    assert!(policy.renew(&to(1), renewed).is_some_and(|anew| anew <= timeout));
+    assert!(policy.renew(&to(1), renewed).is_some_and(|new_timeout| new_timeout <= timeout));
     policy.handshake_succeeded(|other| other == &to(3), renewed + SECOND);
     assert_eq!(policy.renewal_due(&to(1), renewed + 9 * SECOND), None, "once is enough");
 }

@@ -357,7 +357,7 @@ async fn a_peer_that_proves_its_name_and_sends_no_introduction_is_refused() {
     // No introduction.
     let hostile = Hostile::insider("mute");
     let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
-    connection.send_datagram(Bytes::from_static(b"news")).unwrap();
+    connection.send_datagram(Bytes::from_static(b"data")).unwrap();
     counted(&transport, |statistics| statistics.handshakes_unfinished == 1).await;
     // Invalid bytes; too many bytes.
     for bytes in [b"hello, world".to_vec(), vec![0; 100_000]] {
