@@ -59,7 +59,7 @@ pub enum RecordError {
     },
     /// The generation is above the limit.
     #[error("the generation of node {node} is out of range; at most {MAX_GENERATION} is allowed")]
-    AbsurdGeneration {
+    GenerationOutOfRange {
         /// The instance.
         node: NodeId,
     },
@@ -69,7 +69,7 @@ impl NodeRecord {
     /// Checks that this record may be announced to peers.
     pub fn check(&self) -> Result<(), RecordError> {
         if self.id.generation > MAX_GENERATION {
-            return Err(RecordError::AbsurdGeneration { node: self.id.clone() });
+            return Err(RecordError::GenerationOutOfRange { node: self.id.clone() });
         }
         if self.address.port() == 0 || self.address.ip().is_unspecified() {
             return Err(RecordError::Unreachable { node: self.id.clone(), address: self.address });
@@ -242,6 +242,6 @@ mod tests {
         assert!(matches!(record.check(), Err(RecordError::Unreachable { .. })));
         record.address = "10.0.0.1:1".parse().expect("valid");
         record.id.generation = MAX_GENERATION + 1;
-        assert!(matches!(record.check(), Err(RecordError::AbsurdGeneration { .. })));
+        assert!(matches!(record.check(), Err(RecordError::GenerationOutOfRange { .. })));
     }
 }

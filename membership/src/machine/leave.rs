@@ -17,7 +17,7 @@ use super::Membership;
 pub(super) struct Leaving {
     started: Instant,
     /// Members that have not acknowledged it yet, by the sequence number of their ping.
-    asked: BTreeMap<u64, NodeName>,
+    unacknowledged: BTreeMap<u64, NodeName>,
     /// Number of acknowledgements that are still needed.
     wanted: usize,
     /// Whether streams were tried too.
@@ -58,12 +58,13 @@ impl Membership {
             self.announce();
             self.roster.active().sample(self.config.broadcast_fanout * 2, &[], &mut self.rng)
         };
-        let mut asked = BTreeMap::new();
+        let mut unacknowledged = BTreeMap::new();
         for member in members {
-            asked.insert(self.take_sequence(), member);
+            unacknowledged.insert(self.take_sequence(), member);
         }
-        let wanted = self.config.leave_acks.min(asked.len());
-        self.leaving = Some(Leaving { started: now, asked, wanted, by_stream: false, completed: false });
+        let wanted = self.config.leave_acks.min(unacknowledged.len());
+        self.leaving =
+            Some(Leaving { started: now, unacknowledged, wanted, by_stream: false, completed: false });
         if wanted == 0 {
             return self.finish_leaving();
         }
@@ -78,12 +79,15 @@ impl Membership {
         if leaving.completed {
             return;
         }
-        let asked =
-            leaving.asked.iter().map(|(sequence, name)| (*sequence, name.clone())).collect::<Vec<_>>();
+        let unacknowledged = leaving
+            .unacknowledged
+            .iter()
+            .map(|(sequence, name)| (*sequence, name.clone()))
+            .collect::<Vec<_>>();
         let late = now >= leaving.started + self.config.leave_timeout / 4;
         let by_stream = late && !std::mem::replace(&mut leaving.by_stream, late);
         self.timers.set(Timer::LeaveRepeat, now + self.config.gossip_interval);
-        for (index, (sequence, name)) in asked.into_iter().enumerate() {
+        for (index, (sequence, name)) in unacknowledged.into_iter().enumerate() {
             let Some(entry) = self.roster.get(name.as_str()) else { continue };
             let address = entry.member.record.address;
             let mut messages = vec![self.own_claim()];
@@ -102,10 +106,10 @@ impl Membership {
     /// Whether this acknowledges the leave message.
     pub(super) fn leave_acknowledged(&mut self, from: &NodeName, sequence: u64) -> bool {
         let Some(leaving) = &mut self.leaving else { return false };
-        if leaving.asked.get(&sequence) != Some(from) {
+        if leaving.unacknowledged.get(&sequence) != Some(from) {
             return false;
         }
-        leaving.asked.remove(&sequence);
+        leaving.unacknowledged.remove(&sequence);
         leaving.wanted = leaving.wanted.saturating_sub(1);
         if leaving.wanted == 0 && !leaving.completed {
             self.finish_leaving();

@@ -279,7 +279,7 @@ fn failed(peer: &str, incarnation: u64) -> Message {
 }
 
 /// A list entry of a node that departed this many seconds ago.
-fn gone(peer: &str, generation: u64, incarnation: u64, state: State, departed_for: u32) -> Claim {
+fn departed(peer: &str, generation: u64, incarnation: u64, state: State, departed_for: u32) -> Claim {
     let record = record(peer, generation, address(u16::from(peer.as_bytes()[0]) + 1000));
     Claim { record, incarnation, state, departed_for }
 }

@@ -111,7 +111,7 @@ fn sides_that_know_different_instances_of_a_failed_node_agree_on_the_later() {
                 network
                     .machine(node)
                     .member("n4")
-                    .is_some_and(|held| held.record.id.generation == 2 && held.state == State::Failed)
+                    .is_some_and(|known| known.record.id.generation == 2 && known.state == State::Failed)
             })
         });
         for node in [0, 1] {

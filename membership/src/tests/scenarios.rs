@@ -348,13 +348,13 @@ fn a_second_node_of_a_name_in_use_is_refused_and_both_are_notified() {
         network.join(twin, &[0]);
         network.run(SECOND * 12);
         for node in 0..5 {
-            let held = network.machine(node).member("n3").expect("known");
+            let known = network.machine(node).member("n3").expect("known");
             assert_eq!(
-                (held.record.id.generation, held.state),
+                (known.record.id.generation, known.state),
                 (1, State::Alive),
                 "the first is not affected"
             );
-            assert_eq!(held.record.address, network.processes[3].record.address);
+            assert_eq!(known.record.address, network.processes[3].record.address);
         }
         assert_eq!(network.machine(twin).alive_count(), 1, "the second has not joined");
         let addresses = (network.processes[3].record.address, network.processes[twin].record.address);

@@ -122,8 +122,8 @@ proptest! {
                 node.receive("z", claim);
             }
         }
-        let held = node.machine.member("a").map(|member| member.record.id.generation);
-        prop_assert_eq!(held, latest);
+        let known = node.machine.member("a").map(|member| member.record.id.generation);
+        prop_assert_eq!(known, latest);
     }
 }
 
@@ -525,7 +525,7 @@ fn a_failure_claim_about_a_suspect_that_was_heard_from_is_not_accepted_at_once()
 #[test]
 fn a_failure_claim_in_a_list_waits_for_no_confirmations() {
     let mut node = Node::among(5, |_| ());
-    let mut entry = gone("a", 10, 0, State::Failed, 100);
+    let mut entry = departed("a", 10, 0, State::Failed, 100);
     entry.record.address = Node::at("a");
     node.list_from("b", vec![entry]);
     assert_eq!(node.events(), [Event::Suspected(id("a", 10))]);
@@ -545,7 +545,7 @@ fn claims_about_third_parties_from_a_peer_that_never_joined_are_rejected() {
     let non_member = "z";
     let mut node = Node::among(3, |_| ());
     let victim = name("a");
-    let lies = [
+    let claims = [
         alive("y", 10, 0),
         alive("a", 11, 0),
         suspect("a", 0, "z"),
@@ -553,11 +553,11 @@ fn claims_about_third_parties_from_a_peer_that_never_joined_are_rejected() {
         Message::Left { id: id("a", 10), incarnation: 0 },
         Message::PingRequest { sequence: 1, target: id("y", 10), address: address(77) },
     ];
-    for lie in lies {
+    for claim in claims {
         let refused = node.machine.statistics().refused_not_member;
-        node.receive(non_member, lie.clone());
-        assert_eq!(node.machine.statistics().refused_not_member, refused + 1, "{lie:?}");
-        assert_eq!(node.events(), [], "{lie:?}");
+        node.receive(non_member, claim.clone());
+        assert_eq!(node.machine.statistics().refused_not_member, refused + 1, "{claim:?}");
+        assert_eq!(node.events(), [], "{claim:?}");
         // Nothing is sent except the request to introduce itself.
         for sent in node.sent() {
             assert_eq!((sent.to.name, sent.messages), (Some(name(non_member)), vec![Message::Introduce]));

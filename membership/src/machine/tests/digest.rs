@@ -35,7 +35,7 @@ fn the_digest_counts_the_failed_by_instance_and_incarnation() {
     let with = |entries: &[(u64, u64)]| {
         let mut node = Node::among(2, |_| {});
         for (generation, incarnation) in entries {
-            node.list_from("a", vec![gone("dead", *generation, *incarnation, State::Failed, 5)]);
+            node.list_from("a", vec![departed("dead", *generation, *incarnation, State::Failed, 5)]);
         }
         node.machine.digest()
     };
@@ -80,22 +80,22 @@ fn suspicion_and_left_members_do_not_change_the_digest() {
 #[test]
 fn a_later_failed_instance_replaces_an_earlier_departed_one() {
     let mut node = Node::among(3, |_| {});
-    node.list_from("a", vec![gone("dead", 10, 0, State::Failed, 5)]);
+    node.list_from("a", vec![departed("dead", 10, 0, State::Failed, 5)]);
     node.events();
-    node.list_from("b", vec![gone("dead", 11, 0, State::Failed, 7)]);
+    node.list_from("b", vec![departed("dead", 11, 0, State::Failed, 7)]);
     let learned = node.events();
     assert!(
         matches!(&learned[..], [Event::LearnedFailed(record)] if record.id == id("dead", 11)),
         "{learned:?}"
     );
-    node.list_from("a", vec![gone("dead", 10, 0, State::Failed, 5)]);
+    node.list_from("a", vec![departed("dead", 10, 0, State::Failed, 5)]);
     assert_eq!(node.events(), []);
     // One that left does not prevent a later one from being recorded as failed.
-    node.list_from("b", vec![gone("other", 10, 0, State::Failed, 5)]);
+    node.list_from("b", vec![departed("other", 10, 0, State::Failed, 5)]);
     node.events();
-    node.list_from("b", vec![gone("other", 11, 0, State::Left, 5)]);
+    node.list_from("b", vec![departed("other", 11, 0, State::Left, 5)]);
     assert_eq!(node.events(), [Event::Forgotten(id("other", 10))], "no node keeps entries of it");
-    node.list_from("b", vec![gone("other", 12, 0, State::Failed, 5)]);
+    node.list_from("b", vec![departed("other", 12, 0, State::Failed, 5)]);
     assert_eq!(node.state("other"), Some(State::Failed));
 }
 
@@ -104,7 +104,7 @@ fn a_claim_about_an_unknown_failed_node_does_not_prevent_learning_it_from_a_list
     let mut node = Node::among(3, |_| {});
     node.receive("b", Message::Failed { id: id("dead", 10), incarnation: 0, accuser: name("b") });
     assert_eq!(node.state("dead"), None, "a claim without a record creates no member");
-    node.list_from("a", vec![gone("dead", 10, 0, State::Failed, 5)]);
+    node.list_from("a", vec![departed("dead", 10, 0, State::Failed, 5)]);
     assert_eq!(
         node.state("dead"),
         Some(State::Failed),
@@ -116,21 +116,24 @@ fn a_claim_about_an_unknown_failed_node_does_not_prevent_learning_it_from_a_list
 fn failed_members_are_removed_by_all_nodes_when_their_retention_expires() {
     let retention = SECOND * 60;
     let mut node = Node::among(3, |config| config.departed_retention = retention);
-    node.list_from("a", vec![gone("dead", 10, 0, State::Failed, 20), gone("late", 10, 0, State::Failed, 0)]);
+    node.list_from(
+        "a",
+        vec![departed("dead", 10, 0, State::Failed, 20), departed("late", 10, 0, State::Failed, 0)],
+    );
     node.pass_answering(SECOND * 30);
     // Another node saw it fail earlier.
-    node.list_from("b", vec![gone("late", 10, 0, State::Failed, 50)]);
+    node.list_from("b", vec![departed("late", 10, 0, State::Failed, 50)]);
     node.pass_answering(SECOND * 9);
     assert_eq!((node.state("dead"), node.state("late")), (Some(State::Failed), Some(State::Failed)));
     node.pass_answering(SECOND * 2);
     assert_eq!((node.state("dead"), node.state("late")), (None, None), "not only at the next check");
     // A node that still keeps it is notified and removes it too.
     node.sent();
-    node.list_from("c", vec![gone("dead", 10, 0, State::Failed, 3)]);
+    node.list_from("c", vec![departed("dead", 10, 0, State::Failed, 3)]);
     assert_eq!(node.state("dead"), None);
     let reported = node.sent_to("c").into_iter().find(|message| matches!(message, Message::Forgotten { .. }));
     assert_eq!(reported, Some(Message::Forgotten { id: id("dead", 10), incarnation: 0 }));
-    node.list_from("c", vec![gone("third", 10, 3, State::Failed, 3)]);
+    node.list_from("c", vec![departed("third", 10, 3, State::Failed, 3)]);
     node.events();
     for (generation, incarnation) in [(9, 7), (10, 2)] {
         node.receive("b", Message::Forgotten { id: id("third", generation), incarnation });
