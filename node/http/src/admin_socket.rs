@@ -13,7 +13,9 @@ use tokio::net::{UnixListener, UnixStream};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another node serves it.
-    #[error("the admin socket {} is in use by another node; choose another one with --admin-socket", .0.display())]
+    #[error(
+        "the admin socket {} is in use by another node; choose another one with --admin-socket", .0.display()
+    )]
     InUse(PathBuf),
     /// The path exists, and is not a socket.
     #[error("{} exists already, and is not a socket; choose another path with --admin-socket", .0.display())]

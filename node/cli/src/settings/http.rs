@@ -21,7 +21,13 @@ pub struct HttpOptions {
     #[arg(long, env = "NETWORKDB_HTTP_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub http_token_file: Option<PathBuf>,
     /// Allow every client that reaches the HTTP address to read and change everything
-    #[arg(long, env = "NETWORKDB_HTTP_OPEN", hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_OPEN",
+        hide_env_values = true,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub http_open: Option<bool>,
     /// The path of the Unix socket for the node's own user, who has all rights, or "off" [default: the path
     /// where the client commands look for it]
@@ -51,10 +57,22 @@ pub struct HttpOptions {
     #[arg(long, env = "NETWORKDB_HTTP_MAX_BODY_BYTES", hide_env_values = true, value_name = "N")]
     pub http_max_body_bytes: Option<usize>,
     /// Timeout for the head of an HTTP request, and for an idle connection [default: 10s]
-    #[arg(long, env = "NETWORKDB_HTTP_HEAD_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_HEAD_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub http_head_time: Option<Duration>,
     /// Timeout for the body of an HTTP request, and for the client to read the response [default: 30s]
-    #[arg(long, env = "NETWORKDB_HTTP_BODY_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_BODY_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub http_body_time: Option<Duration>,
 }
 

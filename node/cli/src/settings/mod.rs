@@ -84,7 +84,13 @@ pub struct RunOptions {
     pub labels: Option<Vec<(String, String)>>,
     /// The log level: error, warn, info, debug or trace, also by part, such as info,transport=debug [default:
     /// info]
-    #[arg(long, env = "NETWORKDB_LOG_LEVEL", hide_env_values = true, value_name = "LEVEL", value_parser = log_filter)]
+    #[arg(
+        long,
+        env = "NETWORKDB_LOG_LEVEL",
+        hide_env_values = true,
+        value_name = "LEVEL",
+        value_parser = log_filter
+    )]
     pub log_level: Option<String>,
     /// The log format: text or json [default: text]
     #[arg(
@@ -99,10 +105,22 @@ pub struct RunOptions {
     #[arg(long, hide_possible_values = true, env = "NETWORKDB_PRESET", hide_env_values = true)]
     pub preset: Option<Preset>,
     /// How long tombstones of deletes are kept [default: 30m]
-    #[arg(long, env = "NETWORKDB_REAP_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        env = "NETWORKDB_REAP_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub reap_time: Option<Duration>,
     /// Timeout for leaving the cluster when a signal ends the node [default: 5s]
-    #[arg(long, env = "NETWORKDB_LEAVE_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        env = "NETWORKDB_LEAVE_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub leave_time: Option<Duration>,
     /// A limit, such as connections=100; may be repeated, or separated by commas. --check prints all limits
     /// with their values
