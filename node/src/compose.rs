@@ -18,7 +18,7 @@ use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
 pub struct MachineSettings {
     /// The node's instance: its name and generation.
     pub id: NodeId,
-    /// Where others reach it.
+    /// The address at which peers reach it.
     pub address: SocketAddr,
     /// Labels that the operator gives the node.
     pub labels: BTreeMap<String, String>,
@@ -75,7 +75,7 @@ impl MachineSettings {
     /// Validates all settings but the address, for a caller that does not know the address yet.
     ///
     /// # Errors
-    /// Those of [`compose`].
+    /// The errors of [`compose`].
     pub fn validate_all_but_address(&self) -> Result<(), ComposeError> {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         NodeRecord { address, ..self.record() }.check()?;

@@ -28,7 +28,7 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// The cluster's name. Nodes of different clusters refuse each other.
     pub cluster: ClusterName,
-    /// Where to listen; port 0 lets the system choose.
+    /// The address on which to listen; port 0 lets the system choose a port.
     pub bind: SocketAddr,
     /// The address that the node announces to its peers; by default the bound address.
     pub advertise: Option<SocketAddr>,
@@ -41,7 +41,7 @@ pub struct NodeConfig {
     /// port. The node joins in the background and retries as long as none of them is a member. It resolves
     /// names anew for each attempt.
     pub seeds: Vec<String>,
-    /// Networks to be on from the start.
+    /// Networks to join at the start.
     pub networks: Vec<String>,
     /// Labels that the operator gives the node.
     pub labels: BTreeMap<String, String>,
@@ -109,8 +109,8 @@ pub enum JoinClusterError {
     Resolve(#[from] ResolveError),
     /// Another live node has this node's name.
     #[error(
-        "the name {name} is in use by a live node at {owner}, so the cluster refuses this node at {own}; start it under \
-         another name"
+        "the name {name} is in use by a live node at {owner}, so the cluster refuses this node at {own}; \
+         start it under another name"
     )]
     NameInUse {
         /// The name.
@@ -269,7 +269,7 @@ impl Node {
         self.shared().publisher.subscribe()
     }
 
-    /// Counts of membership.
+    /// The counters of membership.
     pub fn membership_statistics(&self) -> membership::Statistics {
         self.shared().machine.lock().membership().statistics()
     }

@@ -14,7 +14,7 @@ use crate::Node;
 /// The longest file of secrets or certificates that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where a node's identity comes from.
+/// The source of a node's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {
     /// The program that embeds the node sets it, and changes it by [`transport::Transport::set_identity`].
@@ -117,12 +117,14 @@ pub enum ChangeKeysError {
     NoFile,
     /// The node has certificates instead.
     #[error(
-        "this node authenticates with certificates of an authority; replace their files, and have the node read them again"
+        "this node authenticates with certificates of an authority; replace their files, and have the node \
+         read them again"
     )]
     Certificates,
     /// The file has changed since the node read it.
     #[error(
-        "the secret file {} differs from the secrets that the node uses; have the node read it again, then try again",
+        "the secret file {} differs from the secrets that the node uses; have the node read it again, then \
+         try again",
         .0.display()
     )]
     FileDiffers(PathBuf),
@@ -134,8 +136,8 @@ pub enum ChangeKeysError {
     File(#[from] IdentityFileError),
     /// The file cannot be written. The node refuses a change that a restart would undo.
     #[error(
-        "cannot write the secret file {}, so nothing was changed: {error}; change the file yourself, and have the node \
-         read it again", path.display()
+        "cannot write the secret file {}, so nothing was changed: {error}; change the file yourself, and \
+         have the node read it again", path.display()
     )]
     Write {
         /// The file.
@@ -230,8 +232,8 @@ fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityF
         let file = std::fs::File::open(path)?;
         // The metadata of the open file: the path may lead to another file by now.
         if file.metadata()?.mode() & 0o022 != 0 {
-            let message = "other users of this host can write it, and so decide which nodes are in the cluster; remove that \
-                           permission with chmod 600";
+            let message = "other users of this host can write it, and so decide which nodes are in the \
+                           cluster; remove that permission with chmod 600";
             return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
         }
         // One byte more than the size, so that the buffer does not grow when the end is read.

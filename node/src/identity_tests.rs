@@ -139,7 +139,7 @@ async fn the_file_behind_a_link_is_replaced_and_the_link_stays() {
 }
 
 #[tokio::test]
-async fn the_files_are_read_again_and_nonsense_changes_nothing() {
+async fn files_are_reloaded_and_an_invalid_file_changes_nothing() {
     let (old, new) = (secret(), secret());
     let started = Started::with(&[&old]).await;
     // A whole set at once.

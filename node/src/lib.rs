@@ -14,7 +14,8 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let loopback = "127.0.0.1:0".parse()?;
 //! // Between hosts: KeySet::parse of a file that `networkdb keygen` made.
-//! let node = Node::start(NodeConfig::new(NodeName::new("proxy-1")?, loopback, KeySet::development())).await?;
+//! let config = NodeConfig::new(NodeName::new("proxy-1")?, loopback, KeySet::development());
+//! let node = Node::start(config).await?;
 //! node.join_network("blue").await?;
 //! node.tables().create("blue", "services", "web", *b"10.0.0.7:80")?;
 //! assert_eq!(node.tables().get("blue", "services", "web").unwrap().value.as_ref(), b"10.0.0.7:80");

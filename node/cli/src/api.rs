@@ -1,4 +1,4 @@
-//! Asking a node over HTTP.
+//! The HTTP client of the commands.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,27 +21,27 @@ use super::failure::Failure;
 use super::tokens::Token;
 use crate::settings::values::DEFAULT_HTTP_PORT;
 use networkdb_http::admin_socket::find;
-use networkdb_http::v1::model::Refusal;
+use networkdb_http::v1::model::ErrorBody;
 
-/// A node that listens answers a connection within this time.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Timeout of a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Joining and leaving take their time; more than this they must not.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Timeout of a response. Joins and leaves take up to half a minute.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A refusal is a sentence, not a book.
-const MAX_REFUSAL_BYTES: usize = 64 << 10;
+/// The longest body of an error response that is read.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// In a path everything but letters, digits and these three: a name may hold slashes, dots, anything.
+/// The characters that are escaped in a path: a name may contain slashes, dots, or any other character.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
-/// Where a node answers HTTP.
+/// The address of a node's HTTP endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Api {
     host: String,
     port: u16,
     token: Option<Token>,
-    /// The socket to ask at, in place of host and port.
+    /// The Unix socket that is used in place of host and port.
     socket: Option<PathBuf>,
 }
 
@@ -49,9 +49,9 @@ impl FromStr for Api {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} {why}; right would be http://127.0.0.1:2000");
+        let invalid = |why: &str| format!("{text:?} {why}; valid examples: http://127.0.0.1:2000");
         match text.strip_prefix("unix:") {
-            Some("") => return Err(wrong("names no socket")),
+            Some("") => return Err(invalid("names no socket")),
             Some(path) => {
                 let socket = Some(PathBuf::from(path));
                 return Ok(Self {
@@ -64,19 +64,19 @@ impl FromStr for Api {
             None => {}
         }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri = whole.parse::<Uri>().map_err(|error| wrong(&format!("is not a URL ({error})")))?;
+        let uri = whole.parse::<Uri>().map_err(|error| invalid(&format!("is not a URL ({error})")))?;
         if uri.scheme_str() != Some("http") {
-            return Err(wrong("is not plain HTTP, which is all a node speaks"));
+            return Err(invalid("is not plain HTTP, the only protocol of a node"));
         }
         if uri.path() != "/" || uri.query().is_some() {
-            return Err(wrong("has a path, and the commands bring their own"));
+            return Err(invalid("has a path; the commands set it"));
         }
         match uri.host() {
             Some(host) if !host.is_empty() => {
                 let port = uri.port_u16().unwrap_or(DEFAULT_HTTP_PORT);
                 Ok(Self { host: host.to_owned(), port, token: None, socket: None })
             }
-            _ => Err(wrong("names no host")),
+            _ => Err(invalid("names no host")),
         }
     }
 }
@@ -90,7 +90,7 @@ impl fmt::Display for Api {
     }
 }
 
-/// A path below `/v1`, each part spelled so that it stays one part.
+/// A path below `/v1`. Each part is escaped.
 pub(super) fn path(parts: &[&str]) -> String {
     let parts = parts.iter().map(|part| format!("/{}", utf8_percent_encode(part, NAME)));
     format!("/v1{}", parts.collect::<String>())
@@ -102,30 +102,30 @@ pub(super) fn parameter(name: &str, value: &str) -> String {
 }
 
 impl Api {
-    /// Whether what is sent there is seen by the node alone.
+    /// Whether requests go to the node without crossing a network.
     pub(super) fn is_private(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// Asks at the node's Unix socket, if the node is on this host and this user's: there the node takes what it takes from
-    /// nobody else.
+    /// Uses the node's Unix socket if the node is on this host and runs as this user: there the user has all
+    /// rights.
     pub(super) fn over_socket(self) -> Self {
         let socket = self.socket.clone().or_else(|| find(self.bare_host(), self.port));
         Self { socket, ..self }
     }
 
-    /// Shows `token` with every question.
+    /// Sends `token` with every request.
     pub(super) fn with_token(self, token: Option<Token>) -> Self {
         Self { token, ..self }
     }
 
-    /// Shows the same token as `other` does: nodes that are compared have one operator.
-    pub(super) fn showing_as(self, other: &Self) -> Self {
+    /// Sends the same token as `other`.
+    pub(super) fn with_token_of(self, other: &Self) -> Self {
         self.with_token(other.token.clone())
     }
 
-    /// Asks, and gives the answer if it is not a refusal.
-    pub(super) async fn ask(
+    /// Sends a request, and returns the response if it is not an error.
+    pub(super) async fn request(
         &self,
         method: Method,
         path: &str,
@@ -142,53 +142,55 @@ impl Api {
         let body = body.map_or_else(Body::empty, |(_, body)| body);
         let request = request
             .body(body)
-            .map_err(|error| Failure::unusable(format_args!("cannot ask for {path}: {error}")))?;
-        let answer = tokio::time::timeout(ANSWER_TIME, self.exchange(request)).await.map_err(|_| {
-            Failure::unusable(format_args!(
-                "the node at {self} did not answer within {} seconds",
-                ANSWER_TIME.as_secs()
-            ))
-        })??;
-        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+            .map_err(|error| Failure::unusable(format_args!("cannot request {path}: {error}")))?;
+        let response =
+            tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange(request)).await.map_err(|_| {
+                Failure::unusable(format_args!(
+                    "the node at {self} did not response within {} seconds",
+                    RESPONSE_TIMEOUT.as_secs()
+                ))
+            })??;
+        if response.status().is_success() { Ok(response) } else { Err(self.error_of(response).await) }
     }
 
-    /// Asks for JSON.
+    /// Gets JSON.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let answer = self.ask(Method::GET, path, None).await?;
-        self.read_json(answer).await
+        let response = self.request(Method::GET, path, None).await?;
+        self.read_json(response).await
     }
 
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let answer = self.ask(Method::DELETE, path, None).await?;
-        self.read_json(answer).await
+        let response = self.request(Method::DELETE, path, None).await?;
+        self.read_json(response).await
     }
 
-    /// The JSON of an answer.
+    /// The JSON of a response.
     pub(super) async fn read_json<T: DeserializeOwned>(
         &self,
-        answer: Response<Incoming>,
+        response: Response<Incoming>,
     ) -> Result<T, Failure> {
-        let bytes = answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        let bytes = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| {
             Failure::unusable(format_args!(
-                "what answers at {self} does not speak as a node of this version does: {error}"
+                "the response of {self} is not the response of a node of this version: {error}"
             ))
         })
     }
 
-    /// The whole body of an answer.
-    pub(super) async fn read_bytes(&self, answer: Response<Incoming>) -> Result<Bytes, Failure> {
-        Ok(answer.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes())
+    /// The whole body of a response.
+    pub(super) async fn read_bytes(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
+        Ok(response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes())
     }
 
-    /// Hands each line of an answer to `take` as it arrives, until the answer ends.
+    /// Passes each line of a response to `take` as it arrives, and calls `pause` after each chunk, until the
+    /// response ends.
     pub(super) async fn read_lines(
         &self,
-        answer: Response<Incoming>,
+        response: Response<Incoming>,
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
         mut pause: impl FnMut() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut body = answer.into_body();
+        let mut body = response.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(bytes) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };
@@ -203,7 +205,7 @@ impl Api {
         if rest.is_empty() {
             Ok(())
         } else {
-            Err(Failure::unusable(format_args!("the answer of {self} broke off in the middle of a line")))
+            Err(Failure::unusable(format_args!("the response of {self} ended in the middle of a line")))
         }
     }
 
@@ -219,36 +221,36 @@ impl Api {
         connecting: impl Future<Output = std::io::Result<S>>,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = match tokio::time::timeout(CONNECT_TIME, connecting).await {
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.nobody(&error)),
-            Err(_) => return Err(self.nobody(&"it took too long")),
+            Ok(Err(error)) => return Err(self.unreachable(&error)),
+            Err(_) => return Err(self.unreachable(&"timeout")),
         };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
-        // It ends with the answer's last byte, at the latest with this process.
+        // It ends with the response, or with this process.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(|error| self.broken(&error))
     }
 
-    /// A resolver wants an IPv6 address without its brackets.
+    /// The host for a resolver, which does not accept brackets around an IPv6 address.
     fn bare_host(&self) -> &str {
         self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host)
     }
 
-    async fn refusal(&self, answer: Response<Incoming>) -> Failure {
-        let status = answer.status();
-        let body = http_body_util::Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect().await;
+    async fn error_of(&self, response: Response<Incoming>) -> Failure {
+        let status = response.status();
+        let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BYTES).collect().await;
         let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
-        match serde_json::from_slice::<Refusal>(&bytes) {
-            Ok(Refusal { error }) => Failure::Refused(error),
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(ErrorBody { error }) => Failure::Refused(error),
             Err(_) => Failure::Refused(format!("the node at {self} answered with {status}")),
         }
     }
 
-    fn nobody(&self, why: &dyn fmt::Display) -> Failure {
+    fn unreachable(&self, why: &dyn fmt::Display) -> Failure {
         Failure::unusable(format_args!(
-            "no node answers at {self} ({why}); start one with `networkdb run`, or say with --api where it is"
+            "no node answers at {self} ({why}); start one with `networkdb run`, or set its address with --api"
         ))
     }
 
@@ -262,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_to_ask() {
+    fn addresses_of_nodes() {
         for (text, shown) in [
             ("http://127.0.0.1:2000", "http://127.0.0.1:2000"),
             ("http://127.0.0.1:2001/", "http://127.0.0.1:2001"),
@@ -277,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_told_with_an_example() {
+    fn an_invalid_address_is_refused_with_an_example() {
         for text in ["", "unix:", "https://127.0.0.1:2000", "http://127.0.0.1:2000/v1", "http://:2000", "a b"]
         {
             let error = text.parse::<Api>().unwrap_err();
-            assert!(error.contains("right would be http://127.0.0.1:2000"), "{error}");
+            assert!(error.contains("valid examples: http://127.0.0.1:2000"), "{error}");
         }
     }
 
     #[test]
-    fn names_stay_one_part_of_a_path() {
+    fn names_in_a_path_are_escaped() {
         assert_eq!(
             path(&["networks", "a/b", "tables", "..", "ż ?"]),
             "/v1/networks/a%2Fb/tables/%2E%2E/%C5%BC%20%3F"

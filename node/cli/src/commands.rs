@@ -1,4 +1,4 @@
-//! The commands that ask a running node.
+//! The commands that call a running node.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
@@ -14,16 +14,16 @@ use super::keys::keys;
 use super::output::{age, harmless, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
 use super::{
-    AgreementCommand, Command, EntryCommand, EntryPlace, EntryWhat, ExportCommand, ImportCommand, ImportMode,
-    JoinCommand, NetworkCommand, NetworkWhat, PeersCommand, TableCommand, TablesCommand, WatchCommand,
-    WriteEntry,
+    AgreementCommand, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand,
+    ImportMode, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand,
+    WatchCommand, WriteEntry,
 };
 use networkdb_http::v1::model::{
     Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
     Members, NetworkView, Networks, Peers, Tables, WatchRecord,
 };
 
-/// Asks the node, prints its answer, and says how it went.
+/// Calls the node, prints its response, and returns the exit status.
 pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
     if let Some(client) = command.client() {
         client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
@@ -33,9 +33,10 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
     {
         client.api = client.api.clone().over_socket();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::unusable(format_args!("the system refused what a client needs: {error}"))
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unusable(format_args!("cannot start the async runtime: {error}")))?;
     let outcome = runtime.block_on(async {
         match command {
             Command::Keys(command) => keys(command).await,
@@ -50,11 +51,11 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             Command::Export(command) => export(command).await,
             Command::Agreement(command) => agreement(command).await,
             Command::Run(_) | Command::Demo(_) | Command::Keygen(_) | Command::Tokengen(_) => {
-                unreachable!("these ask no node")
+                unreachable!("these commands call no node")
             }
         }
     });
-    // A read of a terminal or a pipe that nobody feeds any more must not keep the process.
+    // A blocked read of the standard input must not keep the process running.
     runtime.shutdown_background();
     outcome
 }
@@ -62,8 +63,8 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
 async fn join(JoinCommand { client, seeds }: JoinCommand) -> Result<ExitCode, Failure> {
     let request = serde_json::to_vec(&JoinRequest { seeds }).map_err(Failure::unusable)?;
     let body = Some(("application/json", Body::from(request)));
-    let answer = client.api.ask(Method::POST, "/v1/join", body).await?;
-    let outcome: JoinOutcome = client.api.read_json(answer).await?;
+    let response = client.api.request(Method::POST, "/v1/join", body).await?;
+    let outcome: JoinOutcome = client.api.read_json(response).await?;
     if client.json {
         print_json(&outcome)?;
     } else {
@@ -105,13 +106,13 @@ fn member_table(members: &[MemberView]) -> String {
     table(&["NAME", "STATE", "ADDRESS", "LAST SEEN", "LABELS"], rows)
 }
 
-async fn network(NetworkCommand { client, what }: NetworkCommand) -> Result<ExitCode, Failure> {
-    match what {
-        NetworkWhat::Join { network } => {
-            client.api.ask(Method::PUT, &path(&["networks", &network]), None).await?;
+async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<ExitCode, Failure> {
+    match action {
+        NetworkAction::Join { network } => {
+            client.api.request(Method::PUT, &path(&["networks", &network]), None).await?;
             print_done(client.json, &format!("Joined network {}.", harmless(&network)))?;
         }
-        NetworkWhat::Leave { network } => {
+        NetworkAction::Leave { network } => {
             let left: LeaveOutcome = client.api.delete(&path(&["networks", &network])).await?;
             let outcome = harmless(&left.outcome);
             if client.json {
@@ -120,7 +121,7 @@ async fn network(NetworkCommand { client, what }: NetworkCommand) -> Result<Exit
                 print(&format!("Left network {}; {outcome}.\n", harmless(&network)))?;
             }
         }
-        NetworkWhat::List => {
+        NetworkAction::List => {
             let networks: Networks = client.api.get("/v1/networks").await?;
             if client.json {
                 print_json(&networks)?;
@@ -128,7 +129,7 @@ async fn network(NetworkCommand { client, what }: NetworkCommand) -> Result<Exit
                 print(&network_table(&networks.networks))?;
             }
         }
-        NetworkWhat::Stats { network } => {
+        NetworkAction::Stats { network } => {
             let view: NetworkView = client.api.get(&path(&["networks", &network])).await?;
             if client.json { print_json(&view)? } else { print(&network_table(&[view]))? }
         }
@@ -151,34 +152,34 @@ fn network_table(networks: &[NetworkView]) -> String {
     table(&["NETWORK", "#NODES", "#ENTRIES", "#HIDDEN", "#DELETED", "#QUEUED", "DIGEST"], rows)
 }
 
-fn entry_path(EntryPlace { network, table, key }: &EntryPlace) -> String {
+fn entry_path(EntryPath { network, table, key }: &EntryPath) -> String {
     path(&["networks", network, "tables", table, "entries", key])
 }
 
-async fn entry(EntryCommand { client, what }: EntryCommand) -> Result<ExitCode, Failure> {
-    match what {
-        EntryWhat::Create(write) => {
+async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode, Failure> {
+    match action {
+        EntryAction::Create(write) => {
             write_entry(&client.api, Method::POST, &write).await?;
             print_done(client.json, "Created.")?;
         }
-        EntryWhat::Update(write) => {
+        EntryAction::Update(write) => {
             write_entry(&client.api, Method::PUT, &write).await?;
             print_done(client.json, "Updated.")?;
         }
-        EntryWhat::Delete(place) => {
-            client.api.ask(Method::DELETE, &entry_path(&place), None).await?;
+        EntryAction::Delete(entry) => {
+            client.api.request(Method::DELETE, &entry_path(&entry), None).await?;
             print_done(client.json, "Deleted.")?;
         }
-        EntryWhat::Get { place, raw } if client.json && !raw => {
-            print_json(&client.api.get::<EntryRecord>(&entry_path(&place)).await?)?;
+        EntryAction::Get { entry, raw } if client.json && !raw => {
+            print_json(&client.api.get::<EntryRecord>(&entry_path(&entry)).await?)?;
         }
-        EntryWhat::Get { place, raw } => {
-            let answer = client.api.ask(Method::GET, &(entry_path(&place) + "?raw"), None).await?;
-            let value = client.api.read_bytes(answer).await?;
+        EntryAction::Get { entry, raw } => {
+            let response = client.api.request(Method::GET, &(entry_path(&entry) + "?raw"), None).await?;
+            let value = client.api.read_bytes(response).await?;
             let mut stdout = std::io::stdout().lock();
             match std::str::from_utf8(&value) {
                 _ if raw => stdout.write_all(&value)?,
-                // What a stranger wrote must not drive a person's terminal.
+                // A value from another node must not control the terminal.
                 Ok(text) if stdout.is_terminal() => writeln!(stdout, "{}", harmless(text))?,
                 _ => {
                     stdout.write_all(&value)?;
@@ -197,7 +198,7 @@ async fn write_entry(api: &Api, method: Method, write: &WriteEntry) -> Result<()
         (None, file) => read_value(file.as_deref())?,
     };
     let body = Some(("application/octet-stream", Body::from(value)));
-    api.ask(method, &entry_path(&write.place), body).await.map(drop)
+    api.request(method, &entry_path(&write.entry), body).await.map(drop)
 }
 
 fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
@@ -223,14 +224,16 @@ async fn tables(TablesCommand { client, network }: TablesCommand) -> Result<Exit
 async fn show_table(
     TableCommand { client, network, table: name }: TableCommand,
 ) -> Result<ExitCode, Failure> {
-    let answer =
-        client.api.ask(Method::GET, &path(&["networks", &network, "tables", &name, "entries"]), None).await?;
+    let response = client
+        .api
+        .request(Method::GET, &path(&["networks", &network, "tables", &name, "entries"]), None)
+        .await?;
     let mut entries = Vec::new();
     let take = |line: &[u8]| {
         entries.push(read_line::<EntryRecord>(line)?);
         Ok(())
     };
-    client.api.read_lines(answer, take, || Ok(())).await?;
+    client.api.read_lines(response, take, || Ok(())).await?;
     if client.json {
         print_json(&serde_json::json!({ "entries": entries }))?;
     } else {
@@ -253,7 +256,7 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
     parameters.extend(table.map(|table| parameter("table", &table)));
     parameters.extend(exclude_own.then(|| "exclude_own".to_owned()));
     let path = format!("/v1/watch?{}", parameters.join("&"));
-    let answer = client.api.ask(Method::GET, &path, None).await?;
+    let response = client.api.request(Method::GET, &path, None).await?;
     let terminal = std::io::stdout().is_terminal();
     let out = std::cell::RefCell::new(std::io::BufWriter::new(std::io::stdout()));
     let take = |line: &[u8]| {
@@ -264,28 +267,28 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
         }
         Ok(out.write_all(watch_line(&read_line(line)?).as_bytes())?)
     };
-    // What came together goes out together, and at once.
-    client.api.read_lines(answer, take, || Ok(out.borrow_mut().flush()?)).await?;
+    // Lines that arrived together are written together, and at once.
+    client.api.read_lines(response, take, || Ok(out.borrow_mut().flush()?)).await?;
     Err(Failure::unusable(format_args!("the node at {} ended the stream; it is shutting down", client.api)))
 }
 
-/// `+` made, `~` changed, `-` deleted.
+/// `+` created, `~` updated, `-` deleted.
 fn watch_line(record: &WatchRecord) -> String {
     let Some(change) = &record.change else {
         if record.event == "closed" {
             return String::new();
         }
-        return "! this watch fell behind; everything follows afresh\n".to_owned();
+        return "! this watch fell behind; a new snapshot follows\n".to_owned();
     };
     let ChangeRecord { network, table, key, owner, .. } = change;
-    let place = format!("{}/{}/{}", harmless(network), harmless(table), harmless(key));
+    let entry = format!("{}/{}/{}", harmless(network), harmless(table), harmless(key));
     let value = shown(&change.value, &change.value_base64);
     let previous = shown(&change.previous, &change.previous_base64);
     match record.event.as_str() {
-        "create" => format!("+ {place} = {value}  ({owner})\n"),
-        "update" => format!("~ {place} = {value}, was {previous}  ({owner})\n"),
-        "delete" => format!("- {place}, was {previous}  ({owner})\n"),
-        other => format!("? {place} {}  ({owner})\n", harmless(other)),
+        "create" => format!("+ {entry} = {value}  ({owner})\n"),
+        "update" => format!("~ {entry} = {value}, was {previous}  ({owner})\n"),
+        "delete" => format!("- {entry}, was {previous}  ({owner})\n"),
+        other => format!("? {entry} {}  ({owner})\n", harmless(other)),
     }
 }
 
@@ -297,8 +300,8 @@ async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
     };
     let path = path(&["networks", &network, "tables", &table, "entries"]) + "?" + &parameter("mode", mode);
     let body = Some(("application/x-ndjson", upload(open(file.as_deref())?)));
-    let answer = client.api.ask(Method::POST, &path, body).await?;
-    let outcome: ImportOutcome = client.api.read_json(answer).await?;
+    let response = client.api.request(Method::POST, &path, body).await?;
+    let outcome: ImportOutcome = client.api.read_json(response).await?;
     if client.json {
         print_json(&outcome)?;
     } else {
@@ -318,9 +321,9 @@ async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
 }
 
 async fn export(ExportCommand { client, network, table, out }: ExportCommand) -> Result<ExitCode, Failure> {
-    let answer = client
+    let response = client
         .api
-        .ask(Method::GET, &path(&["networks", &network, "tables", &table, "entries"]), None)
+        .request(Method::GET, &path(&["networks", &network, "tables", &table, "entries"]), None)
         .await?;
     let terminal = out.is_none() && std::io::stdout().is_terminal();
     let sink: Box<dyn std::io::Write> = match &out {
@@ -336,7 +339,7 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
         sink.write_all(&json_line(line, terminal))?;
         Ok(sink.write_all(b"\n")?)
     };
-    client.api.read_lines(answer, take, || Ok(())).await?;
+    client.api.read_lines(response, take, || Ok(())).await?;
     sink.flush()?;
     if out.is_some() {
         print_done(client.json, &format!("{count} entries exported."))?;
@@ -350,31 +353,31 @@ async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
         Some(network) => format!("/v1/agreement?{}", parameter("nid", &network)),
         None => "/v1/agreement".to_owned(),
     };
-    let mut answers: Vec<Agreement> = Vec::new();
-    // What was found for one node is not everybody's who is named beside it.
-    let others = others.into_iter().map(|api| if share_token { api.showing_as(&client.api) } else { api });
+    let mut responses: Vec<Agreement> = Vec::new();
+    // The token is for the node of --api. Other nodes get it only if the user shares it.
+    let others = others.into_iter().map(|api| if share_token { api.with_token_of(&client.api) } else { api });
     let others = others.collect::<Vec<_>>();
     for api in std::iter::once(&client.api).chain(&others) {
-        answers.push(api.get(&path).await?);
+        responses.push(api.get(&path).await?);
     }
     if client.json {
-        print_json(&answers)?;
+        print_json(&responses)?;
     } else {
-        print(&agreement_table(&answers))?;
+        print(&agreement_table(&responses))?;
     }
-    match disagreements(&answers) {
+    match disagreements(&responses) {
         none if none.is_empty() => Ok(ExitCode::SUCCESS),
         networks => Err(Failure::Refused(format!(
-            "the nodes do not show the same in {}; if nobody writes at the moment, ask again in a second",
+            "the nodes do not agree on {}; if there are no writes in progress, repeat this in a second",
             harmless(&networks.join(", "))
         ))),
     }
 }
 
-fn agreement_table(answers: &[Agreement]) -> String {
-    let mut rows = answers
+fn agreement_table(responses: &[Agreement]) -> String {
+    let mut rows = responses
         .iter()
-        .flat_map(|answer| answer.networks.iter().map(move |network| (network, &answer.node)))
+        .flat_map(|response| response.networks.iter().map(move |network| (network, &response.node)))
         .collect::<Vec<_>>();
     rows.sort_by(|a, b| (&a.0.network, a.1).cmp(&(&b.0.network, b.1)));
     let rows = rows.into_iter().map(|(network, node)| {
@@ -388,10 +391,10 @@ fn agreement_table(answers: &[Agreement]) -> String {
     table(&["NETWORK", "NODE", "#ENTRIES", "DIGEST"], rows)
 }
 
-/// The networks of which two nodes show different digests.
-fn disagreements(answers: &[Agreement]) -> Vec<String> {
+/// The networks for which two nodes have different digests.
+fn disagreements(responses: &[Agreement]) -> Vec<String> {
     let mut digests = std::collections::BTreeMap::<&str, std::collections::BTreeSet<&str>>::new();
-    for network in answers.iter().flat_map(|answer| &answer.networks) {
+    for network in responses.iter().flat_map(|response| &response.networks) {
         digests.entry(&network.network).or_default().insert(&network.digest);
     }
     digests
@@ -403,7 +406,7 @@ fn disagreements(answers: &[Agreement]) -> Vec<String> {
 
 fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(line)
-        .map_err(|error| Failure::unusable(format_args!("the node sent a line that makes no sense: {error}")))
+        .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
 }
 
 #[cfg(test)]
@@ -463,14 +466,14 @@ mod tests {
     #[test]
     fn watch_lines_for_people() {
         let line = |json: &str| watch_line(&serde_json::from_str(json).unwrap());
-        let place = r#""network":"n","table":"t","key":"k","owner":"a""#;
-        assert_eq!(line(&format!(r#"{{"event":"create",{place},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
+        let entry = r#""network":"n","table":"t","key":"k","owner":"a""#;
+        assert_eq!(line(&format!(r#"{{"event":"create",{entry},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
         assert_eq!(
-            line(&format!(r#"{{"event":"update",{place},"value":"2","previous":"1"}}"#)),
+            line(&format!(r#"{{"event":"update",{entry},"value":"2","previous":"1"}}"#)),
             "~ n/t/k = 2, was 1  (a)\n"
         );
         assert_eq!(
-            line(&format!(r#"{{"event":"delete",{place},"previous_base64":"/w=="}}"#)),
+            line(&format!(r#"{{"event":"delete",{entry},"previous_base64":"/w=="}}"#)),
             "- n/t/k, was base64:/w==  (a)\n"
         );
         assert!(line(r#"{"event":"lagged"}"#).starts_with("! "));
@@ -478,10 +481,10 @@ mod tests {
 
     #[test]
     fn nodes_agree_if_their_digests_do() {
-        let answer = |node: &str, networks| Agreement { node: node.into(), networks };
-        let a = answer("a", vec![network("n", 1, "11"), network("m", 2, "22")]);
-        let b = answer("b", vec![network("n", 1, "11")]);
-        let c = answer("c", vec![network("m", 2, "33")]);
+        let response = |node: &str, networks| Agreement { node: node.into(), networks };
+        let a = response("a", vec![network("n", 1, "11"), network("m", 2, "22")]);
+        let b = response("b", vec![network("n", 1, "11")]);
+        let c = response("c", vec![network("m", 2, "33")]);
         assert!(disagreements(&[a.clone(), b.clone()]).is_empty());
         assert_eq!(disagreements(&[a.clone(), b, c.clone()]), ["m"]);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `networkdb import`: a file travels to the node in pieces, whatever its size.
+//! `networkdb import`: streams a file of any size to the node.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,12 +8,12 @@ use axum::body::Body;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
-use networkdb_http::pieces::Pieces;
+use networkdb_http::channel_body::ChannelBody;
 
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES: usize = 4;
+const CHUNK_BYTES: usize = 64 << 10;
+const MAX_WAITING_CHUNKS: usize = 4;
 
-/// Opens `file`, or the standard input for "-" or nothing.
+/// Opens `file`, or the standard input for "-" or without a file.
 pub(super) fn open(file: Option<&Path>) -> Result<Box<dyn Read + Send>, Failure> {
     match file {
         None => Ok(Box::new(std::io::stdin())),
@@ -27,25 +27,26 @@ pub(super) fn open(file: Option<&Path>) -> Result<Box<dyn Read + Send>, Failure>
 
 /// A request's body that is read while it is sent.
 ///
-/// A source that breaks ends the body early and fails the request, so that what is missing does not go unnoticed.
+/// A read error aborts the body and fails the request, so that the node does not take a truncated file for a
+/// whole one.
 pub(super) fn upload(mut source: Box<dyn Read + Send>) -> Body {
-    let (sender, receiver) = mpsc::channel(PIECES);
+    let (sender, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
     tokio::task::spawn_blocking(move || {
         loop {
-            let mut piece = vec![0; PIECE_BYTES];
-            let outcome = match source.read(&mut piece) {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let outcome = match source.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(length) => {
-                    piece.truncate(length);
-                    Ok(piece.into())
+                    chunk.truncate(length);
+                    Ok(chunk.into())
                 }
                 Err(error) => Err(error),
             };
-            let over = outcome.is_err();
-            if sender.blocking_send(outcome).is_err() || over {
+            let failed = outcome.is_err();
+            if sender.blocking_send(outcome).is_err() || failed {
                 return;
             }
         }
     });
-    Body::new(Pieces(receiver))
+    Body::new(ChannelBody(receiver))
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 
-/// Makes a secret and prints it, or writes it to a new file that only its owner can read.
+/// Generates a secret, and prints it or writes it to a new file that only its owner can read.
 pub(super) fn keygen(out: Option<&Path>) -> Result<ExitCode, Failure> {
     let secret = transport::generate_secret();
     let Some(path) = out else {
@@ -28,7 +28,8 @@ pub(super) fn keygen(out: Option<&Path>) -> Result<ExitCode, Failure> {
     })?;
     writeln!(
         std::io::stderr(),
-        "A new secret is in {}. Copy the file to every host of the cluster and start each node with --secret-file.",
+        "Wrote a new secret to {}. Copy the file to every host of the cluster and start each node with \
+         --secret-file.",
         path.display()
     )?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `networkdb keys`: what a running node proves itself with; and reading its files again when it is told to.
+//! `networkdb keys`: the secrets of a running node; and the reload of a node's files at SIGHUP.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,37 +14,37 @@ use super::api::{Api, path};
 use super::failure::Failure;
 use super::import::open;
 use super::output::{print, print_json, table};
-use super::{KeysCommand, KeysWhat};
+use super::{KeysAction, KeysCommand};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource};
 use networkdb_http::v1::model::Keys;
 
-/// A secret file is much shorter, in bytes.
+/// The most bytes of secrets that are read.
 const MAX_SECRETS_BYTES: u64 = 64 << 10;
 
-/// Asks the node, and prints what it works with then.
-pub(super) async fn keys(KeysCommand { client, what }: KeysCommand) -> Result<ExitCode, Failure> {
+/// Calls the node, and prints its keys after the call.
+pub(super) async fn keys(KeysCommand { client, action }: KeysCommand) -> Result<ExitCode, Failure> {
     let api = &client.api;
-    let answer = match &what {
-        KeysWhat::List => api.ask(Method::GET, "/v1/keys", None).await,
-        KeysWhat::Add { file } => send(api, Method::POST, file.as_deref()).await,
-        KeysWhat::Apply { file } => send(api, Method::PUT, file.as_deref()).await,
-        KeysWhat::Use { fingerprint } => {
+    let response = match &action {
+        KeysAction::List => api.request(Method::GET, "/v1/keys", None).await,
+        KeysAction::Add { file } => send(api, Method::POST, file.as_deref()).await,
+        KeysAction::Apply { file } => send(api, Method::PUT, file.as_deref()).await,
+        KeysAction::Use { fingerprint } => {
             let path = path(&["keys", &read(fingerprint)?.to_string(), "use"]);
-            api.ask(Method::POST, &path, None).await
+            api.request(Method::POST, &path, None).await
         }
-        KeysWhat::Remove { fingerprint } => {
+        KeysAction::Remove { fingerprint } => {
             let path = path(&["keys", &read(fingerprint)?.to_string()]);
-            api.ask(Method::DELETE, &path, None).await
+            api.request(Method::DELETE, &path, None).await
         }
     };
-    let answer = answer.map_err(|failure| match failure {
+    let response = response.map_err(|failure| match failure {
         Failure::Refused(sentence) => {
             Failure::Refused(format!("{sentence}; a node reads its files again when it receives SIGHUP"))
         }
         other => other,
     })?;
-    let keys: Keys = api.read_json(answer).await?;
+    let keys: Keys = api.read_json(response).await?;
     if client.json {
         print_json(&keys)?;
     } else {
@@ -53,14 +53,18 @@ pub(super) async fn keys(KeysCommand { client, what }: KeysCommand) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is wrong with it is told without it: it may be a secret that was taken for its fingerprint.
+/// Parses a fingerprint. The error does not repeat the argument: it may be a secret that was given in entry
+/// of its fingerprint.
 fn read(fingerprint: &str) -> Result<Fingerprint, Failure> {
     fingerprint.parse().map_err(|_| {
-        Failure::unusable("what is given is no fingerprint; right would be sixteen hexadecimal digits, as `networkdb keys list` shows them")
+        Failure::unusable(
+            "the argument is not a fingerprint; a fingerprint has sixteen hexadecimal digits, as `networkdb \
+             keys list` shows",
+        )
     })
 }
 
-/// Sends what a file or the standard input holds, if it makes sense, and nobody on the way can read it.
+/// Sends the secrets of a file or the standard input, if they are valid and the connection is private.
 async fn send(
     api: &Api,
     method: Method,
@@ -68,9 +72,9 @@ async fn send(
 ) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
     if !api.is_private() {
         return Err(Failure::unusable(format_args!(
-            "secrets are not sent to {api}: HTTP would show them to everybody on the way, and no Unix socket of this user's node was \
-             found. Call this on the node's own host and as its user, say with --api unix:PATH where its socket is, or change its \
-             secret file there and send it SIGHUP"
+            "secrets are not sent to {api}: HTTP would expose them on the network, and no Unix socket of a \
+             node of this user was found. Run this on the node's own host and as its user, set its socket \
+             with --api unix:PATH, or change its secret file there and send it SIGHUP"
         )));
     }
     let mut text = Zeroizing::new(String::with_capacity(MAX_SECRETS_BYTES as usize));
@@ -78,7 +82,7 @@ async fn send(
     read.map_err(|error| Failure::unusable(format_args!("cannot read the secrets: {error}")))?;
     KeySet::parse(&text).map_err(|error| Failure::unusable(format_args!("no secret is sent: {error}")))?;
     let body = Some(("text/plain; charset=utf-8", Body::from(text.as_bytes().to_vec())));
-    api.ask(method, "/v1/keys", body).await
+    api.request(method, "/v1/keys", body).await
 }
 
 fn shown(keys: &Keys) -> String {
@@ -93,35 +97,38 @@ fn shown(keys: &Keys) -> String {
     table(&["FINGERPRINT", "ROLE", "#CONNECTIONS"], rows)
 }
 
-/// From here on SIGHUP does not end the process.
+/// Listens for SIGHUP, which no longer ends the process then.
 pub(super) fn listen() -> Result<Signal, Failure> {
     signal(SignalKind::hangup())
         .map_err(|error| Failure::unusable(format_args!("cannot listen for signals: {error}")))
 }
 
-/// Reads the node's files again at every SIGHUP. What is wrong with them is told, and the former stay in use.
-pub(super) async fn keep_reading(mut hangup: Signal, node: Node) {
+/// Reads the node's files again at every SIGHUP. If they are invalid, logs an error and keeps the previous
+/// identity.
+pub(super) async fn reload_on_hangup(mut hangup: Signal, node: Node) {
     while hangup.recv().await.is_some() {
         let reading = node.clone();
         let read = tokio::task::spawn_blocking(move || reading.reread_identity());
         match read.await {
-            Ok(Ok(identity)) => tell(&identity, node.identity_source()),
+            Ok(Ok(identity)) => log_identity(&identity, node.identity_source()),
             Ok(Err(ChangeKeysError::NoFile)) => {}
-            Ok(Err(error)) => tracing::error!("what this node proves itself with stays as it was: {error}"),
-            Err(error) => tracing::error!(%error, "reading the identity again failed"),
+            Ok(Err(error)) => {
+                tracing::error!("identity not reloaded, the previous one stays in use: {error}")
+            }
+            Err(error) => tracing::error!(%error, "identity not reloaded"),
         }
     }
 }
 
-fn tell(identity: &Identity, source: &IdentitySource) {
+fn log_identity(identity: &Identity, source: &IdentitySource) {
     let accepts = identity.accepts().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match (identity, source) {
         (Identity::Secrets(keys), IdentitySource::SecretFile(path)) => tracing::info!(
-            file = %path.display(), primary = %keys.primary().fingerprint(), accepts, "secrets read again"
+            file = %path.display(), primary = %keys.primary().fingerprint(), accepts, "secrets reloaded"
         ),
         (Identity::Certificates(certificates), IdentitySource::Certificates { certificate, .. }) => {
             tracing::info!(
-                file = %certificate.display(), name = %certificates.name(), accepts, "certificates read again"
+                file = %certificate.display(), name = %certificates.name(), accepts, "certificates reloaded"
             )
         }
         _ => {}

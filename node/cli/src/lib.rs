@@ -27,7 +27,8 @@ pub(crate) use output::table as output_table;
 #[derive(Debug, Parser)]
 #[command(name = "networkdb", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Try it: networkdb demo\n\nStatus: 0 done, 1 refused by the node or not in agreement, 2 wrong call or nobody to ask"
+    after_help = "Try it: networkdb demo\n\nExit status: 0 success, 1 refused by the node or no agreement, 2 \
+                  invalid call or no node reachable"
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -38,19 +39,19 @@ struct CommandLine {
 enum Command {
     /// Run a node
     Run(Box<RunCommand>),
-    /// Watch several nodes in this process find each other, share tables, lose one of them, and agree again
+    /// Demonstrate a cluster: several nodes in this process share tables, one crashes, and all agree again
     Demo(DemoOptions),
-    /// Make a secret for a cluster
+    /// Generate a secret for a cluster
     Keygen(KeygenCommand),
-    /// Make tokens for HTTP: one for reading, one for changing, one for admin
+    /// Generate tokens for HTTP: one for reading, one for changing, one for admin
     Tokengen(TokengenCommand),
-    /// Show and exchange the secrets that a running node works with
+    /// Show and change the secrets of a running node
     Keys(KeysCommand),
     /// Join a cluster through other nodes
     Join(JoinCommand),
     /// Show the members of the cluster
     Peers(PeersCommand),
-    /// Join, leave and look at networks
+    /// Join, leave and show networks
     Network(NetworkCommand),
     /// Create, read, update and delete entries
     Entry(EntryCommand),
@@ -58,13 +59,13 @@ enum Command {
     Tables(TablesCommand),
     /// Show a table
     Table(TableCommand),
-    /// Follow changes: first what is there, then each change as it happens
+    /// Watch changes: print all entries, then each change as it happens
     Watch(WatchCommand),
-    /// Read entries from JSON lines into a table
+    /// Import entries from JSON lines into a table
     Import(ImportCommand),
-    /// Write a table as JSON lines
+    /// Export a table as JSON lines
     Export(ExportCommand),
-    /// Compare what several nodes show of their networks
+    /// Compare the tables of several nodes by their digests
     Agreement(AgreementCommand),
 }
 
@@ -72,7 +73,7 @@ enum Command {
 struct RunCommand {
     #[command(flatten)]
     options: RunOptions,
-    /// Check the settings, print them as a configuration file, and end
+    /// Check the settings, print them as a configuration file, and exit
     #[arg(long)]
     check: bool,
 }
@@ -93,7 +94,7 @@ struct TokengenCommand {
 
 #[derive(Debug, Args)]
 struct ClientOptions {
-    /// Where the node answers HTTP
+    /// The URL of the node's HTTP endpoints, or unix:PATH for its admin socket
     #[arg(
         long,
         env = "NETWORKDB_API",
@@ -103,7 +104,7 @@ struct ClientOptions {
         global = true
     )]
     api: Api,
-    /// The file with the token to show to the node; without it NETWORKDB_TOKEN may hold one
+    /// The file with the token for the node; the variable NETWORKDB_TOKEN can contain a token instead
     #[arg(long, env = "NETWORKDB_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     /// Print JSON, for programs
@@ -116,34 +117,35 @@ struct KeysCommand {
     #[command(flatten)]
     client: ClientOptions,
     #[command(subcommand)]
-    what: KeysWhat,
+    action: KeysAction,
 }
 
-/// To change a cluster's secret while it runs: on every node `add` the new one, then on every node `use` it, then on every
-/// node `remove` the old one. Each change is written to the node's secret file; the node does not stop.
+/// To change a cluster's secret while it runs: `add` the new one on every node, then `use` it on every
+/// node, then `remove` the old one on every node. The node writes each change to its secret file and
+/// keeps running.
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment)]
-enum KeysWhat {
-    /// Show the fingerprints of the node's secrets, and how many of its connections prove themselves by each
+enum KeysAction {
+    /// Show the fingerprints of the node's secrets, and the number of connections that use each
     List,
     /// Accept another secret from peers
     Add {
-        /// The file with the secret, "-" or nothing for the standard input; never on the command line itself
+        /// The file with the secret; the standard input for "-" or without a file
         file: Option<PathBuf>,
     },
-    /// Prove itself by this secret, which it accepts already
+    /// Authenticate with this secret, which the node accepts already
     Use {
-        /// As `keys list` shows it
+        /// The fingerprint, as `keys list` shows it
         fingerprint: String,
     },
-    /// Accept this secret no longer
+    /// Stop accepting this secret
     Remove {
-        /// As `keys list` shows it
+        /// The fingerprint, as `keys list` shows it
         fingerprint: String,
     },
-    /// Work with exactly the secrets of this file, whatever was before; the first is the node's own
+    /// Replace all secrets by those in this file; the node authenticates with the first one
     Apply {
-        /// The file, "-" or nothing for the standard input
+        /// The file; the standard input for "-" or without a file
         file: Option<PathBuf>,
     },
 }
@@ -171,24 +173,24 @@ struct NetworkCommand {
     #[command(flatten)]
     client: ClientOptions,
     #[command(subcommand)]
-    what: NetworkWhat,
+    action: NetworkAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum NetworkWhat {
-    /// Put the node on a network; its tables are there when this returns
+enum NetworkAction {
+    /// Join a network; returns after the initial sync of its tables
     Join {
         /// The network's name
         network: String,
     },
-    /// Take the node off a network; its entries there go everywhere
+    /// Leave a network; all members drop the node's entries
     Leave {
         /// The network's name
         network: String,
     },
-    /// Show the networks the node is on
+    /// Show the networks that the node has joined
     List,
-    /// Show counts and digest of a network
+    /// Show the counts and the digest of a network
     Stats {
         /// The network's name
         network: String,
@@ -200,29 +202,29 @@ struct EntryCommand {
     #[command(flatten)]
     client: ClientOptions,
     #[command(subcommand)]
-    what: EntryWhat,
+    action: EntryAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum EntryWhat {
-    /// Make an entry; refused if the key is there
+enum EntryAction {
+    /// Create an entry; refused if the key exists
     Create(WriteEntry),
-    /// Give an entry another value; refused if the key is not there
+    /// Update an entry; refused if the key does not exist
     Update(WriteEntry),
     /// Delete an entry
-    Delete(EntryPlace),
+    Delete(EntryPath),
     /// Print an entry's value
     Get {
         #[command(flatten)]
-        place: EntryPlace,
-        /// Print exactly the value's bytes, without a line end
+        entry: EntryPath,
+        /// Print the value's raw bytes, without a line end
         #[arg(long)]
         raw: bool,
     },
 }
 
 #[derive(Debug, Args)]
-struct EntryPlace {
+struct EntryPath {
     /// The network's name
     network: String,
     /// The table's name
@@ -234,11 +236,11 @@ struct EntryPlace {
 #[derive(Debug, Args)]
 struct WriteEntry {
     #[command(flatten)]
-    place: EntryPlace,
+    entry: EntryPath,
     /// The value as text
     #[arg(required_unless_present = "file")]
     value: Option<String>,
-    /// Take the value's bytes from this file, "-" for the standard input
+    /// Read the value from this file, "-" for the standard input
     #[arg(long, value_name = "FILE", conflicts_with = "value")]
     file: Option<PathBuf>,
 }
@@ -271,7 +273,7 @@ struct WatchCommand {
     /// Only this table
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
-    /// Leave out the node's own entries
+    /// Exclude the node's own entries
     #[arg(long)]
     exclude_own: bool,
 }
@@ -284,18 +286,19 @@ struct ImportCommand {
     network: String,
     /// The table's name
     table: String,
-    /// Lines such as {"key":"k","value":"v"} or {"key":"k","value_base64":"dg=="}; without, the standard input
+    /// The file with lines such as {"key":"k","value":"v"} or {"key":"k","value_base64":"dg=="}; the standard
+    /// input for "-" or without a file
     file: Option<PathBuf>,
-    /// What to do about a key that is there already: upsert gives it the new value, create reports it
+    /// For a key that exists already: upsert updates it, create reports an error
     #[arg(long, value_enum, default_value_t = ImportMode::Upsert, hide_possible_values = true)]
     mode: ImportMode,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ImportMode {
-    /// Give it the new value
+    /// Update it
     Upsert,
-    /// Leave it alone and report it
+    /// Report an error
     Create,
 }
 
@@ -319,16 +322,16 @@ struct AgreementCommand {
     /// Only this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Where other nodes answer HTTP; may be repeated, or separated by commas
+    /// The URLs of other nodes' HTTP endpoints; may be repeated, or separated by commas
     #[arg(long = "with", value_name = "URL", value_delimiter = ',')]
     others: Vec<Api>,
-    /// Show the token to those nodes too; without, it is shown to that of --api alone
+    /// Send the token to those nodes too, and not only to the node of --api
     #[arg(long)]
     share_token: bool,
 }
 
 impl Command {
-    /// How a command that asks a node is to do that.
+    /// The client options of a command that calls a node.
     fn client(&mut self) -> Option<&mut ClientOptions> {
         match self {
             Self::Run(_) | Self::Demo(_) | Self::Keygen(_) | Self::Tokengen(_) => None,
@@ -347,7 +350,7 @@ impl Command {
     }
 }
 
-/// Runs the command that the process was called with, and says how it went.
+/// Runs the command of the command line, and returns its exit status.
 pub fn main() -> ExitCode {
     let command = CommandLine::parse().command;
     let outcome = match command {
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_of_the_manual_is_understood() {
+    fn every_documented_command_is_parsed() {
         for words in [
             &["run"][..],
             &[
@@ -448,9 +451,9 @@ mod tests {
     }
 
     #[test]
-    fn the_node_to_ask_is_the_local_one_unless_told() {
+    fn the_default_node_is_the_local_one() {
         let Ok(Command::Peers(peers)) = parse(&["peers"]) else { panic!("it is a call of peers") };
-        // The environment may name another one; the default shows only without.
+        // The environment may set another one.
         if std::env::var_os("NETWORKDB_API").is_none() {
             assert_eq!(peers.client.api.to_string(), "http://127.0.0.1:2000");
         }

@@ -9,7 +9,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt};
 use super::output::is_harmful;
 use crate::settings::values::{LogFormat, log_targets};
 
-/// Starts logging what `filter` names, for as long as the process lives.
+/// Starts logging what `filter` selects, until the process ends.
 pub(crate) fn start(filter: &str, format: LogFormat) {
     // The filter was checked with the other settings.
     let targets = log_targets(filter).unwrap_or_default();
@@ -19,18 +19,19 @@ pub(crate) fn start(filter: &str, format: LogFormat) {
         LogFormat::Text => lines.with_ansi(colours).with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    // Fails only if somebody in this process logs already: then that is where our lines go.
+    // Fails only if the process has a global subscriber already. Then that one gets the lines.
     let _ = Registry::default().with(lines.with_filter(targets)).try_init();
 }
 
-/// Spells out what would harm a terminal, or the eye of whoever reads the log: names of peers, networks and keys are anybody's.
-/// Line ends stay, and so do the colours that the formatter itself sets.
+/// Escapes characters that control a terminal or mislead a reader: peers choose the names of nodes, networks
+/// and keys. Line ends stay, and so do the colours that the formatter sets.
 struct HarmlessWriter<W> {
     to: W,
     colours: bool,
 }
 
-/// What the formatter sets: nothing, bold, dim, italic, and the colours of levels. None of these hides a text.
+/// The formatter's escape sequences: reset, bold, dim, italic, and the colours of levels. None of them hides
+/// text.
 const COLOURS: [&str; 9] = [
     "\u{1b}[0m",
     "\u{1b}[1m",
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_name_reaches_the_terminal_that_harms_it() {
+    fn no_control_character_of_a_name_reaches_the_terminal() {
         for colours in [false, true] {
             let kept = Kept::default();
             let writer = kept.clone();
@@ -110,7 +111,7 @@ mod tests {
                 .with_writer(move || HarmlessWriter { to: writer.clone(), colours });
             tracing::subscriber::with_default(Registry::default().with(lines), || {
                 let name = "a\u{1b}[2J\u{1b}[8m\u{9b}2J\u{7f}\u{202e}b\u{200b}\r";
-                tracing::info!(name, shown = %name, "said {name}");
+                tracing::info!(name, shown = %name, "received {name}");
             });
             let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
             assert!(!text.contains("\u{1b}[2J") && !text.contains("\u{1b}[8m"), "{text:?}");

@@ -1,4 +1,4 @@
-//! What the commands print: aligned columns for people, JSON for programs.
+//! The output of the commands: aligned columns for people, JSON for programs.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// Longer values are cut in tables; `entry get` and `export` show all.
+/// The most characters of a value in a table; `entry get` and `export` print the whole value.
 const SHOWN_CHARACTERS: usize = 60;
 
-/// Columns under headings, two blanks apart; a heading that begins with '#' stands over numbers, flush right.
+/// Columns with headings, separated by two blanks. A heading that begins with '#' marks a right-aligned
+/// column of numbers.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
@@ -27,12 +28,12 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// Prints a text as it is.
+/// Prints a text.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-/// Prints JSON in one line.
+/// Prints JSON on one line.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).map_err(Failure::unusable)?;
     let stdout = std::io::stdout();
@@ -42,12 +43,12 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(stdout.write_all(b"\n")?)
 }
 
-/// Prints a sentence for people, or an object with nothing but `done` for programs.
+/// Prints a sentence for people, or an object with only `done` for programs.
 pub(super) fn print_done(json: bool, sentence: &str) -> Result<(), Failure> {
     if json { print("{\"done\":true}\n") } else { print(&format!("{sentence}\n")) }
 }
 
-/// A value in a table or a line: shortened, and harmless to a terminal.
+/// A value in a table or a line: shortened, and with control characters escaped.
 pub(super) fn shown(text: &Option<String>, base64: &Option<String>) -> String {
     let whole = match (text, base64) {
         (Some(text), _) => harmless(text),
@@ -60,8 +61,8 @@ pub(super) fn shown(text: &Option<String>, base64: &Option<String>) -> String {
     }
 }
 
-/// Whether a character does something to a terminal, or to the eye of whoever reads it, other than to show itself: it moves the
-/// cursor or worse (C0, DEL, C1), turns the direction of the text, or has no width.
+/// Whether a character controls a terminal or misleads a reader: it is a control character (C0, DEL, C1),
+/// changes the direction of text, or has no width.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -78,12 +79,12 @@ pub(crate) fn is_harmful(c: char) -> bool {
         )
 }
 
-/// Harmful characters are spelled out.
+/// Escapes harmful characters.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     spelled(text, is_harmful, |c, out| out.push_str(&c.escape_default().to_string()))
 }
 
-/// The same for JSON, in JSON's own way; line ends outside of its strings stay.
+/// Escapes harmful characters in JSON, with JSON's escapes. Line ends outside of strings stay.
 pub(super) fn harmless_json(json: &str) -> Cow<'_, str> {
     spelled(
         json,
@@ -107,7 +108,7 @@ fn spelled(text: &str, which: impl Fn(char) -> bool, spell: impl Fn(char, &mut S
     out.into()
 }
 
-/// A line of JSON as it came from a node, as it may be written: to programs as it is, to a terminal harmless.
+/// A line of JSON from a node, ready to print: unchanged for programs, escaped for a terminal.
 pub(super) fn json_line(line: &[u8], terminal: bool) -> Cow<'_, [u8]> {
     if !terminal {
         return line.into();
@@ -121,7 +122,7 @@ pub(super) fn json_line(line: &[u8], terminal: bool) -> Cow<'_, [u8]> {
     }
 }
 
-/// An age as people say it.
+/// An age, for people.
 pub(super) fn age(seconds: f64) -> String {
     match Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs() {
         0 if seconds < 1.0 => "now".to_owned(),
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_harms_a_terminal_or_an_eye_is_spelled_out() {
+    fn characters_that_control_a_terminal_or_mislead_a_reader_are_escaped() {
         for harmful in [
             '\u{1b}',
             '\u{7f}',
@@ -183,9 +184,13 @@ mod tests {
             assert_eq!(
                 serde_json::from_str::<String>(&line).unwrap(),
                 text,
-                "the same to whoever reads JSON"
+                "the same text for a JSON parser"
             );
-            assert_eq!(*json_line(json.as_bytes(), false), *json.as_bytes(), "programs get what there is");
+            assert_eq!(
+                *json_line(json.as_bytes(), false),
+                *json.as_bytes(),
+                "programs get the line unchanged"
+            );
         }
         for plain in ["żółw", "節点", "é", "\u{1f980}", "a b"] {
             assert_eq!(harmless(plain), plain);

@@ -1,4 +1,4 @@
-//! `networkdb run`: one node until it is told to end.
+//! `networkdb run`: runs one node until a signal ends it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,19 +17,19 @@ use networkdb_http::access::Access;
 use networkdb_http::admin_socket::AdminSocket;
 use networkdb_http::{HttpListener, HttpServer};
 
-/// The pause after the first try to join that failed; it doubles.
+/// The pause after the first failed join. It doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause between two tries to join.
+/// The longest pause between two joins.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Threads that may block, besides those of watches.
+/// Blocking threads besides those of watches.
 const OTHER_BLOCKING_THREADS: usize = 32;
 
-/// HTTP calls under way get this long to finish when the node ends.
-const HTTP_LEAVE_TIME: Duration = Duration::from_secs(1);
+/// Timeout for HTTP calls in progress when the node ends.
+const HTTP_LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs a node, or with `check` only shows what it would run with.
+/// Runs a node; with `check`, only prints its settings.
 pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure> {
     let host_name = gethostname::gethostname().to_string_lossy().into_owned();
     let mut settings = Settings::resolve(options, &host_name).map_err(Failure::unusable)?;
@@ -43,10 +43,10 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
     logging::start(&settings.log_level, settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Of watches each takes one; the others are bounded by what HTTP has under way.
+        // Each watch uses one. The limits of HTTP bound the rest.
         .max_blocking_threads(settings.http.config.limits.watches + OTHER_BLOCKING_THREADS)
         .build()
-        .map_err(|error| Failure::unusable(format_args!("the system refused what a node needs: {error}")))?;
+        .map_err(|error| Failure::unusable(format_args!("cannot start the async runtime: {error}")))?;
     let outcome = runtime.block_on(serve(settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -55,7 +55,7 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
 async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let hangup = keys::listen()?;
-    // The HTTP port comes first: a node that cannot be asked does not join for a moment only to leave again.
+    // The HTTP port comes first: if it cannot be bound, the node must not have joined the cluster yet.
     let listener = match settings.http.address {
         None => None,
         Some(address) => {
@@ -70,33 +70,36 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let http = listener.map(|listener| listener.serve(node.clone()));
     announce(&settings, &node, http.as_ref());
     let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
-    let rereading =
-        tokio::spawn(tokens::keep_reading(settings.http.token_file.clone(), settings.http.config.clone()));
-    let keys = tokio::spawn(keys::keep_reading(hangup, node.clone()));
-    stop.told().await;
+    let token_reload = tokio::spawn(tokens::reload_on_hangup(
+        settings.http.token_file.clone(),
+        settings.http.config.clone(),
+    ));
+    let identity_reload = tokio::spawn(keys::reload_on_hangup(hangup, node.clone()));
+    stop.received().await;
     joining.abort();
-    keys.abort();
-    rereading.abort();
+    identity_reload.abort();
+    token_reload.abort();
     tracing::info!("leaving the cluster; a second signal ends the node at once");
     let leaving = async {
         let web = async {
             if let Some(server) = http {
-                server.shutdown(HTTP_LEAVE_TIME).await;
+                server.shutdown(HTTP_LEAVE_TIMEOUT).await;
             }
         };
         tokio::join!(node.shutdown(settings.leave_time), web)
     };
     tokio::select! {
         _ = leaving => Ok(ExitCode::SUCCESS),
-        number = stop.told() => {
+        number = stop.received() => {
             node.abort();
-            // As the shell tells a process that a signal ended.
+            // The exit status of a process that a signal ended.
             Ok(ExitCode::from(128 + number))
         }
     }
 }
 
-/// Makes the socket for the node's own user. One that nobody asked for is done without if it cannot be had.
+/// Creates the admin socket for the node's own user. If the default one cannot be created, the node runs
+/// without it.
 fn with_admin_socket(listener: HttpListener, path: Option<&Path>) -> Result<HttpListener, Failure> {
     let socket = match path {
         Some(path) if path.as_os_str().is_empty() => return Ok(listener),
@@ -104,16 +107,18 @@ fn with_admin_socket(listener: HttpListener, path: Option<&Path>) -> Result<Http
         None => match AdminSocket::bind_default(listener.local_address()) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!("{error}; until then `networkdb keys` and `join` need a token for admin");
+                tracing::warn!(
+                    "{error}; without the socket, `networkdb keys` and `join` need a token for admin"
+                );
                 return Ok(listener);
             }
         },
     };
-    tracing::debug!(socket = %socket.path().display(), "answering this user");
+    tracing::debug!(socket = %socket.path().display(), "admin socket created");
     Ok(listener.with_socket(socket))
 }
 
-/// Without the seeds: they are joined by [`keep_joining`], which tells how that goes.
+/// The node's configuration without the seeds: [`keep_joining`] joins through them and logs the outcomes.
 fn node_config(settings: &Settings) -> NodeConfig {
     NodeConfig {
         cluster: settings.cluster.clone(),
@@ -129,7 +134,7 @@ fn node_config(settings: &Settings) -> NodeConfig {
     }
 }
 
-/// Tells people, or programs, who runs here and where it can be asked.
+/// Prints or logs the node's name, addresses and URL, and logs warnings about the settings.
 fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
     let (name, cluster): (NodeName, _) = (node.id().name, &settings.cluster);
     let address = node.advertised_address();
@@ -140,34 +145,37 @@ fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
     let url = http.map_or("off".to_owned(), |http| format!("http://{}/help", http.local_address()));
     match settings.log_format {
         LogFormat::Json => {
-            tracing::info!(%name, %cluster, %address, bind = %settings.bind, seeds, diagnostics = url, "node started");
+            let bind = settings.bind;
+            tracing::info!(%name, %cluster, %address, %bind, seeds, diagnostics = url, "node started");
         }
         LogFormat::Text => {
             let line =
                 format!("node {name} of cluster {cluster} at {address}; seeds: {seeds}; diagnostics: {url}");
-            // A node does its work whether or not somebody reads this.
+            // A closed standard output does not stop the node.
             let _ = super::output::print(&format!("networkdb {}: {line}\n", env!("CARGO_PKG_VERSION")));
         }
     }
     if let Some(path) = settings.http.token_file.as_deref().filter(|path| others_can_read(path)) {
         let path = path.display();
         tracing::warn!(
-            "other users of this host can read the HTTP tokens in {path}; keep them to yourself with chmod 600 {path}"
+            "other users of this host can read the HTTP tokens in {path}; protect the file with chmod 600 \
+             {path}"
         );
     }
     if let (Some(address), Access::Open) = (settings.http.address, &settings.http.config.access) {
-        tracing::warn!("HTTP is open: whoever reaches {address} can read and change everything");
+        tracing::warn!("HTTP is open: every client that reaches {address} can read and change everything");
     }
     if let Some(path) = settings.source.private_file().filter(|path| others_can_read(path)) {
         let path = path.display();
         tracing::warn!(
-            "other users of this host can read the secret in {path}; keep it to yourself with chmod 600 {path}"
+            "other users of this host can read the secret in {path}; protect the file with chmod 600 {path}"
         );
     }
     if settings.identity.is_development() {
         tracing::warn!(
-            "no secret: this node uses the development secret that everybody knows, and talks to this host only; make one \
-             with `networkdb keygen --out secret` and give it with --secret-file secret"
+            "no secret: this node uses the public development secret and connects to nodes on this host \
+             only; generate a secret with `networkdb keygen --out secret` and use it with --secret-file \
+             secret"
         );
     }
 }
@@ -176,7 +184,8 @@ fn others_can_read(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
 }
 
-/// Joins through the seeds, and tries again until it has worked once; after that the node sees to it.
+/// Joins through the seeds, and retries until the first success. After that, the node itself rejoins when
+/// needed.
 async fn keep_joining(node: Node, seeds: Vec<String>) {
     if seeds.is_empty() {
         return;
@@ -215,8 +224,8 @@ impl Stop {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Waits for the next one and gives its number.
-    async fn told(&mut self) -> u8 {
+    /// Waits for the next signal and returns its number.
+    async fn received(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
             _ = self.terminate.recv() => 15,

@@ -1,4 +1,4 @@
-//! Tokens for HTTP: making them, sending them, and reading them again while a node runs.
+//! Tokens for HTTP: their generation, their use by client commands, and their reload while a node runs.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -20,10 +20,10 @@ use networkdb_http::access::{
     Access, Role, TokenStore, is_token, read_token_file, role_and_token, token_lines,
 };
 
-/// Where a token may be said without a file. There is no flag for it: every user of the host sees those.
+/// The environment variable for a token. There is no flag for it: all users of the host can see flags.
 const TOKEN_VARIABLE: &str = "NETWORKDB_TOKEN";
 
-/// What a client command shows to the node.
+/// The token that a client command sends to the node.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token(Zeroizing<String>);
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The one in `file`, or else in the environment, or else none.
+    /// The token in `file`, else the one in the environment, else none.
     pub(super) fn find(file: Option<&Path>) -> Result<Option<Self>, Failure> {
         if let Some(path) = file {
             let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
@@ -42,7 +42,8 @@ impl Token {
             })?;
             return Self::from_file(&text).map(Some).ok_or_else(|| {
                 Failure::unusable(format_args!(
-                    "the token file {} holds no token; wanted is a token alone, or `read TOKEN` or `change TOKEN`",
+                    "the token file {} has no token; expected a token alone, or `read TOKEN` or `change \
+                     TOKEN`",
                     path.display()
                 ))
             });
@@ -50,24 +51,24 @@ impl Token {
         match std::env::var(TOKEN_VARIABLE).map(Zeroizing::new) {
             Ok(text) if text.is_empty() => Ok(None),
             Ok(text) if is_token(text.trim()) => Ok(Some(Self(Zeroizing::new(text.trim().to_owned())))),
-            Ok(_) => Err(Failure::unusable(format_args!("what {TOKEN_VARIABLE} holds is no token"))),
+            Ok(_) => Err(Failure::unusable(format_args!("the value of {TOKEN_VARIABLE} is not a token"))),
             Err(_) => Ok(None),
         }
     }
 
-    /// A token alone, or of a node's own file one that allows most: whoever may read the file has them all.
+    /// A token alone, or from a node's token file the one with the highest role.
     fn from_file(text: &str) -> Option<Self> {
         let lines = token_lines(text).map(|(_, line)| {
             role_and_token(line).map_or((Role::Read, line), |(role, token, _)| (role, token))
         });
         let (_, token) = lines.filter(|(_, token)| is_token(token)).reduce(|best, next| {
-            // The first of a role: it stands where the newest belongs.
+            // Of several tokens with that role, the first: operators add new ones on top.
             if next.0 > best.0 { next } else { best }
         })?;
         Some(Self(Zeroizing::new(token.to_owned())))
     }
 
-    /// The header that shows it.
+    /// The header with the token.
     pub(super) fn header(&self) -> HeaderValue {
         let text = Zeroizing::new(format!("Bearer {}", *self.0));
         let mut header =
@@ -77,8 +78,8 @@ impl Token {
     }
 }
 
-/// `networkdb tokengen`: makes a token for reading, one for changing and one for admin, and prints them or writes them to a new file
-/// that only its owner can read.
+/// `networkdb tokengen`: generates a token for reading, one for changing and one for admin. Prints them, or
+/// writes them to a new file that only its owner can read.
 pub(super) fn tokengen(out: Option<&Path>) -> Result<ExitCode, Failure> {
     let text = [Role::Read, Role::Change, Role::Admin]
         .map(|role| format!("{} {}\n", role.as_str(), *new_token(role)));
@@ -101,14 +102,15 @@ pub(super) fn tokengen(out: Option<&Path>) -> Result<ExitCode, Failure> {
     })?;
     writeln!(
         std::io::stderr(),
-        "A token for reading, one for changing and one for admin are in {0}. Start the node with --http-token-file {0}, and give the \
-         client commands --token-file with the same file, or one with the token for reading alone.",
+        "Wrote a token for reading, one for changing and one for admin to {0}. Start the node with \
+         --http-token-file {0}, and give the client commands --token-file with the same file, or with a file \
+         that has only the token for reading.",
         path.display()
     )?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// 32 random bytes behind a word by which people and scanners know what it is.
+/// 32 random bytes after a prefix by which people and secret scanners recognise a token.
 fn new_token(role: Role) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; 32]);
     ring::rand::SystemRandom::new().fill(&mut *bytes).expect("the system has a source of random numbers");
@@ -116,26 +118,26 @@ fn new_token(role: Role) -> Zeroizing<String> {
     Zeroizing::new(format!("networkdb-{}-{}", role.as_str(), *random))
 }
 
-/// Reads the token file at every SIGHUP, for as long as it runs. What is wrong with it leaves the tokens as they are.
-pub(super) async fn keep_reading(path: Option<std::path::PathBuf>, config: HttpConfig) {
+/// Reads the token file again at every SIGHUP. If it is invalid, the previous tokens stay in use.
+pub(super) async fn reload_on_hangup(path: Option<std::path::PathBuf>, config: HttpConfig) {
     let (Some(path), Access::Tokens(store)) = (path, config.access) else { return };
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::warn!("cannot listen for SIGHUP: the HTTP tokens stay as they are");
+        tracing::warn!("cannot listen for SIGHUP: the HTTP tokens cannot be reloaded");
         return;
     };
     while hangup.recv().await.is_some() {
-        read_again(&path, &store);
+        reload(&path, &store);
     }
 }
 
-fn read_again(path: &Path, store: &Arc<TokenStore>) {
+fn reload(path: &Path, store: &Arc<TokenStore>) {
     match read_token_file(path) {
         Ok(tokens) => {
             let count = tokens.len();
             store.replace(tokens);
-            tracing::info!(count, "the HTTP tokens were read again");
+            tracing::info!(count, "HTTP tokens reloaded");
         }
-        Err(error) => tracing::error!("{error}; the HTTP tokens stay as they are"),
+        Err(error) => tracing::error!("HTTP tokens not reloaded, the previous ones stay in use: {error}"),
     }
 }
 
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_token_is_one_and_no_two_are_alike() {
+    fn new_tokens_are_valid_and_differ() {
         let (one, other) = (new_token(Role::Read), new_token(Role::Read));
         assert!(is_token(&one) && one.starts_with("networkdb-read-") && one.len() == 58, "{}", *one);
         assert_ne!(one, other);
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_file_the_token_that_allows_most_is_sent() {
+    fn the_token_with_the_highest_role_of_a_file_is_sent() {
         let (read, change, old) = ("r".repeat(20), "c".repeat(20), "o".repeat(20));
         let sent = |text: &str| Token::from_file(text).map(|token| token.0.to_string());
         assert_eq!(sent(&format!("{read}\n")), Some(read.clone()));

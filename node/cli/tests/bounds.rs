@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md says about limits is what there is.
+//! ARCHITECTURE.md lists all limits and their counters.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn rows() -> Vec<(Vec<String>, Vec<String>)> {
     let quoted = |cell: &str| -> Vec<String> {
         let mut words = Vec::<String>::new();
         for word in cell.split('`').skip(1).step_by(2) {
-            // "…-count" stands for the word before it with another end.
+            // "…-count" abbreviates the previous name with another ending.
             let whole = match (word.strip_prefix("…-"), word.strip_prefix("…_"), words.last()) {
                 (Some(end), _, Some(last)) => format!("{}-{end}", last.rsplit_once('-').unwrap().0),
                 (_, Some(end), Some(last)) => format!("{}_{end}", last.rsplit_once('_').unwrap().0),
@@ -36,12 +36,12 @@ fn rows() -> Vec<(Vec<String>, Vec<String>)> {
 
 #[test]
 fn every_limit_is_in_the_table_and_no_other() {
-    let told = rows().into_iter().flat_map(|(names, _)| names).collect::<BTreeSet<_>>();
-    let there_are = Limits::default().iter().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>();
-    let missing = there_are.difference(&told).collect::<Vec<_>>();
-    // It is no bound on anything, only a wish to the system.
+    let documented = rows().into_iter().flat_map(|(names, _)| names).collect::<BTreeSet<_>>();
+    let limits = Limits::default().iter().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>();
+    let missing = limits.difference(&documented).collect::<Vec<_>>();
+    // A request to the system, not a limit.
     assert_eq!(missing, ["socket-buffer-bytes"]);
-    assert_eq!(told.difference(&there_are).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(documented.difference(&limits).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn every_counter_in_the_table_is_counted() {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     });
     let metrics = metrics.await.unwrap();
     let counters = rows().into_iter().flat_map(|(_, counters)| counters).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The binary as people and scripts call it: what it prints, and with which status it ends.
+//! The command line of the binary: its output and its exit status.
 
 mod program;
 
@@ -25,18 +25,21 @@ fn assert_refused(arguments: &[&str], sentences: &[&str]) {
 }
 
 #[test]
-fn a_wrong_call_ends_with_status_2_and_says_what_is_right() {
+fn an_invalid_call_ends_with_status_2_and_a_valid_example() {
     assert_refused(&["nosuch"], &["nosuch", "--help"]);
     assert_refused(
         &["run", "--bind", "localhost"],
-        &["\"localhost\" is not an IP address; right would be 127.0.0.1"],
+        &["\"localhost\" is not an IP address; valid examples: 127.0.0.1"],
     );
-    assert_refused(&["run", "--label", "zone"], &["\"zone\" is not a label; right would be zone=a"]);
+    assert_refused(&["run", "--label", "zone"], &["\"zone\" is not a label; valid examples: zone=a"]);
     assert_refused(&["run", "--preset", "lam"], &["lam", "lan, wan, loopback"]);
     assert_refused(&["run", "--name", ""], &["a node name is empty"]);
     assert_refused(&["run", "--reap-time", "soon"], &["soon", "--reap-time"]);
-    assert_refused(&["run", "--log-level", "transport=loud"], &["right would be error, warn"]);
-    assert_refused(&["peers", "--api", "https://127.0.0.1"], &["right would be http://127.0.0.1:2000"]);
+    assert_refused(
+        &["run", "--log-level", "transport=loud"],
+        &["is not a log filter; valid examples: error, warn"],
+    );
+    assert_refused(&["peers", "--api", "https://127.0.0.1"], &["valid examples: http://127.0.0.1:2000"]);
     assert_refused(&["demo", "--nodes", "1"], &["2..=9"]);
 }
 
@@ -122,7 +125,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn flags_go_before_the_environment_and_that_before_the_file_and_that_before_defaults() {
+fn flags_have_precedence_over_the_environment_the_file_and_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("node.toml");
     std::fs::write(
@@ -162,8 +165,8 @@ fn a_wrong_environment_variable_is_refused_like_a_flag() {
 }
 
 #[test]
-fn with_nobody_to_ask_a_client_ends_with_status_2() {
-    // A port that was free a moment ago and that nobody listens on.
+fn without_a_reachable_node_a_client_ends_with_status_2() {
+    // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let api = format!("http://127.0.0.1:{port}");
     assert_refused(

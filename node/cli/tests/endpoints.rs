@@ -1,4 +1,5 @@
-//! The endpoints of real nodes over real sockets, as the original's tools and people with curl use them.
+//! The HTTP endpoints of real nodes over real sockets, as the original's tools, curl and the client commands
+//! use them.
 
 mod program;
 
@@ -14,7 +15,7 @@ use program::networkdb;
 use transport::KeySet;
 use wire::NodeName;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Host {
     node: Node,
@@ -29,7 +30,7 @@ impl Host {
             ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
         };
         let node = Node::start(config).await.unwrap();
-        // As the original answers: whoever reaches it may have it join a cluster.
+        // Like the original, which every client may call.
         let config = HttpConfig { access: Access::Open, ..HttpConfig::default() };
         let http = HttpListener::bind(loopback, config).await.unwrap().serve(node.clone());
         Self { node, http }
@@ -43,7 +44,7 @@ impl Host {
         format!("http://{}", self.http.local_address())
     }
 
-    /// The body of the answer to a GET, which must have status 200.
+    /// The body of the response to a GET, which must have status 200.
     async fn get(&self, path: &str) -> String {
         let (head, body) = self
             .exchange(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
@@ -55,21 +56,21 @@ impl Host {
 
     async fn exchange(&self, request: &str) -> (String, String) {
         let (address, request) = (self.http.local_address(), request.to_owned());
-        let answer = tokio::task::spawn_blocking(move || {
+        let response = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).unwrap();
-            String::from_utf8(answer).unwrap()
+            let mut response = Vec::new();
+            stream.read_to_end(&mut response).unwrap();
+            String::from_utf8(response).unwrap()
         });
-        let answer = answer.await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = response.await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())
     }
 
     #[track_caller]
-    fn await_answer(&self, path: &str, wanted: &str) -> impl Future<Output = ()> {
+    fn await_response(&self, path: &str, wanted: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let mut found = String::new();
@@ -82,8 +83,8 @@ impl Host {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
-            if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-                panic!("{caller}: {path} still says {found:?} and not {wanted:?}");
+            if tokio::time::timeout(TIMEOUT, waiting).await.is_err() {
+                panic!("{caller}: {path} still returns {found:?} and not {wanted:?}");
             }
         }
     }
@@ -105,12 +106,12 @@ async fn the_originals_calls_on_a_cluster_of_three() {
     assert_eq!(a.get(&format!("/join?members={},{}", b.address(), c.address())).await, "OK");
     for host in [&a, &b, &c] {
         let peers = "OK\ntotal entries: 3\n0) a -> 127.0.0.1\n1) b -> 127.0.0.1\n2) c -> 127.0.0.1\n";
-        host.await_answer("/clusterpeers", peers).await;
+        host.await_response("/clusterpeers", peers).await;
         assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     }
     assert_eq!(a.get("/joinnetwork?nid=net").await, "FAIL\nError: networkdb: network net is already joined");
     let peers = r#"{"message":"OK","details":{"size":3,"entries":[{"-=name":"a","ip":"127.0.0.1","name":"a"},{"-=name":"b","ip":"127.0.0.1","name":"b"},{"-=name":"c","ip":"127.0.0.1","name":"c"}]}}"#;
-    b.await_answer("/networkpeers?nid=net&json", peers).await;
+    b.await_response("/networkpeers?nid=net&json", peers).await;
     assert_eq!(b.get("/networkpeers?nid=other").await, "OK\ntotal entries: 0\n");
 
     assert_eq!(c.get("/watchtable?nid=net&tname=tab").await, "OK\n");
@@ -119,17 +120,18 @@ async fn the_originals_calls_on_a_cluster_of_three() {
     let table =
         "OK\ntotal entries: 2\n0) k:`k1` -> v:`aGVsbG8=` owner:`a`\n1) k:`k2` -> v:`dg==` owner:`b`\n";
     for host in [&a, &b, &c] {
-        host.await_answer("/gettable?nid=net&tname=tab", table).await;
+        host.await_response("/gettable?nid=net&tname=tab", table).await;
     }
-    c.await_answer(
+    c.await_response(
         "/watchedtableentries?nid=net&tname=tab",
         "total elements: 2\n0) k:`k1` -> v:`hello`\n1) k:`k2` -> v:`v`\n",
     )
     .await;
     assert_eq!(c.get("/updateentry?unsafe&nid=net&tname=tab&key=k1&value=bye").await, "OK");
-    a.await_answer("/getentry?unsafe&nid=net&tname=tab&key=k1", "OK\n0) k:`k1` -> v:`bye` owner:`c`\n").await;
+    a.await_response("/getentry?unsafe&nid=net&tname=tab&key=k1", "OK\n0) k:`k1` -> v:`bye` owner:`c`\n")
+        .await;
     assert_eq!(a.get("/deleteentry?nid=net&tname=tab&key=k2").await, "OK");
-    b.await_answer(
+    b.await_response(
         "/getentry?nid=net&tname=tab&key=k2&json",
         r#"{"message":"FAIL","details":{"error":"could not get entry in table tab with network id net and key k2"}}"#,
     )
@@ -147,8 +149,8 @@ async fn the_originals_calls_on_a_cluster_of_three() {
         c.get("/networkstats?nid=net&json").await,
         r#"{"message":"OK","details":{"entries":-1,"QueueLen":-1,"qlen":-1}}"#
     );
-    c.await_answer("/watchedtableentries?tname=tab", "total elements: 0\n").await;
-    a.await_answer("/gettable?nid=net&tname=tab", "OK\ntotal entries: 0\n").await;
+    c.await_response("/watchedtableentries?tname=tab", "total elements: 0\n").await;
+    a.await_response("/gettable?nid=net&tname=tab", "OK\ntotal entries: 0\n").await;
     for host in [a, b, c] {
         host.end().await;
     }
@@ -205,7 +207,7 @@ async fn metrics_and_v1_show_the_node() {
     host.end().await;
 }
 
-/// What a client command printed and with which status it ended.
+/// Runs a client command. Returns its exit status, its standard output and its standard error.
 async fn client(host: &Host, arguments: &[&str]) -> (i32, String, String) {
     let mut command = networkdb(arguments);
     command.env("NETWORKDB_API", host.api()).stdin(Stdio::null());
@@ -266,7 +268,7 @@ async fn the_client_commands() {
         done("KEY   VALUE  OWNER\nżółw  3      client\n")
     );
     other
-        .await_answer(
+        .await_response(
             "/gettable?unsafe&nid=net&tname=a/b",
             "OK\ntotal entries: 1\n0) k:`żółw` -> v:`3` owner:`client`\n",
         )
@@ -307,25 +309,25 @@ async fn the_client_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agreement_compares_nodes_and_tells_those_that_differ() {
+async fn agreement_compares_nodes_and_reports_networks_that_differ() {
     let (host, apart) = (Host::start("one").await, Host::start("apart").await);
     for host in [&host, &apart] {
         assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     }
     let (status, table, _) = client(&host, &["agreement", "--with", &apart.api()]).await;
     assert_eq!(status, 0, "{table}");
-    // They do not know each other: nothing will ever make them agree.
+    // They are not in one cluster, so they will never agree.
     assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v").await, "OK");
     let (status, table, sentence) =
         client(&host, &["agreement", "--network", "net", "--with", &apart.api()]).await;
     assert_eq!(status, 1, "{table}");
-    assert!(sentence.starts_with("networkdb: the nodes do not show the same in net"), "{sentence}");
+    assert!(sentence.starts_with("networkdb: the nodes do not agree on net"), "{sentence}");
     host.end().await;
     apart.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_command_follows_changes_until_the_node_ends() {
+async fn a_watch_command_prints_changes_until_the_node_ends() {
     let host = Host::start("watched").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=before&value=1").await, "OK");
@@ -339,7 +341,7 @@ async fn a_watch_command_follows_changes_until_the_node_ends() {
     tokio::task::spawn_blocking(move || {
         std::io::BufRead::lines(stdout).map_while(Result::ok).try_for_each(|line| sender.send(line))
     });
-    let mut next = async || tokio::time::timeout(PATIENCE, lines.recv()).await.expect("a line comes in time");
+    let mut next = async || tokio::time::timeout(TIMEOUT, lines.recv()).await.expect("a line comes in time");
     assert_eq!(next().await.unwrap(), "+ net/t/before = 1  (watched)");
     assert_eq!(host.get("/updateentry?unsafe&nid=net&tname=t&key=before&value=2").await, "OK");
     assert_eq!(next().await.unwrap(), "~ net/t/before = 2, was 1  (watched)");

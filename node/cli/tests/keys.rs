@@ -1,4 +1,5 @@
-//! Secrets of running processes: shown by fingerprints, changed by commands and by SIGHUP, never in any output.
+//! Secrets of running processes: commands show their fingerprints, commands and SIGHUP change them, and no
+//! output shows them.
 
 mod program;
 
@@ -12,13 +13,13 @@ use program::networkdb;
 use tempfile::TempDir;
 use transport::{Fingerprint, SECRET_PREFIX, Secret, generate_secret};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A node with a secret file, all it ever says, and the commands that ask it.
+/// A node with a secret file, its output, and the commands that call it.
 struct Process {
     child: Child,
     api: String,
-    said: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
     folder: TempDir,
 }
 
@@ -39,24 +40,24 @@ impl Process {
             .expect("the binary runs");
         let mut banner = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut banner).unwrap();
-        let said = Arc::new(Mutex::new(banner.clone()));
-        let heard = said.clone();
+        let output = Arc::new(Mutex::new(banner.clone()));
+        let collected = output.clone();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                *heard.lock().unwrap() += &(line + "\n");
+                *collected.lock().unwrap() += &(line + "\n");
             }
         });
         let (_, url) = banner.split_once("diagnostics: ").unwrap_or_else(|| panic!("it starts: {banner}"));
         let api = url.trim().trim_end_matches("/help").to_owned();
-        Self { child, api, said, folder }
+        Self { child, api, output, folder }
     }
 
     fn file(&self) -> PathBuf {
         self.folder.path().join("secret")
     }
 
-    /// A command about this node: its status, and what it prints.
+    /// Runs a command for this node. Returns its status and its output.
     fn keys(&self, arguments: &[&str], input: Option<&str>) -> (i32, String) {
         let mut child = networkdb(&[&["keys"], arguments, &["--api", &self.api]].concat())
             .stdin(Stdio::piped())
@@ -87,20 +88,20 @@ impl Process {
         );
     }
 
-    fn hang_up(&self) {
+    fn send_hangup(&self) {
         let sent = Command::new("kill").args(["-s", "HUP", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     #[track_caller]
-    fn await_said(&self, wanted: &str) {
-        for _ in 0..PATIENCE.as_millis() / 10 {
-            if self.said.lock().unwrap().contains(wanted) {
+    fn await_log(&self, wanted: &str) {
+        for _ in 0..TIMEOUT.as_millis() / 10 {
+            if self.output.lock().unwrap().contains(wanted) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("{wanted:?} is not in {}", self.said.lock().unwrap());
+        panic!("{wanted:?} is not in {}", self.output.lock().unwrap());
     }
 }
 
@@ -123,7 +124,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn secrets_are_changed_by_commands_and_the_file_says_the_same() {
+fn commands_change_secrets_in_use_and_in_the_file() {
     let ((old, of_old), (new, of_new)) = (secret(), secret());
     let node = Process::start(&old, &["--name", "a"]);
     let mut seen = String::new();
@@ -155,9 +156,9 @@ fn secrets_are_changed_by_commands_and_the_file_says_the_same() {
     let (status, text) = node.keys(&["add"], Some("swordfish"));
     assert!(status == 2 && text.contains("no secret is sent") && !text.contains("swordfish"), "{text}");
 
-    // Neither the node, which logs everything, nor any command has shown one.
+    // Neither the node, which logs at level trace, nor any command has printed a secret.
     seen += &text;
-    seen += &node.said.lock().unwrap();
+    seen += &node.output.lock().unwrap();
     for secret in [&old, &new] {
         assert!(!seen.contains(&secret[SECRET_PREFIX.len()..]), "{seen}");
     }
@@ -165,24 +166,24 @@ fn secrets_are_changed_by_commands_and_the_file_says_the_same() {
 }
 
 #[test]
-fn a_signal_has_the_file_read_again() {
+fn a_signal_reloads_the_secret_file() {
     let ((old, of_old), (new, of_new)) = (secret(), secret());
     let node = Process::start(&old, &["--name", "a"]);
     std::fs::write(node.file(), format!("{new}\n{old}\n")).unwrap();
-    node.hang_up();
-    node.await_said("secrets read again");
+    node.send_hangup();
+    node.await_log("secrets reloaded");
     node.lists(&[(of_new, true), (of_old, false)]);
     std::fs::write(node.file(), "swordfish").unwrap();
-    node.hang_up();
-    node.await_said("stays as it was");
+    node.send_hangup();
+    node.await_log("the previous one stays in use");
     node.lists(&[(of_new, true), (of_old, false)]);
-    assert!(!node.said.lock().unwrap().contains("swordfish"));
+    assert!(!node.output.lock().unwrap().contains("swordfish"));
 }
 
 #[test]
 fn a_node_with_the_development_secret_survives_the_signal_and_has_nothing_to_change() {
     let node = Process::run(tempfile::tempdir().unwrap(), &["--name", "a"]);
-    node.hang_up();
+    node.send_hangup();
     let (status, text) = node.keys(&["add"], Some(&secret().0));
     assert!(status == 1 && text.contains("--secret-file"), "{text}");
     let (status, text) = node.keys(&["list"], None);
@@ -190,7 +191,7 @@ fn a_node_with_the_development_secret_survives_the_signal_and_has_nothing_to_cha
 }
 
 #[test]
-fn a_secret_that_is_taken_for_its_fingerprint_is_not_repeated() {
+fn a_secret_given_in_place_of_its_fingerprint_is_not_printed() {
     let secret = secret().0;
     for what in ["use", "remove"] {
         let Output { status, stdout, stderr } = networkdb(&["keys", what, secret.trim()]).output().unwrap();
@@ -234,14 +235,15 @@ fn a_secret_is_not_sent_to_another_host() {
     assert!(text.contains("secrets are not sent") && text.contains("SIGHUP"), "{text}");
 }
 
-/// DER as a file holds it (RFC 7468).
+/// PEM (RFC 7468) of DER.
 fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines = text.as_bytes().chunks(64).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap()));
     format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", lines.collect::<String>())
 }
 
-/// Writes the three files of a node with a certificate of a new authority, and gives the lines of the private key.
+/// Writes the three files of a node with a certificate of a new authority. Returns the PEM of the private
+/// key.
 fn certificate(folder: &Path, name: &str) -> String {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut params = CertificateParams::default();
@@ -258,15 +260,15 @@ fn certificate(folder: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_certificate_of_an_operators_authority_is_read_again_at_a_signal() {
+fn a_signal_reloads_a_certificate_of_an_operators_authority() {
     let folder = tempfile::tempdir().unwrap();
     let first = certificate(folder.path(), "node-a");
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let files = [path("certificate"), path("key"), path("authority")];
     let flags = ["--certificate-file", &files[0], "--key-file", &files[1], "--authority-file", &files[2]];
     let wrong = networkdb(&[&["run", "--check", "--name", "node-b"], &flags[..]].concat()).output().unwrap();
-    let told = String::from_utf8(wrong.stderr).unwrap();
-    assert!(told.contains("\"node-a\"") && told.contains("\"node-b\""), "{told}");
+    let error = String::from_utf8(wrong.stderr).unwrap();
+    assert!(error.contains("\"node-a\"") && error.contains("\"node-b\""), "{error}");
 
     let (more, folder) = (flags.map(str::to_owned), folder);
     let more = [&["--name", "node-a"][..], &more.each_ref().map(String::as_str)].concat();
@@ -280,20 +282,20 @@ fn a_certificate_of_an_operators_authority_is_read_again_at_a_signal() {
     };
     let before = authorities();
     let second = certificate(node.folder.path(), "node-a");
-    node.hang_up();
-    node.await_said("certificates read again");
+    node.send_hangup();
+    node.await_log("certificates reloaded");
     let after = authorities();
     assert!(after.len() == 1 && before.len() == 1 && after != before, "{before:?} {after:?}");
-    // One of another name is not taken.
+    // A certificate with another name is refused.
     certificate(node.folder.path(), "node-b");
-    node.hang_up();
-    node.await_said("stays as it was");
+    node.send_hangup();
+    node.await_log("the previous one stays in use");
     assert_eq!(authorities(), after);
     let (status, text) = node.keys(&["add"], Some(&secret().0));
     assert!(status == 1 && text.contains("SIGHUP"), "{text}");
-    let said = node.said.lock().unwrap();
+    let output = node.output.lock().unwrap();
     for key in [&first, &second] {
         let line = key.lines().nth(1).unwrap();
-        assert!(!said.contains(line), "{said}");
+        assert!(!output.contains(line), "{output}");
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes as processes: how they start, what they say, how they end.
+//! Nodes as processes: their start, their output, their end.
 
 mod program;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use program::networkdb;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running node, killed if the test ends before it does.
 struct Process {
@@ -39,24 +39,24 @@ impl Process {
     }
 
     fn http(&self) -> SocketAddr {
-        let (_, rest) = self.banner.split_once("diagnostics: http://").expect("the banner tells the URL");
+        let (_, rest) = self.banner.split_once("diagnostics: http://").expect("the banner has the URL");
         rest.trim().trim_end_matches("/help").parse().unwrap()
     }
 
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.http()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     #[track_caller]
     fn await_error(&self, wanted: &str) -> String {
         let mut seen = Vec::new();
         loop {
-            match self.errors.recv_timeout(PATIENCE) {
+            match self.errors.recv_timeout(TIMEOUT) {
                 Ok(line) if line.contains(wanted) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("{wanted:?} is not in {seen:#?}"),
@@ -72,7 +72,7 @@ impl Process {
     #[track_caller]
     #[expect(clippy::disallowed_methods, reason = "a deadline of a test")]
     fn await_end(&mut self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().expect("it ends by itself, not by the signal");
@@ -92,29 +92,29 @@ impl Drop for Process {
 
 #[track_caller]
 fn await_true(what: &str, mut look: impl FnMut() -> bool) {
-    for _ in 0..PATIENCE.as_millis() / 10 {
+    for _ in 0..TIMEOUT.as_millis() / 10 {
         if look() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("after {PATIENCE:?} this is not true: {what}");
+    panic!("after {TIMEOUT:?} this is not true: {what}");
 }
 
-/// An address of this host's loopback that nobody used a moment ago, for a node that others must know in advance.
+/// A loopback address that was free a moment ago, for a node whose address others need before it starts.
 fn free_address() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 #[test]
-fn a_node_that_ends_tells_a_watch_of_no_deletes() {
+fn a_watch_of_a_node_that_ends_shows_no_deletes() {
     let bind = free_address();
     let a = Process::start(&["--name", "a", "--bind", &bind, "--network", "net"]);
     let mut b =
         Process::start(&["--name", "b", "--bind", "127.0.0.1:0", "--seed", &bind, "--network", "net"]);
     assert_eq!(a.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v"), "OK");
     let mut watch = TcpStream::connect(b.http()).unwrap();
-    watch.set_read_timeout(Some(PATIENCE)).unwrap();
+    watch.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(watch, "GET /v1/watch?network=net HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut lines = BufReader::new(watch).lines().map(|line| line.expect("the stream ends as it should"));
     let mut seen = Vec::new();
@@ -122,7 +122,7 @@ fn a_node_that_ends_tells_a_watch_of_no_deletes() {
         seen.push(lines.next().expect("the entry comes"));
     }
     b.signal("TERM");
-    // The last chunk of the answer is empty.
+    // The last chunk of the response is empty.
     seen.extend(lines.by_ref().take_while(|line| line != "0"));
     assert_eq!(b.await_end(), 0);
     assert!(seen.iter().any(|line| line.contains(r#"{"event":"closed"}"#)), "{seen:#?}");
@@ -130,7 +130,7 @@ fn a_node_that_ends_tells_a_watch_of_no_deletes() {
 }
 
 #[test]
-fn a_node_says_who_it_is_warns_of_the_development_secret_and_leaves_when_told() {
+fn a_node_prints_its_name_warns_of_the_development_secret_and_leaves_at_a_signal() {
     for signal in ["TERM", "INT"] {
         let mut node = Process::start(&["--name", "alone", "--bind", "127.0.0.1:0", "--network", "net"]);
         assert!(node.banner.contains("node alone of cluster default at 127.0.0.1:"), "{}", node.banner);
@@ -144,7 +144,7 @@ fn a_node_says_who_it_is_warns_of_the_development_secret_and_leaves_when_told() 
 }
 
 #[test]
-fn a_node_that_is_told_to_end_is_gone_from_the_others_and_its_entries_too() {
+fn a_node_that_a_signal_ends_leaves_the_others_and_its_entries_are_removed() {
     let first = Process::start(&["--name", "first", "--bind", "127.0.0.1:0", "--network", "net"]);
     let address = first.banner.split(" at ").nth(1).unwrap().split(';').next().unwrap();
     let mut second =
@@ -160,7 +160,7 @@ fn a_node_that_is_told_to_end_is_gone_from_the_others_and_its_entries_too() {
 }
 
 #[test]
-fn a_seed_that_does_not_answer_is_told_and_tried_again_until_it_does() {
+fn a_seed_that_does_not_respond_is_logged_and_retried() {
     let seed = free_address();
     let node = Process::start(&["--name", "eager", "--bind", "127.0.0.1:0", "--seed", &seed]);
     let line = node.await_error("none of the seeds answered");
@@ -172,7 +172,7 @@ fn a_seed_that_does_not_answer_is_told_and_tried_again_until_it_does() {
 }
 
 #[test]
-fn a_seed_that_does_not_resolve_is_told() {
+fn a_seed_that_does_not_resolve_is_logged() {
     let node = Process::start(&["--name", "lost", "--bind", "127.0.0.1:0", "--seed", "no-such-host.invalid"]);
     let line = node.await_error("no-such-host.invalid");
     assert!(line.contains("trying again in 1 s"), "{line}");
@@ -193,7 +193,7 @@ fn assert_refused(arguments: &[&str], sentence: &str) {
 }
 
 #[test]
-fn a_port_in_use_is_told_with_status_2() {
+fn a_port_in_use_ends_the_node_with_status_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert_refused(
@@ -206,7 +206,7 @@ fn a_port_in_use_is_told_with_status_2() {
 }
 
 #[test]
-fn an_address_of_another_host_is_told_with_status_2() {
+fn an_address_of_another_host_ends_the_node_with_status_2() {
     assert_refused(&["run", "--bind", "127.0.0.1:0", "--http", "203.0.113.1:2000"], "203.0.113.1:2000");
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
@@ -254,7 +254,7 @@ fn the_demonstration_ends_with_status_0_because_everything_agreed() {
 const READ: &str = "read-0123456789abcdefghij";
 const CHANGE: &str = "change-0123456789abcdefghij";
 
-/// What a client command ends with, and what it says to people.
+/// Runs a client command. Returns its exit status and its standard error.
 fn ask(api: &str, token: Option<(&str, &str)>, arguments: &[&str]) -> (i32, String) {
     let mut command = networkdb(arguments);
     command.env("NETWORKDB_API", api).stdin(Stdio::null());
@@ -266,7 +266,7 @@ fn ask(api: &str, token: Option<(&str, &str)>, arguments: &[&str]) -> (i32, Stri
 }
 
 #[test]
-fn client_commands_show_the_token_of_a_file_or_of_the_environment() {
+fn client_commands_send_the_token_of_a_file_or_of_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str, text: String| {
         let path = folder.path().join(name);
@@ -277,22 +277,25 @@ fn client_commands_show_the_token_of_a_file_or_of_the_environment() {
         (path("both", format!("read {READ}\nchange {CHANGE}\n")), path("read", format!("{READ}\n")));
     let node = Process::start(&["--name", "asking", "--bind", "127.0.0.1:0", "--http-token-file", &both]);
     let api = format!("http://{}", node.http());
-    let refused = |answer: (i32, String), sentence: &str| {
-        assert!(answer.0 == 1 && answer.1.contains(sentence), "{answer:?}");
+    let refused = |response: (i32, String), sentence: &str| {
+        assert!(response.0 == 1 && response.1.contains(sentence), "{response:?}");
     };
     refused(ask(&api, None, &["peers"]), "--token-file FILE");
-    refused(ask(&api, Some(("NETWORKDB_TOKEN", "not-0123456789abcdefghij")), &["peers"]), "none of those");
+    refused(
+        ask(&api, Some(("NETWORKDB_TOKEN", "not-0123456789abcdefghij")), &["peers"]),
+        "this token is unknown",
+    );
     for (variable, value) in [("NETWORKDB_TOKEN", READ), ("NETWORKDB_TOKEN_FILE", &read)] {
         assert_eq!(ask(&api, Some((variable, value)), &["peers"]), (0, String::new()), "{variable}");
-        let answer = ask(&api, Some((variable, value)), &["network", "join", "net"]);
-        refused(answer, "this token is for reading");
+        let response = ask(&api, Some((variable, value)), &["network", "join", "net"]);
+        refused(response, "this token is for reading");
     }
     assert_eq!(ask(&api, None, &["network", "join", "net", "--token-file", &both]), (0, String::new()));
     assert_eq!(
         ask(&api, Some(("NETWORKDB_TOKEN", CHANGE)), &["network", "leave", "net"]),
         (0, String::new())
     );
-    // Every user of the host sees the arguments of a process: there is no flag for a token.
+    // There is no flag for a token: all users of the host can see the arguments of a process.
     assert_eq!(ask(&api, None, &["peers", "--token", READ]).0, 2);
 }
 
@@ -333,7 +336,7 @@ fn every_change_over_http_is_logged_without_values_and_tokens() {
 }
 
 #[test]
-fn agreement_shows_the_token_to_its_own_node_alone() {
+fn agreement_sends_the_token_only_to_its_own_node() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     std::fs::write(&file, format!("read {READ}\n")).unwrap();
@@ -348,14 +351,14 @@ fn agreement_shows_the_token_to_its_own_node_alone() {
             lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
         });
         let arguments = [&["agreement", "--with", &url], more].concat();
-        let answer = ask(&format!("http://{}", node.http()), Some(("NETWORKDB_TOKEN", READ)), &arguments);
-        assert!(answer.0 == 2 && answer.1.contains(&url), "{answer:?}");
+        let response = ask(&format!("http://{}", node.http()), Some(("NETWORKDB_TOKEN", READ)), &arguments);
+        assert!(response.0 == 2 && response.1.contains(&url), "{response:?}");
         assert_eq!(asked.join().unwrap().contains(READ), shown, "{more:?}");
     }
 }
 
 #[test]
-fn tokens_are_read_again_when_the_node_is_told_and_a_broken_file_changes_nothing() {
+fn a_signal_reloads_the_tokens_and_an_invalid_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     std::fs::write(&file, format!("read {READ}\n")).unwrap();
@@ -367,19 +370,19 @@ fn tokens_are_read_again_when_the_node_is_told_and_a_broken_file_changes_nothing
     assert_eq!((status(READ), status(CHANGE)), (0, 1));
     std::fs::write(&file, format!("change {CHANGE}\n")).unwrap();
     node.signal("HUP");
-    node.await_error("the HTTP tokens were read again");
+    node.await_error("HTTP tokens reloaded");
     assert_eq!((status(READ), status(CHANGE)), (1, 0));
     std::fs::write(&file, "swordfish\n").unwrap();
     node.signal("HUP");
-    let line = node.await_error("the HTTP tokens stay as they are");
+    let line = node.await_error("HTTP tokens not reloaded, the previous ones stay in use");
     assert!(line.contains(path) && !line.contains("swordfish"), "{line}");
     assert_eq!((status(READ), status(CHANGE)), (1, 0));
 }
 
 #[test]
-fn http_for_other_hosts_takes_tokens_or_a_word_that_it_is_open() {
-    let both_ways =
-        "--http-token-file FILE (`networkdb tokengen --out FILE` makes one), or say with --http-open";
+fn a_node_serves_http_to_other_hosts_only_with_tokens_or_as_open() {
+    let both_ways = "--http-token-file FILE (`networkdb tokengen --out FILE` makes one), or declare it open \
+                     with --http-open";
     assert_refused(&["run", "--http", "0.0.0.0:0"], both_ways);
     let node =
         Process::start(&["--name", "open", "--bind", "127.0.0.1:0", "--http", "0.0.0.0:0", "--http-open"]);
@@ -389,10 +392,10 @@ fn http_for_other_hosts_takes_tokens_or_a_word_that_it_is_open() {
     let path = path.to_str().unwrap();
     let Output { status, stdout, stderr } = networkdb(&["tokengen", "--out", path]).output().unwrap();
     let tokens = std::fs::read_to_string(path).unwrap();
-    let said = String::from_utf8([stdout, stderr].concat()).unwrap();
+    let output = String::from_utf8([stdout, stderr].concat()).unwrap();
     assert!(
-        status.success() && tokens.lines().all(|line| !said.contains(line.split(' ').nth(1).unwrap())),
-        "{said}"
+        status.success() && tokens.lines().all(|line| !output.contains(line.split(' ').nth(1).unwrap())),
+        "{output}"
     );
     assert_refused(&["tokengen", "--out", path], "exists already");
     let arguments =

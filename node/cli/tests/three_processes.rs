@@ -1,7 +1,7 @@
-//! Three nodes as an operator meets them: processes at three addresses with the default ports, asked over HTTP, killed,
-//! started again, and told to end.
+//! Three nodes as processes at three addresses with the default ports: called over HTTP, killed, started
+//! again, and ended by a signal.
 //!
-//! On Linux every address in 127.0.0.0/8 is this host's own; elsewhere only 127.0.0.1 is.
+//! On Linux, every address in 127.0.0.0/8 belongs to this host; elsewhere only 127.0.0.1 does.
 #![cfg(target_os = "linux")]
 
 mod program;
@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use program::networkdb;
 use tempfile::NamedTempFile;
 
-/// Nothing here takes nearly this long, also on a busy machine, unless it never happens.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every condition, long enough for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const ENTRIES: usize = 300;
 
-/// Addresses that no other process of this test uses at the same time: the process number is part of them.
+/// Addresses that no other process of this test uses at the same time: they contain the process ID.
 fn addresses() -> [Ipv4Addr; 3] {
     let process = std::process::id();
     let [_, high, middle, low] = (process << 2).to_be_bytes();
@@ -52,24 +52,24 @@ impl Process {
         if let Some(seed) = seed {
             command.args(["--seed", &seed.to_string()]);
         }
-        let log = NamedTempFile::new().expect("a place for the log");
-        let said = log.reopen().expect("it was just made");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn();
+        let log = NamedTempFile::new().expect("a file for the log");
+        let stderr = log.reopen().expect("it was just made");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
         let process = Self { name: name.to_owned(), address, child: child.expect("the binary runs"), log };
-        eventually(&format!("{name} answers"), &[&process], || {
+        eventually(&format!("{name} responds"), &[&process], || {
             process.ask("/ready") == Some("OK\nOK".into())
         });
         process
     }
 
-    /// What the node answers, or nothing if it does not.
+    /// The body of the node's response, if there is one.
     fn ask(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect((self.address, 2000)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
     }
 
     fn peers(&self) -> String {
@@ -98,19 +98,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGKILL, and nothing to be done if it has ended already.
+        // SIGKILL; it fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits until `condition` holds; says how long it was.
+/// Waits until `condition` is true, and prints the time.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "a test waits in real time")]
 fn eventually(what: &str, nodes: &[&Process], mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "after {PATIENCE:?} still not so: {what}\n{}", report(nodes));
+        assert!(start.elapsed() < TIMEOUT, "after {TIMEOUT:?} still not so: {what}\n{}", report(nodes));
         std::thread::sleep(Duration::from_millis(5));
     }
     println!("{what}: after {:?}", start.elapsed());
@@ -129,7 +129,7 @@ fn report(nodes: &[&Process]) -> String {
 }
 
 #[test]
-fn three_processes_share_their_entries_lose_one_of_them_and_part_in_peace() {
+fn three_processes_share_entries_survive_a_crash_and_leave_gracefully() {
     let [first, second, third] = addresses();
     let a = Process::start("a", first, None);
     let b = Process::start("b", second, None);

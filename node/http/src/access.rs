@@ -1,4 +1,4 @@
-//! Who may ask: the tokens that stand for reading and for changing, and where HTTP may be answered without any.
+//! Access control: tokens with their roles, and the addresses at which HTTP needs no token.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// The fewest characters of a token: what can be guessed is no token.
+/// The fewest characters of a token: a shorter one could be guessed.
 pub const MIN_TOKEN_CHARACTERS: usize = 20;
 
 /// The most characters of a token.
@@ -19,29 +19,29 @@ pub const MAX_TOKEN_CHARACTERS: usize = 512;
 /// The most tokens of a file; each is compared with every request's.
 pub const MAX_TOKENS: usize = 64;
 
-/// What a caller is allowed to do; whoever may change may read as well.
+/// The role of a caller. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Look only.
+    /// Read only.
     Read,
-    /// Write entries, join and leave networks, and whatever else has an effect on what tables hold.
+    /// Write entries, join and leave networks, and make any other change of the tables.
     Change,
-    /// Decide who is in the cluster: join one, and change the secrets that the node works with.
+    /// Decide which nodes are in the cluster: join a cluster, and change the secrets of the node.
     Admin,
 }
 
-/// Who asks, for the log: the name of a token, or where the caller came in.
+/// The authenticated caller, for the log: the name of its token, or its way of access.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Who(String);
+pub(super) struct Principal(String);
 
-impl Who {
+impl Principal {
     /// The node's own user.
     pub(super) fn owner() -> Self {
         Self("the node's user".to_owned())
     }
 }
 
-impl std::fmt::Display for Who {
+impl std::fmt::Display for Principal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -62,33 +62,33 @@ impl Role {
     }
 }
 
-/// Why a text is no list of tokens. The tokens themselves are never shown.
+/// Why a token file is invalid. The texts never show a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokensError {
-    /// There is not one token.
+    /// The file has no token.
     #[error("there is no token in it; make a file with `networkdb tokengen --out http-tokens`")]
     None,
     /// A line is not a role and a token.
-    #[error("line {line}: wanted is `read TOKEN`, `change TOKEN` or `admin TOKEN`, and a name if you like")]
+    #[error("line {line}: expected `read TOKEN`, `change TOKEN` or `admin TOKEN`, and optionally a name")]
     Line {
-        /// Which, from 1.
+        /// The line number, from 1.
         line: usize,
     },
     /// A token is too short, too long, or has characters that a header does not carry.
     #[error(
-        "line {line}: a token has {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} letters, digits or characters of -._~+/=; \
-         make one with `networkdb tokengen`"
+        "line {line}: a token has {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} letters, digits or \
+         characters of -._~+/=; make one with `networkdb tokengen`"
     )]
     Token {
-        /// Which, from 1.
+        /// The line number, from 1.
         line: usize,
     },
-    /// A token stands for both roles.
+    /// A token is in the file twice.
     #[error(
-        "line {line}: this token stands in the file already; each role and each name needs a token of its own"
+        "line {line}: this token is in the file already; each role and each name needs a token of its own"
     )]
     Twice {
-        /// Which, from 1.
+        /// The line number of the second one, from 1.
         line: usize,
     },
     /// There are too many.
@@ -96,7 +96,7 @@ pub enum TokensError {
     TooMany,
 }
 
-/// The tokens that are accepted, as digests: what is kept in memory opens nothing.
+/// The digests of the accepted tokens. The tokens themselves are not kept in memory.
 #[derive(Clone)]
 pub struct Tokens {
     known: BTreeMap<[u8; SHA256_OUTPUT_LEN], (Role, Option<String>)>,
@@ -112,18 +112,19 @@ fn digest_of(token: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     digest(&SHA256, token).as_ref().try_into().expect("SHA-256 has so many bytes")
 }
 
-/// What a header of the form `Authorization: Bearer TOKEN` can carry (RFC 6750).
+/// Whether `text` is a token: of the allowed length, and sendable in a header `Authorization: Bearer TOKEN`
+/// (RFC 6750).
 pub fn is_token(text: &str) -> bool {
-    let of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    (MIN_TOKEN_CHARACTERS..=MAX_TOKEN_CHARACTERS).contains(&text.len()) && text.bytes().all(of_a_token)
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    (MIN_TOKEN_CHARACTERS..=MAX_TOKEN_CHARACTERS).contains(&text.len()) && text.bytes().all(is_token_byte)
 }
 
-/// The lines of a token file that say something, with their numbers from 1.
+/// The lines of a token file that are neither empty nor comments, with their numbers from 1.
 pub fn token_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The role, the token, and what stands behind it of a line, if it has this form.
+/// Splits a line into role, token and optional name; `None` if it does not have this form.
 pub fn role_and_token(line: &str) -> Option<(Role, &str, Option<&str>)> {
     let (role, rest) = line.split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
@@ -133,12 +134,12 @@ pub fn role_and_token(line: &str) -> Option<(Role, &str, Option<&str>)> {
 }
 
 impl Tokens {
-    /// Reads `read TOKEN`, `change TOKEN` and `admin TOKEN`, one a line, each with the name under which it is logged if it is to
-    /// have one; empty lines and those that begin with # are passed over.
+    /// Parses lines of the form `read TOKEN`, `change TOKEN` or `admin TOKEN`, each with an optional name for
+    /// the log. Skips empty lines and comments, which begin with #.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
         let mut known = BTreeMap::new();
-        for (line, said) in token_lines(text) {
-            let (role, token, name) = role_and_token(said).ok_or(TokensError::Line { line })?;
+        for (line, content) in token_lines(text) {
+            let (role, token, name) = role_and_token(content).ok_or(TokensError::Line { line })?;
             if !is_token(token) {
                 return Err(TokensError::Token { line });
             }
@@ -153,16 +154,16 @@ impl Tokens {
         }
     }
 
-    /// How many there are; never 0.
+    /// The number of tokens; never 0.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// What `token` allows and whose it is, if it is known.
+    /// The role and the principal of `token`, if it is known.
     ///
-    /// Digests are compared, all of them, and each in constant time: how long it takes tells nothing of how much was right.
-    fn find(&self, token: &[u8]) -> Option<(Role, Who)> {
+    /// It compares all digests, each in constant time, so that the duration reveals nothing about a guess.
+    fn find(&self, token: &[u8]) -> Option<(Role, Principal)> {
         let offered = digest_of(token);
         let mut found = None;
         for (digest, (role, name)) in &self.known {
@@ -171,9 +172,9 @@ impl Tokens {
             }
         }
         let (role, name, digest) = found?;
-        let who = match name {
+        let principal = match name {
             Some(name) => format!("{name} ({})", role.as_str()),
-            // Enough to find the line in the file, and far from enough to be a token.
+            // Enough of the digest to find the line in the file, and too little to find the token.
             None => format!(
                 "{} token {:02x}{:02x}{:02x}{:02x}",
                 role.as_str(),
@@ -183,7 +184,7 @@ impl Tokens {
                 digest[3]
             ),
         };
-        Some((role, Who(who)))
+        Some((role, Principal(principal)))
     }
 }
 
@@ -193,38 +194,38 @@ pub enum TokenFileError {
     /// It cannot be read.
     #[error("cannot read the HTTP token file {}: {error}", path.display())]
     Unreadable {
-        /// Where it was looked for.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// Other users could add a token of their own.
     #[error(
-        "other users of this host can write the HTTP token file {0}, and so let themselves in; take that away with chmod \
-         600 {0}",
+        "other users of this host can write the HTTP token file {0}, and so add tokens of their own; remove \
+         that permission with chmod 600 {0}",
         path.display()
     )]
     Writable {
         /// The file.
         path: PathBuf,
     },
-    /// It does not make sense.
+    /// Its content is invalid.
     #[error("HTTP token file {}: {error}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, without the tokens.
+        /// The error, without the tokens.
         error: TokensError,
     },
 }
 
-/// Reads the tokens in the file at `path`, which nobody but its owner may be able to write.
+/// Reads the tokens in the file at `path`. Refuses a file that other users can write.
 pub fn read_token_file(path: &Path) -> Result<Tokens, TokenFileError> {
     use std::io::Read as _;
     use std::os::unix::fs::PermissionsExt as _;
     let unreadable = |error| TokenFileError::Unreadable { path: path.to_owned(), error };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    // Of the open file, not of whatever has the name a moment later.
+    // The metadata of the open file: the path may lead to another file by now.
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     if mode & 0o022 != 0 {
         return Err(TokenFileError::Writable { path: path.to_owned() });
@@ -244,48 +245,48 @@ impl TokenStore {
         Self(RwLock::new(tokens))
     }
 
-    /// Accepts `tokens`, and no others, from the next request on.
+    /// Accepts only `tokens` from the next request on.
     pub fn replace(&self, tokens: Tokens) {
         *self.0.write() = tokens;
     }
 }
 
-/// HTTP would be answered to whoever reaches the address.
+/// HTTP would be open to every host that reaches the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "HTTP on {0} can be reached from other hosts, and whoever reaches it could read and change everything; either ask for \
-     tokens with --http-token-file FILE (`networkdb tokengen --out FILE` makes one), or say with --http-open that it is \
-     meant to be open"
+    "HTTP on {0} is reachable from other hosts, and any client could read and change everything; either \
+     require tokens with --http-token-file FILE (`networkdb tokengen --out FILE` makes one), or declare it \
+     open with --http-open"
 )]
 pub struct Unprotected(pub SocketAddr);
 
-/// Who may ask.
+/// Which clients have access.
 #[derive(Debug, Clone, Default)]
 pub enum Access {
-    /// Whoever is on this host: only loopback addresses are listened on.
+    /// All programs on this host: the node listens on loopback addresses only.
     #[default]
     Loopback,
-    /// Whoever reaches the address.
+    /// All clients that reach the address.
     Open,
-    /// Whoever has a token.
+    /// Clients that have a token.
     Tokens(Arc<TokenStore>),
 }
 
-/// Why a caller gets nothing.
+/// Why a caller is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Denied {
-    /// There is no token in the request.
+pub(super) enum AccessDenied {
+    /// The request has no token.
     NoToken,
-    /// The token is not known.
+    /// The token is unknown.
     UnknownToken,
-    /// The token is for less.
+    /// The token has a lesser role.
     Needs(Role),
-    /// There are no tokens, and it takes one, or the Unix socket.
+    /// The call needs a token, and the node has none, or the Unix socket.
     NeedsSocket,
 }
 
 impl Access {
-    /// Whether HTTP may be answered at `address`.
+    /// Whether the node may serve HTTP at `address`.
     pub fn check(&self, address: SocketAddr) -> Result<(), Unprotected> {
         match self {
             Self::Loopback if !address.ip().to_canonical().is_loopback() => Err(Unprotected(address)),
@@ -293,26 +294,30 @@ impl Access {
         }
     }
 
-    /// Who asks, if the bearer of what an `Authorization` header says may do what takes `needed`. Without tokens nobody is
-    /// the administrator.
-    pub(super) fn allow(&self, authorization: Option<&[u8]>, needed: Role) -> Result<Who, Denied> {
+    /// The caller, if the token in an `Authorization` header has the role `needed`. Without tokens, no caller
+    /// has the role admin.
+    pub(super) fn allow(
+        &self,
+        authorization: Option<&[u8]>,
+        needed: Role,
+    ) -> Result<Principal, AccessDenied> {
         let Self::Tokens(store) = self else {
             return if needed == Role::Admin {
-                Err(Denied::NeedsSocket)
+                Err(AccessDenied::NeedsSocket)
             } else {
-                Ok(Who("no token".to_owned()))
+                Ok(Principal("no token".to_owned()))
             };
         };
-        let token = authorization.and_then(bearer).ok_or(Denied::NoToken)?;
+        let token = authorization.and_then(bearer).ok_or(AccessDenied::NoToken)?;
         match store.0.read().find(token) {
-            None => Err(Denied::UnknownToken),
-            Some((role, _)) if role < needed => Err(Denied::Needs(needed)),
-            Some((_, who)) => Ok(who),
+            None => Err(AccessDenied::UnknownToken),
+            Some((role, _)) if role < needed => Err(AccessDenied::Needs(needed)),
+            Some((_, principal)) => Ok(principal),
         }
     }
 }
 
-/// The token of `Bearer TOKEN`; the scheme's name may be written in any case.
+/// The token of `Bearer TOKEN`; the scheme is case-insensitive.
 fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = authorization.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())

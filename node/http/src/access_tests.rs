@@ -1,4 +1,4 @@
-//! Tokens: how a file of them is read, what each allows, and where none are needed.
+//! Tokens: token files, the rights of each role, and addresses that need no token.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -21,11 +21,12 @@ fn access() -> Access {
 }
 
 #[test]
-fn each_token_allows_its_role_and_nothing_else_allows_anything() {
+fn each_token_allows_its_role_and_no_more() {
     let access = access();
     let ask = |header: &str, role| access.allow(Some(header.as_bytes()), role).map(drop);
-    let (needs_change, needs_admin) = (Err(Denied::Needs(Role::Change)), Err(Denied::Needs(Role::Admin)));
-    let (unknown, none) = (Err(Denied::UnknownToken), Err(Denied::NoToken));
+    let (needs_change, needs_admin) =
+        (Err(AccessDenied::Needs(Role::Change)), Err(AccessDenied::Needs(Role::Admin)));
+    let (unknown, none) = (Err(AccessDenied::UnknownToken), Err(AccessDenied::NoToken));
     for (header, allowed) in [
         (format!("Bearer {READ}"), [Ok(()), needs_change, needs_admin]),
         (format!("bearer  {READ}"), [Ok(()), needs_change, needs_admin]),
@@ -41,26 +42,26 @@ fn each_token_allows_its_role_and_nothing_else_allows_anything() {
         let found = [Role::Read, Role::Change, Role::Admin].map(|role| ask(&header, role));
         assert_eq!(found, allowed, "{header}");
     }
-    assert_eq!(access.allow(None, Role::Read), Err(Denied::NoToken));
+    assert_eq!(access.allow(None, Role::Read), Err(AccessDenied::NoToken));
 }
 
 #[test]
-fn without_tokens_nothing_is_asked_and_nobody_is_the_administrator() {
+fn without_tokens_no_caller_is_the_administrator() {
     for access in [Access::Loopback, Access::Open] {
         assert!(access.allow(None, Role::Change).is_ok());
-        assert_eq!(access.allow(None, Role::Admin), Err(Denied::NeedsSocket));
+        assert_eq!(access.allow(None, Role::Admin), Err(AccessDenied::NeedsSocket));
         let header = format!("Bearer {ADMIN}");
-        assert_eq!(access.allow(Some(header.as_bytes()), Role::Admin), Err(Denied::NeedsSocket));
+        assert_eq!(access.allow(Some(header.as_bytes()), Role::Admin), Err(AccessDenied::NeedsSocket));
     }
 }
 
 #[test]
-fn who_asks_is_known_by_name_or_by_a_little_of_a_digest() {
-    let who = |token: &str| {
+fn callers_are_logged_by_name_or_by_the_start_of_a_digest() {
+    let principal = |token: &str| {
         access().allow(Some(format!("Bearer {token}").as_bytes()), Role::Read).unwrap().to_string()
     };
-    assert_eq!(who(ADMIN), "Ada of the operators (admin)");
-    let unnamed = who(CHANGE);
+    assert_eq!(principal(ADMIN), "Ada of the operators (admin)");
+    let unnamed = principal(CHANGE);
     assert!(unnamed.starts_with("change token ") && unnamed.len() == "change token ".len() + 8, "{unnamed}");
 }
 
@@ -71,12 +72,12 @@ fn replaced_tokens_are_refused_from_then_on() {
     let bearer = |token: &str| format!("Bearer {token}").into_bytes();
     let new = "another-0123456789abcdefghij";
     store.replace(Tokens::parse(&format!("change {new}")).unwrap());
-    assert_eq!(access.allow(Some(&bearer(CHANGE)), Role::Read), Err(Denied::UnknownToken));
+    assert_eq!(access.allow(Some(&bearer(CHANGE)), Role::Read), Err(AccessDenied::UnknownToken));
     assert!(access.allow(Some(&bearer(new)), Role::Change).is_ok());
 }
 
 #[test]
-fn only_loopback_goes_without_a_word() {
+fn only_loopback_needs_no_declaration() {
     for (address, local) in [
         ("127.0.0.1:2000", true),
         ("127.8.9.1:2000", true),
@@ -96,7 +97,7 @@ fn only_loopback_goes_without_a_word() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_by_line_and_without_the_token() {
+fn errors_in_a_file_name_the_line_and_not_the_token() {
     let line = format!("read {READ}\n");
     for (text, error) in [
         (String::new(), TokensError::None),

@@ -1,4 +1,5 @@
-//! The Unix socket on which a node answers its own user, who may do everything: whoever can open it can read the secret file as well.
+//! The Unix socket on which a node serves its own user, with all rights: a process that can open it can also
+//! read the secret file.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,45 +9,49 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
-/// Why there is no socket.
+/// Why the socket was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another node answers there.
-    #[error("the admin socket {} is in use by another node; choose another one with --admin-socket", .0.display())]
-    InUse(PathBuf),
-    /// What is there is not to be removed.
-    #[error("{} is there already, and is no socket; choose another path with --admin-socket", .0.display())]
-    Occupied(PathBuf),
-    /// The system refuses it.
+    /// Another node serves it.
     #[error(
-        "cannot make the admin socket {}: {error}; choose another path with --admin-socket, or --admin-socket off",
+        "the admin socket {} is in use by another node; choose another one with --admin-socket", .0.display()
+    )]
+    InUse(PathBuf),
+    /// The path exists, and is not a socket.
+    #[error("{} exists already, and is not a socket; choose another path with --admin-socket", .0.display())]
+    Occupied(PathBuf),
+    /// The system refused it.
+    #[error(
+        "cannot create the admin socket {}: {error}; choose another path with --admin-socket, or \
+         --admin-socket off",
         path.display()
     )]
     Unusable {
-        /// Where it was to be.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Other users could put another socket in its place.
+    /// Other users could replace the socket.
     #[error(
-        "the folder {} of the admin socket is another user's, or others may write there; keep it to yourself with chmod 700, or \
-         choose another path with --admin-socket", .0.display()
+        "the folder {} of the admin socket belongs to another user, or other users may write there; restrict \
+         it with chmod 700, or choose another path with --admin-socket", .0.display()
     )]
     Folder(PathBuf),
 }
 
-/// A socket that only the node's user, and the system's administrator, can use. It goes with this.
+/// A socket that only the node's user and root can use. Dropping this removes it.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// The file that was made, so that another one in its place is left alone.
+    /// Device and inode of the created file, so that a file that replaced it is not removed.
     file: (u64, u64),
 }
 
 impl AdminSocket {
-    /// Makes the socket of the node that answers HTTP at `address` where its own user's commands look for it.
+    /// Creates the socket of the node that serves HTTP at `address`, at the path where its user's commands
+    /// look for it.
     pub fn bind_default(address: SocketAddr) -> Result<Self, SocketError> {
         let mut refused = None;
         for folder in folders() {
@@ -59,7 +64,7 @@ impl AdminSocket {
         Err(refused.expect("there is always a folder to try"))
     }
 
-    /// Makes the socket at `path`. One that a dead process has left there is replaced.
+    /// Creates the socket at `path`. Replaces one that a dead process has left there.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let unusable = |error| SocketError::Unusable { path: path.to_owned(), error };
         let listener = match UnixListener::bind(path) {
@@ -67,7 +72,7 @@ impl AdminSocket {
                 if !is_socket(path) {
                     return Err(SocketError::Occupied(path.to_owned()));
                 }
-                // A full backlog is a node as well.
+                // A full backlog also means that a node serves the socket.
                 match std::os::unix::net::UnixStream::connect(path) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                     _ => return Err(SocketError::InUse(path.to_owned())),
@@ -78,26 +83,26 @@ impl AdminSocket {
             bound => bound,
         }
         .map_err(unusable)?;
-        // Until then others may connect, and are turned away by who they are.
+        // Before this, other users may connect; `accept` refuses them by their user ID.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(unusable)?;
         let found = std::fs::symlink_metadata(path).map_err(unusable)?;
         Ok(Self { listener, path: path.to_owned(), file: (found.dev(), found.ino()) })
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next caller who is the node's user or the system's administrator; others are hung up on.
+    /// The next connection of the node's user or root. Closes the connections of other users.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let user = stream.peer_cred().map(|caller| caller.uid());
             match user {
                 Ok(user) if user == 0 || user == geteuid().as_raw() => return Ok(stream),
-                Ok(user) => tracing::warn!(user, "another user was turned away from the admin socket"),
-                Err(error) => tracing::debug!(%error, "a caller of the admin socket was gone at once"),
+                Ok(user) => tracing::warn!(user, "refused a connection of another user to the admin socket"),
+                Err(error) => tracing::debug!(%error, "a client of the admin socket disconnected at once"),
             }
         }
     }
@@ -107,13 +112,14 @@ impl Drop for AdminSocket {
     fn drop(&mut self) {
         let found = std::fs::symlink_metadata(&self.path);
         if found.is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
-            // What cannot be removed is replaced by the next node.
+            // If it cannot be removed, the next node replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The socket of the node that answers HTTP at `host` and `port`, if it is on this host and this user's.
+/// The socket of the node that serves HTTP at `host` and `port`, if it is on this host and belongs to this
+/// user.
 pub fn find(host: &str, port: u16) -> Option<PathBuf> {
     let addresses = match host.parse::<IpAddr>() {
         Ok(address) => vec![address],
@@ -122,7 +128,7 @@ pub fn find(host: &str, port: u16) -> Option<PathBuf> {
         }
         Err(_) => return None,
     };
-    // A node that answers at every address answers at this one, if it is this host's.
+    // A node that listens on all addresses also listens on this one, if it is an address of this host.
     let everywhere = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
     let everywhere = everywhere.into_iter().filter(|_| addresses.iter().any(IpAddr::is_loopback));
     let addresses = addresses.iter().copied().chain(everywhere).collect::<Vec<_>>();
@@ -132,13 +138,13 @@ pub fn find(host: &str, port: u16) -> Option<PathBuf> {
     })
 }
 
-/// The name of the socket of the node that answers HTTP at `address`: no two on a host have one.
+/// The socket's file name for the node that serves HTTP at `address`; unique on a host.
 fn name(address: SocketAddr) -> String {
     format!("{address}.sock")
 }
 
-/// Where sockets of this user's nodes lie: in its runtime folder; of the system's administrator in /run; else in /tmp, in
-/// a folder that nobody else can have made.
+/// The folders for sockets of this user's nodes, in order: the user's runtime folder; /run for root; a folder
+/// in /tmp that must belong to this user.
 fn folders() -> Vec<PathBuf> {
     let user = geteuid();
     let of_session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -160,7 +166,7 @@ fn own_folder(folder: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Whether this is a folder, no link to one, of this user, in which nobody else may put anything.
+/// Whether this is a folder, not a link to one, that belongs to this user and that no other user may write.
 fn is_own(folder: &Path) -> bool {
     std::fs::symlink_metadata(folder)
         .is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0)
@@ -176,7 +182,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_is_its_owners_and_goes_with_its_node() {
+    async fn a_socket_is_private_to_its_user_and_removed_with_its_node() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         let socket = AdminSocket::bind(&path).unwrap();
@@ -189,13 +195,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_dead_node_left_is_replaced_and_nothing_else_is() {
+    async fn only_the_socket_of_a_dead_node_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(is_socket(&path), "it is left behind");
         let first = AdminSocket::bind(&path).unwrap();
-        // Somebody puts another one in its place: that stays when the first goes.
+        // A socket that replaced the first one stays when the first is dropped.
         std::fs::remove_file(&path).unwrap();
         let second = AdminSocket::bind(&path).unwrap();
         drop(first);

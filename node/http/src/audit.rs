@@ -1,86 +1,88 @@
-//! A log line for every change that is asked for over HTTP: who, what, and of which network, table and key. Never a value, a token or
-//! a secret.
+//! The audit log: one line for each change over HTTP, with the principal, the call, and the network, table
+//! and key. It never contains a value, a token or a secret.
 
 use axum::extract::Request;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::access::Who;
-use super::guard::peer;
+use super::access::Principal;
+use super::admission::client_origin;
 use super::permits::Caller;
 use super::query::Query;
 
-/// What is to be logged once it is known how it went.
+/// A requested change, logged when its outcome is known.
 #[derive(Debug)]
 pub(super) struct Change {
-    who: String,
+    principal: String,
     from: String,
     method: Method,
     call: String,
-    place: Place,
+    target: Target,
 }
 
-/// What was to be changed, as far as it is known.
+/// The target of a change, as far as it is known.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(super) struct Target {
     network: Option<String>,
     table: Option<String>,
     key: Option<String>,
 }
 
-impl Place {
-    /// What the parameters of a diagnostic call say.
+impl Target {
+    /// The target in the parameters of a diagnostic call.
     pub(super) fn of_query(query: &Query) -> Self {
-        let said = |name| query.bytes(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        Self { network: said("nid"), table: said("tname"), key: said("key") }
+        let parameter = |name| query.bytes(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Self { network: parameter("nid"), table: parameter("tname"), key: parameter("key") }
     }
 
-    /// What a path below /v1 says, and the path without it.
+    /// The target in a path below /v1, and the path with placeholders for it.
     fn of_path(path: &str) -> (Self, String) {
         let parts = path.split('/').collect::<Vec<_>>();
-        let said = |at: usize, before: &str| {
+        let part = |at: usize, before: &str| {
             let found = parts.get(at).filter(|_| parts.get(at - 1) == Some(&before))?;
             Some(percent_decode_str(found).decode_utf8_lossy().into_owned())
         };
-        let place = Self { network: said(3, "networks"), table: said(5, "tables"), key: said(7, "entries") };
-        let call = match (&place.network, &place.table, &place.key) {
-            // What stands where a fingerprint should may be a secret.
+        let target = Self { network: part(3, "networks"), table: part(5, "tables"), key: part(7, "entries") };
+        let call = match (&target.network, &target.table, &target.key) {
+            // A caller may have sent a secret in target of its fingerprint.
             (None, ..) if path.starts_with("/v1/keys/") => {
                 let given = parts.get(3).copied().unwrap_or_default();
                 let known = given.len() == 16 && given.bytes().all(|byte| byte.is_ascii_hexdigit());
-                return (place, if known { path.to_owned() } else { path.replace(given, "{fingerprint}") });
+                return (target, if known { path.to_owned() } else { path.replace(given, "{fingerprint}") });
             }
             (None, ..) => path,
             (_, None, _) => "/v1/networks/{network}",
             (.., None) => "/v1/networks/{network}/tables/{table}/entries",
             _ => "/v1/networks/{network}/tables/{table}/entries/{key}",
         };
-        (place, call.to_owned())
+        (target, call.to_owned())
     }
 }
 
 impl Change {
-    /// The change that `who` asks for.
-    pub(super) fn new(request: &Request, who: &Who) -> Self {
+    /// The change that `principal` requests.
+    pub(super) fn new(request: &Request, principal: &Principal) -> Self {
         let path = request.uri().path();
-        let (place, call) = if path.starts_with("/v1/") {
-            Place::of_path(path)
+        let (target, call) = if path.starts_with("/v1/") {
+            Target::of_path(path)
         } else {
-            (Place::of_query(&Query::parse(request.uri().query().unwrap_or_default())), path.to_owned())
+            (Target::of_query(&Query::parse(request.uri().query().unwrap_or_default())), path.to_owned())
         };
-        let from = match peer(request).caller {
+        let from = match client_origin(request).caller {
             Caller::Host(address) => address.to_string(),
             Caller::Owner => "admin socket".to_owned(),
         };
-        Self { who: who.to_string(), from, method: request.method().clone(), call, place }
+        Self { principal: principal.to_string(), from, method: request.method().clone(), call, target }
     }
 
-    /// Logs it. `place` is what the body of the request said, which only its handler read.
-    pub(super) fn log(self, status: StatusCode, place: Option<Place>) {
-        let Self { who, from, method, call, place: of_address } = self;
-        let Place { network, table, key } = place.unwrap_or(of_address);
+    /// Logs it. `form_target` is the target in the request's body, which only the handler reads.
+    pub(super) fn log(self, status: StatusCode, form_target: Option<Target>) {
+        let Self { principal, from, method, call, target: uri_target } = self;
+        let Target { network, table, key } = form_target.unwrap_or(uri_target);
+        let status = status.as_u16();
         tracing::info!(
-            target: "audit", who, from, %method, call, network, table, key, status = status.as_u16(), "changed over HTTP"
+            target: "audit", who = principal, from, %method, call, network, table, key, status,
+            "changed over HTTP"
         );
     }
 }
@@ -90,16 +92,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_path_is_about() {
-        let (place, call) = Place::of_path("/v1/networks/a%2Fb/tables/t/entries/k%20");
+    fn a_path_names_the_target_of_a_change() {
+        let (target, call) = Target::of_path("/v1/networks/a%2Fb/tables/t/entries/k%20");
         assert_eq!(
-            (place.network.as_deref(), place.table.as_deref(), place.key.as_deref()),
+            (target.network.as_deref(), target.table.as_deref(), target.key.as_deref()),
             (Some("a/b"), Some("t"), Some("k "))
         );
         assert_eq!(call, "/v1/networks/{network}/tables/{table}/entries/{key}");
-        let (place, call) = Place::of_path("/v1/networks/n");
+        let (target, call) = Target::of_path("/v1/networks/n");
         assert_eq!(
-            (place.network.as_deref(), place.table, call.as_str()),
+            (target.network.as_deref(), target.table, call.as_str()),
             (Some("n"), None, "/v1/networks/{network}")
         );
         for (path, shown) in [
@@ -107,8 +109,8 @@ mod tests {
             ("/v1/keys/networkdb1.secret/use", "/v1/keys/{fingerprint}/use"),
             ("/v1/keys", "/v1/keys"),
         ] {
-            let (place, call) = Place::of_path(path);
-            assert_eq!((place.network, call.as_str()), (None, shown));
+            let (target, call) = Target::of_path(path);
+            assert_eq!((target.network, call.as_str()), (None, shown));
         }
     }
 }

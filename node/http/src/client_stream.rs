@@ -1,4 +1,5 @@
-//! The socket of one caller, which tells afterwards what the caller was waiting for, and does not wait for ever itself.
+//! The stream of one client connection. It closes the connection of a client that does not read its response
+//! in time, and records the state of the last exchange, so that the server can send a final error response.
 
 use std::io;
 use std::pin::Pin;
@@ -10,30 +11,31 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A last word must have gone out within this time.
-const LAST_WORD_TIME: Duration = Duration::from_secs(1);
+/// Timeout for sending the final response of a connection.
+const FINAL_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Shared<S> {
     stream: S,
-    /// Something of a request arrived, and nothing of an answer went out since.
+    /// Part of a request arrived, and no part of a response was sent since.
     unanswered: bool,
-    /// The caller took nothing for too long.
+    /// The client did not read for too long.
     stalled: bool,
-    /// The status of an answer that the HTTP library gave by itself, without a body. It is held back: it was the last, and a better
-    /// one follows.
+    /// The status of an empty response that the HTTP library made itself. This stream does not send it: the
+    /// server sends a response with an explanation in its place, as the last one of the connection.
     bare: Option<u16>,
 }
 
 impl<S> Shared<S> {
-    /// Whether `bytes` are such an answer, and have been taken for written.
-    fn holds_back(&mut self, bytes: &[u8]) -> bool {
+    /// Whether `bytes` are such a response. The stream then reports them as written without sending them.
+    fn withholds(&mut self, bytes: &[u8]) -> bool {
         self.bare = self.bare.or_else(|| bare_refusal(bytes));
         self.bare.is_some()
     }
 }
 
-/// The status of a refusal that none of our handlers has made: those always have the header by which browsers do not guess.
+/// The status of an error response of the HTTP library. Responses of this crate's handlers always have the
+/// header `x-content-type-options`.
 fn bare_refusal(bytes: &[u8]) -> Option<u16> {
     let head = bytes.strip_prefix(b"HTTP/1.1 ")?;
     let status = std::str::from_utf8(head.get(..3)?).ok()?.parse().ok()?;
@@ -42,7 +44,7 @@ fn bare_refusal(bytes: &[u8]) -> Option<u16> {
     (matches!(status, 400 | 414 | 431) && whole && !ours).then_some(status)
 }
 
-/// The end that is served.
+/// The stream that the HTTP library serves.
 #[derive(Debug)]
 pub(super) struct ClientStream<S> {
     shared: Arc<Mutex<Shared<S>>>,
@@ -50,18 +52,18 @@ pub(super) struct ClientStream<S> {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-/// The end that is kept until the other one is done.
+/// The server's handle of the stream, for use after the HTTP library has finished.
 #[derive(Debug)]
-pub(super) struct Kept<S>(Arc<Mutex<Shared<S>>>);
+pub(super) struct StreamHandle<S>(Arc<Mutex<Shared<S>>>);
 
 impl<S> ClientStream<S> {
-    /// Whoever takes nothing of an answer for `stall_time` is given up.
-    pub(super) fn new(stream: S, stall_time: Duration) -> (Self, Kept<S>) {
+    /// The connection is closed if the client reads no part of a response for `stall_time`.
+    pub(super) fn new(stream: S, stall_time: Duration) -> (Self, StreamHandle<S>) {
         let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false, bare: None }));
-        (Self { shared: shared.clone(), stall_time, waiting: None }, Kept(shared))
+        (Self { shared: shared.clone(), stall_time, waiting: None }, StreamHandle(shared))
     }
 
-    /// Passes on what a write came to, and gives up one that came to nothing for too long.
+    /// Returns the outcome of a write; an error if it made no progress for too long.
     fn bounded<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.waiting = None;
@@ -75,42 +77,42 @@ impl<S> ClientStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Kept<S> {
-    /// Whether part of a request is still without an answer.
+impl<S: AsyncRead + AsyncWrite + Unpin> StreamHandle<S> {
+    /// Whether part of a request has arrived without a response.
     pub(super) fn is_unanswered(&self) -> bool {
         self.0.lock().unanswered
     }
 
-    /// Whether the caller was given up because it took nothing.
+    /// Whether the connection was closed because the client did not read.
     pub(super) fn is_stalled(&self) -> bool {
         self.0.lock().stalled
     }
 
-    /// The status that the HTTP library answered with by itself.
+    /// The status of the HTTP library's own error response.
     pub(super) fn bare_refusal(&self) -> Option<u16> {
         self.0.lock().bare
     }
 
-    /// Sends `text` as the end of the connection, now that nobody else does.
-    pub(super) async fn last_word(self, text: String) {
+    /// Sends `text` as the final response and closes the connection.
+    pub(super) async fn send_final_response(self, text: String) {
         if let Ok(shared) = Arc::try_unwrap(self.0).map(Mutex::into_inner) {
-            last_word(shared.stream, text).await;
+            send_final_response(shared.stream, text).await;
         }
     }
 }
 
-/// Sends `text` and closes. A system that closes while something arrived unread would take back what was sent, so that is
-/// waited for as well, for a moment.
-async fn last_word(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: String) {
-    let saying = async {
+/// Sends `text` and closes. If a socket is closed with unread data, the system resets the connection and
+/// discards the response. So this reads the rest, within the timeout.
+async fn send_final_response(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: String) {
+    let sending = async {
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
         let mut rest = [0; 4096];
         while tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whoever does not want to hear it goes without.
-    let _ = tokio::time::timeout(LAST_WORD_TIME, saying).await;
+    // A client that does not read the response in time does not get it.
+    let _ = tokio::time::timeout(FINAL_RESPONSE_TIMEOUT, sending).await;
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
@@ -136,7 +138,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         let outcome = {
             let mut shared = self.shared.lock();
             shared.unanswered = false;
-            if shared.holds_back(bytes) {
+            if shared.withholds(bytes) {
                 return Poll::Ready(Ok(bytes.len()));
             }
             Pin::new(&mut shared.stream).poll_write(context, bytes)
@@ -152,7 +154,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         let outcome = {
             let mut shared = self.shared.lock();
             shared.unanswered = false;
-            if shared.holds_back(pieces.first().map_or(b"", |piece| piece)) {
+            if shared.withholds(pieces.first().map_or(b"", |piece| piece)) {
                 return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
             }
             Pin::new(&mut shared.stream).poll_write_vectored(context, pieces)
@@ -172,7 +174,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.shared.lock();
         if shared.bare.is_some() {
-            // There is something left to say.
+            // The final response is still to be sent.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut shared.stream).poll_shutdown(context)

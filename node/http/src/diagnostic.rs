@@ -1,13 +1,13 @@
-//! The original's diagnostic calls: what each asks for, and how it is answered.
+//! The original's diagnostic calls: their parameters and responses.
 
 use tabledb::TableDb;
 
-use super::mirror::Mirrors;
 use super::query::{NotUtf8, Query};
 use super::reply::{Details, Peer, Reply, ReplyWriter, ValueSpelling};
 use super::value_text::{IllegalBase64, from_base64};
+use super::watched_tables::WatchedTables;
 
-/// Every path the diagnostic server answers, in the order of `/help`.
+/// Every path that the diagnostic endpoints serve, in the order of `/help`.
 pub const PATHS: [&str; 18] = [
     "/",
     "/help",
@@ -29,9 +29,9 @@ pub const PATHS: [&str; 18] = [
     "/v1",
 ];
 
-/// Whether calls of `path` leave everything as it is. Whatever is not known to do so counts as changing something;
-/// following a table does: it takes a thread and memory for as long as the node runs.
-pub(super) fn only_looks(path: &str) -> bool {
+/// Whether calls of `path` change nothing. All unlisted paths count as changes, also `/watchtable`: it uses
+/// memory for as long as the node runs.
+pub(super) fn is_read_only(path: &str) -> bool {
     matches!(
         path,
         "/" | "/help"
@@ -46,60 +46,60 @@ pub(super) fn only_looks(path: &str) -> bool {
     )
 }
 
-/// One diagnostic call, its parameters read.
+/// A diagnostic call with its parsed parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// The node runs.
+    /// Check that the node runs.
     Ready,
-    /// What can be called.
+    /// List all calls.
     Help,
-    /// This node's advertised address.
+    /// Show this node's advertised address.
     MyIp,
     /// Join through these seeds.
     Join(Vec<String>),
-    /// The living members of the cluster.
+    /// List the live members of the cluster.
     ClusterPeers,
-    /// The members of a network.
+    /// List the members of a network.
     NetworkPeers(String),
-    /// Put this node on a network.
+    /// Join a network.
     JoinNetwork(String),
-    /// Take this node off a network.
+    /// Leave a network.
     LeaveNetwork(String),
-    /// Something that only looks at or changes tables.
+    /// Read or change tables.
     Table(TableCall),
-    /// Follow a table.
+    /// Start to watch a table.
     WatchTable(String),
-    /// What following a table has shown.
+    /// List the entries of a watched table.
     WatchedTableEntries(String),
 }
 
-/// A call that needs nothing but the tables.
+/// A call that needs only the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableCall {
-    /// Counts of a network.
+    /// Show the counts of a network.
     NetworkStats(String),
-    /// Make an entry.
-    Create(Place, Vec<u8>),
-    /// Change an entry.
-    Update(Place, Vec<u8>),
+    /// Create an entry.
+    Create(EntryPath, Vec<u8>),
+    /// Update an entry.
+    Update(EntryPath, Vec<u8>),
     /// Delete an entry.
-    Delete(Place),
+    Delete(EntryPath),
     /// Show an entry.
-    Get(Place, ValueSpelling),
+    Get(EntryPath, ValueSpelling),
     /// Show a table.
     Table {
         /// Its network.
         network: String,
         /// Its name.
         table: String,
-        /// How values are to be shown.
+        /// The encoding of values in the response.
         values: ValueSpelling,
     },
 }
 
-/// Where an entry is.
+/// The path of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct EntryPath {
     /// The network, `nid`.
     pub network: String,
     /// The table, `tname`.
@@ -108,28 +108,28 @@ pub struct Place {
     pub key: String,
 }
 
-/// Why a call was not understood.
+/// Why the parameters of a call are invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wrong {
+enum ParameterError {
     Missing,
     NotUtf8(NotUtf8),
     Base64(IllegalBase64),
 }
 
-impl From<NotUtf8> for Wrong {
+impl From<NotUtf8> for ParameterError {
     fn from(error: NotUtf8) -> Self {
         Self::NotUtf8(error)
     }
 }
 
-impl From<IllegalBase64> for Wrong {
+impl From<IllegalBase64> for ParameterError {
     fn from(error: IllegalBase64) -> Self {
         Self::Base64(error)
     }
 }
 
 impl Call {
-    /// What `path` with `query` asks for, or the answer to a call that makes no sense.
+    /// Parses a call, or returns the response to an invalid one.
     pub fn parse(path: &str, query: &Query) -> Result<Self, Reply> {
         let (call, usage) = match path {
             "/ready" => (Ok(Self::Ready), ""),
@@ -147,20 +147,21 @@ impl Call {
             "/joinnetwork" => (text(query, "nid").map(Self::JoinNetwork), "?nid=network_id"),
             "/leavenetwork" => (text(query, "nid").map(Self::LeaveNetwork), "?nid=network_id"),
             "/createentry" | "/updateentry" => (
-                placed_value(query).map(|(place, value)| {
+                entry_and_value(query).map(|(entry_path, value)| {
                     Self::Table(match path {
-                        "/createentry" => TableCall::Create(place, value),
-                        _ => TableCall::Update(place, value),
+                        "/createentry" => TableCall::Create(entry_path, value),
+                        _ => TableCall::Update(entry_path, value),
                     })
                 }),
                 "?tname=table_name&nid=network_id&key=k&value=v",
             ),
             "/deleteentry" => (
-                place(query).map(|place| Self::Table(TableCall::Delete(place))),
+                entry_path(query).map(|entry_path| Self::Table(TableCall::Delete(entry_path))),
                 "?tname=table_name&nid=network_id&key=k",
             ),
             "/getentry" => (
-                place(query).map(|place| Self::Table(TableCall::Get(place, value_spelling(query)))),
+                entry_path(query)
+                    .map(|entry_path| Self::Table(TableCall::Get(entry_path, value_spelling(query)))),
                 "?tname=table_name&nid=network_id&key=k",
             ),
             "/gettable" => (table(query).map(Self::Table), "?tname=table_name&nid=network_id"),
@@ -174,36 +175,36 @@ impl Call {
             }
         };
         call.map_err(|wrong| match wrong {
-            Wrong::Missing => Reply::wrong_call("missing parameter", format!("{path}{usage}")),
-            Wrong::NotUtf8(error) => Reply::fail(error),
-            Wrong::Base64(error) => Reply::fail(error),
+            ParameterError::Missing => Reply::wrong_call("missing parameter", format!("{path}{usage}")),
+            ParameterError::NotUtf8(error) => Reply::fail(error),
+            ParameterError::Base64(error) => Reply::fail(error),
         })
     }
 
-    /// Whether the reply is text even if JSON was asked for, as with the original's test tools.
-    pub fn speaks_text_only(path: &str) -> bool {
+    /// Whether the reply is text even if JSON was requested, as in the original's test tools.
+    pub fn is_text_only(path: &str) -> bool {
         matches!(path, "/myip" | "/watchtable" | "/watchedtableentries")
     }
 }
 
-fn text(query: &Query, name: &'static str) -> Result<String, Wrong> {
-    query.text(name)?.map(str::to_owned).ok_or(Wrong::Missing)
+fn text(query: &Query, name: &'static str) -> Result<String, ParameterError> {
+    query.text(name)?.map(str::to_owned).ok_or(ParameterError::Missing)
 }
 
-fn place(query: &Query) -> Result<Place, Wrong> {
-    Ok(Place { table: text(query, "tname")?, network: text(query, "nid")?, key: text(query, "key")? })
+fn entry_path(query: &Query) -> Result<EntryPath, ParameterError> {
+    Ok(EntryPath { table: text(query, "tname")?, network: text(query, "nid")?, key: text(query, "key")? })
 }
 
-fn placed_value(query: &Query) -> Result<(Place, Vec<u8>), Wrong> {
-    let place = place(query)?;
-    let value = query.bytes("value").ok_or(Wrong::Missing)?;
+fn entry_and_value(query: &Query) -> Result<(EntryPath, Vec<u8>), ParameterError> {
+    let entry_path = entry_path(query)?;
+    let value = query.bytes("value").ok_or(ParameterError::Missing)?;
     Ok(match value_spelling(query) {
-        ValueSpelling::Raw => (place, value.to_vec()),
-        ValueSpelling::Base64 => (place, from_base64(value)?),
+        ValueSpelling::Raw => (entry_path, value.to_vec()),
+        ValueSpelling::Base64 => (entry_path, from_base64(value)?),
     })
 }
 
-fn table(query: &Query) -> Result<TableCall, Wrong> {
+fn table(query: &Query) -> Result<TableCall, ParameterError> {
     let (table, network) = (text(query, "tname")?, text(query, "nid")?);
     Ok(TableCall::Table { network, table, values: value_spelling(query) })
 }
@@ -216,17 +217,17 @@ fn split_members(members: &str) -> Vec<String> {
     members.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
 }
 
-/// The answer to `/help`.
+/// The response to `/help`.
 pub fn help() -> Reply {
     Reply::ok(Details::Info(PATHS.iter().flat_map(|path| [path, "\n"]).collect()))
 }
 
-/// The answer to `/ready`.
+/// The response to `/ready`.
 pub fn ready() -> Reply {
     Reply::ok(Details::Info("OK".into()))
 }
 
-/// The answer to `/join`.
+/// The response to `/join`.
 pub fn joined<E: std::fmt::Display>(outcome: Result<usize, E>) -> Reply {
     match outcome {
         Ok(_) => Reply::done(),
@@ -234,7 +235,7 @@ pub fn joined<E: std::fmt::Display>(outcome: Result<usize, E>) -> Reply {
     }
 }
 
-/// The answer to a call that yields nothing but success or an error.
+/// The response to a call that yields only success or an error.
 pub fn done<E: std::fmt::Display>(outcome: Result<(), E>) -> Reply {
     match outcome {
         Ok(()) => Reply::done(),
@@ -242,22 +243,22 @@ pub fn done<E: std::fmt::Display>(outcome: Result<(), E>) -> Reply {
     }
 }
 
-/// The answer to `/clusterpeers` and `/networkpeers`.
+/// The response to `/clusterpeers` and `/networkpeers`.
 pub fn peers(peers: Vec<Peer>) -> Reply {
     Reply::ok(Details::Peers(peers))
 }
 
-/// The answer to `/watchtable`.
-pub fn watch_table(mirrors: &Mirrors, table: &str) -> Vec<u8> {
-    match mirrors.follow(table) {
+/// The response to `/watchtable`.
+pub fn watch_table(watched_tables: &WatchedTables, table: &str) -> Vec<u8> {
+    match watched_tables.watch(table) {
         Ok(()) => b"OK\n".to_vec(),
         Err(error) => Reply::fail(error).render(super::reply::Spelling::Text),
     }
 }
 
-/// The answer to `/watchedtableentries`.
-pub fn watched_table_entries(mirrors: &Mirrors, table: &str) -> ReplyWriter {
-    mirrors.writer(table).unwrap_or_else(|| {
+/// The response to `/watchedtableentries`.
+pub fn watched_table_entries(watched_tables: &WatchedTables, table: &str) -> ReplyWriter {
+    watched_tables.writer(table).unwrap_or_else(|| {
         let mut text = Some(format!("Table {table} not watched\n"));
         Box::new(move |piece| {
             piece.extend_from_slice(text.take().unwrap_or_default().as_bytes());
@@ -266,8 +267,8 @@ pub fn watched_table_entries(mirrors: &Mirrors, table: &str) -> ReplyWriter {
     })
 }
 
-/// The answer to a call that needs nothing but the tables.
-pub fn answer_table_call(db: &TableDb, call: TableCall) -> Reply {
+/// The response to a call that needs only the tables.
+pub fn handle_table_call(db: &TableDb, call: TableCall) -> Reply {
     match call {
         TableCall::NetworkStats(network) => Reply::ok(match db.statistics(&network) {
             Some(found) => Details::Statistics {
@@ -276,14 +277,14 @@ pub fn answer_table_call(db: &TableDb, call: TableCall) -> Reply {
             },
             None => Details::Statistics { entries: -1, queue_length: -1 },
         }),
-        TableCall::Create(Place { network, table, key }, value) => {
+        TableCall::Create(EntryPath { network, table, key }, value) => {
             done(db.create(&network, &table, &key, value))
         }
-        TableCall::Update(Place { network, table, key }, value) => {
+        TableCall::Update(EntryPath { network, table, key }, value) => {
             done(db.update(&network, &table, &key, value))
         }
-        TableCall::Delete(Place { network, table, key }) => done(db.delete(&network, &table, &key)),
-        TableCall::Get(Place { network, table, key }, values) => match db.get(&network, &table, &key) {
+        TableCall::Delete(EntryPath { network, table, key }) => done(db.delete(&network, &table, &key)),
+        TableCall::Get(EntryPath { network, table, key }, values) => match db.get(&network, &table, &key) {
             Some(entry) => Reply::ok(Details::Entry(entry, values)),
             None => Reply::fail(format_args!(
                 "could not get entry in table {table} with network id {network} and key {key}"

@@ -1,4 +1,4 @@
-//! Each diagnostic call, its parameters, and its answer by itself and against a store without peers.
+//! Each diagnostic call: its parameters, its response format, and its effect on a store without peers.
 
 use tabledb::Config;
 use wire::{NodeId, NodeName};
@@ -23,14 +23,14 @@ fn text_of(reply: &Reply) -> String {
 
 fn ask(db: &TableDb, url: &str) -> String {
     match parse(url) {
-        Ok(Call::Table(call)) => text_of(&answer_table_call(db, call)),
+        Ok(Call::Table(call)) => text_of(&handle_table_call(db, call)),
         Ok(other) => panic!("{url} is {other:?}"),
         Err(text) => text,
     }
 }
 
-fn place_of(key: &str) -> Place {
-    Place { network: "net".into(), table: "tab".into(), key: key.into() }
+fn entry_path(key: &str) -> EntryPath {
+    EntryPath { network: "net".into(), table: "tab".into(), key: key.into() }
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn ready_and_help() {
 }
 
 #[test]
-fn what_changes_something_is_told_from_what_only_looks() {
-    let changing = PATHS.into_iter().filter(|path| *path != "/v1" && !only_looks(path)).collect::<Vec<_>>();
+fn calls_that_change_something_are_not_read_only() {
+    let changing = PATHS.into_iter().filter(|path| *path != "/v1" && !is_read_only(path)).collect::<Vec<_>>();
     let known = [
         "/join",
         "/joinnetwork",
@@ -64,7 +64,7 @@ fn what_changes_something_is_told_from_what_only_looks() {
     ];
     assert_eq!(changing, known);
     for path in ["/nosuch", "", "/ready/", "/%63reateentry", "/createentry/"] {
-        assert!(!only_looks(path), "{path}");
+        assert!(!is_read_only(path), "{path}");
     }
 }
 
@@ -108,10 +108,10 @@ fn members_are_separated_by_commas() {
 }
 
 #[test]
-fn a_failed_join_is_told_in_the_originals_frame() {
+fn a_failed_join_has_the_originals_format() {
     assert_eq!(
-        text_of(&joined(Err("nobody answered"))),
-        "FAIL\nError: /join error in the DB join nobody answered"
+        text_of(&joined(Err("no seed answered"))),
+        "FAIL\nError: /join error in the DB join no seed answered"
     );
     assert_eq!(text_of(&joined::<&str>(Ok(2))), "OK");
 }
@@ -120,11 +120,11 @@ fn a_failed_join_is_told_in_the_originals_frame() {
 fn values_are_base64_unless_unsafe() {
     assert_eq!(
         parse("/createentry?tname=tab&nid=net&key=k&value=aGk%3D"),
-        Ok(Call::Table(TableCall::Create(place_of("k"), b"hi".to_vec())))
+        Ok(Call::Table(TableCall::Create(entry_path("k"), b"hi".to_vec())))
     );
     assert_eq!(
         parse("/updateentry?unsafe&tname=tab&nid=net&key=k&value=aGk%3D"),
-        Ok(Call::Table(TableCall::Update(place_of("k"), b"aGk=".to_vec())))
+        Ok(Call::Table(TableCall::Update(entry_path("k"), b"aGk=".to_vec())))
     );
     assert_eq!(
         parse("/createentry?tname=tab&nid=net&key=k&value=v"),
@@ -160,11 +160,13 @@ fn an_entry_is_created_shown_updated_and_deleted() {
     );
     assert_eq!(
         ask(&db, "/updateentry?tname=tab&nid=net&key=k1&value="),
-        "FAIL\nError: cannot update entry as the entry in table tab with network id net and key k1 does not exist"
+        "FAIL\nError: cannot update entry as the entry in table tab with network id net and key k1 does not \
+         exist"
     );
     assert_eq!(
         ask(&db, "/deleteentry?tname=tab&nid=net&key=k1"),
-        "FAIL\nError: cannot delete entry tab with network id net and key k1 does not exist or is already being deleted"
+        "FAIL\nError: cannot delete entry tab with network id net and key k1 does not exist or is already \
+         being deleted"
     );
 }
 
@@ -194,31 +196,33 @@ fn statistics_of_a_network_and_of_one_not_joined() {
 #[test]
 fn a_watched_table_shows_what_the_watch_delivered() {
     let db = db();
-    let mirrors = Mirrors::new(db.clone());
-    assert_eq!(watched(&mirrors), b"Table tab not watched\n");
+    let watched_tables = WatchedTables::new(db.clone());
+    assert_eq!(watched(&watched_tables), b"Table tab not watched\n");
     db.create("net", "tab", "before", b"1".to_vec()).unwrap();
-    assert_eq!(watch_table(&mirrors, "tab"), b"OK\n");
-    assert_eq!(watch_table(&mirrors, "tab"), b"OK\n");
+    assert_eq!(watch_table(&watched_tables, "tab"), b"OK\n");
+    assert_eq!(watch_table(&watched_tables, "tab"), b"OK\n");
     db.create("net", "tab", "after", b"2".to_vec()).unwrap();
     db.create("net", "other", "elsewhere", b"3".to_vec()).unwrap();
     let wanted = "total elements: 2\n0) k:`after` -> v:`2`\n1) k:`before` -> v:`1`\n";
-    assert_eq!(watched(&mirrors), wanted.as_bytes(), "at once");
+    assert_eq!(watched(&watched_tables), wanted.as_bytes(), "at once");
     db.delete("net", "tab", "before").unwrap();
-    assert_eq!(watched(&mirrors), b"total elements: 1\n0) k:`after` -> v:`2`\n");
+    assert_eq!(watched(&watched_tables), b"total elements: 1\n0) k:`after` -> v:`2`\n");
 }
 
-fn watched(mirrors: &Mirrors) -> Vec<u8> {
-    let (mut writer, mut text) = (watched_table_entries(mirrors, "tab"), Vec::new());
+fn watched(watched_tables: &WatchedTables) -> Vec<u8> {
+    let (mut writer, mut text) = (watched_table_entries(watched_tables, "tab"), Vec::new());
     while writer(&mut text) {}
     text
 }
 
 #[test]
-fn no_more_tables_are_followed_than_allowed() {
-    let mirrors = Mirrors::new(db());
-    for index in 0..super::super::mirror::MAX_TABLES {
-        assert_eq!(watch_table(&mirrors, &format!("t{index}")), b"OK\n");
+fn no_more_tables_are_watched_than_the_limit() {
+    let watched_tables = WatchedTables::new(db());
+    for index in 0..super::super::watched_tables::MAX_TABLES {
+        assert_eq!(watch_table(&watched_tables, &format!("t{index}")), b"OK\n");
     }
-    assert_eq!(watch_table(&mirrors, "t0"), b"OK\n");
-    assert!(watch_table(&mirrors, "one more").starts_with(b"FAIL\nError: 1024 tables are watched already"));
+    assert_eq!(watch_table(&watched_tables, "t0"), b"OK\n");
+    assert!(
+        watch_table(&watched_tables, "one more").starts_with(b"FAIL\nError: 1024 tables are watched already")
+    );
 }

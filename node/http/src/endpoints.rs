@@ -1,4 +1,4 @@
-//! All endpoints of one node, tied to it.
+//! All HTTP endpoints of a node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,59 +17,61 @@ use hyper::{Method, StatusCode, Uri};
 use membership::Member;
 use tokio::sync::watch::Receiver;
 
-use super::audit::Place;
+use super::admission::{self, Admission, RequestPermits};
+use super::audit::Target;
 use super::diagnostic::{self, Call, TableCall};
-use super::guard::{self, Guard, Held};
 use super::metrics::{Metrics, membership_counts, replication_counts};
-use super::mirror::Mirrors;
 use super::permits::Permit;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
 use super::streamed::streamed;
-use super::v1::{self, Refused};
+use super::v1::{self, HttpError};
+use super::watched_tables::WatchedTables;
 use networkdb::Node;
 
-/// What a body of parameters calls itself.
+/// The media type of a body with parameters.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What the handlers share.
+/// The state of the handlers.
 #[derive(Debug)]
 struct Endpoints {
     node: Node,
-    mirrors: Mirrors,
+    watched_tables: WatchedTables,
     started: Instant,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
 }
 
-/// All endpoints of `node`, behind `guard`. Streams end when `stopping` becomes true; followers of tables end with the router.
-#[expect(clippy::disallowed_methods, reason = "this is the shell: uptime is told to people")]
-pub(super) fn router(node: Node, guard: Arc<Guard>, stopping: Receiver<bool>) -> Router {
+/// The router of all endpoints of `node`, behind `admission`. Streams end when `stopping` becomes true;
+/// watches of tables end with the router.
+#[expect(clippy::disallowed_methods, reason = "uptime is only displayed")]
+pub(super) fn router(node: Node, admission: Arc<Admission>, stopping: Receiver<bool>) -> Router {
     let started = Instant::now();
-    let mirrors = Mirrors::new(node.tables().clone());
-    let endpoints = Arc::new(Endpoints { node: node.clone(), mirrors, started, guard: guard.clone() });
+    let watched_tables = WatchedTables::new(node.tables().clone());
+    let endpoints =
+        Arc::new(Endpoints { node: node.clone(), watched_tables, started, admission: admission.clone() });
     Router::new()
         .route("/metrics", get(metrics))
-        // Whatever is not known is answered too, and any method is as good as GET: so does the original.
+        // Like the original, unknown paths get a response, and all methods are treated alike.
         .fallback(diagnose)
         .with_state(endpoints)
-        // Bounded already, and by a limit that can be set.
+        // `buffer_body` bounds it, by a limit of the settings.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(guard.clone(), guard::take_short))
-        .nest("/v1", v1::router(node, started, guard.clone(), stopping))
-        // The last layer is the first that a request meets.
-        .layer(from_fn_with_state(guard, guard::pass))
+        .layer(from_fn_with_state(admission.clone(), admission::buffer_body))
+        .nest("/v1", v1::router(node, started, admission.clone(), stopping))
+        // The last layer processes a request first.
+        .layer(from_fn_with_state(admission, admission::pass))
 }
 
 async fn diagnose(
     State(endpoints): State<Arc<Endpoints>>,
-    Extension(held): Extension<Held>,
+    Extension(permits): Extension<RequestPermits>,
     (method, uri, headers): (Method, Uri, HeaderMap),
     body: Bytes,
 ) -> Response {
     let path = uri.path();
     if let Some(clean) = clean_path(path) {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        // The method stays: what a POST does is not to be asked for by GET.
+        // This status keeps the method: a POST must not become a GET.
         return (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, clean + &query)]).into_response();
     }
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -77,20 +79,20 @@ async fn diagnose(
         && matches!(method, Method::POST | Method::PUT | Method::PATCH);
     let form = if is_form { &body[..] } else { b"" };
     let query = Query::parse_form(form, uri.query().unwrap_or_default());
-    let place = Place::of_query(&query);
-    let spelling = if Call::speaks_text_only(path) { Spelling::Text } else { Spelling::of(&query) };
+    let target = Target::of_query(&query);
+    let spelling = if Call::is_text_only(path) { Spelling::Text } else { Spelling::of(&query) };
     let body = match Call::parse(path, &query) {
         Ok(call) => {
             tracing::debug!(path, "diagnostic call");
-            endpoints.answer(call, spelling, &held).await
+            endpoints.handle(call, spelling, &permits).await
         }
         Err(reply) => reply.render(spelling).into(),
     };
     let headers = [(CONTENT_TYPE, spelling.content_type()), (CACHE_CONTROL, "no-store")];
-    (Extension(place), headers, body).into_response()
+    (Extension(target), headers, body).into_response()
 }
 
-/// The path without empty parts, `.` and `..`, if it has any: the original sends callers there.
+/// The path without empty parts, `.` and `..`, if it has any: the original redirects callers there.
 fn clean_path(path: &str) -> Option<String> {
     let mut parts = Vec::new();
     for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
@@ -105,8 +107,8 @@ fn clean_path(path: &str) -> Option<String> {
 }
 
 impl Endpoints {
-    async fn answer(self: Arc<Self>, call: Call, spelling: Spelling, held: &Held) -> Body {
-        let guard = self.guard.clone();
+    async fn handle(self: Arc<Self>, call: Call, spelling: Spelling, permits: &RequestPermits) -> Body {
+        let admission = self.admission.clone();
         let reply = match call {
             Call::Ready => diagnostic::ready(),
             Call::Help => diagnostic::help(),
@@ -128,29 +130,30 @@ impl Endpoints {
                         .entries_while(&network, &table, || !gone.load(Ordering::Relaxed))
                         .map(|entries| Reply::ok(Details::Entries(entries, values)).writer(spelling))
                 };
-                return large(guard.large_answer(held, work).await, spelling);
+                return large(admission.large_response(permits, work).await, spelling);
             }
-            Call::Table(call) => diagnostic::answer_table_call(self.node.tables(), call),
+            Call::Table(call) => diagnostic::handle_table_call(self.node.tables(), call),
             Call::WatchTable(table) => {
                 let work = move |_: &AtomicBool| -> Option<ReplyWriter> {
-                    let mut whole = Some(diagnostic::watch_table(&self.mirrors, &table));
-                    Some(Box::new(move |piece| {
-                        piece.extend_from_slice(&whole.take().unwrap_or_default());
+                    let mut whole = Some(diagnostic::watch_table(&self.watched_tables, &table));
+                    Some(Box::new(move |chunk| {
+                        chunk.extend_from_slice(&whole.take().unwrap_or_default());
                         false
                     }))
                 };
-                return large(guard.large_answer(held, work).await, spelling);
+                return large(admission.large_response(permits, work).await, spelling);
             }
             Call::WatchedTableEntries(table) => {
-                let work =
-                    move |_: &AtomicBool| Some(diagnostic::watched_table_entries(&self.mirrors, &table));
-                return large(guard.large_answer(held, work).await, spelling);
+                let work = move |_: &AtomicBool| {
+                    Some(diagnostic::watched_table_entries(&self.watched_tables, &table))
+                };
+                return large(admission.large_response(permits, work).await, spelling);
             }
         };
         streamed(reply.writer(spelling))
     }
 
-    /// The members that are not known to have failed or left, sorted by name.
+    /// The members that have neither failed nor left, sorted by name.
     fn cluster_peers(&self) -> Vec<Peer> {
         let members = self.node.members();
         members.iter().filter(|member| member.state.is_active()).map(peer).collect()
@@ -176,7 +179,7 @@ impl Endpoints {
         }
         let db = self.node.tables();
         let networks = db.networks().into_iter();
-        // By itself: the replica stays locked to the end of the statement.
+        // A statement of its own: the replica is locked to the end of the statement.
         let replication = replication_counts(&db.replica().counters());
         let clock_skew = db.replica().clock_skew();
         Metrics {
@@ -188,7 +191,7 @@ impl Endpoints {
                 ("transport", self.node.transport().statistics().iter().collect()),
                 ("membership", membership_counts(&self.node.membership_statistics())),
                 ("replication", replication),
-                ("http", self.guard.counters.iter()),
+                ("http", self.admission.counters.iter()),
             ],
         }
     }
@@ -203,12 +206,13 @@ async fn metrics(State(endpoints): State<Arc<Endpoints>>) -> Response {
     (headers, endpoints.metrics().text()).into_response()
 }
 
-/// The body of an answer that grows with the data, which holds its permit; empty for a caller who is gone.
-fn large(made: Result<(Option<ReplyWriter>, Permit), Refused>, spelling: Spelling) -> Body {
+/// The body of a response that grows with the data. It holds its permit. It is empty if the client has
+/// disconnected.
+fn large(made: Result<(Option<ReplyWriter>, Permit), HttpError>, spelling: Spelling) -> Body {
     match made {
-        Ok((Some(mut writer), permit)) => streamed(move |piece| {
+        Ok((Some(mut writer), permit)) => streamed(move |chunk| {
             let _permit = &permit;
-            writer(piece)
+            writer(chunk)
         }),
         Ok((None, _)) => Body::empty(),
         Err(refused) => Reply::fail(refused.sentence).render(spelling).into(),

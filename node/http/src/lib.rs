@@ -1,25 +1,26 @@
-//! What a node answers over HTTP: the original's diagnostic calls as its tools know them, `/v1` beside them, and metrics.
+//! The HTTP endpoints of a node: the diagnostic endpoints of Docker's NetworkDB ("the original" in this
+//! crate), `/v1`, and metrics.
 
 pub mod access;
 pub mod admin_socket;
+mod admission;
 mod audit;
+pub mod channel_body;
 mod client_stream;
 pub mod diagnostic;
 mod endpoints;
-mod guard;
 mod limits;
 pub mod metrics;
-pub mod mirror;
 mod origin;
 mod permits;
-pub mod pieces;
 pub mod query;
 pub mod reply;
 mod server;
 mod streamed;
 pub mod v1;
 pub mod value_text;
+pub mod watched_tables;
 
-pub use guard::HttpConfig;
+pub use admission::HttpConfig;
 pub use limits::HttpLimits;
 pub use server::{HttpListener, HttpServer, ListenError};

@@ -1,4 +1,4 @@
-//! How much is served at a time and how long callers may take, and what was turned away.
+//! Limits on concurrent work and on the time of clients, and counters of refused requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,27 +6,30 @@ use std::time::Duration;
 use super::metrics::Counts;
 use super::permits::{Caller, share};
 
-/// Bounds on what callers can take of the node.
+/// Bounds on the resources that HTTP clients can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at a time; of one other host at most a quarter, of this one at most three quarters. On up to 32 further ones
-    /// health and metrics are answered, everything else with 503.
+    /// The most concurrent connections. Another host can have at most a quarter of them, and this host three
+    /// quarters. Up to 32 further connections get health and metrics only, and 503 for everything else.
     pub connections: usize,
-    /// Requests at a time whose bodies have arrived; further ones are answered 503, but for four that ask for health or metrics.
-    /// Of one caller at most three quarters. An eighth of as many answers that grow with the data may be under way, and
-    /// a quarter of as many imports, which are not among them, nor are watches.
+    /// The most concurrent requests whose bodies have arrived. Further ones get 503, except for four that
+    /// request health or metrics. One caller can have at most three quarters. The limit of concurrent
+    /// responses that grow with the data is an eighth of this one; that of concurrent imports is a quarter.
+    /// Imports and watches do not count as requests.
     pub requests: usize,
-    /// Watches at a time, a thread each; further ones are answered 503. Of one caller at most three quarters.
+    /// The most concurrent watches; each uses a thread. Further ones get 503. One caller can have at most
+    /// three quarters.
     pub watches: usize,
-    /// The most bytes of a request's head, values in the query string included; longer ones are answered 431.
+    /// The most bytes of a request's head, with the values in the query string. Longer ones get 431.
     pub head_bytes: usize,
-    /// The most bytes of a request's body; longer ones are answered 413. An import may be longer: it is read in lines. All bodies
-    /// that have begun to arrive hold sixteen times as much, those of one caller three quarters of that.
+    /// The most bytes of a request's body. Longer ones get 413. An import may be longer: the node reads it
+    /// line by line. All bodies that are being received can use sixteen times as much memory, those of one
+    /// caller three quarters of that.
     pub body_bytes: usize,
-    /// The head of a request must have arrived within this time, or it is answered 408; so long may a connection idle.
+    /// The timeout for a request's head, answered with 408; also the idle timeout of a connection.
     pub head_time: Duration,
-    /// A request's body must have arrived within this time, or it is answered 408. So long an import may stall, and a
-    /// caller who does not take the answer.
+    /// The timeout for a request's body, answered with 408; also the timeout for the next part of an import,
+    /// and for the client to read the response.
     pub body_time: Duration,
 }
 
@@ -45,7 +48,7 @@ impl Default for HttpLimits {
 }
 
 impl HttpLimits {
-    /// Connections of one caller at a time: no single one can keep all others out.
+    /// The most concurrent connections of one caller, so that no single one can block all others.
     pub(super) fn connections_of(&self, caller: Caller) -> usize {
         match caller {
             Caller::Host(address) if !address.is_loopback() => (self.connections / 4).max(1),
@@ -53,22 +56,22 @@ impl HttpLimits {
         }
     }
 
-    /// Imports at a time.
+    /// The most concurrent imports.
     pub(super) fn imports(&self) -> usize {
         (self.requests / 4).max(1)
     }
 
-    /// Answers at a time that grow with the data: each holds pointers to a whole table.
-    pub(super) fn large_answers(&self) -> usize {
+    /// The most concurrent responses that grow with the data: each holds pointers to a whole table.
+    pub(super) fn large_responses(&self) -> usize {
         (self.requests / 8).max(1)
     }
 
-    /// Requests for health and metrics beyond all others.
+    /// The most concurrent requests for health and metrics beyond the limit of requests.
     pub(super) fn health_requests(&self) -> usize {
         4
     }
 
-    /// The bytes of all bodies that are being read or worked on.
+    /// The most bytes of all bodies that are being received or processed.
     pub(super) fn bodies_bytes(&self) -> usize {
         self.body_bytes.saturating_mul(16)
     }
@@ -76,14 +79,14 @@ impl HttpLimits {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened so often since the server started.
+        /// Counters of events since the server started.
         #[derive(Debug, Default)]
         pub(super) struct HttpCounters {
             $($(#[$doc])* pub(super) $name: AtomicU64,)*
         }
 
         impl HttpCounters {
-            /// All of them by name.
+            /// All counters by name.
             pub(super) fn iter(&self) -> Counts {
                 vec![$((stringify!($name), self.$name.load(Ordering::Relaxed))),*]
             }
@@ -96,9 +99,9 @@ counters! {
     requests,
     /// Requests without a token, or with one that is not known.
     unauthorized,
-    /// Requests to change something with a token for reading.
+    /// Requests that need a higher role than the caller has.
     forbidden,
-    /// Requests by a name that is not this node's.
+    /// Requests for a host name that is not this node's.
     foreign_host,
     /// Requests from pages of another origin.
     foreign_page,
@@ -106,7 +109,7 @@ counters! {
     connections_refused,
     /// Requests beyond the limit.
     requests_refused,
-    /// Answers that grow with the data, beyond the limit.
+    /// Responses that grow with the data, beyond the limit.
     large_answers_refused,
     /// Imports beyond the limit.
     imports_refused,
@@ -114,19 +117,19 @@ counters! {
     watches_refused,
     /// Bodies beyond the limit.
     bodies_too_large,
-    /// Bodies for which there was no memory.
+    /// Bodies beyond the memory for bodies.
     bodies_refused,
-    /// Heads that make no sense, or are too long.
+    /// Heads that are invalid or too long.
     heads_refused,
     /// Heads that did not arrive in time.
     heads_too_slow,
     /// Bodies that did not arrive in time.
     bodies_too_slow,
-    /// Callers who did not take their answer in time.
+    /// Clients that did not read their response in time.
     readers_too_slow,
 }
 
-/// One more.
+/// Increments a counter.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Counts in Prometheus' text format (version 0.0.4).
+//! Metrics in Prometheus' text format (version 0.0.4).
 
 use std::fmt::Write as _;
 
@@ -11,25 +11,25 @@ macro_rules! named {
     };
 }
 
-/// What happened so often since the node started, by name.
+/// Counters of events since the node started, by name.
 pub type Counts = Vec<(&'static str, u64)>;
 
-/// What is exported.
+/// The exported metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
-    /// For how long the server has been answering, in seconds.
+    /// The time since the server started, in seconds.
     pub uptime_seconds: f64,
     /// The number of members in each state.
     pub members: Vec<(String, usize)>,
-    /// How far the clocks of peers are from this node's.
+    /// The differences between the clocks of peers and this node's.
     pub clock_skew: tabledb::ClockSkew,
     /// The joined networks, sorted.
     pub networks: Vec<(String, NetworkStatistics)>,
-    /// Counts of a part of the node, by the part's name.
+    /// The counters of each part of the node, by the part's name.
     pub parts: Vec<(&'static str, Counts)>,
 }
 
-/// What membership counts.
+/// The counters of membership.
 pub fn membership_counts(counts: &membership::Statistics) -> Counts {
     named!(
         counts;
@@ -41,21 +41,27 @@ pub fn membership_counts(counts: &membership::Statistics) -> Counts {
     )
 }
 
-/// What replication counts.
+/// The counters of replication.
 pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
     counts.iter().collect()
 }
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
 
-const OF_A_NETWORK: [Measure; 8] = [
+const NETWORK_GAUGES: [Measure; 8] = [
     ("networkdb_entries", "Visible entries.", |network| network.entries),
-    ("networkdb_hidden_entries", "Entries of failed or not yet compared owners.", |network| network.hidden),
-    ("networkdb_tombstones", "Deletes still remembered.", |network| network.tombstones),
-    ("networkdb_tables", "Tables, those with nothing visible included.", |network| network.tables),
+    (
+        "networkdb_hidden_entries",
+        "Entries hidden because their owner failed or is not synced yet.",
+        |network| network.hidden,
+    ),
+    ("networkdb_tombstones", "Tombstones of deleted entries.", |network| network.tombstones),
+    ("networkdb_tables", "Tables, including those without visible entries.", |network| network.tables),
     ("networkdb_bytes", "Bytes of keys and values.", |network| network.bytes),
-    ("networkdb_refused_writes", "Writes of others refused here at present.", |network| network.refused),
-    ("networkdb_queue_length", "News waiting to be sent.", |network| network.queue_length),
+    ("networkdb_refused_writes", "Entries of other nodes whose latest write is refused here.", |network| {
+        network.refused
+    }),
+    ("networkdb_queue_length", "Updates waiting to be sent.", |network| network.queue_length),
     ("networkdb_network_peers", "Nodes on the network, this one included.", |network| network.peers),
 ];
 
@@ -68,7 +74,7 @@ impl Metrics {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        head(out, "networkdb_uptime_seconds", "gauge", "For how long the node has been answering.")?;
+        head(out, "networkdb_uptime_seconds", "gauge", "Time since the HTTP server started.")?;
         writeln!(out, "networkdb_uptime_seconds {}", self.uptime_seconds)?;
         head(out, "networkdb_members", "gauge", "Known members of the cluster by state.")?;
         for (state, count) in &self.members {
@@ -81,7 +87,7 @@ impl Metrics {
         let name = "networkdb_clock_skewed_peers";
         head(out, name, "gauge", "Peers whose wall clocks differ by more than a minute.")?;
         writeln!(out, "{name} {}", skew.peers_beyond)?;
-        for (name, help, measure) in OF_A_NETWORK {
+        for (name, help, measure) in NETWORK_GAUGES {
             head(out, name, "gauge", help)?;
             for (network, statistics) in &self.networks {
                 writeln!(out, "{name}{{network=\"{}\"}} {}", escape(network), measure(statistics))?;
@@ -111,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exposition_is_as_prometheus_wants_it() {
+    fn the_exposition_has_prometheus_format() {
         let statistics = NetworkStatistics { entries: 3, peers: 2, ..NetworkStatistics::default() };
         let metrics = Metrics {
             uptime_seconds: 1.5,

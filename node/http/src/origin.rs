@@ -1,9 +1,9 @@
-//! Which requests come from a page of somebody else's: they get nothing done.
+//! Protection against requests that a page of another site makes a browser send.
 //!
-//! The original's calls change things by GET, so an image's address in any page could do it. Browsers tell where a request
-//! comes from: in `Origin`, and in `Sec-Fetch-Site` (W3C Fetch Metadata) to addresses they hold trustworthy, such as
-//! loopback. A foreign name that its owner lets point to this host (DNS rebinding) shows in `Host`. Programs such as curl send
-//! none of these and are let alone.
+//! The original's calls change state by GET, so the address of an image in any page could trigger them.
+//! Browsers send the origin of a request in `Origin`, and in `Sec-Fetch-Site` (W3C Fetch Metadata) to
+//! trustworthy addresses such as loopback. A foreign name that resolves to this host (DNS rebinding) shows in
+//! `Host`. Programs such as curl send none of these headers and are not restricted.
 
 use hyper::header::{ACCEPT_LANGUAGE, HOST, HeaderMap, HeaderName, ORIGIN, REFERER, USER_AGENT};
 use hyper::http::uri::Authority;
@@ -14,41 +14,43 @@ use super::access::Role;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Why a request is refused, whoever sent it.
+/// Why a request is refused because of its origin or host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Foreign {
-    /// It asks for a host that is not this one.
+pub(super) enum OriginError {
+    /// It is for a host that is not this one.
     #[error(
-        "this node does not answer as {0:?}; ask for it by its address or as localhost, or start it with --http-name and \
-         this name"
+        "this node does not serve the host name {0:?}; use its address or localhost, or start it with \
+         --http-name and this name"
     )]
-    Host(String),
-    /// A page from elsewhere sent it.
+    UnknownHost(String),
+    /// A page of another origin sent it.
     #[error(
-        "a browser sent this from a page of another origin; such pages may neither change nor load anything here"
+        "a browser sent this from a page of another origin; such pages may neither change nor load anything \
+         here"
     )]
-    Page,
-    /// A browser sent it and keeps quiet about the page.
+    CrossOrigin,
+    /// A browser sent it without the page's origin.
     #[error(
-        "this changes something, and the browser that sent it does not tell from which page; use curl or `networkdb` instead"
+        "this call changes something, and the browser did not send the page's origin; use curl or \
+         `networkdb` instead"
     )]
-    Quiet,
-    /// A browser was sent here from outside of any page, and by a GET, which is what a link does.
+    UndeclaredPage,
+    /// A browser sent it by GET from outside of any page, as it does for a link.
     #[error(
-        "this changes something, and a browser asks for it by GET, as it does when somebody follows a link from a mail; use \
-         curl or `networkdb` instead"
+        "this call changes something, and a browser sent it by GET, as it does when a user follows a link \
+         from a mail; use curl or `networkdb` instead"
     )]
-    Link,
+    ExternalLink,
 }
 
-/// The names by which this node may be asked for, besides `localhost` and any IP address.
+/// The host names of this node, besides `localhost` and IP addresses.
 ///
-/// An address is never somebody else's name: whoever wrote it into a page had to know where it leads.
+/// An IP address needs no check: DNS rebinding cannot redirect it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostNames(Vec<String>);
 
 impl HostNames {
-    /// These, in whatever case.
+    /// These names, in any case.
     pub(super) fn new(names: &[String]) -> Self {
         Self(names.iter().map(|name| plain(name)).collect())
     }
@@ -60,77 +62,83 @@ impl HostNames {
     }
 }
 
-/// Case and the final dot make no difference to a host's name.
+/// Normalises a host name: case and the final dot are not significant.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Lets a request pass that asks for this host; one without a host comes from no browser.
-pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &HostNames) -> Result<(), Foreign> {
+/// Accepts a request for this host. A request without a host cannot come from a browser.
+pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &HostNames) -> Result<(), OriginError> {
     for host in hosts(uri, headers) {
         match host.parse::<Authority>() {
             Ok(authority) if names.contain(authority.host()) => {}
-            _ => return Err(Foreign::Host(host.chars().take(255).collect())),
+            _ => return Err(OriginError::UnknownHost(host.chars().take(255).collect())),
         }
     }
     Ok(())
 }
 
-/// Whether a browser may have sent this; programs such as curl or the original's tools send none of it.
-pub(super) fn is_of_a_browser(headers: &HeaderMap) -> bool {
+/// Whether a browser may have sent the request. Programs such as curl or the original's tools send none of
+/// these headers.
+pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
     [&ORIGIN, &REFERER, &SEC_FETCH_SITE, &SEC_FETCH_MODE, &ACCEPT_LANGUAGE]
         .iter()
         .any(|name| headers.contains_key(*name))
         || texts(headers, &USER_AGENT).iter().any(|agent| agent.starts_with("Mozilla/"))
 }
 
-/// Lets a request pass that takes `needed`, unless a page of another origin sent it, or a link that is on none.
+/// Accepts a request that needs the role `needed`, unless a page of another origin or an external link caused
+/// it.
 ///
-/// Of what only reads, a page elsewhere may hold a link that people follow.
+/// A page of another origin may link to calls that only read.
 pub(super) fn check_page(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     needed: Role,
-) -> Result<(), Foreign> {
+) -> Result<(), OriginError> {
     let own = hosts(uri, headers);
     let is_own = |page: &str| {
-        // Whoever ends TLS before this node makes of http what the page knows as https.
+        // The page may use https where a proxy in front of this node terminates TLS.
         let rest = page.strip_prefix("http://").or_else(|| page.strip_prefix("https://"));
         let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
         authority.is_some_and(|found| own.iter().any(|own| own.eq_ignore_ascii_case(found)))
     };
     let origins = texts(headers, &ORIGIN);
     if !origins.iter().all(|origin| is_own(origin)) {
-        return Err(Foreign::Page);
+        return Err(OriginError::CrossOrigin);
     }
     let sites = texts(headers, &SEC_FETCH_SITE);
     if !sites.iter().all(|site| matches!(*site, "same-origin" | "none")) {
         let link = texts(headers, &SEC_FETCH_MODE) == ["navigate"];
-        return if link && needed == Role::Read { Ok(()) } else { Err(Foreign::Page) };
+        return if link && needed == Role::Read { Ok(()) } else { Err(OriginError::CrossOrigin) };
     }
     if needed != Role::Read && matches!(*method, Method::GET | Method::HEAD) && sites.contains(&"none") {
-        return Err(Foreign::Link);
+        return Err(OriginError::ExternalLink);
     }
     if needed == Role::Read || !origins.is_empty() || !sites.is_empty() {
         return Ok(());
     }
-    // Nothing was told: browsers keep quiet about images when the address is plain HTTP and not loopback.
+    // Browsers send neither header with requests for images if the address is plain HTTP and not loopback.
     let referrers = texts(headers, &REFERER);
     if !referrers.is_empty() {
-        return if referrers.iter().all(|page| is_own(page)) { Ok(()) } else { Err(Foreign::Page) };
+        return if referrers.iter().all(|page| is_own(page)) {
+            Ok(())
+        } else {
+            Err(OriginError::CrossOrigin)
+        };
     }
     let browser = texts(headers, &USER_AGENT).iter().any(|agent| agent.starts_with("Mozilla/"));
-    if browser { Err(Foreign::Quiet) } else { Ok(()) }
+    if browser { Err(OriginError::UndeclaredPage) } else { Ok(()) }
 }
 
-/// Every host that the request says it is for.
+/// All hosts that the request names.
 fn hosts<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Vec<&'a str> {
-    let asked = uri.authority().map(Authority::as_str);
-    texts(headers, &HOST).into_iter().chain(asked).filter(|host| !host.is_empty()).collect()
+    let authority = uri.authority().map(Authority::as_str);
+    texts(headers, &HOST).into_iter().chain(authority).filter(|host| !host.is_empty()).collect()
 }
 
-/// The values of a header; what is no text stands for itself as something that nothing equals.
+/// The values of a header. A value that is not text becomes U+FFFD, which equals no valid value.
 fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("\u{fffd}").trim()).collect()
 }
@@ -142,24 +150,24 @@ mod tests {
     const BROWSER: (&str, &str) = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101");
     const HERE: (&str, &str) = ("host", "127.0.0.1:2000");
 
-    fn headers(said: &[(&'static str, &str)]) -> HeaderMap {
-        said.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    fn headers(sent: &[(&'static str, &str)]) -> HeaderMap {
+        sent.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
-    fn host(said: &[(&'static str, &str)], uri: &str) -> Result<(), Foreign> {
-        check_host(&uri.parse().unwrap(), &headers(said), &HostNames::new(&["Node-1.example".to_owned()]))
+    fn host(sent: &[(&'static str, &str)], uri: &str) -> Result<(), OriginError> {
+        check_host(&uri.parse().unwrap(), &headers(sent), &HostNames::new(&["Node-1.example".to_owned()]))
     }
 
-    fn page(said: &[(&'static str, &str)], needed: Role) -> Result<(), Foreign> {
-        by(Method::GET, said, needed)
+    fn page(sent: &[(&'static str, &str)], needed: Role) -> Result<(), OriginError> {
+        by(Method::GET, sent, needed)
     }
 
-    fn by(method: Method, said: &[(&'static str, &str)], needed: Role) -> Result<(), Foreign> {
-        check_page(&method, &"/createentry".parse().unwrap(), &headers(said), needed)
+    fn by(method: Method, sent: &[(&'static str, &str)], needed: Role) -> Result<(), OriginError> {
+        check_page(&method, &"/createentry".parse().unwrap(), &headers(sent), needed)
     }
 
     #[test]
-    fn a_foreign_host_is_refused_wherever_it_is_said() {
+    fn an_unknown_host_is_refused_in_any_header() {
         for known in [
             "127.0.0.1:2000",
             "127.0.0.1",
@@ -178,13 +186,13 @@ mod tests {
             "node-1.example.org",
             "a b",
         ] {
-            let refused = Err(Foreign::Host(foreign.to_owned()));
+            let refused = Err(OriginError::UnknownHost(foreign.to_owned()));
             assert_eq!(host(&[("host", foreign)], "/ready"), refused, "{foreign}");
             assert_eq!(host(&[HERE, ("host", foreign)], "/ready"), refused, "{foreign}");
         }
         assert_eq!(
             host(&[HERE], "http://evil.example/ready"),
-            Err(Foreign::Host("evil.example".to_owned())),
+            Err(OriginError::UnknownHost("evil.example".to_owned())),
             "in the address itself"
         );
         assert_eq!(host(&[], "/ready"), Ok(()), "no browser leaves it out");
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_let_alone() {
+    fn programs_are_not_restricted() {
         for agent in ["curl/8.5.0", "Go-http-client/1.1", "Wget/1.21", "Prometheus/3.0"] {
             assert_eq!(page(&[HERE, ("user-agent", agent)], Role::Change), Ok(()), "{agent}");
         }
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn pages_of_another_origin_change_nothing_and_load_nothing() {
-        for tells in [
+        for origin in [
             &[("origin", "http://evil.example")][..],
             &[("origin", "null")],
             &[("origin", "http://127.0.0.1:2001")],
@@ -213,47 +221,47 @@ mod tests {
             &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
             &[("sec-fetch-site", "whatever")],
         ] {
-            let said = [&[HERE, BROWSER], tells].concat();
+            let sent = [&[HERE, BROWSER], origin].concat();
             for needed in [Role::Read, Role::Change] {
-                assert_eq!(page(&said, needed), Err(Foreign::Page), "{tells:?}");
+                assert_eq!(page(&sent, needed), Err(OriginError::CrossOrigin), "{origin:?}");
             }
         }
     }
 
     #[test]
-    fn a_page_elsewhere_may_link_to_what_only_reads() {
-        let said = [HERE, BROWSER, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
-        assert_eq!(page(&said, Role::Read), Ok(()));
-        assert_eq!(page(&said, Role::Change), Err(Foreign::Page));
+    fn a_page_of_another_origin_may_link_to_calls_that_only_read() {
+        let sent = [HERE, BROWSER, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(page(&sent, Role::Read), Ok(()));
+        assert_eq!(page(&sent, Role::Change), Err(OriginError::CrossOrigin));
     }
 
     #[test]
-    fn this_nodes_own_pages_and_what_people_type_are_let_through() {
-        for tells in [
+    fn this_nodes_own_pages_are_accepted() {
+        for origin in [
             &[("origin", "http://127.0.0.1:2000")][..],
             &[("origin", "https://127.0.0.1:2000")],
             &[("sec-fetch-site", "same-origin")],
             &[("referer", "http://127.0.0.1:2000/help?x")],
         ] {
-            assert_eq!(page(&[&[HERE, BROWSER], tells].concat(), Role::Change), Ok(()), "{tells:?}");
+            assert_eq!(page(&[&[HERE, BROWSER], origin].concat(), Role::Change), Ok(()), "{origin:?}");
         }
     }
 
     #[test]
-    fn a_link_from_outside_of_any_page_may_only_read() {
-        let said = [HERE, BROWSER, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")];
-        assert_eq!(page(&said, Role::Read), Ok(()));
-        assert_eq!(page(&said, Role::Change), Err(Foreign::Link));
-        assert_eq!(by(Method::HEAD, &said, Role::Change), Err(Foreign::Link));
-        assert_eq!(by(Method::POST, &said, Role::Change), Ok(()));
+    fn an_external_link_may_only_read() {
+        let sent = [HERE, BROWSER, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(page(&sent, Role::Read), Ok(()));
+        assert_eq!(page(&sent, Role::Change), Err(OriginError::ExternalLink));
+        assert_eq!(by(Method::HEAD, &sent, Role::Change), Err(OriginError::ExternalLink));
+        assert_eq!(by(Method::POST, &sent, Role::Change), Ok(()));
     }
 
     #[test]
-    fn a_browser_is_told_by_any_of_its_headers() {
-        for said in [BROWSER, ("origin", "null"), ("accept-language", "pl"), ("sec-fetch-site", "none")] {
-            assert!(is_of_a_browser(&headers(&[HERE, said])), "{said:?}");
+    fn a_browser_is_recognised_by_any_of_its_headers() {
+        for sent in [BROWSER, ("origin", "null"), ("accept-language", "pl"), ("sec-fetch-site", "none")] {
+            assert!(is_from_browser(&headers(&[HERE, sent])), "{sent:?}");
         }
-        assert!(!is_of_a_browser(&headers(&[
+        assert!(!is_from_browser(&headers(&[
             HERE,
             ("user-agent", "Go-http-client/1.1"),
             ("accept-encoding", "gzip")
@@ -261,11 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_keeps_quiet_may_only_read() {
-        assert_eq!(page(&[HERE, BROWSER], Role::Change), Err(Foreign::Quiet));
+    fn a_browser_that_does_not_send_the_origin_may_only_read() {
+        assert_eq!(page(&[HERE, BROWSER], Role::Change), Err(OriginError::UndeclaredPage));
         assert_eq!(page(&[HERE, BROWSER], Role::Read), Ok(()));
-        let said = [HERE, BROWSER, ("referer", "http://evil.example/127.0.0.1:2000")];
-        assert_eq!(page(&said, Role::Change), Err(Foreign::Page));
-        assert_eq!(page(&said[..], Role::Read), Ok(()));
+        let sent = [HERE, BROWSER, ("referer", "http://evil.example/127.0.0.1:2000")];
+        assert_eq!(page(&sent, Role::Change), Err(OriginError::CrossOrigin));
+        assert_eq!(page(&sent[..], Role::Read), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Permits: so many in all, and no more than a share of them for one caller.
+//! Permits for concurrent work and for memory: a total, and a maximum for each caller.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,34 +8,34 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Who asks, as far as sharing goes.
+/// The client whose permits are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Caller {
-    /// A host, by its address; of IPv6, a /64, in which one host may have as many addresses as it likes.
+    /// A host, by its address. For IPv6 it is the /64, because one host can have all addresses in it.
     Host(IpAddr),
     /// The node's own user, over the Unix socket.
     Owner,
 }
 
 impl Caller {
-    /// Who is at `address`.
+    /// The caller at `address`.
     pub(super) fn at(address: IpAddr) -> Self {
         Self::Host(transport::host_of(address))
     }
 }
 
-/// What of `all` one caller may have: three quarters, so that there is something left for the others.
+/// The share of `all` for one caller: three quarters, so that the others get the rest.
 pub(super) fn share(all: usize) -> usize {
     (all - all / 4).max(1)
 }
 
-/// Permits that are handed out and come back: for work that is under way, or for bytes that are held.
+/// A pool of permits, for concurrent work or for bytes of memory.
 #[derive(Debug)]
 pub(super) struct Permits {
-    in_all: usize,
-    of_a_caller: usize,
+    total: usize,
+    per_caller: usize,
     taken: Mutex<Taken>,
-    given_back: Notify,
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct Taken {
     by_caller: BTreeMap<Caller, usize>,
 }
 
-/// One or more permits of one caller, back when this is dropped.
+/// Permits of one caller, released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     permits: Arc<Permits>,
@@ -53,39 +53,39 @@ pub(super) struct Permit {
 }
 
 impl Permits {
-    /// `in_all` for everybody, `of_a_caller` for each.
-    pub(super) fn new(in_all: usize, of_a_caller: usize) -> Arc<Self> {
-        Arc::new(Self { in_all, of_a_caller, taken: Mutex::default(), given_back: Notify::new() })
+    /// A pool of `total` permits, at most `per_caller` for each caller.
+    pub(super) fn new(total: usize, per_caller: usize) -> Arc<Self> {
+        Arc::new(Self { total, per_caller, taken: Mutex::default(), released: Notify::new() })
     }
 
-    /// `in_all` for everybody, three quarters of them for each.
-    pub(super) fn shared(in_all: usize) -> Arc<Self> {
-        Self::new(in_all, share(in_all))
+    /// A pool of `total` permits, at most three quarters for each caller.
+    pub(super) fn shared(total: usize) -> Arc<Self> {
+        Self::new(total, share(total))
     }
 
-    /// A permit for `caller`, if there is one.
+    /// A permit for `caller`, if one is available.
     pub(super) fn take(self: &Arc<Self>, caller: Caller) -> Option<Permit> {
-        self.take_of(caller, self.of_a_caller, 1)
+        self.take_of(caller, self.per_caller, 1)
     }
 
-    /// `count` permits for `caller`, who may have up to `share`.
+    /// `count` permits for `caller`, which may have up to `share`.
     pub(super) fn take_of(self: &Arc<Self>, caller: Caller, share: usize, count: usize) -> Option<Permit> {
         let mut permit = Permit { permits: self.clone(), caller, count: 0 };
         permit.grow_within(share, count).then_some(permit)
     }
 
-    /// A permit for `caller`, as soon as there is one, if that is within `limit`.
+    /// Waits for a permit for `caller`, up to `limit`.
     pub(super) async fn wait(self: &Arc<Self>, caller: Caller, limit: Duration) -> Option<Permit> {
         let waiting = async {
             loop {
-                let given_back = self.given_back.notified();
-                tokio::pin!(given_back);
-                // Before looking: what comes back in between is not missed.
-                given_back.as_mut().enable();
+                let released = self.released.notified();
+                tokio::pin!(released);
+                // Before the check, so that a release in between is not missed.
+                released.as_mut().enable();
                 if let Some(permit) = self.take(caller) {
                     return permit;
                 }
-                given_back.await;
+                released.await;
             }
         };
         tokio::time::timeout(limit, waiting).await.ok()
@@ -93,9 +93,9 @@ impl Permits {
 }
 
 impl Permit {
-    /// Takes `more` permits to those that are held already; false if there are not so many.
+    /// Adds `more` permits; false if they are not available.
     pub(super) fn grow(&mut self, more: usize) -> bool {
-        self.grow_within(self.permits.of_a_caller, more)
+        self.grow_within(self.permits.per_caller, more)
     }
 
     fn grow_within(&mut self, share: usize, more: usize) -> bool {
@@ -104,7 +104,7 @@ impl Permit {
         if more == 0 {
             return true;
         }
-        if more > self.permits.in_all - taken.count || of_caller + more > share {
+        if more > self.permits.total - taken.count || of_caller + more > share {
             return false;
         }
         taken.by_caller.insert(self.caller, of_caller + more);
@@ -128,7 +128,7 @@ impl Drop for Permit {
             }
         }
         drop(taken);
-        self.permits.given_back.notify_waiters();
+        self.permits.released.notify_waiters();
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         assert!(permits.take(at("10.0.0.2")).is_some());
         drop(mine);
         assert!(permits.take(at("10.0.0.1")).is_some());
-        assert!(permits.taken.lock().by_caller.is_empty(), "what is over is forgotten");
+        assert!(permits.taken.lock().by_caller.is_empty(), "released callers are removed");
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn this_host_leaves_a_quarter_to_others_too() {
+    fn this_host_leaves_a_quarter_to_other_callers() {
         let permits = Permits::shared(8);
         let taken = (0..8).filter_map(|_| permits.take(at("127.0.0.1"))).collect::<Vec<_>>();
         assert_eq!(taken.len(), 6);
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_held_until_they_are_given_back() {
+    fn bytes_are_held_until_they_are_released() {
         let permits = Permits::new(100, 80);
         let mut mine = permits.take_of(at("10.0.0.1"), 80, 0).unwrap();
         assert!(mine.grow(50) && mine.grow(30));
         assert!(!mine.grow(1), "its share");
-        assert!(permits.take_of(at("10.0.0.1"), 0, 0).is_some(), "nothing is always there");
+        assert!(permits.take_of(at("10.0.0.1"), 0, 0).is_some(), "no bytes are always available");
         let mut others = permits.take_of(at("10.0.0.2"), 80, 0).unwrap();
-        assert!(!others.grow(21), "all there are");
+        assert!(!others.grow(21), "the total");
         assert!(others.grow(20));
         drop(mine);
         assert!(others.grow(60));
@@ -188,15 +188,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_what_comes_back_or_is_told_in_time() {
+    async fn a_waiting_caller_gets_a_released_permit_or_a_timeout() {
         let permits = Permits::new(1, 1);
         let held = permits.take(Caller::Owner).unwrap();
         assert!(permits.wait(at("10.0.0.1"), Duration::from_millis(20)).await.is_none());
         let waiting = permits.wait(at("10.0.0.1"), Duration::from_secs(60));
-        let giving_back = async {
+        let releasing = async {
             tokio::task::yield_now().await;
             drop(held);
         };
-        assert!(tokio::join!(waiting, giving_back).0.is_some());
+        assert!(tokio::join!(waiting, releasing).0.is_some());
     }
 }

@@ -2,10 +2,10 @@
 
 use percent_encoding::percent_decode;
 
-/// The parameters of one request, decoded to bytes: with `unsafe`, a value need not be UTF-8.
+/// The parameters of a request, decoded to bytes: with `unsafe`, a value need not be UTF-8.
 ///
-/// `a+b` and `a%20b` are both "a b"; a name without `=` is present and empty; of a repeated name the first counts; a
-/// pair with a broken `%` escape is left out.
+/// `a+b` and `a%20b` are both "a b". A name without `=` has an empty value. The first of several equal names
+/// counts. A pair with an invalid `%` escape is ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -15,7 +15,8 @@ impl Query {
         Self::parse_form(query.as_bytes(), "")
     }
 
-    /// Reads a form as a request's body, then the part of its URL after `?`: the body goes first, as with the original.
+    /// Reads a form in a request's body, then the part of its URL after `?`. The body has precedence, as in
+    /// the original.
     pub fn parse_form(body: &[u8], query: &str) -> Self {
         let pairs = [body, query.as_bytes()].into_iter().flat_map(|text| text.split(|byte| *byte == b'&'));
         let pairs = pairs.filter(|pair| !pair.is_empty()).filter_map(|pair| {
@@ -26,7 +27,7 @@ impl Query {
         Self(pairs.collect())
     }
 
-    /// Whether the parameter is there at all.
+    /// Whether the parameter is present.
     pub fn has(&self, name: &str) -> bool {
         self.bytes(name).is_some()
     }
@@ -78,12 +79,12 @@ mod tests {
     }
 
     #[test]
-    fn of_a_repeated_name_the_first_counts() {
+    fn the_first_of_several_equal_names_counts() {
         assert_eq!(Query::parse("nid=a&nid=b").text("nid"), Ok(Some("a")));
     }
 
     #[test]
-    fn a_pair_with_a_broken_escape_is_left_out_and_the_others_are_kept() {
+    fn a_pair_with_an_invalid_escape_is_ignored() {
         for broken in ["%", "%2", "%zz", "%2g", "a%"] {
             let query = Query::parse(&format!("key={broken}&nid=n"));
             assert!(!query.has("key"), "{broken}");
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_goes_before_the_query() {
+    fn a_form_has_precedence_over_the_query() {
         let query = Query::parse_form(b"key=a&value=\xff%00", "key=b&nid=n");
         assert_eq!((query.text("key"), query.text("nid")), (Ok(Some("a")), Ok(Some("n"))));
         assert_eq!(query.bytes("value"), Some(&b"\xff\0"[..]));

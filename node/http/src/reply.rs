@@ -1,4 +1,4 @@
-//! What the diagnostic endpoints answer, and its two spellings: text for people, JSON for the original's tools.
+//! Responses of the diagnostic endpoints, in two formats: text for people, JSON for the original's tools.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -10,10 +10,10 @@ use tabledb::Entry;
 use super::query::Query;
 use super::value_text::to_base64;
 
-/// How a reply is spelled, as the caller chose with `json`.
+/// The format of a reply, which the caller chooses with `json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {
-    /// The message, and the details on the lines after it.
+    /// The message, with the details on the following lines.
     Text,
     /// One line of JSON.
     Json,
@@ -22,7 +22,7 @@ pub enum Spelling {
 }
 
 impl Spelling {
-    /// `json` asks for JSON whatever its value, `json=pretty` for indented JSON.
+    /// `json` with any value selects JSON, `json=pretty` indented JSON.
     pub fn of(query: &Query) -> Self {
         match query.bytes("json") {
             None => Self::Text,
@@ -31,7 +31,7 @@ impl Spelling {
         }
     }
 
-    /// The `content-type` of a reply spelled so.
+    /// The `content-type` of a reply in this format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; charset=utf-8",
@@ -40,12 +40,12 @@ impl Spelling {
     }
 }
 
-/// How values are spelled, as the caller chose with `unsafe`.
+/// The encoding of values, which the caller chooses with `unsafe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueSpelling {
     /// Standard base64 with padding.
     Base64,
-    /// The bytes themselves. JSON has room for text only: there, what is not UTF-8 becomes U+FFFD.
+    /// The raw bytes. JSON can contain text only: there, bytes that are not UTF-8 become U+FFFD.
     Raw,
 }
 
@@ -54,18 +54,19 @@ pub enum ValueSpelling {
 pub struct Peer {
     /// The node's name.
     pub name: String,
-    /// Its advertised address; `None` if the cluster does not know the node, as between two pieces of news.
+    /// Its advertised address; `None` if the node is on a network but its membership update has not arrived
+    /// yet.
     pub ip: Option<IpAddr>,
 }
 
-/// What follows the message.
+/// The details after the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Details {
     /// Free text.
     Info(String),
-    /// Why it failed.
+    /// An error.
     Error(String),
-    /// How it is called.
+    /// The usage of a call.
     Usage(String),
     /// Nodes.
     Peers(Vec<Peer>),
@@ -77,49 +78,50 @@ pub enum Details {
     Statistics {
         /// Visible entries.
         entries: i64,
-        /// News waiting to be sent.
+        /// Updates waiting to be sent.
         queue_length: i64,
     },
 }
 
-/// A reply of the diagnostic endpoints. The HTTP status is 200 whatever it says.
+/// A reply of the diagnostic endpoints. Its HTTP status is always 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// `OK`, `FAIL`, or what is wrong with the call.
+    /// `OK`, `FAIL`, or an error of the call.
     pub message: &'static str,
-    /// What there is to add.
+    /// The details, if any.
     pub details: Option<Details>,
 }
 
 impl Reply {
-    /// It was done; there is nothing to add.
+    /// Success without details.
     pub fn done() -> Self {
         Self { message: "OK", details: None }
     }
 
-    /// It was done, and this is what came of it.
+    /// Success with details.
     pub fn ok(details: Details) -> Self {
         Self { message: "OK", details: Some(details) }
     }
 
-    /// It could not be done.
+    /// A failure.
     pub fn fail(error: impl std::fmt::Display) -> Self {
         Self { message: "FAIL", details: Some(Details::Error(error.to_string())) }
     }
 
-    /// The call itself is wrong.
+    /// An invalid call.
     pub fn wrong_call(message: &'static str, usage: impl Into<String>) -> Self {
         Self { message, details: Some(Details::Usage(usage.into())) }
     }
 
-    /// The body of the answer, whole.
+    /// The whole body of the response.
     pub fn render(&self, spelling: Spelling) -> Vec<u8> {
         let (mut writer, mut out) = (self.clone().writer(spelling), Vec::new());
         while writer(&mut out) {}
         out
     }
 
-    /// Writes the body of the answer piece by piece: each call appends an entry or a peer, until one returns false.
+    /// Writes the body of the response in parts: each call appends an entry or a peer, until one returns
+    /// false.
     pub fn writer(self, spelling: Spelling) -> ReplyWriter {
         match self.details {
             Some(Details::Peers(peers)) => {
@@ -144,7 +146,7 @@ impl Reply {
         }
     }
 
-    /// The body of an answer that is no list.
+    /// The body of a reply that is not a list.
     fn short(&self, spelling: Spelling) -> Vec<u8> {
         let reply =
             JsonReply { message: self.message, details: self.details.as_ref().and_then(JsonDetails::of) };
@@ -232,7 +234,7 @@ impl Details {
             Self::Statistics { entries, queue_length } => {
                 writeln!(out, "entries: {entries}, qlen: {queue_length}")
             }
-            // Lists are written piece by piece.
+            // `writer` writes lists.
             Self::Peers(_) | Self::Entries(..) => Ok(()),
         }
     }
@@ -272,7 +274,7 @@ enum JsonDetails<'a> {
 
 #[derive(Serialize)]
 struct JsonPeer<'a> {
-    /// A slip of the original's, and just what its tools read.
+    /// A misspelling of the original that its tools read.
     #[serde(rename = "-=name")]
     odd_name: Cow<'a, str>,
     ip: String,
@@ -289,14 +291,14 @@ struct JsonEntry<'a> {
 #[derive(Serialize)]
 struct JsonStatistics {
     entries: i64,
-    /// A slip of the original's, and just what its tools read.
+    /// A misspelling of the original that its tools read.
     #[serde(rename = "QueueLen")]
     odd_queue_length: i64,
     qlen: i64,
 }
 
 impl<'a> JsonDetails<'a> {
-    /// The JSON of what is no list; lists are written piece by piece.
+    /// The JSON of details that are not a list; `writer` writes lists.
     fn of(details: &'a Details) -> Option<Self> {
         Some(match details {
             Details::Info(info) => Self::Info { info },
@@ -334,7 +336,7 @@ impl<'a> JsonEntry<'a> {
     }
 }
 
-/// Writes JSON as the original does.
+/// Writes JSON in the original's format.
 struct JsonWriter {
     spelling: Spelling,
     out: Vec<u8>,
@@ -343,8 +345,8 @@ struct JsonWriter {
 }
 
 impl JsonWriter {
-    /// Spells the characters that are dangerous in HTML as the original does; outside of strings JSON has none of them, and
-    /// inside it has no line ends.
+    /// Escapes the characters that are special in HTML, as the original does. They occur only inside of
+    /// JSON's strings, and line ends only outside.
     fn json(&mut self, value: &impl Serialize) {
         let json = match self.spelling {
             Spelling::PrettyJson => serde_json::to_string_pretty(value),

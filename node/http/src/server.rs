@@ -1,4 +1,4 @@
-//! The HTTP server: a listener, a bounded number of connections, and an end within a bounded time.
+//! The HTTP server: its listener, a bounded number of connections, and a shutdown within a bounded time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,46 +20,47 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::access::Unprotected;
 use super::admin_socket::AdminSocket;
+use super::admission::{Admission, ClientOrigin, HttpConfig};
 use super::client_stream::ClientStream;
 use super::endpoints;
-use super::guard::{Guard, HttpConfig, Peer};
 use super::limits::count;
 use super::permits::{Caller, Permit, Permits, share};
 use networkdb::Node;
 
-/// Connections beyond the limit that are open at a time, so that the node's health can be asked for all the same. A further one
-/// ends the oldest: who holds one without asking cannot keep others out, for it takes a moment to ask.
+/// The most concurrent connections beyond the limit, which serve health and metrics only. A further one
+/// closes the oldest, so that idle connections cannot block health checks.
 const RESERVED_CONNECTIONS: usize = 32;
 
-/// Connections of the node's own user at a time, over the Unix socket.
+/// The most concurrent connections of the node's own user over the Unix socket.
 const OWNER_CONNECTIONS: usize = 32;
 
-/// How long one of those that are reserved lasts.
+/// The longest duration of a reserved connection.
 const RESERVED_TIME: Duration = Duration::from_secs(2);
 
-/// To whom has begun a request and did not go on.
+/// The response to a client that began a request and did not complete its head.
 const TOO_SLOW: &str = "the head of the request did not arrive in time";
 
-/// How long to wait when the system refuses another connection, for want of file descriptors, say.
+/// The pause after the system refused a connection, for example because it has no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why there is no server.
+/// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody else has the port.
+    /// Another program has the port.
     #[error(
-        "the HTTP address {0} is in use by another program; choose another one with --http, or port 0 for any that is free"
+        "the HTTP address {0} is in use by another program; choose another one with --http, or port 0 for \
+         any free port"
     )]
     InUse(SocketAddr),
-    /// The address is none of this host's, or something else is wrong with it.
+    /// The system refused the address, for example because it is not an address of this host.
     #[error("cannot listen for HTTP on {0}: {1}; choose an address of this host with --http")]
     Unusable(SocketAddr, io::Error),
-    /// Other hosts could ask, and nobody said that they may.
+    /// Other hosts could reach it, and the settings neither require tokens nor declare it open.
     #[error(transparent)]
     Unprotected(#[from] Unprotected),
 }
 
-/// A port that was taken, so that nobody else gets it; nothing is answered yet.
+/// A bound port on which nothing is served yet.
 #[derive(Debug)]
 pub struct HttpListener {
     listener: TcpListener,
@@ -69,8 +70,8 @@ pub struct HttpListener {
 }
 
 impl HttpListener {
-    /// Takes `address`; with port 0 the system chooses one. An address that other hosts reach is refused, unless
-    /// `config` asks for tokens or says that it is open.
+    /// Binds `address`; with port 0 the system chooses a port. An address that other hosts can reach is
+    /// refused, unless `config` requires tokens or declares it open.
     pub async fn bind(address: SocketAddr, config: HttpConfig) -> Result<Self, ListenError> {
         config.access.check(address)?;
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
@@ -81,12 +82,12 @@ impl HttpListener {
         Ok(Self { listener, local_address, socket: None, config })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
     }
 
-    /// Answers the node's own user on `socket` as well.
+    /// Also serves the node's own user on `socket`.
     pub fn with_socket(self, socket: AdminSocket) -> Self {
         Self { socket: Some(socket), ..self }
     }
@@ -94,14 +95,14 @@ impl HttpListener {
     /// Serves the endpoints of `node` from now on.
     pub fn serve(self, node: Node) -> HttpServer {
         let (stopping, stopped) = watch::channel(false);
-        let guard = Guard::new(self.config);
-        let router = endpoints::router(node, guard.clone(), stopped.clone());
-        let serving = tokio::spawn(serve(self.listener, self.socket, router, guard, stopped));
+        let admission = Admission::new(self.config);
+        let router = endpoints::router(node, admission.clone(), stopped.clone());
+        let serving = tokio::spawn(serve(self.listener, self.socket, router, admission, stopped));
         HttpServer { local_address: self.local_address, stopping, serving }
     }
 }
 
-/// A running server. Dropping it ends it at once.
+/// A running server. Dropping it stops it at once.
 #[derive(Debug)]
 pub struct HttpServer {
     local_address: SocketAddr,
@@ -110,12 +111,13 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
     }
 
-    /// Takes no more requests, answers those that are under way, ends streams, and gives up on the rest after `limit`.
+    /// Accepts no more requests, completes those in progress, and ends streams. Aborts the rest after
+    /// `limit`.
     pub async fn shutdown(mut self, limit: Duration) {
         self.stopping.send_replace(true);
         if tokio::time::timeout(limit, &mut self.serving).await.is_err() {
@@ -136,10 +138,10 @@ async fn serve(
     listener: TcpListener,
     socket: Option<AdminSocket>,
     router: Router,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let permits = Permits::new(guard.limits.connections, guard.limits.connections);
+    let permits = Permits::new(admission.limits.connections, admission.limits.connections);
     let graceful = GracefulShutdown::new();
     // The connections end with this task: a JoinSet aborts what it holds when it is dropped.
     let (mut connections, mut owners) = (JoinSet::new(), JoinSet::new());
@@ -155,15 +157,15 @@ async fn serve(
             Accepted::Owner(accepted) => {
                 while owners.try_join_next().is_some() {}
                 match accepted {
-                    // Those of the node's user are few, and not to be kept out by anybody's.
+                    // A limit of its own, so that other clients cannot block the node's user.
                     Ok(stream) if owners.len() < OWNER_CONNECTIONS => {
-                        let peer = Peer { caller: Caller::Owner, reserved: false };
-                        let (router, guard) = (router.clone(), guard.clone());
-                        owners.spawn(serve_connection(stream, peer, None, router, guard, &graceful));
+                        let client = ClientOrigin { caller: Caller::Owner, reserved: false };
+                        let (router, admission) = (router.clone(), admission.clone());
+                        owners.spawn(serve_connection(stream, client, None, router, admission, &graceful));
                     }
-                    Ok(_) => count(&guard.counters.connections_refused),
+                    Ok(_) => count(&admission.counters.connections_refused),
                     Err(error) => {
-                        tracing::debug!(%error, "a connection was not accepted");
+                        tracing::debug!(%error, "connection not accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -174,28 +176,28 @@ async fn serve(
         let (stream, caller) = match accepted {
             Ok((stream, address)) => (stream, Caller::at(address.ip())),
             Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
+                tracing::debug!(%error, "connection not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "connection broke");
             continue;
         }
-        let permit = permits.take_of(caller, guard.limits.connections_of(caller), 1);
+        let permit = permits.take_of(caller, admission.limits.connections_of(caller), 1);
         let is_reserved = permit.is_none();
-        let peer = Peer { caller, reserved: is_reserved };
+        let client = ClientOrigin { caller, reserved: is_reserved };
         let task = connections.spawn(serve_connection(
             stream,
-            peer,
+            client,
             permit,
             router.clone(),
-            guard.clone(),
+            admission.clone(),
             &graceful,
         ));
         if is_reserved {
-            count(&guard.counters.connections_refused);
+            count(&admission.counters.connections_refused);
             reserved.add(caller, task);
         }
     }
@@ -208,7 +210,7 @@ async fn serve(
 struct Reserved(Vec<(Caller, AbortHandle)>);
 
 impl Reserved {
-    /// Takes in another one, and ends the oldest if there are too many: of this caller, or else of all.
+    /// Adds a connection, and closes the oldest one if there are too many: of this caller, or else of all.
     fn add(&mut self, caller: Caller, task: AbortHandle) {
         self.0.retain(|(_, task)| !task.is_finished());
         let own = self.0.iter().filter(|(other, _)| *other == caller).count();
@@ -224,13 +226,13 @@ impl Reserved {
     }
 }
 
-/// Who has come.
+/// An accepted connection.
 enum Accepted {
     Caller(io::Result<(TcpStream, SocketAddr)>),
     Owner(io::Result<UnixStream>),
 }
 
-/// The next connection of the node's user; none ever without a socket.
+/// The next connection of the node's user. Waits for ever if there is no socket.
 async fn accept_owner(socket: Option<&AdminSocket>) -> io::Result<UnixStream> {
     match socket {
         Some(socket) => socket.accept().await,
@@ -238,23 +240,24 @@ async fn accept_owner(socket: Option<&AdminSocket>) -> io::Result<UnixStream> {
     }
 }
 
-/// Serves one caller until either side ends it; a reserved connection only what shows the node's health, and not for long.
+/// Serves one connection until either side closes it. A reserved connection serves only health and metrics,
+/// for a short time.
 fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: Peer,
+    client: ClientOrigin,
     permit: Option<Permit>,
     router: Router,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + use<S> {
-    let limits = &guard.limits;
-    let (stream, kept) = ClientStream::new(stream, limits.body_time);
+    let limits = &admission.limits;
+    let (stream, handle) = ClientStream::new(stream, limits.body_time);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(client);
         router.call(request)
     });
-    let head_time = if peer.reserved { limits.head_time.min(RESERVED_TIME) } else { limits.head_time };
+    let head_time = if client.reserved { limits.head_time.min(RESERVED_TIME) } else { limits.head_time };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_time)
@@ -262,44 +265,44 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
-        let longest = if peer.reserved { RESERVED_TIME } else { Duration::MAX };
+        let longest = if client.reserved { RESERVED_TIME } else { Duration::MAX };
         let _permit = permit;
         let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
-        if let Some(status) = kept.bare_refusal() {
-            count(&guard.counters.heads_refused);
-            kept.last_word(refusal_of_a_head(status)).await;
+        if let Some(status) = handle.bare_refusal() {
+            count(&admission.counters.heads_refused);
+            handle.send_final_response(refusal_of_a_head(status)).await;
             return;
         }
         let Err(error) = ended else { return };
-        tracing::debug!(%error, "a connection broke");
-        if kept.is_stalled() {
-            count(&guard.counters.readers_too_slow);
-        } else if error.is_timeout() && kept.is_unanswered() {
-            count(&guard.counters.heads_too_slow);
-            kept.last_word(plain_answer("408 Request Timeout", TOO_SLOW)).await;
+        tracing::debug!(%error, "connection broke");
+        if handle.is_stalled() {
+            count(&admission.counters.readers_too_slow);
+        } else if error.is_timeout() && handle.is_unanswered() {
+            count(&admission.counters.heads_too_slow);
+            handle.send_final_response(plain_response("408 Request Timeout", TOO_SLOW)).await;
         }
     }
 }
 
-/// What is answered to a head that the HTTP library refused.
+/// The response to a head that the HTTP library refused.
 fn refusal_of_a_head(status: u16) -> String {
     match status {
-        414 => plain_answer(
+        414 => plain_response(
             "414 URI Too Long",
-            "the address of a request may have 65,534 bytes; parameters that take more go into the body of a POST as \
+            "the address of a request may have 65,534 bytes; send longer parameters in the body of a POST as \
              application/x-www-form-urlencoded",
         ),
-        431 => plain_answer(
+        431 => plain_response(
             "431 Request Header Fields Too Large",
-            "the head of a request is longer than this node reads, or has more than 100 headers; parameters that take more go \
-             into the body of a POST as application/x-www-form-urlencoded",
+            "the head of the request is longer than the limit, or has more than 100 headers; send longer \
+             parameters in the body of a POST as application/x-www-form-urlencoded",
         ),
-        _ => plain_answer("400 Bad Request", "this is no request of HTTP/1.1"),
+        _ => plain_response("400 Bad Request", "this is not an HTTP/1.1 request"),
     }
 }
 
-/// What is answered where no request was understood.
-fn plain_answer(status: &str, sentence: &str) -> String {
+/// A response to a request that the HTTP library could not parse.
+fn plain_response(status: &str, sentence: &str) -> String {
     let length = sentence.len() + 2;
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\

@@ -1,5 +1,6 @@
-//! Response bodies that are rendered while the client reads them, so that no answer that grows with the data is ever held
-//! in memory as a whole. No thread waits for a slow client, and rendering ends when the client does.
+//! Response bodies that are rendered while the client reads them, so that no response that grows with the
+//! data is ever held in memory as a whole. No thread waits for a slow client, and rendering ends when the
+//! client disconnects.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -10,30 +11,30 @@ use axum::body::{Body, HttpBody};
 use hyper::body::{Bytes, Frame};
 use serde::Serialize;
 
-/// A piece is sent when it has reached this size. It is as much longer as the last item in it.
-const PIECE_BYTES: usize = 64 << 10;
+/// The size from which a chunk is sent. The last item in it can exceed this.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// Appends the next item to the piece; false if there is none.
+/// Appends the next item to the chunk; false if there is none.
 type Next = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;
 
 struct Streamed {
-    /// The next piece, if it has been made already.
-    piece: Option<Vec<u8>>,
+    /// The next chunk, if it is rendered already.
+    chunk: Option<Vec<u8>>,
     next: Option<Next>,
 }
 
 impl Streamed {
-    /// Makes the next piece, which is empty at the end.
+    /// Renders the next chunk, which is empty at the end.
     fn make(&mut self) -> Vec<u8> {
-        let mut piece = Vec::new();
+        let mut chunk = Vec::new();
         while let Some(next) = &mut self.next
-            && piece.len() < PIECE_BYTES
+            && chunk.len() < CHUNK_BYTES
         {
-            if !next(&mut piece) {
+            if !next(&mut chunk) {
                 self.next = None;
             }
         }
-        piece
+        chunk
     }
 }
 
@@ -45,23 +46,23 @@ impl HttpBody for Streamed {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.piece.take().unwrap_or_else(|| self.make());
-        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece.into()))))
+        let chunk = self.chunk.take().unwrap_or_else(|| self.make());
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(Frame::data(chunk.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.piece.is_none() && self.next.is_none()
+        self.chunk.is_none() && self.next.is_none()
     }
 }
 
-/// A body of what `next` appends, until it returns false. A short one says how long it is.
+/// A body of what `next` appends until it returns false. A short body has a known length.
 pub(super) fn streamed(next: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> Body {
-    let mut body = Streamed { piece: None, next: Some(Box::new(next)) };
-    let piece = body.make();
+    let mut body = Streamed { chunk: None, next: Some(Box::new(next)) };
+    let chunk = body.make();
     if body.next.is_none() {
-        return piece.into();
+        return chunk.into();
     }
-    body.piece = Some(piece);
+    body.chunk = Some(chunk);
     Body::new(body)
 }
 
@@ -78,25 +79,26 @@ where
 {
     let mut head = Some(head);
     let mut items = items.into_iter().enumerate();
-    streamed(move |piece| {
+    streamed(move |chunk| {
         if let Some(head) = head.take() {
-            piece.extend_from_slice(&head);
+            chunk.extend_from_slice(&head);
             return true;
         }
         match items.next() {
             Some((index, item)) => {
-                render(piece, index, item);
+                render(chunk, index, item);
                 true
             }
             None => {
-                piece.extend_from_slice(&tail);
+                chunk.extend_from_slice(&tail);
                 false
             }
         }
     })
 }
 
-/// A body of JSON: `{"before":…,"name":[…]}`, where `before` is a field or none, and `view` makes an item of the list.
+/// A body of JSON: `{"before":…,"name":[…]}`, where `before` is a field or none, and `view` makes an item of
+/// the list.
 pub(super) fn json_list<I, T: Serialize>(
     before: Option<(&str, &str)>,
     name: &str,
@@ -114,19 +116,19 @@ where
     }
     write!(head, "{}:[", text(name)).expect("writing to memory cannot fail");
     let mut first = true;
-    let render = move |piece: &mut Vec<u8>, _index, item| {
+    let render = move |chunk: &mut Vec<u8>, _index, item| {
         let Some(item) = view(item) else { return };
         if !std::mem::take(&mut first) {
-            piece.push(b',');
+            chunk.push(b',');
         }
-        json(piece, &item);
+        json(chunk, &item);
     };
     items(head, list, render, b"]}".to_vec())
 }
 
 /// Appends the JSON of `value`.
-pub(super) fn json(piece: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(piece, value).expect("texts, numbers and lists have a JSON form");
+pub(super) fn json(chunk: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(chunk, value).expect("texts, numbers and lists have a JSON form");
 }
 
 #[cfg(test)]
@@ -136,15 +138,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn pieces_are_made_as_they_are_taken() {
+    async fn chunks_are_rendered_as_they_are_read() {
         let made = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counting = made.clone();
         let mut body = items(
             b"(".to_vec(),
             vec![[b'x'; 1000]; 1000],
-            move |piece, index, item| {
+            move |chunk, index, item| {
                 counting.store(index + 1, std::sync::atomic::Ordering::Relaxed);
-                piece.extend_from_slice(&item);
+                chunk.extend_from_slice(&item);
             },
             b")".to_vec(),
         );
@@ -161,7 +163,7 @@ mod tests {
         let body = json_list(Some(("node", "a\"b")), "list", [1, 2, 3], |item| (item != 2).then_some(item));
         assert_eq!(&body.collect().await.unwrap().to_bytes()[..], br#"{"node":"a\"b","list":[1,3]}"#);
         let body = json_list(None, "list", Vec::<u8>::new(), Some);
-        assert_eq!(body.size_hint().exact(), Some(11), "a short one says how long it is");
+        assert_eq!(body.size_hint().exact(), Some(11), "a short body has a known length");
         assert_eq!(&body.collect().await.unwrap().to_bytes()[..], br#"{"list":[]}"#);
     }
 }

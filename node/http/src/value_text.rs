@@ -1,10 +1,10 @@
-//! Values as texts: standard base64 as the diagnostic endpoints speak it, and what JSON of our own carries.
+//! Values as text: standard base64, as the diagnostic endpoints and the JSON of `/v1` use it.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Padding is required, superfluous bits in the last symbol are not looked at: what the original's decoder takes.
+/// Padding is required, and superfluous bits in the last symbol are ignored, as in the original's decoder.
 const STANDARD: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -12,7 +12,7 @@ const STANDARD: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// Text that is not base64, in the words that the original's tools know.
+/// Text that is not base64. The message is the original's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal base64 data at input byte {0}")]
 pub struct IllegalBase64(pub usize);
@@ -22,7 +22,7 @@ pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The bytes whose standard base64 `text` is; line ends within it are passed over.
+/// Decodes standard base64. Line ends within it are ignored.
 pub fn from_base64(text: &[u8]) -> Result<Vec<u8>, IllegalBase64> {
     let symbols = text.iter().copied().filter(|byte| !is_line_end(*byte)).collect::<Vec<_>>();
     STANDARD.decode(symbols).map_err(|_| IllegalBase64(first_illegal_byte(text)))
@@ -32,8 +32,8 @@ fn is_line_end(byte: u8) -> bool {
     byte == b'\r' || byte == b'\n'
 }
 
-/// Where the original's decoder gives up: people compare its messages. At a foreign byte it names that byte, at a missing symbol the
-/// group of four that lacks it, at a missing second `=` the first.
+/// The position that the original's decoder reports, because people compare the messages: of an illegal byte;
+/// of the group of four with a missing symbol; of the first `=` if the second one is missing.
 fn first_illegal_byte(text: &[u8]) -> usize {
     let mut in_group = 0;
     let mut symbols = text.iter().copied().enumerate().filter(|(_, byte)| !is_line_end(*byte));
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn decoding_reverses_encoding() {
         for bytes in [&b""[..], b"v", b"hello", &[0, 255, 254, 62, 63]] {
             assert_eq!(from_base64(to_base64(bytes).as_bytes()), Ok(bytes.to_vec()));
         }
@@ -73,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_the_first_illegal_byte_is_told_as_the_original_tells_it() {
-        for (text, place) in [
+    fn the_position_of_the_first_illegal_byte_is_the_originals() {
+        for (text, position) in [
             ("v", 0),        // one symbol of a group
             ("abc", 0),      // no padding
             ("aGVsbG8", 4),  // no padding in the second group
@@ -88,7 +88,7 @@ mod tests {
             ("abc=d", 4),
             ("żab=", 0),
         ] {
-            assert_eq!(from_base64(text.as_bytes()), Err(IllegalBase64(place)), "{text}");
+            assert_eq!(from_base64(text.as_bytes()), Err(IllegalBase64(position)), "{text}");
         }
         assert_eq!(from_base64(b"v").unwrap_err().to_string(), "illegal base64 data at input byte 0");
     }

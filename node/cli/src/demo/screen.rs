@@ -1,4 +1,4 @@
-//! What the demonstration shows: quiet columns, colours on a terminal only, bars where they can move.
+//! The output of the demonstration: columns, and on a terminal colours and progress bars.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,20 +10,20 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 const HEADING: Style = AnsiColor::Cyan.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
-const QUIET: Style = Style::new().dimmed();
+const DIM: Style = Style::new().dimmed();
 
 const BAR_STYLE: Style = AnsiColor::Cyan.on_default();
 
-/// How long a bar is.
+/// The length of a bar.
 const BAR: usize = 30;
 
-/// The column in which times end.
+/// The column at which times are right-aligned.
 const WIDTH: usize = 78;
 
-/// On a terminal, the time to read a step before the next one begins. It is no part of any time that is shown.
+/// On a terminal, the pause between steps, to read them. Displayed times do not include it.
 const READING_TIME: Duration = Duration::from_millis(700);
 
-/// The standard output. What cannot be written there is nowhere else to be said, so errors are not looked at.
+/// The standard output. Write errors are ignored: there is no other output to report them.
 #[derive(Debug)]
 pub(super) struct Screen {
     terminal: bool,
@@ -35,17 +35,17 @@ impl Screen {
         Self { terminal: std::io::stdout().is_terminal(), steps: 0 }
     }
 
-    /// A line as it is.
+    /// Prints a line.
     pub(super) fn line(&self, text: impl Display) {
         let _ = writeln!(anstream::stdout(), "{text}");
     }
 
-    /// What is only to be looked at by who wants to.
-    pub(super) fn quiet(&self, text: impl Display) {
-        self.line(format_args!("     {QUIET}{text}{QUIET:#}"));
+    /// Prints a dimmed detail.
+    pub(super) fn detail(&self, text: impl Display) {
+        self.line(format_args!("     {DIM}{text}{DIM:#}"));
     }
 
-    /// The beginning of the next step.
+    /// Begins the next step.
     pub(super) async fn step(&mut self, title: impl Display) {
         if self.terminal && self.steps > 0 {
             tokio::time::sleep(READING_TIME).await;
@@ -54,30 +54,30 @@ impl Screen {
         self.line(format_args!("\n {HEADING}{:>2}  {title}{HEADING:#}", self.steps));
     }
 
-    /// Something came true, after `took`.
+    /// A condition became true, after `took`.
     pub(super) fn done(&self, what: impl Display, took: Duration) {
         self.line(format_args!("   {GOOD}✓{GOOD:#} {}", columns(&what.to_string(), &time(took))));
     }
 
-    /// All came to show the same, after `took`.
+    /// All nodes agreed, after `took`.
     pub(super) fn agreed(&self, what: impl Display, digest: u64, took: Duration) {
-        // The first half tells two tables apart well enough for the eye; the whole digest comes at the end.
-        let right = format!("{QUIET}{:08x}{QUIET:#}  {:>7}", digest >> 32, time(took));
-        let invisible = format!("{QUIET}{QUIET:#}").len();
+        // Half of the digest is enough to compare two tables by eye. The end shows the whole digest.
+        let right = format!("{DIM}{:08x}{DIM:#}  {:>7}", digest >> 32, time(took));
+        let invisible = format!("{DIM}{DIM:#}").len();
         self.line(format_args!("   {GOOD}✓{GOOD:#} {}", columns_with(&what.to_string(), &right, invisible)));
     }
 
-    /// Something came true.
+    /// A condition is true.
     pub(super) fn good(&self, what: impl Display) {
         self.line(format_args!("   {GOOD}✓{GOOD:#} {what}"));
     }
 
-    /// Something did not come true.
+    /// A condition is not true.
     pub(super) fn bad(&self, what: impl Display) {
         self.line(format_args!("   {BAD}✗{BAD:#} {what}"));
     }
 
-    /// Shows how `names` come closer to `goal` each.
+    /// Shows the progress of each of `names` to `goal`.
     pub(super) fn progress(&self, names: &[String], goal: usize) -> Progress {
         let target =
             if self.terminal { ProgressDrawTarget::stdout_with_hz(30) } else { ProgressDrawTarget::hidden() };
@@ -100,7 +100,7 @@ impl Screen {
     }
 }
 
-/// How far each of several nodes has come.
+/// The progress of several nodes.
 #[derive(Debug)]
 pub(super) struct Progress {
     rows: Vec<Row>,
@@ -118,7 +118,7 @@ struct Row {
 }
 
 impl Progress {
-    /// The row's node has `count` after `elapsed`.
+    /// Sets the count of a row's node, `elapsed` after the start.
     pub(super) fn set(&mut self, row: usize, count: usize, elapsed: Duration) {
         let Row { bar, count: shown, arrived, .. } = &mut self.rows[row];
         *shown = count;
@@ -129,12 +129,12 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away and leaves a line for each in their place.
+    /// Replaces each bar by a line.
     pub(super) fn finish(self, screen: &Screen) {
         for row in &self.rows {
             row.bar.finish_and_clear();
         }
-        // A terminal that cannot clear its lines keeps the bars, which is no harm.
+        // On a terminal that cannot clear lines, the bars stay.
         let _ = self.bars.clear();
         for Row { name, bar: _, count, arrived } in self.rows {
             let when = arrived.map_or("never".to_owned(), time);
@@ -155,12 +155,12 @@ impl Progress {
     }
 }
 
-/// `left`, and `right` flush with the right edge.
+/// A line with `left`, and with `right` aligned to the right edge.
 fn columns(left: &str, right: &str) -> String {
     columns_with(left, right, 0)
 }
 
-/// The same, where `invisible` characters of `right` only change colours.
+/// The same, if `invisible` characters of `right` are escape sequences.
 fn columns_with(left: &str, right: &str, invisible: usize) -> String {
     let right_width = right.chars().count() - invisible;
     let gap = (WIDTH - 5).saturating_sub(left.chars().count() + right_width).max(2);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn times_stand_under_each_other() {
+    fn times_are_aligned() {
         let (a, b) = (columns("short", "1 ms"), columns("a little longer", "123 ms"));
         assert_eq!(a.len(), b.len());
         let long = columns(&"x".repeat(100), "1 ms");

@@ -1,4 +1,5 @@
-//! Service records to fill a table with: the format of `/etc/services`, and a sample for hosts without one.
+//! Service records for the demonstration's table: the format of `/etc/services`, and a sample for hosts
+//! without that file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,13 +7,13 @@ use std::path::Path;
 /// Records by their key: "ssh/tcp" to "22", "domain/udp" to "53 nameserver".
 pub(super) type Records = BTreeMap<String, String>;
 
-/// Where a host keeps its services.
+/// The file with a host's services.
 const SYSTEM_FILE: &str = "/etc/services";
 
-/// More than this makes no better demonstration.
+/// The most records of the demonstration.
 const MAX_RECORDS: usize = 10_000;
 
-/// A few that everybody knows.
+/// A sample of well-known services.
 const SAMPLE: &str = "\
 ftp 21/tcp
 ssh 22/tcp
@@ -49,16 +50,16 @@ redis 6379/tcp
 http-alt 8080/tcp webcache
 ";
 
-/// What was read, and from where.
+/// The records and their origin.
 #[derive(Debug)]
 pub(super) struct Source {
     /// The records; at least one.
     pub(super) records: Records,
-    /// Where they came from, in words.
+    /// Their origin, for people.
     pub(super) origin: String,
 }
 
-/// Reads `file`, or else the host's services, or else the sample.
+/// Reads `file`; without a file the host's services, or else the sample.
 pub(super) fn load(file: Option<&Path>) -> Result<Source, String> {
     let Some(path) = file else {
         let records = std::fs::read_to_string(SYSTEM_FILE).map(|text| parse(&text)).unwrap_or_default();
@@ -71,14 +72,14 @@ pub(super) fn load(file: Option<&Path>) -> Result<Source, String> {
     let records = parse(&String::from_utf8_lossy(&text));
     if records.is_empty() {
         return Err(format!(
-            "{} has no service record; right would be lines such as: ssh 22/tcp",
+            "{} has no service record; valid examples: lines such as: ssh 22/tcp",
             path.display()
         ));
     }
     Ok(Source { records, origin: path.display().to_string() })
 }
 
-/// The records of a services file; lines that are none are passed over.
+/// The records of a services file. Other lines are ignored.
 fn parse(text: &str) -> Records {
     text.lines().filter_map(record).take(MAX_RECORDS).collect()
 }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_passed_over() {
+    fn lines_without_a_record_are_ignored() {
         for line in ["", "#", "ssh", "ssh 22", "ssh tcp/22", "ssh 99999/tcp", "ssh /tcp", "ssh 22/"] {
             assert_eq!(record(line), None, "{line}");
         }
@@ -128,7 +129,7 @@ mod tests {
         let path = folder.path().join("services");
         assert!(load(Some(&path)).unwrap_err().starts_with("cannot read "));
         std::fs::write(&path, "nothing here\n").unwrap();
-        assert!(load(Some(&path)).unwrap_err().contains("right would be lines such as: ssh 22/tcp"));
+        assert!(load(Some(&path)).unwrap_err().contains("valid examples: lines such as: ssh 22/tcp"));
         std::fs::write(&path, "ssh 22/tcp\n").unwrap();
         let source = load(Some(&path)).unwrap();
         assert_eq!((source.records.len(), source.origin), (1, path.display().to_string()));

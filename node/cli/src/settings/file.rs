@@ -1,5 +1,5 @@
-//! The configuration file of `networkdb run`: TOML, with the names of the flags. What may be given several times takes a text or a
-//! list of them, or is a table (`label`, `limit`).
+//! The configuration file of `networkdb run`: TOML, with the names of the flags. A setting that may be
+//! repeated takes a text or a list of texts, or is a table (`label`, `limit`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use wire::NodeName;
 use crate::settings::SettingsError;
 use crate::settings::values::{HttpAddress, ListenAddress, LogFormat, Preset, log_filter};
 
-/// What a file may say; all of it may be left out.
+/// The settings of a file. All are optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct File {
@@ -86,12 +86,12 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     let text = String::deserialize(deserializer)?;
     let parsed = humantime::parse_duration(&text);
     parsed.map(Some).map_err(|error| {
-        D::Error::custom(format!("{text:?} is not a time ({error}); right would be \"90s\" or \"30m\""))
+        D::Error::custom(format!("{text:?} is not a time ({error}); valid examples: \"90s\", \"30m\""))
     })
 }
 
 impl File {
-    /// Reads the file at `path`. Relative paths of secret files start where this file is.
+    /// Reads the file at `path`. Relative paths in it start at its folder.
     pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
             what: "configuration file",
@@ -115,7 +115,7 @@ impl File {
         Ok(file)
     }
 
-    /// One sentence for what is wrong, with the line.
+    /// Parses a file. The error is one sentence with the line number.
     fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
             let message = error.message().trim().replace('\n', ", ");
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_can_be_said() {
+    fn every_setting_is_read() {
         let file = File::parse(
             r#"
             name = "n1"
@@ -188,7 +188,7 @@ mod tests {
         let names: Vec<_> = flags.get_arguments().filter_map(clap::Arg::get_long).collect();
         assert!(names.len() > 30, "{names:?}");
         for name in names.into_iter().filter(|name| !["config", "check", "help"].contains(name)) {
-            // No setting takes a list of lists of numbers, so that the type is refused if the name is not.
+            // No setting takes a list of lists, so that the error is about the type if the name is known.
             let why = File::parse(&format!("{name} = [[1]]")).unwrap_err();
             assert!(!why.contains("unknown field"), "{why}");
         }
@@ -204,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_one_line_with_its_place() {
-        for (text, place, what) in [
+    fn an_error_is_one_line_with_the_line_number() {
+        for (text, location, what) in [
             ("name = \"a\"\nnmae = \"b\"\n", "line 2: ", "nmae"),
-            ("bind = \"localhost\"\n", "line 1: ", "right would be 127.0.0.1"),
+            ("bind = \"localhost\"\n", "line 1: ", "valid examples: 127.0.0.1"),
             ("\n\npreset = \"lam\"\n", "line 3: ", "lan"),
-            ("reap-time = \"soon\"\n", "line 1: ", "right would be \"90s\""),
+            ("reap-time = \"soon\"\n", "line 1: ", "valid examples: \"90s\""),
             ("seed = 1\n", "line 1: ", "a text or a list of texts"),
             ("name = \n", "line 1: ", ""),
-            ("log-level = \"transport=loud\"\n", "line 1: ", "right would be"),
+            ("log-level = \"transport=loud\"\n", "line 1: ", "valid examples"),
             ("cluster = \"\"\n", "line 1: ", "empty"),
         ] {
             let why = File::parse(text).unwrap_err();
-            assert!(why.starts_with(place) && why.contains(what) && !why.contains('\n'), "{text}: {why}");
+            assert!(why.starts_with(location) && why.contains(what) && !why.contains('\n'), "{text}: {why}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of the HTTP endpoints: where they are, who may ask, and how much at a time.
+//! The settings of the HTTP endpoints: addresses, access and limits.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,24 +11,30 @@ use crate::settings::values::{DEFAULT_HTTP_PORT, HttpAddress};
 use networkdb_http::access::{Access, TokenStore, read_token_file};
 use networkdb_http::{HttpConfig, HttpLimits};
 
-/// What may be said of HTTP on the command line or in the environment.
+/// Settings of HTTP on the command line or in the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct HttpOptions {
-    /// Where to answer HTTP, or "off" [default: 127.0.0.1:2000]
+    /// The address of the HTTP endpoints, or "off" [default: 127.0.0.1:2000]
     #[arg(long, env = "NETWORKDB_HTTP", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub http: Option<HttpAddress>,
-    /// The file with the tokens that HTTP callers must have, made with `networkdb tokengen`
+    /// The file with the tokens for HTTP clients, generated with `networkdb tokengen`
     #[arg(long, env = "NETWORKDB_HTTP_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub http_token_file: Option<PathBuf>,
-    /// Let everybody who reaches the HTTP address read and change everything
-    #[arg(long, env = "NETWORKDB_HTTP_OPEN", hide_env_values = true, num_args = 0..=1, default_missing_value = "true")]
+    /// Allow every client that reaches the HTTP address to read and change everything
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_OPEN",
+        hide_env_values = true,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub http_open: Option<bool>,
-    /// Where the node answers its own user, who may do everything: a path of a Unix socket, or "off" [default: where the client
-    /// commands look for it]
+    /// The path of the Unix socket for the node's own user, who has all rights, or "off" [default: the path
+    /// where the client commands look for it]
     #[arg(long, env = "NETWORKDB_ADMIN_SOCKET", hide_env_values = true, value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
-    /// A name by which this node is asked without a token, besides its addresses and localhost; may be repeated, or
-    /// separated by commas
+    /// A host name of this node for HTTP without tokens, besides its addresses and localhost; may be
+    /// repeated, or separated by commas
     #[arg(
         long = "http-name",
         env = "NETWORKDB_HTTP_NAMES",
@@ -37,41 +43,54 @@ pub struct HttpOptions {
         value_delimiter = ','
     )]
     pub http_names: Option<Vec<String>>,
-    /// The most HTTP connections at a time [default: 256]
+    /// The limit of concurrent HTTP connections [default: 256]
     #[arg(long, env = "NETWORKDB_HTTP_MAX_CONNECTIONS", hide_env_values = true, value_name = "N")]
     pub http_max_connections: Option<usize>,
-    /// The most HTTP requests at a time, watches apart [default: 64]
+    /// The limit of concurrent HTTP requests, without watches and imports [default: 64]
     #[arg(long, env = "NETWORKDB_HTTP_MAX_REQUESTS", hide_env_values = true, value_name = "N")]
     pub http_max_requests: Option<usize>,
-    /// The most watches over HTTP at a time [default: 64]
+    /// The limit of concurrent watches over HTTP [default: 64]
     #[arg(long, env = "NETWORKDB_HTTP_MAX_WATCHES", hide_env_values = true, value_name = "N")]
     pub http_max_watches: Option<usize>,
-    /// The longest body of an HTTP request, imports apart, in bytes [default: 4194304, or the largest value if that is more]
+    /// The longest body of an HTTP request other than an import, in bytes [default: 4194304, or the largest
+    /// value if that is more]
     #[arg(long, env = "NETWORKDB_HTTP_MAX_BODY_BYTES", hide_env_values = true, value_name = "N")]
     pub http_max_body_bytes: Option<usize>,
-    /// How long the head of an HTTP request may take, and a connection may idle [default: 10s]
-    #[arg(long, env = "NETWORKDB_HTTP_HEAD_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Timeout for the head of an HTTP request, and for an idle connection [default: 10s]
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_HEAD_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub http_head_time: Option<Duration>,
-    /// How long the body of an HTTP request may take, and a caller may leave an answer lying [default: 30s]
-    #[arg(long, env = "NETWORKDB_HTTP_BODY_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Timeout for the body of an HTTP request, and for the client to read the response [default: 30s]
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_BODY_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub http_body_time: Option<Duration>,
 }
 
-/// HTTP settings that make sense by themselves.
+/// Validated HTTP settings.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Where to answer, if at all.
+    /// The address, or `None` if HTTP is off.
     pub address: Option<SocketAddr>,
-    /// Where the tokens came from.
+    /// The file with the tokens.
     pub token_file: Option<PathBuf>,
-    /// Where the node answers its own user; `None` for where the client commands look for it, an empty path for nowhere.
+    /// The path of the admin socket; `None` for the default path, an empty path if it is off.
     pub admin_socket: Option<PathBuf>,
-    /// Who may ask, and how much at a time.
+    /// Access rights and limits.
     pub config: HttpConfig,
 }
 
 impl HttpSettings {
-    /// Puts together what was said; a body must be able to hold a value.
+    /// Resolves the settings. The default of the longest body is at least `value_bytes`.
     pub(crate) fn resolve(
         options: HttpOptions,
         file: &File,
@@ -124,7 +143,7 @@ impl HttpSettings {
         Ok(Self { address, token_file, admin_socket, config: HttpConfig { access, names, limits } })
     }
 
-    /// The lines of a configuration file that say the same.
+    /// The lines of a configuration file with these settings.
     pub(crate) fn toml_lines(&self, quote: impl Fn(&str) -> String) -> Vec<String> {
         let HttpConfig { access, names, limits } = &self.config;
         let mut lines =
@@ -164,7 +183,7 @@ fn positive(setting: &'static str, found: Option<usize>) -> Result<Option<usize>
 fn some_time(setting: &'static str, found: Option<Duration>) -> Result<Option<Duration>, SettingsError> {
     match found {
         Some(Duration::ZERO) => {
-            Err(SettingsError::Bounds { setting, found: "0s".to_owned(), allowed: "more than nothing" })
+            Err(SettingsError::Bounds { setting, found: "0s".to_owned(), allowed: "more than 0s" })
         }
         found => Ok(found),
     }

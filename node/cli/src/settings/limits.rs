@@ -1,4 +1,4 @@
-//! How much of everything there may be: each limit with a name by which it is set.
+//! The limits of a node, by name.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use crate::settings::SettingsError;
 /// All limits of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// What peers may use up on the way.
+    /// Limits of connections, streams and datagrams.
     pub transport: transport::Limits,
-    /// What may be stored, and waits to be.
+    /// Limits of tables, watches and sync sessions.
     pub tables: tabledb::Limits,
-    /// Who may be a member.
+    /// Limits of membership.
     pub members: MemberLimits,
 }
 
-/// The limits of membership that do not depend on the network between the nodes.
+/// The limits of membership that are the same for all presets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberLimits {
     /// The most members, departed ones included.
     pub members: usize,
-    /// The most newcomers that wait until the holder of their name has been probed.
+    /// The most joining nodes that wait while the member that has their name is probed.
     pub pending: usize,
-    /// The most member lists that are compared at a time because others ask for it.
+    /// The most concurrent syncs of the member list that peers open.
     pub streams: usize,
-    /// The most pieces of news about members that wait to be told.
-    pub news: usize,
+    /// The most membership updates that wait to be sent.
+    pub updates: usize,
 }
 
 impl Default for MemberLimits {
@@ -35,7 +35,7 @@ impl Default for MemberLimits {
             members: config.max_members,
             pending: config.max_pending_joins,
             streams: config.max_inbound_streams,
-            news: config.max_broadcasts,
+            updates: config.max_broadcasts,
         }
     }
 }
@@ -47,86 +47,88 @@ impl MemberLimits {
             max_members: self.members,
             max_pending_joins: self.pending,
             max_inbound_streams: self.streams,
-            max_broadcasts: self.news,
+            max_broadcasts: self.updates,
             ..config
         }
     }
 }
 
-/// Where a limit is kept.
-enum Place<'a> {
+/// The field of a limit.
+enum LimitField<'a> {
     Usize(&'a mut usize),
     U32(&'a mut u32),
 }
 
-impl From<&mut Place<'_>> for usize {
-    fn from(place: &mut Place<'_>) -> Self {
-        match place {
-            Place::Usize(limit) => **limit,
-            Place::U32(limit) => **limit as usize,
+impl From<&mut LimitField<'_>> for usize {
+    fn from(field: &mut LimitField<'_>) -> Self {
+        match field {
+            LimitField::Usize(limit) => **limit,
+            LimitField::U32(limit) => **limit as usize,
         }
     }
 }
 
-type Access = fn(&mut Limits) -> Place<'_>;
+type Accessor = fn(&mut Limits) -> LimitField<'_>;
 
-/// Every limit, by name, in the order in which they are shown.
-const NAMES: [(&str, Access); 36] = [
-    ("connections", |all| Place::Usize(&mut all.transport.connections)),
-    ("connections-per-address", |all| Place::Usize(&mut all.transport.connections_per_address)),
-    ("handshakes", |all| Place::Usize(&mut all.transport.handshakes)),
-    ("handshakes-per-address", |all| Place::Usize(&mut all.transport.handshakes_per_address)),
-    ("dials", |all| Place::Usize(&mut all.transport.dials)),
-    ("streams", |all| Place::Usize(&mut all.transport.streams)),
-    ("streams-per-connection", |all| Place::U32(&mut all.transport.streams_per_connection)),
-    ("frame-bytes", |all| Place::Usize(&mut all.transport.frame_bytes)),
-    ("unfinished-bytes", |all| Place::Usize(&mut all.transport.unfinished_bytes)),
+/// All limits by name, in display order.
+const NAMES: [(&str, Accessor); 36] = [
+    ("connections", |all| LimitField::Usize(&mut all.transport.connections)),
+    ("connections-per-address", |all| LimitField::Usize(&mut all.transport.connections_per_address)),
+    ("handshakes", |all| LimitField::Usize(&mut all.transport.handshakes)),
+    ("handshakes-per-address", |all| LimitField::Usize(&mut all.transport.handshakes_per_address)),
+    ("dials", |all| LimitField::Usize(&mut all.transport.dials)),
+    ("streams", |all| LimitField::Usize(&mut all.transport.streams)),
+    ("streams-per-connection", |all| LimitField::U32(&mut all.transport.streams_per_connection)),
+    ("frame-bytes", |all| LimitField::Usize(&mut all.transport.frame_bytes)),
+    ("unfinished-bytes", |all| LimitField::Usize(&mut all.transport.unfinished_bytes)),
     ("unfinished-bytes-per-connection", |all| {
-        Place::Usize(&mut all.transport.unfinished_bytes_per_connection)
+        LimitField::Usize(&mut all.transport.unfinished_bytes_per_connection)
     }),
-    ("stream-window", |all| Place::U32(&mut all.transport.stream_window)),
-    ("connection-window", |all| Place::U32(&mut all.transport.connection_window)),
-    ("datagram-send-bytes", |all| Place::Usize(&mut all.transport.datagram_send_bytes)),
-    ("datagram-receive-bytes", |all| Place::Usize(&mut all.transport.datagram_receive_bytes)),
-    ("datagram-receive-count", |all| Place::Usize(&mut all.transport.datagram_receive_count)),
-    ("datagram-receive-bytes-total", |all| Place::Usize(&mut all.transport.datagram_receive_bytes_total)),
-    ("warm-connections", |all| Place::Usize(&mut all.transport.warm_connections)),
-    ("socket-buffer-bytes", |all| Place::Usize(&mut all.transport.socket_buffer_bytes)),
-    ("members", |all| Place::Usize(&mut all.members.members)),
-    ("pending-members", |all| Place::Usize(&mut all.members.pending)),
-    ("member-streams", |all| Place::Usize(&mut all.members.streams)),
-    ("member-news", |all| Place::Usize(&mut all.members.news)),
-    ("networks", |all| Place::Usize(&mut all.tables.networks)),
-    ("attachments", |all| Place::Usize(&mut all.tables.attachments)),
-    ("tables", |all| Place::Usize(&mut all.tables.tables)),
-    ("entries", |all| Place::Usize(&mut all.tables.entries)),
-    ("bytes", |all| Place::Usize(&mut all.tables.bytes)),
-    ("value-bytes", |all| Place::Usize(&mut all.tables.value_bytes)),
-    ("key-bytes", |all| Place::Usize(&mut all.tables.key_bytes)),
-    ("name-bytes", |all| Place::Usize(&mut all.tables.name_bytes)),
-    ("ranges", |all| Place::Usize(&mut all.tables.ranges)),
-    ("parked", |all| Place::Usize(&mut all.tables.deferred)),
-    ("sessions", |all| Place::Usize(&mut all.tables.sessions)),
-    ("watch-queue", |all| Place::Usize(&mut all.tables.watch_queue)),
-    ("watch-bytes", |all| Place::Usize(&mut all.tables.watch_bytes)),
-    ("watch-bytes-total", |all| Place::Usize(&mut all.tables.watch_bytes_total)),
+    ("stream-window", |all| LimitField::U32(&mut all.transport.stream_window)),
+    ("connection-window", |all| LimitField::U32(&mut all.transport.connection_window)),
+    ("datagram-send-bytes", |all| LimitField::Usize(&mut all.transport.datagram_send_bytes)),
+    ("datagram-receive-bytes", |all| LimitField::Usize(&mut all.transport.datagram_receive_bytes)),
+    ("datagram-receive-count", |all| LimitField::Usize(&mut all.transport.datagram_receive_count)),
+    ("datagram-receive-bytes-total", |all| {
+        LimitField::Usize(&mut all.transport.datagram_receive_bytes_total)
+    }),
+    ("warm-connections", |all| LimitField::Usize(&mut all.transport.warm_connections)),
+    ("socket-buffer-bytes", |all| LimitField::Usize(&mut all.transport.socket_buffer_bytes)),
+    ("members", |all| LimitField::Usize(&mut all.members.members)),
+    ("pending-members", |all| LimitField::Usize(&mut all.members.pending)),
+    ("member-streams", |all| LimitField::Usize(&mut all.members.streams)),
+    ("member-news", |all| LimitField::Usize(&mut all.members.updates)),
+    ("networks", |all| LimitField::Usize(&mut all.tables.networks)),
+    ("attachments", |all| LimitField::Usize(&mut all.tables.attachments)),
+    ("tables", |all| LimitField::Usize(&mut all.tables.tables)),
+    ("entries", |all| LimitField::Usize(&mut all.tables.entries)),
+    ("bytes", |all| LimitField::Usize(&mut all.tables.bytes)),
+    ("value-bytes", |all| LimitField::Usize(&mut all.tables.value_bytes)),
+    ("key-bytes", |all| LimitField::Usize(&mut all.tables.key_bytes)),
+    ("name-bytes", |all| LimitField::Usize(&mut all.tables.name_bytes)),
+    ("ranges", |all| LimitField::Usize(&mut all.tables.ranges)),
+    ("parked", |all| LimitField::Usize(&mut all.tables.deferred)),
+    ("sessions", |all| LimitField::Usize(&mut all.tables.sessions)),
+    ("watch-queue", |all| LimitField::Usize(&mut all.tables.watch_queue)),
+    ("watch-bytes", |all| LimitField::Usize(&mut all.tables.watch_bytes)),
+    ("watch-bytes-total", |all| LimitField::Usize(&mut all.tables.watch_bytes_total)),
 ];
 
-/// Of a frame, what the key, the names and the versions of a value need beside it, in bytes.
-const BESIDE_A_VALUE: usize = 128 << 10;
+/// The capacity of a frame that is reserved for the key, the names and the versions beside a value, in bytes.
+const FRAME_OVERHEAD: usize = 128 << 10;
 
 impl Limits {
-    /// Puts together what the file says and what was said elsewhere, which goes before it.
+    /// Resolves the limits. `overrides` have precedence over the file.
     pub(crate) fn resolve(
         file: BTreeMap<String, usize>,
-        said: impl IntoIterator<Item = (String, usize)>,
+        overrides: impl IntoIterator<Item = (String, usize)>,
     ) -> Result<Self, SettingsError> {
         let mut all = Self::default();
-        for (name, limit) in file.into_iter().chain(said) {
+        for (name, limit) in file.into_iter().chain(overrides) {
             all.set(&name, limit)?;
         }
         let frame = all.transport.frame_bytes;
-        if frame > wire::codec::MAX_MESSAGE_BYTES || frame < all.tables.value_bytes + BESIDE_A_VALUE {
+        if frame > wire::codec::MAX_MESSAGE_BYTES || frame < all.tables.value_bytes + FRAME_OVERHEAD {
             return Err(SettingsError::Bounds {
                 setting: "limit frame-bytes",
                 found: frame.to_string(),
@@ -142,24 +144,24 @@ impl Limits {
     }
 
     fn set(&mut self, name: &str, limit: usize) -> Result<(), SettingsError> {
-        let Some((known, access)) = NAMES.iter().find(|(known, _)| *known == name) else {
+        let Some((known, accessor)) = NAMES.iter().find(|(known, _)| *known == name) else {
             let known = NAMES.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ");
             return Err(SettingsError::NoSuchLimit { name: name.to_owned(), known });
         };
         let fits = limit > 0
-            && match access(self) {
-                Place::Usize(place) => {
-                    *place = limit;
+            && match accessor(self) {
+                LimitField::Usize(field) => {
+                    *field = limit;
                     true
                 }
-                Place::U32(place) => u32::try_from(limit).map(|limit| *place = limit).is_ok(),
+                LimitField::U32(field) => u32::try_from(limit).map(|limit| *field = limit).is_ok(),
             };
         match fits {
             true => Ok(()),
             false => Err(SettingsError::Bounds {
                 setting: known,
                 found: limit.to_string(),
-                allowed: "1 or more, and for what QUIC counts less than 2^32,",
+                allowed: "1 or more, and for QUIC's own limits less than 2^32,",
             }),
         }
     }
@@ -167,13 +169,13 @@ impl Limits {
     /// Every limit with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let mut all = self.clone();
-        NAMES.into_iter().map(move |(name, access)| (name, usize::from(&mut access(&mut all))))
+        NAMES.into_iter().map(move |(name, accessor)| (name, usize::from(&mut accessor(&mut all))))
     }
 }
 
 /// Reads `name=number`.
 pub(crate) fn limit(text: &str) -> Result<(String, usize), String> {
-    let wrong = || format!("{text:?} is not a limit; right would be connections=100");
+    let wrong = || format!("{text:?} is not a limit; valid examples: connections=100");
     let (name, limit) = text.split_once('=').ok_or_else(wrong)?;
     Ok((name.to_owned(), limit.parse().map_err(|_| wrong())?))
 }
@@ -182,9 +184,9 @@ pub(crate) fn limit(text: &str) -> Result<(String, usize), String> {
 mod tests {
     use super::*;
 
-    fn said(limits: &[(&str, usize)]) -> Result<Limits, String> {
-        let said = limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit));
-        Limits::resolve(BTreeMap::new(), said).map_err(|error| error.to_string())
+    fn resolve(limits: &[(&str, usize)]) -> Result<Limits, String> {
+        let overrides = limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit));
+        Limits::resolve(BTreeMap::new(), overrides).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
                 "value-bytes" | "name-bytes" | "key-bytes" => before - 1,
                 _ => before + 7,
             };
-            let changed = said(&[(name, limit)]).unwrap();
+            let changed = resolve(&[(name, limit)]).unwrap();
             let differ = changed.iter().zip(defaults.iter()).filter(|(a, b)| a != b);
             assert_eq!(differ.map(|(a, _)| a).collect::<Vec<_>>(), [(name, limit)]);
         }
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_limit_of_the_parts_has_a_name() {
-        // A field that is added has to be thought of here: this does not compile without it.
+        // A new field breaks this pattern, so that the compiler requires a name for it.
         let transport::Limits {
             connections: _,
             connections_per_address: _,
@@ -247,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_told_with_those_there_are() {
-        let error = said(&[("conections", 1)]).unwrap_err();
+    fn an_unknown_limit_is_refused_with_the_list_of_limits() {
+        let error = resolve(&[("conections", 1)]).unwrap_err();
         assert!(error.contains("\"conections\"") && error.contains("connections,"), "{error}");
-        assert!(said(&[("tables", 0)]).unwrap_err().contains("1 or more"));
-        assert!(said(&[("streams-per-connection", 1 << 40)]).unwrap_err().contains("2^32"));
-        assert!(said(&[("ranges", 1)]).unwrap_err().contains("16 or more"));
-        assert!(said(&[("frame-bytes", 1 << 20)]).unwrap_err().contains("value-bytes"));
-        assert!(said(&[("frame-bytes", 1 << 20), ("value-bytes", 1 << 18)]).is_ok());
+        assert!(resolve(&[("tables", 0)]).unwrap_err().contains("1 or more"));
+        assert!(resolve(&[("streams-per-connection", 1 << 40)]).unwrap_err().contains("2^32"));
+        assert!(resolve(&[("ranges", 1)]).unwrap_err().contains("16 or more"));
+        assert!(resolve(&[("frame-bytes", 1 << 20)]).unwrap_err().contains("value-bytes"));
+        assert!(resolve(&[("frame-bytes", 1 << 20), ("value-bytes", 1 << 18)]).is_ok());
         assert!(limit("connections=x").is_err() && limit("connections").is_err());
         assert_eq!(limit("connections=5"), Ok(("connections".to_owned(), 5)));
     }

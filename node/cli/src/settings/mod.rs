@@ -1,4 +1,5 @@
-//! The settings of `networkdb run`: from flags, the environment and a file, in this order, then defaults.
+//! The settings of `networkdb run`: flags have precedence over the environment, the environment over the
+//! file, and the file over defaults.
 
 mod file;
 pub mod http;
@@ -19,10 +20,10 @@ use crate::settings::limits::{Limits, limit};
 use crate::settings::values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
 use networkdb::identity::{IdentityFileError, IdentitySource};
 
-/// What may be said on the command line or in the environment. What is not said is looked up in the file.
+/// Settings on the command line or in the environment. Missing ones are read from the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunOptions {
-    /// A TOML file with settings named like the flags; flags and environment go before it
+    /// A TOML file with settings named like the flags; flags and environment have precedence
     #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// This node's name, unique in its cluster [default: the host's name]
@@ -31,13 +32,15 @@ pub struct RunOptions {
     /// The cluster's name: nodes of different clusters refuse each other [default: default]
     #[arg(long, env = "NETWORKDB_CLUSTER", hide_env_values = true, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
-    /// Where to listen for other nodes [default: 0.0.0.0:7946 with a secret, 127.0.0.1:7946 without]
+    /// The address on which to listen for other nodes [default: 0.0.0.0:7946 with a secret, 127.0.0.1:7946
+    /// without]
     #[arg(long, env = "NETWORKDB_BIND", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub bind: Option<ListenAddress>,
-    /// Where other nodes reach this one [default: the bound address, or that of the interface facing the seeds]
+    /// The address at which other nodes reach this one [default: the bound address, or that of the interface
+    /// facing the seeds]
     #[arg(long, env = "NETWORKDB_ADVERTISE", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
     pub advertise: Option<ListenAddress>,
-    /// Of HTTP.
+    /// Settings of HTTP.
     #[command(flatten)]
     pub http: HttpOptions,
     /// Nodes to join through; may be repeated, or separated by commas
@@ -58,17 +61,16 @@ pub struct RunOptions {
         value_delimiter = ','
     )]
     pub networks: Option<Vec<String>>,
-    /// The file with the cluster's secret, made with `networkdb keygen`
+    /// The file with the cluster's secret, generated with `networkdb keygen`
     #[arg(long, env = "NETWORKDB_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
-    /// In place of a secret: the file with this node's certificate from an authority of yours, in PEM
+    /// Instead of a secret: the file with this node's certificate of your own authority, in PEM
     #[arg(long, env = "NETWORKDB_CERTIFICATE_FILE", hide_env_values = true, value_name = "FILE")]
     pub certificate_file: Option<PathBuf>,
     /// The file with the certificate's private key, in PEM
     #[arg(long, env = "NETWORKDB_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The file with the certificates of the authorities that are accepted from other nodes, and their revocation lists if there
-    /// are any, in PEM
+    /// The file with the certificates of the accepted authorities, and their revocation lists if any, in PEM
     #[arg(long, env = "NETWORKDB_AUTHORITY_FILE", hide_env_values = true, value_name = "FILE")]
     pub authority_file: Option<PathBuf>,
     /// A label that other nodes see; may be repeated, or separated by commas
@@ -80,10 +82,17 @@ pub struct RunOptions {
         value_parser = label
     )]
     pub labels: Option<Vec<(String, String)>>,
-    /// What to log: error, warn, info, debug or trace, also by part, such as info,transport=debug [default: info]
-    #[arg(long, env = "NETWORKDB_LOG_LEVEL", hide_env_values = true, value_name = "LEVEL", value_parser = log_filter)]
+    /// The log level: error, warn, info, debug or trace, also by part, such as info,transport=debug [default:
+    /// info]
+    #[arg(
+        long,
+        env = "NETWORKDB_LOG_LEVEL",
+        hide_env_values = true,
+        value_name = "LEVEL",
+        value_parser = log_filter
+    )]
     pub log_level: Option<String>,
-    /// How to log: text or json [default: text]
+    /// The log format: text or json [default: text]
     #[arg(
         long,
         hide_possible_values = true,
@@ -92,17 +101,29 @@ pub struct RunOptions {
         value_name = "FORMAT"
     )]
     pub log_format: Option<LogFormat>,
-    /// What lies between the nodes: lan, wan or loopback; the same on all of them [default: lan]
+    /// The kind of network between the nodes: lan, wan or loopback; the same on all nodes [default: lan]
     #[arg(long, hide_possible_values = true, env = "NETWORKDB_PRESET", hide_env_values = true)]
     pub preset: Option<Preset>,
-    /// How long deletes are remembered [default: 30m]
-    #[arg(long, env = "NETWORKDB_REAP_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// How long tombstones of deletes are kept [default: 30m]
+    #[arg(
+        long,
+        env = "NETWORKDB_REAP_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub reap_time: Option<Duration>,
-    /// How long leaving may take when the node is told to end [default: 5s]
-    #[arg(long, env = "NETWORKDB_LEAVE_TIME", hide_env_values = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Timeout for leaving the cluster when a signal ends the node [default: 5s]
+    #[arg(
+        long,
+        env = "NETWORKDB_LEAVE_TIME",
+        hide_env_values = true,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
     pub leave_time: Option<Duration>,
-    /// How much of something there may be, such as connections=100; may be repeated, or separated by commas. What there is
-    /// to say, and what is in force, is shown by --check
+    /// A limit, such as connections=100; may be repeated, or separated by commas. --check prints all limits
+    /// with their values
     #[arg(
         long = "limit",
         env = "NETWORKDB_LIMITS",
@@ -115,95 +136,95 @@ pub struct RunOptions {
     /// The largest value, in bytes [default: 1048576]
     #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", hide_env_values = true, value_name = "N")]
     pub max_value_bytes: Option<usize>,
-    /// The most entries of a network, remembered deletes included [default: 10000000]
+    /// The most entries of a network, tombstones included [default: 10000000]
     #[arg(long, env = "NETWORKDB_MAX_ENTRIES", hide_env_values = true, value_name = "N")]
     pub max_entries: Option<usize>,
-    /// The most networks this node may be on [default: 4096]
+    /// The most networks that this node may join [default: 4096]
     #[arg(long, env = "NETWORKDB_MAX_NETWORKS", hide_env_values = true, value_name = "N")]
     pub max_networks: Option<usize>,
 }
 
-/// Settings that make sense by themselves; whether the system grants them turns out at the start.
+/// Validated settings. Errors of the system, such as a port in use, show at the start.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// This node's name.
     pub name: NodeName,
     /// The cluster's name.
     pub cluster: ClusterName,
-    /// Where to listen for other nodes.
+    /// The address on which to listen for other nodes.
     pub bind: SocketAddr,
-    /// Where other nodes reach this one; `None` if that is to be found out.
+    /// The address at which other nodes reach this one; `None` to detect it.
     pub advertise: Option<SocketAddr>,
-    /// Of HTTP.
+    /// Settings of HTTP.
     pub http: HttpSettings,
-    /// Nodes to join through, as they were written.
+    /// Nodes to join through, as given.
     pub seeds: Vec<String>,
     /// Networks to join at start.
     pub networks: Vec<String>,
-    /// Where what the node proves itself with came from; [`IdentitySource::Program`] for the development secret.
+    /// The source of the identity; [`IdentitySource::Program`] for the development secret.
     pub source: IdentitySource,
-    /// What the node proves itself with.
+    /// The node's identity.
     pub identity: Identity,
     /// Labels that other nodes see.
     pub labels: BTreeMap<String, String>,
-    /// What to log.
+    /// The log filter.
     pub log_level: String,
-    /// How to log.
+    /// The log format.
     pub log_format: LogFormat,
-    /// Which kind of network lies between the nodes.
+    /// The kind of network between the nodes.
     pub preset: Preset,
-    /// How long deletes are remembered.
+    /// How long tombstones of deletes are kept.
     pub reap_time: Duration,
-    /// How long leaving may take.
+    /// Timeout for leaving the cluster.
     pub leave_time: Duration,
-    /// How much of everything there may be.
+    /// All limits.
     pub limits: Limits,
 }
 
-/// Why the settings cannot be used.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {error}", path.display())]
     Unreadable {
-        /// Which file it was to be.
+        /// The kind of file.
         what: &'static str,
-        /// Where it was looked for.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// The configuration file does not make sense.
+    /// The configuration file is invalid.
     #[error("configuration file {}: {why}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What was found and what would be right.
+        /// The error, with the line.
         why: String,
     },
     /// The secret file, or the certificate files, cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
-    /// The certificate is another node's, or for another cluster.
+    /// The certificate belongs to another node or another cluster.
     #[error("certificate {}: {error}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The error.
         error: transport::IdentityError,
     },
-    /// The settings say two different things about what the node proves itself with.
+    /// The settings have both a secret file and certificates.
     #[error("a secret file and certificate files exclude each other; leave one of them out")]
     SecretAndCertificate,
-    /// One of the three files of a certificate is not given.
+    /// One of the three certificate files is missing.
     #[error(
-        "a certificate takes three files: --certificate-file, --key-file and --authority-file; {0} is missing"
+        "a certificate needs three files: --certificate-file, --key-file and --authority-file; {0} is missing"
     )]
     CertificateIncomplete(&'static str),
     /// Other hosts could join without a secret.
     #[error(
-        "{0} is not a loopback address, and without a secret a node listens on loopback only; make one with `networkdb \
-         keygen --out secret` and give it with --secret-file secret"
+        "{0} is not a loopback address, and without a secret a node listens on loopback only; generate a \
+         secret with `networkdb keygen --out secret` and use it with --secret-file secret"
     )]
     NoSecret(SocketAddr),
     /// The HTTP token file cannot be used.
@@ -212,24 +233,24 @@ pub enum SettingsError {
     /// Other hosts could use HTTP without a token.
     #[error(transparent)]
     Unprotected(#[from] networkdb_http::access::Unprotected),
-    /// HTTP cannot be open and ask for tokens.
+    /// HTTP cannot be open and require tokens.
     #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
     OpenWithTokens,
-    /// The admin socket answers HTTP.
-    #[error("--admin-socket answers HTTP, and --http is off; leave one of them out")]
+    /// The admin socket needs HTTP.
+    #[error("--admin-socket serves HTTP, but --http is off; leave one of them out")]
     SocketWithoutHttp,
-    /// The host's name is no node name.
+    /// The host's name is not a valid node name.
     #[error("the host's name cannot be this node's name ({0}); choose one with --name")]
     HostName(wire::NodeNameError),
-    /// The name of a network is not given.
+    /// A network's name is empty.
     #[error("a network to join has no name; give it one, or leave the setting out")]
     EmptyNetwork,
     /// There is no limit of this name.
     #[error("there is no limit {name:?}; there are: {known}")]
     NoSuchLimit {
-        /// What was asked for.
+        /// The unknown name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
     /// A limit of the tables is out of its bounds.
@@ -238,17 +259,17 @@ pub enum SettingsError {
     /// A setting is out of its bounds.
     #[error("{setting}: {found} is out of bounds; {allowed} is allowed")]
     Bounds {
-        /// Which one.
+        /// The setting.
         setting: &'static str,
-        /// What was found.
+        /// Its value.
         found: String,
-        /// What would be right.
+        /// The allowed values.
         allowed: &'static str,
     },
 }
 
 impl Settings {
-    /// Puts together what was said; `host_name` is the default of the name.
+    /// Resolves and validates the settings. `host_name` is the default of the node's name.
     pub fn resolve(options: RunOptions, host_name: &str) -> Result<Self, SettingsError> {
         let file = match &options.config {
             Some(path) => File::read(path)?,
@@ -326,14 +347,14 @@ impl Settings {
         })
     }
 
-    /// Finds out what other nodes are to be told when the node listens on all addresses: the address of the interface
-    /// that faces the first seed, or else the world. Nothing is sent for that.
+    /// Detects the address to advertise when the node listens on all addresses: that of the interface with
+    /// the route to the first seed, or else to the internet. It sends nothing.
     pub fn advertised_ip(&self) -> Result<Option<IpAddr>, AdvertiseError> {
         if self.advertise.is_some() || !self.bind.ip().is_unspecified() {
             return Ok(None);
         }
         let seeds = self.seeds.iter().filter_map(|seed| resolve_quickly(seed));
-        // Any address of the world will do: this one is reserved for documentation.
+        // Any public address will do: these are reserved for documentation.
         let world: SocketAddr = match self.bind {
             SocketAddr::V4(_) => ([203, 0, 113, 1], 9).into(),
             SocketAddr::V6(_) => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(),
@@ -345,7 +366,7 @@ impl Settings {
             .ok_or(AdvertiseError(self.bind))
     }
 
-    /// The settings as a configuration file would say them. Secrets are not part of it, only their file.
+    /// The settings as a configuration file, with the paths of secrets but not the secrets.
     pub fn to_toml(&self) -> String {
         let quote = |text: &str| toml::Value::from(text).to_string();
         let list = |texts: &[String]| {
@@ -391,14 +412,15 @@ impl Settings {
     }
 }
 
-/// No interface faces another host.
+/// No interface has a route to another host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the node is to listen on all addresses ({0}), but none of them leads to other hosts; say with --advertise where they reach it"
+    "the node listens on all addresses ({0}), but no interface leads to other hosts; set the address of this \
+     node with --advertise"
 )]
 pub struct AdvertiseError(SocketAddr);
 
-/// Which of the two ways of proving itself the settings mean.
+/// The source of the identity in the settings: a secret file or certificates.
 fn identity_source(
     secret_file: Option<PathBuf>,
     certificate_files: [Option<PathBuf>; 3],
@@ -424,7 +446,7 @@ fn non_empty(list: Option<Vec<String>>) -> Vec<String> {
     }
 }
 
-/// The address of a seed that is given as one; host names are left to the node, which asks for them again and again.
+/// The address of a seed that is an address. The node resolves host names itself.
 fn resolve_quickly(seed: &str) -> Option<SocketAddr> {
     seed.parse::<ListenAddress>().ok().map(|address| address.with_port(DEFAULT_PORT))
 }

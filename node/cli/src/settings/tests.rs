@@ -1,4 +1,4 @@
-//! Which of the sources of a setting counts, and what is refused.
+//! The precedence of the sources of settings, and their validation.
 
 use std::io::Write as _;
 
@@ -33,7 +33,7 @@ fn path(file: &NamedTempFile) -> &str {
 }
 
 #[test]
-fn without_anything_said_a_node_talks_to_its_own_host_only() {
+fn by_default_a_node_is_reachable_from_its_own_host_only() {
     let settings = resolve(&[]).unwrap();
     assert_eq!(settings.name.as_str(), "host");
     assert_eq!(settings.cluster.as_str(), "default");
@@ -53,7 +53,7 @@ fn with_a_secret_it_listens_on_all_addresses() {
 }
 
 #[test]
-fn flags_go_before_the_file_and_the_file_before_defaults() {
+fn flags_have_precedence_over_the_file_and_the_file_over_defaults() {
     let file = file(
         "name = \"from-file\"\nseed = [\"a\"]\nhttp = \"127.0.0.1:3000\"\npreset = \"wan\"\n[label]\nzone = \"a\"\n",
     );
@@ -68,7 +68,7 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
 }
 
 #[test]
-fn other_hosts_are_let_in_with_a_secret_only() {
+fn other_hosts_have_access_with_a_secret_only() {
     let error = resolve(&["--bind", "0.0.0.0"]).unwrap_err();
     assert!(
         error.contains("0.0.0.0:7946 is not a loopback address") && error.contains("networkdb keygen"),
@@ -79,7 +79,7 @@ fn other_hosts_are_let_in_with_a_secret_only() {
 }
 
 #[test]
-fn http_is_answered_to_other_hosts_with_tokens_or_when_it_is_said_to_be_open() {
+fn http_for_other_hosts_needs_tokens_or_a_declaration_that_it_is_open() {
     for address in ["0.0.0.0", "10.0.0.1:80", "::"] {
         let error = resolve(&["--http", address]).unwrap_err();
         assert!(error.contains("--http-token-file FILE") && error.contains("--http-open"), "{error}");
@@ -116,7 +116,7 @@ fn the_longest_body_can_hold_the_largest_value() {
 }
 
 #[test]
-fn limits_are_said_in_the_file_and_before_that_on_the_command_line() {
+fn limits_on_the_command_line_have_precedence_over_the_file() {
     let file = file("max-networks = 7\n[limit]\nconnections = 10\nstreams = 20\nentries = 30\n");
     let flags = ["--config", path(&file), "--limit", "streams=21,tables=40", "--max-entries", "31"];
     let limits = resolve(&flags).unwrap().limits;
@@ -153,7 +153,7 @@ fn files_that_are_missing_or_wrong_are_named() {
 }
 
 #[test]
-fn the_secret_file_is_looked_for_beside_the_configuration_file() {
+fn relative_paths_start_at_the_folder_of_the_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("secret"), &*transport::generate_secret()).unwrap();
     let config = folder.path().join("node.toml");
@@ -170,7 +170,7 @@ fn an_advertised_address_without_port_gets_the_bound_port() {
 }
 
 #[test]
-fn what_to_advertise_is_found_out_only_when_listening_on_all_addresses() {
+fn the_advertised_address_is_detected_only_when_listening_on_all_addresses() {
     let settings = resolve(&["--bind", "127.0.0.1"]).unwrap();
     assert_eq!(settings.advertised_ip().unwrap(), None);
     let secret = file(&transport::generate_secret());
@@ -186,13 +186,13 @@ fn empty_lists_are_empty() {
 }
 
 #[test]
-fn a_host_name_that_is_no_node_name_asks_for_one() {
+fn a_host_name_that_is_not_a_node_name_is_refused() {
     let error = Settings::resolve(options(&[]), "").unwrap_err().to_string();
     assert!(error.contains("--name"), "{error}");
 }
 
 #[test]
-fn the_printed_settings_are_a_file_that_says_the_same() {
+fn the_printed_settings_are_a_file_with_the_same_settings() {
     let tokens = file("read 0123456789abcdefghij\n");
     for flags in [
         &[

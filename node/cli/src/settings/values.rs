@@ -1,4 +1,4 @@
-//! How single settings are written.
+//! The syntax of single settings.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
-/// The port on which nodes talk to each other unless another is given.
+/// The default port for other nodes.
 pub const DEFAULT_PORT: u16 = 7946;
 
-/// The port of the HTTP endpoints unless another is given.
+/// The default port of the HTTP endpoints.
 pub const DEFAULT_HTTP_PORT: u16 = 2000;
 
 /// An IP address, with or without a port.
@@ -22,7 +22,7 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
-    /// The whole address; `default` is its port if it was given none.
+    /// The address with its port, or with the port `default`.
     pub fn with_port(self, default: u16) -> SocketAddr {
         SocketAddr::new(self.ip, self.port.unwrap_or(default))
     }
@@ -30,7 +30,7 @@ impl ListenAddress {
 
 /// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IP address; right would be 127.0.0.1, 10.0.0.1:7946, ::1 or [::1]:7946")]
+#[error("{0:?} is not an IP address; valid examples: 127.0.0.1, 10.0.0.1:7946, ::1 or [::1]:7946")]
 pub struct AddressError(String);
 
 impl FromStr for ListenAddress {
@@ -54,13 +54,13 @@ impl TryFrom<String> for ListenAddress {
     }
 }
 
-/// Where to answer HTTP.
+/// The address of the HTTP endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum HttpAddress {
-    /// Nowhere.
+    /// No HTTP.
     Off,
-    /// There.
+    /// Listen on this address.
     At(ListenAddress),
 }
 
@@ -80,14 +80,14 @@ impl TryFrom<String> for HttpAddress {
     }
 }
 
-/// How to write log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
@@ -101,16 +101,16 @@ impl LogFormat {
     }
 }
 
-/// Which kind of network lies between the nodes.
+/// The kind of network between the nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// A local network: failures are noticed within seconds.
+    /// A local network: the node detects failures within seconds.
     #[default]
     Lan,
-    /// Far apart: more patience.
+    /// A wide-area network: longer timeouts.
     Wan,
-    /// All on one host: hardly any patience.
+    /// All nodes on one host: the shortest timeouts.
     Loopback,
 }
 
@@ -124,7 +124,7 @@ impl Preset {
         }
     }
 
-    /// The intervals of membership that fit.
+    /// Membership's settings for this kind of network.
     pub fn membership(self) -> membership::Config {
         match self {
             Self::Lan => membership::Config::lan(),
@@ -138,7 +138,7 @@ impl Preset {
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not a label; right would be zone=a")),
+        _ => Err(format!("{text:?} is not a label; valid examples: zone=a")),
     }
 }
 
@@ -153,12 +153,13 @@ const PARTS: [(&str, &str); 6] = [
     ("wire", "networkdb_wire"),
 ];
 
-/// Checks a log filter.
+/// Validates a log filter.
 pub fn log_filter(text: &str) -> Result<String, String> {
     match log_targets(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err(format!(
-            "{text:?} is not a log filter; right would be error, warn, info, debug, trace, off, or info,transport=debug"
+            "{text:?} is not a log filter; valid examples: error, warn, info, debug, trace, off, or \
+             info,transport=debug"
         )),
     }
 }
@@ -198,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_with_examples() {
+    fn an_invalid_address_is_refused_with_examples() {
         for text in ["", "localhost", "127.0.0.1:", "127.0.0.1:99999", "[::1", "1.2.3"] {
             let error = text.parse::<ListenAddress>().unwrap_err().to_string();
-            assert!(error.contains(&format!("{text:?}")) && error.contains("right would be"), "{error}");
+            assert!(error.contains(&format!("{text:?}")) && error.contains("valid examples"), "{error}");
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-/// A call of `networkdb`. Only what a test says counts, not what its surroundings say.
+/// A call of `networkdb`, without the settings in the environment of the test.
 pub(crate) fn networkdb(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_networkdb"));
     command.args(arguments);
-    // Where nodes and commands meet that belong to one user.
+    // The folder of the admin sockets.
     command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NETWORKDB_") {

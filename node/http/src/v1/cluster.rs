@@ -13,13 +13,13 @@ use membership::Member;
 use tabledb::TableDb;
 use wire::NodeName;
 
+use super::error::{HttpError, Names};
 use super::model::{JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkView, NodeView};
-use super::refused::{Names, Refused};
 use crate::query::Query;
 use crate::streamed::json_list;
 use networkdb::{JoinClusterError, Node};
 
-/// The most seeds of one call: each is looked up and dialled.
+/// The most seeds of one call: the node resolves and dials each.
 const MAX_SEEDS: usize = 64;
 
 /// The longest seed: a name of DNS, a colon and a port.
@@ -56,7 +56,7 @@ async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<Nod
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the shell: ages are told to people")]
+#[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
 async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Response {
     let (me, now) = (node.id().name, Instant::now());
     list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
@@ -81,7 +81,7 @@ fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
     }
 }
 
-/// To the millisecond: more would only be noise.
+/// Seconds, rounded to milliseconds.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
@@ -89,40 +89,35 @@ fn seconds(duration: Duration) -> f64 {
 async fn join(
     State(Cluster { node, .. }): State<Cluster>,
     request: Result<Json<JoinRequest>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<JoinOutcome>, Refused> {
+) -> Result<Json<JoinOutcome>, HttpError> {
     let Json(JoinRequest { seeds }) = request.map_err(|error| {
-        Refused::new(
+        HttpError::new(
             error.status(),
-            format_args!(
-                "{}; wanted is {{\"seeds\":[\"host:port\"]}} as application/json",
-                error.body_text()
-            ),
+            format_args!("{}; expected {{\"seeds\":[\"host:port\"]}} as application/json", error.body_text()),
         )
     })?;
     if seeds.is_empty() {
-        return Err(Refused::new(
+        return Err(HttpError::new(
             StatusCode::BAD_REQUEST,
             "there are no seeds in the request; name at least one",
         ));
     }
-    check_seeds(&seeds).map_err(|sentence| Refused::new(StatusCode::BAD_REQUEST, sentence))?;
+    check_seeds(&seeds).map_err(|sentence| HttpError::new(StatusCode::BAD_REQUEST, sentence))?;
     let answered = node
         .join(&seeds)
         .await
-        .map_err(|error: JoinClusterError| Refused::new(StatusCode::BAD_GATEWAY, error))?;
+        .map_err(|error: JoinClusterError| HttpError::new(StatusCode::BAD_GATEWAY, error))?;
     Ok(Json(JoinOutcome { answered }))
 }
 
-/// Whether it is sensible to ask so many.
+/// Checks the number and the lengths of seeds.
 pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     match seeds.iter().find(|seed| seed.len() > MAX_SEED_BYTES) {
         _ if seeds.len() > MAX_SEEDS => Err(format!(
-            "these are {} seeds, and at most {MAX_SEEDS} are asked; a few that live will do",
+            "the call has {} seeds; at most {MAX_SEEDS} are allowed, and a few live ones are enough",
             seeds.len()
         )),
-        Some(seed) => {
-            Err(format!("a seed has {} bytes; no host's name has more than {MAX_SEED_BYTES}", seed.len()))
-        }
+        Some(seed) => Err(format!("a seed has {} bytes; at most {MAX_SEED_BYTES} are allowed", seed.len())),
         None => Ok(()),
     }
 }
@@ -135,8 +130,8 @@ async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response 
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<NetworkView>, Refused> {
-    network_view(node.tables(), &network).map(Json).ok_or_else(|| Refused::not_joined(&network))
+) -> Result<Json<NetworkView>, HttpError> {
+    network_view(node.tables(), &network).map(Json).ok_or_else(|| HttpError::not_joined(&network))
 }
 
 async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
@@ -146,7 +141,7 @@ async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network):
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     node.join_network(&network).await?;
     Ok(StatusCode::CREATED)
 }
@@ -154,7 +149,7 @@ async fn join_network(
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<LeaveOutcome>, Refused> {
+) -> Result<Json<LeaveOutcome>, HttpError> {
     let final_syncs = node.leave_network(&network).await?;
     Ok(Json(LeaveOutcome {
         saved: final_syncs.saved(),
@@ -167,12 +162,12 @@ async fn leave_network(
 async fn agreement(
     State(Cluster { node, .. }): State<Cluster>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let query = Query::parse(query.as_deref().unwrap_or_default());
     let db = node.tables().clone();
-    let networks = match query.text("nid").map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))? {
+    let networks = match query.text("nid").map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))? {
         None => db.networks(),
-        Some(nid) if db.statistics(nid).is_none() => return Err(Refused::not_joined(nid)),
+        Some(nid) if db.statistics(nid).is_none() => return Err(HttpError::not_joined(nid)),
         Some(nid) => vec![nid.to_owned()],
     };
     let name = node.id().name;

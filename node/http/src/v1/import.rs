@@ -1,43 +1,45 @@
-//! Importing entries from JSON lines, as they arrive.
+//! The import of entries from JSON lines, as they arrive.
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use tabledb::{TableDb, WriteError};
 
+use super::error::HttpError;
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
-use super::refused::Refused;
-use crate::guard::Guard;
+use crate::admission::Admission;
 use crate::limits::count;
 
-/// A line must fit the largest value, in base64 or with its control characters escaped, and its key.
+/// The longest line: the largest value, in base64 or with escaped control characters, and its key.
 const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// At most this many failed lines are told apart.
+/// The most failed lines that are reported one by one.
 const MAX_ERRORS: usize = 20;
 
-/// Reads `body` line by line into a table. What was written before an error stays written; a body that stalls is given up.
+/// Reads `body` line by line into a table. Entries that were written before an error stay. A body that stalls
+/// is an error.
 pub(super) async fn import(
     db: &TableDb,
     network: &str,
     table: &str,
     mode: ImportMode,
     mut body: Body,
-    guard: &Guard,
-) -> Result<ImportOutcome, Refused> {
+    admission: &Admission,
+) -> Result<ImportOutcome, HttpError> {
     let mut import = Import { db, network, table, mode, line: 0, outcome: ImportOutcome::default() };
     let mut lines = Lines::default();
     loop {
-        let frame = tokio::time::timeout(guard.limits.body_time, body.frame()).await.map_err(|_| {
-            count(&guard.counters.bodies_too_slow);
-            let sentence = format!("nothing arrived for {} seconds", guard.limits.body_time.as_secs_f64());
+        let frame = tokio::time::timeout(admission.limits.body_time, body.frame()).await.map_err(|_| {
+            count(&admission.counters.bodies_too_slow);
+            let sentence =
+                format!("nothing arrived for {} seconds", admission.limits.body_time.as_secs_f64());
             import.stopped(StatusCode::REQUEST_TIMEOUT, &sentence)
         })?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| import.stopped(StatusCode::BAD_REQUEST, &error.to_string()))?;
         if let Ok(bytes) = frame.into_data() {
             lines.push(&bytes, |line| import.take(line)).map_err(|TooLong| {
-                count(&guard.counters.bodies_too_large);
+                count(&admission.counters.bodies_too_large);
                 let sentence = format!("the next line has more than {MAX_LINE_BYTES} bytes");
                 import.stopped(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
             })?;
@@ -83,7 +85,7 @@ impl Import<'_> {
 
     fn write(&self, line: &[u8]) -> Result<Taken, String> {
         let record = serde_json::from_slice::<EntryRecord>(line).map_err(|error| {
-            format!("{error}; wanted is an object such as {{\"key\":\"k\",\"value\":\"v\"}}")
+            format!("{error}; expected an object such as {{\"key\":\"k\",\"value\":\"v\"}}")
         })?;
         let value = record.bytes()?;
         let (network, table, key) = (self.network, self.table, record.key.as_str());
@@ -92,7 +94,7 @@ impl Import<'_> {
             ImportMode::Upsert => match self.db.get(network, table, key) {
                 Some(entry) if *entry.value == *value => Ok(Taken::Unchanged),
                 Some(_) => self.db.update(network, table, key, value).map(|()| Taken::Updated),
-                // Somebody else may create it at this very moment: then it is there to be updated.
+                // Another writer may have created it in the meantime; then it is updated.
                 None => match self.db.create(network, table, key, value.as_slice()) {
                     Err(WriteError::AlreadyExists { .. }) => {
                         self.db.update(network, table, key, value).map(|()| Taken::Updated)
@@ -104,9 +106,9 @@ impl Import<'_> {
         .map_err(|error| error.to_string())
     }
 
-    fn stopped(&self, status: StatusCode, why: &str) -> Refused {
+    fn stopped(&self, status: StatusCode, why: &str) -> HttpError {
         let written = self.outcome.created + self.outcome.updated;
-        Refused::new(
+        HttpError::new(
             status,
             format_args!(
                 "the import stopped after line {}: {why}; {written} entries were written",
@@ -116,7 +118,7 @@ impl Import<'_> {
     }
 }
 
-/// Cuts what arrives into lines.
+/// Splits the arriving bytes into lines.
 #[derive(Default)]
 struct Lines {
     rest: Vec<u8>,
@@ -158,12 +160,12 @@ mod tests {
     }
 
     async fn run(db: &TableDb, mode: ImportMode, text: &str) -> ImportOutcome {
-        let guard = Guard::new(HttpConfig::default());
-        import(db, "net", "tab", mode, Body::from(text.to_owned()), &guard).await.unwrap()
+        let admission = Admission::new(HttpConfig::default());
+        import(db, "net", "tab", mode, Body::from(text.to_owned()), &admission).await.unwrap()
     }
 
     #[test]
-    fn lines_are_found_however_they_are_cut() {
+    fn lines_are_found_however_they_are_split() {
         let text = b"one\ntwo\n\nfour and more\nlast";
         for size in 1..=text.len() {
             let mut lines = Lines::default();
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upsert_creates_updates_and_leaves_alone() {
+    async fn an_upsert_creates_updates_and_skips_unchanged_entries() {
         let db = db();
         db.create("net", "tab", "old", b"1".to_vec()).unwrap();
         db.create("net", "tab", "same", b"1".to_vec()).unwrap();
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_create_an_existing_key_fails_and_is_left_alone() {
+    async fn with_create_an_existing_key_fails_and_does_not_change() {
         let db = db();
         db.create("net", "tab", "old", b"1".to_vec()).unwrap();
         let outcome = run(&db, ImportMode::Create, "{\"key\":\"old\",\"value\":\"2\"}\n").await;
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bad_lines_are_told_with_their_number_and_the_others_are_taken() {
+    async fn invalid_lines_are_reported_by_number_and_the_others_are_imported() {
         let db = db();
         let outcome =
             run(&db, ImportMode::Upsert, "{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"b\"}\n")
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_first_errors_are_spelled_out() {
+    async fn only_the_first_errors_are_reported() {
         let outcome = run(&db(), ImportMode::Upsert, &"nonsense\n".repeat(100)).await;
         assert_eq!((outcome.failed, outcome.errors.len()), (100, MAX_ERRORS));
     }

@@ -1,4 +1,4 @@
-//! What the node proves itself with. Secrets go in, never out: they are shown by their fingerprints.
+//! The node's identity. Responses contain the fingerprints of secrets, never the secrets.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -7,8 +7,8 @@ use axum::{Json, Router};
 use hyper::StatusCode;
 use transport::{Fingerprint, Identity, KeySet, KeySetError};
 
+use super::error::{HttpError, Names};
 use super::model::{KeyView, Keys};
-use super::refused::{Names, Refused};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
 
@@ -25,48 +25,48 @@ async fn list(State(node): State<Node>) -> Json<Keys> {
     Json(view(&node))
 }
 
-async fn add(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, Refused> {
+async fn add(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, HttpError> {
     change(node, KeyChange::Add(parse(&body)?)).await
 }
 
-async fn replace(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, Refused> {
+async fn replace(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, HttpError> {
     change(node, KeyChange::Replace(parse(&body)?)).await
 }
 
-async fn remove(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, Refused> {
+async fn remove(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, HttpError> {
     change(node, KeyChange::Remove(fingerprint(&text)?)).await
 }
 
-async fn make_primary(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, Refused> {
+async fn make_primary(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, HttpError> {
     change(node, KeyChange::Use(fingerprint(&text)?)).await
 }
 
-async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, Refused> {
-    // It writes a file, and waits until the disk has it.
+async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, HttpError> {
+    // It writes a file and syncs it to disk.
     let changed = tokio::task::spawn_blocking(move || {
         node.change_keys(&change)?;
         Ok(view(&node))
     });
     match changed.await {
         Ok(changed) => changed.map(Json).map_err(refused),
-        Err(error) => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        Err(error) => Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
     }
 }
 
-/// A body is what a secret file is. What is wrong with it is told without it.
-fn parse(body: &[u8]) -> Result<KeySet, Refused> {
+/// Parses a body in the format of a secret file. The error does not contain the secret.
+fn parse(body: &[u8]) -> Result<KeySet, HttpError> {
     let wrong = |error: &dyn std::fmt::Display| {
-        Refused::new(StatusCode::BAD_REQUEST, format_args!("the body is no secret file: {error}"))
+        HttpError::new(StatusCode::BAD_REQUEST, format_args!("the body is not a secret file: {error}"))
     };
     KeySet::parse(std::str::from_utf8(body).map_err(|_| wrong(&"it is not text"))?)
         .map_err(|error| wrong(&error))
 }
 
-fn fingerprint(text: &str) -> Result<Fingerprint, Refused> {
-    text.parse().map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))
+fn fingerprint(text: &str) -> Result<Fingerprint, HttpError> {
+    text.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))
 }
 
-fn refused(error: ChangeKeysError) -> Refused {
+fn refused(error: ChangeKeysError) -> HttpError {
     let status = match &error {
         ChangeKeysError::Keys(KeySetError::Unknown(_)) => StatusCode::NOT_FOUND,
         ChangeKeysError::Keys(KeySetError::TooMany) => StatusCode::INSUFFICIENT_STORAGE,
@@ -77,16 +77,20 @@ fn refused(error: ChangeKeysError) -> Refused {
         | ChangeKeysError::Identity(_) => StatusCode::CONFLICT,
         ChangeKeysError::File(_) | ChangeKeysError::Write { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Refused::new(status, error)
+    match error {
+        // The library does not know the flags of the program.
+        ChangeKeysError::NoFile => HttpError::new(status, format_args!("{error}: --secret-file FILE")),
+        error => HttpError::new(status, error),
+    }
 }
 
 fn view(node: &Node) -> Keys {
     let identity = node.transport().identity();
     let connections = node.transport().connections();
     let secrets = matches!(identity, Identity::Secrets(_));
-    let keys = identity.accepts().into_iter().enumerate().map(|(place, fingerprint)| KeyView {
+    let keys = identity.accepts().into_iter().enumerate().map(|(index, fingerprint)| KeyView {
         fingerprint: fingerprint.to_string(),
-        primary: secrets && place == 0,
+        primary: secrets && index == 0,
         connections: connections.iter().filter(|connection| connection.authority == fingerprint).count(),
     });
     let (kind, file) = match node.identity_source() {

@@ -1,4 +1,4 @@
-//! The JSON that `/v1` speaks, as the server writes it and the client commands read it.
+//! The JSON of `/v1`, as the server writes it and the client commands read it.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use tabledb::{Change, ChangeKind, DeleteReason, Entry, NetworkStatistics, WatchE
 
 use crate::value_text::{from_base64, to_base64};
 
-/// Why something was refused, in a sentence.
+/// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The sentence.
+pub struct ErrorBody {
+    /// The error, as a sentence.
     pub error: String,
 }
 
-/// The node that answers.
+/// The responding node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
-    /// Which of its lives this is.
+    /// Its generation: the number of its instance.
     pub generation: u64,
-    /// Where other nodes reach it.
+    /// The address at which peers reach it.
     pub address: String,
     /// The version of the program.
     pub version: String,
-    /// For how long it has been answering, in seconds.
+    /// The time since its HTTP server started, in seconds.
     pub uptime_seconds: f64,
-    /// The networks it is on, sorted.
+    /// The networks that it has joined, sorted.
     pub networks: Vec<String>,
 }
 
@@ -36,20 +36,21 @@ pub struct NodeView {
 pub struct MemberView {
     /// Its name.
     pub name: String,
-    /// Which of its lives is known.
+    /// Its known generation.
     pub generation: u64,
-    /// Where it is reached.
+    /// The address at which peers reach it.
     pub address: String,
     /// `alive`, `suspect`, `failed` or `left`.
     pub state: String,
-    /// For how long it has stood so, in seconds, as this node saw it.
+    /// The time since this node saw it enter that state, in seconds.
     pub state_seconds: f64,
-    /// What its operator says of it.
+    /// The labels that its operator gives it.
     pub labels: BTreeMap<String, String>,
-    /// How long ago it was last heard from directly, in seconds; 0 for the node that answers, absent if never.
+    /// The time since this node last received a message from it directly, in seconds. 0 for the responding
+    /// node; absent if never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_seconds: Option<f64>,
-    /// Whether it is the node that answers.
+    /// Whether it is the responding node.
     pub this_node: bool,
 }
 
@@ -67,23 +68,23 @@ pub struct JoinRequest {
     pub seeds: Vec<String>,
 }
 
-/// What came of joining.
+/// The outcome of a join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinOutcome {
-    /// How many seeds answered.
+    /// The number of seeds that responded.
     pub answered: usize,
 }
 
-/// What came of leaving a network.
+/// The outcome of leaving a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaveOutcome {
-    /// Whether somebody else holds everything that this node held, or nobody is left on the network.
+    /// Whether another member has everything that this node had, or no other member is on the network.
     pub saved: bool,
-    /// With how many members final syncs were to be made.
+    /// The number of members chosen for final syncs.
     pub wanted: usize,
-    /// With how many they came to their end.
+    /// The number of final syncs that completed.
     pub completed: usize,
-    /// The same as a sentence.
+    /// The outcome as a sentence.
     pub outcome: String,
 }
 
@@ -94,25 +95,26 @@ pub struct NetworkView {
     pub network: String,
     /// Visible entries.
     pub entries: usize,
-    /// Entries of failed or not yet compared owners.
+    /// Entries that are hidden because their owner failed or is not synced yet.
     pub hidden: usize,
-    /// Deletes still remembered.
+    /// Tombstones of deleted entries.
     pub tombstones: usize,
-    /// Writes of others that are refused here, for a limit or for their time: what they replaced stays.
+    /// Entries of other nodes whose latest write is refused here, because of a limit or its time. The
+    /// previous value stays.
     #[serde(default)]
     pub refused: usize,
-    /// News waiting to be sent.
+    /// Updates waiting to be sent.
     pub queue_length: usize,
     /// Nodes on the network, this one included.
     pub peers: usize,
-    /// Whether the tables have been exchanged with another member since the network was joined.
+    /// Whether the node has synced with another member since it joined the network.
     pub synchronised: bool,
     /// Sixteen hexadecimal digits: equal on two nodes if and only if they show the same entries.
     pub digest: String,
 }
 
 impl NetworkView {
-    /// The statistics of `network` in JSON's words.
+    /// The statistics of `network`.
     pub fn new(network: &str, statistics: &NetworkStatistics) -> Self {
         Self {
             network: network.to_owned(),
@@ -158,12 +160,12 @@ pub struct Tables {
     pub tables: Vec<TableView>,
 }
 
-/// What a node shows of its networks, for comparison with other nodes.
+/// The networks of a node with their digests, for comparison with other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// The node that answers.
+    /// The responding node.
     pub node: String,
-    /// One line for each network it is on, or for the one asked for.
+    /// All networks that it has joined, or the requested one.
     pub networks: Vec<NetworkView>,
 }
 
@@ -180,26 +182,31 @@ pub struct EntryRecord {
     /// The value in standard base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
-    /// The node that wrote it last; an import does not look at it.
+    /// The node that wrote it last. An import ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }
 
 impl EntryRecord {
-    /// The value's bytes, or what is wrong with the record.
+    /// The value's bytes.
+    ///
+    /// # Errors
+    /// If the record has no value, two values, or invalid base64.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
         match (&self.value, &self.value_base64) {
             (Some(text), None) => Ok(text.clone().into_bytes()),
             (None, Some(base64)) => from_base64(base64.as_bytes()).map_err(|error| error.to_string()),
             (None, None) => Err("there is neither a value nor a value_base64".to_owned()),
-            (Some(_), Some(_)) => Err("there is both a value and a value_base64; one is wanted".to_owned()),
+            (Some(_), Some(_)) => {
+                Err("there is both a value and a value_base64; only one is allowed".to_owned())
+            }
         }
     }
 }
 
 impl From<&Entry> for EntryRecord {
     fn from(entry: &Entry) -> Self {
-        let (value, value_base64) = spell(Some(&entry.value));
+        let (value, value_base64) = text_or_base64(Some(&entry.value));
         Self { key: entry.key.to_string(), value, value_base64, owner: Some(entry.owner.to_string()) }
     }
 }
@@ -207,21 +214,22 @@ impl From<&Entry> for EntryRecord {
 /// A line of `/v1/watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRecord {
-    /// `create`, `update`, `delete`, or `lagged`: forget everything, a fresh snapshot follows as creates.
+    /// `create`, `update`, `delete`, `closed`, or `lagged`: discard everything, a new snapshot follows as
+    /// creates.
     pub event: String,
-    /// Where it happened, and to which key; absent from `lagged`.
+    /// The change; absent from `lagged` and `closed`.
     #[serde(flatten)]
     pub change: Option<ChangeRecord>,
 }
 
-/// What a line of `/v1/watch` says of one change.
+/// A change in a line of `/v1/watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRecord {
-    /// In which network.
+    /// The network.
     pub network: String,
-    /// In which table.
+    /// The table.
     pub table: String,
-    /// To which key.
+    /// The key.
     pub key: String,
     /// The value now, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,10 +243,10 @@ pub struct ChangeRecord {
     /// The value before, if it was not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_base64: Option<String>,
-    /// Whose entry it is, or was before a delete.
+    /// The entry's owner; for a delete, the previous one.
     pub owner: String,
-    /// Why it was deleted: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now own`, which a watcher
-    /// that leaves out what this node owns is told.
+    /// The reason of a delete: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now
+    /// own`, which only a watch that excludes this node's own entries receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -262,8 +270,8 @@ impl From<&WatchEvent> for WatchRecord {
 
 impl From<&Change> for ChangeRecord {
     fn from(change: &Change) -> Self {
-        let (value, value_base64) = spell(change.value.as_deref());
-        let (previous, previous_base64) = spell(change.previous.as_deref());
+        let (value, value_base64) = text_or_base64(change.value.as_deref());
+        let (previous, previous_base64) = text_or_base64(change.previous.as_deref());
         Self {
             network: change.network.to_string(),
             table: change.table.to_string(),
@@ -273,12 +281,12 @@ impl From<&Change> for ChangeRecord {
             previous,
             previous_base64,
             owner: change.owner.to_string(),
-            reason: change.reason.map(|reason| spell_reason(reason).to_owned()),
+            reason: change.reason.map(|reason| reason_text(reason).to_owned()),
         }
     }
 }
 
-fn spell_reason(reason: DeleteReason) -> &'static str {
+fn reason_text(reason: DeleteReason) -> &'static str {
     match reason {
         DeleteReason::Deleted => "deleted",
         DeleteReason::OwnerFailed => "owner failed",
@@ -288,34 +296,34 @@ fn spell_reason(reason: DeleteReason) -> &'static str {
     }
 }
 
-/// What an import does about a key that is there already.
+/// The effect of an import on a key that exists already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImportMode {
-    /// Give it the new value.
+    /// Update it.
     #[default]
     Upsert,
-    /// Leave it alone and count it as failed.
+    /// Keep it and count the line as failed.
     Create,
 }
 
-/// What came of an import.
+/// The outcome of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportOutcome {
-    /// Entries that were not there before.
+    /// Created entries.
     pub created: u64,
-    /// Entries whose value was replaced.
+    /// Entries with a new value.
     pub updated: u64,
-    /// Entries that had the value already and were left alone.
+    /// Entries that had the value already.
     pub unchanged: u64,
-    /// Lines that could not be used.
+    /// Lines that were not imported.
     pub failed: u64,
-    /// The first few of those, with their line numbers.
+    /// The errors of the first failed lines, with line numbers.
     pub errors: Vec<String>,
 }
 
 /// Bytes as text if they are UTF-8, else in base64.
-fn spell(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
+fn text_or_base64(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => (None, None),
         Some((_, Ok(text))) => (Some(text.to_owned()), None),
@@ -323,26 +331,27 @@ fn spell(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
     }
 }
 
-/// What the node proves itself with, and accepts from others.
+/// The identity of the node, and the identities that it accepts from peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
-    /// `secret-file`, `certificates`, `development` (a secret that everybody knows), or `program` (whatever runs the node).
+    /// `secret-file`, `certificates`, `development` (the public development secret), or `program` (set by the
+    /// embedding program).
     pub kind: String,
-    /// The file it comes from: of the secrets, or of the node's certificate.
+    /// The file with the secrets, or with the node's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The secrets, the node's own first; or the authorities that are accepted.
+    /// The accepted secrets, the primary one first; or the accepted authorities.
     pub keys: Vec<KeyView>,
 }
 
 /// A secret or an authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// Sixteen hexadecimal digits that stand for it, the same on all nodes.
+    /// Its fingerprint of sixteen hexadecimal digits, the same on all nodes.
     pub fingerprint: String,
-    /// Whether the node proves itself by it.
+    /// Whether the node authenticates with it.
     pub primary: bool,
-    /// How many present connections are with peers that proved themselves by it.
+    /// The number of open connections whose peers authenticated with it.
     pub connections: usize,
 }
 
@@ -361,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_text_or_base64_and_comes_back_as_it_was() {
+    fn an_entry_is_text_or_base64_and_survives_a_round_trip() {
         assert_eq!(
             json(&EntryRecord::from(&entry("żółw".as_bytes()))),
             r#"{"key":"k","value":"żółw","owner":"n1"}"#

@@ -1,4 +1,4 @@
-//! Answers of JSON lines that go on for as long as something happens.
+//! Streamed responses of JSON lines.
 
 use std::io;
 
@@ -9,83 +9,84 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::pieces::Pieces;
+use crate::channel_body::ChannelBody;
 
-/// A piece is sent when it has reached this size.
-const PIECE_BYTES: usize = 64 << 10;
+/// The size of a full chunk, which is sent at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// So many pieces may wait for a slow reader; then the writer waits.
-const PIECES: usize = 4;
+/// The number of chunks that wait for a slow client before the writer blocks.
+const MAX_WAITING_CHUNKS: usize = 4;
 
 /// One JSON value a line.
 const NDJSON: &str = "application/x-ndjson";
 
-/// The writer's end: takes lines from a thread that may block. What is longer than a piece is cut into pieces.
+/// Writes lines from a blocking thread, split into chunks.
 pub(super) struct LineWriter {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-    piece: Vec<u8>,
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    chunk: Vec<u8>,
 }
 
-/// The reader is gone; there is nobody left to write for.
+/// The client has disconnected.
 #[derive(Debug)]
-pub(super) struct ReaderGone;
+pub(super) struct Disconnected;
 
 impl io::Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(PIECE_BYTES - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..taken]);
-        if self.piece.len() == PIECE_BYTES {
+        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() == CHUNK_BYTES {
             io::Write::flush(self)?;
         }
         Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
+        if self.chunk.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::take(&mut self.piece);
-        self.pieces.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let chunk = std::mem::take(&mut self.chunk);
+        self.chunks.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 impl LineWriter {
-    /// Adds `value` as a line, and sends what has gathered if that is enough; waits while the reader is slow.
-    pub(super) fn line(&mut self, value: &impl Serialize) -> Result<(), ReaderGone> {
-        serde_json::to_writer(&mut *self, value).map_err(|_| ReaderGone)?;
-        io::Write::write_all(self, b"\n").map_err(|_| ReaderGone)
+    /// Adds `value` as a line, and sends each full chunk. Blocks while the client is slow.
+    pub(super) fn line(&mut self, value: &impl Serialize) -> Result<(), Disconnected> {
+        serde_json::to_writer(&mut *self, value).map_err(|_| Disconnected)?;
+        io::Write::write_all(self, b"\n").map_err(|_| Disconnected)
     }
 
-    /// Sends an empty line, which readers of JSON lines pass over: it shows both sides that the other is there.
-    pub(super) fn heartbeat(&mut self) -> Result<(), ReaderGone> {
-        self.piece.push(b'\n');
+    /// Sends an empty line, which readers of JSON lines ignore, so that both sides detect a broken
+    /// connection.
+    pub(super) fn heartbeat(&mut self) -> Result<(), Disconnected> {
+        self.chunk.push(b'\n');
         self.flush()
     }
 
-    /// Sends what has gathered.
-    pub(super) fn flush(&mut self) -> Result<(), ReaderGone> {
-        io::Write::flush(self).map_err(|_| ReaderGone)
+    /// Sends the buffered lines.
+    pub(super) fn flush(&mut self) -> Result<(), Disconnected> {
+        io::Write::flush(self).map_err(|_| Disconnected)
     }
 
-    /// Whether the reader has gone away.
-    pub(super) fn reader_is_gone(&self) -> bool {
-        self.pieces.is_closed()
+    /// Whether the client has disconnected.
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.chunks.is_closed()
     }
 }
 
 /// The headers of JSON lines.
 pub(super) const HEADERS: [(HeaderName, &str); 2] = [(CONTENT_TYPE, NDJSON), (CACHE_CONTROL, "no-store")];
 
-/// An answer of JSON lines that `write` makes on a thread of the runtime's blocking pool. It ends when `write` returns,
-/// and `write` learns at its next line or flush when the reader is gone.
+/// A response of JSON lines that `write` produces on a thread of the runtime's blocking pool. It ends when
+/// `write` returns. When the client disconnects, the next line or flush returns an error to `write`.
 pub(super) fn json_lines(
-    write: impl FnOnce(&mut LineWriter) -> Result<(), ReaderGone> + Send + 'static,
+    write: impl FnOnce(&mut LineWriter) -> Result<(), Disconnected> + Send + 'static,
 ) -> Response {
-    let (sender, receiver) = mpsc::channel(PIECES);
+    let (sender, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
     tokio::task::spawn_blocking(move || {
-        let mut writer = LineWriter { pieces: sender, piece: Vec::new() };
-        // A reader that is gone is no error: it had enough.
+        let mut writer = LineWriter { chunks: sender, chunk: Vec::new() };
+        // A client may disconnect at any time; that is not an error.
         let _ = write(&mut writer).and_then(|()| writer.flush());
     });
-    (HEADERS, Body::new(Pieces(receiver))).into_response()
+    (HEADERS, Body::new(ChannelBody(receiver))).into_response()
 }

@@ -1,4 +1,4 @@
-//! The calls that need nothing but tables, as a client sees them, without a socket.
+//! The calls that need only the tables, called without a socket.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use tokio::sync::watch::{Sender, channel};
 use wire::{NodeId, NodeName};
 
 use super::{entries, unknown, watch, with_short_requests, wrong_method};
-use crate::guard::Guard;
+use crate::admission::Admission;
 use crate::{HttpConfig, HttpLimits};
 
-/// Fewer than by default, so that they are soon used up.
+/// A smaller limit than the default, so that the test reaches it.
 const WATCHES: usize = 3;
 
-/// Shorter than by default, so that it is soon over.
+/// A shorter timeout than the default.
 const BODY_TIME: Duration = Duration::from_millis(100);
 
-/// No answer takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a response.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Server {
     db: TableDb,
@@ -37,10 +37,10 @@ impl Server {
         db.join_network("net").unwrap();
         let (stop, stopping) = channel(false);
         let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
-        let guard = Guard::new(HttpConfig { limits, ..HttpConfig::default() });
-        let router = with_short_requests(entries::router(db.clone(), guard.clone()), guard.clone())
-            .merge(entries::import_router(db.clone(), guard.clone()))
-            .merge(watch::router(db.clone(), guard, stopping))
+        let admission = Admission::new(HttpConfig { limits, ..HttpConfig::default() });
+        let router = with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
+            .merge(entries::import_router(db.clone(), admission.clone()))
+            .merge(watch::router(db.clone(), admission, stopping))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
@@ -52,29 +52,29 @@ impl Server {
     }
 
     async fn ask(&self, method: Method, path: &str, body: impl Into<Body>) -> (u16, String) {
-        let answer = self.send(method, path, body).await;
-        let status = answer.status().as_u16();
-        let text = tokio::time::timeout(PATIENCE, text(answer)).await;
+        let response = self.send(method, path, body).await;
+        let status = response.status().as_u16();
+        let text = tokio::time::timeout(TIMEOUT, text(response)).await;
         (status, text.unwrap_or_else(|_| panic!("{path} is answered without an end, with status {status}")))
     }
 }
 
-async fn text(answer: Response<Body>) -> String {
-    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
 }
 
-fn refusal(sentence: &str) -> String {
+fn error_body(sentence: &str) -> String {
     serde_json::json!({ "error": sentence }).to_string()
 }
 
 #[tokio::test]
-async fn an_entry_from_its_making_to_its_end() {
+async fn an_entry_is_created_read_updated_and_deleted() {
     let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
-    let none = (404, refusal("table tab of network net has no entry under the key k"));
+    let none = (404, error_body("table tab of network net has no entry under the key k"));
     assert_eq!(server.ask(Method::GET, path, "").await, none);
     assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
     let exists = "cannot create entry in table tab with network id net and key k, already exists";
-    assert_eq!(server.ask(Method::POST, path, "2").await, (409, refusal(exists)));
+    assert_eq!(server.ask(Method::POST, path, "2").await, (409, error_body(exists)));
     let entry = r#"{"key":"k","value":"1","owner":"n1"}"#;
     assert_eq!(server.ask(Method::GET, path, "").await, (200, entry.to_owned()));
     assert_eq!(server.ask(Method::PUT, path, "2").await, (204, String::new()));
@@ -92,10 +92,10 @@ async fn any_name_and_any_bytes() {
         let name = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/networks/net/tables/%2Ft%2F/entries/{name}");
         assert_eq!(server.ask(Method::POST, &path, vec![0xff, 0]).await.0, 201, "{key:?}");
-        let answer = server.send(Method::GET, &format!("{path}?raw"), "").await;
-        assert_eq!(answer.headers()["x-networkdb-owner"], "n1");
-        assert_eq!(answer.headers()["content-type"], "application/octet-stream");
-        assert_eq!(*answer.into_body().collect().await.unwrap().to_bytes(), [0xff, 0], "{key:?}");
+        let response = server.send(Method::GET, &format!("{path}?raw"), "").await;
+        assert_eq!(response.headers()["x-networkdb-owner"], "n1");
+        assert_eq!(response.headers()["content-type"], "application/octet-stream");
+        assert_eq!(*response.into_body().collect().await.unwrap().to_bytes(), [0xff, 0], "{key:?}");
         assert_eq!(*server.db.get("net", "/t/", key).unwrap().value, [0xff, 0], "{key:?}");
     }
 }
@@ -115,9 +115,9 @@ async fn tables_are_listed_with_their_sizes() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_not_joined_is_told_so() {
+async fn a_network_that_is_not_joined_is_an_error() {
     let server = Server::new();
-    let not_joined = (404, refusal("network other is not joined on this node"));
+    let not_joined = (404, error_body("network other is not joined on this node"));
     for path in ["tables", "tables/t/entries", "tables/t/entries/k"] {
         assert_eq!(
             server.ask(Method::GET, &format!("/networks/other/{path}"), "").await,
@@ -135,9 +135,9 @@ async fn an_export_can_be_imported_again() {
     for index in 0..5000 {
         server.db.create("net", "tab", &format!("k{index:05}"), vec![0xff; index % 50]).unwrap();
     }
-    let answer = server.send(Method::GET, path, "").await;
-    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
-    let export = text(answer).await;
+    let response = server.send(Method::GET, path, "").await;
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let export = text(response).await;
     assert_eq!(export.lines().count(), 5000);
     let other = Server::new();
     let outcome = |created, unchanged| {
@@ -147,7 +147,8 @@ async fn an_export_can_be_imported_again() {
     assert_eq!(other.ask(Method::POST, path, export.clone()).await, (200, outcome(0, 5000)));
     assert_eq!(text(other.send(Method::GET, path, "").await).await, export);
     let wrong = other.ask(Method::POST, &format!("{path}?mode=merge"), export).await;
-    assert_eq!(wrong, (400, refusal("the mode merge is unknown; upsert (the default) and create are known")));
+    let unknown = "the mode merge is unknown; valid modes are upsert (the default) and create";
+    assert_eq!(wrong, (400, error_body(unknown)));
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn a_value_beyond_all_limits_is_not_even_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server() {
+async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
     let server = Server::new();
     server.db.create("net", "tab", "before", b"1".as_slice()).unwrap();
     let mut body = server.send(Method::GET, "/watch?network=net&table=tab", "").await.into_body();
@@ -183,13 +184,13 @@ async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server(
     server.db.create("net", "other", "k", b"x".as_slice()).unwrap();
     server.db.delete("net", "tab", "before").unwrap();
     next(&mut lines, &mut body, 3).await;
-    let place = r#""network":"net","table":"tab","key":"before""#;
+    let entry = r#""network":"net","table":"tab","key":"before""#;
     assert_eq!(
         lines,
         [
-            format!(r#"{{"event":"create",{place},"value":"1","owner":"n1"}}"#),
-            format!(r#"{{"event":"update",{place},"value":"2","previous":"1","owner":"n1"}}"#),
-            format!(r#"{{"event":"delete",{place},"previous":"2","owner":"n1","reason":"deleted"}}"#),
+            format!(r#"{{"event":"create",{entry},"value":"1","owner":"n1"}}"#),
+            format!(r#"{{"event":"update",{entry},"value":"2","previous":"1","owner":"n1"}}"#),
+            format!(r#"{{"event":"delete",{entry},"previous":"2","owner":"n1","reason":"deleted"}}"#),
         ]
     );
     server.stop.send_replace(true);
@@ -199,13 +200,13 @@ async fn a_watch_shows_what_is_there_then_what_happens_and_ends_with_the_server(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_beyond_the_limit_are_turned_away_until_one_goes() {
+async fn watches_beyond_the_limit_are_refused_until_one_ends() {
     let server = Server::new();
     let mut watchers = Vec::new();
     for _ in 0..WATCHES {
-        let answer = server.send(Method::GET, "/watch", "").await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        watchers.push(answer);
+        let response = server.send(Method::GET, "/watch", "").await;
+        assert_eq!(response.status(), StatusCode::OK);
+        watchers.push(response);
     }
     assert_eq!(server.ask(Method::GET, "/watch", "").await.0, 503);
     watchers.pop();
@@ -215,21 +216,18 @@ async fn watchers_beyond_the_limit_are_turned_away_until_one_goes() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    panic!("five seconds after a watcher went its place is still taken");
+    panic!("five seconds after a watch ended its permit is still taken");
 }
 
 #[tokio::test]
-async fn what_is_not_there_points_to_what_is() {
+async fn an_unknown_call_points_to_the_list_of_calls() {
     let server = Server::new();
     let (status, sentence) = server.ask(Method::GET, "/nosuch", "").await;
-    assert_eq!(
-        (status, sentence),
-        (404, refusal("there is nothing at /nosuch; GET /v1 lists what there is"))
-    );
+    assert_eq!((status, sentence), (404, error_body("there is no call /nosuch; GET /v1 lists all calls")));
     let (status, sentence) = server.ask(Method::PATCH, "/networks/net/tables", "").await;
     assert_eq!(status, 405);
-    assert!(sentence.contains("/networks/net/tables does not know PATCH"), "{sentence}");
+    assert!(sentence.contains("/networks/net/tables does not support PATCH"), "{sentence}");
     let (status, sentence) = server.ask(Method::GET, "/networks/net/tables/t/entries/%ff", "").await;
     assert_eq!(status, 400);
-    assert!(sentence.starts_with("{\"error\":\"a name in the path makes no sense"), "{sentence}");
+    assert!(sentence.starts_with("{\"error\":\"a name in the path is invalid"), "{sentence}");
 }

@@ -1,4 +1,4 @@
-//! Following changes as a stream of JSON lines.
+//! Watches over HTTP: a stream of changes as JSON lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,53 +11,53 @@ use hyper::StatusCode;
 use tabledb::{TableDb, WatchEvent, WatchFilter};
 use tokio::sync::watch;
 
+use super::error::HttpError;
 use super::model::WatchRecord;
-use super::refused::Refused;
 use super::stream::json_lines;
-use crate::guard::{Guard, peer};
+use crate::admission::{Admission, client_origin};
 use crate::query::{NotUtf8, Query};
 
-/// How soon a watcher notices that its caller is gone or the server ends.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The interval at which an idle watch checks for a disconnected client and for the server's shutdown.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// So many changes at most go out before the caller and the server are looked at again.
-const MOST_TOGETHER: usize = 1000;
+/// The most changes that are sent between two such checks.
+const MAX_BATCH: usize = 1000;
 
-/// After so many pauses without a change, an empty line.
-const QUIET_PAUSES: u32 = 50;
+/// The number of idle intervals after which the node sends an empty line.
+const HEARTBEAT_INTERVALS: u32 = 50;
 
 #[derive(Clone)]
 struct Watching {
     db: TableDb,
-    guard: Arc<Guard>,
+    admission: Arc<Admission>,
     stopping: watch::Receiver<bool>,
 }
 
 /// The route of `/watch`; its streams end when `stopping` becomes true.
-pub(super) fn router(db: TableDb, guard: Arc<Guard>, stopping: watch::Receiver<bool>) -> Router {
-    Router::new().route("/watch", get(follow)).with_state(Watching { db, guard, stopping })
+pub(super) fn router(db: TableDb, admission: Arc<Admission>, stopping: watch::Receiver<bool>) -> Router {
+    Router::new().route("/watch", get(follow)).with_state(Watching { db, admission, stopping })
 }
 
 async fn follow(
-    State(Watching { db, guard, stopping }): State<Watching>,
+    State(Watching { db, admission, stopping }): State<Watching>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let query = request.uri().query();
     let filter = filter(&Query::parse(query.unwrap_or_default()))
-        .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error))?;
-    let permit = guard.watch(peer(&request))?;
+        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
+    let permit = admission.watch(client_origin(&request))?;
     Ok(json_lines(move |lines| {
         let _permit = permit;
         let mut watch = db.watch(filter);
-        let mut quiet = 0;
+        let mut idle = 0;
         let mut closed = false;
-        while !closed && !*stopping.borrow() && !lines.reader_is_gone() {
-            match watch.next_timeout(PAUSE) {
+        while !closed && !*stopping.borrow() && !lines.is_disconnected() {
+            match watch.next_timeout(CHECK_INTERVAL) {
                 Some(event) => {
-                    quiet = 0;
+                    idle = 0;
                     let mut next = Some(event);
-                    // What is there already goes out together; nothing waits for what may come later.
-                    for _ in 0..MOST_TOGETHER {
+                    // Queued changes are sent together, without waiting for later ones.
+                    for _ in 0..MAX_BATCH {
                         let Some(event) = next else { break };
                         closed = event == WatchEvent::Closed;
                         if closed {
@@ -69,14 +69,14 @@ async fn follow(
                     lines.flush()?;
                 }
                 None => {
-                    quiet += 1;
-                    if quiet % QUIET_PAUSES == 0 {
+                    idle += 1;
+                    if idle % HEARTBEAT_INTERVALS == 0 {
                         lines.heartbeat()?;
                     }
                 }
             }
         }
-        // Whoever reads this knows that the node has ended, not the entries.
+        // This line tells the client that the node has shut down, and that the entries were not deleted.
         lines.line(&WatchRecord::from(&WatchEvent::Closed))?;
         lines.flush()
     }))

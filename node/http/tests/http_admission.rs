@@ -1,4 +1,4 @@
-//! What the HTTP server of a real node lets through, and what it turns away: tokens, foreign pages, and bounds.
+//! The admission check of a real node's HTTP server: tokens, pages of other origins, and limits.
 
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use networkdb_http::{HttpConfig, HttpLimits, HttpListener, HttpServer, ListenErr
 use transport::KeySet;
 use wire::NodeName;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const READ: &str = "read-0123456789abcdefghij";
 const CHANGE: &str = "change-0123456789abcdefghij";
 const ADMIN: &str = "admin-0123456789abcdefghij";
@@ -41,7 +41,7 @@ impl Host {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let node_config = NodeConfig {
             membership: membership::Config::loopback(),
-            ..NodeConfig::new(NodeName::new("gate").unwrap(), loopback, KeySet::development())
+            ..NodeConfig::new(NodeName::new("host").unwrap(), loopback, KeySet::development())
         };
         let node = Node::start(node_config).await.unwrap();
         let listener = HttpListener::bind(loopback, config).await.unwrap();
@@ -56,12 +56,12 @@ impl Host {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.http.local_address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
-    /// The answer to one request with these header lines, each ending in a line end.
-    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    /// The response to one request with these header lines, each with a line end.
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> HttpResponse {
         let length = body.len();
         let host = if headers.contains("host: ") { "" } else { "host: localhost\r\n" };
         let request = format!(
@@ -70,12 +70,12 @@ impl Host {
         let mut stream = self.connect();
         off_the_runtime(move || {
             stream.write_all(request.as_bytes()).unwrap();
-            read_answer(&mut stream)
+            read_response(&mut stream)
         })
         .await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> HttpResponse {
         self.ask("GET", path, "", "").await
     }
 
@@ -97,35 +97,32 @@ async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
 }
 
 #[derive(Debug)]
-struct Answer {
+struct HttpResponse {
     status: u16,
     head: String,
     body: String,
 }
 
-/// What comes until the other side closes.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a deadline of a test: a stream that goes on for ever has none"
-)]
-fn read_answer(stream: &mut impl Read) -> Answer {
-    let (deadline, mut bytes, mut piece) = (Instant::now() + PATIENCE, Vec::new(), vec![0; 1 << 18]);
+/// Reads a response until the server closes the connection.
+#[expect(clippy::disallowed_methods, reason = "the deadline of a test, for a stream that does not end")]
+fn read_response(stream: &mut impl Read) -> HttpResponse {
+    let (deadline, mut bytes, mut piece) = (Instant::now() + TIMEOUT, Vec::new(), vec![0; 1 << 18]);
     loop {
         match stream.read(&mut piece).unwrap() {
             0 => break,
             length => bytes.extend_from_slice(&piece[..length]),
         }
-        assert!(Instant::now() < deadline, "this answer does not end: {}", String::from_utf8_lossy(&bytes));
+        assert!(Instant::now() < deadline, "this response does not end: {}", String::from_utf8_lossy(&bytes));
     }
     let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?} is no answer"));
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?} is no response"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let head = head.to_lowercase();
     let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_owned() };
-    Answer { status, head, body }
+    HttpResponse { status, head, body }
 }
 
-/// What is in the chunks of a body.
+/// Joins the chunks of a body.
 fn joined(mut chunks: &str) -> String {
     let mut body = String::new();
     while let Some((length, rest)) = chunks.split_once("\r\n") {
@@ -136,7 +133,7 @@ fn joined(mut chunks: &str) -> String {
     body
 }
 
-/// Every call that the node itself knows: method, path, and the token that it takes.
+/// Every call of the node: method, path, and the token that it needs.
 async fn calls(host: &Host) -> Vec<(String, String, &'static str)> {
     let index = host.ask("GET", "/v1", &bearer(READ), "").await;
     let index: serde_json::Value = serde_json::from_str(&index.body).unwrap();
@@ -191,10 +188,13 @@ async fn every_call_takes_the_token_of_its_role() {
             if rank < least {
                 assert_eq!(status(&bearer(token)).await, 403, "{what} with {token}");
             } else if path == "/v1/keys" && method != "GET" {
-                let answer = host.ask(&method, &path, &bearer(token), "").await;
-                assert!(answer.status == 403 && answer.body.contains("shows secrets"), "{what}: {answer:?}");
+                let response = host.ask(&method, &path, &bearer(token), "").await;
+                assert!(
+                    response.status == 403 && response.body.contains("exposes secrets"),
+                    "{what}: {response:?}"
+                );
             } else if path != "/v1/watch" {
-                // Watches do not end by themselves.
+                // The response of a watch does not end.
                 assert!(![401, 403].contains(&status(&bearer(token)).await), "{what} with {token}");
             }
         }
@@ -203,22 +203,26 @@ async fn every_call_takes_the_token_of_its_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_no_token_is_told_what_is_wanted_and_changes_nothing() {
+async fn a_request_without_a_sufficient_token_changes_nothing_and_learns_what_it_needs() {
     let host = Host::start(with_tokens()).await;
     let create = "/createentry?unsafe&nid=net&tname=t&key=k&value=v";
-    let answer = host.get(create).await;
-    assert_eq!((answer.status, answer.head.contains("www-authenticate: bearer")), (401, true), "{answer:?}");
-    assert!(answer.body.starts_with("FAIL\nError: this node asks for a token"), "{answer:?}");
-    let answer = host.ask("GET", create, &bearer(READ), "").await;
-    assert_eq!(answer.body, "FAIL\nError: this token is for reading; the call takes one for changing");
-    let answer = host.ask("POST", "/v1/networks/net/tables/t/entries/k", &bearer(READ), "v").await;
+    let response = host.get(create).await;
     assert_eq!(
-        answer.body, r#"{"error":"this token is for reading; the call takes one for changing"}"#,
-        "{answer:?}"
+        (response.status, response.head.contains("www-authenticate: bearer")),
+        (401, true),
+        "{response:?}"
+    );
+    assert!(response.body.starts_with("FAIL\nError: this node requires a token"), "{response:?}");
+    let response = host.ask("GET", create, &bearer(READ), "").await;
+    assert_eq!(response.body, "FAIL\nError: this token is for reading; the call needs one for changing");
+    let response = host.ask("POST", "/v1/networks/net/tables/t/entries/k", &bearer(READ), "v").await;
+    assert_eq!(
+        response.body, r#"{"error":"this token is for reading; the call needs one for changing"}"#,
+        "{response:?}"
     );
     assert!(host.node.tables().get("net", "t", "k").is_none());
-    let answer = host.ask("GET", create, &bearer(CHANGE), "").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    let response = host.ask("GET", create, &bearer(CHANGE), "").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "OK"));
     assert!(host.node.tables().get("net", "t", "k").is_some());
     let metrics = host.ask("GET", "/metrics", &bearer(READ), "").await.body;
     for line in ["networkdb_http_unauthorized_total 1", "networkdb_http_forbidden_total 2"] {
@@ -228,7 +232,7 @@ async fn whoever_has_no_token_is_told_what_is_wanted_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_address_that_others_reach_is_not_bound_without_a_word() {
+async fn an_address_that_other_hosts_reach_is_bound_only_with_tokens_or_as_open() {
     let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let refused = HttpListener::bind(everywhere, HttpConfig::default()).await.unwrap_err();
     assert!(matches!(refused, ListenError::Unprotected(_)), "{refused}");
@@ -238,7 +242,7 @@ async fn an_address_that_others_reach_is_not_bound_without_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tokens_only_the_nodes_user_decides_who_is_in_the_cluster() {
+async fn without_tokens_only_the_nodes_user_decides_which_nodes_are_in_the_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let socket = AdminSocket::bind(&path).unwrap();
@@ -252,25 +256,25 @@ async fn without_tokens_only_the_nodes_user_decides_who_is_in_the_cluster() {
         ("DELETE", "/v1/keys/0123456789abcdef"),
     ];
     for (method, call) in calls {
-        let answer = host.ask(method, call, "", "").await;
-        assert_eq!(answer.status, 403, "{method} {call}: {answer:?}");
+        let response = host.ask(method, call, "", "").await;
+        assert_eq!(response.status, 403, "{method} {call}: {response:?}");
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let request = format!(
             "{method} {call} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         );
-        let answer = off_the_runtime(move || {
+        let response = off_the_runtime(move || {
             stream.write_all(request.as_bytes()).unwrap();
-            read_answer(&mut stream)
+            read_response(&mut stream)
         })
         .await;
-        assert!(![401, 403].contains(&answer.status), "{method} {call}: {answer:?}");
+        assert!(![401, 403].contains(&response.status), "{method} {call}: {response:?}");
     }
     host.end().await;
-    assert!(!path.exists(), "it goes with the node");
+    assert!(!path.exists(), "the socket is removed with the node");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_another_origin_gets_nothing_done() {
+async fn a_page_of_another_origin_changes_nothing() {
     let host = Host::start(HttpConfig::default()).await;
     let port = host.http.local_address().port();
     let create = "/createentry?unsafe&nid=net&tname=t&key=k&value=v";
@@ -284,7 +288,7 @@ async fn a_page_of_another_origin_gets_nothing_done() {
         ("POST", "/v1/networks/net/tables/t/entries/k"),
         ("DELETE", "/v1/networks/net"),
     ] {
-        for tells in [
+        for origin in [
             "origin: http://evil.example\r\n",
             "origin: null\r\n",
             "sec-fetch-site: cross-site\r\n",
@@ -294,48 +298,48 @@ async fn a_page_of_another_origin_gets_nothing_done() {
             "referer: http://evil.example/\r\n",
             "",
         ] {
-            let answer = host.ask(method, path, &format!("{browser}{tells}"), "v").await;
-            assert_eq!(answer.status, 403, "{method} {path} {tells}: {answer:?}");
+            let response = host.ask(method, path, &format!("{browser}{origin}"), "v").await;
+            assert_eq!(response.status, 403, "{method} {path} {origin}: {response:?}");
         }
     }
     assert_eq!(host.counter("foreign_page").await, 56);
     assert!(host.node.tables().get("net", "t", "k").is_none());
     assert_eq!(host.node.tables().networks(), ["net"]);
-    // The same calls from a terminal; of what people type into a browser themselves, or follow a link to from a mail, only what
-    // reads.
-    let answer =
+    // A program such as curl may make the same calls. An address typed into a browser, or a link in a mail,
+    // may only read.
+    let response =
         host.ask("GET", create, &format!("host: 127.0.0.1:{port}\r\nuser-agent: curl/8.5.0\r\n"), "").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    assert_eq!((response.status, response.body.as_str()), (200, "OK"));
     let typed = format!("{browser}sec-fetch-site: none\r\nsec-fetch-mode: navigate\r\n");
-    let answer = host.ask("GET", "/deleteentry?nid=net&tname=t&key=k", &typed, "").await;
-    assert_eq!(answer.status, 403, "{answer:?}");
-    assert!(answer.body.contains("a link from a mail"), "{answer:?}");
+    let response = host.ask("GET", "/deleteentry?nid=net&tname=t&key=k", &typed, "").await;
+    assert_eq!(response.status, 403, "{response:?}");
+    assert!(response.body.contains("a link from a mail"), "{response:?}");
     assert_eq!(host.ask("GET", "/getentry?nid=net&tname=t&key=k", &typed, "").await.status, 200);
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_name_that_points_here_gets_nothing() {
+async fn a_foreign_host_name_is_refused() {
     let config = HttpConfig { names: vec!["db.example".to_owned()], ..HttpConfig::default() };
     let host = Host::start(config).await;
     let port = host.http.local_address().port();
     for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example"] {
-        // To the browser this is the page's own origin.
+        // The browser considers this the page's own origin.
         let same =
             format!("host: {name}:{port}\r\norigin: http://{name}:{port}\r\nsec-fetch-site: same-origin\r\n");
         for path in ["/gettable?nid=net&tname=t", "/leavenetwork?nid=net", "/v1/node", "/metrics"] {
-            let answer = host.ask("GET", path, &same, "").await;
-            assert_eq!(answer.status, 403, "{path}: {answer:?}");
-            assert!(answer.body.contains("--http-name"), "{answer:?}");
+            let response = host.ask("GET", path, &same, "").await;
+            assert_eq!(response.status, 403, "{path}: {response:?}");
+            assert!(response.body.contains("--http-name"), "{response:?}");
         }
     }
-    let answer =
+    let response =
         host.ask("GET", &format!("http://evil.example:{port}/v1/node"), "host: localhost\r\n", "").await;
-    assert_eq!(answer.status, 403, "{answer:?}");
+    assert_eq!(response.status, 403, "{response:?}");
     assert_eq!(host.counter("foreign_host").await, 13);
     for name in ["localhost", "127.0.0.1", "[::1]", "db.example", "DB.example."] {
-        let answer = host.ask("GET", "/ready", &format!("host: {name}:{port}\r\n"), "").await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "OK\nOK"), "{name}");
+        let response = host.ask("GET", "/ready", &format!("host: {name}:{port}\r\n"), "").await;
+        assert_eq!((response.status, response.body.as_str()), (200, "OK\nOK"), "{name}");
     }
     host.end().await;
 }
@@ -348,14 +352,14 @@ async fn bodies_are_bounded_in_size_and_time_on_every_route() {
     let entry = "/v1/networks/net/tables/t/entries/k";
     assert_eq!(host.ask("POST", entry, "", &"v".repeat(1000)).await.status, 201);
     for (method, path) in [("PUT", entry), ("POST", "/createentry"), ("PUT", "/v1/networks/other")] {
-        let send = async |said: &str, body: &str| {
+        let send = async |header: &str, body: &str| {
             let request = format!(
-                "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{said}\r\n\r\n{body}"
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n\r\n{body}"
             );
             let mut stream = host.connect();
             off_the_runtime(move || {
                 stream.write_all(request.as_bytes()).unwrap();
-                read_answer(&mut stream)
+                read_response(&mut stream)
             })
             .await
         };
@@ -375,12 +379,12 @@ async fn bodies_are_bounded_in_size_and_time_on_every_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_does_not_come_is_not_waited_for() {
+async fn a_head_that_does_not_arrive_in_time_is_answered_408() {
     let limits = HttpLimits { head_time: Duration::from_millis(200), ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
-    // Byte after byte, so that something always arrives.
+    // One byte at a time, so that the connection is never idle.
     let mut dripping = host.connect();
-    let answer = off_the_runtime(move || {
+    let response = off_the_runtime(move || {
         let mut other = dripping.try_clone().unwrap();
         std::thread::spawn(move || {
             for byte in b"GET /ready HTTP/1.1\r\nx-slow: ".iter().chain(std::iter::repeat_n(&b'x', 1000)) {
@@ -390,52 +394,55 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        let mut answer = [0; 1000];
-        let length = dripping.read(&mut answer).unwrap();
+        let mut response = [0; 1000];
+        let length = dripping.read(&mut response).unwrap();
         let _ = dripping.shutdown(Shutdown::Both);
-        String::from_utf8(answer[..length].to_vec()).unwrap()
+        String::from_utf8(response[..length].to_vec()).unwrap()
     })
     .await;
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("did not arrive in time"), "{answer}");
+    assert!(
+        response.starts_with("HTTP/1.1 408 ") && response.contains("did not arrive in time"),
+        "{response}"
+    );
     assert_eq!(host.counter("heads_too_slow").await, 1);
-    // Whoever says nothing at all is only hung up on.
+    // A connection without a request is closed without a response.
     let mut silent = host.connect();
     assert_eq!(off_the_runtime(move || silent.read(&mut [0; 10]).unwrap()).await, 0);
     let mut idle = host.connect();
-    let answer = off_the_runtime(move || {
+    let response = off_the_runtime(move || {
         idle.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        read_answer(&mut idle)
+        read_response(&mut idle)
     })
     .await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "OK\nOK"));
+    assert_eq!((response.status, response.body.as_str()), (200, "OK\nOK"));
     assert_eq!(host.counter("heads_too_slow").await, 1);
     host.end().await;
 }
 
-/// What `host` answers to GET until it is `status`, for five seconds.
-async fn until_answered(host: &Host, path: &str, status: u16) -> Answer {
+/// Repeats a GET until its status is `status`, for five seconds.
+async fn until_status(host: &Host, path: &str, status: u16) -> HttpResponse {
     for _ in 0..1000 {
-        let answer = host.get(path).await;
-        if answer.status == status {
-            return answer;
+        let response = host.get(path).await;
+        if response.status == status {
+            return response;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("five seconds later {path} is still not answered with {status}")
 }
 
-/// Connections that have sent this and wait.
-async fn waiting(host: &Host, count: usize, said: &str) -> Vec<TcpStream> {
+/// Open connections on which `request` was sent.
+async fn waiting(host: &Host, count: usize, request: &str) -> Vec<TcpStream> {
     let mut streams = (0..count).map(|_| host.connect()).collect::<Vec<_>>();
-    let said = said.to_owned();
+    let request = request.to_owned();
     off_the_runtime(move || {
-        streams.iter_mut().for_each(|stream| stream.write_all(said.as_bytes()).unwrap());
+        streams.iter_mut().for_each(|stream| stream.write_all(request.as_bytes()).unwrap());
         streams
     })
     .await
 }
 
-/// The same connections, when answers have begun to arrive on so many of them; nothing is taken.
+/// Waits until responses have begun to arrive on `count` of the connections, without reading them.
 async fn until_begun(streams: Vec<TcpStream>, count: usize) -> Vec<TcpStream> {
     streams.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
     for _ in 0..1000 {
@@ -445,24 +452,24 @@ async fn until_begun(streams: Vec<TcpStream>, count: usize) -> Vec<TcpStream> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("five seconds later fewer than {count} answers have begun")
+    panic!("five seconds later fewer than {count} responses have begun")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_the_connections_health_is_answered_and_nothing_else_until_one_goes() {
+async fn connections_beyond_the_limit_serve_only_health_until_one_closes() {
     let limits = HttpLimits { connections: 3, requests: 1, ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
-    // As many more as are kept for health: who holds one without asking keeps nobody out.
+    // More than are reserved for health: idle connections must not block health checks.
     let mut held = waiting(&host, 3 + 100, "").await;
     for path in ["/ready", "/metrics"] {
         assert_eq!(host.get(path).await.status, 200, "{path}");
     }
-    let answer = host.get("/v1/node").await;
-    assert_eq!((answer.status, answer.head.contains("connection: close")), (503, true), "{answer:?}");
-    assert!(answer.body.contains("as many connections as may"), "{answer:?}");
+    let response = host.get("/v1/node").await;
+    assert_eq!((response.status, response.head.contains("connection: close")), (503, true), "{response:?}");
+    assert!(response.body.contains("the limit of connections is reached"), "{response:?}");
     assert!(host.counter("connections_refused").await > 100);
     held.clear();
-    until_answered(&host, "/v1/node", 200).await;
+    until_status(&host, "/v1/node", 200).await;
     host.end().await;
 }
 
@@ -474,19 +481,19 @@ async fn one_address_leaves_connections_to_others() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
     let stream = socket.connect(host.http.local_address()).await.unwrap().into_std().unwrap();
-    let answer = off_the_runtime(move || {
+    let response = off_the_runtime(move || {
         let mut stream = stream;
         stream.set_nonblocking(false).unwrap();
         stream.write_all(b"GET /v1/node HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-        read_answer(&mut stream)
+        read_response(&mut stream)
     })
     .await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(response.status, 200, "{response:?}");
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_do_not_come_hold_no_permits() {
+async fn bodies_that_do_not_arrive_hold_no_permits() {
     let host = Host::start(with_limits(HttpLimits { requests: 2, ..HttpLimits::default() })).await;
     let head =
         "POST /v1/networks/net/tables/t/entries/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nv";
@@ -500,7 +507,7 @@ async fn bodies_that_do_not_come_hold_no_permits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_bounded_in_all() {
+async fn bodies_are_bounded_in_total() {
     let limits = HttpLimits { body_bytes: 1000, ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
     let entry = "/v1/networks/net/tables/t/entries/k";
@@ -523,15 +530,15 @@ async fn bodies_are_bounded_in_all() {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("five seconds after a body went its bytes are still taken");
+    panic!("five seconds after a body was dropped its bytes are still taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watches_beyond_the_limit_are_told_so_and_do_not_count_as_requests() {
+async fn watches_beyond_the_limit_are_refused_and_watches_do_not_count_as_requests() {
     let limits = HttpLimits { requests: 1, watches: 2, ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
     host.node.tables().create("net", "t", "k", b"v".as_slice()).unwrap();
-    // Two watches are under way: each has sent its head.
+    // Two watches are in progress: each has received a response's head.
     let mut watches = waiting(&host, 2, "GET /v1/watch HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let _watches = off_the_runtime(move || {
         for watch in &mut watches {
@@ -544,26 +551,26 @@ async fn watches_beyond_the_limit_are_told_so_and_do_not_count_as_requests() {
     .await;
     let third = host.get("/v1/watch").await;
     assert_eq!(third.status, 503, "{third:?}");
-    assert!(third.body.contains("2 watches are under way"), "{third:?}");
+    assert!(third.body.contains("the limit of 2 concurrent watches"), "{third:?}");
     assert_eq!(host.get("/v1/node").await.status, 200);
     assert_eq!(host.counter("watches_refused").await, 1);
     host.end().await;
 }
 
-/// The memory that this process takes, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_answers_are_made_as_they_are_taken_and_end_with_their_callers() {
+async fn large_responses_are_rendered_as_they_are_read_and_end_with_their_clients() {
     const ENTRIES: usize = 32;
     let host = Host::start(HttpConfig::default()).await;
     for index in 0..ENTRIES {
         host.node.tables().create("net", "t", &format!("{index:02}"), vec![b'x'; 1 << 20]).unwrap();
     }
-    // As many are made at a time as may be by default; whole, each would be 32 MiB or more.
+    // The default limit of concurrent large responses; as a whole, each would be 32 MiB or more.
     let at_a_time = HttpLimits::default().requests / 8;
     let before = resident();
     for path in [
@@ -573,50 +580,50 @@ async fn large_answers_are_made_as_they_are_taken_and_end_with_their_callers() {
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         for round in 0..3 {
-            // They take nothing, and hang up.
+            // The clients read nothing and disconnect.
             let begun = until_begun(waiting(&host, 60, &request).await, at_a_time).await;
             let grown = resident().saturating_sub(before);
             drop(begun);
-            assert!(grown < 150 << 20, "after {} hang-ups of {path}: {} MiB", 60 * round, grown >> 20);
+            assert!(grown < 150 << 20, "after {} disconnects of {path}: {} MiB", 60 * round, grown >> 20);
         }
-        until_answered(&host, path, 200).await;
+        until_status(&host, path, 200).await;
     }
-    let answer = host.get("/gettable?nid=net&tname=t&unsafe").await;
+    let response = host.get("/gettable?nid=net&tname=t&unsafe").await;
     let lines: usize =
-        (0..ENTRIES).map(|index| format!("{index}) k:`00` -> v:`` owner:`gate`\n").len() + (1 << 20)).sum();
-    assert_eq!(answer.body.len(), "OK\ntotal entries: 32\n".len() + lines);
+        (0..ENTRIES).map(|index| format!("{index}) k:`00` -> v:`` owner:`host`\n").len() + (1 << 20)).sum();
+    assert_eq!(response.body.len(), "OK\ntotal entries: 32\n".len() + lines);
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_and_large_answers_beyond_the_limit_are_told_so() {
+async fn requests_and_large_responses_beyond_the_limit_are_refused() {
     let limits = HttpLimits { requests: 2, ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
     for index in 0..64 {
         host.node.tables().create("net", "t", &format!("{index}"), vec![b'x'; 1 << 20]).unwrap();
     }
     let table = "GET /gettable?nid=net&tname=t HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let mut deaf = waiting(&host, 1, table).await;
-    let _deaf = off_the_runtime(move || {
-        deaf[0].read_exact(&mut [0; 12]).unwrap();
-        deaf
+    let mut stalled = waiting(&host, 1, table).await;
+    let _stalled = off_the_runtime(move || {
+        stalled[0].read_exact(&mut [0; 12]).unwrap();
+        stalled
     })
     .await;
     let second = host.get("/v1/networks/net/tables/t/entries").await;
     assert_eq!(second.status, 503, "{second:?}");
-    assert!(second.body.contains("1 large answers are under way"), "{second:?}");
+    assert!(second.body.contains("the limit of 1 concurrent large responses"), "{second:?}");
     assert_eq!(host.counter("large_answers_refused").await, 1);
     let _second = waiting(&host, 1, table).await;
-    let refused = until_answered(&host, "/v1/node", 503).await;
+    let refused = until_status(&host, "/v1/node", 503).await;
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
-    assert!(refused.body.contains("2 requests are under way already"), "{refused:?}");
-    assert_eq!(host.get("/ready").await.status, 200, "that is asked for all the same");
+    assert!(refused.body.contains("the limit of 2 concurrent requests"), "{refused:?}");
+    assert_eq!(host.get("/ready").await.status, 200, "health has permits of its own");
     assert!(host.counter("requests_refused").await > 0);
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_for_a_node_is_refused_in_words() {
+async fn an_invalid_request_is_refused_with_an_explanation() {
     let host = Host::start(HttpConfig::default()).await;
     let long = "x".repeat(200 << 10);
     for (request, status, words) in [
@@ -624,7 +631,7 @@ async fn what_is_no_request_for_a_node_is_refused_in_words() {
             "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\nconnection: close\r\n\r\n"
                 .to_owned(),
             501,
-            "no proxy",
+            "not a proxy",
         ),
         ("GET /ready HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), 400, "0 Host headers"),
         (
@@ -638,59 +645,59 @@ async fn what_is_no_request_for_a_node_is_refused_in_words() {
             404,
             "GET /v1 lists",
         ),
-        ("nonsense\r\n\r\n".to_owned(), 400, "no request of HTTP/1.1"),
+        ("nonsense\r\n\r\n".to_owned(), 400, "not an HTTP/1.1 request"),
         (
             format!("GET /ready?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", &long[..100 << 10]),
             414,
-            "into the body of a POST",
+            "in the body of a POST",
         ),
         (
             format!("GET /ready HTTP/1.1\r\nhost: localhost\r\nx: {long}\r\n\r\n"),
             431,
-            "into the body of a POST",
+            "in the body of a POST",
         ),
     ] {
         let mut stream = host.connect();
-        let answer = off_the_runtime(move || {
+        let response = off_the_runtime(move || {
             stream.write_all(request.as_bytes()).unwrap();
-            read_answer(&mut stream)
+            read_response(&mut stream)
         })
         .await;
-        assert_eq!((answer.status, answer.body.contains(words)), (status, true), "{words}: {answer:?}");
+        assert_eq!((response.status, response.body.contains(words)), (status, true), "{words}: {response:?}");
     }
     let old = "GET /ready HTTP/1.0\r\n\r\n";
     let mut stream = waiting(&host, 1, old).await.remove(0);
-    assert_eq!(off_the_runtime(move || read_answer(&mut stream)).await.status, 200, "HTTP/1.0 has no Host");
+    assert_eq!(off_the_runtime(move || read_response(&mut stream)).await.status, 200, "HTTP/1.0 has no Host");
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_of_the_original_find_forms_large_values_and_clean_paths() {
+async fn forms_large_values_and_unclean_paths_work_as_in_the_original() {
     let host = Host::start(HttpConfig::default()).await;
     let form = "content-type: application/x-www-form-urlencoded\r\n";
     let value = "v".repeat(1 << 20);
     let create = format!("nid=net&tname=t&key=k&unsafe&value={value}");
-    let answer = host.ask("POST", "/createentry?key=other", form, &create).await;
-    assert_eq!(answer.body, "OK");
+    let response = host.ask("POST", "/createentry?key=other", form, &create).await;
+    assert_eq!(response.body, "OK");
     assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value.len(), 1 << 20);
-    let answer = host
+    let response = host
         .ask("POST", "/createentry?nid=net&tname=t&key=l", "content-type: text/plain\r\n", "value=")
         .await;
-    assert!(answer.body.starts_with("missing parameter"), "{answer:?}");
-    let answer = host.ask("POST", "//getentry?nid=net", form, "").await;
-    assert_eq!(answer.status, 307, "{answer:?}");
-    assert!(answer.head.contains("location: /getentry?nid=net\r\n"), "{answer:?}");
+    assert!(response.body.starts_with("missing parameter"), "{response:?}");
+    let response = host.ask("POST", "//getentry?nid=net", form, "").await;
+    assert_eq!(response.status, 307, "{response:?}");
+    assert!(response.head.contains("location: /getentry?nid=net\r\n"), "{response:?}");
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_node_answers_programs_by_whatever_name_and_pages_by_its_own() {
+async fn an_open_node_serves_programs_under_any_host_name_and_browsers_only_under_its_own() {
     let host = Host::start(HttpConfig { access: Access::Open, ..HttpConfig::default() }).await;
     let status = async |headers: &str| host.ask("GET", "/clusterpeers", headers, "").await.status;
     assert_eq!(status("host: node-7.example:2000\r\nuser-agent: Go-http-client/1.1\r\n").await, 200);
     let joined = host.get("/join?members=127.0.0.1:1").await;
     assert!(joined.body.starts_with("FAIL\nError: /join error in the DB join"), "{joined:?}");
-    assert_eq!(host.ask("POST", "/v1/keys", "", "").await.status, 403, "that is not open");
+    assert_eq!(host.ask("POST", "/v1/keys", "", "").await.status, 403, "secrets are not open");
     for browser in ["user-agent: Mozilla/5.0\r\n", "user-agent: x\r\naccept-language: en\r\n"] {
         assert_eq!(status(&format!("host: node-7.example:2000\r\n{browser}")).await, 403, "{browser}");
         assert_eq!(status(&format!("host: localhost:2000\r\n{browser}")).await, 200, "{browser}");
@@ -699,7 +706,7 @@ async fn an_open_node_answers_programs_by_whatever_name_and_pages_by_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn imports_leave_room_for_what_is_short() {
+async fn imports_leave_permits_for_short_requests() {
     let host = Host::start(with_limits(HttpLimits { requests: 4, ..HttpLimits::default() })).await;
     let import = "POST /v1/networks/net/tables/t/entries HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"key\":\"a\",\"value\":\"1\"}\n";
     let mut first = host.connect();
@@ -713,28 +720,30 @@ async fn imports_leave_room_for_what_is_short() {
     }
     let second = host.ask("POST", "/v1/networks/net/tables/t/entries", "", "{}").await;
     assert_eq!(second.status, 503, "{second:?}");
-    assert!(second.body.contains("1 imports are under way"), "{second:?}");
+    assert!(second.body.contains("the limit of 1 concurrent imports"), "{second:?}");
     assert_eq!(host.counter("imports_refused").await, 1);
     host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_does_not_take_the_answer_is_given_up() {
+async fn a_connection_is_closed_if_the_client_does_not_read_the_response() {
     let limits = HttpLimits { body_time: Duration::from_millis(500), requests: 1, ..HttpLimits::default() };
     let host = Host::start(with_limits(limits)).await;
-    // More than the buffers of two sockets hold.
+    // More than the buffers of both sockets can store.
     for index in 0..64 {
         host.node.tables().create("net", "t", &format!("{index}"), vec![b'x'; 1 << 20]).unwrap();
     }
-    let mut deaf = host.connect();
-    let _deaf = off_the_runtime(move || {
-        deaf.write_all(b"GET /v1/networks/net/tables/t/entries HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        deaf.read_exact(&mut [0; 12]).unwrap();
-        deaf
+    let mut stalled = host.connect();
+    let _stalled = off_the_runtime(move || {
+        stalled
+            .write_all(b"GET /v1/networks/net/tables/t/entries HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        stalled.read_exact(&mut [0; 12]).unwrap();
+        stalled
     })
     .await;
     assert_eq!(host.get("/v1/node").await.status, 503, "the only permit is taken");
-    until_answered(&host, "/v1/node", 200).await;
+    until_status(&host, "/v1/node", 200).await;
     assert_eq!(host.counter("readers_too_slow").await, 1);
     host.end().await;
 }

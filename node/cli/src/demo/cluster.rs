@@ -1,4 +1,4 @@
-//! The nodes of the demonstration, and what their table should hold.
+//! The nodes of the demonstration.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,18 +19,18 @@ pub(super) const NETWORK: &str = "demo";
 /// Its one table.
 pub(super) const TABLE: &str = "services";
 
-/// No step may take longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout of a step.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often a condition is looked at: the error of every time that is shown.
-const LOOK: Duration = Duration::from_millis(1);
+/// The interval at which a condition is checked, and so the error of every displayed time.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A call under way when a node ends gets this long.
-const HTTP_LEAVE_TIME: Duration = Duration::from_millis(200);
+/// Timeout for HTTP calls in progress when a node ends.
+const HTTP_LEAVE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// One node, its endpoints, and whether it is up.
+/// A node with its HTTP endpoints, and whether it runs.
 #[derive(Debug)]
-pub(super) struct Actor {
+pub(super) struct DemoNode {
     pub(super) name: String,
     pub(super) node: Node,
     http: Option<HttpServer>,
@@ -40,74 +40,74 @@ pub(super) struct Actor {
 
 /// All nodes.
 #[derive(Debug)]
-pub(super) struct Stage {
-    pub(super) actors: Vec<Actor>,
+pub(super) struct DemoCluster {
+    pub(super) nodes: Vec<DemoNode>,
 }
 
-impl Stage {
-    /// Starts `count` nodes; all but the first know the first as their seed.
+impl DemoCluster {
+    /// Starts `count` nodes. The first one is the seed of the others.
     pub(super) async fn start(count: usize) -> Result<Self, Failure> {
-        let mut stage = Self { actors: Vec::new() };
+        let mut cluster = Self { nodes: Vec::new() };
         for index in 0..count {
             let name = format!("node-{}", index + 1);
-            let node = start_node(&name, stage.seeds()).await?;
+            let node = start_node(&name, cluster.seeds()).await?;
             let (http, url) = start_http(&node, index).await?;
-            stage.actors.push(Actor { name, node, http: Some(http), url, up: true });
+            cluster.nodes.push(DemoNode { name, node, http: Some(http), url, up: true });
         }
-        Ok(stage)
+        Ok(cluster)
     }
 
-    /// Stops a node without a word.
+    /// Stops a node without leaving, like a crash.
     pub(super) async fn crash(&mut self, index: usize) {
-        let actor = &mut self.actors[index];
-        actor.up = false;
-        actor.node.abort();
-        if let Some(http) = actor.http.take() {
+        let demo_node = &mut self.nodes[index];
+        demo_node.up = false;
+        demo_node.node.abort();
+        if let Some(http) = demo_node.http.take() {
             http.shutdown(Duration::ZERO).await;
         }
     }
 
-    /// Starts a stopped node again under its name.
+    /// Starts a stopped node again under the same name.
     pub(super) async fn restart(&mut self, index: usize) -> Result<(), Failure> {
-        let node = start_node(&self.actors[index].name, self.seeds()).await?;
+        let node = start_node(&self.nodes[index].name, self.seeds()).await?;
         let (http, url) = start_http(&node, index).await?;
-        let actor = &mut self.actors[index];
-        (actor.node, actor.http, actor.url, actor.up) = (node, Some(http), url, true);
+        let demo_node = &mut self.nodes[index];
+        (demo_node.node, demo_node.http, demo_node.url, demo_node.up) = (node, Some(http), url, true);
         Ok(())
     }
 
-    /// The running nodes leave, one after the other, so that each has others to say good-bye to.
+    /// Shuts down the running nodes one after the other, so that each can leave the cluster of the others.
     pub(super) async fn end(self, limit: Duration) {
-        for actor in self.actors.into_iter().filter(|actor| actor.up) {
-            actor.node.shutdown(limit).await;
-            if let Some(http) = actor.http {
-                http.shutdown(HTTP_LEAVE_TIME).await;
+        for demo_node in self.nodes.into_iter().filter(|demo_node| demo_node.up) {
+            demo_node.node.shutdown(limit).await;
+            if let Some(http) = demo_node.http {
+                http.shutdown(HTTP_LEAVE_TIMEOUT).await;
             }
         }
     }
 
-    /// The nodes that run.
-    pub(super) fn running(&self) -> impl Iterator<Item = &Actor> {
-        self.actors.iter().filter(|actor| actor.up)
+    /// The running nodes.
+    pub(super) fn running(&self) -> impl Iterator<Item = &DemoNode> {
+        self.nodes.iter().filter(|demo_node| demo_node.up)
     }
 
-    /// Those of them that are on the network.
-    pub(super) fn attached(&self) -> impl Iterator<Item = (&Actor, NetworkStatistics)> {
-        self.running().filter_map(|actor| Some((actor, actor.statistics()?)))
+    /// The running nodes that are on the network.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&DemoNode, NetworkStatistics)> {
+        self.running().filter_map(|demo_node| Some((demo_node, demo_node.statistics()?)))
     }
 
-    /// Whether every running node knows exactly `names` as living members.
+    /// Whether the live members of every running node are exactly the running nodes.
     pub(super) fn know_each_other(&self) -> bool {
-        let mut names = self.running().map(|actor| actor.name.as_str()).collect::<Vec<_>>();
+        let mut names = self.running().map(|demo_node| demo_node.name.as_str()).collect::<Vec<_>>();
         names.sort_unstable();
-        self.running().all(|actor| {
-            let members = actor.node.members();
+        self.running().all(|demo_node| {
+            let members = demo_node.node.members();
             let active = members.iter().filter(|member| member.state.is_active());
             active.map(|member| member.name().as_str()).eq(names.iter().copied())
         })
     }
 
-    /// Whether every node on the network counts `count` on it.
+    /// Whether `count` nodes are on the network, and every one of them counts `count`.
     pub(super) fn network_has(&self, count: usize) -> bool {
         let mut attached = 0;
         let all = self.attached().all(|(_, statistics)| {
@@ -117,32 +117,32 @@ impl Stage {
         all && attached == count
     }
 
-    /// Whether all nodes on the network show `expected` records, and the same ones.
+    /// Whether all nodes on the network have the same `expected` records.
     pub(super) fn agree(&self, expected: usize) -> bool {
         let mut digests = self.attached().map(|(_, statistics)| (statistics.entries, statistics.digest));
         let Some(first) = digests.next() else { return false };
         first.0 == expected && digests.all(|digest| digest == first)
     }
 
-    /// What is different from `expected` on each node of the network, in words; empty if nothing is.
+    /// The differences from `expected` on each node of the network, as sentences.
     pub(super) fn differences(&self, expected: &BTreeMap<String, String>) -> Vec<String> {
-        self.attached().filter_map(|(actor, _)| difference(actor, expected)).collect()
+        self.attached().filter_map(|(demo_node, _)| difference(demo_node, expected)).collect()
     }
 
     fn seeds(&self) -> Vec<String> {
-        self.running().take(1).map(|actor| actor.node.advertised_address().to_string()).collect()
+        self.running().take(1).map(|demo_node| demo_node.node.advertised_address().to_string()).collect()
     }
 }
 
-impl Actor {
-    /// `None` while it is not on the network.
+impl DemoNode {
+    /// The network's statistics; `None` while the node is not on the network.
     pub(super) fn statistics(&self) -> Option<NetworkStatistics> {
         self.node.tables().statistics(NETWORK)
     }
 }
 
-fn difference(actor: &Actor, expected: &BTreeMap<String, String>) -> Option<String> {
-    let found = actor.node.tables().entries(NETWORK, TABLE);
+fn difference(demo_node: &DemoNode, expected: &BTreeMap<String, String>) -> Option<String> {
+    let found = demo_node.node.tables().entries(NETWORK, TABLE);
     let found = found
         .iter()
         .map(|entry| (entry.key.to_string(), String::from_utf8_lossy(&entry.value).into_owned()))
@@ -157,7 +157,12 @@ fn difference(actor: &Actor, expected: &BTreeMap<String, String>) -> Option<Stri
         Some(format!("{key} is {other:?} and should be {value:?}"))
     };
     let first = missing.or_else(extra).or_else(changed)?;
-    Some(format!("{} shows {} records of {}; for example, {first}", actor.name, found.len(), expected.len()))
+    Some(format!(
+        "{} shows {} records of {}; for example, {first}",
+        demo_node.name,
+        found.len(),
+        expected.len()
+    ))
 }
 
 async fn start_node(name: &str, seeds: Vec<String>) -> Result<Node, Failure> {
@@ -171,7 +176,7 @@ async fn start_node(name: &str, seeds: Vec<String>) -> Result<Node, Failure> {
     Node::start(config).await.map_err(Failure::unusable)
 }
 
-/// The first node's endpoints are where the commands look for them, if nobody else is there.
+/// Starts the HTTP endpoints. The first node gets the commands' default port, if that is free.
 async fn start_http(node: &Node, index: usize) -> Result<(HttpServer, String), Failure> {
     let port = u16::try_from(index).map_or(0, |index| DEFAULT_HTTP_PORT + index);
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -184,12 +189,12 @@ async fn start_http(node: &Node, index: usize) -> Result<(HttpServer, String), F
     Ok((server, url))
 }
 
-/// Time since something began.
+/// The time since its start.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watch(Instant);
+pub(super) struct Stopwatch(Instant);
 
-impl Watch {
-    #[expect(clippy::disallowed_methods, reason = "this is a shell that measures what it shows")]
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "the demonstration displays measured times")]
     pub(super) fn start() -> Self {
         Self(Instant::now())
     }
@@ -198,17 +203,18 @@ impl Watch {
         self.0.elapsed()
     }
 
-    /// Waits until `come_true`, and tells how long it was since the start; `None` if that takes too long.
-    pub(super) async fn until(self, mut come_true: impl FnMut(Duration) -> bool) -> Option<Duration> {
+    /// Waits until `condition` is true, and returns the time since the start; `None` after the timeout of a
+    /// step.
+    pub(super) async fn until(self, mut condition: impl FnMut(Duration) -> bool) -> Option<Duration> {
         loop {
             let elapsed = self.elapsed();
-            if come_true(elapsed) {
+            if condition(elapsed) {
                 return Some(elapsed);
             }
-            if elapsed > PATIENCE {
+            if elapsed > STEP_TIMEOUT {
                 return None;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A body whose pieces come from a thread that may block.
+//! An HTTP body whose chunks come from a blocking thread over a channel.
 
 use std::io;
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use axum::body::HttpBody;
 use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 
-/// The reading end. The body ends when the channel does; an error breaks it off.
+/// The body. It ends when the channel closes; an error aborts it.
 #[derive(Debug)]
-pub struct Pieces(pub mpsc::Receiver<io::Result<Bytes>>);
+pub struct ChannelBody(pub mpsc::Receiver<io::Result<Bytes>>);
 
-impl HttpBody for Pieces {
+impl HttpBody for ChannelBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -20,6 +20,6 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+        self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| bytes.map(Frame::data)))
     }
 }

@@ -1,4 +1,4 @@
-//! Refusals: a status and a sentence.
+//! Error responses: a status and a sentence.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path};
@@ -8,53 +8,53 @@ use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use tabledb::{JoinError, LeaveError, WriteError};
 
-use super::model::Refusal;
+use super::model::ErrorBody;
 
-/// A request that was not granted.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// What kind of refusal it is, to programs.
+pub struct HttpError {
+    /// The HTTP status, for programs.
     pub status: StatusCode,
-    /// What it is, to people.
+    /// The error as a sentence, for people.
     pub sentence: String,
 }
 
-impl Refused {
-    /// A refusal with these words.
+impl HttpError {
+    /// An error response with this status and sentence.
     pub fn new(status: StatusCode, sentence: impl std::fmt::Display) -> Self {
         Self { status, sentence: sentence.to_string() }
     }
 
-    /// The network is not one of this node's.
+    /// This node has not joined the network.
     pub fn not_joined(network: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format_args!("network {network} is not joined on this node"))
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        (self.status, Json(Refusal { error: self.sentence })).into_response()
+        (self.status, Json(ErrorBody { error: self.sentence })).into_response()
     }
 }
 
-/// The names in a path, refused in our own words if they make no sense.
+/// The names in a path. Invalid names are refused with an [`HttpError`].
 pub(super) struct Names<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
-    type Rejection = Refused;
+    type Rejection = HttpError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(names)) => Ok(Self(names)),
-            Err(error) => Err(Refused::new(
+            Err(error) => Err(HttpError::new(
                 error.status(),
-                format_args!("a name in the path makes no sense: {}", error.body_text()),
+                format_args!("a name in the path is invalid: {}", error.body_text()),
             )),
         }
     }
 }
 
-impl From<WriteError> for Refused {
+impl From<WriteError> for HttpError {
     fn from(error: WriteError) -> Self {
         let status = match &error {
             WriteError::NotJoined { .. }
@@ -71,7 +71,7 @@ impl From<WriteError> for Refused {
     }
 }
 
-impl From<JoinError> for Refused {
+impl From<JoinError> for HttpError {
     fn from(error: JoinError) -> Self {
         let status = match &error {
             JoinError::AlreadyJoined { .. } => StatusCode::CONFLICT,
@@ -82,7 +82,7 @@ impl From<JoinError> for Refused {
     }
 }
 
-impl From<LeaveError> for Refused {
+impl From<LeaveError> for HttpError {
     fn from(error: LeaveError) -> Self {
         match &error {
             LeaveError::NotJoined { .. } => Self::new(StatusCode::NOT_FOUND, error),

@@ -1,0 +1,450 @@
+//! The admission check before every endpoint: access rights, and limits on concurrent work.
+//!
+//! It is one layer around all routes, so that it also covers every route that is added. Below `/v1`, a GET
+//! needs the role read and every other method the role change. The read-only diagnostic calls are listed;
+//! every other one needs the role change.
+
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Frame, SizeHint};
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, StatusCode, Version};
+
+use super::access::{Access, AccessDenied, Principal, Role};
+use super::audit::{Change, Target};
+use super::diagnostic;
+use super::limits::{HttpCounters, HttpLimits, count};
+use super::origin::{HostNames, OriginError, check_host, check_page, is_from_browser};
+use super::permits::{Caller, Permit, Permits};
+use super::reply::{Reply, Spelling};
+use super::v1::HttpError;
+
+/// How long the rest of a refused body is read and discarded, so that the client can read the response.
+const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a large response waits for a permit.
+const LARGE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Access rights and limits of the HTTP endpoints.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    /// Which clients have access.
+    pub access: Access,
+    /// Host names of this node besides `localhost` and IP addresses. They are checked only while no token is
+    /// required: a page that has a token is trusted.
+    pub names: Vec<String>,
+    /// Limits.
+    pub limits: HttpLimits,
+}
+
+/// The state of the admission check.
+#[derive(Debug)]
+pub(super) struct Admission {
+    access: Access,
+    names: HostNames,
+    pub(super) limits: HttpLimits,
+    pub(super) counters: HttpCounters,
+    requests: Arc<Permits>,
+    /// Reserved for requests for health and metrics, so that other requests cannot block them.
+    health: Arc<Permits>,
+    large_responses: Arc<Permits>,
+    imports: Arc<Permits>,
+    watches: Arc<Permits>,
+    pub(super) bodies: Arc<Permits>,
+}
+
+/// The origin of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClientOrigin {
+    /// The client that sent it.
+    pub(super) caller: Caller,
+    /// Whether its connection is beyond the limit. Such a connection serves only health and metrics.
+    pub(super) reserved: bool,
+}
+
+/// The permits of a request. They are released when its response has been sent and all work for it has ended.
+/// Handlers move a clone to work that they start on other threads.
+#[derive(Debug, Clone)]
+pub(super) struct RequestPermits {
+    caller: Caller,
+    _permits: Arc<(Permit, Permit)>,
+}
+
+/// Cancels work when this is dropped, because its client has disconnected.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether `path` shows the node's health.
+pub(super) fn is_health(path: &str) -> bool {
+    matches!(path, "/ready" | "/metrics")
+}
+
+/// The role that a call needs. Only calls that are known to change nothing need the role read.
+fn needed(method: &Method, path: &str) -> Role {
+    let admin = path == "/join" || path == "/v1/join" || path == "/v1/keys" || path.starts_with("/v1/keys/");
+    let reads = if path == "/v1" || path.starts_with("/v1/") || path == "/metrics" {
+        matches!(*method, Method::GET | Method::HEAD)
+    } else {
+        // The diagnostic calls treat all methods alike.
+        diagnostic::is_read_only(path)
+    };
+    match (reads, admin) {
+        (true, _) => Role::Read,
+        (false, true) => Role::Admin,
+        (false, false) => Role::Change,
+    }
+}
+
+/// Whether the body of a request is a secret.
+fn carries_a_secret(method: &Method, path: &str) -> bool {
+    path == "/v1/keys" && matches!(*method, Method::POST | Method::PUT)
+}
+
+impl Admission {
+    pub(super) fn new(config: HttpConfig) -> Arc<Self> {
+        let HttpConfig { access, names, limits } = config;
+        Arc::new(Self {
+            access,
+            names: HostNames::new(&names),
+            requests: Permits::shared(limits.requests),
+            health: Permits::shared(limits.health_requests()),
+            large_responses: Permits::shared(limits.large_responses()),
+            imports: Permits::shared(limits.imports()),
+            watches: Permits::shared(limits.watches),
+            bodies: Permits::shared(limits.bodies_bytes()),
+            limits,
+            counters: HttpCounters::default(),
+        })
+    }
+
+    /// A permit for a watch.
+    pub(super) fn watch(&self, client: ClientOrigin) -> Result<Permit, HttpError> {
+        let permit = self.watches.take(client.caller);
+        permit.ok_or_else(|| too_many(&self.counters.watches_refused, "watches", self.limits.watches))
+    }
+
+    /// A permit for an import.
+    pub(super) fn import(&self, client: ClientOrigin) -> Result<Permit, HttpError> {
+        let permit = self.imports.take(client.caller);
+        permit.ok_or_else(|| too_many(&self.counters.imports_refused, "imports", self.limits.imports()))
+    }
+
+    /// Runs `work` on a blocking thread, for a response that grows with the data. The caller puts the
+    /// returned permit into the response's body. The flag is set when the client disconnects; the permits are
+    /// released when `work` has ended.
+    pub(super) async fn large_response<T: Send + 'static>(
+        &self,
+        permits: &RequestPermits,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Result<(T, Permit), HttpError> {
+        let permit =
+            self.large_responses.wait(permits.caller, LARGE_RESPONSE_TIMEOUT).await.ok_or_else(|| {
+                too_many(
+                    &self.counters.large_answers_refused,
+                    "large responses",
+                    self.limits.large_responses(),
+                )
+            })?;
+        let (permits, gone) = (permits.clone(), Arc::new(AtomicBool::new(false)));
+        let _cancel = CancelOnDrop(gone.clone());
+        let working = tokio::task::spawn_blocking(move || {
+            let _permits = permits;
+            (work(&gone), permit)
+        });
+        working.await.map_err(|error| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error))
+    }
+
+    /// Admits a request. Returns the audit record of a request that changes something.
+    fn admit(&self, request: &Request) -> Result<Option<Change>, HttpError> {
+        let (uri, headers) = (request.uri(), request.headers());
+        well_formed(request)?;
+        let needed = needed(request.method(), uri.path());
+        let change = |principal: &Principal| (needed != Role::Read).then(|| Change::new(request, principal));
+        let client = client_origin(request);
+        if client.caller == Caller::Owner {
+            return Ok(change(&Principal::owner()));
+        }
+        let names_matter = match self.access {
+            Access::Loopback => true,
+            // Programs may use any host name. A browser may be running a page of another site, so its name is
+            // checked.
+            Access::Open => is_from_browser(headers),
+            Access::Tokens(_) => false,
+        };
+        if names_matter {
+            check_host(uri, headers, &self.names).map_err(|error| self.origin_error(&error))?;
+        }
+        check_page(request.method(), uri, headers, needed).map_err(|error| self.origin_error(&error))?;
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        // An open node allows every client what the original allows: also to join a cluster, but not to
+        // change secrets.
+        let open_join = matches!(self.access, Access::Open) && matches!(uri.path(), "/join" | "/v1/join");
+        let role = if open_join { Role::Change } else { needed };
+        let principal = self.access.allow(authorization, role).map_err(|denied| self.denied(denied))?;
+        if carries_a_secret(request.method(), uri.path()) {
+            count(&self.counters.forbidden);
+            let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
+                            over the node's Unix socket, on its own host and as its user, or change its \
+                            secret file";
+            return Err(HttpError::new(StatusCode::FORBIDDEN, sentence));
+        }
+        if client.reserved && !is_health(uri.path()) {
+            let sentence = "the limit of connections is reached; this connection serves only /ready and \
+                            /metrics; try again later";
+            return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
+        }
+        Ok(change(&principal))
+    }
+
+    fn origin_error(&self, error: &OriginError) -> HttpError {
+        match error {
+            OriginError::UnknownHost(_) => count(&self.counters.foreign_host),
+            OriginError::CrossOrigin | OriginError::UndeclaredPage | OriginError::ExternalLink => {
+                count(&self.counters.foreign_page)
+            }
+        }
+        HttpError::new(StatusCode::FORBIDDEN, error)
+    }
+
+    fn denied(&self, denied: AccessDenied) -> HttpError {
+        let (status, counter, sentence) = match denied {
+            AccessDenied::NoToken => (
+                StatusCode::UNAUTHORIZED,
+                &self.counters.unauthorized,
+                "this node requires a token: send the header Authorization: Bearer TOKEN, or give the client \
+                 commands one with --token-file FILE",
+            ),
+            AccessDenied::UnknownToken => {
+                (StatusCode::UNAUTHORIZED, &self.counters.unauthorized, "this token is unknown to the node")
+            }
+            AccessDenied::Needs(Role::Admin) => (
+                StatusCode::FORBIDDEN,
+                &self.counters.forbidden,
+                "this call decides which nodes are in the cluster; it needs a token for admin",
+            ),
+            AccessDenied::Needs(_) => (
+                StatusCode::FORBIDDEN,
+                &self.counters.forbidden,
+                "this token is for reading; the call needs one for changing",
+            ),
+            AccessDenied::NeedsSocket => (
+                StatusCode::FORBIDDEN,
+                &self.counters.forbidden,
+                "this call decides which nodes are in the cluster; without tokens only the node's own user \
+                 may do that, over its Unix socket: use `networkdb` on the node's host and as its user (or \
+                 as root with --api unix:PATH), or give the node tokens with --http-token-file FILE",
+            ),
+        };
+        count(counter);
+        HttpError::new(status, sentence)
+    }
+}
+
+fn too_many(refused: &AtomicU64, what: &str, limit: usize) -> HttpError {
+    count(refused);
+    let sentence = format_args!(
+        "the limit of {limit} concurrent {what} is reached, or your share of it, three quarters; try again \
+         later"
+    );
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+}
+
+/// Checks that apply to every request, so that handlers need not repeat them.
+fn well_formed(request: &Request) -> Result<(), HttpError> {
+    if request.method() == Method::CONNECT {
+        return Err(HttpError::new(StatusCode::NOT_IMPLEMENTED, "a node is not a proxy"));
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+        let sentence = format_args!("the request has {hosts} Host headers; it must have one");
+        return Err(HttpError::new(StatusCode::BAD_REQUEST, sentence));
+    }
+    if request.uri().path() == "/v1/" {
+        return Err(HttpError::new(StatusCode::NOT_FOUND, "there is no call /v1/; GET /v1 lists all calls"));
+    }
+    Ok(())
+}
+
+/// The origin of a request, which the server attaches to it. A request without it gets no rights of the
+/// owner.
+pub(super) fn client_origin(request: &Request) -> ClientOrigin {
+    let unknown = ClientOrigin { caller: Caller::Host(Ipv4Addr::UNSPECIFIED.into()), reserved: false };
+    request.extensions().get().copied().unwrap_or(unknown)
+}
+
+/// The layer around all routes.
+pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
+    count(&admission.counters.requests);
+    let path = request.uri().path().to_owned();
+    let reserved = client_origin(&request).reserved;
+    let mut response = match admission.admit(&request) {
+        Err(refused) => {
+            tracing::debug!(path, status = refused.status.as_u16(), "request refused");
+            reject(&path, refused)
+        }
+        Ok(change) => {
+            let mut response = next.run(request).await;
+            if let Some(change) = change {
+                change.log(response.status(), response.extensions_mut().remove::<Target>());
+            }
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    // Values are arbitrary bytes: a browser must not interpret them as a page.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if reserved {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The layer around routes with short requests. It reads the whole body, within its time and size limits,
+/// before it takes a permit, so that a client that sends its body slowly holds no more than a connection.
+pub(super) async fn buffer_body(
+    State(admission): State<Arc<Admission>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    let caller = client_origin(&request).caller;
+    let (head, mut body) = request.into_parts();
+    let (bytes, body_permit) = match read_body(&admission, caller, &mut body).await {
+        Ok(taken) => taken,
+        Err(refused) => {
+            // If a socket is closed with unread data, the system resets the connection and discards the
+            // response.
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
+            // The rest of the body would be parsed as the next request.
+            return ([(CONNECTION, "close")], reject(&path, refused)).into_response();
+        }
+    };
+    let permit = admission.requests.take(caller);
+    let permit = permit.or_else(|| is_health(&path).then(|| admission.health.take(caller)).flatten());
+    let Some(permit) = permit else {
+        let refused = too_many(&admission.counters.requests_refused, "requests", admission.limits.requests);
+        return reject(&path, refused);
+    };
+    let permits = RequestPermits { caller, _permits: Arc::new((permit, body_permit)) };
+    let mut request = Request::from_parts(head, bytes.into());
+    request.extensions_mut().insert(permits.clone());
+    next.run(request).await.map(|body| Body::new(PermitBody { body, _permits: permits }))
+}
+
+/// An error response in the format of the endpoint at `path`.
+fn reject(path: &str, refused: HttpError) -> Response {
+    let status = refused.status;
+    let mut response = if path.starts_with("/v1") {
+        refused.into_response()
+    } else {
+        let body = Reply::fail(&refused.sentence).render(Spelling::Text);
+        (status, [(CONTENT_TYPE, Spelling::Text.content_type())], body).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"networkdb\""));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Reads the body of a request, and returns it with the permit for its bytes.
+async fn read_body(
+    admission: &Admission,
+    caller: Caller,
+    body: &mut Body,
+) -> Result<(Vec<u8>, Permit), HttpError> {
+    let limit = admission.limits.body_bytes;
+    let too_large = || {
+        count(&admission.counters.bodies_too_large);
+        let sentence = format_args!("the body has more than {limit} bytes, the limit");
+        HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+    };
+    // A body that is announced as too long is not read at all.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut permit =
+        admission.bodies.take_of(caller, 0, 0).expect("a permit for no bytes is always available");
+    let mut bytes = Vec::new();
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let sentence = format_args!("the body did not arrive completely: {error}");
+                HttpError::new(StatusCode::BAD_REQUEST, sentence)
+            })?;
+            let Ok(piece) = frame.into_data() else { continue };
+            if bytes.len() + piece.len() > limit {
+                return Err(too_large());
+            }
+            if !permit.grow(piece.len()) {
+                count(&admission.counters.bodies_refused);
+                let sentence = "the bodies of other requests use all the memory for bodies; try again later";
+                return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(admission.limits.body_time, reading).await {
+        Ok(outcome) => outcome?,
+        Err(_) => {
+            count(&admission.counters.bodies_too_slow);
+            let seconds = admission.limits.body_time.as_secs_f64();
+            let sentence = format_args!("the body did not arrive within {seconds} seconds");
+            return Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, sentence));
+        }
+    }
+    Ok((bytes, permit))
+}
+
+/// A response body that holds its permits until it is sent.
+struct PermitBody {
+    body: Body,
+    _permits: RequestPermits,
+}
+
+impl HttpBody for PermitBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
