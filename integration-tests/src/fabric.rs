@@ -78,7 +78,7 @@ impl fmt::Display for DropReason {
             DropReason::TooLarge => "larger than the path allows",
             DropReason::Congested => "link congested",
             DropReason::NoListener => "no process there",
-            DropReason::WrongName => "another name answers there",
+            DropReason::WrongName => "another node answers there",
             DropReason::NotConnected => "not connected yet",
             DropReason::BufferFull => "receiver's buffer full",
             DropReason::Asleep => "receiver asleep",

@@ -66,7 +66,7 @@ pub fn measure(nodes: usize, changes: usize, seed: u64, progress: impl Fn()) -> 
     let peers = cluster.start_many(nodes);
     cluster.join_network(peers.iter().copied(), NETWORK);
     cluster.run_until("all know each other", GIVE_UP_AFTER, |cluster| cluster.all_agree_on_members(&peers));
-    cluster.run_until("all list each other", GIVE_UP_AFTER, |cluster| {
+    cluster.run_until("all know the attachments of all", GIVE_UP_AFTER, |cluster| {
         peers.iter().all(|peer| cluster.machine(*peer).tables().network_peers(NETWORK).len() == nodes)
     });
     // Updates are repeated for a while; then the cluster is quiescent.

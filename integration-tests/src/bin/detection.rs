@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, String> {
         return Err(format!("--loss-percent is {loss}; 0 to 90 is allowed"));
     }
     if let Some(nodes) = arguments.nodes.iter().find(|nodes| **nodes < 2) {
-        return Err(format!("--nodes is {nodes}; a crash is noticed by others, so 2 is the least"));
+        return Err(format!("--nodes is {nodes}; other nodes detect a crash, so 2 is the least"));
     }
     let mut config = Config::lan();
     config.suspicion_multiplier = arguments.suspicion_multiplier.unwrap_or(config.suspicion_multiplier);

@@ -121,8 +121,8 @@ fn a_superseded_entry_that_returns_is_reported() {
 
 #[test]
 fn an_entry_that_differs_from_its_write_is_reported() {
-    assert_reported(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "what was written is");
-    assert_reported(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "what was written is");
+    assert_reported(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "but its write is");
+    assert_reported(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "but its write is");
 }
 
 #[test]

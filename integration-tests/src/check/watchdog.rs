@@ -161,7 +161,7 @@ impl Watchdog {
                 || (&*write.entry_key.1, &*write.entry_key.2) != (table.as_str(), key.as_str())
             {
                 return Err(format!(
-                    "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
+                    "holds {entry:?} under {network}/{table}/{key}, but its write is {write:?}"
                 ));
             }
         }

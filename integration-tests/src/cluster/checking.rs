@@ -127,7 +127,8 @@ impl Cluster {
             let (other, others) =
                 by_digest.entry(membership.digest()).or_insert_with(|| (peer, held.clone()));
             if *others != held {
-                let what = format!("has the digest of members of {}, and holds others", self.name(*other));
+                let what =
+                    format!("has the digest of members of {}, but holds other members", self.name(*other));
                 return Err((peer, format!("{what}: {held:?} here, {others:?} there")));
             }
         }
@@ -186,7 +187,7 @@ impl Cluster {
         // The reverse is possible for a moment: the machine learns late that a stream broke.
         let known: BTreeSet<StreamId> = instance.machine.streams().collect();
         match self.fabric.streams_of(instance.endpoint).into_iter().find(|stream| !known.contains(stream)) {
-            Some(stream) => Err(format!("{stream:?} is open, though the machine holds it for over")),
+            Some(stream) => Err(format!("{stream:?} is open, though the machine considers it closed")),
             None => Ok(()),
         }
     }

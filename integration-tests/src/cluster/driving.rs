@@ -201,7 +201,7 @@ impl Cluster {
             }
             assert!(
                 requests < REQUESTS_PER_CALL,
-                "{} wants {requests} things done after one call",
+                "{} makes {requests} requests after one call",
                 self.nodes[peer.0].name
             );
             if idle {

@@ -159,7 +159,7 @@ impl Cluster {
         self.checked.hidden += 1;
         self.checked.longest_hidden = self.checked.longest_hidden.max(longest);
         if self.enabled_checks.hidden && longest > HIDDEN_AT_MOST {
-            let what = format!("hides what {owner} wrote in {network}, {longest:?} after it came back");
+            let what = format!("hides what {owner} wrote in {network}, {longest:?} after it returned");
             self.violation(peer, what);
         }
     }

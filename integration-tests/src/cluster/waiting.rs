@@ -165,7 +165,7 @@ impl Cluster {
 
     /// The state of each attachment on the members of a network, one a line.
     pub fn table_dump(&self, network: &str) -> String {
-        let mut text = format!("what is held of {network}");
+        let mut text = format!("the tables of {network}");
         for peer in self.members_of(network) {
             let Some(state) = self.instance(peer).tables.replica().inspect(network, self.instant(peer))
             else {

@@ -34,7 +34,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "lies",
-            description: "a member forges others' writes, attachments, attachment lists, failures and leaves",
+            description: "a member forges writes, attachments, attachment lists, failures and leaves",
             prepare,
             run: |run, cluster| Box::pin(lies(run, cluster)),
         },
@@ -46,14 +46,13 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "outsider",
-            description: "a peer with the secret that never joined deletes, fails and replaces \
-             others by single datagrams",
+            description: "a process that never joined forges deletes, failures and generations",
             prepare,
             run: |run, cluster| Box::pin(outsider(run, cluster)),
         },
         Scenario {
             name: "future",
-            description: "a member writes versions of the near and of the far future",
+            description: "a member writes versions from the near and the far future",
             prepare,
             run: |run, cluster| Box::pin(future(run, cluster)),
         },
@@ -95,7 +94,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "streams",
-            description: "streams that stall, crawl behind a slow link, or declare huge lengths",
+            description: "streams that stall, are slow, or declare huge lengths",
             prepare,
             run: |run, cluster| Box::pin(slow_streams(run, cluster)),
         },
@@ -185,7 +184,7 @@ async fn spoofed_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
     let is_full = |now: &Metrics| grown(now, "retried") || grown(now, "capped_by_address");
     while !is_full(&cluster.metrics(VICTIM).await?) {
         if attacking.is_finished() {
-            return Err("the victim was never asked for more than it lets be open".to_owned());
+            return Err("the victim never reached its limit of half-open handshakes".to_owned());
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -199,9 +198,9 @@ async fn spoofed_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
     }
     run.took("joined meanwhile", begun.elapsed());
     let sent = attacking.await.map_err(|error| format!("the attacker failed: {error}"))??;
-    run.counted("packets in its name", sent);
+    run.counted("packets from the forged address", sent);
     if grown(&cluster.metrics(VICTIM).await?, "capped_by_address") {
-        return Err("what was begun in the name of a host was charged to it".to_owned());
+        return Err("handshakes from a forged address were charged to its host".to_owned());
     }
     cluster.await_agreement("all show the same after an attack").await?;
     cluster.no_failure_was_declared().await

@@ -357,7 +357,7 @@ impl Cluster {
     pub async fn no_failure_was_declared(&self) -> Result<(), Failure> {
         for (host, declared) in self.counts("membership", "failures_declared").await? {
             if declared > 0 {
-                return Err(format!("{} declared {declared} living nodes failed", self.name(host)));
+                return Err(format!("{} declared {declared} running nodes failed", self.name(host)));
             }
         }
         Ok(())

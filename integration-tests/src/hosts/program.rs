@@ -113,8 +113,8 @@ async fn run_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Re
                 bar.finish_and_clear();
                 return outcomes;
             }
-            _ = interrupt.recv() => return Err("interrupted; the hosts are being taken away".to_owned()),
-            _ = terminate.recv() => return Err("terminated; the hosts are being taken away".to_owned()),
+            _ = interrupt.recv() => return Err("interrupted; removing the hosts".to_owned()),
+            _ = terminate.recv() => return Err("terminated; removing the hosts".to_owned()),
         }
     }
 }

@@ -39,7 +39,7 @@ impl Run {
     /// nothing.
     pub fn dropped(&mut self, cluster: &Cluster) -> Result<(), Failure> {
         match cluster.lab().dropped()? {
-            0 => Err("the fault has dropped no packet, so nothing has been tried".to_owned()),
+            0 => Err("the fault has dropped no packet, so nothing has been tested".to_owned()),
             number => {
                 self.counted("packets dropped", number);
                 Ok(())

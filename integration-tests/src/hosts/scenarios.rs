@@ -95,7 +95,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "reaped",
-            description: "a host is cut off until the others have forgotten what they deleted meanwhile",
+            description: "a host is cut off until the others have reaped the tombstones of their deletes",
             prepare: |plan| plan.flags.extend(["--reap-time".to_owned(), "5s".to_owned()]),
             run: |run, cluster| Box::pin(links::reaped(run, cluster)),
         },
@@ -107,7 +107,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "kill",
-            description: "a node is killed and started again, at once and after it was noticed",
+            description: "a node is killed and started again, at once and after its failure was detected",
             prepare: unchanged,
             run: |run, cluster| Box::pin(processes::kill(run, cluster)),
         },
@@ -125,7 +125,7 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "address",
-            description: "a host comes back with another address under its old name",
+            description: "a host returns with another address under its old name",
             prepare: unchanged,
             run: |run, cluster| Box::pin(processes::address(run, cluster)),
         },

@@ -169,7 +169,7 @@ impl Load {
             task.await.map_err(|error| format!("a writer failed: {error}"))?;
         }
         match self.acknowledged() {
-            0 => Err("no write was acknowledged, so nothing has been tried".to_owned()),
+            0 => Err("no write was acknowledged, so nothing has been tested".to_owned()),
             number => Ok(number),
         }
     }

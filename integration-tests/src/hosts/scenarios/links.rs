@@ -61,8 +61,8 @@ pub(super) async fn one_way(run: &mut Run, cluster: &mut Cluster) -> Result<(), 
     cluster.await_members("a cut of a single direction causes no failure").await?;
     cluster.create(0, "told-around-the-deaf-link").await?;
     let load_of_one = load.stop().await?;
-    run.counted("writes over one deaf link", load_of_one);
-    run.took("the same tables around it", cluster.await_agreement("writes go around a deaf link").await?);
+    run.counted("writes across a one-way cut", load_of_one);
+    run.took("the same tables despite it", cluster.await_agreement("writes bypass a one-way cut").await?);
 
     let (last, others) = all.split_last().ok_or("there are no hosts")?;
     let load = cluster.load(&all, PAUSE, 3);
@@ -123,7 +123,7 @@ pub(super) async fn reaped(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
     cluster.await_present("it holds the others failed", &[*last], &[*last]).await?;
     run.took("both sides hold the other failed", begun.elapsed());
     cluster
-        .await_that("every delete is forgotten", async |cluster| {
+        .await_that("every tombstone is reaped", async |cluster| {
             for host in others {
                 let left = cluster.network(*host).await?.tombstones;
                 if left > 0 {
@@ -133,7 +133,7 @@ pub(super) async fn reaped(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
             Ok(())
         })
         .await?;
-    run.took("every delete forgotten", begun.elapsed());
+    run.took("every tombstone reaped", begun.elapsed());
     let reaped: u64 = cluster.counts("replication", "reaped").await?.iter().map(|(_, count)| count).sum();
     run.counted("tombstones reaped", reaped);
     run.dropped(cluster)?;
@@ -166,7 +166,7 @@ pub(super) async fn slow_link(run: &mut Run, cluster: &mut Cluster) -> Result<()
         .await?;
     run.took("the newcomer holds all entries", begun.elapsed());
     let metrics = cluster.metrics(newcomer).await?;
-    run.counted("exchanges that broke off", metrics.count("replication", "syncs_failed")?);
+    run.counted("failed exchanges", metrics.count("replication", "syncs_failed")?);
     load.stop().await?;
     run.took("the same tables", cluster.await_agreement("all show the same").await?);
     cluster.no_failure_was_declared().await?;

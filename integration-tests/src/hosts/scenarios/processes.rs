@@ -26,7 +26,7 @@ pub(super) async fn kill(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fai
     run.took("killed, and its next instance known", begun.elapsed());
 
     cluster.kill(*victim);
-    run.took("a kill is noticed", cluster.await_present("its death is known", others, others).await?);
+    run.took("a kill is detected", cluster.await_present("its failure is known", others, others).await?);
     sleep(Duration::from_secs(2)).await;
     let begun = Instant::now();
     cluster.start_node(*victim).await?;
@@ -80,7 +80,7 @@ pub(super) async fn freeze(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
         0 => {}
         declared => return Err(format!("the frozen node declared {declared} others failed")),
     }
-    run.counted("stalls it noticed", metrics.count("membership", "stalls")?);
+    run.counted("stalls it detected", metrics.count("membership", "stalls")?);
     if metrics.count("membership", "stalls")? == 0 {
         return Err("the frozen node did not detect its stall".to_owned());
     }
