@@ -20,7 +20,7 @@ use crate::waiting::becomes_true;
 const NETWORK: &str = "churned";
 const TABLE: &str = "services";
 
-/// What is done.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// How many nodes.

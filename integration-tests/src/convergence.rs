@@ -75,7 +75,7 @@ impl Perturbation {
 pub struct Sample {
     /// How many nodes have the change.
     pub converged: usize,
-    /// How many had to.
+    /// How many nodes must have it.
     pub wanted: usize,
     /// The time taken in virtual time, or until the timeout.
     pub taken: Duration,

@@ -19,7 +19,7 @@ use wire::NodeId;
 use crate::cluster::{Cluster, Peer, SECOND, Settings};
 use crate::fabric::{Latency, Link};
 
-/// What nodes live under.
+/// The conditions of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
     /// The share of datagrams lost, 0 to 1; packets of streams are lost alike, and retransmitted.

@@ -147,7 +147,7 @@ pub enum FabricEvent {
     Timer,
 }
 
-/// How a process ends.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// Without notice: the peers detect it by timeouts.
@@ -184,7 +184,7 @@ pub struct FabricConfig {
     pub describe: Describe,
 }
 
-/// What a handshake costs.
+/// The price of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandshakePrice {
     /// The processor time of each side. Handshakes are processed one after the other.
@@ -251,7 +251,7 @@ pub struct Traffic {
     pub dropped: BTreeMap<DropReason, u64>,
     /// Datagrams delivered twice.
     pub duplicated: u64,
-    /// Datagrams held up.
+    /// Datagrams delayed.
     pub reordered: u64,
     /// Streams that broke or did not open.
     pub broken_streams: u64,
@@ -287,7 +287,7 @@ impl Traffic {
 enum Activity {
     Running,
     Paused,
-    /// Its host is.
+    /// Its host is asleep.
     Asleep,
     Ended,
 }
@@ -297,7 +297,7 @@ struct Endpoint {
     name: NodeName,
     location: Location,
     activity: Activity,
-    /// What arrived during a pause.
+    /// Messages that arrived during a pause.
     inbox: VecDeque<Pending>,
     inbox_bytes: usize,
     connections: BTreeMap<EndpointId, ConnectionId>,
@@ -447,12 +447,12 @@ impl Fabric {
         &self.trace
     }
 
-    /// What all endpoints sent.
+    /// The traffic of all endpoints.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// What one process sent.
+    /// The traffic of one process.
     pub fn traffic_of(&self, endpoint: EndpointId) -> &Traffic {
         &self.endpoints[endpoint.0 as usize].traffic
     }
@@ -482,7 +482,7 @@ impl Fabric {
         self.schedule.len()
     }
 
-    // Places and processes
+    // Locations and processes
 
     /// The location at `address`, created if there was none.
     pub fn location_at(&mut self, address: SocketAddr) -> Location {

@@ -25,7 +25,7 @@ use crate::hosts::Failure;
 /// How often incomplete nodes are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What came of a start.
+/// The result of a start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Formation {
     /// How many nodes.

@@ -33,7 +33,7 @@ pub struct Rate {
     pub bytes: f64,
 }
 
-/// What one change cost.
+/// The cost of one change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
     /// Until every node showed it.

@@ -24,7 +24,7 @@ pub use draws::{Draw, Kind};
 /// The parameters of random histories.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// In which world.
+    /// The kind of world.
     pub kind: Kind,
     /// The enabled draws of that world.
     pub draws: BTreeSet<Draw>,
@@ -76,7 +76,7 @@ struct History {
     coverage: Coverage,
 }
 
-/// How a history went.
+/// The result of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Its coverage.

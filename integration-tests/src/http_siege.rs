@@ -49,10 +49,10 @@ const ATTACKS: [Attack; 8] = [
     Attack { name: "leaving random networks", clients: 8, client: leave },
 ];
 
-/// What an attack came to.
+/// The result of an attack.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was done.
+    /// The name of the attack.
     pub name: &'static str,
     /// How often clients started over.
     pub rounds: u64,
@@ -65,7 +65,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What of it must not be.
+    /// Checks the limits.
     pub fn check(&self) -> Result<(), Failure> {
         if self.slowest_health > HEALTH_WITHIN {
             return Err(format!("{}: health was answered after {:?} only", self.name, self.slowest_health));

@@ -31,7 +31,7 @@ struct Arguments {
     /// For how long a node is paused; several numbers with commas between them.
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     pause_ms: Vec<u64>,
-    /// Of everything random.
+    /// The seed of all random draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Another least length of a suspicion than the preset's, in probe intervals.

@@ -24,7 +24,7 @@ struct Arguments {
     /// How many changes are measured in each cluster.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
-    /// Of everything random.
+    /// The seed of all random draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Measure nothing, but show what runs with --out have written here.

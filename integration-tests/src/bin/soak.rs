@@ -18,7 +18,7 @@ struct Arguments {
     /// How many histories.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// In which world.
+    /// The kind of world.
     #[arg(long, value_enum, default_value = "old")]
     kind: Kind,
     /// The draws of the hard world, instead of all; may be given several times.

@@ -107,7 +107,7 @@ pub(super) fn dots(version_vector: &VersionVector) -> impl Iterator<Item = Dot> 
     })
 }
 
-/// What one of them contains.
+/// The union of two version vectors.
 pub(crate) fn union(one: &VersionVector, other: &VersionVector) -> VersionVector {
     let mut either = one.clone();
     for (attachment, ranges) in other {
@@ -126,7 +126,7 @@ pub(crate) fn union(one: &VersionVector, other: &VersionVector) -> VersionVector
     either
 }
 
-/// What both contain.
+/// The intersection of two version vectors.
 pub(crate) fn intersection(one: &VersionVector, other: &VersionVector) -> VersionVector {
     let mut both = VersionVector::new();
     for (attachment, ranges) in one {

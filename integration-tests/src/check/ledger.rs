@@ -18,9 +18,9 @@ pub struct WriteId(usize);
 /// One write.
 #[derive(Debug, Clone)]
 pub struct RecordedWrite {
-    /// When, in virtual time.
+    /// The virtual time.
     pub at: Duration,
-    /// Where.
+    /// The path of the entry.
     pub entry_key: (Arc<str>, Arc<str>, Arc<str>),
     /// Its version.
     pub version: Version,

@@ -37,7 +37,7 @@ pub struct Version {
     pub dot: Dot,
 }
 
-/// What is held under a key.
+/// The entry held under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldEntry {
     /// Its version.

@@ -21,7 +21,7 @@ pub(crate) struct HostClock {
 }
 
 impl HostClock {
-    /// Clocks that are right.
+    /// Correct clocks.
     pub(crate) fn new(now: Duration) -> Self {
         let wall = WALL_AT_START + now.as_micros() as u64;
         Self { at: now, monotonic: now, wall, drift_ppm: 0, asleep: false }
@@ -120,7 +120,7 @@ impl Cluster {
         self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
-    /// A node's host wakes.
+    /// Wakes a node's host.
     pub fn wake_host(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         let now = self.fabric.now();

@@ -47,7 +47,7 @@ impl Cluster {
         self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
-    /// The process goes on.
+    /// Resumes the process.
     pub fn resume(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         self.fabric.resume(endpoint);
@@ -108,7 +108,7 @@ impl Cluster {
         self.fabric.mend([(a, b), (b, a)]);
     }
 
-    /// Every cut is mended.
+    /// Mends every cut.
     pub fn heal(&mut self) {
         self.fabric.note(None, "heal".into());
         self.fabric.mend_all();

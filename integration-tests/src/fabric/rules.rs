@@ -46,15 +46,15 @@ pub enum MessageKind {
 pub struct Message<'a> {
     /// When it is being sent.
     pub now: Duration,
-    /// From where.
+    /// The sender's location.
     pub from: Location,
     /// The name of the sender.
     pub sender: &'a NodeName,
-    /// To where.
+    /// The receiver's location.
     pub to: Location,
     /// The name of the receiver.
     pub receiver: &'a NodeName,
-    /// How it travels.
+    /// Its kind.
     pub kind: MessageKind,
     /// Whether it is the first frame that the opener of a stream sends.
     pub first: bool,

@@ -159,7 +159,7 @@ impl Processes {
         Ok(self.addresses.len())
     }
 
-    /// Where a node answers HTTP.
+    /// A node's HTTP address.
     pub fn http(&self, number: usize) -> SocketAddr {
         self.addresses[number].1
     }

@@ -46,7 +46,7 @@ pub enum Draw {
 }
 
 impl Draw {
-    /// All there is.
+    /// All draws.
     pub fn all() -> BTreeSet<Self> {
         Self::value_variants().iter().copied().collect()
     }

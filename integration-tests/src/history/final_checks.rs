@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, MILLISECOND, SECOND};
 use crate::fabric::Link;
 
 impl History {
-    /// Mends everything.
+    /// Ends all faults.
     pub(super) fn end_faults(&mut self) {
         self.cluster.heal();
         self.resume_all();

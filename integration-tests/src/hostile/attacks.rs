@@ -595,7 +595,7 @@ fn false_claims_about(
         Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation, far)) }.datagram(),
         // A generation later than its own.
         Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation + far, 2)) }.datagram(),
-        // Times that are none.
+        // Impossible times.
         Bundle { events: vec![event(3, u64::MAX)], ..bundle(present) }.datagram(),
         Bundle { clock: u64::MAX, events: vec![event(u64::MAX, 0)], ..bundle(present) }.datagram(),
         // It is on no network.

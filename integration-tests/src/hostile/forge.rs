@@ -17,7 +17,7 @@ const FOR_TABLES: u8 = 1;
 /// An attachment: owner, generation, epoch.
 pub(super) type AttachmentId<'a> = (&'a str, u64, u64);
 
-/// News of one network.
+/// Updates of one network.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Bundle<'a> {
     pub(super) network: &'a str,

@@ -60,7 +60,7 @@ pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) ->
                     rng.fill_bytes(&mut packet);
                     packet[0] = packet[0] & 0x3f | 0x40;
                 }
-                // A real one, cut short.
+                // A truncated real packet.
                 2 => {
                     let whole = &real[rng.random_range(0..real.len())];
                     packet.extend_from_slice(&whole[..rng.random_range(0..whole.len())]);

@@ -17,7 +17,7 @@ use super::Failure;
 /// A node's default HTTP address: on loopback, which each namespace has for itself.
 const ADDRESS: &str = "127.0.0.1:2000";
 
-/// What a node answered.
+/// A node's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.

@@ -32,7 +32,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(90);
 /// How many of the hosts are the seeds of all nodes.
 pub(super) const SEEDS: usize = 3;
 
-/// What a cluster is made of.
+/// The parameters of a cluster.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The binary that runs on each host.
@@ -189,7 +189,7 @@ impl Cluster {
         &self.lab
     }
 
-    /// How a host's node is called.
+    /// The name of a host's node.
     pub fn name(&self, host: usize) -> &str {
         &self.nodes[host].name
     }
@@ -199,7 +199,7 @@ impl Cluster {
         (0..self.nodes.len()).filter(|host| self.nodes[*host].process.is_some()).collect()
     }
 
-    /// What a node is started with.
+    /// The arguments of a node.
     fn arguments(&self, host: usize) -> Vec<String> {
         let seeds = (0..SEEDS.min(self.plan.hosts)).map(|seed| seed_address(seed).to_string());
         let mut arguments = vec![
@@ -306,7 +306,7 @@ impl Cluster {
         self.process(host)?.signal(Signal::STOP)
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a frozen process.
     pub fn thaw(&self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::CONT)
     }
@@ -326,7 +326,7 @@ impl Cluster {
         self.lab.readdress(host, address)
     }
 
-    /// Asks a node.
+    /// Sends a request to a node.
     pub async fn ask(&self, host: usize, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
         // A node's secrets can be changed only by its own user.
         let socket =
@@ -339,7 +339,7 @@ impl Cluster {
             .map_err(|error| format!("{}: {error}", self.nodes[host].name))
     }
 
-    /// What a node counts.
+    /// The metrics of a node.
     pub async fn metrics(&self, host: usize) -> Result<Metrics, Failure> {
         Ok(Metrics::parse(&self.ask(host, Method::GET, "/metrics", Bytes::new()).await?.text()))
     }

@@ -36,7 +36,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// What `ip netns` calls it.
+    /// Its name for `ip netns`.
     pub fn name(&self) -> &str {
         &self.name
     }

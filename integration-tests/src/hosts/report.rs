@@ -6,25 +6,25 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 
 use super::Failure;
 
-/// What a scenario measured.
+/// The measurements of a scenario.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Durations, in the order in which they were measured.
     pub times: Vec<(&'static str, Duration)>,
     /// Counts.
     pub counts: Vec<(&'static str, u64)>,
-    /// How long the whole took.
+    /// The total duration.
     pub took: Duration,
 }
 
-/// What came of a scenario.
+/// The result of a scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Which one.
+    /// Its name.
     pub name: &'static str,
-    /// What it measured.
+    /// Its measurements.
     pub report: Report,
-    /// Whether everything held.
+    /// The result.
     pub result: Result<(), Failure>,
 }
 

@@ -92,7 +92,7 @@ impl Cluster {
         .await
     }
 
-    /// What a host shows.
+    /// The table on a host.
     pub async fn table(&self, host: usize) -> Result<Table, Failure> {
         let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries");
         let answer = self.ask(host, Method::GET, &path, Bytes::new()).await?;

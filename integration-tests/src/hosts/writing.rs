@@ -26,7 +26,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The length of values, in bytes.
 const VALUE_BYTES: usize = 40;
 
-/// What is asked for.
+/// The kind of write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Create,
@@ -148,7 +148,7 @@ impl Cluster {
     }
 }
 
-/// Writers at work.
+/// Running writers.
 #[derive(Debug)]
 pub struct Load {
     tasks: Vec<JoinHandle<()>>,

@@ -128,7 +128,7 @@ pub(super) async fn clocks(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
         return Err("no node logs whose clock is wrong".to_owned());
     }
 
-    // What its operator does.
+    // The operator's remedy.
     cluster.set_wall_clock(newcomer, 2 * HOUR)?;
     cluster.terminate(newcomer).await?;
     cluster.start_node(newcomer).await?;

@@ -56,7 +56,7 @@ pub(super) async fn one_way(run: &mut Run, cluster: &mut Cluster) -> Result<(), 
     cluster.lab().set_faults(&Faults::one_way(&[0], &[1]))?;
     sleep(Duration::from_secs(15)).await;
     run.dropped(cluster)?;
-    // Others vouch for it.
+    // Indirect probes reach it.
     cluster.no_failure_was_declared().await?;
     cluster.await_members("a cut of a single direction causes no failure").await?;
     cluster.create(0, "told-around-the-deaf-link").await?;
