@@ -1,8 +1,9 @@
-//! What must hold in every run, checked while it goes on and at its end.
+//! The invariants of every run, checked during it and at its end.
 //!
-//! The [`Ledger`] knows every write that was ever made, wherever; no node does. Against it are checked what each node's
-//! watcher is told ([`Follower`], after every call into the node's machine), what each node holds ([`Watchdog`], at
-//! short intervals), and what all of them show once everything is quiet ([`verdict`]).
+//! The [`Ledger`] knows all writes of all nodes. The checks compare with it what each node's
+//! watcher receives ([`Follower`], after every call into the node's machine), what each node holds
+//! ([`Watchdog`], at short intervals), and what all nodes show once the cluster is quiescent
+//! ([`verdict`]).
 
 mod bounds;
 mod follower;

@@ -1,5 +1,6 @@
-//! Churn over real sockets: nodes in one process that create entries, leave and join a network without a pause, and what
-//! that costs: streams given up, slow calls, memory and streams that are not given back.
+//! Churn over real sockets: nodes in one process that create entries, leave and join a network
+//! without a pause, and the cost of that: streams given up, slow calls, memory and streams that are
+//! not released.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::waiting::becomes_true;
 const NETWORK: &str = "churned";
 const TABLE: &str = "services";
 
-/// What is done.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// How many nodes.
@@ -28,7 +29,7 @@ pub struct Plan {
     pub duration: Duration,
 }
 
-/// What must hold, or for speed, should on a machine that does nothing else. What is counted must be zero in any case.
+/// Goals. Those for speed apply to an idle machine; the counts must be zero on any machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Goals {
     /// Joins and leaves a minute, all nodes together.
@@ -41,7 +42,7 @@ pub struct Goals {
     pub growth: u64,
 }
 
-/// How many calls of one kind there were and how long they took.
+/// The number and duration of calls of one kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Calls {
     /// How many.
@@ -70,7 +71,7 @@ impl Calls {
     }
 }
 
-/// What happened.
+/// The measurements.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// For how long there was churn.
@@ -79,9 +80,9 @@ pub struct Report {
     pub joins: Calls,
     /// Leaves of the network.
     pub leaves: Calls,
-    /// Counters of streams that were not used as they should be, by name; of all nodes together.
+    /// Counters of streams that did not end properly, by name; of all nodes together.
     pub given_up: Vec<(&'static str, u64)>,
-    /// Streams in use some time after all is quiet.
+    /// Streams in use some time after the last change.
     pub open_streams: usize,
     /// How long it took until none was in use.
     pub streams_closed_after: Duration,
@@ -97,7 +98,7 @@ impl Report {
         (self.joins.count + self.leaves.count) as f64 * 60.0 / self.duration.as_secs_f64().max(1e-9)
     }
 
-    /// What was slower than these goals. A busy machine is.
+    /// The goals for speed that were missed, as on a busy machine.
     pub fn slow(&self, goals: &Goals) -> Vec<String> {
         let mut missed = Vec::new();
         let rate = self.changes_a_minute();
@@ -112,7 +113,7 @@ impl Report {
         missed
     }
 
-    /// How quick it was beside these goals; one and more is as it should be.
+    /// Speed in proportion to these goals; one or more meets them.
     pub fn speed(&self, goals: &Goals) -> String {
         let rate = self.changes_a_minute() / goals.changes_a_minute.max(1e-9);
         let slowest = self.joins.slowest.max(self.leaves.slowest).as_secs_f64();
@@ -122,14 +123,14 @@ impl Report {
         )
     }
 
-    /// What did not hold of these goals, speed aside.
+    /// The goals that were missed, except those for speed.
     pub fn missed(&self, goals: &Goals) -> Vec<String> {
         let mut missed = Vec::new();
         for (name, count) in self.given_up.iter().filter(|(_, count)| *count > 0) {
             missed.push(format!("{name} is {count}"));
         }
         if self.open_streams > 0 {
-            missed.push(format!("{} streams were open long after all was quiet", self.open_streams));
+            missed.push(format!("{} streams were open long after the last change", self.open_streams));
         }
         match self.agreement {
             None => missed.push("the tables never agreed".to_owned()),
@@ -171,9 +172,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs it.
+/// Runs the churn.
 ///
 /// # Errors
+///
 /// If the nodes do not start or do not find each other, or a call fails.
 pub async fn run(plan: Plan) -> Result<Report, String> {
     let nodes = start(plan.nodes).await?;
@@ -183,7 +185,7 @@ pub async fn run(plan: Plan) -> Result<Report, String> {
     for node in &nodes {
         workers.spawn(churn(node.clone(), stop.clone()));
     }
-    // What is allocated once, such as queues and windows, is there after a while.
+    // One-time allocations, such as queues and windows, are complete after a while.
     sleep(plan.duration / 5).await;
     let warm = resident();
     sleep(plan.duration.saturating_sub(begin.elapsed())).await;
@@ -234,7 +236,7 @@ async fn start(count: usize) -> Result<Vec<Node>, String> {
     Ok(nodes)
 }
 
-/// Creates an entry, leaves and joins until told to stop; ends on the network.
+/// Creates an entry, leaves and joins until it is stopped; ends on the network.
 async fn churn(node: Node, stop: Arc<AtomicBool>) -> Result<(Calls, Calls), String> {
     let (mut joins, mut leaves) = (Calls::default(), Calls::default());
     let name = node.id().name;
@@ -295,7 +297,7 @@ fn given_up(nodes: &[Node]) -> Vec<(&'static str, u64)> {
     sums.into()
 }
 
-/// The resident memory of this process, in bytes; zero where it cannot be known.
+/// The resident memory of this process, in bytes; zero where it is unknown.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

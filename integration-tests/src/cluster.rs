@@ -1,8 +1,8 @@
-//! A cluster of production state machines on a simulated network, and the words in which scenarios speak of it.
+//! A cluster of production state machines on a simulated network, and the operations of scenarios.
 //!
-//! A scenario starts peers, does things to them, and says what must be seen within which (virtual) time. Everything
-//! random comes from one seed; when an assertion fails, the cluster prints the seed, the command that runs the same
-//! again, and what happened last.
+//! A scenario starts peers, acts on them, and states what must hold within which (virtual) time.
+//! Everything random comes from one seed; when an assertion fails, the cluster prints the seed, the
+//! command that repeats the run, and the last events.
 
 mod checking;
 mod clocks;
@@ -39,14 +39,14 @@ pub const SECOND: Duration = Duration::from_secs(1);
 /// One millisecond of virtual time.
 pub const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Which of the cluster's nodes; it stays the same over restarts.
+/// A node of the cluster; it stays the same over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer(pub(crate) usize);
 
 /// Settings of a whole cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The network; its seed is that of everything.
+    /// The network; its seed is the seed of the whole simulation.
     pub fabric: FabricConfig,
     /// Of every node.
     pub membership: membership::Config,
@@ -54,13 +54,13 @@ pub struct Settings {
     pub reap_time: Duration,
     /// Whether every node has a watcher, whose events are checked against the tables one by one.
     pub watched: bool,
-    /// How often the insides of all nodes are checked, in virtual time, besides after every change of small tables;
-    /// `None` for at the end only.
+    /// How often the tables of all nodes are inspected, in virtual time, besides after every change
+    /// of small tables; `None` for at the end only.
     pub inspection: Option<Duration>,
-    /// How a person runs the same again; without it, the test's own name is used.
+    /// The command that repeats the run; without it, the test's own name is used.
     pub replay: Option<String>,
-    /// Whether what the nodes report is kept, for [`Cluster::events`]. In a cluster of thousands it would be the most of all
-    /// that is kept.
+    /// Whether the nodes' events are kept, for [`Cluster::events`]. In a cluster of thousands they
+    /// would take most of the memory.
     pub record_events: bool,
 }
 
@@ -79,7 +79,8 @@ impl Settings {
         }
     }
 
-    /// For measuring a large cluster: the LAN preset, `link` everywhere, and nothing watched, checked, traced or recorded.
+    /// For measuring a large cluster: the LAN preset, `link` everywhere, and nothing watched,
+    /// checked, traced or recorded.
     pub fn measured(seed: u64, link: Link) -> Self {
         Self {
             fabric: FabricConfig { seed, link, trace_lines: 0, ..FabricConfig::default() },
@@ -97,29 +98,30 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) endpoint: EndpointId,
-    /// The life as its tables last told it.
+    /// The instance as its tables last reported it.
     pub(crate) id: NodeId,
     pub(crate) machine: NodeMachine,
     pub(crate) tables: TableDb,
     pub(crate) follower: Option<Follower>,
     pub(crate) events: Vec<(Duration, NodeEvent)>,
-    /// Networks this process was told to join and not told to leave.
+    /// Networks this process joined and did not begin to leave.
     pub(crate) joined: BTreeSet<String>,
     /// Networks it is leaving.
     pub(crate) departing: BTreeSet<String>,
-    /// Networks whose first sync is over.
+    /// Networks whose initial sync has completed.
     pub(crate) ready: BTreeSet<String>,
-    /// What those who had long been there held of each network when this process joined it, if that was judged.
+    /// What the settled members of each network knew when this process joined it, if that is
+    /// checked.
     pub(crate) join_baseline: BTreeMap<String, JoinBaseline>,
-    /// Since when it holds each owner that had failed for alive again.
+    /// Since when it holds each failed owner for alive again.
     pub(crate) returned: BTreeMap<NodeId, Duration>,
-    /// It was told to leave the cluster.
+    /// It began to leave the cluster.
     pub(crate) leaving: bool,
-    /// It has said its farewell.
+    /// It has announced that it leaves.
     pub(crate) left: bool,
-    /// Counts of what changes its tables, when they were last looked into.
+    /// Counters of changes to its tables, as of the last inspection.
     pub(crate) changes: [u64; 5],
-    /// Up to which version it knew each node's list of networks at the last look.
+    /// The version of each node's attachment list that it knew at the last inspection.
     pub(crate) list_versions: BTreeMap<NodeId, u64>,
     pub(crate) refused_datagrams: u64,
     pub(crate) refused_frames: u64,
@@ -137,9 +139,9 @@ pub(crate) struct SimulatedNode {
     clock: HostClock,
     /// Of its tables, from its next process on.
     pub(crate) limits: Limits,
-    /// Since when its process stands still.
+    /// Since when its process is paused.
     pub(crate) paused_at: Option<Duration>,
-    /// For how long its processes have stood still before that, in all.
+    /// For how long its processes were paused before that, in all.
     pub(crate) total_pause: Duration,
 }
 
@@ -155,26 +157,26 @@ pub struct Cluster {
     pub(crate) watchdog: Watchdog,
     next_inspection: Duration,
     deliveries: Deliveries,
-    /// How long a message may have been under way so far, but for what waits in processes that stand still.
+    /// How long a message may have been under way so far, not counting the pauses of processes.
     pub(crate) under_way: Duration,
-    /// Since when nothing hinders anybody: no cut, no loss, no pause. Then more is promised.
+    /// Since when there are no faults: no cut, no loss, no pause. From then on, more is promised.
     pub(crate) fault_free_since: Option<Duration>,
     pub(crate) checked: Checked,
     pub(crate) enabled_checks: EnabledChecks,
-    /// What processes that have ended had reported and counted.
+    /// The events and counters of processes that have ended.
     pub(crate) ended: Vec<(Vec<NodeEvent>, Counters)>,
 }
 
-/// What has been delivered to machines.
+/// Messages delivered to machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    /// Datagrams with writes to tables, or heads of them.
+    /// Datagrams with writes to tables, or high watermarks.
     pub gossip: u64,
     /// Streams about tables.
     pub table_streams: u64,
 }
 
-/// How traces of clusters name messages.
+/// The names of messages in traces of clusters.
 pub(crate) const DESCRIBE: Describe = Describe { datagram: describe_datagram, frame: |_| String::new() };
 
 /// The wall time at which every simulation starts, in microseconds since 1970: some day in 2026.
@@ -215,22 +217,22 @@ impl Cluster {
         &self.fabric
     }
 
-    /// The network under the nodes, to put rules on it or change its links.
+    /// The network under the nodes, to add rules or change its links.
     pub fn fabric_mut(&mut self) -> &mut Fabric {
         &mut self.fabric
     }
 
-    /// A hash over everything that has happened.
+    /// A hash over all events.
     pub fn trace_hash(&self) -> u64 {
         self.fabric.trace().hash()
     }
 
-    /// What has been delivered to all nodes.
+    /// Messages delivered to all nodes.
     pub fn deliveries(&self) -> Deliveries {
         self.deliveries
     }
 
-    /// What a node's present process has sent.
+    /// The traffic sent by a node's present process.
     pub fn traffic(&self, peer: Peer) -> &Traffic {
         self.fabric.traffic_of(self.instance(peer).endpoint)
     }
@@ -250,22 +252,22 @@ impl Cluster {
         self.nodes[peer.0].instance.is_some()
     }
 
-    /// Whether this life is that of a running process.
+    /// Whether this instance is that of a running process.
     pub fn is_alive(&self, id: &NodeId) -> bool {
         self.nodes.iter().any(|node| node.instance.as_ref().is_some_and(|instance| instance.id == *id))
     }
 
-    /// Whether the node was told to leave the cluster and its process has not ended yet.
+    /// Whether the node began to leave the cluster and its process has not ended yet.
     pub fn is_leaving(&self, peer: Peer) -> bool {
         self.instance(peer).leaving
     }
 
-    /// Whether the node's process stands still.
+    /// Whether the node's process is paused.
     pub fn is_paused(&self, peer: Peer) -> bool {
         !self.fabric.is_running(self.instance(peer).endpoint)
     }
 
-    /// The networks that the node was told to join and not to leave, sorted.
+    /// The networks that the node joined and did not begin to leave, sorted.
     pub fn networks_of(&self, peer: Peer) -> Vec<String> {
         self.instance(peer).joined.iter().cloned().collect()
     }
@@ -275,7 +277,7 @@ impl Cluster {
         &self.nodes[peer.0].name
     }
 
-    /// The node's place in the network.
+    /// The node's location in the network.
     pub fn location(&self, peer: Peer) -> Location {
         self.nodes[peer.0].location
     }
@@ -285,24 +287,25 @@ impl Cluster {
         self.fabric.address(self.location(peer))
     }
 
-    /// The present life of a running node, as its tables know it.
+    /// The present instance of a running node, as its tables know it.
     pub fn id(&self, peer: Peer) -> NodeId {
         self.instance(peer).tables.node()
     }
 
-    /// The machine of a running node, to look at.
+    /// The machine of a running node.
     pub fn machine(&self, peer: Peer) -> &NodeMachine {
         &self.instance(peer).machine
     }
 
-    /// What the node's present process has reported, with the times; nothing if that is not recorded.
+    /// The events of the node's present process, with their times; empty if they are not recorded.
     pub fn events(&self, peer: Peer) -> &[(Duration, NodeEvent)] {
         &self.instance(peer).events
     }
 
-    /// What its watcher has seen.
+    /// The watcher of a node.
     ///
     /// # Panics
+    ///
     /// If nodes are not watched.
     pub fn follower(&self, peer: Peer) -> &Follower {
         self.instance(peer).follower.as_ref().expect("the nodes of this cluster are not watched")
@@ -322,7 +325,8 @@ impl Cluster {
 
     // Starting
 
-    /// A cluster of nodes of these names, all on `network`, settled, the news of the joining died down.
+    /// A settled cluster of nodes of these names, all on `network`, after the updates about joins
+    /// have been spread.
     pub fn settled<const N: usize>(settings: Settings, names: [&str; N], network: &str) -> (Self, [Peer; N]) {
         let mut cluster = Self::new(settings);
         let peers = cluster.start(names);
@@ -332,7 +336,7 @@ impl Cluster {
         (cluster, peers)
     }
 
-    /// Starts nodes of these names; all but the first are told of the first.
+    /// Starts nodes of these names; the first is the seed of the others.
     pub fn start<const N: usize>(&mut self, names: [&str; N]) -> [Peer; N] {
         let peers = names.map(|name| self.add(name));
         for peer in peers {
@@ -341,7 +345,7 @@ impl Cluster {
         peers
     }
 
-    /// Starts `count` nodes n1, n2 … of which all but the first are told of the first.
+    /// Starts `count` nodes n1, n2 …; the first is the seed of the others.
     pub fn start_many(&mut self, count: usize) -> Vec<Peer> {
         let first = self.nodes.len();
         let peers: Vec<Peer> = (1..=count).map(|number| self.add(&format!("n{}", first + number))).collect();
@@ -351,21 +355,21 @@ impl Cluster {
         peers
     }
 
-    /// Starts a node that is told of `seeds`.
+    /// Starts a node with these seeds.
     pub fn start_with_seeds(&mut self, name: &str, seeds: &[Peer]) -> Peer {
         let peer = self.add(name);
         self.start_instance(peer, seeds);
         peer
     }
 
-    /// Makes room for a node, at an address of its own, without starting it.
+    /// Adds a node, at an address of its own, without starting it.
     pub fn add(&mut self, name: &str) -> Peer {
         let number = self.nodes.len() as u32 + 1;
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number);
         self.add_at(name, SocketAddr::new(IpAddr::V4(ip), 7946))
     }
 
-    /// Makes room for a node at the address of another, which must have ended before this one starts.
+    /// Adds a node at the address of another, which must have ended before this one starts.
     pub fn add_at(&mut self, name: &str, address: SocketAddr) -> Peer {
         let name = NodeName::new(name).expect("names in scenarios are valid");
         let location = self.fabric.location_at(address);
@@ -384,16 +388,16 @@ impl Cluster {
         Peer(self.nodes.len() - 1)
     }
 
-    /// Starts a process for a node that has none, and tells it of `seeds`, itself left out.
+    /// Starts a process for a node that has none, with these seeds except the node itself.
     pub fn start_instance(&mut self, peer: Peer, seeds: &[Peer]) {
         assert!(!self.is_running(peer), "{} is running", self.name(peer));
-        // No process starts in the microsecond in which the one before it did.
+        // Two processes of a node never start in the same microsecond.
         let wall = self.wall(peer);
         let generation = wall + u64::from(wall == self.nodes[peer.0].last_generation);
         self.start_instance_as(peer, generation, seeds);
     }
 
-    /// The same with a generation of the scenario's choice.
+    /// The same with a given generation.
     pub fn start_instance_as(&mut self, peer: Peer, generation: u64, seeds: &[Peer]) {
         let now = self.instant(peer);
         let wall_clock = Duration::from_micros(self.wall(peer));
@@ -440,7 +444,7 @@ impl Cluster {
         self.join(peer, seeds);
     }
 
-    /// Tells a running node of `seeds`, itself left out, in place of those it was told of before.
+    /// Replaces the seeds of a running node by these, except the node itself.
     pub fn join(&mut self, peer: Peer, seeds: &[Peer]) {
         let seeds: Vec<SocketAddr> =
             seeds.iter().filter(|seed| **seed != peer).map(|seed| self.address(*seed)).collect();
@@ -455,7 +459,7 @@ impl Cluster {
         if !self.is_running(peer) {
             return;
         }
-        self.learn_at_the_end(peer, None);
+        self.learn_before_end(peer, None);
         self.end_pause(peer);
         let Some(instance) = self.nodes[peer.0].instance.take() else { return };
         self.ledger.instance_ended(&instance.tables.node());

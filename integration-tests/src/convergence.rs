@@ -1,7 +1,8 @@
 //! How long one change takes to reach every node, measured as NetworkDB's own measurement does it.
 //!
-//! A cluster is settled, so that every node agrees on the members and the networks; then one thing is changed, the
-//! virtual clock is read before it, and every millisecond each node is asked whether it has caught up with the change.
+//! A cluster is settled, so that every node agrees on the members and the networks; then one change
+//! is made, the virtual clock is read before it, and every millisecond each node is polled whether
+//! it has the change.
 
 use std::time::Duration;
 
@@ -20,13 +21,13 @@ pub enum Perturbation {
     UpdateEntry,
     /// One node deletes an entry that all have.
     DeleteEntry,
-    /// The last node joins the network; all others must list it.
+    /// The last node joins the network; all others must know its attachment.
     JoinNetwork,
     /// The last node joins the network and creates an entry at once.
     WriteAfterJoin,
     /// The last node joins a network that holds a hundred entries, and must show them all.
     JoinPopulatedNetwork,
-    /// The last node leaves the network; no other may list it.
+    /// The last node leaves the network; no other may know its attachment.
     LeaveNetwork,
     /// One node creates an entry while another writes junk and a third leaves and rejoins.
     CreateEntryUnderChurn,
@@ -59,7 +60,7 @@ impl Perturbation {
         }
     }
 
-    /// The fewest nodes with which the change means something.
+    /// The fewest nodes for which the change is meaningful.
     pub fn least_nodes(self) -> usize {
         match self {
             Perturbation::CreateEntry | Perturbation::UpdateEntry | Perturbation::DeleteEntry => 2,
@@ -72,15 +73,15 @@ impl Perturbation {
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// How many nodes have caught up.
+    /// How many nodes have the change.
     pub converged: usize,
-    /// How many had to.
+    /// How many nodes must have it.
     pub wanted: usize,
-    /// How long it took in virtual time, or until it was given up.
+    /// The time taken in virtual time, or until the timeout.
     pub taken: Duration,
-    /// How often the nodes were asked.
+    /// How often the nodes were polled.
     pub polls: u64,
-    /// What was delivered meanwhile.
+    /// The messages delivered meanwhile.
     pub deliveries: Deliveries,
 }
 
@@ -93,7 +94,7 @@ pub struct Conditions {
     pub loss: f64,
 }
 
-/// After so long a change counts as not converged.
+/// After this long a change counts as not converged.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 const NETWORK: &str = "net";
 const CHANGED: Key<'static> = Key::new(NETWORK, "table", "changed");
@@ -223,8 +224,9 @@ impl Measurement {
     }
 }
 
-/// Every 20 ms eight junk entries from a rotating node other than the writer (the first) and the flapper (the last),
-/// up to two thousand; every fifth step the flapper leaves or rejoins the network.
+/// Every 20 ms eight junk entries from a rotating node other than the writer (the first) and the
+/// flapper (the last), up to two thousand; every fifth step the flapper leaves or rejoins the
+/// network.
 struct Churn {
     junk_writers: Vec<Peer>,
     flapper: Peer,
@@ -265,7 +267,8 @@ impl Churn {
         }
         self.step += 1;
         if self.step.is_multiple_of(5) {
-            // It may still be leaving when it is to rejoin; then it tries again at its next turn.
+            // A rejoin is refused while the leave is in progress; then it is tried again at the
+            // next turn.
             let done = if self.flapper_is_on {
                 cluster.try_leave_network(self.flapper, NETWORK).is_ok()
             } else {

@@ -1,8 +1,10 @@
-//! How long a crash takes to be known everywhere, and whether nodes that run are taken for failed.
+//! How long it takes until a crash is known everywhere, and whether running nodes are declared
+//! failed.
 //!
-//! Two measurements of the membership protocol on virtual time. [`crashes`] lets one node after another crash without
-//! a word and counts until every other node holds it failed. [`false_alarms`] lets a cluster run on a network that loses
-//! datagrams while one random node after another stands still for a moment, and counts who is accused.
+//! Two measurements of the membership protocol on virtual time. [`crashes`] crashes one node after
+//! another and measures until every other node holds it failed. [`false_alarms`] runs a cluster on
+//! a network that loses datagrams, pauses one random node after another, and counts suspicions and
+//! failures.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,21 +19,21 @@ use wire::NodeId;
 use crate::cluster::{Cluster, Peer, SECOND, Settings};
 use crate::fabric::{Latency, Link};
 
-/// What nodes live under.
+/// The conditions of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
-    /// The share of datagrams lost, 0 to 1; packets of streams are lost alike, and sent again.
+    /// The share of datagrams lost, 0 to 1; packets of streams are lost alike, and retransmitted.
     pub loss: f64,
-    /// For how long a random node stands still, once every [`PAUSE_EVERY`]. Zero for never.
+    /// For how long a random node is paused, once every [`PAUSE_EVERY`]. Zero for never.
     pub pause: Duration,
 }
 
-/// How often a random node stands still.
+/// How often a random node is paused.
 pub const PAUSE_EVERY: Duration = Duration::from_secs(10);
-/// After so long a crash counts as not noticed.
+/// After this long a crash counts as undetected.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 
-/// A cluster of `nodes` nodes on a LAN, settled, the news of its forming died down.
+/// A settled cluster of `nodes` nodes on a LAN, after the updates about joins have been spread.
 fn settled(nodes: usize, membership: &Config, seed: u64) -> (Cluster, Vec<Peer>) {
     let latency = Latency::Uniform(Duration::from_micros(100), Duration::from_millis(1));
     let link = Link { latency, ..Link::default() };
@@ -45,16 +47,18 @@ fn settled(nodes: usize, membership: &Config, seed: u64) -> (Cluster, Vec<Peer>)
 }
 
 /// Sets the loss of all links, and leaves the rest of their conditions.
-fn lose(cluster: &mut Cluster, loss: f64) {
+fn set_loss(cluster: &mut Cluster, loss: f64) {
     let link = Link { loss, ..cluster.fabric().default_link().clone() };
     cluster.set_links(link);
 }
 
-/// Lets random nodes crash, one after the other, `count` in all; how long it took each time until all others held it
-/// failed. Between two crashes the node returns as a new life. `progress` is called after each.
+/// Crashes `count` random nodes, one after the other; returns for each how long it took until all
+/// others held it failed. Between two crashes the node returns as a new instance. `progress` is
+/// called after each.
 ///
 /// # Panics
-/// If a crash is not noticed within two minutes, or the cluster does not settle.
+///
+/// If a crash is not detected within two minutes, or the cluster does not settle.
 pub fn crashes(
     nodes: usize,
     count: usize,
@@ -67,20 +71,20 @@ pub fn crashes(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut times = Vec::new();
     for _ in 0..count {
-        lose(&mut cluster, loss);
+        set_loss(&mut cluster, loss);
         // At any point of the periods of all tickers.
         cluster.run_for(Duration::from_millis(rng.random_range(2_000..4_000)));
         let crashed = *peers.choose(&mut rng).expect("there are nodes");
         let others: Vec<Peer> = peers.iter().copied().filter(|peer| *peer != crashed).collect();
         cluster.crash(crashed);
-        let mut ignorant = others.clone();
-        let taken = cluster.run_until("everybody knows of the crash", GIVE_UP_AFTER, |cluster| {
-            // Who knows it once goes on knowing it.
-            ignorant.retain(|peer| cluster.state_of(*peer, crashed) != Some(State::Failed));
-            ignorant.is_empty()
+        let mut unaware = others.clone();
+        let taken = cluster.run_until("all others know of the crash", GIVE_UP_AFTER, |cluster| {
+            // A node that knows it once does not forget it.
+            unaware.retain(|peer| cluster.state_of(*peer, crashed) != Some(State::Failed));
+            unaware.is_empty()
         });
         times.push(taken);
-        lose(&mut cluster, 0.0);
+        set_loss(&mut cluster, 0.0);
         let seed = *others.choose(&mut rng).expect("there are others");
         cluster.restart(crashed, &[seed]);
         cluster.settle();
@@ -90,27 +94,28 @@ pub fn crashes(
     times
 }
 
-/// What befell the nodes of a cluster in which nobody crashed.
+/// Suspicions and failures in a cluster in which no node crashed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alarms {
     /// Datagrams lost.
     pub lost: u64,
-    /// Times a node stood still.
+    /// Times a node was paused.
     pub pauses: u64,
-    /// Probes without an answer: accusations.
+    /// Probes without an answer, which cause suspicions.
     pub accusations: u64,
-    /// Verdicts: a node took another for failed. Each of them was wrong.
+    /// Nodes declared failed by a node's own verdict. Each of these verdicts was wrong.
     pub false_failures: u64,
-    /// How often some node held another failed, by whoever's verdict.
+    /// How often a node held another failed, by its own verdict or a received one.
     pub held_failed: u64,
-    /// The longest that a node held another suspected before it was told otherwise.
+    /// The longest time from a suspicion to its refutation on a node.
     pub longest_suspicion: Duration,
 }
 
-/// Lets a cluster live under these conditions for `time`, and counts who was accused. `progress` is called after every
-/// minute.
+/// Runs a cluster under these conditions for `time`, and counts suspicions and failures. `progress`
+/// is called after every minute.
 ///
 /// # Panics
+///
 /// If the cluster does not settle beforehand.
 pub fn false_alarms(
     nodes: usize,
@@ -124,7 +129,7 @@ pub fn false_alarms(
     forget_events(&mut cluster, &peers);
     let before = total(&cluster, &peers);
     let lost = cluster.fabric().traffic().dropped_datagrams();
-    lose(&mut cluster, conditions.loss);
+    set_loss(&mut cluster, conditions.loss);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut alarms = Alarms::default();
     let mut suspected = BTreeMap::new();
@@ -180,7 +185,7 @@ fn note(
     }
 }
 
-/// Probes that failed, and verdicts.
+/// Failed probes, and failures declared.
 fn total(cluster: &Cluster, peers: &[Peer]) -> (u64, u64) {
     let statistics = peers.iter().map(|peer| cluster.machine(*peer).membership().statistics());
     statistics.fold((0, 0), |(probes, verdicts), counted| {
@@ -203,7 +208,8 @@ mod tests {
     #[test]
     fn a_crash_is_known_everywhere_within_eight_seconds() {
         for nodes in [3, 10, 40] {
-            // Somebody probes it within two seconds and suspects it a second later; a suspicion lasts four at most.
+            // A node probes it within two seconds and suspects it a second later; a suspicion lasts
+            // four at most.
             let times = crashes(nodes, 40, 0.1, &Config::lan(), 1, || ());
             assert!(times.iter().all(|time| *time < 8 * SECOND), "{nodes} nodes: {times:?}");
             // The shortest suspicion alone takes three.
@@ -222,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_detector_with_short_timeouts_fails_running_nodes() {
-        // Else the test above could not fail.
+        // Otherwise the test above could not fail.
         let mut hasty = Config::lan();
         hasty.suspicion_multiplier = 1;
         hasty.suspicion_max_multiplier = 1;

@@ -1,9 +1,10 @@
-//! The simulated network and its clock: carries datagrams and streams between endpoints, in virtual time.
+//! The simulated network and its clock: carries datagrams and streams between endpoints, in virtual
+//! time.
 //!
-//! It knows nothing of what the bytes mean. It behaves as the production transport does towards a state machine: one
-//! authenticated connection a pair of processes, dialled when first needed, over which datagrams may vanish and streams
-//! keep their order; the true name of the sender comes with everything; a connection over which nothing passes for the
-//! idle time-out is lost, with its streams.
+//! It does not interpret the bytes. Towards a state machine it behaves like the production
+//! transport: one authenticated connection for each pair of processes, dialled when first needed;
+//! datagrams over it may be lost, streams keep their order; every message carries the authenticated
+//! name of its sender; a connection without traffic for the idle timeout is lost, with its streams.
 
 mod connections;
 mod datagrams;
@@ -35,11 +36,12 @@ use streams::{Stream, StreamEvent};
 
 use crate::trace::{Describe, Trace, TraceEvent};
 
-/// One process at one address: a life. A restarted node is another endpoint.
+/// One process at one address: an instance. A restarted node is another endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub(crate) u32);
 
-/// An address in the network, at which one process at a time may listen. Links and cuts are between places.
+/// An address in the network, at which one process at a time may listen. Links and cuts are between
+/// locations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location(pub(crate) u32);
 
@@ -54,9 +56,9 @@ pub enum DropReason {
     TooLarge,
     /// The link's bandwidth is used up.
     Congested,
-    /// No process listens at the address, or the one it was for is gone.
+    /// No process listens at the address, or the addressed process has ended.
     NoListener,
-    /// The process at the address bears another name.
+    /// The process at the address has another name.
     WrongName,
     /// There is no connection yet; one is being dialled.
     NotConnected,
@@ -64,7 +66,7 @@ pub enum DropReason {
     BufferFull,
     /// The receiver's host is asleep.
     Asleep,
-    /// A rule of the scenario said so.
+    /// A rule of the scenario dropped it.
     Rule,
 }
 
@@ -75,8 +77,8 @@ impl fmt::Display for DropReason {
             DropReason::Cut => "link cut",
             DropReason::TooLarge => "larger than the path allows",
             DropReason::Congested => "link congested",
-            DropReason::NoListener => "nobody there",
-            DropReason::WrongName => "another name answers there",
+            DropReason::NoListener => "no process there",
+            DropReason::WrongName => "another node answers there",
             DropReason::NotConnected => "not connected yet",
             DropReason::BufferFull => "receiver's buffer full",
             DropReason::Asleep => "receiver asleep",
@@ -85,7 +87,7 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// What happens to an endpoint next; the driver passes it to the state machine that lives there.
+/// What happens to an endpoint next; the driver passes it to the endpoint's state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FabricEvent {
     /// A datagram arrived.
@@ -111,19 +113,20 @@ pub enum FabricEvent {
         /// Its bytes.
         bytes: Arc<[u8]>,
     },
-    /// A stream opened here stands, and can take frames.
+    /// A stream opened here is established, and can take frames.
     StreamConnected {
         /// The opener's number of the stream.
         stream: StreamId,
         /// The process that answers.
         peer: EndpointId,
     },
-    /// The stream can take a frame again after it had been full.
+    /// The stream can take a frame again after it was full.
     StreamWritable {
         /// The sender's number of the stream.
         stream: StreamId,
     },
-    /// The other side has finished its half of the stream, and all that it sent has arrived. This side's half goes on.
+    /// The other side has finished its half of the stream, and all its frames have arrived. This
+    /// side's half goes on.
     StreamFinished {
         /// This side's number of the stream.
         stream: StreamId,
@@ -132,62 +135,63 @@ pub enum FabricEvent {
     StreamClosed {
         /// This side's number of the stream.
         stream: StreamId,
-        /// Whether it ended as it should.
+        /// Whether both sides finished it.
         clean: bool,
     },
-    /// Nothing has come over the connection for the idle time-out, or the peer closed it.
+    /// Nothing arrived over the connection for the idle timeout, or the peer closed it.
     ConnectionLost {
         /// The other end.
         peer: EndpointId,
     },
-    /// The time set with [`Fabric::set_timer`] has come, possibly long ago.
+    /// The time set with [`Fabric::set_timer`] has passed, possibly long ago.
     Timer,
 }
 
-/// How a process ends.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Without a word: the others learn of it by silence.
+    /// Without notice: the peers detect it by timeouts.
     Crash,
-    /// Its connections are closed or reset, which the peers are told one latency later.
+    /// Its connections are closed or reset; the peers learn of it one latency later.
     Reset,
 }
 
 /// Settings of the network as a whole.
 #[derive(Debug, Clone)]
 pub struct FabricConfig {
-    /// Everything random comes from here.
+    /// The seed of all random draws.
     pub seed: u64,
-    /// The conditions where none are set for a pair.
+    /// The conditions of links without conditions of their own.
     pub link: Link,
-    /// A connection over which nothing passes for so long is lost.
+    /// A connection without traffic for this long is lost.
     pub idle_timeout: Duration,
-    /// A dial without an answer for so long has failed, if `dialling` does not say otherwise.
+    /// A dial without an answer for this long has failed, unless `dialling` sets another limit.
     pub connect_timeout: Duration,
-    /// The bounds of the policy by which production dials; without, everybody dials whom it wants at any time.
+    /// The bounds of production's dial policy; without it, every process may dial any peer at any
+    /// time.
     pub dialling: Option<DialSettings>,
-    /// What handshakes cost; without, nothing.
+    /// The price of handshakes; by default they are free.
     pub handshakes: Option<HandshakePrice>,
     /// How many frames of one stream may be under way or unread, each way.
     pub frames_in_flight: usize,
-    /// How many streams an end of a connection may have open at a time that it opened itself; further ones wait.
+    /// How many streams an end of a connection may have opened at a time; further ones wait.
     pub streams_per_connection: usize,
-    /// How many bytes of datagrams a paused process can have waiting.
+    /// The size of a paused process's receive buffer for datagrams, in bytes.
     pub receive_buffer: usize,
-    /// How many happenings the trace keeps.
+    /// How many events the trace keeps.
     pub trace_lines: usize,
     /// How the trace names messages.
     pub describe: Describe,
 }
 
-/// What a handshake costs.
+/// The price of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandshakePrice {
-    /// What the processor of each side does for it. Handshakes wait for each other.
+    /// The processor time of each side. Handshakes are processed one after the other.
     pub work: Duration,
-    /// All hosts share so many processors; zero if each has one of its own.
+    /// The number of processors that all hosts share; zero if each host has its own.
     pub shared_cores: usize,
-    /// Beyond so many begun by others and not finished, a host refuses more.
+    /// Limit of half-open handshakes begun by peers; a host refuses further ones.
     pub most_half_open: usize,
 }
 
@@ -209,7 +213,7 @@ impl Default for FabricConfig {
     }
 }
 
-/// How much was sent of one kind.
+/// The traffic of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Datagrams, and frames of streams.
@@ -225,7 +229,7 @@ impl Load {
     }
 }
 
-/// What an endpoint, or all of them together, have sent and what became of it.
+/// The traffic of an endpoint, or of all of them, and its fate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams handed to the network.
@@ -238,8 +242,8 @@ pub struct Traffic {
     pub frames: u64,
     /// Their bytes.
     pub frame_bytes: u64,
-    /// Of datagrams and frames, those about members: probes and their answers, with the digests of tables that ride on
-    /// them, news and member lists.
+    /// Of datagrams and frames, those about members: probes and their answers with the table
+    /// digests piggybacked on them, updates and member lists.
     pub membership: Load,
     /// Of datagrams and frames, those about tables.
     pub tables: Load,
@@ -247,21 +251,21 @@ pub struct Traffic {
     pub dropped: BTreeMap<DropReason, u64>,
     /// Datagrams delivered twice.
     pub duplicated: u64,
-    /// Datagrams held up.
+    /// Datagrams delayed.
     pub reordered: u64,
     /// Streams that broke or did not open.
     pub broken_streams: u64,
-    /// Dials begun. Counted for all together only, as the next five are.
+    /// Dials begun. Counted for all endpoints together only, like the next five.
     pub dials: u64,
     /// Dials that led to a connection.
     pub dials_connected: u64,
-    /// Dials that were begun anew because others had got an answer meanwhile.
+    /// Dials that were begun anew because other dials of the node had been answered meanwhile.
     pub dials_renewed: u64,
     /// Dials without an answer in time.
     pub dials_unanswered: u64,
-    /// Handshakes that were worked at after their dial had been given up.
+    /// Handshakes that were processed after their dial had been given up.
     pub dials_in_vain: u64,
-    /// What processors did for handshakes.
+    /// Processor time spent on handshakes.
     pub handshake_work: Duration,
 }
 
@@ -273,7 +277,7 @@ impl Traffic {
         }
     }
 
-    /// Datagrams dropped for whatever reason.
+    /// Datagrams dropped for any reason.
     pub fn dropped_datagrams(&self) -> u64 {
         self.dropped.values().sum()
     }
@@ -283,7 +287,7 @@ impl Traffic {
 enum Activity {
     Running,
     Paused,
-    /// Its host is.
+    /// Its host is asleep.
     Asleep,
     Ended,
 }
@@ -293,19 +297,19 @@ struct Endpoint {
     name: NodeName,
     location: Location,
     activity: Activity,
-    /// What arrived during a pause.
+    /// Messages that arrived during a pause.
     inbox: VecDeque<Pending>,
     inbox_bytes: usize,
     connections: BTreeMap<EndpointId, ConnectionId>,
-    /// With more connections than this it looks which of them are idle.
+    /// With more connections than this, the endpoint checks which of them are idle.
     connections_before_tidying: usize,
     streams: BTreeMap<StreamId, (u64, usize)>,
-    /// The earliest entry in the schedule for its timer, which may be stale, and the time that is really wanted.
+    /// The earliest schedule entry for its timer, which may be stale, and the time that is wanted.
     timer_scheduled: Option<Duration>,
     timer_wanted: Option<Duration>,
     traffic: Traffic,
     dialling: Option<DialPolicy>,
-    /// Handshakes of others that are not finished.
+    /// Handshakes begun by peers and not finished.
     half_open: usize,
     processor_free: Duration,
 }
@@ -325,7 +329,7 @@ enum Pending {
     Timer { at: EndpointId },
 }
 
-/// A handshake of which one side or both have done their part.
+/// A handshake that one side or both have processed.
 #[derive(Debug, Clone, Copy)]
 struct Handshake {
     from: EndpointId,
@@ -382,11 +386,12 @@ pub struct Fabric {
     next_connection: u64,
     next_dial: u64,
     dials: BTreeMap<(EndpointId, SocketAddr), Dial>,
-    /// Streams that are to be opened when there is a turn to dial for them.
+    /// Streams that are opened as soon as the dial policy permits a dial for them.
     opens_in_turn: BTreeSet<(EndpointId, StreamId)>,
-    /// Who has come to have a connection with whom, or has none any more, since that was asked last.
+    /// Connections that began (`true`) or ended (`false`) since the last call of
+    /// [`Fabric::take_connection_changes`]: the process, its peer, and which.
     connection_changes: Vec<(EndpointId, EndpointId, bool)>,
-    /// When each of the processors that all hosts share is free.
+    /// When each of the shared processors is free.
     cores_free: Vec<Duration>,
     streams: BTreeMap<u64, Stream>,
     next_stream: u64,
@@ -394,7 +399,7 @@ pub struct Fabric {
     at_this_instant: u64,
 }
 
-/// More happenings than this without the clock moving are an endless loop between machines.
+/// More events than this at one instant are an endless loop between machines.
 const EVENTS_PER_INSTANT: u64 = 5_000_000;
 
 impl Fabric {
@@ -437,17 +442,17 @@ impl Fabric {
         self.now
     }
 
-    /// What happened.
+    /// The trace of events.
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// What all endpoints sent.
+    /// The traffic of all endpoints.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
 
-    /// What one process sent.
+    /// The traffic of one process.
     pub fn traffic_of(&self, endpoint: EndpointId) -> &Traffic {
         &self.endpoints[endpoint.0 as usize].traffic
     }
@@ -457,17 +462,17 @@ impl Fabric {
         &self.endpoints[endpoint.0 as usize].name
     }
 
-    /// The place of a process.
+    /// The location of a process.
     pub fn location(&self, endpoint: EndpointId) -> Location {
         self.endpoints[endpoint.0 as usize].location
     }
 
-    /// The address of a place.
+    /// The address of a location.
     pub fn address(&self, location: Location) -> SocketAddr {
         self.addresses[location.0 as usize]
     }
 
-    /// When the next thing happens, if anything is scheduled at all.
+    /// When the next event is due, if any is scheduled.
     pub fn next_at(&self) -> Option<Duration> {
         self.schedule.next_at()
     }
@@ -477,9 +482,9 @@ impl Fabric {
         self.schedule.len()
     }
 
-    // Places and processes
+    // Locations and processes
 
-    /// The place at `address`, made if there was none.
+    /// The location at `address`, created if there was none.
     pub fn location_at(&mut self, address: SocketAddr) -> Location {
         if let Some(location) = self.locations.get(&address) {
             return *location;
@@ -547,7 +552,7 @@ impl Fabric {
         }
     }
 
-    /// The process stands still: what arrives waits, as far as buffers go.
+    /// The process is paused: arriving messages wait, within the limits of buffers.
     pub fn pause(&mut self, endpoint: EndpointId) {
         let here = &mut self.endpoints[endpoint.0 as usize];
         if here.activity == Activity::Running {
@@ -557,7 +562,7 @@ impl Fabric {
         }
     }
 
-    /// The host sleeps: its process stands still, and what is sent to it is lost.
+    /// The host sleeps: its process is paused, and messages sent to it are lost.
     pub fn sleep(&mut self, endpoint: EndpointId) {
         let here = &mut self.endpoints[endpoint.0 as usize];
         if matches!(here.activity, Activity::Running | Activity::Paused) {
@@ -567,7 +572,7 @@ impl Fabric {
         }
     }
 
-    /// The process goes on: what waited arrives now, overdue timers fire.
+    /// Resumes the process: waiting messages arrive now, overdue timers fire.
     pub fn resume(&mut self, endpoint: EndpointId) {
         let here = &mut self.endpoints[endpoint.0 as usize];
         if !matches!(here.activity, Activity::Paused | Activity::Asleep) {
@@ -575,7 +580,8 @@ impl Fabric {
         }
         here.activity = Activity::Running;
         here.inbox_bytes = 0;
-        // What had arrived before the timers ran out is handled before them, as the production driver does.
+        // Messages that arrived before the timers expired are handled first, as the production
+        // driver does.
         for pending in std::mem::take(&mut here.inbox) {
             self.schedule.push(self.now, pending);
         }
@@ -598,24 +604,25 @@ impl Fabric {
         here.timer_wanted = at;
         let Some(at) = at else { return };
         let at = at.max(self.now);
-        // An entry that comes too early is pushed on when it comes: most deadlines move away, few come nearer.
+        // An entry that is too early is rescheduled when it comes: most deadlines move away, few
+        // come nearer.
         if here.timer_scheduled.is_none_or(|scheduled| scheduled > at) {
             here.timer_scheduled = Some(at);
             self.schedule.push(at, Pending::Timer { at: endpoint });
         }
     }
 
-    /// Who has come to have a connection with whom, or has none any more, in order, since this was asked last.
+    /// Connections that began (`true`) or ended (`false`), in order, since the last call.
     pub fn take_connection_changes(&mut self) -> Vec<(EndpointId, EndpointId, bool)> {
         std::mem::take(&mut self.connection_changes)
     }
 
-    /// Whether a process has a connection with one by this name.
+    /// Whether a process has a connection with a peer of this name.
     pub fn is_connected(&self, endpoint: EndpointId, name: &NodeName) -> bool {
         self.endpoints[endpoint.0 as usize].connections.keys().any(|peer| self.name(*peer) == name)
     }
 
-    /// How long nearly all dials of a process take now that succeed; zero if nothing is known of it.
+    /// An upper estimate of the time that a process's successful dials take now; zero if unknown.
     pub fn dial_time(&self, endpoint: EndpointId) -> Duration {
         let policy = self.endpoints[endpoint.0 as usize].dialling.as_ref();
         policy.and_then(|policy| policy.expected(self.now)).unwrap_or_default()
@@ -623,12 +630,12 @@ impl Fabric {
 
     // Conditions
 
-    /// The conditions in the direction from one place to another.
+    /// The conditions in the direction from one location to another.
     pub fn link(&self, from: Location, to: Location) -> &Link {
         self.links.get(&(from, to)).unwrap_or(&self.config.link)
     }
 
-    /// The conditions where none are set for a pair.
+    /// The conditions of links without conditions of their own.
     pub fn default_link(&self) -> &Link {
         &self.config.link
     }
@@ -638,7 +645,7 @@ impl Fabric {
         self.links.insert((from, to), link);
     }
 
-    /// Sets the conditions of every link, those of single pairs included.
+    /// Sets the conditions of all links, and removes those of single pairs.
     pub fn set_all_links(&mut self, link: Link) {
         self.links.clear();
         self.config.link = link;
@@ -677,17 +684,18 @@ impl Fabric {
         id
     }
 
-    /// Removes a rule. What it withheld stays withheld.
+    /// Removes a rule. Messages it withheld stay withheld.
     pub fn remove_rule(&mut self, id: RuleId) {
         self.rules.retain(|rule| rule.id != id);
     }
 
-    /// The datagrams that rules withheld, oldest first. They are no longer the fabric's: put in those that shall arrive.
+    /// The datagrams that rules withheld, oldest first. The fabric forgets them: deliver those that
+    /// are to arrive.
     pub fn take_held(&mut self) -> Vec<HeldDatagram> {
         std::mem::take(&mut self.held)
     }
 
-    /// Delivers a withheld datagram now, in the order of calls, as often as it is called.
+    /// Delivers a withheld datagram now, in the order of calls, once for each call.
     pub fn deliver(&mut self, held: &HeldDatagram) {
         let HeldDatagram { from, to, bytes } = held.clone();
         self.schedule.push(self.now, Pending::Datagram { from, to, sent: self.now, bytes });
@@ -702,13 +710,14 @@ impl Fabric {
         self.trace.record(self.now, TraceEvent::Note { at, text: text.into() });
     }
 
-    // What happens
+    // Events
 
-    /// The next thing that happens at `until` or before, with the endpoint it happens to; `None` when nothing more
-    /// does, and then the clock stands at `until`.
+    /// The next event at `until` or before, with its endpoint; `None` if there is none, and then
+    /// the clock is at `until`.
     ///
     /// # Panics
-    /// If millions of things happen without the clock moving.
+    ///
+    /// If millions of events occur without the clock moving.
     pub fn next(&mut self, until: Duration) -> Option<(EndpointId, FabricEvent)> {
         loop {
             let Some((at, pending)) = self.schedule.pop_until(until) else {
@@ -723,7 +732,7 @@ impl Fabric {
             self.at_this_instant += 1;
             assert!(
                 self.at_this_instant < EVENTS_PER_INSTANT,
-                "an endless loop: {EVENTS_PER_INSTANT} happenings at {:?}",
+                "an endless loop: {EVENTS_PER_INSTANT} events at {:?}",
                 self.now
             );
             let event = match pending {
@@ -742,7 +751,7 @@ impl Fabric {
                     None
                 }
                 Pending::Handshake(handshake) => {
-                    self.go_on_with_handshake(handshake);
+                    self.continue_handshake(handshake);
                     None
                 }
                 Pending::OpenInTurn { from, to, stream, deadline } => {
@@ -784,7 +793,7 @@ impl Fabric {
         Some((at, FabricEvent::Timer))
     }
 
-    /// Asks the rules in their order.
+    /// Applies the rules in order.
     fn decide(
         &mut self,
         from: EndpointId,

@@ -1,8 +1,9 @@
-//! How a cluster forms of nodes that all start at once, and what that costs.
+//! How a cluster forms from nodes that all start at once, and what that costs.
 //!
-//! [`Processes`] are real ones of the real binary, on loopback addresses, told of one seed; [`in_one_process`] runs all nodes
-//! in this one. The clock runs from the last start until everybody holds everybody alive. What a processor did for it says
-//! more on a busy machine than the clock does.
+//! [`Processes`] are real processes of the binary, on loopback addresses, with one seed;
+//! [`in_one_process`] runs all nodes in this process. The time counts from the last start until
+//! every node holds every node alive. Processor time says more on a busy machine than the clock
+//! does.
 
 mod handshakes;
 mod processes;
@@ -21,38 +22,40 @@ pub use simulated::{Simulated, production, simulate};
 
 use crate::hosts::Failure;
 
-/// How often it is looked whether those that were not complete are now.
+/// How often incomplete nodes are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What came of a start.
+/// The result of a start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Formation {
     /// How many nodes.
     pub nodes: usize,
     /// From the first start to the last.
     pub starting: Duration,
-    /// From the last start until everybody held everybody alive; `None` if that was not so in time.
+    /// From the last start until every node held every node alive; `None` if the deadline passed
+    /// first.
     pub formed: Option<Duration>,
-    /// How many nodes were not complete when it was given up.
+    /// How many nodes were not complete at the deadline.
     pub incomplete: usize,
-    /// What processors did from the first start on, for all nodes.
+    /// Processor time of all nodes, from the first start on.
     pub processor: Duration,
     /// Of all nodes.
     pub counted: Counted,
-    /// How many processes wanted to run at the end, as the system tells it.
+    /// The system's load average at the end.
     pub load: f64,
 }
 
 macro_rules! counted {
     ($($(#[$doc:meta])* $part:literal $name:ident,)*) => {
-        /// What all nodes counted together, under the names of their metrics.
+        /// The sum of the counters of all nodes, under the names of their metrics.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Counted {
             $($(#[$doc])* pub $name: u64,)*
         }
 
         impl Counted {
-            /// Adds what one node counted; `count` finds a counter by the part of the node and its name.
+            /// Adds the counters of one node; `count` finds a counter by the part of the node and
+            /// its name.
             fn add(&mut self, count: impl Fn(&str, &str) -> Result<u64, Failure>) -> Result<(), Failure> {
                 $(self.$name += count($part, stringify!($name))?;)*
                 Ok(())
@@ -70,7 +73,7 @@ counted! {
     "transport" dials_unanswered,
     /// Dials that one side refused.
     "transport" dials_refused,
-    /// What was not dialled for because too many dials were under way.
+    /// Dials refused because too many dials were in progress.
     "transport" dials_capped,
     /// Handshakes of peers that led to a connection.
     "transport" handshakes_accepted,
@@ -80,26 +83,27 @@ counted! {
     "transport" handshakes_capped,
     /// The same from one address.
     "transport" handshakes_capped_by_address,
-    /// Handshakes that had to prove their address first.
+    /// Handshakes that were asked for proof of their address first.
     "transport" handshakes_retried,
-    /// Peers that had no room, and peers refused for the same.
+    /// Peers refused for lack of capacity, by either side.
     "transport" refused_no_room,
     /// Second connections of the same two nodes.
     "transport" connections_replaced,
     /// Connections that broke.
     "transport" connections_lost,
-    /// Times that a node found itself standing still.
+    /// Times that a node detected a stall of its own.
     "membership" stalls,
     /// Members that did not answer a probe.
     "membership" suspicions,
-    /// Members taken for failed by a verdict of the node's own.
+    /// Members declared failed by the node's own verdict.
     "membership" failures_declared,
 }
 
-/// Starts `count` nodes in this process, and waits until they have formed a cluster; with `restart`, then ends all of them
-/// without a word and starts them again at their addresses.
+/// Starts `count` nodes in this process, and waits until they have formed a cluster; with
+/// `restart`, then aborts all of them without a leave and starts them again at their addresses.
 ///
 /// # Errors
+///
 /// If a node cannot start.
 pub async fn in_one_process(
     count: usize,
@@ -116,7 +120,8 @@ pub async fn in_one_process(
     Ok(formations)
 }
 
-/// Waits until nobody listens at these addresses. An aborted node's socket is closed by a task, when its turn comes.
+/// Waits until these addresses are free. A task closes an aborted node's socket, when it is
+/// scheduled.
 async fn await_free(addresses: &[SocketAddr]) -> Result<(), Failure> {
     const TIMEOUT: Duration = Duration::from_secs(30);
     let freed = async {
@@ -130,8 +135,8 @@ async fn await_free(addresses: &[SocketAddr]) -> Result<(), Failure> {
     freed.map_err(|_| format!("aborted nodes still listen after {TIMEOUT:?}"))
 }
 
-/// Starts a node at each address, all told of the first, and aborts them when they have formed a cluster or time is up. Port 0
-/// is replaced by the port that was found.
+/// Starts a node at each address, with the first as seed, and aborts them when they have formed a
+/// cluster or the deadline has passed. Port 0 is replaced by the assigned port.
 async fn start_in_process(addresses: &mut [SocketAddr], deadline: Duration) -> Result<Formation, Failure> {
     let count = addresses.len();
     let before = processes::processor_time("self")?;
@@ -156,7 +161,7 @@ async fn start_in_process(addresses: &mut [SocketAddr], deadline: Duration) -> R
         waiting =
             nodes[waiting..].iter().position(|node| !complete(node)).map_or(count, |ahead| waiting + ahead);
         if waiting == count {
-            // Those that were complete first must be so still.
+            // The nodes that were complete first must be so now.
             waiting = nodes.iter().position(|node| !complete(node)).unwrap_or(count);
         }
         if waiting == count {

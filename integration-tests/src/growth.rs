@@ -1,8 +1,9 @@
-//! How the cost of one change, and of doing nothing, grows with the number of nodes.
+//! How the cost of one change, and of an idle cluster, grows with the number of nodes.
 //!
-//! A cluster on one network is settled and left alone until nothing is told any more; what it sends then is idle traffic.
-//! Then single entries are created on random nodes. The clock is read when every node shows the entry; what was sent
-//! from the change until long after, less what the idle cluster would have sent, is the traffic of the change.
+//! A cluster on one network is settled and left alone until it is quiescent; what it sends then is
+//! idle traffic. Then single entries are created on random nodes. The clock is read when every node
+//! shows the entry; what was sent from the change until long after, less the idle traffic, is the
+//! traffic of the change.
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use crate::fabric::{Link, Load};
 
 /// How long each packet takes, one way.
 pub const LATENCY: Duration = Duration::from_millis(1);
-/// How long idle traffic is counted: two periods of all that recurs.
+/// How long idle traffic is counted: two periods of all periodic messages.
 const IDLE_FOR: Duration = Duration::from_secs(60);
-/// How long after a change its traffic is counted; nothing is told of it any more after half of that.
+/// How long after a change its traffic is counted; the change is quiescent after half of that.
 const AFTERMATH: Duration = Duration::from_secs(10);
 /// How long a cluster may take to settle, or a change to reach all.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
@@ -32,21 +33,21 @@ pub struct Rate {
     pub bytes: f64,
 }
 
-/// What one change cost.
+/// The cost of one change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
     /// Until every node showed it.
     pub taken: Duration,
-    /// What it made a node send, on average.
+    /// The traffic that it caused on a node, on average.
     pub traffic: Rate,
 }
 
-/// What was measured on a cluster of one size.
+/// The measurements of a cluster of one size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growth {
     /// How many nodes.
     pub nodes: usize,
-    /// What a node sends in an idle second: probes, their answers with the digests that ride on them, member lists.
+    /// What a node sends in an idle second: probes, answers with piggybacked digests, member lists.
     pub idle_membership: Rate,
     /// What a node sends in an idle second about tables.
     pub idle_tables: Rate,
@@ -54,8 +55,8 @@ pub struct Growth {
     pub changes: Vec<Change>,
 }
 
-/// Measures a cluster of `nodes` nodes, and `changes` changes in it. `progress` is called after the cluster has formed,
-/// after the idle time and after each change.
+/// Measures a cluster of `nodes` nodes, and `changes` changes in it. `progress` is called after the
+/// cluster has formed, after the idle time and after each change.
 ///
 /// # Panics
 /// If the cluster does not settle, or a change does not reach all.
@@ -65,10 +66,10 @@ pub fn measure(nodes: usize, changes: usize, seed: u64, progress: impl Fn()) -> 
     let peers = cluster.start_many(nodes);
     cluster.join_network(peers.iter().copied(), NETWORK);
     cluster.run_until("all know each other", GIVE_UP_AFTER, |cluster| cluster.all_agree_on_members(&peers));
-    cluster.run_until("all list each other", GIVE_UP_AFTER, |cluster| {
+    cluster.run_until("all know the attachments of all", GIVE_UP_AFTER, |cluster| {
         peers.iter().all(|peer| cluster.machine(*peer).tables().network_peers(NETWORK).len() == nodes)
     });
-    // News is told again for a while; then there is none.
+    // Updates are repeated for a while; then the cluster is quiescent.
     cluster.run_for(45 * SECOND);
     progress();
     let before = sent(&cluster);
@@ -101,7 +102,7 @@ fn measure_change(cluster: &mut Cluster, peers: &[Peer], writer: Peer, number: u
     cluster.create(writer, key, "a value of some thirty-odd bytes");
     let mut waiting = peers.to_vec();
     let taken = loop {
-        // Who shows it goes on showing it.
+        // A node that shows it once goes on showing it.
         waiting.retain(|peer| cluster.value(*peer, key).is_none());
         let taken = cluster.now() - start;
         if waiting.is_empty() {
@@ -119,7 +120,7 @@ fn measure_change(cluster: &mut Cluster, peers: &[Peer], writer: Peer, number: u
     Change { taken, traffic }
 }
 
-/// What all nodes have sent: about members, and about tables.
+/// The traffic of all nodes: about members, and about tables.
 fn sent(cluster: &Cluster) -> (Load, Load) {
     let traffic = cluster.fabric().traffic();
     (traffic.membership, traffic.tables)
@@ -142,11 +143,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn from_twenty_to_eighty_nodes_costs_grow_no_faster_than_the_logarithm_and_idle_traffic_not_at_all() {
+    fn change_costs_grow_at_most_logarithmically_and_idle_traffic_not_at_all() {
         let (small, large) = (measure(20, 3, 1, || ()), measure(80, 3, 1, || ()));
         let worst =
             |growth: &Growth| growth.changes.iter().map(|change| change.taken).max().expect("changes");
-        // Whom the first telling missed learns of it from heads, which are told after some 50 ms.
+        // A node that the first round missed learns of it from high watermarks, which are sent
+        // after some 50 ms.
         assert!(worst(&large) < 500 * MILLISECOND, "{large:?}");
         let bytes = |growth: &Growth| {
             growth.changes.iter().map(|change| change.traffic.bytes).sum::<f64>()

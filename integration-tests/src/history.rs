@@ -1,4 +1,4 @@
-//! Random histories: operations and faults drawn from a seed, then quiet, then every check.
+//! Random histories: operations and faults drawn from a seed, then no faults, then every check.
 
 mod coverage;
 mod draws;
@@ -21,18 +21,18 @@ use crate::fabric::{FabricConfig, Latency, Link};
 pub use coverage::Coverage;
 pub use draws::{Draw, Kind};
 
-/// What random histories are made of.
+/// The parameters of random histories.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// In which world.
+    /// The kind of world.
     pub kind: Kind,
-    /// What of that world is drawn from.
+    /// The enabled draws of that world.
     pub draws: BTreeSet<Draw>,
     /// How many nodes; drawn from this range for each seed.
     pub nodes: RangeInclusive<usize>,
     /// How many operations and faults.
     pub steps: RangeInclusive<usize>,
-    /// How a person runs a seed again.
+    /// The command that repeats a seed.
     pub replay: String,
 }
 
@@ -43,7 +43,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// The usual sizes of histories of a kind, with all that they draw from.
+    /// The usual sizes of histories of a kind, with all draws.
     pub fn of(kind: Kind) -> Self {
         let (nodes, steps) = match kind {
             Kind::Old => (2..=7, 30..=150),
@@ -53,11 +53,11 @@ impl Plan {
     }
 }
 
-/// How long a tombstone is kept in random histories: short, so that partitions can be longer.
+/// The reap time in random histories: short, so that partitions can be longer.
 const REAP_TIME: Duration = Duration::from_secs(40);
-/// How long it may take, once all links are mended, until the running nodes hold exactly each other for alive.
+/// Limit from the mending of all links until the running nodes hold exactly each other for alive.
 const MEMBERS_WITHIN: Duration = Duration::from_secs(180);
-/// How long it may take from then on until they show the same.
+/// Limit from then on until they show the same.
 const AGREEMENT_WITHIN: Duration = Duration::from_secs(25);
 
 const TABLES: [&str; 2] = ["services", "hosts"];
@@ -68,27 +68,28 @@ struct History {
     rng: ChaCha8Rng,
     peers: Vec<Peer>,
     networks: Vec<String>,
-    /// How likely a node that starts is to join each network.
+    /// The probability that a starting node joins a network.
     joins: f64,
     draws: BTreeSet<Draw>,
-    /// Values are unique, so that each tells which write it comes from.
+    /// Values are unique, so that each identifies its write.
     writes: u64,
     coverage: Coverage,
 }
 
-/// How a history went.
+/// The result of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it met.
+    /// Its coverage.
     pub coverage: Coverage,
-    /// A hash over everything that happened.
+    /// A hash over all events.
     pub trace_hash: u64,
 }
 
 /// Runs the history of one seed.
 ///
 /// # Panics
-/// If a promise is broken: the cluster then prints the story.
+///
+/// If a promise is broken: the cluster then prints its report.
 pub fn run(seed: u64, plan: &Plan) -> Outcome {
     match plan.kind {
         Kind::Old => run_old(seed, plan),
@@ -103,7 +104,7 @@ fn run_old(seed: u64, plan: &Plan) -> Outcome {
     let steps = rng.random_range(plan.steps.clone());
     let fabric = FabricConfig {
         seed,
-        link: some_link(&mut rng),
+        link: random_link(&mut rng),
         trace_lines: 600,
         describe: DESCRIBE,
         ..FabricConfig::default()
@@ -136,13 +137,13 @@ fn run_old(seed: u64, plan: &Plan) -> Outcome {
     for _ in 0..steps {
         history.step();
     }
-    history.heal_for_good();
+    history.end_faults();
     history.end();
     Outcome { coverage: history.coverage, trace_hash: history.cluster.trace_hash() }
 }
 
-/// Conditions as they may be on a network that somebody still wants to use.
-fn some_link(rng: &mut ChaCha8Rng) -> Link {
+/// Conditions of a network that is still usable.
+fn random_link(rng: &mut ChaCha8Rng) -> Link {
     let latency = match rng.random_range(0..4) {
         0 => Latency::Fixed(Duration::ZERO),
         1 => Latency::Fixed(Duration::from_millis(rng.random_range(1..40))),
@@ -199,14 +200,14 @@ impl History {
         self.cluster.run_for(Duration::from_millis(pause));
     }
 
-    fn some_running(&mut self) -> Option<Peer> {
+    fn random_running(&mut self) -> Option<Peer> {
         let mut running = self.cluster.running();
         running.retain(|peer| !self.cluster.is_leaving(*peer) && !self.cluster.is_paused(*peer));
         running.choose(&mut self.rng).copied()
     }
 
     fn write(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         let joined = self.cluster.networks_of(peer);
         let Some(network) = joined.choose(&mut self.rng) else { return };
         let table = TABLES[self.rng.random_range(0..TABLES.len())];
@@ -230,7 +231,7 @@ impl History {
         };
         match result {
             Ok(()) => self.coverage.writes += 1,
-            // A node about to leave the network refuses; anything else is a fault.
+            // A node about to leave the network refuses; any other error is a bug.
             Err(tabledb::WriteError::NotJoined { .. }) => {}
             Err(error) if self.cluster.has_limits(peer) && is_of_limits(&error) => {
                 self.coverage.refused_writes += 1
@@ -239,9 +240,9 @@ impl History {
         }
     }
 
-    /// More at once than datagrams can carry, under keys of its own.
+    /// More writes at once than datagrams can carry, under keys of their own.
     fn burst(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         let joined = self.cluster.networks_of(peer);
         let Some(network) = joined.choose(&mut self.rng) else { return };
         for _ in 0..self.rng.random_range(20..300) {
@@ -252,20 +253,20 @@ impl History {
     }
 
     fn join_or_leave_network(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         let network = self.networks[self.rng.random_range(0..self.networks.len())].clone();
         if self.cluster.networks_of(peer).contains(&network) {
             if self.rng.random_bool(0.5) && self.cluster.try_leave_network(peer, &network).is_ok() {
                 self.coverage.network_leaves += 1;
             }
         } else if self.cluster.try_join_network(peer, &network).is_ok() {
-            // Refused while it is still being left.
+            // Refused while the node is still leaving the network.
             self.coverage.network_joins += 1;
         }
     }
 }
 
-/// Whether a write was refused because it would be too much.
+/// Whether a write was refused because of a limit.
 fn is_of_limits(error: &tabledb::WriteError) -> bool {
     use tabledb::WriteError;
     !matches!(

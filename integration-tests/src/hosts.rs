@@ -1,8 +1,10 @@
-//! Real hosts: network namespaces on a bridge, the real binary in each, and faults of links and processes.
+//! Real hosts: network namespaces on a bridge, the real binary in each, and faults of links and
+//! processes.
 //!
-//! A [`Lab`] is the network: a bridge in a namespace of its own and one namespace for each host, so that nothing of the
-//! machine's own network is touched. A [`Cluster`] runs `networkdb` on the hosts of a lab, asks it over HTTP, and
-//! keeps a [`Ledger`](ledger::Ledger) of every write that a node acknowledged. [`scenarios`] are the stories told with both.
+//! A [`Lab`] is the network: a bridge in a namespace of its own and one namespace for each host, so
+//! that the machine's own network is not affected. A [`Cluster`] runs `networkdb` on the hosts of a
+//! lab, sends it HTTP requests, and keeps a [`Ledger`](ledger::Ledger) of every write that a node
+//! acknowledged. [`scenarios`] use both.
 
 mod api;
 mod clocks;
@@ -32,5 +34,5 @@ pub use report::{Outcome, Report, table};
 pub use runs::{Run, run_all};
 pub use writing::Load;
 
-/// What went wrong, in a sentence for the person who runs the scenario.
+/// A failure, described for the person who runs the scenario.
 pub type Failure = String;

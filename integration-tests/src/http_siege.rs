@@ -1,5 +1,6 @@
-//! Impolite HTTP clients against a real node: what it costs the node, whether its health can still be asked for, and whether its
-//! peer notices anything. All of them have one address, the node's own host's: nobody is in a better position.
+//! Misbehaving HTTP clients against a real node: their cost for the node, whether its health can be
+//! requested, and whether its peer is affected. All clients have one address, that of the node's
+//! own host.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,21 +13,22 @@ use crate::hosts::Failure;
 /// How long each attack lasts.
 const ATTACK: Duration = Duration::from_secs(5);
 
-/// Whoever asks for health while an attack lasts has an answer within this time, and who fails asks again at once. A node before
-/// its permits were shared gave none in six seconds.
+/// Limit for the answer to a health request during an attack; failed requests are repeated at once.
+/// Before a node's permits were shared, it gave no answer in six seconds.
 const HEALTH_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long one try to connect, read or write may take.
+/// Timeout of one connect, read or write.
 const TRY_WITHIN: Duration = Duration::from_secs(1);
 
-/// By how much the node's memory may grow, in bytes: by what the limits of HTTP and of watches add up to here.
+/// Limit for the growth of the node's memory, in bytes: the sum of the limits of HTTP and of
+/// watches here.
 const GROWTH: u64 = 160 << 20;
 
-/// The entries of the table that is asked for: 10 MB.
+/// The entries of the table that clients read: 10 MB.
 const ENTRIES: usize = 1000;
 const VALUE_BYTES: usize = 10_000;
 
-/// An attack: what it is called, and what one of its clients does until it is told to stop.
+/// An attack: its name, and the behaviour of each client until it is stopped.
 struct Attack {
     name: &'static str,
     clients: usize,
@@ -37,33 +39,33 @@ struct Attack {
 const IDLE_WATCHES: usize = 50;
 
 const ATTACKS: [Attack; 8] = [
-    Attack { name: "heads byte by byte", clients: 400, client: slow_header },
+    Attack { name: "headers byte by byte", clients: 400, client: slow_header },
     Attack { name: "bodies of one byte", clients: 400, client: slow_body },
     Attack { name: "hanging up on a large answer", clients: 60, client: hang_up },
-    Attack { name: "large answers that nobody reads", clients: 300, client: unread_answer },
+    Attack { name: "large answers left unread", clients: 300, client: unread_answer },
     Attack { name: "a thousand requests at once", clients: 60, client: pipeline },
-    Attack { name: "watches that stand still", clients: 400, client: watch },
+    Attack { name: "stalled watches", clients: 400, client: watch },
     Attack { name: "three thousand idle watches", clients: 60, client: idle_watches },
     Attack { name: "leaving random networks", clients: 8, client: leave },
 ];
 
-/// What an attack came to.
+/// The result of an attack.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was done.
+    /// The name of the attack.
     pub name: &'static str,
-    /// How often clients began anew.
+    /// How often clients started over.
     pub rounds: u64,
-    /// The longest that an answer about the node's health took, failures and new attempts included.
+    /// The longest time to a health answer, failures and new attempts included.
     pub slowest_health: Duration,
-    /// How often the node's health was asked for, and how often that had to be tried again.
+    /// The number of health requests, and of repeated ones.
     pub asked: (u64, u64),
-    /// The most memory of the node meanwhile, beyond what it had before, in bytes.
+    /// The peak growth of the node's memory, in bytes.
     pub growth: u64,
 }
 
 impl Outcome {
-    /// What of it must not be.
+    /// Checks the limits.
     pub fn check(&self) -> Result<(), Failure> {
         if self.slowest_health > HEALTH_WITHIN {
             return Err(format!("{}: health was answered after {:?} only", self.name, self.slowest_health));
@@ -75,10 +77,11 @@ impl Outcome {
     }
 }
 
-/// Lets each attack take its course against the first of two nodes, and tells of each as it ends.
+/// Runs each attack against the first of two nodes, and reports each as it ends.
 ///
 /// # Errors
-/// If the nodes cannot be started or end, or the peer has held the node for failed.
+///
+/// If the nodes cannot be started or end, or the peer has held the node failed.
 pub fn run_attacks(nodes: &mut Processes, mut report: impl FnMut(&Outcome)) -> Result<Vec<Outcome>, Failure> {
     let victim = nodes.http(0);
     for key in 0..ENTRIES {
@@ -89,7 +92,8 @@ pub fn run_attacks(nodes: &mut Processes, mut report: impl FnMut(&Outcome)) -> R
         let outcome = run_attack(nodes, attack)?;
         report(&outcome);
         outcomes.push(outcome);
-        // What is still held for those who are gone is the node's to give back, not to refuse to the next for.
+        // The node must release what it holds for clients that are gone, and not refuse the next
+        // ones for it.
         ask_until(victim, "/v1/node", Duration::from_secs(20))
             .map_err(|error| format!("after {}: the node does not answer: {error}", attack.name))?;
     }
@@ -111,7 +115,7 @@ fn run_attack(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
         for _ in 0..attack.clients {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // Being turned away is what the node should do.
+                    // The node should refuse excess clients.
                     if (attack.client)(victim, &stop).is_err() {
                         std::thread::sleep(Duration::from_millis(20));
                     }
@@ -119,7 +123,7 @@ fn run_attack(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
                 }
             });
         }
-        // Values that change all the time, for those who watch them.
+        // Values that change all the time, for the watching clients.
         scope.spawn(|| {
             for key in (0..ENTRIES).cycle() {
                 if stop.load(Ordering::Relaxed) {
@@ -197,7 +201,7 @@ fn write(address: SocketAddr, path: &str, method: &str, bytes: usize) -> Result<
     if answer.starts_with("HTTP/1.1 20") { Ok(()) } else { Err(format!("{method} {path}: {answer}")) }
 }
 
-/// Holds a connection until it is told to stop, or the node has had enough.
+/// Holds a connection until it is stopped, or the node closes the connection.
 fn hold(mut stream: TcpStream, stop: &AtomicBool, drip: &[u8]) -> std::io::Result<()> {
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(200));

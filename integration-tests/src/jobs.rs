@@ -1,12 +1,14 @@
-//! Measurements on all processors. What they find does not depend on how many there are.
+//! Measurements on all processors. The results do not depend on the number of processors.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Does all jobs, the first ones first, each on one processor; the results in the order of the jobs.
+/// Does all jobs, the first ones first, each on one processor; returns the results in the order of
+/// the jobs.
 ///
 /// # Panics
+///
 /// If a job does.
 pub fn do_all<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let results = Mutex::new(BTreeMap::new());

@@ -1,8 +1,9 @@
-//! Everything that needs more than one node.
+//! The tests and measurements that need more than one node.
 //!
-//! The simulator drives the production state machines on virtual time: [`fabric`] is the network, a heap of timed
-//! events that carries real bytes and loses, delays, cuts and breaks them on request, all from one seed. [`cluster`] is the driver and the
-//! vocabulary of scenarios, [`check`] what must hold in every run.
+//! The simulator drives the production state machines on virtual time: [`fabric`] is the network, a
+//! heap of timed events that carries real bytes and loses, delays, cuts and breaks them on request,
+//! all from one seed. [`cluster`] is the driver and the operations of scenarios, [`check`] the
+//! invariants of every run.
 
 pub mod check;
 pub mod churn;

@@ -1,4 +1,4 @@
-//! What happened, in order: kept for people, and hashed to compare runs.
+//! The trace: events in order, kept for people to read, and hashed to compare runs.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::fabric::{DropReason, EndpointId};
 
-/// One happening.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TraceEvent {
     Datagram { from: EndpointId, to: EndpointId, sent: Duration, bytes: Arc<[u8]> },
@@ -27,7 +27,7 @@ pub(crate) enum TraceEvent {
     Note { at: Option<EndpointId>, text: Box<str> },
 }
 
-/// How the simulator names the bytes of a message for a person.
+/// Describes the bytes of messages for the reader of a trace.
 #[derive(Debug, Clone, Copy)]
 pub struct Describe {
     /// Of a datagram.
@@ -43,31 +43,31 @@ impl Default for Describe {
 }
 
 impl TraceEvent {
-    /// Whether it is part of the story, and not only traffic: what was done, reported and seen.
+    /// Whether it is an action, report or visible change rather than traffic.
     fn is_notable(&self) -> bool {
         matches!(self, TraceEvent::Seen { .. } | TraceEvent::Note { .. })
     }
 }
 
-/// A happening with its place among all of them.
+/// An event with its number.
 type Numbered = (u64, Duration, TraceEvent);
 
-/// The last happenings of a run, and a hash over all of them.
+/// The last events of a run, and a hash over all events.
 pub struct Trace {
     recent: VecDeque<Numbered>,
-    /// The last telling ones, which in a quiet cluster are much older than the last of all.
+    /// The last notable ones, which in an idle cluster are much older than the last traffic.
     story: VecDeque<Numbered>,
     capacity: usize,
     hash: Xxh3,
     count: u64,
     names: Vec<String>,
     describe: Describe,
-    /// Print every line as it comes.
+    /// Print every line as it is recorded.
     print_all: bool,
 }
 
 impl Trace {
-    /// Keeps the last `capacity` happenings.
+    /// Keeps the last `capacity` events.
     pub(crate) fn new(capacity: usize, describe: Describe) -> Self {
         let print_all = std::env::var_os("SIM_TRACE").is_some_and(|value| value == "1");
         Self {
@@ -86,19 +86,20 @@ impl Trace {
         self.names.push(name);
     }
 
-    /// Equal for two runs if the same things happened in the same order at the same times with the same bytes.
+    /// Equal for two runs if the same events occurred in the same order at the same times with the
+    /// same bytes.
     pub fn hash(&self) -> u64 {
         self.hash.digest()
     }
 
-    /// How many happenings there have been.
+    /// The number of events so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
     pub(crate) fn record(&mut self, now: Duration, event: TraceEvent) {
         self.count += 1;
-        self.absorb(now, &event);
+        self.update_hash(now, &event);
         if self.print_all {
             eprintln!("{}", self.line(now, &event));
         }
@@ -115,7 +116,7 @@ impl Trace {
         }
     }
 
-    fn absorb(&mut self, now: Duration, event: &TraceEvent) {
+    fn update_hash(&mut self, now: Duration, event: &TraceEvent) {
         let at = |id: &EndpointId| u64::from(id.0);
         let values = match event {
             TraceEvent::Datagram { from, to, sent, bytes } => {
@@ -158,12 +159,12 @@ impl Trace {
         self.hash.update(&bytes);
     }
 
-    /// What mattered, one a line, oldest first, and then the last happenings of all kinds. Timers say little and are left
-    /// out; of probes that arrived only the number is told.
+    /// The notable events, one a line, oldest first, and then the last events of all kinds. Timers
+    /// are left out; of probes that arrived only the number is shown.
     pub fn tail(&self) -> String {
         let mut text = String::from(
-            "time in seconds; n#2 is the second process of node n; → arrived, ✗ did not, · did or reported; \
-             SIM_TRACE=1 prints all as it happens\n",
+            "time in seconds; n#2 is the second process of node n; → arrived, ✗ did not, \
+             · did or reported; SIM_TRACE=1 prints all as it happens\n",
         );
         let first = self.recent.front().map_or(self.count, |(number, ..)| *number);
         let earlier = self.story.iter().take_while(|(number, ..)| *number < first);
@@ -171,7 +172,7 @@ impl Trace {
             let _ = writeln!(text, "{}", self.line(*now, event));
         }
         if first > 1 {
-            let _ = writeln!(text, "… and from here on all kinds of happenings:");
+            let _ = writeln!(text, "… and from here on all kinds of events:");
         }
         let mut probes = 0;
         let flush_probes = |text: &mut String, probes: &mut u64| {
@@ -214,7 +215,7 @@ impl Trace {
             TraceEvent::DatagramDropped { from, to, reason, bytes } => format!(
                 "{time} {} ✗ {} datagram of {} B dropped: {reason}  {}",
                 self.name(*from),
-                to.map_or("nobody", |to| self.name(to)),
+                to.map_or("no process", |to| self.name(to)),
                 bytes.len(),
                 (self.describe.datagram)(bytes)
             ),

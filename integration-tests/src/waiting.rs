@@ -1,13 +1,13 @@
-//! Patience with real nodes: conditions are waited for, time is not.
+//! Waiting for conditions on real nodes: tests wait for a condition, not for a time.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Nothing that is waited for takes nearly this long, also on a busy machine, unless it never happens.
+/// Limit for all waits; far more than any of them needs, also on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Waits until `condition` holds; false if it does not within [`TIMEOUT`].

@@ -1,4 +1,4 @@
-//! Joins and leaves a network on real nodes in one process for as long as is wished, and says what it cost.
+//! Joins and leaves a network on real nodes in one process for a given time, and reports the cost.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Parser;
 use integration_tests::churn::{Goals, Plan, run};
 
-/// Has nodes on loopback create entries, leave and join a network without a pause, over real QUIC. Fails if a stream was
-/// given up, the tables agreed late, or streams or memory were not given back; with --strict also if it was slow. The defaults
-/// are goals for a machine that does nothing else.
+/// Makes nodes on loopback create entries, leave and join a network without a pause, over real
+/// QUIC. Fails if a stream was given up, the tables agreed late, or streams or memory were not
+/// released; with --strict also if it was slow. The defaults are goals for an idle machine.
 #[derive(Debug, Parser)]
 #[command(name = "churn")]
 struct Arguments {
@@ -18,19 +18,19 @@ struct Arguments {
     /// For how many seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many joins and leaves a minute there must be, all nodes together.
+    /// Goal for joins and leaves a minute, all nodes together.
     #[arg(long, default_value_t = 20_000.0)]
     changes_a_minute: f64,
-    /// How many milliseconds a join or leave may take.
+    /// Limit for one join or leave, in milliseconds.
     #[arg(long, default_value_t = 500)]
     slowest_ms: u64,
-    /// Within how many milliseconds of the last change all must show the same.
+    /// Limit from the last change until all show the same, in milliseconds.
     #[arg(long, default_value_t = 500)]
     agreement_ms: u64,
-    /// By how many mebibytes the memory may grow after the first fifth of the time.
+    /// Limit for the growth of memory after the first fifth of the time, in mebibytes.
     #[arg(long, default_value_t = 16)]
     growth_mib: u64,
-    /// Fail for want of speed as well: too few joins and leaves, or a slow one.
+    /// Fail for lack of speed as well: too few joins and leaves, or a slow one.
     #[arg(long)]
     strict: bool,
 }

@@ -11,7 +11,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use integration_tests::convergence::{Conditions, Perturbation, Sample, measure};
 
-/// What NetworkDB's own measurement found: no latency, virtual time.
+/// The results of NetworkDB's own measurement: no latency, virtual time.
 const ORIGINAL: &str = include_str!("../../data/original-convergence.csv");
 
 /// Measures in virtual time how fast one change reaches every node, beside the results of the original.

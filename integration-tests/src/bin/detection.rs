@@ -1,4 +1,4 @@
-//! Measures how soon crashes are known everywhere, and how often nodes that run are taken for failed.
+//! Measures how soon crashes are known everywhere, and how often running nodes are declared failed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +10,9 @@ use integration_tests::detection::{Alarms, Conditions, crashes, false_alarms};
 use integration_tests::jobs::do_all;
 use membership::Config;
 
-/// Measures in virtual time how soon a crash is known to all other nodes, and how often a running node is taken for
-/// failed while datagrams are lost and one random node stands still every ten seconds. With the LAN preset.
+/// Measures in virtual time how soon a crash is known to all other nodes, and how often a running
+/// node is declared failed while datagrams are lost and one random node is paused every ten
+/// seconds. With the LAN preset.
 #[derive(Debug, Parser)]
 #[command(name = "detection")]
 struct Arguments {
@@ -27,10 +28,10 @@ struct Arguments {
     /// How many packets of a hundred are lost; several numbers with commas between them.
     #[arg(long, value_delimiter = ',', default_value = "10")]
     loss_percent: Vec<f64>,
-    /// For how long a node stands still; several numbers with commas between them.
+    /// For how long a node is paused; several numbers with commas between them.
     #[arg(long, value_delimiter = ',', default_value = "1000")]
     pause_ms: Vec<u64>,
-    /// Of everything random.
+    /// The seed of all random draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Another least length of a suspicion than the preset's, in probe intervals.
@@ -47,7 +48,7 @@ struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// A crash among at most so many nodes must be known everywhere within [`KNOWN_WITHIN`].
+/// A crash among at most this many nodes must be known everywhere within [`KNOWN_WITHIN`].
 const NODES_OF_THE_GOAL: usize = 100;
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -81,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, String> {
         return Err(format!("--loss-percent is {loss}; 0 to 90 is allowed"));
     }
     if let Some(nodes) = arguments.nodes.iter().find(|nodes| **nodes < 2) {
-        return Err(format!("--nodes is {nodes}; a crash is noticed by others, so 2 is the least"));
+        return Err(format!("--nodes is {nodes}; other nodes detect a crash, so 2 is the least"));
     }
     let mut config = Config::lan();
     config.suspicion_multiplier = arguments.suspicion_multiplier.unwrap_or(config.suspicion_multiplier);
@@ -189,9 +190,7 @@ fn report(found: &[Found], hours: f64) -> Vec<String> {
             missed.push(format!("a crash among {nodes} nodes was known everywhere only after {worst:?}"));
         }
     }
-    println!(
-        "\nNodes that run, taken for failed, in {hours} virtual hours, one node standing still every 10 s"
-    );
+    println!("\nRunning nodes declared failed in {hours} virtual hours, one node paused every 10 s");
     println!(
         "{:>8}{:>8}{:>9}{:>12}{:>13}{:>16}{:>20}",
         "nodes", "loss", "pause", "lost", "accusations", "false failures", "longest suspicion"

@@ -1,4 +1,4 @@
-//! Starts many nodes at once, and measures when they have formed a cluster and what that took.
+//! Starts many nodes at once, and measures when they have formed a cluster and at what cost.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,36 +11,37 @@ use integration_tests::formation::{
 };
 use integration_tests::hosts::binary;
 
-/// Starts nodes all at once, real processes on loopback or all in this one, and measures until everybody holds everybody
-/// alive. Status 1 if that is not so by the deadline.
+/// Starts many nodes at once, as real processes on loopback or all in this process, and measures
+/// until every node holds every node alive. Status 1 if the deadline passes first.
 #[derive(Debug, Parser)]
 #[command(name = "formation")]
 struct Arguments {
     /// How many processes of the real binary; several numbers with commas between them
     #[arg(long, value_delimiter = ',')]
     processes: Vec<usize>,
-    /// End all nodes without a word when they have formed a cluster, and start all again at once
+    /// Kill all nodes when they have formed a cluster, and start all again at once
     #[arg(long)]
     restart: bool,
     /// How many nodes in this process; several numbers with commas between them
     #[arg(long, value_delimiter = ',')]
     nodes: Vec<usize>,
-    /// How many nodes in virtual time, with and without the policy of dialling; several numbers with commas between them
+    /// How many nodes in virtual time, with and without the dial policy; several numbers with
+    /// commas between them
     #[arg(long, value_delimiter = ',')]
     simulated: Vec<usize>,
-    /// Measure what so many handshakes take of the processor, one after the other
+    /// Measure the processor time of this many handshakes, one after the other
     #[arg(long, default_value_t = 0)]
     handshakes: u32,
-    /// What a handshake takes of the processor of each side there, in microseconds
+    /// The price of a handshake on the processor of each side there, in microseconds
     #[arg(long, default_value_t = 1000)]
     handshake_us: u64,
     /// How many processors all nodes share there; 0 if each has one of its own
     #[arg(long, default_value_t = 2)]
     cores: usize,
-    /// Leave out the nodes without the policy
+    /// Leave out the runs without the policy
     #[arg(long)]
     only_policy: bool,
-    /// After how many seconds it is given up
+    /// The deadline in seconds
     #[arg(long, default_value_t = 120)]
     deadline: u64,
     /// The networkdb binary to run; by default the release build, which is brought up to date first
@@ -51,11 +52,11 @@ struct Arguments {
     flag: Vec<String>,
 }
 
-/// What a hundred processes on two cores should take at most: from the last start on, and of processors.
+/// Goals for a hundred processes on two cores: time from the last start on, and processor time.
 const PROCESSES_FORMED_WITHIN: Duration = Duration::from_secs(10);
 const PROCESSOR_OF_A_PROCESS: Duration = Duration::from_millis(150);
 
-/// What two hundred nodes in one process should take at most.
+/// Goals for two hundred nodes in one process.
 const NODES_FORMED_WITHIN: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -72,9 +73,9 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<bool, String> {
     let Arguments { processes, restart, nodes, simulated, deadline, binary: chosen, flag, .. } = arguments;
     if processes.is_empty() && nodes.is_empty() && simulated.is_empty() && arguments.handshakes == 0 {
-        return Err(
-            "say how many: --processes 100, --nodes 200, --simulated 100, or --handshakes 1000".to_owned()
-        );
+        return Err("give a number of nodes or handshakes: --processes 100, --nodes 200, --simulated 100, \
+             or --handshakes 1000"
+            .to_owned());
     }
     let deadline = Duration::from_secs(deadline);
     let mut all_formed = true;
@@ -114,12 +115,12 @@ fn run(arguments: Arguments) -> Result<bool, String> {
     let price = HandshakePrice {
         work: Duration::from_micros(arguments.handshake_us),
         shared_cores: arguments.cores,
-        // Nodes that share processors are on one host: to each other they have one address.
+        // Nodes that share processors are on one host: they have the same address.
         most_half_open: if arguments.cores == 0 { limits.handshakes } else { limits.handshakes_per_address },
     };
     for count in simulated {
         if !arguments.only_policy {
-            print_result("everybody dials at any time", count, &simulate(count, price, None, deadline, 1));
+            print_result("every node dials at any time", count, &simulate(count, price, None, deadline, 1));
         }
         let result = simulate(count, price, Some(production()), deadline, 1);
         print_result("by the policy", count, &result);
@@ -128,14 +129,14 @@ fn run(arguments: Arguments) -> Result<bool, String> {
     Ok(all_formed)
 }
 
-/// Says what came of it in virtual time.
+/// Prints the result in virtual time.
 fn print_result(how: &str, nodes: usize, result: &Simulated) {
     let formed = result
         .formed
         .map_or("NOT FORMED".to_owned(), |formed| format!("formed after {:.1} s", formed.as_secs_f64()));
     println!("{nodes} simulated nodes, {how}: {formed}");
     println!(
-        "    dials: {} begun, {} without an answer, {} in vain; {:.1} s of processor time for handshakes",
+        "    dials: {} begun, {} without an answer, {} wasted; {:.1} s of processor time for handshakes",
         result.dials,
         result.unanswered,
         result.in_vain,
@@ -151,7 +152,7 @@ fn print_result(how: &str, nodes: usize, result: &Simulated) {
     );
 }
 
-/// Says what came of it. Whether the cluster has formed.
+/// Prints the result. Returns whether the cluster has formed.
 fn report(what: &str, formation: &Formation, within: Duration) -> bool {
     let Formation { nodes, starting, formed, incomplete, processor, counted, load } = formation;
     let outcome = match formed {
@@ -173,12 +174,12 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
     let Counted { dials_started, dials_succeeded, dials_unanswered, dials_refused, dials_capped, .. } =
         counted;
     println!(
-        "    dials: {dials_started} begun, {dials_succeeded} succeeded, {dials_unanswered} without an answer, \
-         {dials_refused} refused; {dials_capped} put off"
+        "    dials: {dials_started} begun, {dials_succeeded} succeeded, {dials_unanswered} without \
+         an answer, {dials_refused} refused; {dials_capped} put off"
     );
     println!(
         "    handshakes of others: {} accepted, {} not finished, {} too many, {} too many from an address, \
-         {} to prove an address; no room {}",
+         {} to prove an address; no capacity {}",
         counted.handshakes_accepted,
         counted.handshakes_unfinished,
         counted.handshakes_capped,
@@ -187,7 +188,7 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
         counted.refused_no_room
     );
     println!(
-        "    connections: {} replaced, {} lost; members: {} suspected, {} taken for failed; {} times a node stood still",
+        "    connections: {} replaced, {} lost; members: {} suspected, {} declared failed; {} stalls",
         counted.connections_replaced,
         counted.connections_lost,
         counted.suspicions,

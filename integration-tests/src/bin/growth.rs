@@ -1,4 +1,4 @@
-//! Measures how the cost of a change, and of doing nothing, grows with the number of nodes.
+//! Measures how the cost of a change, and of an idle cluster, grows with the number of nodes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,20 @@ use integration_tests::growth::{Change, Growth, Rate, measure};
 use integration_tests::jobs::do_all;
 use plotters::prelude::*;
 
-/// Measures in virtual time how the time until one change has reached every node, the traffic it causes, and the traffic
-/// of an idle cluster grow with the number of nodes. With the LAN preset, a millisecond of latency, one network.
+/// Measures in virtual time how the time until one change has reached every node, the traffic it
+/// causes, and the traffic of an idle cluster grow with the number of nodes. With the LAN preset, a
+/// millisecond of latency, one network.
 #[derive(Debug, Parser)]
 #[command(name = "growth")]
 struct Arguments {
-    /// How many nodes; several numbers with commas between them. Three thousand take a quarter of an hour and 17 GB.
+    /// How many nodes; several numbers with commas between them. Three thousand take a quarter of
+    /// an hour and 17 GB.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,3000")]
     nodes: Vec<usize>,
     /// How many changes are measured in each cluster.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
-    /// Of everything random.
+    /// The seed of all random draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Measure nothing, but show what runs with --out have written here.
@@ -192,7 +194,8 @@ fn csv(found: &[Growth]) -> String {
     text
 }
 
-/// Three panels over the number of nodes, whose axis is logarithmic: what grows like the logarithm is a straight line.
+/// Three panels over the number of nodes, on a logarithmic axis: logarithmic growth is a straight
+/// line.
 fn plot(found: &[Growth], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let lines: Vec<Summary> = found.iter().map(Summary::of).collect();
     let root = SVGBackend::new(path, (1080, 360)).into_drawing_area();

@@ -1,4 +1,4 @@
-//! Attacks a node of a cluster of real hosts, and watches the cluster go on.
+//! Attacks a node of a cluster of real hosts, and checks the cluster.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use clap::Parser;
 use integration_tests::hostile;
 use integration_tests::hosts::{Flags, run_scenarios};
 
-/// Lets strangers and a modified peer loose on one node of a cluster of real hosts (network namespaces on a bridge), and
-/// judges whether the cluster goes on. Must be root.
+/// Attacks one node of a cluster of real hosts (network namespaces on a bridge), from outside and
+/// by a modified peer, and checks that the cluster keeps working. Must be root.
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Arguments {
@@ -16,7 +16,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // No more: each takes all the processors it can get.
+    // No more: each uses all the processors it can get.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     run_scenarios(Arguments::parse().flags, hostile::all(), processors)
 }

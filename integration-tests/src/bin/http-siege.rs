@@ -1,4 +1,4 @@
-//! Attacks the HTTP side of a real node, and watches its memory and its health.
+//! Attacks the HTTP side of a real node, and checks its memory and its health.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +9,10 @@ use integration_tests::formation::Processes;
 use integration_tests::hosts::binary;
 use integration_tests::http_siege::{Outcome, run_attacks};
 
-/// Starts two nodes on loopback and lets impolite HTTP clients loose on one of them: slow heads and bodies, hang-ups, answers that
-/// nobody reads, pipelines, watches that stand still. Status 1 if the node's health was not answered in time, its memory grew
-/// beyond its limits, or the other node held it for failed.
+/// Starts two nodes on loopback and attacks one of them with misbehaving HTTP clients: slow headers
+/// and bodies, hang-ups, unread responses, pipelines, stalled watches. Status 1 if the node's
+/// health was not answered in time, its memory grew beyond its limits, or the other node held it
+/// failed.
 #[derive(Debug, Parser)]
 #[command(name = "http-siege")]
 struct Arguments {

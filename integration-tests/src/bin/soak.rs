@@ -18,19 +18,21 @@ struct Arguments {
     /// How many histories.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// In which world.
+    /// The kind of world.
     #[arg(long, value_enum, default_value = "old")]
     kind: Kind,
-    /// What the hard world draws from, instead of everything; may be given several times.
+    /// The draws of the hard world, instead of all; may be given several times.
     #[arg(long, value_enum)]
     draw: Vec<Draw>,
-    /// How many nodes, drawn for each history from a range such as 2..7, which is the usual; 8..30 in the hard world.
+    /// How many nodes, drawn for each history from a range such as 2..7, which is the usual; 8..30
+    /// in the hard world.
     #[arg(long, value_parser = range)]
     nodes: Option<RangeInclusive<usize>>,
-    /// How many operations and faults, drawn for each history; 30..150 is the usual, 20..60 in the hard world.
+    /// How many operations and faults, drawn for each history; 30..150 is the usual, 20..60 in the
+    /// hard world.
     #[arg(long, value_parser = range)]
     steps: Option<RangeInclusive<usize>>,
-    /// How many histories at a time; as many as there are processors, if it is not given.
+    /// How many histories at a time; by default the number of processors.
     #[arg(long)]
     threads: Option<usize>,
     /// The first seed.
@@ -102,7 +104,7 @@ fn main() -> ExitCode {
                         break;
                     }
                     let seed = arguments.from + index;
-                    // What failed has told its story on the way out; nothing of it is used afterwards.
+                    // A failed history has printed its report; its state is not used afterwards.
                     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, &plan))) {
                         Ok(history) => {
                             let mut slowest = slowest.lock().expect("never held over a panic");
@@ -130,7 +132,7 @@ fn main() -> ExitCode {
     });
     bar.finish_and_clear();
     if let Ok(slowest) = slowest.into_inner() {
-        for (slowest, on) in slowest.into_iter().zip(["on who is there", "on what is in the tables"]) {
+        for (slowest, on) in slowest.into_iter().zip(["on the members", "on what is in the tables"]) {
             let seeds = slowest.iter().map(|(taken, seed)| format!("{seed} ({:.3} s)", taken.as_secs_f64()));
             println!("slowest to agree {on}: seeds {}", seeds.collect::<Vec<_>>().join(", "));
         }
@@ -153,7 +155,7 @@ fn report(seeds: u64, plan: &Plan, coverage: &Coverage, mut failed: Vec<u64>) ->
     let never = coverage.never(plan);
     if !never.is_empty() {
         println!(
-            "\n{seeds} histories without a violation, but no proof, for these never happened: {}",
+            "\n{seeds} histories without a violation, but these never occurred and were not tested: {}",
             never.join(", ")
         );
         return ExitCode::FAILURE;

@@ -1,4 +1,5 @@
-//! A watcher that applies what it is told to an empty map, and complains of what does not fit.
+//! A watcher that applies the changes it receives to an empty map, and reports any that does not
+//! fit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use wire::NodeName;
 /// Network, table, key.
 pub(crate) type EntryKey = (Arc<str>, Arc<str>, Arc<str>);
 
-/// Everything a watcher was told, put together.
+/// All changes that a watcher received, combined.
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
     shown: BTreeMap<EntryKey, (Arc<[u8]>, NodeName)>,
     received: Vec<Change>,
     lagged: u64,
-    /// The node ends, and says no more.
+    /// The node has ended: no more changes follow.
     closed: bool,
 }
 
@@ -32,17 +33,17 @@ impl Follower {
         }
     }
 
-    /// Every change it was told.
+    /// Every change it received.
     pub fn received(&self) -> &[Change] {
         &self.received
     }
 
-    /// How often it fell behind and started anew.
+    /// How often it fell behind and started over.
     pub fn lagged(&self) -> u64 {
         self.lagged
     }
 
-    /// Takes in everything it has been told since the last call, and returns it.
+    /// Applies the changes received since the last call, and returns them.
     pub(crate) fn drain(&mut self) -> Result<Vec<Change>, String> {
         let mut changes = Vec::new();
         while let Some(event) = self.watch.try_next() {
@@ -77,7 +78,7 @@ impl Follower {
             let received = self.shown.get(&entry_key).cloned();
             if read != received {
                 return Err(format!(
-                    "the watcher was told {} of {network}/{table}/{key}, and a reader finds {}",
+                    "the watcher received {} of {network}/{table}/{key}, and a reader finds {}",
                     text(received.as_ref()),
                     text(read.as_ref())
                 ));
@@ -86,7 +87,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether everything that was told is what readers see, and nothing else is.
+    /// Whether readers see exactly what the watcher received.
     pub(crate) fn compare_all(&self, tables: &TableDb) -> Result<(), String> {
         if self.closed {
             return Ok(());
@@ -110,7 +111,7 @@ impl Follower {
             entry_keys.into_iter().find(|entry_key| read.get(*entry_key) != self.shown.get(*entry_key));
         let Some(entry_key) = entry_key else { return Ok(()) };
         Err(format!(
-            "the watcher was told {} of {}/{}/{}, and a reader finds {}",
+            "the watcher received {} of {}/{}/{}, and a reader finds {}",
             text(self.shown.get(entry_key)),
             entry_key.0,
             entry_key.1,
@@ -136,7 +137,7 @@ impl Follower {
             }
         };
         if !fits {
-            return Err(format!("the watcher had {} and was told {change:?}", text(before)));
+            return Err(format!("the watcher had {} and received {change:?}", text(before)));
         }
         match &change.value {
             Some(value) => self.shown.insert(entry_key, (value.clone(), change.owner.clone())),

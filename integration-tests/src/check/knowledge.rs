@@ -1,5 +1,6 @@
-//! Which process has ever known which write. What is lost must have been superseded by something that somebody who knew the
-//! lost knew as well: a greater write that has never met it takes nothing away.
+//! Which process has ever known which write. A lost write must have been superseded by one that
+//! some process knew together with it: a greater write that no process knew together with it
+//! supersedes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use crate::cluster::Peer;
 /// By owner and epoch, the numbers seen, as inclusive ranges, ascending.
 pub(crate) type VersionVector = BTreeMap<(NodeId, u64), Vec<(u64, u64)>>;
 
-/// One stay of one process on one network.
+/// One attachment of one process to one network.
 #[derive(Debug, Default)]
 struct AttachmentPeriod {
     known: VersionVector,
     over: bool,
 }
 
-/// What each stay of each process on each network has ever known.
+/// The writes that each process has ever known, by network and attachment.
 #[derive(Debug, Default)]
 pub(crate) struct Knowledge {
     periods: BTreeMap<Arc<str>, BTreeMap<Peer, Vec<AttachmentPeriod>>>,
-    /// Writes of which somebody has known that something supersedes them.
+    /// Writes that some process knew together with a superseding one.
     superseded: BTreeSet<WriteId>,
 }
 
 impl Knowledge {
-    /// Takes down what a process knows of a network now.
+    /// Records what a process knows of a network now.
     pub(crate) fn learn(&mut self, peer: Peer, network: &Arc<str>, state: &NetworkState) {
         let periods = self.periods.entry(network.clone()).or_default().entry(peer).or_default();
         if periods.last().is_none_or(|period| period.over) {
@@ -38,7 +39,7 @@ impl Knowledge {
         let Some(period) = periods.last_mut() else { return };
         for (attachment, ranges) in &state.version_vector {
             match period.known.get_mut(attachment) {
-                // Contexts only grow while an attachment lasts: that is checked elsewhere.
+                // Version vectors only grow while an attachment lasts: that is checked elsewhere.
                 Some(known) if known != ranges => known.clone_from(ranges),
                 Some(_) => {}
                 None => drop(period.known.insert(attachment.clone(), ranges.clone())),
@@ -46,7 +47,7 @@ impl Knowledge {
         }
     }
 
-    /// The process has ended, or has left the network: it learns nothing more there.
+    /// The process has ended, or has left the network: it learns nothing more of it.
     pub(crate) fn end_periods(&mut self, peer: Peer, of: Option<&str>) {
         for (network, by_peer) in &mut self.periods {
             if of.is_none_or(|of| *of == **network)
@@ -57,8 +58,9 @@ impl Knowledge {
         }
     }
 
-    /// Whether something supersedes this write in the eyes of somebody who has ever known both: who wrote over it, or
-    /// whoever heard of both. What was written in an attachment that has ended may have been forgotten since by all.
+    /// Whether a process has ever known both this write and one that supersedes it: the writer that
+    /// overwrote it, or a receiver of both. All may have forgotten writes of an attachment that has
+    /// ended.
     pub(crate) fn is_superseded(&mut self, id: WriteId, state: &NetworkState, ledger: &Ledger) -> bool {
         if self.superseded.contains(&id) {
             return true;
@@ -86,18 +88,18 @@ impl Knowledge {
     }
 }
 
-/// Whether these contexts contain a write.
+/// Whether this version vector contains a write.
 pub(crate) fn contains(version_vector: &VersionVector, dot: &Dot) -> bool {
     let ranges = version_vector.get(&(dot.owner.clone(), dot.epoch));
     ranges.is_some_and(|ranges| ranges.iter().any(|(low, high)| (*low..=*high).contains(&dot.number)))
 }
 
-/// A number that is in the second and not in the first; `None` if the first contain all of the second.
+/// A dot of the second that the first lacks; `None` if there is none.
 pub(crate) fn contains_all(version_vector: &VersionVector, wanted: &VersionVector) -> Option<Dot> {
     dots(wanted).find(|dot| !contains(version_vector, dot))
 }
 
-/// Each write that these contexts contain.
+/// Each write that this version vector contains.
 pub(super) fn dots(version_vector: &VersionVector) -> impl Iterator<Item = Dot> {
     version_vector.iter().flat_map(|((owner, epoch), ranges)| {
         let numbers = ranges.iter().flat_map(|(low, high)| *low..=*high);
@@ -105,7 +107,7 @@ pub(super) fn dots(version_vector: &VersionVector) -> impl Iterator<Item = Dot> 
     })
 }
 
-/// What one of them contains.
+/// The union of two version vectors.
 pub(crate) fn union(one: &VersionVector, other: &VersionVector) -> VersionVector {
     let mut either = one.clone();
     for (attachment, ranges) in other {
@@ -124,7 +126,7 @@ pub(crate) fn union(one: &VersionVector, other: &VersionVector) -> VersionVector
     either
 }
 
-/// What both contain.
+/// The intersection of two version vectors.
 pub(crate) fn intersection(one: &VersionVector, other: &VersionVector) -> VersionVector {
     let mut both = VersionVector::new();
     for (attachment, ranges) in one {

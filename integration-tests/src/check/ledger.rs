@@ -1,4 +1,4 @@
-//! Every write there has been, as only an all-seeing observer knows it.
+//! The ledger of all writes of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,15 +18,15 @@ pub struct WriteId(usize);
 /// One write.
 #[derive(Debug, Clone)]
 pub struct RecordedWrite {
-    /// When, in virtual time.
+    /// The virtual time.
     pub at: Duration,
-    /// Where.
+    /// The path of the entry.
     pub entry_key: (Arc<str>, Arc<str>, Arc<str>),
     /// Its version.
     pub version: Version,
     /// What was written; `None` for a delete.
     pub value: Option<Arc<[u8]>>,
-    /// What the writer's store held before.
+    /// The write that the writer's store held before.
     pub replaced: Option<WriteId>,
 }
 
@@ -37,16 +37,18 @@ pub struct Ledger {
     by_dot: BTreeMap<(Arc<str>, Dot), WriteId>,
     by_entry_key: BTreeMap<EntryKey, Vec<WriteId>>,
     ended_instances: BTreeSet<NodeId>,
-    /// Writes of the life in the network that are older than this number ended with an attachment.
+    /// Writes of the instance in the network that are older than this number ended with an
+    /// attachment.
     left: BTreeMap<(NodeId, Arc<str>), usize>,
-    /// How many writes there were when the life's present stay in the network began.
+    /// The number of writes when the instance's present attachment to the network began.
     began: BTreeMap<(NodeId, Arc<str>), usize>,
-    /// The writes during stays that had all the time and all the links it takes to hand on what they had done to others' entries.
+    /// The writes during attachments that had enough time and links to hand on their changes to the
+    /// entries of other owners.
     handed_on: BTreeMap<(NodeId, Arc<str>), Vec<Range<usize>>>,
     ties: u64,
 }
 
-/// Which write a value that somebody sees comes from.
+/// The write from which a visible value comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     Write(WriteId),
@@ -56,7 +58,7 @@ pub(crate) enum Origin {
 }
 
 impl Ledger {
-    /// Takes down a write: what the writer held before and after it.
+    /// Records a write: the entry that the writer held before and after it.
     pub(crate) fn record(
         &mut self,
         at: Duration,
@@ -92,15 +94,15 @@ impl Ledger {
         self.left.insert((instance.clone(), network.into()), self.writes.len());
     }
 
-    /// What the life has written in its last stay in the network was handed on before it left; what it had written in an earlier
-    /// one may be unknown to itself by then.
+    /// The instance handed on the writes of its last attachment to the network before it left; of
+    /// earlier attachments it may have forgotten writes by then.
     pub(crate) fn handed_on(&mut self, instance: &NodeId, network: &str) {
         let attachment = (instance.clone(), network.into());
         let began = self.began.get(&attachment).copied().unwrap_or_default();
         self.handed_on.entry(attachment).or_default().push(began..self.writes.len());
     }
 
-    /// Whether others know of the write, though its attachment may have ended.
+    /// Whether other nodes know the write, though its attachment may have ended.
     pub(crate) fn was_handed_on(&self, id: WriteId) -> bool {
         let write = self.get(id);
         let attachment = (write.version.dot.owner.clone(), write.entry_key.0.clone());
@@ -109,7 +111,7 @@ impl Ledger {
             .is_some_and(|periods| periods.iter().any(|period| period.contains(&id.0)))
     }
 
-    /// Where anything was written since then.
+    /// The paths of all writes since then.
     pub(crate) fn written_since(&self, since: Duration) -> BTreeSet<&EntryKey> {
         self.writes.iter().rev().take_while(|write| write.at >= since).map(|write| &write.entry_key).collect()
     }
@@ -128,7 +130,7 @@ impl Ledger {
         self.writes.is_empty()
     }
 
-    /// How many writes had the Lamport time of another one to the same key.
+    /// How many writes had the Lamport time of another write to the same key.
     pub fn ties(&self) -> u64 {
         self.ties
     }
@@ -155,12 +157,13 @@ impl Ledger {
         }
     }
 
-    /// Whether anything that would supersede it was ever written, known to whomever.
+    /// Whether any write that supersedes it exists, known to other nodes or not.
     pub(crate) fn may_be_superseded(&self, id: WriteId) -> bool {
         self.superseding(id).next().is_some()
     }
 
-    /// What supersedes a write wherever both are known: greater versions, and what was written over it.
+    /// The writes that supersede a write wherever both are known: greater versions, and later
+    /// writes over it.
     pub(crate) fn superseding(&self, id: WriteId) -> impl Iterator<Item = WriteId> {
         let write = self.get(id);
         let others = self.by_entry_key.get(&write.entry_key).into_iter().flatten().copied();
@@ -176,7 +179,7 @@ impl Ledger {
         others.filter(move |other| self.get(*other).version > write.version)
     }
 
-    /// Whether `later` was written by somebody who held `earlier`, or something that had replaced it.
+    /// Whether the writer of `later` held `earlier`, or a write that had replaced it.
     pub(crate) fn descends(&self, later: WriteId, earlier: WriteId) -> bool {
         let mut at = Some(later);
         while let Some(id) = at {
@@ -188,7 +191,7 @@ impl Ledger {
         false
     }
 
-    /// A write in words.
+    /// Describes a write.
     pub(crate) fn describe(&self, id: WriteId) -> String {
         let write = self.get(id);
         let what = match &write.value {

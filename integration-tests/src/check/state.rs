@@ -1,4 +1,4 @@
-//! What a node holds, visible or not: the one place that reads the insides of a store.
+//! What a node holds, visible or not: the only module that inspects a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,10 +10,11 @@ use wire::NodeId;
 
 use super::knowledge::{VersionVector, contains, dots};
 
-/// One write: who made it, in which epoch of its attachment to the network, and as which of its writes there.
+/// One write: its owner, the epoch of the owner's attachment to the network, and the number of the
+/// write.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dot {
-    /// The life that wrote.
+    /// The instance that wrote.
     pub owner: NodeId,
     /// The epoch of its attachment.
     pub epoch: u64,
@@ -27,23 +28,23 @@ impl fmt::Display for Dot {
     }
 }
 
-/// What decides between writes to one key: the same total order everywhere.
+/// Orders the writes to one key: a total order, the same on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The Lamport time.
     pub time: u64,
-    /// Ties go by name, generation, epoch and number.
+    /// Ties are resolved by name, generation, epoch and number.
     pub dot: Dot,
 }
 
-/// What is held under a key.
+/// The entry held under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldEntry {
     /// Its version.
     pub version: Version,
     /// The value; `None` for a tombstone.
     pub value: Option<Arc<[u8]>>,
-    /// For a tombstone, how much longer it is kept.
+    /// For a tombstone, the remaining time.
     pub residual: Option<Duration>,
     /// Whether readers see it.
     pub shown: bool,
@@ -56,7 +57,7 @@ pub struct NetworkState {
     pub entries: BTreeMap<(String, String), HeldEntry>,
     /// By owner and epoch, the numbers that have been seen, as inclusive ranges, ascending.
     pub version_vector: VersionVector,
-    /// The same of what was refused, and has been neither taken nor found superseded since.
+    /// The same of refused writes that have been neither accepted nor superseded since.
     pub refused: VersionVector,
 }
 
@@ -97,13 +98,14 @@ impl NetworkState {
         contains(&self.version_vector, dot)
     }
 
-    /// What has been seen and is not held: dead.
+    /// The dots that were seen and are not held: superseded or deleted.
     pub(crate) fn superseded(&self) -> impl Iterator<Item = Dot> {
         let held: BTreeSet<&Dot> = self.entries.values().map(|entry| &entry.version.dot).collect();
         dots(&self.version_vector).filter(move |dot| !held.contains(&dot))
     }
 
-    /// What counts of it must say, from the entries themselves: shown, hidden, tombstones, bytes of keys and values.
+    /// The counts that the node must report, from the entries themselves: shown, hidden,
+    /// tombstones, bytes of keys and values.
     pub(crate) fn recount(&self) -> [usize; 4] {
         self.entries.iter().fold([0; 4], |[shown, hidden, tombstones, bytes], ((_, key), entry)| {
             let (live, value) = (entry.value.is_some(), entry.value.as_ref().map_or(0, |value| value.len()));

@@ -1,4 +1,4 @@
-//! Each check bites: fed with what must never be, it says so.
+//! Each check reports a violation when it is given one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn state(entries: &[(&str, HeldEntry)], context: &[(u64, u64)]) -> NetworkState 
     NetworkState { entries: held.collect(), version_vector, refused: BTreeMap::new() }
 }
 
-/// A node that takes everything.
+/// The reasons of a node that refuses nothing.
 const NONE: RefusalReasons =
     RefusalReasons { value_bytes: usize::MAX, has_small_limits: false, believed: u64::MAX };
 
@@ -50,7 +50,7 @@ fn counts(state: &NetworkState) -> NetworkStatistics {
     NetworkStatistics { entries, hidden, tombstones, bytes, ..NetworkStatistics::default() }
 }
 
-/// What the watchdog says of these states of these nodes, one a second from second 11 on.
+/// The watchdog's verdict on these states of these nodes, one a second from second 11 on.
 fn verdict_of(states: &[(usize, NetworkState)], ledger: &Ledger) -> Result<(), String> {
     let (mut watchdog, network) = (Watchdog::default(), Arc::from(NET));
     for (second, (peer, state)) in (11..).zip(states) {
@@ -100,11 +100,14 @@ fn a_version_vector_that_shrinks_is_reported() {
 
 #[test]
 fn a_version_vector_ahead_of_the_data_is_reported() {
-    assert_reported(&[state(&[], &[(2, 2)])], "as dead, and nothing supersedes it");
-    assert_reported(&[state(&[], &[(4, 4)])], "which nobody wrote");
+    assert_reported(
+        &[state(&[], &[(2, 2)])],
+        "as superseded, but no process knew it with a write that supersedes it",
+    );
+    assert_reported(&[state(&[], &[(4, 4)])], "which no node wrote");
     assert_reported(
         &[state(&[("k", entry(2, Some("new")))], &[(1, 1)])],
-        "which its context does not contain",
+        "which its version vector does not contain",
     );
 }
 
@@ -113,13 +116,13 @@ fn a_superseded_entry_that_returns_is_reported() {
     let old = [("k", entry(1, Some("old")))];
     let new = [("k", entry(2, Some("new")))];
     let states = [state(&old, &[(1, 1)]), state(&new, &[(1, 2)]), state(&old, &[(1, 1)])];
-    assert_reported(&states, "which it had seen die");
+    assert_reported(&states, "which it had seen superseded");
 }
 
 #[test]
 fn an_entry_that_differs_from_its_write_is_reported() {
-    assert_reported(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "what was written is");
-    assert_reported(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "what was written is");
+    assert_reported(&[state(&[("k", entry(2, Some("forged")))], &[(2, 2)])], "but its write is");
+    assert_reported(&[state(&[("another key", entry(2, Some("new")))], &[(2, 2)])], "but its write is");
 }
 
 #[test]
@@ -129,13 +132,13 @@ fn a_tombstone_kept_too_long_or_too_short_is_reported() {
         state(&[("deleted", held)], &[(3, 3)])
     };
     assert_eq!(verdict(&[kept(99), kept(98)]), Ok(()));
-    assert_reported(&[kept(101)], "2s longer than anybody had before");
+    assert_reported(&[kept(101)], "2s longer than any node before");
     // Written at second 10, seen at seconds 11 and 12.
-    assert_reported(&[kept(99), kept(99)], "1s longer than anybody had before");
-    // Another has it from somewhere, and it has grown on the way.
+    assert_reported(&[kept(99), kept(99)], "1s longer than any node before");
+    // Another node has received it, with a longer remaining time.
     let elsewhere = |residual| verdict_of(&[(0, kept(99)), (1, kept(residual))], &ledger());
     assert_eq!(elsewhere(98), Ok(()));
-    assert!(elsewhere(100).is_err_and(|what| what.contains("longer than anybody had before")));
+    assert!(elsewhere(100).is_err_and(|what| what.contains("longer than any node before")));
     assert_reported(&[state(&[], &[(3, 3)])], "has reaped tombstone");
 }
 
@@ -189,7 +192,7 @@ fn a_write_refused_without_a_reason_is_reported() {
 
 #[test]
 fn a_write_lost_to_one_that_no_node_knew_with_it_is_reported() {
-    // By another owner, of the same key, greater, and written without a sight of the first.
+    // By another owner, to the same key, greater, and written without knowledge of the first.
     let other = |number| {
         let dot = Dot { owner: NodeId::new(NodeName::new("b").unwrap(), 1), epoch: 1, number };
         HeldEntry { version: Version { time: 9, dot }, ..entry(9, Some("elsewhere")) }
@@ -198,8 +201,8 @@ fn a_write_lost_to_one_that_no_node_knew_with_it_is_reported() {
     ledger.record(Duration::from_secs(10), Key::new(NET, "t", "k"), None, &other(1));
     let superseded = state(&[], &[(2, 2)]);
     let found = verdict_of(&[(0, superseded.clone())], &ledger);
-    assert!(found.as_ref().is_err_and(|what| what.contains("nothing supersedes it")), "{found:?}");
-    // Somebody who knows both may have told.
+    assert!(found.as_ref().is_err_and(|what| what.contains("no process knew it with")), "{found:?}");
+    // A process that knows both may have reported it.
     let mut both = state(&[("k", other(1))], &[(2, 2)]);
     both.version_vector.insert((other(1).version.dot.owner, 1), vec![(1, 1)]);
     assert_eq!(verdict_of(&[(1, both), (0, superseded)], &ledger), Ok(()));
@@ -213,7 +216,7 @@ fn an_update_relayed_more_than_once_by_a_replica_is_reported() {
         (counters.gossip_sent, counters.news) = (24, 2);
         counters
     });
-    assert_eq!(relays.check(1), Ok(()), "one write, and news twice: eight datagrams for each");
+    assert_eq!(relays.check(1), Ok(()), "one write, new to two replicas: eight datagrams for each");
     assert!(relays.check(0).is_err());
 }
 

@@ -1,4 +1,4 @@
-//! What must be so once writes have stopped, links are mended and some seconds have passed.
+//! Promises that hold once writes have stopped, links are mended and some seconds have passed.
 
 use std::time::Duration;
 
@@ -6,21 +6,22 @@ use super::ledger::WriteId;
 use super::state::NetworkState;
 use crate::cluster::{Cluster, Peer, Refusals};
 
-/// For sixteen seconds after an attachment's last change its heads are told; whoever lacks what nobody alive has asks for
-/// it for four seconds more.
+/// Nodes send high watermarks for sixteen seconds after an attachment's last change; a node that
+/// lacks a write which no running node has requests it for four seconds more.
 const LAST_WATERMARKS: Duration = Duration::from_secs(22);
-/// For so long nothing may be said about tables after that.
+/// After that, nodes must not send anything about tables for this long.
 const QUIESCENCE: Duration = Duration::from_secs(5);
-/// Each compares member lists with a random other every thirty seconds.
+/// Each node compares member lists with a random other one every thirty seconds.
 const MEMBER_LISTS: Duration = Duration::from_secs(150);
-/// Within this time the exchanges that are under way have ended, and those that nobody goes on with have been given up.
+/// Within this time all exchanges under way have ended, and abandoned ones have been given up.
 const STREAMS_END: Duration = Duration::from_secs(45);
 
 impl Cluster {
-    /// Checks every promise that can be judged when all is quiet.
+    /// Checks every promise about a quiescent cluster.
     ///
     /// # Panics
-    /// With what was found, if one is broken.
+    ///
+    /// With a description of the violation, if a promise is broken.
     #[track_caller]
     pub fn assert_promises(&mut self) {
         self.inspect_all();
@@ -41,17 +42,18 @@ impl Cluster {
         self.assert_no_open_streams();
     }
 
-    /// Once the last heads have been told, tables of members that agree say nothing more: no gossip, no heads, no pulls.
-    /// What is left are probes and a comparison of fingerprints now and then.
+    /// After the last high watermarks, members with equal tables are quiescent: no gossip, no high
+    /// watermarks, no pulls. Only probes and periodic comparisons of fingerprints remain.
     #[track_caller]
     fn assert_quiescent(&mut self) {
         self.run_for(LAST_WATERMARKS);
-        // That a life has ended which only some remember is known to all when each has compared member lists with
-        // somebody who knows, which is left to chance; until then some hold more of the departed than others.
+        // The end of an instance that only some nodes remember is known to all when each node has
+        // compared member lists with one of those, at random; until then some hold more departed
+        // nodes than others.
         let mut latest = self.now() + MEMBER_LISTS;
         if self.any_node_refuses() {
-            // Of what some refuse others hear now and then, and have their say about it.
-            latest += self.until_all_have_compared();
+            // Refused writes reach other members now and then, and cause more traffic.
+            latest += self.comparison_time();
         }
         loop {
             let before = self.table_traffic();
@@ -70,7 +72,8 @@ impl Cluster {
         }
     }
 
-    /// Once all is quiet, every stream has ended, on both sides, but for those that wait for an answer from where nobody is.
+    /// Once the cluster is quiescent, every stream has ended on both sides, except those that wait
+    /// for an answer from an unused address.
     #[track_caller]
     fn assert_no_open_streams(&mut self) {
         let none_open = |cluster: &Cluster| {
@@ -83,10 +86,12 @@ impl Cluster {
         self.run_until("no stream is open any more", STREAMS_END, none_open);
     }
 
-    /// What a node that refuses something asks for and compares now and then is not counted: rule 12 has it try.
+    /// The periodic requests and comparisons of a node that refuses writes are not counted: rule 12
+    /// requires them.
     fn table_traffic(&self) -> [(&'static str, u64); 5] {
         let mut table_traffic =
-            ["gossip", "heads", "pulls", "pushes", "syncs for differing fingerprints"].map(|what| (what, 0));
+            ["gossip", "high watermarks", "pulls", "pushes", "syncs for differing fingerprints"]
+                .map(|what| (what, 0));
         for peer in self.running() {
             let counters = self.machine(peer).tables().replica().counters();
             let tries = self.refuses_anything(peer);
@@ -113,7 +118,7 @@ impl Cluster {
         networks
     }
 
-    /// What no refusal accounts for is shown alike; and who shows the same says so by the same digest.
+    /// Members show the same except for refused writes; and the same entries have the same digest.
     #[track_caller]
     fn assert_convergence(&mut self, network: &str) {
         let members = self.members_of(network);
@@ -134,8 +139,8 @@ impl Cluster {
         }
     }
 
-    /// What is shown under each key is what may be, given everything that was ever written, and what the member refuses. Those
-    /// who refuse nothing show the same, so one of them stands for all.
+    /// Each visible value must be allowed by all writes to its key and by the writes that the
+    /// member refuses. Members that refuse nothing show the same, so checking one of them suffices.
     #[track_caller]
     fn assert_no_lost_write(&mut self, network: &str) {
         let refused = Refusals::on(self, network);
@@ -144,13 +149,13 @@ impl Cluster {
         let checked = others.into_iter().take(1).chain(refusing);
         let verdict = checked
             .into_iter()
-            .find_map(|member| Some((member, self.wrongly_shown(member, network, &refused)?)));
+            .find_map(|member| Some((member, self.find_wrong_value(member, network, &refused)?)));
         if let Some((member, verdict)) = verdict {
             self.violation(member, verdict);
         }
     }
 
-    fn wrongly_shown(&self, member: Peer, network: &str, refused: &Refusals<'_>) -> Option<String> {
+    fn find_wrong_value(&self, member: Peer, network: &str, refused: &Refusals<'_>) -> Option<String> {
         let visible = self.visible(member, network);
         let state = self.inspect(member, network)?;
         for (entry_key, writes) in self.ledger.entry_keys().filter(|(entry_key, _)| *entry_key.0 == *network)
@@ -163,9 +168,8 @@ impl Cluster {
             let shown = visible.get(&table_key);
             let verdict = match shown {
                 None => {
-                    let must_be_shown = |id: &&WriteId| {
-                        self.is_a_value_to_keep(**id) && !self.is_superseded_for(&state, **id)
-                    };
+                    let must_be_shown =
+                        |id: &&WriteId| self.must_be_kept(**id) && !self.is_superseded_for(&state, **id);
                     let lost = writes.iter().find(must_be_shown);
                     lost.map(|id| format!("{} is lost: nothing greater is known", self.ledger.describe(*id)))
                 }
@@ -177,7 +181,7 @@ impl Cluster {
                     };
                     let candidates: Vec<WriteId> = writes.iter().filter(owns).copied().collect();
                     match candidates.first() {
-                        None => Some(format!("{shown:?} is shown, which nobody wrote")),
+                        None => Some(format!("{shown:?} is shown, which no node wrote")),
                         Some(_) if candidates.iter().any(|id| self.may_be_shown(*id)) => None,
                         Some(id) => {
                             let greater: Vec<String> =
@@ -198,15 +202,16 @@ impl Cluster {
         None
     }
 
-    /// What a node has seen and does not hold was superseded by something that this node knows: not by what it has refused, nor
-    /// by what somebody elsewhere has written and could not tell. What supersedes may be forgotten with its owner.
+    /// A write that a node has seen and does not hold must have been superseded by one that this
+    /// node knows: not by one that it refused, nor by one that never reached it. A superseding
+    /// write may be forgotten with its owner.
     #[track_caller]
     fn assert_superseding_writes_are_known(&mut self, network: &str) {
         for peer in self.members_of(network) {
             let Some(state) = self.inspect(peer, network) else { continue };
             let lost = state.superseded().find_map(|dot| {
                 let id = self.ledger.by_dot(network, &dot)?;
-                let is_lost = self.is_a_value_to_keep(id)
+                let is_lost = self.must_be_kept(id)
                     && !self.is_superseded_for(&state, id)
                     && !self.is_superseded_by_report(peer, &state, id);
                 is_lost.then_some(id)
@@ -216,7 +221,8 @@ impl Cluster {
                 let greater: Vec<String> =
                     self.ledger.superseding(id).map(|id| self.ledger.describe(id)).collect();
                 let what = format!(
-                    "{network}/{}/{}: {} is dead here; what supersedes it is not known here: {}",
+                    "{network}/{}/{}: {} is superseded here, but the writes that supersede it are \
+                     not known here: {}",
                     entry_key.1,
                     entry_key.2,
                     self.ledger.describe(id),
@@ -227,15 +233,17 @@ impl Cluster {
         }
     }
 
-    /// Whether anything that supersedes this write is known to a node in this state, or may have been forgotten with its owner.
+    /// Whether a node in this state knows a write that supersedes this one, or may have forgotten
+    /// it with its owner.
     fn is_superseded_for(&self, state: &NetworkState, id: WriteId) -> bool {
         self.ledger
             .superseding(id)
             .any(|later| self.ledger.is_over(later) || state.has_seen(&self.ledger.get(later).version.dot))
     }
 
-    /// Whether a member knows by word alone that a write is dead, and refuses what supersedes it. The word comes from somebody who
-    /// never held the write and knows nothing that supersedes it: this member, or another, who refused nothing when it said so.
+    /// Whether a member knows only by a report that a write is superseded, and refuses the
+    /// superseding one. The report comes from a node that never held the write and knows nothing
+    /// that supersedes it: this member, or another that refused nothing when it sent the report.
     fn is_superseded_by_report(&self, peer: Peer, state: &NetworkState, id: WriteId) -> bool {
         let refuses = |later: WriteId| {
             let dot = &self.ledger.get(later).version.dot;
@@ -252,13 +260,13 @@ impl Cluster {
         self.ledger.superseding(id).any(refuses) && self.members_of(network).into_iter().any(knows_by_report)
     }
 
-    fn is_a_value_to_keep(&self, id: WriteId) -> bool {
+    fn must_be_kept(&self, id: WriteId) -> bool {
         self.ledger.get(id).value.is_some() && !self.ledger.is_over(id)
     }
 
-    /// A value is shown rightly if the greatest write of all ended with its owner, for what that superseded elsewhere
-    /// nobody may know any more; or if it is a delete by somebody who did not know of this value, so long ago that the
-    /// tombstone may have been reaped before the two met.
+    /// A value may be shown if the greatest write ended with its owner, because no node may know
+    /// any more what that superseded; or if the greatest write is a delete whose writer did not
+    /// know this value, so long ago that the tombstone may have been reaped before the two met.
     fn may_be_shown(&self, id: WriteId) -> bool {
         let greatest = self.ledger.greater(id).max_by_key(|greater| &self.ledger.get(*greater).version);
         let gone = |greatest: WriteId| {
@@ -267,8 +275,9 @@ impl Cluster {
             self.ledger.is_over(greatest) || reaped
         };
         let replaced = |later: WriteId| {
-            // What a leaver hands on stands, unless somebody to whom it did has refused it; or this one, who forgets that with the
-            // leaver. Refused for its time and forgotten in one step, it leaves no trace.
+            // A write that a leaving node handed on must be kept, unless a receiver refused it, or
+            // this node did, which forgets that with the leaving node. A write refused for its time
+            // and forgotten in one step leaves no trace.
             let stands = self.ledger.was_handed_on(later)
                 && !self.watchdog.was_refused(later)
                 && !self.running().iter().any(|peer| self.is_too_far_ahead_for(*peer, later));
@@ -277,7 +286,7 @@ impl Cluster {
         !self.ledger.is_over(id) && greatest.is_none_or(gone) && !self.ledger.greater(id).any(replaced)
     }
 
-    /// Lets the cluster be for `time`, and checks that it says no more than `budget` allows a node and second.
+    /// Checks that the idle cluster sends no more than `budget` a node and second during `time`.
     #[track_caller]
     pub fn assert_idle(&mut self, time: Duration, budget: IdleBudget) {
         let before = self.fabric().traffic().clone();
@@ -296,11 +305,11 @@ impl Cluster {
     }
 }
 
-/// What an idle node may send a second.
+/// The traffic budget of an idle node.
 #[derive(Debug, Clone, Copy)]
 pub struct IdleBudget {
-    /// Datagrams: a probe and an answer each second, and a little for what is asked of it by others.
+    /// Datagrams a second: a probe and an answer, and a few for indirect probes.
     pub datagrams: f64,
-    /// Streams: anti-entropy of members and of each network, every thirty seconds.
+    /// Streams a second: anti-entropy of members and of each network, every thirty seconds.
     pub streams: f64,
 }

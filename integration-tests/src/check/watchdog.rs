@@ -1,4 +1,4 @@
-//! What only the insides of the nodes can show, compared with the ledger and with what was there a moment ago.
+//! Checks of each node's tables against the ledger and against the last inspection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,56 +12,58 @@ use super::ledger::{Ledger, WriteId};
 use super::state::{Dot, NetworkState};
 use crate::cluster::Peer;
 
-/// Remembers what was seen at the last look.
+/// Remembers the last inspections.
 #[derive(Debug, Default)]
 pub struct Watchdog {
     version_vector: BTreeMap<(Peer, Arc<str>), VersionVector>,
-    /// What each node held at the last look.
+    /// The dots that each node held at the last inspection.
     held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
-    /// What each process has ever held, at some look.
+    /// The dots that each process has held at any inspection.
     ever_held: BTreeMap<(Peer, Arc<str>), BTreeSet<Dot>>,
-    /// Until when each tombstone will be kept by whoever keeps it longest.
+    /// The latest time until which a node has kept each tombstone.
     kept_until: BTreeMap<(Arc<str>, Dot), Duration>,
     knowledge: Knowledge,
-    /// What each node has seen die, by its watcher.
+    /// The writes that each node's watcher saw superseded.
     superseded: BTreeMap<Peer, BTreeSet<WriteId>>,
-    /// What somebody has refused once.
+    /// Writes that a node has ever refused.
     refused: BTreeSet<WriteId>,
     inspections: u64,
     tombstones_reaped: BTreeSet<(Arc<str>, Dot)>,
 }
 
-/// What one node holds of one network, and what is known besides.
+/// The state of one network on one node, and what is needed to check it.
 pub(crate) struct Inspection<'a> {
     pub(crate) network: &'a Arc<str>,
     pub(crate) state: &'a NetworkState,
     pub(crate) ledger: &'a Ledger,
-    /// What the node says of it in numbers.
+    /// The node's statistics of it.
     pub(crate) statistics: &'a NetworkStatistics,
     pub(crate) now: Duration,
     pub(crate) reap_time: Duration,
-    /// For what the node may refuse writes of others.
+    /// The reasons for which the node may refuse writes.
     pub(crate) reasons: RefusalReasons,
-    /// How long a message to the node may have been under way: what it tells of tombstones is as old.
+    /// How long a message to the node may have been under way: its information on tombstones is
+    /// that old.
     pub(crate) under_way: Duration,
 }
 
-/// What a node may refuse: nothing else is excused for being refused.
+/// Reasons to refuse a write; other refusals are violations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RefusalReasons {
     /// Values longer than this, in bytes.
     pub(crate) value_bytes: usize,
-    /// Anything, since it is allowed so few entries or bytes that they may be used up.
+    /// Anything, because its limits are so small that they may be used up.
     pub(crate) has_small_limits: bool,
-    /// Times later than this, in microseconds since 1970: what its process believed when it began, and it only ever believes more.
+    /// Times later than this, in microseconds since 1970: the process accepted this time when it
+    /// started, and accepts only later ones since.
     pub(crate) believed: u64,
 }
 
-/// Durations travel in whole milliseconds, and clocks drift a little.
+/// Durations are sent in whole milliseconds, and clocks drift a little.
 const ROUNDING: Duration = Duration::from_millis(50);
 
 impl Watchdog {
-    /// How often the insides of a node were looked at.
+    /// How often the tables of a node were inspected.
     pub fn inspections(&self) -> u64 {
         self.inspections
     }
@@ -71,7 +73,7 @@ impl Watchdog {
         self.tombstones_reaped.len()
     }
 
-    /// A new process remembers nothing of what the old one saw.
+    /// A new process of a node starts without the observations of the former one.
     pub(crate) fn forget_instance(&mut self, peer: Peer) {
         self.version_vector.retain(|(of, _), _| *of != peer);
         self.held.retain(|(of, _), _| *of != peer);
@@ -80,7 +82,7 @@ impl Watchdog {
         self.knowledge.end_periods(peer, None);
     }
 
-    /// A node that leaves a network forgets what it saw there.
+    /// A node that leaves a network forgets its observations there.
     pub(crate) fn forget_network(&mut self, peer: Peer, network: &str, ledger: &Ledger) {
         self.version_vector.retain(|(of, name), _| *of != peer || **name != *network);
         self.held.retain(|(of, name), _| *of != peer || **name != *network);
@@ -99,14 +101,14 @@ impl Watchdog {
         self.superseded.get(&peer).is_some_and(|superseded| superseded.contains(&id))
     }
 
-    /// A node that has forgotten an owner remembers nothing of what it wrote.
+    /// A node that has forgotten an owner forgets its writes.
     pub(crate) fn forget_owner(&mut self, peer: Peer, owner: &NodeId, ledger: &Ledger) {
         if let Some(superseded) = self.superseded.get_mut(&peer) {
             superseded.retain(|id| ledger.get(*id).version.dot.owner != *owner);
         }
     }
 
-    /// Takes down what a process knows of a network, without a check of it.
+    /// Records what a process knows of a network, without a check.
     pub(crate) fn learn(&mut self, peer: Peer, network: &Arc<str>, state: &NetworkState) {
         self.knowledge.learn(peer, network, state);
     }
@@ -124,7 +126,7 @@ impl Watchdog {
         self.check_growth(peer, inspection)
     }
 
-    /// What a node had seen and did not hold is dead there for ever.
+    /// A dot that a node had seen and did not hold must never be held there again.
     fn check_resurrection(&mut self, peer: Peer, inspection: &Inspection<'_>) -> Result<(), String> {
         let key = (peer, inspection.network.clone());
         let now: BTreeSet<Dot> =
@@ -134,24 +136,24 @@ impl Watchdog {
         let Some(version_vector) = self.version_vector.get(&key) else { return Ok(()) };
         for dot in now.difference(&before) {
             if contains(version_vector, dot) {
-                return Err(format!("holds {dot} of {}, which it had seen die", inspection.network));
+                return Err(format!("holds {dot} of {}, which it had seen superseded", inspection.network));
             }
         }
         Ok(())
     }
 
-    /// Each entry has been seen, and is what somebody wrote.
+    /// Each entry has been seen, and equals its write.
     fn check_entries(&self, inspection: &Inspection<'_>) -> Result<(), String> {
         let Inspection { network, state, ledger, .. } = *inspection;
         for ((table, key), entry) in &state.entries {
             let dot = &entry.version.dot;
             if !state.has_seen(dot) {
                 return Err(format!(
-                    "holds {dot} under {network}/{table}/{key}, which its context does not contain"
+                    "holds {dot} under {network}/{table}/{key}, which its version vector does not contain"
                 ));
             }
             let Some(id) = ledger.by_dot(network, dot) else {
-                return Err(format!("holds {dot} under {network}/{table}/{key}, which nobody wrote"));
+                return Err(format!("holds {dot} under {network}/{table}/{key}, which no node wrote"));
             };
             let write = ledger.get(id);
             if write.value != entry.value
@@ -159,29 +161,29 @@ impl Watchdog {
                 || (&*write.entry_key.1, &*write.entry_key.2) != (table.as_str(), key.as_str())
             {
                 return Err(format!(
-                    "holds {entry:?} under {network}/{table}/{key}, and what was written is {write:?}"
+                    "holds {entry:?} under {network}/{table}/{key}, but its write is {write:?}"
                 ));
             }
         }
         Ok(())
     }
 
-    /// Whether a process was seen to hold a write since it joined the network.
+    /// Whether a process was seen holding a write since it joined the network.
     pub(crate) fn has_held(&self, peer: Peer, network: &Arc<str>, dot: &Dot) -> bool {
         self.ever_held.get(&(peer, network.clone())).is_some_and(|held| held.contains(dot))
     }
 
-    /// Whether a write was refused by somebody, at some time.
+    /// Whether a node has ever refused this write.
     pub(crate) fn was_refused(&self, id: WriteId) -> bool {
         self.refused.contains(&id)
     }
 
-    /// What is refused was written, and there is a reason to refuse it.
+    /// Each refused write exists, and there is a reason to refuse it.
     fn check_refused(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
         let Inspection { network, state, ledger, reasons, .. } = *inspection;
         for dot in state.refused() {
             let Some(id) = ledger.by_dot(network, &dot) else {
-                return Err(format!("refuses {dot} of {network}, which nobody wrote"));
+                return Err(format!("refuses {dot} of {network}, which no node wrote"));
             };
             let write = ledger.get(id);
             let bytes = write.value.as_ref().map_or(0, |value| value.len());
@@ -196,22 +198,23 @@ impl Watchdog {
         Ok(())
     }
 
-    /// How much longer a tombstone is kept only shrinks, wherever it goes: nobody keeps it longer than whoever has kept it
-    /// longest so far, but for the time it was under way, which nobody subtracts.
+    /// The remaining time of a tombstone only decreases, also when it is sent: no node keeps it
+    /// longer than the one that has kept it longest so far, plus the transmission time, which
+    /// receivers do not subtract.
     fn check_residuals(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
         let Inspection { network, state, ledger, now, under_way, .. } = *inspection;
         for entry in state.entries.values() {
-            // One whose time is up waits for the next timer to be reaped.
+            // An expired one waits for the next timer to be reaped.
             let Some(residual) = entry.residual.filter(|residual| !residual.is_zero()) else { continue };
             let dot = &entry.version.dot;
             let until = now + residual;
             let key = (network.clone(), dot.clone());
-            // At first it is as long as the writer was told to keep it.
+            // At first it is the writer's reap time.
             let written = || ledger.by_dot(network, dot).map(|id| ledger.get(id).at + inspection.reap_time);
             let Some(bound) = self.kept_until.get(&key).copied().or_else(written) else { continue };
             if until > bound + under_way + ROUNDING {
                 return Err(format!(
-                    "keeps tombstone {dot} of {network} for {residual:?}, {:?} longer than anybody had before",
+                    "keeps tombstone {dot} of {network} for {residual:?}, {:?} longer than any node before",
                     until - bound
                 ));
             }
@@ -220,12 +223,12 @@ impl Watchdog {
         Ok(())
     }
 
-    /// What is seen and not held must have been superseded, or be a tombstone whose time was up.
+    /// A dot that is seen and not held must have been superseded, or be an expired tombstone.
     fn check_superseded(&mut self, inspection: &Inspection<'_>) -> Result<(), String> {
         let Inspection { network, state, ledger, now, reap_time, .. } = *inspection;
         for dot in state.superseded() {
             let Some(id) = ledger.by_dot(network, &dot) else {
-                return Err(format!("has seen {dot} of {network}, which nobody wrote"));
+                return Err(format!("has seen {dot} of {network}, which no node wrote"));
             };
             if self.knowledge.is_superseded(id, state, ledger) {
                 continue;
@@ -233,7 +236,8 @@ impl Watchdog {
             let write = ledger.get(id);
             if write.value.is_some() {
                 return Err(format!(
-                    "has recorded {dot} of {network}/{}/{} as dead, and nothing supersedes it that anybody who knew it knew",
+                    "has recorded {dot} of {network}/{}/{} as superseded, but no process knew it \
+                     with a write that supersedes it",
                     write.entry_key.1, write.entry_key.2
                 ));
             }
@@ -248,7 +252,7 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Contexts only grow while an attachment lasts.
+    /// Version vectors only grow while an attachment lasts.
     fn check_growth(&mut self, peer: Peer, inspection: &Inspection<'_>) -> Result<(), String> {
         let Inspection { network, state, .. } = *inspection;
         let before = self
@@ -260,7 +264,7 @@ impl Watchdog {
             let covered = |(low, high): &(u64, u64)| now.iter().any(|(from, to)| from <= low && high <= to);
             if !ranges.iter().all(covered) {
                 return Err(format!(
-                    "its context of {}@{} in {network} shrank from {ranges:?} to {now:?}",
+                    "its version vector of {}@{} in {network} shrank from {ranges:?} to {now:?}",
                     attachment.0, attachment.1
                 ));
             }
@@ -269,14 +273,14 @@ impl Watchdog {
     }
 }
 
-/// What a node says of a network in numbers is what it holds.
+/// A node's statistics of a network must match what it holds.
 fn check_counts(inspection: &Inspection<'_>) -> Result<(), String> {
     let NetworkStatistics { entries, hidden, tombstones, bytes, .. } = *inspection.statistics;
-    let (said, held) = ([entries, hidden, tombstones, bytes], inspection.state.recount());
-    match said == held {
+    let (reported, held) = ([entries, hidden, tombstones, bytes], inspection.state.recount());
+    match reported == held {
         true => Ok(()),
         false => Err(format!(
-            "says of {} that [shown, hidden, tombstones, bytes] are {said:?}, and holds {held:?}",
+            "reports of {} that [shown, hidden, tombstones, bytes] are {reported:?}, and holds {held:?}",
             inspection.network
         )),
     }

@@ -1,4 +1,4 @@
-//! The checks that run along.
+//! The checks that run during a scenario.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use crate::check::{
     entry_key,
 };
 
-/// By how many microseconds the time of a write may be ahead of the clock of who takes it.
+/// By how many microseconds the time of a write may be ahead of the receiver's clock.
 pub(super) const MAX_LEAD: u64 = 3_600_000_000;
-/// Up to so many entries and tombstones a node's tables are looked into after every call that changed them.
+/// With at most this many entries and tombstones, a node's tables are inspected after every call
+/// that changed them.
 const HELD_FOR_EVERY_STEP: usize = 24;
 
 impl Cluster {
-    /// Hands the watcher of a node what it was told, and checks it.
+    /// Drains the watcher of a node, and checks the changes it received.
     pub(super) fn follow(&mut self, peer: Peer) {
         let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
         let Some(follower) = instance.follower.as_mut() else { return };
@@ -59,16 +60,16 @@ impl Cluster {
         }
         let Some(value) = &change.value else { return Ok(()) };
         match self.ledger.origin(&entry_key, value) {
-            Origin::Unknown => Err(format!("{path} = {value:?} is shown, which nobody wrote")),
+            Origin::Unknown => Err(format!("{path} = {value:?} is shown, which no node wrote")),
             Origin::Write(id) if self.watchdog.has_seen_superseded(peer, id) => Err(format!(
-                "{path} = {:?} is back from the dead",
+                "{path} = {:?} is shown again after it was superseded",
                 String::from_utf8_lossy(&value[..value.len().min(40)])
             )),
             Origin::Write(_) | Origin::Ambiguous => Ok(()),
         }
     }
 
-    /// Whether, in the eyes of `peer`, the writer is alive: then what it wrote is not merely hidden.
+    /// Whether `peer` holds the writer alive: then its writes are not merely hidden.
     fn holds_owner_for_alive(&self, peer: Peer, id: WriteId) -> bool {
         let owner = &self.ledger.get(id).version.dot.owner;
         let instance = self.instance(peer);
@@ -86,7 +87,8 @@ impl Cluster {
         instance.joined.contains(network) && !instance.leaving
     }
 
-    /// Notices when a node has taken a later life by itself: it rewrites its entries as that.
+    /// Notices when a node has taken a later generation by itself: it rewrites its entries as that
+    /// instance.
     pub(super) fn notice_renewal(&mut self, peer: Peer) {
         let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
         let id = instance.tables.node();
@@ -112,7 +114,8 @@ impl Cluster {
         }
     }
 
-    /// Who has the same digest of members holds the same of them: of what a digest does not tell they would never hear from each other.
+    /// Nodes with the same digest of members must hold the same members: differences that the
+    /// digest omits would never be found.
     fn check_member_digests(&self) -> Result<(), (Peer, String)> {
         let mut by_digest = BTreeMap::new();
         for peer in self.running() {
@@ -124,32 +127,33 @@ impl Cluster {
             let (other, others) =
                 by_digest.entry(membership.digest()).or_insert_with(|| (peer, held.clone()));
             if *others != held {
-                let what = format!("has the digest of members of {}, and holds others", self.name(*other));
+                let what =
+                    format!("has the digest of members of {}, but holds other members", self.name(*other));
                 return Err((peer, format!("{what}: {held:?} here, {others:?} there")));
             }
         }
         Ok(())
     }
 
-    /// What a node knows of another's list of networks never goes back.
+    /// The version of another node's attachment list, as known to a node, never decreases.
     fn check_list_versions(&mut self, peer: Peer) -> Result<(), String> {
         let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return Ok(()) };
         let list_versions: BTreeMap<NodeId, u64> =
             instance.tables.replica().list_versions().into_iter().collect();
         let former = std::mem::replace(&mut instance.list_versions, list_versions);
-        // One that was forgotten and is back begins with nothing.
+        // An owner that was forgotten and has returned begins at 0.
         let older = |owner: &NodeId, version: u64| {
             instance.list_versions.get(owner).filter(|now| (1..version).contains(*now))
         };
         match former.iter().find_map(|(owner, &version)| Some((owner, version, older(owner, version)?))) {
-            Some((owner, version, now)) => {
-                Err(format!("knew version {version} of the list of {owner}, and knows version {now}"))
-            }
+            Some((owner, version, now)) => Err(format!(
+                "knew version {version} of the attachment list of {owner}, and knows version {now}"
+            )),
             None => Ok(()),
         }
     }
 
-    /// Looks into every running node.
+    /// Inspects every running node.
     pub(crate) fn inspect_all(&mut self) {
         if let Some(interval) = self.settings.inspection {
             self.next_inspection = self.now() + interval;
@@ -173,23 +177,24 @@ impl Cluster {
         }
     }
 
-    /// What a node's machine holds for open and what is open must be the same: who forgets a stream never ends it, and a
-    /// connection has only so many.
+    /// A node's machine must know every open stream: a stream that it forgot would never end, and
+    /// the streams of a connection are limited.
     fn check_streams(&self, peer: Peer) -> Result<(), String> {
         let instance = self.instance(peer);
         if !self.fabric.is_running(instance.endpoint) {
             return Ok(());
         }
-        // The other way round it may be for a moment: that a stream broke takes its time to be known.
+        // The reverse is possible for a moment: the machine learns late that a stream broke.
         let known: BTreeSet<StreamId> = instance.machine.streams().collect();
         match self.fabric.streams_of(instance.endpoint).into_iter().find(|stream| !known.contains(stream)) {
-            Some(stream) => Err(format!("{stream:?} is open, though the machine holds it for over")),
+            Some(stream) => Err(format!("{stream:?} is open, though the machine considers it closed")),
             None => Ok(()),
         }
     }
 
-    /// Checks after every call how much a node has sent and how much waits in it, and looks into its tables whenever they have
-    /// changed, as long as they hold little: then no wrong step can be followed by another before it is found.
+    /// Checks after every call how much a node has sent and how much is queued, and inspects its
+    /// tables whenever they have changed while they are small: so an error is found before the next
+    /// one.
     pub(super) fn inspect_if_changed(&mut self, peer: Peer) {
         if self.settings.inspection.is_none() {
             return;
@@ -243,7 +248,8 @@ impl Cluster {
             };
             let mut result = self.watchdog.inspect(peer, &inspection);
             if result.is_err() {
-                // Who told it may not have been looked into since it learned: contexts only grow, so it still knows.
+                // The sender may not have been inspected since it learned of it. Version vectors
+                // only grow, so it knows it now.
                 for (other, state) in self.all_that_is_known(&network) {
                     self.watchdog.learn(other, &network, &state);
                 }
@@ -266,24 +272,25 @@ impl Cluster {
         RefusalReasons {
             value_bytes: limits.value_bytes,
             has_small_limits: limits.entries < usual.entries || limits.bytes < usual.bytes,
-            // It was born when its clock showed this.
+            // The clock showed this when the process started.
             believed: node.last_generation + MAX_LEAD,
         }
     }
 
-    /// Whether a process refused a write for its time when it was new. What it refused it forgets when the attachment ends.
+    /// Whether a process refused a new write for its time. It forgets refusals when the attachment
+    /// ends.
     pub(crate) fn is_too_far_ahead_for(&self, peer: Peer, write: WriteId) -> bool {
         self.ledger.get(write).version.time > self.refusal_reasons(peer).believed
     }
 
-    /// What each process holds of a network, also of those that are leaving it.
+    /// The state of a network on each process, including those that are leaving it.
     fn all_that_is_known(&self, network: &str) -> Vec<(Peer, NetworkState)> {
         let running = self.running().into_iter();
         running.filter_map(|peer| Some((peer, self.inspect(peer, network)?))).collect()
     }
 
-    /// Takes down what a process knew when it ended, or began to leave the network.
-    pub(super) fn learn_at_the_end(&mut self, peer: Peer, of: Option<&str>) {
+    /// Records what a process knew when it ended, or began to leave the network.
+    pub(super) fn learn_before_end(&mut self, peer: Peer, of: Option<&str>) {
         if self.settings.inspection.is_none() {
             return;
         }
@@ -296,7 +303,7 @@ impl Cluster {
         }
     }
 
-    /// What has been sent and learned, by all processes there ever were.
+    /// The counters of sent and learned updates, of all processes so far.
     fn relays(&self) -> Relays {
         let mut relays = Relays::default();
         for (_, counters) in &self.ended {

@@ -1,5 +1,5 @@
-//! The clocks of hosts. Each host has a monotonic clock, which stands still while the host sleeps, and a wall clock, which
-//! does not; both may run fast or slow, and the wall clock may be wrong and be set.
+//! The clocks of hosts. Each host has a monotonic clock, which stops while the host sleeps, and a
+//! wall clock, which does not; both may drift, and the wall clock may be wrong and be set.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::{Cluster, Peer, WALL_AT_START};
 
 const MILLION: u128 = 1_000_000;
 
-/// What the clocks of one host show.
+/// The clocks of one host.
 #[derive(Debug, Clone)]
 pub(crate) struct HostClock {
     /// The virtual time of the readings below.
@@ -21,7 +21,7 @@ pub(crate) struct HostClock {
 }
 
 impl HostClock {
-    /// Clocks that are right.
+    /// Correct clocks.
     pub(crate) fn new(now: Duration) -> Self {
         let wall = WALL_AT_START + now.as_micros() as u64;
         Self { at: now, monotonic: now, wall, drift_ppm: 0, asleep: false }
@@ -50,7 +50,7 @@ impl HostClock {
         self.at + nanoseconds((ahead * MILLION).div_ceil(self.rate()))
     }
 
-    /// Takes the present readings as those from which it goes on.
+    /// Takes the present readings as the new starting point.
     fn settle(&mut self, now: Duration) {
         (self.monotonic, self.wall, self.at) = (self.monotonic(now), self.wall(now), now);
     }
@@ -71,8 +71,8 @@ impl Cluster {
         self.nodes[peer.0].clock.wall(self.fabric.now())
     }
 
-    /// Tells a node's machine what the wall clock shows, as the production driver does before each call; returns the monotonic
-    /// time for it.
+    /// Sets the wall clock of a node's machine, as the production driver does before each call;
+    /// returns the monotonic time for the call.
     pub(super) fn read_clocks(&mut self, peer: Peer) -> Instant {
         let (now, wall) = (self.instant(peer), Duration::from_micros(self.wall(peer)));
         if let Some(instance) = &mut self.nodes[peer.0].instance {
@@ -95,7 +95,8 @@ impl Cluster {
         clock.wall = (WALL_AT_START + now.as_micros() as u64).saturating_add_signed(microseconds);
     }
 
-    /// Has both clocks of a node's host run fast by so many millionths from now on, or slow.
+    /// Makes both clocks of a node's host drift by this many millionths from now on; positive is
+    /// fast.
     pub fn set_clock_drift(&mut self, peer: Peer, ppm: i32) {
         self.note(&format!("the clocks of {} run {ppm} ppm fast", self.nodes[peer.0].name));
         let now = self.fabric.now();
@@ -107,8 +108,8 @@ impl Cluster {
         }
     }
 
-    /// A node's host is suspended: its process and its monotonic clock stand still, and what is sent to it is lost. Its wall
-    /// clock goes on.
+    /// Suspends a node's host: its process and its monotonic clock stop, and messages sent to it
+    /// are lost. Its wall clock goes on.
     pub fn sleep_host(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         let now = self.fabric.now();
@@ -119,7 +120,7 @@ impl Cluster {
         self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
-    /// A node's host wakes.
+    /// Wakes a node's host.
     pub fn wake_host(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         let now = self.fabric.now();
@@ -131,7 +132,7 @@ impl Cluster {
         self.plan_timer(peer);
     }
 
-    /// The hosts of these nodes sleep for so long, all at once.
+    /// Suspends the hosts of these nodes for this long, all at once.
     pub fn sleep_hosts_for(&mut self, peers: &[Peer], time: Duration) {
         for &peer in peers {
             self.sleep_host(peer);
@@ -147,7 +148,7 @@ impl Cluster {
         self.nodes[peer.0].clock.asleep
     }
 
-    /// Has the network wake a node when the machine wants to be called.
+    /// Schedules a node's timer for the time that its machine wants.
     pub(super) fn plan_timer(&mut self, peer: Peer) {
         let node = &self.nodes[peer.0];
         let Some(instance) = &node.instance else { return };

@@ -1,4 +1,5 @@
-//! The driver: what the fabric says happens goes into the machines, and what they want done goes to the fabric.
+//! The driver: passes events of the fabric to the machines, and requests of the machines to the
+//! fabric.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,15 @@ use super::{Cluster, Peer};
 use crate::fabric::rules::{GOSSIP, TABLES};
 use crate::fabric::{Ending, EndpointId, FabricEvent};
 
-/// A machine that wants this many things done after one call is in an endless loop.
+/// A machine with this many requests after one call is in an endless loop.
 const REQUESTS_PER_CALL: usize = 1_000_000;
 
 impl Cluster {
-    /// Lets the next thing happen, if there is one until then. Returns false, and stands at `until`, if not.
+    /// Handles the next event that is due at `until` or before. If there is none, returns false
+    /// with the clock at `until`.
     pub(crate) fn step(&mut self, until: Duration) -> bool {
         if self.next_inspection <= until && self.fabric.next_at().is_none_or(|at| at > self.next_inspection) {
-            // Between two happenings nothing changes, so the insides may be looked at a little late.
+            // Nothing changes between two events, so a slightly late inspection sees the same.
             self.inspect_all();
         }
         let Some((endpoint, event)) = self.fabric.next(until) else { return false };
@@ -52,7 +54,7 @@ impl Cluster {
                 let (endpoint, result) =
                     (instance.endpoint, instance.machine.handle_frame(stream, &bytes, now));
                 if let Err(error) = result {
-                    // What production does: the exchange is given up.
+                    // As in production, the exchange is given up.
                     self.instance_mut(peer).refused_frames += 1;
                     self.fabric.note(Some(endpoint), format!("refuses a frame of {stream:?}: {error}"));
                     self.fabric.reset_stream(endpoint, stream);
@@ -85,13 +87,14 @@ impl Cluster {
         }
     }
 
-    /// Tells the machines with whom they have come to have a connection, or have none any more, as the production driver
-    /// does, unless everybody may dial at any time.
+    /// Reports begun and ended connections to the machines, as the production driver does, unless
+    /// every node may dial at any time.
     fn report_connections(&mut self) {
         for (endpoint, other, connected) in self.fabric.take_connection_changes() {
             let Some(peer) = self.owners.get(&endpoint).copied() else { continue };
             let name = self.fabric.name(other).clone();
-            // The next process of the node may have a connection already when that with the one before ends.
+            // The next process of the node may be connected already when the connection with the
+            // former one ends.
             let connected = connected || self.fabric.is_connected(endpoint, &name);
             if self.settings.fabric.dialling.is_none() {
                 continue;
@@ -115,7 +118,7 @@ impl Cluster {
         (self.fabric.name(from).clone(), self.fabric.address(self.fabric.location(from)))
     }
 
-    /// Calls into a machine, and does what it then wants.
+    /// Calls into a machine, and handles its requests.
     pub(crate) fn drive<R>(&mut self, peer: Peer, call: impl FnOnce(&mut NodeMachine, Instant) -> R) -> R {
         let now = self.read_clocks(peer);
         let result = call(&mut self.instance_mut(peer).machine, now);
@@ -123,7 +126,7 @@ impl Cluster {
         result
     }
 
-    /// Asks the machine what it wants, as the production driver does when a write was made on its tables by somebody else.
+    /// Polls the machine, as the production driver does after a write to its tables from outside.
     pub fn wake(&mut self, peer: Peer) {
         self.after_call(peer, None);
     }
@@ -175,7 +178,8 @@ impl Cluster {
                     }
                     NodeEvent::NetworkLeft { network, final_syncs } => {
                         instance.departing.remove(network);
-                        // A leave that reached nobody says so: what it alone knew may be lost.
+                        // A leave that reached no node reports that: writes that only the leaver
+                        // knew may be lost.
                         let handed_on = self.fault_free_since.is_some() && final_syncs.completed > 0;
                         if handed_on && !instance.join_baseline.contains_key(network) {
                             self.ledger.handed_on(&instance.id, network);
@@ -197,7 +201,7 @@ impl Cluster {
             }
             assert!(
                 requests < REQUESTS_PER_CALL,
-                "{} wants {requests} things done after one call",
+                "{} makes {requests} requests after one call",
                 self.nodes[peer.0].name
             );
             if idle {
@@ -214,7 +218,7 @@ impl Cluster {
         self.end_if_left(peer);
     }
 
-    /// A process that has said its farewell ends.
+    /// Ends a process that has announced its leave.
     fn end_if_left(&mut self, peer: Peer) {
         let Some(instance) = self.nodes[peer.0].instance.as_ref() else { return };
         if instance.leaving && instance.left {

@@ -1,4 +1,4 @@
-//! What is promised when nothing hinders anybody: judged from the moment from which a scenario says so.
+//! Promises that hold without faults, checked from the moment that a scenario declares.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,34 +8,35 @@ use membership::State;
 use super::{Cluster, MILLISECOND, Peer, SECOND};
 use crate::check::{VersionVector, contains_all, intersection};
 
-/// How long entries may stay hidden though their owner is back, and there is a connection with it.
+/// How long entries may stay hidden after their owner has returned and is connected.
 const HIDDEN_AT_MOST: Duration = Duration::from_secs(1);
-/// How long a dial may take that began while the owner was cut off: others can tell that it is back before it can be asked.
+/// How long a dial may take that began while the owner was cut off: other nodes can report its
+/// return before it can be dialled.
 const DIALLED_WITHIN: Duration = Duration::from_secs(3);
-/// What has been known and seen for so long, everybody has been told of.
+/// After this long, every node has received an update.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// What all who had long been on a network knew of it when somebody joined it.
+/// The writes that all settled members of a network knew when a node joined it.
 #[derive(Debug)]
 pub(crate) struct JoinBaseline {
     known: VersionVector,
     at: Duration,
 }
 
-/// How often something was judged, and what was the worst of it.
+/// How often a promise was checked, and the worst case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Newcomers that said they were ready, and what they held then was looked at.
+    /// Newcomers that reported that they were ready, and were checked.
     pub ready: u64,
     /// The longest that one of them took.
     pub longest_ready: Duration,
-    /// Times a node held entries hidden whose owner was back.
+    /// Times a node kept entries hidden whose owner had returned.
     pub hidden: u64,
     /// The longest that such entries were found hidden.
     pub longest_hidden: Duration,
 }
 
-/// What of these promises is judged.
+/// Which of these promises are checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct EnabledChecks {
     pub(crate) readiness: bool,
@@ -43,12 +44,12 @@ pub(crate) struct EnabledChecks {
 }
 
 impl Cluster {
-    /// From here on nothing hinders anybody any more.
+    /// From here on there are no faults.
     pub fn declare_fault_free(&mut self) {
         self.fault_free_since = Some(self.now());
     }
 
-    /// From here on only what a scenario asks is looked at.
+    /// From here on only the scenario's own checks apply.
     pub(crate) fn stop_checking(&mut self) {
         self.settings.inspection = None;
         self.next_inspection = Duration::MAX;
@@ -61,12 +62,12 @@ impl Cluster {
         }
     }
 
-    /// What has been judged so far of what is promised when nothing hinders anybody.
+    /// The checks so far of promises that hold without faults.
     pub fn checked(&self) -> Checked {
         self.checked
     }
 
-    /// Takes down what there is for a newcomer to learn, if all is well and has been for a while.
+    /// Records what a newcomer has to learn, if there have been no faults for a while.
     pub(super) fn record_join_baseline(&mut self, peer: Peer, network: &str) {
         let settled = |since: Duration| self.now() >= since + SETTLED;
         if !self.fault_free_since.is_some_and(settled) || !self.sees_all(peer) {
@@ -87,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// Whether it knows of everybody, and everybody of it.
+    /// Whether the node and all others hold each other for alive.
     fn sees_all(&self, peer: Peer) -> bool {
         let running = self.running();
         running.iter().all(|other| {
@@ -101,11 +102,11 @@ impl Cluster {
         self.is_ready(member, network) && !self.instance(member).join_baseline.contains_key(network)
     }
 
-    /// Who says that it is ready holds what those who had been there held when it joined.
+    /// A node that reports that it is ready must know what the settled members knew when it joined.
     pub(super) fn check_readiness(&mut self, peer: Peer, network: &str) {
         let now = self.now();
         let Some(mut join_baseline) = self.instance_mut(peer).join_baseline.remove(network) else { return };
-        // What has ended meanwhile need not be learned.
+        // Writes of attachments that have ended meanwhile need not be known.
         join_baseline.known.retain(|(owner, epoch), _| {
             let owner = self.running().into_iter().find(|running| self.instance(*running).id == *owner);
             let own = |owner: Peer| self.inspect(owner, network).map(|state| state.version_vector);
@@ -123,12 +124,12 @@ impl Cluster {
             && !state.refused().any(|refused| refused == missing)
         {
             let what =
-                format!("says it is ready on {network}, and has not heard of {missing}, which all knew");
+                format!("reports that it is ready on {network} without {missing}, which all members knew");
             self.violation(peer, what);
         }
     }
 
-    /// What a node holds of an owner that is back is shown soon.
+    /// Entries of an owner that has returned must be shown soon.
     pub(super) fn check_hidden(&mut self, peer: Peer, network: &str, hidden: &BTreeSet<wire::NodeId>) {
         let now = self.now();
         let Some(fault_free_since) = self.fault_free_since else { return };
@@ -158,13 +159,14 @@ impl Cluster {
         self.checked.hidden += 1;
         self.checked.longest_hidden = self.checked.longest_hidden.max(longest);
         if self.enabled_checks.hidden && longest > HIDDEN_AT_MOST {
-            let what = format!("hides what {owner} wrote in {network}, {longest:?} after it came back");
+            let what = format!("hides what {owner} wrote in {network}, {longest:?} after it returned");
             self.violation(peer, what);
         }
     }
 
-    /// The first difference between what members of a network show, but for what was written within the last `moment`, for what
-    /// is shown of owners that have ended or left the network, of which some may not have heard, and for what is refused.
+    /// The first difference between the entries that members of a network show, except those
+    /// written within the last `moment`, those of owners that have ended or left the network, of
+    /// which some may not know yet, and refused ones.
     pub fn difference_but_for(&self, network: &str, moment: Duration) -> Option<String> {
         let recent = self.ledger.written_since(self.now().saturating_sub(moment));
         let recent: BTreeSet<(&str, &str)> = recent
@@ -188,8 +190,9 @@ impl Cluster {
         })
     }
 
-    /// Lets time pass, at most `within`, until members show the same of all `networks` but for what was written within the
-    /// last `moment`; calls `meanwhile` every twenty milliseconds. Returns how long it took, or how they differ.
+    /// Advances time, at most `within`, until members show the same of all `networks` except writes
+    /// of the last `moment`; calls `meanwhile` every twenty milliseconds. Returns how long it took,
+    /// or how they differ.
     pub fn agree_meanwhile(
         &mut self,
         moment: Duration,
@@ -211,7 +214,7 @@ impl Cluster {
         }
     }
 
-    /// Whether everybody who joined networks while all was well says it is ready; `None` if so, else who is not.
+    /// A node that joined networks without faults and is not ready yet; `None` if all are.
     pub fn not_ready(&self) -> Option<String> {
         self.running().into_iter().find_map(|peer| {
             let instance = self.instance(peer);
@@ -221,5 +224,5 @@ impl Cluster {
     }
 }
 
-/// How soon those who join networks when all is well must be ready there.
+/// How soon a node must be ready after it joined networks without faults.
 pub const READY_WITHIN: Duration = SECOND.saturating_mul(5);

@@ -1,4 +1,4 @@
-//! What can befall a cluster.
+//! The faults of a cluster.
 
 use std::time::Duration;
 
@@ -7,24 +7,25 @@ use tabledb::Limits;
 use super::{Cluster, Peer};
 use crate::fabric::{Ending, HeldDatagram, Link, Location, Message, RuleId, Verdict};
 
-/// How long a message may be under way over such a link: it is sent again until it arrives, and queues where little passes. A
-/// frame of a stream also waits out a cut that is shorter than the idle time-out of its connection, which is ten seconds.
+/// How long a message may be under way over such a link: it is retransmitted until it arrives, and
+/// queues on a narrow link. A frame of a stream also waits until a cut ends that is shorter than
+/// the idle timeout of its connection, which is ten seconds.
 pub(super) fn under_way_over(link: &Link) -> Duration {
     Duration::from_secs(if link.bandwidth.is_some() { 70 } else { 15 })
 }
 
 impl Cluster {
-    /// The process is gone without a word; the others learn of it by silence.
+    /// Ends the process without notice; the others detect it by timeouts.
     pub fn crash(&mut self, peer: Peer) {
         self.end_instance(peer, Ending::Crash);
     }
 
-    /// The process is gone, and its host tells whoever was connected with it.
+    /// Ends the process; its host resets its connections.
     pub fn kill(&mut self, peer: Peer) {
         self.end_instance(peer, Ending::Reset);
     }
 
-    /// A node that has ended starts again as a new life.
+    /// Starts a node that has ended as a new instance.
     pub fn restart(&mut self, peer: Peer, seeds: &[Peer]) {
         self.start_instance(peer, seeds);
     }
@@ -38,7 +39,7 @@ impl Cluster {
         self.drive(peer, |machine, now| machine.leave(now));
     }
 
-    /// The process stands still.
+    /// Pauses the process.
     pub fn pause(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         self.fabric.pause(endpoint);
@@ -46,14 +47,14 @@ impl Cluster {
         self.nodes[peer.0].paused_at.get_or_insert(now);
     }
 
-    /// The process goes on.
+    /// Resumes the process.
     pub fn resume(&mut self, peer: Peer) {
         let endpoint = self.instance(peer).endpoint;
         self.fabric.resume(endpoint);
         self.end_pause(peer);
     }
 
-    /// Takes down for how long a process stood still.
+    /// Records for how long a process was paused.
     pub(super) fn end_pause(&mut self, peer: Peer) {
         let now = self.now();
         let node = &mut self.nodes[peer.0];
@@ -62,17 +63,17 @@ impl Cluster {
         }
     }
 
-    /// Whether the node has other limits than most.
+    /// Whether the node has limits of its own.
     pub fn has_limits(&self, peer: Peer) -> bool {
         self.nodes[peer.0].limits != Limits::default()
     }
 
-    /// Sets the limits of a node's tables, for its next life.
+    /// Sets the limits of a node's tables, for its next instance.
     pub fn set_limits(&mut self, peer: Peer, limits: Limits) {
         self.nodes[peer.0].limits = limits;
     }
 
-    /// Nothing passes between nodes of different sides any more; within each, everything does.
+    /// Cuts all links between nodes of different sides; within each side nothing is cut.
     pub fn partition(&mut self, sides: &[&[Peer]]) {
         let mut pairs = Vec::new();
         for (index, side) in sides.iter().enumerate() {
@@ -88,26 +89,26 @@ impl Cluster {
         self.fabric.cut(pairs);
     }
 
-    /// Nothing passes between two nodes, either way.
+    /// Cuts the link between two nodes, both ways.
     pub fn cut(&mut self, a: Peer, b: Peer) {
         self.cut_one_way(a, b);
         self.cut_one_way(b, a);
     }
 
-    /// Nothing passes from one node to the other.
+    /// Cuts the link from one node to the other.
     pub fn cut_one_way(&mut self, from: Peer, to: Peer) {
         self.fabric.note(None, format!("cut {} → {}", self.name(from), self.name(to)));
         self.fabric.cut([(self.location(from), self.location(to))]);
     }
 
-    /// Everything passes again between two nodes.
+    /// Mends the link between two nodes, both ways.
     pub fn mend(&mut self, a: Peer, b: Peer) {
         self.fabric.note(None, format!("mend {} – {}", self.name(a), self.name(b)));
         let (a, b) = (self.location(a), self.location(b));
         self.fabric.mend([(a, b), (b, a)]);
     }
 
-    /// Every cut is mended.
+    /// Mends every cut.
     pub fn heal(&mut self) {
         self.fabric.note(None, "heal".into());
         self.fabric.mend_all();
@@ -121,12 +122,13 @@ impl Cluster {
 
     /// Asks `decide` about every message from now on.
     pub fn rule(&mut self, decide: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
-        // It may withhold messages for as long as it likes.
+        // It may withhold messages for any time.
         self.under_way = Duration::from_secs(24 * 3600);
         self.fabric.add_rule(decide)
     }
 
-    /// Does this to all that carries tables from one node to another. Streams cannot be held: they break instead.
+    /// Applies this verdict to all table messages from one node to another. Streams cannot be held:
+    /// they break instead.
     pub fn on_tables(&mut self, from: Peer, to: Peer, verdict: Verdict) -> RuleId {
         let (from, to) = (self.location(from), self.location(to));
         self.rule(move |message| match message.is_for_tables() && message.from == from && message.to == to {
@@ -136,7 +138,7 @@ impl Cluster {
         })
     }
 
-    /// No tables pass between a node and others, either way; membership does.
+    /// Drops table messages between a node and others, both ways; membership messages pass.
     pub fn isolate_tables(&mut self, peer: Peer, others: &[Peer]) -> Vec<RuleId> {
         let pairs: Vec<_> = others.iter().flat_map(|other| [(*other, peer), (peer, *other)]).collect();
         pairs.into_iter().map(|(from, to)| self.on_tables(from, to, Verdict::Drop)).collect()
@@ -170,8 +172,8 @@ impl Cluster {
         self.fabric.break_streams_between(a, b)
     }
 
-    /// How long what a node receives may have been under way: what came while a process stood still has waited for it, and may
-    /// have been passed on since.
+    /// How long a message may have been under way when a node receives it: messages wait while the
+    /// receiver is paused, and may be relayed after that.
     pub(super) fn longest_under_way(&self) -> Duration {
         self.under_way + self.nodes.iter().map(|node| node.total_pause).sum::<Duration>()
     }

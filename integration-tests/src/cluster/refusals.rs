@@ -1,6 +1,6 @@
-//! What members of a network may show differently because some of them refuse what others hold.
+//! Allowed differences between members of a network of which some refuse writes.
 //!
-//! No whole node is left out of any comparison for that: what it takes it has to show as everybody does.
+//! No node is left out of a comparison: it must show all other entries like every member.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub(crate) type TableKey = (String, String);
 /// What a member shows under a key: the value and its owner.
 type Shown<'a> = Option<&'a (Vec<u8>, String)>;
 
-/// What is refused on one network, by whom; looked into when it is first asked for.
+/// The refused writes of one network by member; computed on first use.
 pub(crate) struct Refusals<'a> {
     cluster: &'a Cluster,
     network: &'a str,
@@ -31,17 +31,17 @@ impl<'a> Refusals<'a> {
     fn members(&self) -> &BTreeMap<Peer, (NetworkState, BTreeSet<TableKey>)> {
         self.members.get_or_init(|| {
             let members = self.cluster.members_of(self.network).into_iter();
-            let looked_into = members.filter_map(|member| {
+            let inspected = members.filter_map(|member| {
                 let state = self.cluster.inspect(member, self.network)?;
                 let writes = state.refused().filter_map(|dot| self.cluster.ledger.by_dot(self.network, &dot));
-                // Nobody passes on what it refuses, so that others may be offered it late, or never.
-                let writes = writes.chain(self.cluster.to_be_refused(member, self.network, &state));
+                // A member does not relay what it refuses, so others may receive it late, or never.
+                let writes = writes.chain(self.cluster.unseen_refusable(member, self.network, &state));
                 let entry_keys = writes.map(|id| &self.cluster.ledger.get(id).entry_key);
                 let table_keys =
                     entry_keys.map(|(_, table, key)| (table.to_string(), key.to_string())).collect();
                 Some((member, (state, table_keys)))
             });
-            looked_into.collect()
+            inspected.collect()
         })
     }
 
@@ -55,15 +55,17 @@ impl<'a> Refusals<'a> {
         self.members().get(&member).is_some_and(|(_, table_keys)| table_keys.contains(table_key))
     }
 
-    /// Whether two members may show different things under a key: one of them refuses a write there; or one has not heard that
-    /// its entry is dead, because all who know refuse a write there: they call nothing dead under that key.
+    /// Whether two members may show different entries under a key: one of them refuses a write
+    /// there; or one does not know that its entry is superseded, because all that know it refuse a
+    /// write there: they report nothing as superseded under that key.
     pub(crate) fn excuses(&self, table_key: &TableKey, one: Peer, other: Peer) -> bool {
         self.concerns(one, table_key)
             || self.concerns(other, table_key)
             || [one, other].into_iter().any(|member| self.holds_superseded_elsewhere(member, table_key))
     }
 
-    /// Whether what a member holds under a key is dead with some, all of whom refuse a write there.
+    /// Whether a member holds an entry that others know to be superseded, all of which refuse a
+    /// write under that key.
     pub(crate) fn holds_superseded_elsewhere(&self, member: Peer, table_key: &TableKey) -> bool {
         let held = self.members().get(&member).and_then(|(state, _)| state.entries.get(table_key));
         let Some(dot) = held.map(|held| &held.version.dot) else { return false };
@@ -78,19 +80,20 @@ impl<'a> Refusals<'a> {
     }
 }
 
-/// Each member compares with a random other every thirty seconds: until any two have compared, about as often as there are members.
-/// Five times that is rarely exceeded.
+/// Each member compares with a random other every thirty seconds: until any two have compared, that
+/// takes about as many rounds as there are members. Five times that is rarely exceeded.
 const COMPARISONS_A_MEMBER: Duration = Duration::from_secs(150);
 
 impl Cluster {
-    /// How long it takes until everybody has heard what only a comparison brings. While somebody refuses what others write, nobody
-    /// relays that, and those who would take it may have to compare with the writer itself.
-    pub(crate) fn until_all_have_compared(&self) -> Duration {
+    /// How long it takes until every member has received what only a comparison brings. A write
+    /// that members refuse is not relayed by them, and the members that accept it may have to
+    /// compare with the writer itself.
+    pub(crate) fn comparison_time(&self) -> Duration {
         COMPARISONS_A_MEMBER * self.running().len() as u32
     }
 
-    /// What a member has not seen, and would refuse for its time or its length.
-    fn to_be_refused(&self, member: Peer, network: &str, state: &NetworkState) -> Vec<WriteId> {
+    /// The writes that a member has not seen, and would refuse for their time or length.
+    fn unseen_refusable(&self, member: Peer, network: &str, state: &NetworkState) -> Vec<WriteId> {
         let believed = self.wall(member) + MAX_LEAD;
         let value_bytes = self.nodes[member.0].limits.value_bytes;
         let refusable = self
@@ -108,7 +111,7 @@ impl Cluster {
         refusable.copied().collect()
     }
 
-    /// Whether anybody refuses a write.
+    /// Whether any node refuses a write.
     pub(crate) fn any_node_refuses(&self) -> bool {
         self.running().iter().any(|peer| self.refuses_anything(*peer))
     }
@@ -121,8 +124,9 @@ impl Cluster {
         })
     }
 
-    /// The first difference between what members of a network show that neither refusals nor `is_excused` account for; that is
-    /// given the key and what the two show. All are compared with the one that refuses least.
+    /// The first difference between the entries of members that neither refusals nor `is_excused`
+    /// explain; the latter receives the key and both values. All members are compared with the one
+    /// that refuses least.
     pub(crate) fn difference_between_members(
         &self,
         network: &str,

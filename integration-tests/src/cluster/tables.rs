@@ -8,7 +8,7 @@ use tabledb::{JoinError, LeaveError, WriteError};
 use super::{Cluster, Peer};
 use crate::check::{HeldEntry, NetworkState};
 
-/// Where an entry is: network, table, key.
+/// The path of an entry: network, table, key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key<'a> {
     /// The network.
@@ -55,7 +55,7 @@ impl Cluster {
     /// Joins a network on one node.
     pub fn try_join_network(&mut self, peer: Peer, network: &str) -> Result<(), JoinError> {
         self.note_on(peer, format!("joins network {network}"));
-        // Before it says that it is ready, which may be at once.
+        // Before it reports that it is ready, which may be at once.
         self.record_join_baseline(peer, network);
         self.drive(peer, |machine, now| machine.join_network(network, now))?;
         let instance = self.instance_mut(peer);
@@ -77,11 +77,11 @@ impl Cluster {
     /// Starts leaving a network on one node.
     pub fn try_leave_network(&mut self, peer: Peer, network: &str) -> Result<(), LeaveError> {
         self.note_on(peer, format!("leaves network {network}"));
-        self.learn_at_the_end(peer, Some(network));
+        self.learn_before_end(peer, Some(network));
         // From here on its entries may vanish on this node.
         let instance = self.instance_mut(peer);
         let was_joined = instance.joined.remove(network);
-        // Where nobody else is, it is off the network before the call returns.
+        // Without other members, it is off the network before the call returns.
         let began = instance.departing.insert(network.to_owned());
         if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
             let instance = self.instance_mut(peer);
@@ -100,7 +100,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether the node has joined the network and its first sync is over.
+    /// Whether the node has joined the network and completed the initial sync.
     pub fn is_ready(&self, peer: Peer, network: &str) -> bool {
         self.instance(peer).ready.contains(network)
     }
@@ -111,7 +111,7 @@ impl Cluster {
         instance.joined.is_empty() && instance.departing.is_empty()
     }
 
-    /// The running nodes that were told to join the network and not to leave it.
+    /// The running nodes that joined the network and did not begin to leave it.
     pub fn members_of(&self, network: &str) -> Vec<Peer> {
         let mut running = self.running();
         running.retain(|peer| self.instance(*peer).joined.contains(network) && !self.instance(*peer).leaving);
@@ -182,7 +182,7 @@ impl Cluster {
             Operation::Update(value) => tables.replica().update(network, table, name, value, now)?,
             Operation::Delete => tables.replica().delete(network, table, name, now)?,
         }
-        assert!(joined, "{} let in a write to {network}, which it has left", self.name(peer));
+        assert!(joined, "{} accepted a write to {network}, which it has left", self.name(peer));
         let after = self.held(peer, key);
         let text = match operation {
             Operation::Create(value) => format!("creates {key} = {}", brief(value)),
@@ -218,7 +218,7 @@ impl Cluster {
         self.value(peer, key).as_deref() == Some(value.as_ref())
     }
 
-    /// What a node's present process has shown under a key, one after the other; `None` for nothing.
+    /// The values that a node's present process has shown under a key, in order; `None` for none.
     pub fn shown_so_far(&self, peer: Peer, key: Key<'_>) -> Vec<Option<String>> {
         let changes = self.follower(peer).received().iter();
         changes
@@ -229,8 +229,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Creates many entries on a node, under `prefix` and a number, without taking each down by itself: for loads that
-    /// are only there to be large.
+    /// Creates many entries on a node, under `prefix` and a number, without recording each: for
+    /// loads that only have to be large.
     pub fn load(&mut self, peer: Peer, network: &str, table: &str, prefix: &str, count: usize, value: &[u8]) {
         let now = self.read_clocks(peer);
         let tables = self.instance(peer).tables.clone();

@@ -1,4 +1,4 @@
-//! Letting virtual time pass, and saying what must be so.
+//! Advancing virtual time, and waiting for conditions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,16 +8,18 @@ use membership::State;
 use super::{Cluster, Key, MILLISECOND, Peer};
 
 impl Cluster {
-    /// Lets so much time pass.
+    /// Advances virtual time by this much.
     pub fn run_for(&mut self, duration: Duration) {
         let until = self.now() + duration;
         while self.step(until) {}
     }
 
-    /// Lets time pass until `condition` holds, looked at every millisecond in which anything happened. Returns how long it took.
+    /// Advances time until `condition` holds, checked after every millisecond with an event.
+    /// Returns how long it took.
     ///
     /// # Panics
-    /// If it does not hold `within` that time; `what` then says what was waited for.
+    ///
+    /// If it does not hold `within` that time; `what` names the condition.
     #[track_caller]
     pub fn run_until(
         &mut self,
@@ -30,12 +32,12 @@ impl Cluster {
             None => {
                 let views = self.views();
                 self.note(&views);
-                panic!("after {within:?} still not so: {what}")
+                panic!("after {within:?} this does not hold: {what}")
             }
         }
     }
 
-    /// The same, with `None` if it does not come to hold.
+    /// The same, with `None` if it does not hold in time.
     pub fn try_run_until(
         &mut self,
         within: Duration,
@@ -51,14 +53,14 @@ impl Cluster {
                 return None;
             }
             let next = self.fabric.next_at().unwrap_or(deadline).max(self.now());
-            // At the end of the millisecond in which something happens next.
+            // At the end of the millisecond of the next event.
             let millisecond = (next - start).as_millis() as u32 + 1;
             let tick = (start + MILLISECOND * millisecond).min(deadline);
             while self.step(tick) {}
         }
     }
 
-    /// Whether a node holds exactly these for members, itself included, and suspects none.
+    /// Whether a node's members are exactly these, itself included, without suspicions.
     pub fn agrees_on_members(&self, peer: Peer, members: &[Peer]) -> bool {
         let wanted: BTreeSet<_> = members
             .iter()
@@ -77,9 +79,10 @@ impl Cluster {
         count == wanted.len()
     }
 
-    /// Whether all of them hold exactly each other for members, and suspect none.
+    /// Whether the members of all of them are exactly these, without suspicions.
     pub fn all_agree_on_members(&self, peers: &[Peer]) -> bool {
-        // Looking at every view is dear in large clusters; as long as the fingerprints differ it is needless.
+        // Comparing all members is expensive in large clusters; while the fingerprints differ it is
+        // unnecessary.
         let digest = |peer: &Peer| self.instance(*peer).machine.membership().digest();
         let Some(first) = peers.first() else { return true };
         let reference = digest(first);
@@ -87,9 +90,9 @@ impl Cluster {
             && peers.iter().all(|peer| self.agrees_on_members(*peer, peers))
     }
 
-    /// How each running node sees the others, one a line.
+    /// The members that each running node knows, one node a line.
     pub fn views(&self) -> String {
-        let mut text = String::from("who is seen how");
+        let mut text = String::from("the members that each node knows");
         for peer in self.running() {
             let membership = self.instance(peer).machine.membership();
             let seen: Vec<String> =
@@ -104,13 +107,13 @@ impl Cluster {
         text
     }
 
-    /// How a node sees another, by name; `None` if it does not know it.
+    /// The state of a node as another knows it, by name; `None` if unknown.
     pub fn state_of(&self, observer: Peer, subject: Peer) -> Option<State> {
         let name = self.name(subject);
         self.instance(observer).machine.membership().member(name.as_str()).map(|member| member.state)
     }
 
-    /// Waits until all of them hold exactly each other for alive.
+    /// Waits until each of them holds exactly all of them for alive.
     #[track_caller]
     pub fn await_members(&mut self, peers: &[Peer], within: Duration) -> Duration {
         self.run_until("all agree on the members", within, |cluster| cluster.all_agree_on_members(peers))
@@ -147,11 +150,12 @@ impl Cluster {
         }
     }
 
-    /// The first difference between what members of a network show, in words.
+    /// The first difference between the entries that members of a network show, as text.
     pub fn disagreement(&self, network: &str) -> Option<String> {
         let members = self.members_of(network);
         let (first, others) = members.split_first()?;
-        // Digests tell the common case quickly; that they do not lie is checked at the end of each history.
+        // Comparing digests is quick; that equal digests mean equal entries is checked at the end
+        // of each history.
         let digest =
             |peer: Peer| self.instance(peer).tables.statistics(network).map(|statistics| statistics.digest);
         let reference = digest(*first);
@@ -159,9 +163,9 @@ impl Cluster {
         Some(self.difference(network, *first, *other))
     }
 
-    /// What the members of a network hold of each attachment, one a line.
+    /// The state of each attachment on the members of a network, one a line.
     pub fn table_dump(&self, network: &str) -> String {
-        let mut text = format!("what is held of {network}");
+        let mut text = format!("the tables of {network}");
         for peer in self.members_of(network) {
             let Some(state) = self.instance(peer).tables.replica().inspect(network, self.instant(peer))
             else {
@@ -209,7 +213,8 @@ impl Cluster {
         )
     }
 
-    /// Waits until the running nodes agree on who is there, and each has had its first sync of every network it joined.
+    /// Waits until the running nodes agree on the members, and each has completed the initial sync
+    /// of every network it joined.
     #[track_caller]
     pub fn settle(&mut self) -> Duration {
         let peers = self.running();

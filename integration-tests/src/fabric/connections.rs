@@ -1,4 +1,5 @@
-//! Connections: dialled when first needed, kept while anything passes, lost after silence.
+//! Connections: dialled when first needed, kept while there is traffic, lost after the idle
+//! timeout.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -16,20 +17,21 @@ use crate::trace::TraceEvent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ConnectionId(u64);
 
-/// What two processes share once one has dialled the other.
+/// The connection of two processes, after one has dialled the other.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// The lesser first.
     pub(super) ends: [EndpointId; 2],
     pub(super) streams: BTreeSet<u64>,
-    /// How many of them each end has opened, and what it wants to open beyond what it may.
+    /// How many of them each end has opened, and which further ones wait for the limit.
     pub(super) opened: [usize; 2],
     pub(super) waiting: [VecDeque<StreamId>; 2],
-    /// Stream events that cannot be delivered while the connection is silent, in order.
+    /// Stream events that cannot be delivered while the connection is blocked, in order.
     pub(super) stalled: Vec<Pending>,
     /// Since when no packet and answer can pass.
     blocked_since: Option<Duration>,
-    /// When each direction's link is free again for stream frames and for datagrams, if its bandwidth is limited.
+    /// When each direction's link is free again for stream frames and for datagrams, if its
+    /// bandwidth is limited.
     free_for_frames: [Duration; 2],
     free_for_datagrams: [Duration; 2],
     last_used: Duration,
@@ -46,10 +48,10 @@ impl Connection {
     }
 }
 
-/// A connection being made, and what waits for it.
+/// A dial, and the messages that wait for its connection.
 #[derive(Debug)]
 pub(super) struct Dial {
-    /// The first that was to be reached by it.
+    /// The destination of the first of them.
     to: Destination,
     number: u64,
     deadline: Duration,
@@ -58,17 +60,17 @@ pub(super) struct Dial {
     opens: Vec<WaitingOpen>,
 }
 
-/// A datagram that waits for a connection, and with whom it is to be.
+/// A datagram that waits for a connection, and the expected name of the peer.
 type KeptDatagram = (Option<NodeName>, Arc<[u8]>);
 /// A stream that waits for one.
 type WaitingOpen = (Option<NodeName>, StreamId);
 
-/// Beyond this many connections a process lets go of idle ones.
+/// Beyond this many connections a process closes idle ones.
 pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
 
 impl Fabric {
-    /// Keeps a datagram until the connection stands, and starts dialling if need be; hands it back if one waits already, or
-    /// it is not the time to dial.
+    /// Keeps a datagram until the connection is established, and dials if necessary; returns it if
+    /// one waits already, or the policy does not permit a dial now.
     pub(super) fn keep_for_dial(
         &mut self,
         from: EndpointId,
@@ -84,13 +86,13 @@ impl Fabric {
         }
     }
 
-    /// Opens a stream as soon as the connection stands.
+    /// Opens a stream as soon as the connection is established.
     pub(super) fn open_after_dial(&mut self, from: EndpointId, to: &Destination, stream: StreamId) {
         let deadline = self.now + self.dial_timeout(from);
         self.open_in_turn(from, to.clone(), stream, deadline);
     }
 
-    /// The streams that wait for a connection to stand.
+    /// The streams that wait for a connection.
     pub(super) fn opens_waiting_for_dials(&self, from: EndpointId) -> impl Iterator<Item = StreamId> + '_ {
         let of_endpoint = self.dials.iter().filter(move |((dialler, _), _)| *dialler == from);
         let of_dials = of_endpoint.flat_map(|(_, dial)| dial.opens.iter().map(|(_, stream)| *stream));
@@ -98,7 +100,7 @@ impl Fabric {
         of_dials.chain(in_turn.map(|(_, stream)| *stream))
     }
 
-    /// A stream that waits for a connection, or for its turn on one, is not wanted any more.
+    /// Cancels a stream that waits for a connection, or for its turn on one.
     pub(super) fn forget_open(&mut self, from: EndpointId, stream: StreamId) {
         self.opens_in_turn.remove(&(from, stream));
         for (_, dial) in self.dials.iter_mut().filter(|((dialler, _), _)| *dialler == from) {
@@ -112,7 +114,7 @@ impl Fabric {
         }
     }
 
-    /// The turn of a stream may have come that waited for the dials of others, or there is a connection by now.
+    /// Tries again to open a stream that waited for the dials of others.
     pub(super) fn open_again(
         &mut self,
         from: EndpointId,
@@ -142,7 +144,8 @@ impl Fabric {
             Err(Turn::NotBefore(_)) => self.fail_open(from, stream),
             Err(_) if over => self.fail_open(from, stream),
             Err(_) => {
-                // As production does: asked again when a dial ends, or has lasted too long to hold a place.
+                // As in production: tried again when a dial ends, or has lasted too long to hold a
+                // permit.
                 let again = self.now + Duration::from_millis(50);
                 self.opens_in_turn.insert((from, stream));
                 let pending = Pending::OpenInTurn { from, to, stream, deadline };
@@ -201,14 +204,14 @@ impl Fabric {
         if self.now >= deadline {
             return self.dial_failed(from, address, reason);
         }
-        // A handshake packet without an answer is sent again after three times the initial round trip estimate, then twice as late
-        // each time.
+        // A handshake packet without an answer is sent again after three times the initial round
+        // trip estimate, then twice as late each time.
         let next = self.now + transport::Timeouts::default().initial_rtt * 3 * 2u32.pow(attempt.min(8));
         let again = Pending::DialAttempt { from, address, number, attempt: attempt + 1 };
         self.schedule.push(next.min(deadline), again);
     }
 
-    /// A handshake of this one has succeeded: what else it dials may be to begin anew.
+    /// After a successful handshake of this process, its other dials may be due to begin anew.
     fn plan_renewals(&mut self, from: EndpointId) {
         let now = self.now;
         let Some(policy) = &self.endpoints[from.0 as usize].dialling else { return };
@@ -243,7 +246,7 @@ impl Fabric {
         self.send_first_packet(from, address, number);
     }
 
-    /// The first packet of a handshake is on its way.
+    /// Sends the first packet of a handshake.
     fn send_first_packet(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
         let round_trip = match self.locations.get(&address) {
             Some(location) => self.round_trip(self.location(from), *location),
@@ -253,7 +256,7 @@ impl Fabric {
         self.schedule.push(self.now + round_trip, attempt);
     }
 
-    /// The first packet of a handshake has arrived: both sides have to do their part, one after the other.
+    /// The first packet of a handshake has arrived: both sides process it, one after the other.
     fn answer_dial(&mut self, from: EndpointId, to: EndpointId, address: SocketAddr, number: u64) {
         let Some(price) = self.config.handshakes else { return self.connected(from, to, address) };
         let deadline = self.dials[&(from, address)].deadline;
@@ -269,8 +272,8 @@ impl Fabric {
         self.schedule.push(deadline, Pending::DialTimeout { from, address, number });
     }
 
-    /// One side has done its part of a handshake.
-    pub(super) fn go_on_with_handshake(&mut self, handshake: Handshake) {
+    /// One side has processed a handshake.
+    pub(super) fn continue_handshake(&mut self, handshake: Handshake) {
         let Handshake { from, to, address, number, done } = handshake;
         let wanted = self.dials.get(&(from, address)).is_some_and(|dial| dial.number == number);
         if wanted
@@ -286,7 +289,7 @@ impl Fabric {
         match wanted {
             true if self.is_running(to) => self.connected(from, to, address),
             true => {}
-            // All that was done for it was done in vain.
+            // The work done for it was wasted.
             false => self.traffic.dials_in_vain += 1,
         }
     }
@@ -297,7 +300,7 @@ impl Fabric {
         }
     }
 
-    /// When the processor of an endpoint's host has done this, after all that it was to do before.
+    /// When the processor of an endpoint's host has done this, after its earlier work.
     fn occupy_processor(&mut self, endpoint: EndpointId, work: Duration) -> Duration {
         self.traffic.handshake_work += work;
         let cores = self.config.handshakes.map_or(0, |price| price.shared_cores);
@@ -341,13 +344,13 @@ impl Fabric {
         self.traffic.dials_connected += 1;
         self.report_end_of_dial(from, &dial.to, DialEnd::Connected);
         self.connect(from, to);
-        self.serve(from, to, dial.opens, dial.kept);
-        self.satisfy(to, from);
+        self.send_waiting(from, to, dial.opens, dial.kept);
+        self.use_connection_of_peer(to, from);
     }
 
-    /// Gives what waits for a dial the connection that came about because the peer dialled first. As in production the dial itself
-    /// goes on.
-    fn satisfy(&mut self, from: EndpointId, to: EndpointId) {
+    /// Sends what waits for a dial over the connection that the peer dialled first. As in
+    /// production the dial itself goes on.
+    fn use_connection_of_peer(&mut self, from: EndpointId, to: EndpointId) {
         let address = self.address(self.location(to));
         let name = self.name(to).clone();
         let Some(dial) = self.dials.get_mut(&(from, address)) else { return };
@@ -355,12 +358,12 @@ impl Fabric {
         let opens: Vec<_> = dial.opens.extract_if(.., |(expected, _)| fits(expected)).collect();
         let kept = dial.kept.take_if(|(expected, _)| fits(expected));
         let to_dial = dial.to.clone();
-        self.serve(from, to, opens, kept);
+        self.send_waiting(from, to, opens, kept);
         self.forget_failure(from, &to_dial);
     }
 
-    /// Has what waited for a connection go over it, unless it is for another node than the one at its end.
-    fn serve(
+    /// Sends what waited for a connection over it, except messages for a node of another name.
+    fn send_waiting(
         &mut self,
         from: EndpointId,
         to: EndpointId,
@@ -378,7 +381,8 @@ impl Fabric {
         }
         if let Some((expected, bytes)) = kept {
             if fits(&expected) {
-                // A datagram that waited for the connection is the network's: nobody is told of its fate.
+                // A datagram that waited for the connection belongs to the network: the sender does
+                // not learn its fate.
                 let _ = self.transmit_datagram(from, to, bytes, Duration::ZERO);
             } else {
                 self.drop_datagram(from, Some(to), DropReason::WrongName, bytes);
@@ -386,7 +390,7 @@ impl Fabric {
         }
     }
 
-    /// There is a connection after all: nobody is kept from dialling again.
+    /// There is a connection after all: the failure must not delay the next dial.
     fn forget_failure(&mut self, from: EndpointId, to: &Destination) {
         if let Some(policy) = &mut self.endpoint(from).dialling {
             policy.clear_failure(to);
@@ -425,9 +429,9 @@ impl Fabric {
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
         self.connection_changes.extend([(from, to, true), (to, from, true)]);
-        let (met, now) = (self.address(self.location(from)), self.now);
+        let (dialler_address, now) = (self.address(self.location(from)), self.now);
         if let Some(policy) = &mut self.endpoint(to).dialling {
-            policy.handshake_succeeded(|other| other.address == met, now);
+            policy.handshake_succeeded(|other| other.address == dialler_address, now);
         }
         for end in [from, to] {
             self.plan_renewals(end);
@@ -450,7 +454,7 @@ impl Fabric {
                 self.forget_connection(id);
             }
         }
-        // If most are in use, to look again at the next one would be in vain.
+        // If most are in use, checking again at the next connection would be useless.
         let here = self.endpoint(endpoint);
         here.connections_before_tidying = CONNECTIONS_KEPT_IDLE.max(here.connections.len() * 5 / 4);
     }
@@ -464,7 +468,7 @@ impl Fabric {
         Some(connection)
     }
 
-    /// Since when two processes have had the connection that they have now.
+    /// Since when two processes have had their present connection.
     pub fn connected_since(&self, a: EndpointId, b: EndpointId) -> Option<Duration> {
         Some(self.connections.get(&self.connection_between(a, b)?)?.since)
     }
@@ -537,7 +541,8 @@ impl Fabric {
         }
     }
 
-    /// Sees whether packets and answers can still pass, starts the idle timer if not, and lets go what had stalled if so.
+    /// Checks whether packets and answers can pass. If not, starts the idle timer; if so, releases
+    /// the stalled events.
     fn refresh(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
         let [a, b] = connection.ends;

@@ -14,11 +14,12 @@ use super::{
 use crate::trace::TraceEvent;
 
 impl Fabric {
-    /// Sends a datagram, which may vanish in a dozen ways.
+    /// Sends a datagram, which may be lost in many ways.
     ///
     /// # Errors
-    /// If the sender's own transport knows already that it does not leave: too large, no connection yet and another
-    /// datagram waiting for it, or the link's queue full.
+    ///
+    /// If the sender's own transport knows that it cannot be sent: it is too large, there is no
+    /// connection yet and another datagram waits for it, or the link's queue is full.
     pub fn send_datagram(
         &mut self,
         from: EndpointId,

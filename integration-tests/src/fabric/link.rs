@@ -1,4 +1,4 @@
-//! What a link between two places does to what is sent over it.
+//! What a link between two locations does to messages sent over it.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ pub enum Latency {
     Fixed(Duration),
     /// Drawn anew for each packet; packets overtake each other.
     Uniform(Duration, Duration),
-    /// Nodes lie at random places in a square; a packet needs `base` and up to `across` more, by how much of the
-    /// square's diagonal it has to travel.
+    /// Locations are random points in a square; a packet needs `base` and up to `across` more, in
+    /// proportion to the share of the square's diagonal that it travels.
     Distance {
         /// For neighbours.
         base: Duration,
-        /// What the way from corner to corner adds.
+        /// The addition for the whole diagonal.
         across: Duration,
     },
 }
 
-/// Where a node stands in a square of 65,535 units, for [`Latency::Distance`].
+/// The location of a node in a square of 65,535 units, for [`Latency::Distance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) x: u16,
@@ -61,22 +61,23 @@ impl Latency {
     }
 }
 
-/// The conditions in one direction between two places.
+/// The conditions in one direction between two locations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// How long a packet takes.
     pub latency: Latency,
-    /// The share of packets that vanish, 0 to 1. A datagram is gone; a stream frame comes late by the transport's
-    /// retransmission.
+    /// The share of packets lost, 0 to 1. A lost datagram is gone; a stream frame is delayed by the
+    /// transport's retransmission.
     pub loss: f64,
     /// The share of datagrams that arrive twice.
     pub duplication: f64,
-    /// The share of datagrams that are held up by up to `reordering_delay`, so that later ones overtake them.
+    /// The share of datagrams delayed by up to `reordering_delay`, so that later ones overtake
+    /// them.
     pub reordering: f64,
     /// The longest such delay.
     pub reordering_delay: Duration,
-    /// Bytes a second between the two places; `None` for no limit. Datagrams go before stream frames, and are dropped
-    /// when a tenth of a second's worth of them is waiting.
+    /// Bytes a second between the two locations; `None` for no limit. Datagrams go before stream
+    /// frames, and are dropped when a tenth of a second's worth of them is waiting.
     pub bandwidth: Option<u64>,
     /// Larger datagrams are dropped.
     pub datagram_limit: usize,
@@ -85,7 +86,8 @@ pub struct Link {
 }
 
 impl Default for Link {
-    /// Perfect: nothing takes time, nothing is lost; datagrams of up to 1,162 bytes pass, as over QUIC's smallest path.
+    /// Perfect: nothing takes time, nothing is lost; datagrams of up to 1,162 bytes pass, as over
+    /// QUIC's smallest path.
     fn default() -> Self {
         Self {
             latency: Latency::Fixed(Duration::ZERO),
@@ -114,8 +116,8 @@ impl Link {
         }
     }
 
-    /// By how much retransmissions delay a stream frame of `bytes`: a lost tail costs the transport's probe timeout,
-    /// which doubles each time.
+    /// The delay of a stream frame of `bytes` by retransmissions: a lost tail costs the transport's
+    /// probe timeout, which doubles each time.
     pub(super) fn retransmission_delay(
         &self,
         bytes: usize,

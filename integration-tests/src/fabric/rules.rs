@@ -1,4 +1,4 @@
-//! Rules that pick out single messages.
+//! Rules that select single messages.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,29 +7,30 @@ use wire::NodeName;
 
 use super::Location;
 
-/// How a datagram, or the first frame of a stream, begins that is for tables; all else is for membership.
+/// The first byte of a datagram, or of the first frame of a stream, for tables; all else is for
+/// membership.
 pub(crate) const TABLES: [u8; 1] = [1];
-/// How a datagram begins that carries writes, and heads of what was written.
+/// The first bytes of a datagram with writes and high watermarks.
 pub(crate) const GOSSIP: [u8; 2] = [1, 0];
-/// How a datagram begins that carries lists of networks.
+/// The first bytes of a datagram with attachment lists.
 pub(crate) const ATTACHMENT_LISTS: [u8; 2] = [1, 1];
 
-/// How a datagram begins that tells what is settled of a network.
+/// The first bytes of a datagram that reports the settled state of a network.
 const SETTLED: [u8; 2] = [1, 2];
-/// How the first frame of a full sync begins.
+/// The first bytes of the first frame of a full sync.
 const FULL_SYNC: [u8; 3] = [1, 0, 0];
 
 /// The kind of a datagram, for the trace.
 pub(crate) fn describe_datagram(bytes: &[u8]) -> String {
     let kind = match bytes {
         _ if bytes.starts_with(&GOSSIP) => "gossip",
-        _ if bytes.starts_with(&ATTACHMENT_LISTS) => "lists",
+        _ if bytes.starts_with(&ATTACHMENT_LISTS) => "attachment lists",
         _ => "members",
     };
     kind.to_owned()
 }
 
-/// What kind of thing is being sent.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageKind {
     /// A datagram.
@@ -40,20 +41,20 @@ pub enum MessageKind {
     Frame,
 }
 
-/// A message that a rule may look at while it is being sent.
+/// A message that a rule may inspect while it is sent.
 #[derive(Debug)]
 pub struct Message<'a> {
     /// When it is being sent.
     pub now: Duration,
-    /// From where.
+    /// The sender's location.
     pub from: Location,
     /// The name of the sender.
     pub sender: &'a NodeName,
-    /// To where.
+    /// The receiver's location.
     pub to: Location,
     /// The name of the receiver.
     pub receiver: &'a NodeName,
-    /// How it travels.
+    /// Its kind.
     pub kind: MessageKind,
     /// Whether it is the first frame that the opener of a stream sends.
     pub first: bool,
@@ -62,19 +63,21 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Whether it carries tables or lists, not membership. Of a stream, the first frame tells.
+    /// Whether it carries tables or attachment lists, not membership. Of a stream, the first frame
+    /// decides.
     pub fn is_for_tables(&self) -> bool {
         let carries_type =
             self.kind == MessageKind::Datagram || self.kind == MessageKind::Frame && self.first;
         carries_type && self.bytes.starts_with(&TABLES)
     }
 
-    /// Whether it carries the lists of networks that nodes are on, in a datagram.
+    /// Whether it carries attachment lists, in a datagram.
     pub fn is_attachment_lists(&self) -> bool {
         self.kind == MessageKind::Datagram && self.bytes.starts_with(&ATTACHMENT_LISTS)
     }
 
-    /// Whether it compares what two members hold of a network: all that finds differences by itself, whatever was lost.
+    /// Whether it compares the tables of two members: an exchange that finds all differences,
+    /// whatever was lost.
     pub fn is_comparison(&self) -> bool {
         match self.kind {
             MessageKind::Datagram => self.bytes.starts_with(&SETTLED),
@@ -92,11 +95,11 @@ impl Message<'_> {
 /// What a rule does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing; the next rule is asked.
+    /// Nothing; the next rule applies.
     Pass,
-    /// A datagram vanishes, a stream does not open, or breaks at this frame.
+    /// A datagram is lost, a stream does not open, or breaks at this frame.
     Drop,
-    /// It is under way for so much longer. What follows on the same stream waits too.
+    /// It is delayed by this much. What follows on the same stream waits too.
     Delay(Duration),
     /// A datagram is kept until it is released. Streams cannot be held: they pass.
     Hold,

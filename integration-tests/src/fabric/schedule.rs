@@ -1,4 +1,4 @@
-//! The heap of what is going to happen, in order of time and then of arrival in the heap.
+//! The heap of scheduled events, ordered by time and then by insertion.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

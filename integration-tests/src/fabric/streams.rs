@@ -1,4 +1,4 @@
-//! Streams: frames in order, as many under way as there is room for, until finished or broken.
+//! Streams: ordered frames, within a limit of frames in flight, until finished or broken.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) struct Stream {
     connection: ConnectionId,
     /// The opener first.
     ends: [End; 2],
-    /// Whether it is about tables, as its first frame tells.
+    /// Whether it is about tables; its first frame decides.
     for_tables: bool,
 }
 
@@ -28,16 +28,16 @@ struct End {
     id: Option<StreamId>,
     /// Frames sent from here that have not been handled at the other end.
     in_flight: usize,
-    /// It wanted to send and there was no room.
+    /// It has a frame to send, and the limit of frames in flight is reached.
     waits_for_capacity: bool,
     has_sent: bool,
     last_arrival: Duration,
     finished: bool,
-    /// That it finished has arrived at the other end.
+    /// The other end has received its finish.
     finish_seen: bool,
 }
 
-/// What arrives at one end of a stream, or comes back to it.
+/// An event at one end of a stream.
 #[derive(Debug)]
 pub(super) enum StreamEvent {
     Opened,
@@ -51,7 +51,7 @@ pub(super) enum StreamEvent {
     Finished {
         to: usize,
     },
-    /// Both sides have finished, as one end knows.
+    /// One end knows that both have finished.
     Over {
         endpoint: EndpointId,
         id: StreamId,
@@ -67,7 +67,8 @@ pub(super) enum StreamEvent {
 }
 
 impl Fabric {
-    /// Opens a stream; [`FabricEvent::StreamConnected`] tells when it stands, [`FabricEvent::StreamClosed`] that it failed.
+    /// Opens a stream; [`FabricEvent::StreamConnected`] reports that it is open,
+    /// [`FabricEvent::StreamClosed`] that it failed.
     pub fn open_stream(&mut self, from: EndpointId, stream: StreamId, to: &Destination) {
         for traffic in [&mut self.traffic, &mut self.endpoints[from.0 as usize].traffic] {
             traffic.streams += 1;
@@ -90,7 +91,8 @@ impl Fabric {
         self.open_on_connection(from, receiver, stream, delay);
     }
 
-    /// Tells the fabric the receiver's own number of a stream that [`FabricEvent::StreamOpened`] announced.
+    /// Registers the receiver's own number of a stream that [`FabricEvent::StreamOpened`]
+    /// announced.
     pub fn accept_stream(&mut self, number: u64, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let end = &mut stream.ends[1];
@@ -99,8 +101,8 @@ impl Fabric {
         self.endpoint(endpoint).streams.insert(id, (number, 1));
     }
 
-    /// Whether a frame may be sent now. If not, [`FabricEvent::StreamWritable`] tells when; a stream that is over has
-    /// no room ever.
+    /// Whether a frame may be sent now. If not, [`FabricEvent::StreamWritable`] reports when; a
+    /// closed stream never has capacity again.
     pub fn has_capacity(&mut self, endpoint: EndpointId, stream: StreamId) -> bool {
         let limit = self.config.frames_in_flight;
         let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else {
@@ -115,7 +117,7 @@ impl Fabric {
         !end.waits_for_capacity
     }
 
-    /// Sends a frame; there must be room.
+    /// Sends a frame; there must be capacity.
     pub fn send_frame(&mut self, endpoint: EndpointId, stream: StreamId, bytes: Vec<u8>) {
         let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else { return };
         let bytes: Arc<[u8]> = bytes.into();
@@ -179,7 +181,8 @@ impl Fabric {
         }
     }
 
-    /// Gives the stream up in both directions; the other end sees it break one latency later, this end is told nothing.
+    /// Gives the stream up in both directions; the other end sees it break one latency later, this
+    /// end receives no event.
     pub fn reset_stream(&mut self, endpoint: EndpointId, stream: StreamId) {
         let Some((number, side)) = self.endpoint(endpoint).streams.get(&stream).copied() else {
             return self.forget_open(endpoint, stream);
@@ -194,7 +197,7 @@ impl Fabric {
         }
     }
 
-    /// Breaks every stream between two places; both ends are told.
+    /// Breaks every stream between two locations; both ends are notified.
     pub fn break_streams_between(&mut self, a: super::Location, b: super::Location) -> usize {
         let between = |fabric: &Fabric, stream: &Stream| {
             let locations = stream.ends.each_ref().map(|end| fabric.location(end.endpoint));
@@ -213,7 +216,7 @@ impl Fabric {
         self.streams.len()
     }
 
-    /// The streams that an endpoint has open in one direction at least, or has asked for.
+    /// The streams that an endpoint has open in at least one direction, or has requested.
     pub fn streams_of(&self, endpoint: EndpointId) -> BTreeSet<StreamId> {
         let here = &self.endpoints[endpoint.0 as usize];
         let is_open = |number: u64, side: usize| {
@@ -277,7 +280,7 @@ impl Fabric {
         self.schedule.push(self.now, Pending::Stream { number, event: StreamEvent::Connected });
     }
 
-    /// Tells the opener, in a moment, that its stream did not open.
+    /// Reports to the opener, as the next event, that its stream did not open.
     pub(super) fn fail_open(&mut self, from: EndpointId, id: StreamId) {
         self.traffic.broken_streams += 1;
         let event = StreamEvent::Broken { endpoint: from, id };
@@ -311,7 +314,7 @@ impl Fabric {
             }
         }
         if let Some(next) = next {
-            // That there is one more to open has to be said first.
+            // The peer must first announce that one more stream may be opened.
             let delay = self.round_trip(self.location(acceptor), self.location(opener)) / 2;
             self.open_on_connection(opener, acceptor, next, delay);
         }
@@ -381,7 +384,7 @@ impl Fabric {
         }
     }
 
-    /// Gives the sender its room back, and tells it if it waits for that.
+    /// Returns the capacity to the sender, and notifies it if it waits for that.
     fn frame_arrived(&mut self, number: u64, to: usize) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let sender = &mut stream.ends[1 - to];
@@ -395,7 +398,7 @@ impl Fabric {
         self.schedule.push(self.now + latency, Pending::Stream { number, event });
     }
 
-    /// What an end learns of by itself, even when nothing passes.
+    /// Reports an event that an end learns without any traffic.
     fn deliver_end(
         &mut self,
         number: u64,

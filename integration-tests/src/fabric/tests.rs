@@ -1,4 +1,4 @@
-//! The fabric under a protocol of its own: a flood, small enough to know by hand what must come out.
+//! The fabric under a protocol of its own: flooding, simple enough to predict the results by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ fn milliseconds(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Passes each rumour it has not met on to every peer, and repeats the ones it has to a random peer every 100 ms.
+/// Forwards each new rumour to every peer, and repeats the known ones to a random peer every 100
+/// ms.
 #[derive(Debug)]
 struct Flooder {
     rng: ChaCha8Rng,
@@ -131,7 +132,7 @@ fn a_rumour_takes_the_latency_of_one_hop() {
     assert_eq!(flood.informed(b"y"), 5);
 }
 
-fn rough(seed: u64) -> FabricConfig {
+fn lossy_config(seed: u64) -> FabricConfig {
     let link = Link {
         latency: Latency::Uniform(milliseconds(1), milliseconds(30)),
         loss: 0.3,
@@ -146,7 +147,7 @@ fn rough(seed: u64) -> FabricConfig {
 #[test]
 fn one_seed_gives_one_trace_and_another_seed_another() {
     let hash = |seed| {
-        let mut flood = Flood::new(20, rough(seed));
+        let mut flood = Flood::new(20, lossy_config(seed));
         for rumour in 0..10u8 {
             flood.start_rumour(usize::from(rumour), &[rumour]);
         }
@@ -167,7 +168,7 @@ fn one_seed_gives_one_trace_and_another_seed_another() {
 }
 
 #[test]
-fn a_one_way_cut_lets_the_other_way_pass_until_mended() {
+fn a_one_way_cut_leaves_the_other_direction_open() {
     let mut flood = Flood::new(2, FabricConfig::default());
     flood.start_rumour(0, b"before");
     flood.run_until(milliseconds(1));
@@ -230,7 +231,7 @@ fn only_the_latest_timer_fires() {
 }
 
 #[test]
-fn rules_pick_out_messages_and_can_withhold_them() {
+fn rules_select_messages_and_can_withhold_them() {
     let mut flood = Flood::new(3, FabricConfig::default());
     flood.start_rumour(0, b"before");
     flood.run_until(milliseconds(1));
@@ -246,7 +247,7 @@ fn rules_pick_out_messages_and_can_withhold_them() {
     assert_eq!(flood.informed(b"at once"), 3);
     flood.fabric.remove_rule(rule);
     let held = flood.fabric.take_held();
-    assert!(held.len() >= 2, "n0 and n2 both tell n1");
+    assert!(held.len() >= 2, "n0 and n2 both send it to n1");
     flood.fabric.deliver(&held[0]);
     flood.run_until(milliseconds(60));
     assert_eq!(flood.informed(b"late"), 3);
@@ -262,7 +263,7 @@ fn too_large_datagrams_are_dropped_and_counted() {
     assert_eq!(flood.fabric.traffic_of(flood.ids[0]).dropped[&DropReason::TooLarge], 1);
 }
 
-/// A stream from n0 to n1 that stands, with its numbers at both ends.
+/// An established stream from n0 to n1, with its numbers at both ends.
 fn stream(fabric: &mut Fabric, ids: &[EndpointId]) -> (StreamId, StreamId) {
     let (here, there) = (StreamId(1), StreamId(9));
     fabric.open_stream(ids[0], here, &destination(1));
@@ -280,8 +281,8 @@ fn stream(fabric: &mut Fabric, ids: &[EndpointId]) -> (StreamId, StreamId) {
 }
 
 #[test]
-fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
-    let mut config = rough(3);
+fn all_frames_arrive_in_order_on_any_link() {
+    let mut config = lossy_config(3);
     config.frames_in_flight = 4;
     let mut fabric = Fabric::new(config);
     let (_, ids) = endpoints(&mut fabric, 2);
@@ -307,7 +308,7 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
             }
             Some((_, FabricEvent::StreamWritable { .. } | FabricEvent::StreamFinished { .. })) => {}
             Some((id, FabricEvent::StreamClosed { stream, clean: true })) => {
-                assert!(closed.insert((id, stream)), "told once");
+                assert!(closed.insert((id, stream)), "reported once");
                 if closed.len() == 2 {
                     break;
                 }
@@ -317,7 +318,7 @@ fn frames_keep_their_order_whatever_the_link_does_and_arrive_all() {
     }
     assert_eq!(received, (0..100).collect::<Vec<u8>>());
     assert_eq!(closed, BTreeSet::from([(ids[0], here), (ids[1], there)]));
-    assert_eq!(most_in_flight, 4, "no more frames are under way than there is room for");
+    assert_eq!(most_in_flight, 4, "no more frames are in flight than allowed");
     // 200,000 bytes at 100,000 a second.
     assert!(fabric.now() > 2 * SECOND, "{:?}", fabric.now());
 }
@@ -329,7 +330,7 @@ fn each_half_of_a_stream_ends_by_itself() {
     let (here, there) = stream(&mut fabric, &ids);
     fabric.finish_stream(ids[0], here);
     assert_eq!(fabric.next(SECOND), Some((ids[1], FabricEvent::StreamFinished { stream: there })));
-    // The other half goes on, for as long as its sender likes.
+    // The other half goes on as long as its sender needs it.
     assert!(fabric.has_capacity(ids[1], there) && !fabric.has_capacity(ids[0], here));
     fabric.send_frame(ids[1], there, b"frame".to_vec());
     assert_eq!(
@@ -337,7 +338,7 @@ fn each_half_of_a_stream_ends_by_itself() {
         Some((ids[0], FabricEvent::Frame { stream: here, first: false, bytes: b"frame"[..].into() }))
     );
     assert_eq!(fabric.next(600 * SECOND), None);
-    assert_eq!(fabric.open_streams(), 1, "it stays open until both halves have ended");
+    assert_eq!(fabric.open_streams(), 1, "it remains open until both halves have ended");
     assert_eq!(fabric.streams_of(ids[1]), BTreeSet::from([there]));
     fabric.finish_stream(ids[1], there);
     let mut events = Vec::new();
@@ -357,7 +358,7 @@ fn each_half_of_a_stream_ends_by_itself() {
 }
 
 #[test]
-fn an_end_opens_no_more_streams_than_it_may_until_one_of_them_has_ended() {
+fn further_streams_wait_at_the_limit_until_one_has_ended() {
     let mut fabric = Fabric::new(FabricConfig { streams_per_connection: 2, ..FabricConfig::default() });
     let (_, ids) = endpoints(&mut fabric, 2);
     stream(&mut fabric, &ids);
@@ -392,7 +393,7 @@ fn an_end_opens_no_more_streams_than_it_may_until_one_of_them_has_ended() {
 }
 
 #[test]
-fn a_stream_across_a_cut_waits_and_goes_on_if_it_is_mended_in_time() {
+fn a_stream_across_a_cut_continues_if_it_is_mended_in_time() {
     let mut fabric = Fabric::new(FabricConfig::default());
     let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, there) = stream(&mut fabric, &ids);
@@ -449,7 +450,7 @@ fn a_stream_to_an_unused_address_across_a_cut_or_to_another_name_does_not_open()
     fabric.open_stream(ids[0], StreamId(3), &elsewhere);
     assert_eq!(fabric.next(60 * SECOND), closed(3));
     fabric.open_stream(ids[0], StreamId(4), &elsewhere);
-    assert_eq!(fabric.next(60 * SECOND), closed(4), "the connection stands, and still the name is wrong");
+    assert_eq!(fabric.next(60 * SECOND), closed(4), "the connection is open, but the name is wrong");
 }
 
 #[test]
@@ -473,7 +474,8 @@ fn a_dial_is_repeated_until_a_process_listens() {
     );
 }
 
-/// As in production: a dial that waits to be repeated keeps nobody from the connection that the peer has dialled meanwhile.
+/// As in production: a dial that waits to be repeated does not prevent the use of a connection that
+/// the peer has dialled meanwhile.
 #[test]
 fn traffic_waiting_for_a_dial_uses_the_connection_that_the_peer_dialled_first() {
     let mut fabric = Fabric::new(FabricConfig::default());
@@ -496,8 +498,8 @@ fn the_next_instance_at_an_address_receives_nothing_sent_to_the_previous_one() {
         Fabric::new(FabricConfig { link: Link::with_latency(milliseconds(100)), ..FabricConfig::default() });
     let (locations, ids) = endpoints(&mut fabric, 2);
     let (here, _) = stream(&mut fabric, &ids);
-    fabric.send_datagram(ids[0], &destination(1), b"for the first life".to_vec()).unwrap();
-    fabric.send_frame(ids[0], here, b"for the first life".to_vec());
+    fabric.send_datagram(ids[0], &destination(1), b"for the first instance".to_vec()).unwrap();
+    fabric.send_frame(ids[0], here, b"for the first instance".to_vec());
     fabric.end(ids[1], Ending::Reset);
     fabric.start(locations[1], &name("n1"), "n1#2");
     let mut events = Vec::new();
@@ -542,7 +544,8 @@ fn latency_by_distance_is_the_same_both_ways_and_within_its_bounds() {
     assert!(across > milliseconds(41), "{across:?}");
 }
 
-/// How many of `count` datagrams of 100 B, sent one every ten milliseconds over a link, arrive, and how often.
+/// How many of `count` datagrams of 100 B, sent one every ten milliseconds over a link, arrive, and
+/// how often.
 fn arrivals(link: Link, count: u8) -> Vec<(u8, Duration)> {
     let mut fabric = Fabric::new(FabricConfig { seed: 8, ..FabricConfig::default() });
     let (locations, ids) = endpoints(&mut fabric, 2);
@@ -606,7 +609,7 @@ fn each_direction_of_each_pair_has_conditions_of_its_own() {
 }
 
 #[test]
-fn a_narrow_link_delays_datagrams_and_drops_what_would_wait_for_a_tenth_of_a_second() {
+fn a_narrow_link_delays_datagrams_and_drops_those_beyond_a_tenth_of_a_second() {
     let mut fabric = Fabric::new(FabricConfig::default());
     let (locations, ids) = endpoints(&mut fabric, 2);
     stream(&mut fabric, &ids);
@@ -688,7 +691,7 @@ fn a_stream_that_breaks_loses_frames_in_flight_and_notifies_both_ends() {
 }
 
 #[test]
-fn a_link_on_which_streams_break_breaks_some_of_them_amid_their_frames() {
+fn a_link_with_stream_breaks_breaks_some_streams_between_frames() {
     let mut fabric = Fabric::new(FabricConfig {
         link: Link { stream_breaks: 0.1, ..Link::default() },
         frames_in_flight: 1_000,

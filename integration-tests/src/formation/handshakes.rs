@@ -1,4 +1,4 @@
-//! What one handshake takes of processors, so that its price in the simulator has a source.
+//! The processor time of one handshake, the source of its price in the simulator.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use wire::{Destination, NodeName};
 use super::processes::processor_time;
 use crate::hosts::Failure;
 
-/// Has one node dial another one `count` times, one time after the other, and returns what the processor did for one of
-/// these handshakes, for both sides together: certificates, key exchange, introductions, and the tasks of a connection until it
-/// is closed.
+/// Dials `count` times from one node to another, one after the other, and returns the processor
+/// time of one of these handshakes, for both sides together: certificates, key exchange,
+/// introductions, and the tasks of a connection until it is closed.
 ///
 /// # Errors
+///
 /// If a node cannot start, or a dial does not succeed.
 pub async fn handshake_cost(count: u32) -> Result<Duration, Failure> {
     let (dialler, _unused) = endpoint("dialler")?;
@@ -25,7 +26,7 @@ pub async fn handshake_cost(count: u32) -> Result<Duration, Failure> {
         dialler.disconnect(name, None, "measured");
         Ok::<_, Failure>(())
     };
-    // What is done only for the first does not count.
+    // The first dial does one-time work, and is not counted.
     once().await?;
     let begun = processor_time("self")?;
     let dialled = dialler.statistics().dials_succeeded;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::{Counted, Formation, POLL_INTERVAL};
 use crate::hosts::{Failure, Metrics};
 
-/// How long an answer over HTTP may take.
+/// Timeout of an HTTP request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// In what the system counts processor time for programs: hundredths of a second, on every kind of machine.
+/// The system's unit of processor time for programs: hundredths of a second, on all machines.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Names, addresses and the secret of a cluster of processes on this host.
@@ -22,7 +22,7 @@ pub struct Processes {
     binary: PathBuf,
     directory: tempfile::TempDir,
     flags: Vec<String>,
-    /// Where each listens for nodes, and for HTTP.
+    /// The addresses of each, for nodes and for HTTP.
     addresses: Vec<(SocketAddr, SocketAddr)>,
     running: Vec<Running>,
 }
@@ -42,11 +42,12 @@ impl Processes {
     /// Chooses addresses for `count` nodes, and makes their secret. `flags` are given to each.
     ///
     /// # Errors
-    /// If the system has no ports, or no room for files.
+    ///
+    /// If the system has no ports, or no space for files.
     pub fn new(binary: PathBuf, count: usize, flags: Vec<String>) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| format!("cannot prepare {count} processes: {error}");
         let directory = tempfile::tempdir().map_err(failed)?;
-        // All are held until the last is found, so that none is found twice.
+        // All sockets are kept open until the last is bound, so that no port is assigned twice.
         let mut held = Vec::new();
         for _ in 0..count {
             held.push((UdpSocket::bind("127.0.0.1:0"), TcpListener::bind("127.0.0.1:0")));
@@ -89,7 +90,7 @@ impl Processes {
         let formed = loop {
             waiting = self.first_incomplete(waiting)?;
             if waiting == count {
-                // Those that were complete first must be so still.
+                // The nodes that were complete first must be so now.
                 waiting = self.first_incomplete(0)?;
             }
             if waiting == count {
@@ -141,15 +142,15 @@ impl Processes {
         child.map(Running).map_err(|error| format!("cannot run {}: {error}", self.binary.display()))
     }
 
-    /// The first from `from` on that does not hold all alive.
+    /// The first node from `from` on that does not hold all alive.
     fn first_incomplete(&mut self, from: usize) -> Result<usize, Failure> {
         for number in from..self.addresses.len() {
             if let Ok(Some(status)) = self.running[number].0.try_wait() {
                 let log = self.directory.path().join(format!("{number}.log"));
-                let said = std::fs::read_to_string(log).unwrap_or_default();
-                return Err(format!("process {number} ended with {status}: {said}"));
+                let log_text = std::fs::read_to_string(log).unwrap_or_default();
+                return Err(format!("process {number} ended with {status}: {log_text}"));
             }
-            // Whoever has just been started does not answer yet.
+            // A process that has just been started does not answer yet.
             let alive = self.metrics(number).ok().and_then(|metrics| metrics.members("alive"));
             if alive != Some(self.addresses.len()) {
                 return Ok(number);
@@ -158,7 +159,7 @@ impl Processes {
         Ok(self.addresses.len())
     }
 
-    /// Where a node answers HTTP.
+    /// A node's HTTP address.
     pub fn http(&self, number: usize) -> SocketAddr {
         self.addresses[number].1
     }
@@ -173,12 +174,13 @@ impl Processes {
         let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
         pages
             .map(|pages| pages * 4096)
-            .ok_or_else(|| format!("{path} does not tell the memory in use: {text}"))
+            .ok_or_else(|| format!("{path} does not contain the memory in use: {text}"))
     }
 
-    /// What a node counts.
+    /// The counters of a node.
     ///
     /// # Errors
+    ///
     /// If it does not answer.
     pub fn metrics(&self, number: usize) -> Result<Metrics, Failure> {
         let address = self.addresses[number].1;
@@ -192,13 +194,13 @@ impl Processes {
         Ok(Metrics::parse(&answer))
     }
 
-    /// What processors did for all of them so far.
+    /// The processor time of all of them so far.
     fn processor(&self) -> Result<Duration, Failure> {
         self.running.iter().map(|process| processor_time(&process.0.id().to_string())).sum()
     }
 }
 
-/// What processors did for a process so far; `self` is this one.
+/// The processor time of a process so far; `self` is this one.
 pub(super) fn processor_time(process: &str) -> Result<Duration, Failure> {
     let path = format!("/proc/{process}/stat");
     let stat = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -206,12 +208,12 @@ pub(super) fn processor_time(process: &str) -> Result<Duration, Failure> {
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect::<Vec<_>>());
     let field = |number: usize| fields.as_ref()?.get(number)?.parse::<u32>().ok();
     let (Some(user), Some(system)) = (field(11), field(12)) else {
-        return Err(format!("{path} does not tell the processor time"));
+        return Err(format!("{path} does not contain the processor time"));
     };
     Ok(TICK * (user + system))
 }
 
-/// How many processes wanted to run in the last minute, on average.
+/// The system's load average of the last minute.
 pub(super) fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)

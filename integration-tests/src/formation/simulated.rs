@@ -1,4 +1,5 @@
-//! The same in virtual time, where handshakes cost what they cost: with the policy that production dials by, and without.
+//! The same in virtual time, with a price for handshakes: with production's dial policy, and
+//! without.
 
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use transport::{DialSettings, Limits, Timeouts};
 use crate::cluster::{Cluster, MILLISECOND, Settings};
 use crate::fabric::{HandshakePrice, Link};
 
-/// What came of a start in virtual time.
+/// The result of a start in virtual time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Simulated {
-    /// From the start of all until everybody held everybody alive; `None` if that was not so in time.
+    /// From the start of all until every node held every node alive; `None` if the deadline passed
+    /// first.
     pub formed: Option<Duration>,
     /// Dials begun.
     pub dials: u64,
@@ -18,23 +20,24 @@ pub struct Simulated {
     pub handshakes: u64,
     /// Dials without an answer in time.
     pub unanswered: u64,
-    /// Handshakes that a processor worked at after their dial had been given up.
+    /// Handshakes that were processed after their dial had been given up.
     pub in_vain: u64,
-    /// What processors did for handshakes.
+    /// Processor time spent on handshakes.
     pub processor: Duration,
     /// Bytes sent about members, by all nodes.
     pub member_bytes: u64,
-    /// Bytes sent about attachment lists, by all nodes: nobody is on a network.
+    /// Bytes sent about attachment lists, by all nodes: no node is on a network.
     pub list_bytes: u64,
 }
 
-/// The bounds within which production dials by default.
+/// The default bounds of production's dial policy.
 pub fn production() -> DialSettings {
     DialSettings::of(&Limits::default(), &Timeouts::default())
 }
 
-/// Starts `nodes` nodes at the same instant, all told of the first, on hosts where handshakes have this price. Without
-/// `dialling`, everybody dials at any time whom it has something to tell, and gives up after three seconds.
+/// Starts `nodes` nodes at the same instant, with the first as seed, on hosts where handshakes have
+/// this price. Without `dialling`, every node dials whenever it has something to send, with a
+/// timeout of three seconds.
 pub fn simulate(
     nodes: usize,
     price: HandshakePrice,
@@ -75,12 +78,12 @@ mod tests {
     use super::*;
     use crate::cluster::SECOND;
 
-    /// What a handshake takes of a busy processor.
+    /// The processor time of a handshake on a busy machine.
     const PRICE: HandshakePrice =
         HandshakePrice { work: Duration::from_micros(1000), shared_cores: 2, most_half_open: 128 };
 
     #[test]
-    fn nodes_that_start_at_once_storm_without_the_policy_and_form_with_it() {
+    fn nodes_that_start_at_once_form_a_cluster_only_with_the_dial_policy() {
         let storm = simulate(100, PRICE, None, 8 * SECOND, 1);
         assert!(storm.in_vain > 1000, "{storm:?}");
         let formation = simulate(100, PRICE, Some(production()), 10 * SECOND, 1);

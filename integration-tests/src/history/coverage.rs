@@ -1,4 +1,4 @@
-//! What random histories met. A run in which something of it never happened has not tried it.
+//! Coverage of random histories. A fault that never occurred in a run was not tested by it.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::{Draw, Kind, Plan};
 use crate::cluster::Cluster;
 use crate::fabric::DropReason;
 
-/// What only the hard world has.
+/// Counts of the hard world only.
 const HARD: [&str; 5] = [
     "networks",
     "networks joined at once by one, more than eight",
-    "newcomers whose readiness was judged",
-    "writes that never stopped while agreement was judged",
-    "times entries were found hidden whose owner was back",
+    "newcomers whose readiness was checked",
+    "writes that went on while agreement was checked",
+    "times entries were found hidden after their owner returned",
 ];
 
 /// Counts over one or many histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is what its name says, and is printed in words")]
+#[expect(missing_docs, reason = "the names say it, and each is printed with a description")]
 pub struct Coverage {
     pub events: u64,
     pub writes: u64,
@@ -87,7 +87,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Adds what one cluster saw up to its end.
+    /// Adds the counts of one cluster up to its end.
     pub(super) fn count(&mut self, cluster: &Cluster) {
         let traffic = cluster.fabric().traffic();
         let dropped = |reason| traffic.dropped.get(&reason).copied().unwrap_or(0);
@@ -161,11 +161,11 @@ impl Coverage {
         }
     }
 
-    /// What never happened of what is drawn from.
+    /// The draws of the plan that never occurred.
     pub fn never(&self, plan: &Plan) -> Vec<&'static str> {
         let hidden = |name: &str| {
             if name == "attachments shown uncompared" {
-                // The last resort when a comparison does not come about: it is better never needed.
+                // A fallback for a comparison that fails: it need not occur.
                 return true;
             }
             let needs = match name {
@@ -173,11 +173,11 @@ impl Coverage {
                     Some(Draw::Clocks)
                 }
                 "clocks that are hours off" | "events refused for their time" => Some(Draw::Liars),
-                "nodes with little room"
-                | "writes refused for want of room"
-                | "events refused for want of room" => Some(Draw::Limits),
+                "nodes with small limits"
+                | "writes refused for lack of capacity"
+                | "events refused for lack of capacity" => Some(Draw::Limits),
                 "times holes were filled without comparisons" => Some(Draw::Uncompared),
-                "lives that two processes lived" => Some(Draw::Doubles),
+                "instances run by two processes" => Some(Draw::Doubles),
                 "clusters in which handshakes cost something" => Some(Draw::Handshakes),
                 "clusters that keep the departed for a minute" | "departed nodes forgotten" => {
                     Some(Draw::Retention)
@@ -199,19 +199,20 @@ impl Coverage {
 
     fn longest_mut(&mut self) -> Vec<(&'static str, &mut Duration)> {
         vec![
-            ("longest from the heal until the nodes agreed on who is there", &mut self.longest_members),
+            ("longest from the heal until the nodes agreed on the members", &mut self.longest_members),
             ("longest from the heal until they showed the same", &mut self.longest_agreement),
             (
                 "longest from the heal until they showed the same while writes went on",
                 &mut self.longest_while_writing,
             ),
-            ("longest until a newcomer was ready, when all was well", &mut self.longest_ready),
+            ("longest until a newcomer was ready, without faults", &mut self.longest_ready),
             (
-                "longest that entries were found hidden whose owner was back, when all was well",
+                "longest that entries were found hidden after their owner returned, without faults",
                 &mut self.longest_hidden,
             ),
             (
-                "longest until all holes were filled, with three of ten datagrams lost and without comparisons",
+                "longest until all holes were filled, with three of ten datagrams lost and \
+                 without comparisons",
                 &mut self.longest_uncompared,
             ),
         ]
@@ -223,7 +224,7 @@ impl Coverage {
 
     fn counts_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
         vec![
-            ("happenings", &mut self.events),
+            ("events", &mut self.events),
             ("writes", &mut self.writes),
             ("bursts of writes", &mut self.bursts),
             ("equal Lamport times", &mut self.ties),
@@ -242,10 +243,10 @@ impl Coverage {
             ("duplicated datagrams", &mut self.duplicated_datagrams),
             ("reordered datagrams", &mut self.reordered_datagrams),
             ("suspicions", &mut self.suspicions),
-            ("failures noticed", &mut self.failures),
-            ("failures noticed of running nodes", &mut self.false_failures),
+            ("failures detected", &mut self.failures),
+            ("failures declared of running nodes", &mut self.false_failures),
             ("returns of failed nodes", &mut self.returns),
-            ("lives replaced by later ones", &mut self.replacements),
+            ("instances replaced by later ones", &mut self.replacements),
             ("tombstones reaped", &mut self.reaped_tombstones),
             ("full syncs completed", &mut self.full_syncs),
             ("full syncs cut short", &mut self.failed_syncs),
@@ -253,25 +254,25 @@ impl Coverage {
             ("periodic syncs that found something", &mut self.periodic_finds),
             ("pulls of what was missing", &mut self.pulls),
             ("backlogs pushed over streams", &mut self.backlogs),
-            ("entries a peer knew to be dead", &mut self.superseded_entries),
-            ("attachments taken up before the list", &mut self.provisional_attachments),
-            ("datagrams parked for membership", &mut self.deferred_datagrams),
+            ("entries a peer knew to be superseded", &mut self.superseded_entries),
+            ("attachments known before the attachment list", &mut self.provisional_attachments),
+            ("datagrams deferred for membership", &mut self.deferred_datagrams),
             ("attachments shown uncompared", &mut self.shown_uncompared),
             ("networks", &mut self.networks),
             ("networks joined at once by one, more than eight", &mut self.many_joined),
-            ("newcomers whose readiness was judged", &mut self.checked_ready),
-            ("writes that never stopped while agreement was judged", &mut self.writes_while_checked),
-            ("times entries were found hidden whose owner was back", &mut self.found_hidden),
+            ("newcomers whose readiness was checked", &mut self.checked_ready),
+            ("writes that went on while agreement was checked", &mut self.writes_while_checked),
+            ("times entries were found hidden after their owner returned", &mut self.found_hidden),
             ("times holes were filled without comparisons", &mut self.uncompared),
-            ("lives that two processes lived", &mut self.duplicated_instances),
+            ("instances run by two processes", &mut self.duplicated_instances),
             ("clocks that are up to half an hour off", &mut self.wrong_clocks),
             ("clocks that are hours off", &mut self.lying_clocks),
             ("clocks that jumped", &mut self.clock_jumps),
             ("hosts that slept", &mut self.sleeps),
             ("events refused for their time", &mut self.refused_times),
-            ("nodes with little room", &mut self.small_limits),
-            ("writes refused for want of room", &mut self.refused_writes),
-            ("events refused for want of room", &mut self.refused_updates),
+            ("nodes with small limits", &mut self.small_limits),
+            ("writes refused for lack of capacity", &mut self.refused_writes),
+            ("events refused for lack of capacity", &mut self.refused_updates),
             ("clusters that keep the departed for a minute", &mut self.short_retentions),
             ("clusters in which handshakes cost something", &mut self.priced_handshakes),
             ("departed nodes forgotten", &mut self.forgotten),

@@ -1,50 +1,52 @@
-//! What kinds of worlds there are, and what the hard one draws from.
+//! The kinds of worlds, and the draws of the hard one.
 
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-/// In which world histories happen.
+/// The kind of simulated world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Kind {
-    /// Few nodes on two networks, with equal clocks and roomy limits; judged when all is still.
+    /// Few nodes on two networks, with equal clocks and large limits; checked when the cluster is
+    /// quiescent.
     Old,
-    /// Many nodes on up to forty networks, with clocks, limits and retentions that differ; judged from the heal on, while writes go
-    /// on.
+    /// Many nodes on up to forty networks, with different clocks, limits and retentions; checked
+    /// from the heal on, while writes continue.
     Hard,
 }
 
-/// One hardship of the hard world.
+/// A draw of the hard world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Draw {
     /// Up to forty networks, else up to four.
     Networks,
-    /// Wall clocks that are off by less than what a time may be ahead.
+    /// Wall clocks that are wrong by less than the accepted lead of a time.
     Clocks,
-    /// Wall clocks that are hours off, in every third history.
+    /// Wall clocks that are wrong by hours, in every third history.
     Liars,
-    /// Handshakes that cost processor time, by the policy of dialling, in every other history.
+    /// Handshakes that cost processor time, with production's dial policy, in every other history.
     Handshakes,
-    /// Nodes with little room, that refuse what others hold, in every third history.
+    /// Nodes with small limits, which refuse writes that others accept, in every third history.
     Limits,
-    /// The departed are kept for a minute.
+    /// Departed nodes are remembered for a minute.
     Retention,
     /// Deletes on many networks, all of which are left at once.
     Leaving,
-    /// Newcomers that say they are ready hold what there was.
+    /// Newcomers that report that they are ready know all earlier writes.
     Readiness,
-    /// Entries of owners that are back are shown within a second.
+    /// Entries of returned owners are shown within a second.
     Hidden,
     /// Agreement within five seconds of the heal.
     Agreement,
-    /// Nothing is compared for a while and much is lost, at the end of every other history.
+    /// No comparisons for a while and much loss, at the end of every other history.
     Uncompared,
-    /// A machine is set back to an earlier time, and the same life goes on twice, at the end of every fourth history.
+    /// A machine is restored from a snapshot, and the same instance runs twice, at the end of every
+    /// fourth history.
     Doubles,
 }
 
 impl Draw {
-    /// All there is.
+    /// All draws.
     pub fn all() -> BTreeSet<Self> {
         Self::value_variants().iter().copied().collect()
     }

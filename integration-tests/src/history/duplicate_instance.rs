@@ -1,4 +1,4 @@
-//! A machine that is set back to an earlier time: the same life goes on from there twice, and does not know it.
+//! A machine restored from a snapshot: the same instance runs twice from there, unaware of it.
 
 use rand::seq::{IndexedRandom, SliceRandom};
 
@@ -7,22 +7,22 @@ use super::hard::TIMEOUT;
 use crate::cluster::{Cluster, Key, Peer};
 
 impl History {
-    /// One life is lived by two processes, one after the other, each where only some hear it. Both write as much; what the second
-    /// wrote stands for all.
+    /// Two processes run as one instance, one after the other, each reachable by some nodes only.
+    /// Both write the same number of entries; the writes of the second must be kept by all.
     ///
-    /// The ledger knows one write a dot: from here on it is not asked.
+    /// The ledger assumes one write a dot: from here on it is not used.
     pub(super) fn run_one_instance_twice(&mut self) {
         let mut running = self.cluster.running();
         running.shuffle(&mut self.rng);
         let [peer, witnesses @ ..] = running.as_slice() else { return };
         let (peer, [one, other, rest @ ..]) = (*peer, witnesses) else { return };
         let Some(network) = self.networks.choose(&mut self.rng).cloned() else { return };
-        // Of what is refused nothing is promised.
+        // There are no promises about refused writes.
         if self.coverage.lying_clocks > 0 || self.coverage.small_limits > 0 {
             return;
         }
         let generation = self.cluster.wall(peer).max(self.cluster.id(peer).generation + 1);
-        self.cluster.note("one life goes on twice from here on");
+        self.cluster.note("one instance runs twice from here on");
         self.cluster.stop_checking();
         self.cluster.crash(peer);
         for witness in [*one, *other] {

@@ -6,12 +6,12 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::hard::WRONG_BY;
-use super::{Draw, History, REAP_TIME, some_link};
+use super::{Draw, History, REAP_TIME, random_link};
 
 impl History {
     pub(super) fn fault(&mut self) {
         if self.draws.contains(&Draw::Clocks) && self.rng.random_bool(0.15) {
-            return if self.rng.random_bool(0.5) { self.jump() } else { self.sleep() };
+            return if self.rng.random_bool(0.5) { self.jump_clock() } else { self.sleep() };
         }
         match self.rng.random_range(0..100) {
             0..12 => self.crash(),
@@ -23,7 +23,7 @@ impl History {
             70..74 => self.cut_one_way(),
             74..84 => self.cluster.heal(),
             84..92 => {
-                let link = some_link(&mut self.rng);
+                let link = random_link(&mut self.rng);
                 self.cluster.note(&format!("links become {link:?}"));
                 self.cluster.set_links(link);
             }
@@ -33,11 +33,11 @@ impl History {
     }
 
     fn crash(&mut self) {
-        // One stays, or there is nobody left to remember anything.
+        // One keeps running, or no node is left that remembers anything.
         if self.cluster.running().len() < 2 {
             return;
         }
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         if self.rng.random_bool(0.5) {
             self.cluster.crash(peer)
         } else {
@@ -57,7 +57,7 @@ impl History {
     }
 
     fn pause(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         self.cluster.pause(peer);
         self.coverage.pauses += 1;
     }
@@ -71,17 +71,17 @@ impl History {
         }
     }
 
-    /// Somebody sets a wall clock, not right but within what others believe.
-    fn jump(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+    /// Sets the wall clock of a node, wrong but within the accepted lead.
+    fn jump_clock(&mut self) {
+        let Some(peer) = self.random_running() else { return };
         let offset = self.rng.random_range(-WRONG_BY..WRONG_BY);
         self.cluster.set_clock_offset(peer, offset);
         self.coverage.clock_jumps += 1;
     }
 
-    /// A host is suspended, until all that stands still goes on.
+    /// Suspends a host, until all paused processes are resumed.
     fn sleep(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         self.cluster.sleep_host(peer);
         self.coverage.sleeps += 1;
     }
@@ -90,7 +90,7 @@ impl History {
         if self.cluster.running().len() < 2 {
             return;
         }
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         self.cluster.resume(peer);
         self.cluster.leave(peer);
         self.coverage.leaves += 1;
@@ -120,7 +120,7 @@ impl History {
         }
     }
 
-    /// Longer than tombstones are kept; both sides go on writing.
+    /// A partition longer than the reap time; both sides go on writing.
     fn long_partition(&mut self) {
         self.partition();
         self.coverage.long_partitions += 1;

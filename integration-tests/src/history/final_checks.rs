@@ -1,4 +1,4 @@
-//! How random histories end: everything is mended, and then everything must come right.
+//! The end of random histories: all links are mended, and then all promises must hold.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::cluster::{Cluster, MILLISECOND, SECOND};
 use crate::fabric::Link;
 
 impl History {
-    /// Mends everything.
-    pub(super) fn heal_for_good(&mut self) {
+    /// Ends all faults.
+    pub(super) fn end_faults(&mut self) {
         self.cluster.heal();
         self.resume_all();
         let latency = self.cluster.fabric().default_link().latency;
@@ -16,27 +16,28 @@ impl History {
         if self.cluster.running().is_empty() {
             self.restart_some();
         }
-        self.cluster.note("quiet from here on");
+        self.cluster.note("no faults from here on");
         self.cluster.declare_fault_free();
     }
 
     /// Waits for agreement, and checks.
     pub(super) fn end(&mut self) {
-        // From the heal on, and not from the moment on at which they agree on who is there: readers do not wait for that.
+        // Measured from the heal, and not from the agreement on members: readers do not wait for
+        // that.
         let (start, mut shown_since) = (self.cluster.now(), None);
-        let mut look_at = start;
+        let mut next_check = start;
         let mut watch_tables = |cluster: &Cluster| {
-            if cluster.now() < look_at {
+            if cluster.now() < next_check {
                 return;
             }
-            look_at = cluster.now() + 20 * MILLISECOND;
+            next_check = cluster.now() + 20 * MILLISECOND;
             let agree = cluster.networks().iter().all(|network| show_the_same(cluster, network));
             match agree {
                 true => shown_since = shown_since.or(Some(cluster.now())),
                 false => shown_since = None,
             }
         };
-        // Those that are leaving end by themselves.
+        // Leaving nodes end by themselves.
         self.cluster.run_until("those that leave have left", 30 * SECOND, |cluster| {
             watch_tables(cluster);
             cluster.running().iter().all(|peer| !cluster.is_leaving(*peer))
@@ -45,7 +46,7 @@ impl History {
         self.coverage.longest_members = self.coverage.longest_members.max(members);
         let within = match self.coverage.lying_clocks {
             0 => AGREEMENT_WITHIN,
-            _ => self.cluster.until_all_have_compared(),
+            _ => self.cluster.comparison_time(),
         };
         for network in self.cluster.networks() {
             let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
@@ -64,8 +65,9 @@ impl History {
         if !self.cluster.any_node_refuses() {
             self.coverage.longest_agreement = self.coverage.longest_agreement.max(agreement);
         } else {
-            // What was refused may have come to nothing meanwhile. What it kept them from hearing comes with a periodic comparison.
-            let within = self.cluster.until_all_have_compared();
+            // Refused writes may have been superseded meanwhile. Writes that members missed for
+            // that arrive with a periodic comparison.
+            let within = self.cluster.comparison_time();
             for network in self.cluster.networks() {
                 let _ = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             }
@@ -75,13 +77,13 @@ impl History {
     }
 }
 
-/// Whether all members show the same, but for what is refused.
+/// Whether all members show the same except for refused writes.
 fn show_the_same(cluster: &Cluster, network: &str) -> bool {
     cluster.difference_between_members(network, |_, _| false).is_none()
 }
 
-/// Until the nodes agree on who is there and still do so a while later: what had waited in buffers, and verdicts that
-/// were under way, may upset a first agreement.
+/// Waits until the nodes agree on the members and still do so a while later: buffered messages and
+/// suspicions under way may upset a first agreement.
 fn await_lasting_membership(
     cluster: &mut Cluster,
     start: Duration,
@@ -98,6 +100,6 @@ fn await_lasting_membership(
         }
         !agreed.is_zero() && cluster.now() >= agreed + 5 * SECOND
     };
-    cluster.run_until("the nodes agree on who is there", MEMBERS_WITHIN, lasting);
+    cluster.run_until("the nodes agree on the members", MEMBERS_WITHIN, lasting);
     agreed - start
 }

@@ -1,5 +1,5 @@
-//! Histories of the hard world: many nodes on many networks, with clocks, limits and memories that differ, and writes that never
-//! stop while agreement is judged.
+//! Histories of the hard world: many nodes on many networks, with different clocks, limits and
+//! retentions, and writes that continue while agreement is checked.
 
 use std::time::Duration;
 
@@ -9,35 +9,37 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tabledb::Limits;
 
-use super::{Coverage, Draw, History, Outcome, Plan, REAP_TIME, TABLES, some_link};
+use super::{Coverage, Draw, History, Outcome, Plan, REAP_TIME, TABLES, random_link};
 use crate::cluster::{
     Cluster, DESCRIBE, EnabledChecks, Key, MILLISECOND, Peer, READY_WITHIN, SECOND, Settings,
 };
 use crate::fabric::{FabricConfig, HandshakePrice};
 use crate::formation::production;
 
-/// A hundred nodes and a thousand attachments show nothing that thirty nodes and these do not.
+/// A hundred nodes and a thousand attachments find no more than thirty nodes and these.
 const ATTACHMENTS: usize = 160;
-/// By how many microseconds clocks may be off: any two by less than what a time may be ahead.
+/// By how many microseconds clocks may be wrong: any two differ by less than the accepted lead of a
+/// time.
 pub(super) const WRONG_BY: i64 = 1_700_000_000;
-/// What was written within the last moment need not be everywhere yet.
+/// Writes of the last moment need not be everywhere yet.
 const MOMENT: Duration = SECOND;
-/// All else is the same everywhere so soon after the heal, whatever was cut, and stays so.
+/// All other entries are the same everywhere this soon after the heal, whatever the faults were,
+/// and remain so.
 const AGREEMENT_WITHIN: Duration = Duration::from_secs(5);
-/// How long that is waited for where it is not promised.
+/// Timeout where that is not promised.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(180);
-/// How long writes go on after that.
+/// How long writes continue after that.
 const WRITES_CONTINUE: Duration = Duration::from_secs(2);
-/// What a handshake costs: as on two busy processors that all nodes share.
+/// The price of a handshake, as on two busy processors that all nodes share.
 const HANDSHAKES: HandshakePrice = HandshakePrice { work: MILLISECOND, shared_cores: 2, most_half_open: 128 };
-/// How long leaving networks may take.
+/// Limit for leaving networks.
 const LEFT_WITHIN: Duration = Duration::from_secs(6);
 
 pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX - 1);
     let draws = &plan.draws;
-    // Rather few than many: each costs, and most of what there is to find shows among ten.
+    // Rather few than many: each node costs time, and ten suffice for most errors.
     let count = (0..3).map(|_| rng.random_range(plan.nodes.clone())).min().unwrap_or(*plan.nodes.start());
     let steps = rng.random_range(plan.steps.clone());
     let mut membership = membership::Config::lan();
@@ -47,18 +49,18 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
         membership.memory_retention = Duration::from_secs(180);
         membership.reap_interval = Duration::from_secs(5);
     }
-    // Drawn for themselves: all else in a history is the same with and without them.
-    let mut apart = ChaCha8Rng::seed_from_u64(seed);
-    apart.set_stream(u64::MAX - 2);
-    let priced = draws.contains(&Draw::Handshakes) && apart.random_bool(0.5);
-    let doubled = draws.contains(&Draw::Doubles) && apart.random_bool(0.25);
-    let uncompared = draws.contains(&Draw::Uncompared) && apart.random_bool(0.5);
+    // From a generator of their own: the rest of a history is the same with and without them.
+    let mut separate_rng = ChaCha8Rng::seed_from_u64(seed);
+    separate_rng.set_stream(u64::MAX - 2);
+    let priced = draws.contains(&Draw::Handshakes) && separate_rng.random_bool(0.5);
+    let doubled = draws.contains(&Draw::Doubles) && separate_rng.random_bool(0.25);
+    let uncompared = draws.contains(&Draw::Uncompared) && separate_rng.random_bool(0.5);
     let settings = Settings {
         fabric: FabricConfig {
             dialling: priced.then(production),
             handshakes: priced.then_some(HANDSHAKES),
             seed,
-            link: some_link(&mut rng),
+            link: random_link(&mut rng),
             trace_lines: 600,
             describe: DESCRIBE,
             ..FabricConfig::default()
@@ -77,13 +79,14 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     coverage.short_retentions += u64::from(forgetful);
     coverage.priced_handshakes += u64::from(priced);
     let peers: Vec<Peer> = (1..=count).map(|number| cluster.add(&format!("n{number}"))).collect();
-    // Not in all: who refuses something is excused from much, and what holds for all others is to be seen as well.
+    // Not in all histories: nodes that refuse writes are exempt from many checks, and the promises
+    // to all others must be tested too.
     let refuses = draws.contains(&Draw::Liars) || draws.contains(&Draw::Limits);
     let refusing = if refuses { rng.random_range(0..3) } else { 2 };
     for &peer in &peers {
         let hardship = rng.random_range(0..10);
         if hardship < 3 && draws.contains(&Draw::Clocks) {
-            // Less than what a time may be ahead, between any two of them.
+            // Any two clocks differ by less than the accepted lead of a time.
             cluster.set_clock_offset(peer, rng.random_range(-WRONG_BY..WRONG_BY));
             coverage.wrong_clocks += 1;
         } else if hardship < 4 && refusing == 0 && draws.contains(&Draw::Liars) {
@@ -129,7 +132,7 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Outcome {
     Outcome { coverage: history.coverage, trace_hash: history.cluster.trace_hash() }
 }
 
-/// Less than others need: they refuse what they cannot hold.
+/// Smaller limits than others have: such nodes refuse what they cannot hold.
 fn small_limits(rng: &mut ChaCha8Rng) -> Limits {
     let mut limits = Limits::default();
     match rng.random_range(0..3) {
@@ -143,7 +146,7 @@ fn small_limits(rng: &mut ChaCha8Rng) -> Limits {
 
 impl History {
     fn end_hard(&mut self) {
-        self.heal_for_good();
+        self.end_faults();
         self.agree_while_writing();
         if self.draws.contains(&Draw::Leaving) {
             self.leave_many();
@@ -152,10 +155,11 @@ impl History {
         self.end();
     }
 
-    /// Everybody shows the same soon after the heal, though writes never stop.
+    /// All members show the same soon after the heal, though writes continue.
     fn agree_while_writing(&mut self) {
         let checked = self.draws.contains(&Draw::Agreement);
-        // Who refuses something follows no fingerprints, and hears of some things in periodic comparisons only.
+        // A node that refuses a write ignores fingerprints, and receives some writes in periodic
+        // comparisons only.
         let strict = |cluster: &Cluster| checked && !cluster.any_node_refuses();
         let start = self.cluster.now();
         let (mut rng, networks) = (self.rng.clone(), self.networks.clone());
@@ -171,7 +175,8 @@ impl History {
             }
             _ => {}
         }
-        // Sooner they may agree by chance, before members have learned of each other what has been cut off.
+        // Earlier they may agree by chance, before members have learned of each other what was cut
+        // off.
         let promised = start + AGREEMENT_WITHIN;
         let until = self.cluster.now().max(promised) + WRITES_CONTINUE;
         while self.cluster.now() < until {
@@ -194,9 +199,10 @@ impl History {
         self.rng = rng;
     }
 
-    /// One node deletes something on each of its networks and leaves them all: its last deletes stand.
+    /// One node deletes entries on each of its networks and leaves them all: its last deletes must
+    /// be kept.
     fn leave_many(&mut self) {
-        let Some(peer) = self.some_running() else { return };
+        let Some(peer) = self.random_running() else { return };
         if self.cluster.running().len() < 3 || self.cluster.has_limits(peer) {
             return;
         }
@@ -217,7 +223,7 @@ impl History {
         self.coverage.many_left += u64::from(networks.len() > 8);
         self.cluster
             .run_until("many networks are left", LEFT_WITHIN, |cluster| cluster.is_off_networks(peer));
-        // Nothing hinders anybody: somebody has it all.
+        // Without faults, another member must have received all writes.
         for (_, event) in &self.cluster.events(peer)[before..] {
             if let NodeEvent::NetworkLeft { network, final_syncs } = event
                 && final_syncs.wanted > 0
@@ -228,7 +234,7 @@ impl History {
         }
     }
 
-    /// Somebody joins many networks at once, and is ready when it says so, soon.
+    /// One node joins many networks at once, and must be ready soon.
     fn join_many(&mut self) {
         let running = self.cluster.running();
         self.cluster
@@ -246,12 +252,12 @@ impl History {
         let within = if self.draws.contains(&Draw::Readiness) { READY_WITHIN } else { TIMEOUT };
         if self.cluster.try_run_until(within, |cluster| cluster.not_ready().is_none()).is_none() {
             let who = self.cluster.not_ready().unwrap_or_default();
-            panic!("{within:?} after it joined still not ready: {who}");
+            panic!("{within:?} after the join this is not ready: {who}");
         }
     }
 }
 
-/// Writes here and there, one after the other.
+/// Writes on random nodes, one after the other.
 struct Writer<'a> {
     rng: &'a mut ChaCha8Rng,
     networks: &'a [String],
@@ -268,7 +274,8 @@ impl Writer<'_> {
         let Some(network) = joined.choose(self.rng).filter(|network| self.networks.contains(network)) else {
             return;
         };
-        // Of forty keys one is written for each tick of twenty milliseconds; most are not of the last moment.
+        // One of forty keys is written in each tick of twenty milliseconds; most are older than the
+        // last moment.
         let name = format!("w{}", self.rng.random_range(0..200));
         let key = Key::new(network, TABLES[self.rng.random_range(0..TABLES.len())], &name);
         let value = format!("{} {}", cluster.name(peer), self.begin + self.written + 1);

@@ -1,7 +1,8 @@
-//! Gossip, heads and pulls alone: what is lost of them has to come without any comparison of what members hold.
+//! Gossip, high watermarks and pulls alone must deliver lost writes without any comparison of
+//! tables.
 //!
-//! Comparisons find whatever the quicker ways miss, within seconds. With them, a quicker way that does nothing would be missed
-//! by nobody.
+//! Comparisons find within seconds whatever the faster ways miss. With them, a faster way that does
+//! nothing would go unnoticed.
 
 use std::time::Duration;
 
@@ -13,22 +14,23 @@ use crate::check::{VersionVector, contains_all, intersection, union};
 use crate::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND};
 use crate::fabric::{Link, Verdict};
 
-/// More show nothing that these do not.
+/// More members find no more than these.
 const MEMBERS: usize = 8;
-/// How much is lost of all datagrams.
+/// The share of datagrams lost.
 const LOSS: f64 = 0.3;
-/// How long writes go on, one every ten milliseconds.
+/// How long writes continue, one every ten milliseconds.
 const WRITING: Duration = SECOND.saturating_mul(2);
-/// How long after that a member may lack what it can tell is missing: the heads are told eight times, the last after sixteen
-/// seconds.
+/// How long after that a member may lack a write that it knows to be missing: high watermarks are
+/// sent eight times, the last after sixteen seconds.
 const KNOWN_WITHIN: Duration = SECOND.saturating_mul(32);
 
 impl History {
-    /// Members of a network write under the same few keys over a link that loses much, and nothing is compared. One of them ends in
-    /// the middle. In the end no member has a hole in what it has seen that another could fill. Of the last write of each
-    /// it may not have heard, with some bad luck: nothing tells it that there is one.
+    /// Members of a network write under the same few keys over a link that loses much, and nothing
+    /// is compared. One of them ends in the middle. In the end no member has a hole in its version
+    /// vector that another could fill. It may lack the last write of a writer: nothing announces
+    /// that one.
     pub(super) fn spread_without_comparisons(&mut self) {
-        // Of what is refused nothing is promised.
+        // There are no promises about refused writes.
         if self.coverage.lying_clocks > 0 || self.coverage.small_limits > 0 {
             return;
         }
@@ -45,7 +47,7 @@ impl History {
         }
         let members = self.cluster.members_of(&network);
         let all_ready = |cluster: &Cluster| members.iter().all(|member| cluster.is_ready(*member, &network));
-        self.cluster.run_until("all who write are ready", 30 * SECOND, all_ready);
+        self.cluster.run_until("all writers are ready", 30 * SECOND, all_ready);
         if members.len() < 4 {
             return;
         }
@@ -98,7 +100,7 @@ impl History {
             let table_dump = self.cluster.table_dump(&network);
             self.cluster.note(&table_dump);
             panic!(
-                "without comparisons {} still lacks {dot} after {taken:?}, which another has",
+                "without comparisons {} lacks {dot} after {taken:?}, which another member has",
                 self.cluster.name(member)
             );
         }
@@ -120,7 +122,7 @@ impl History {
     }
 }
 
-/// What of `known` comes before something that these contexts contain.
+/// The part of `known` below the highest numbers of this version vector.
 fn below_the_highest(version_vector: &VersionVector, known: &VersionVector) -> VersionVector {
     let watermarks = version_vector
         .iter()

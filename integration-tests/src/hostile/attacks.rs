@@ -1,4 +1,4 @@
-//! The attacks, each with what it may cost and what must tell of it.
+//! The attacks, each with its memory limit and the counters that must count it.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 use transport::KeySet;
 
-use super::forge::{AttachmentList, Body, Bundle, Event, Lie, attachment_lists, claim};
+use super::forge::{AttachmentList, Body, Bundle, Event, FalseClaim, attachment_lists, claim};
 use super::insider::{Insider, Modified};
-use super::siege::{ATTACK, Terms, VICTIM, run_attack};
+use super::siege::{ATTACK, AttackLimits, VICTIM, run_attack};
 use super::{handshakes, packets, strangers, streams};
 use crate::hosts::scenarios::Scenario;
 use crate::hosts::{Cluster, Failure, Metrics, Plan, Rate, Run};
 
-/// The network that the attacker is on beside the others; the honest write to another one.
+/// The network that the attacker joins; the honest nodes write to another one.
 const JUNK: &str = "junk";
 
-/// The most entries of a network here.
+/// The limit of entries of a network here.
 const MOST_ENTRIES: u64 = 100_000;
 
 const MIB: u64 = 1 << 20;
@@ -34,25 +34,25 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "lies",
-            description: "a member forges others' writes, attachments, lists, failures and farewells",
+            description: "a member forges writes, attachments, attachment lists, failures and leaves",
             prepare,
             run: |run, cluster| Box::pin(lies(run, cluster)),
         },
         Scenario {
             name: "denial",
-            description: "a member knows some of what others hold to be superseded, which it is not, and compares",
+            description: "a member falsely reports entries of others as superseded in comparisons",
             prepare,
             run: |run, cluster| Box::pin(denial(run, cluster)),
         },
         Scenario {
             name: "outsider",
-            description: "a peer with the secret that never joined deletes, fails and replaces others by single datagrams",
+            description: "a process that never joined forges deletes, failures and generations",
             prepare,
             run: |run, cluster| Box::pin(outsider(run, cluster)),
         },
         Scenario {
             name: "future",
-            description: "a member writes versions of the near and of the far future",
+            description: "a member writes versions from the near and the far future",
             prepare,
             run: |run, cluster| Box::pin(future(run, cluster)),
         },
@@ -64,44 +64,44 @@ pub fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "garbage",
-            description: "noise and bent, truncated packets at full speed",
+            description: "noise, and truncated or corrupted packets, at full speed",
             prepare,
             run: |run, cluster| Box::pin(garbage(run, cluster)),
         },
         Scenario {
             name: "handshakes",
-            description: "thousands of handshakes that go silent after the first words, from eight addresses",
+            description: "thousands of handshakes that stop after the first packets, from eight addresses",
             prepare,
             run: |run, cluster| Box::pin(half_open(run, cluster)),
         },
         Scenario {
             name: "anothers-name",
-            description: "handshakes begun in the name of a host that wants to join, with every node there is",
+            description: "handshakes with all nodes from the forged address of a joining host",
             prepare: prepare_newcomer,
-            run: |run, cluster| Box::pin(in_the_name_of_a_newcomer(run, cluster)),
+            run: |run, cluster| Box::pin(spoofed_newcomer(run, cluster)),
         },
         Scenario {
             name: "wrong-secret",
-            description: "strangers with a secret of their own, again and again",
+            description: "nodes with another secret dial again and again",
             prepare,
             run: |run, cluster| Box::pin(wrong_secret(run, cluster)),
         },
         Scenario {
             name: "stolen-name",
-            description: "a node with the right secret under the name of a living one",
+            description: "a node with the right secret under the name of a running one",
             prepare,
             run: |run, cluster| Box::pin(stolen_name(run, cluster)),
         },
         Scenario {
             name: "streams",
-            description: "streams that stall, crawl behind a slow link, or declare huge lengths",
+            description: "streams that stall, are slow, or declare huge lengths",
             prepare,
             run: |run, cluster| Box::pin(slow_streams(run, cluster)),
         },
     ]
 }
 
-/// One host is the attacker's, and there is a network for its junk.
+/// One host is the attacker's, and one network is for its junk.
 fn prepare(plan: &mut Plan) {
     plan.hosts -= 1;
     plan.spare = 1;
@@ -116,7 +116,7 @@ fn prepare_newcomer(plan: &mut Plan) {
     plan.spare += 1;
 }
 
-/// What an attacker knows: where the victim is, where he is himself, and the secret.
+/// The attacker's knowledge: the victim's address, its own address, and the secret.
 struct Target {
     victim: SocketAddr,
     from: SocketAddr,
@@ -136,8 +136,8 @@ fn target(cluster: &Cluster) -> Result<Target, Failure> {
 
 async fn garbage(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, keys, .. } = target(cluster)?;
-    let terms = Terms { growth: 32 * MIB, required_counters: &[], apart: false };
-    run_attack(run, cluster, &terms, packets::garbage(victim, keys, ATTACK)).await?;
+    let limits = AttackLimits { growth: 32 * MIB, required_counters: &[], disjoint: false };
+    run_attack(run, cluster, &limits, packets::garbage(victim, keys, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
 
@@ -148,34 +148,35 @@ async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> 
     for address in &from {
         cluster.lab().add_address(attacker, *address)?;
     }
-    let terms = Terms {
+    let limits = AttackLimits {
         growth: 64 * MIB,
         required_counters: &[
             ("transport", "handshakes_retried"),
             ("transport", "handshakes_unfinished"),
             ("transport", "handshakes_capped_by_address"),
         ],
-        apart: false,
+        disjoint: false,
     };
     let attack = async move {
-        // The first third is never heard of again. The others prove their addresses and say no more: from eight addresses,
-        // then from one, which has its own limit.
+        // The attacker never answers in the first third of the handshakes. In the others it proves
+        // its addresses and sends no more: from eight addresses, then from one, which has its own
+        // limit.
         let one = vec![from[0]];
-        let silent = handshakes::unfinished(victim, from.clone(), keys.clone(), 0, ATTACK / 3).await?;
+        let unanswered = handshakes::unfinished(victim, from.clone(), keys.clone(), 0, ATTACK / 3).await?;
         let spread = handshakes::unfinished(victim, from, keys.clone(), 1, ATTACK / 3).await?;
-        Ok(silent + spread + handshakes::unfinished(victim, one, keys, 1, ATTACK / 3).await?)
+        Ok(unanswered + spread + handshakes::unfinished(victim, one, keys, 1, ATTACK / 3).await?)
     };
-    run_attack(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &limits, attack).await?;
     cluster.no_failure_was_declared().await
 }
 
-async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
+async fn spoofed_newcomer(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { keys, .. } = target(cluster)?;
     let (newcomer, attacker) = (cluster.lab().hosts() - 2, cluster.lab().hosts() - 1);
     let port = |host| SocketAddrV4::new(cluster.lab().address(host), 7946);
     let victims: Vec<SocketAddrV4> = cluster.running().into_iter().map(port).collect();
     let before = cluster.metrics(VICTIM).await?;
-    let attack = packets::in_the_name_of(port(newcomer), victims, keys, ATTACK);
+    let attack = packets::spoofed_handshakes(port(newcomer), victims, keys, ATTACK);
     let attacking = cluster.lab().inside(attacker).spawn(attack);
     let grown = |now: &Metrics, what: &str| {
         now.grown_since(&before).contains_key(&format!("transport_handshakes_{what}"))
@@ -183,21 +184,23 @@ async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Resu
     let is_full = |now: &Metrics| grown(now, "retried") || grown(now, "capped_by_address");
     while !is_full(&cluster.metrics(VICTIM).await?) {
         if attacking.is_finished() {
-            return Err("the victim was never asked for more than it lets be open".to_owned());
+            return Err("the victim never reached its limit of half-open handshakes".to_owned());
         }
         sleep(Duration::from_millis(50)).await;
     }
     let begun = Instant::now();
     cluster.start_node(newcomer).await?;
-    cluster.await_members("the host in whose name the packets come is a member").await?;
+    cluster.await_members("the host with the forged source address is a member").await?;
     if attacking.is_finished() {
-        return Err("the host in whose name the packets came was kept out until they stopped".to_owned());
+        return Err(
+            "the host with the forged source address was not admitted until the packets stopped".to_owned()
+        );
     }
     run.took("joined meanwhile", begun.elapsed());
-    let sent = attacking.await.map_err(|error| format!("the attacker did not end well: {error}"))??;
-    run.counted("packets in its name", sent);
+    let sent = attacking.await.map_err(|error| format!("the attacker failed: {error}"))??;
+    run.counted("packets from the forged address", sent);
     if grown(&cluster.metrics(VICTIM).await?, "capped_by_address") {
-        return Err("what was begun in the name of a host was charged to it".to_owned());
+        return Err("handshakes from a forged address were charged to its host".to_owned());
     }
     cluster.await_agreement("all show the same after an attack").await?;
     cluster.no_failure_was_declared().await
@@ -206,12 +209,12 @@ async fn in_the_name_of_a_newcomer(run: &mut Run, cluster: &mut Cluster) -> Resu
 async fn wrong_secret(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, .. } = target(cluster)?;
     let secret = std::fs::read_to_string(cluster.secret_file()).map_err(|error| error.to_string())?;
-    let terms = Terms {
+    let limits = AttackLimits {
         growth: 32 * MIB,
         required_counters: &[("transport", "refused_unknown_secret")],
-        apart: false,
+        disjoint: false,
     };
-    run_attack(run, cluster, &terms, strangers::wrong_secret(victim, from, secret, ATTACK)).await?;
+    run_attack(run, cluster, &limits, strangers::wrong_secret(victim, from, secret, ATTACK)).await?;
     cluster.no_failure_was_declared().await
 }
 
@@ -219,12 +222,15 @@ async fn stolen_name(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure
     let Target { victim, from, keys, .. } = target(cluster)?;
     let owner_of_name = (cluster.name(1).to_owned(), SocketAddr::from((cluster.lab().address(1), 7946)));
     let before = generation_of(cluster, 1).await?;
-    let terms =
-        Terms { growth: 32 * MIB, required_counters: &[("membership", "name_conflicts")], apart: false };
-    run_attack(run, cluster, &terms, strangers::stolen_name(victim, from, owner_of_name, keys, ATTACK))
+    let limits = AttackLimits {
+        growth: 32 * MIB,
+        required_counters: &[("membership", "name_conflicts")],
+        disjoint: false,
+    };
+    run_attack(run, cluster, &limits, strangers::stolen_name(victim, from, owner_of_name, keys, ATTACK))
         .await?;
     if generation_of(cluster, 1).await? != before {
-        return Err("the node whose name was stolen has had to begin another life".to_owned());
+        return Err("the node whose name was stolen had to take another generation".to_owned());
     }
     cluster.no_failure_was_declared().await
 }
@@ -237,26 +243,27 @@ async fn generation_of(cluster: &Cluster, host: usize) -> Result<u64, Failure> {
 async fn slow_streams(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, .. } = target(cluster)?;
     let attacker = cluster.lab().hosts() - 1;
-    // What is large crawls through this.
+    // Large frames pass this link slowly.
     cluster.lab().set_rate(attacker, Some(Rate { bits_per_second: 4_000_000, queue_ms: 100 }))?;
-    let terms = Terms {
-        // As much as peers may leave unfinished, and what it takes to hold that.
+    let limits = AttackLimits {
+        // The limit of unfinished frames of all peers, and the overhead of holding them.
         growth: 300 * MIB,
         required_counters: &[
             ("transport", "frames_too_large"),
             ("transport", "frames_timed_out"),
             ("replication", "refused_malformed"),
         ],
-        apart: false,
+        disjoint: false,
     };
-    run_attack(run, cluster, &terms, streams::slow_streams(victim, from, keys, 2 * ATTACK)).await?;
+    run_attack(run, cluster, &limits, streams::slow_streams(victim, from, keys, 2 * ATTACK)).await?;
     cluster.lab().set_rate(attacker, None)?;
     cluster.no_failure_was_declared().await
 }
 
 async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, honest } = target(cluster)?;
-    let terms = Terms { growth: 128 * MIB, required_counters: &[("replication", "news")], apart: false };
+    let limits =
+        AttackLimits { growth: 128 * MIB, required_counters: &[("replication", "news")], disjoint: false };
     let attack = async move {
         let insider = Insider::enter("eager", from, victim, keys, &[JUNK], Modified::default()).await?;
         insider.await_others(honest).await?;
@@ -277,11 +284,11 @@ async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         }
         Ok(written)
     };
-    run_attack(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &limits, attack).await?;
     await_gone(cluster, "eager").await
 }
 
-/// Waits until nobody holds the attacker for a member any more: only then do all know all again.
+/// Waits until no node holds the attacker for a member: only then do all nodes agree again.
 async fn await_gone(cluster: &Cluster, name: &str) -> Result<(), Failure> {
     cluster.await_members(&format!("{name} is gone")).await.map(drop)
 }
@@ -289,11 +296,11 @@ async fn await_gone(cluster: &Cluster, name: &str) -> Result<(), Failure> {
 async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     const KEYS: u64 = 10_000_000;
     let Target { victim, from, keys, honest } = target(cluster)?;
-    let terms = Terms {
-        // A network full of entries of the attacker's, on the victim.
+    let limits = AttackLimits {
+        // A network full of the attacker's entries, on the victim.
         growth: 150 * MIB,
         required_counters: &[("replication", "refused_full")],
-        apart: false,
+        disjoint: false,
     };
     let attack = async move {
         let modified = Modified { ignores_tables: true, ..Modified::default() };
@@ -333,7 +340,7 @@ async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
         }
         Ok(sent)
     };
-    run_attack(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &limits, attack).await?;
     let answer = cluster.ask(VICTIM, Method::GET, &format!("/v1/networks/{JUNK}"), Bytes::new()).await?;
     let junk: networkdb_http::v1::model::NetworkView = answer.json()?;
     let held = (junk.entries + junk.hidden + junk.tombstones) as u64;
@@ -344,7 +351,7 @@ async fn ten_million_keys(run: &mut Run, cluster: &mut Cluster) -> Result<(), Fa
     await_gone(cluster, "glutton").await
 }
 
-/// The wall time in microseconds, as versions have it.
+/// The wall time in microseconds, as in versions.
 #[expect(clippy::disallowed_methods, reason = "forged versions are near the wall clock")]
 fn clock_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -353,14 +360,14 @@ fn clock_now() -> u64 {
 
 async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, honest } = target(cluster)?;
-    let terms = Terms {
+    let limits = AttackLimits {
         growth: 64 * MIB,
         required_counters: &[
             ("replication", "provisional"),
             ("replication", "refused_ended"),
             ("membership", "suspicions"),
         ],
-        apart: true,
+        disjoint: true,
     };
     let attack = async move {
         let modified = Modified { ignores_tables: true, ..Modified::default() };
@@ -373,28 +380,29 @@ async fn lies(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
             let others = insider.others();
             for (about, incarnation, address) in &others {
                 for (to, _, at) in &others {
-                    for lie in lies_about(about, *incarnation, *address, &insider.id(), round) {
-                        sent += u64::from(insider.send(to, *at, lie).await);
+                    for message in false_claims_about(about, *incarnation, *address, &insider.id(), round) {
+                        sent += u64::from(insider.send(to, *at, message).await);
                     }
                 }
             }
-            // Fast enough to be a nuisance; faster would only try the queues again.
+            // Fast enough to disturb; faster would only test the queues again.
             sleep(Duration::from_millis(100)).await;
         }
         Ok(sent)
     };
-    run_attack(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &limits, attack).await?;
     let raised = cluster.counts("membership", "generations_raised").await?;
-    run.counted("lives taken to disown lies", raised.iter().map(|(_, count)| count).sum());
+    run.counted("generations taken to refute lies", raised.iter().map(|(_, count)| count).sum());
     await_gone(cluster, "liar").await
 }
 
-/// How many entries each honest host has, and how many of them, its first ones, are denied.
+/// The number of entries of each honest host, and how many of them, its first ones, are denied.
 const HELD: u64 = 20;
 const DENIED: u64 = 10;
 
-/// Who denies an entry has it dropped, as an honest member has that alone saw it deleted. The log and a counter of its owner tell
-/// of it, what was not denied stays, and what is written again stays as well.
+/// When a peer denies an entry, it is dropped, as if an honest member had been the only one to see
+/// its delete. The owner logs and counts that, other entries remain, and so does what is written
+/// again.
 async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, honest } = target(cluster)?;
     let hosts = cluster.running();
@@ -451,8 +459,8 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     };
     insider.join_with_forged_datagram("blue", &others[0].0, others[0].2, &superseded.datagram())?;
     let denied = Instant::now();
-    cluster.await_that("what was denied is gone, and nothing else", shown(DENIED + 1, 404)).await?;
-    run.took("what was denied is gone everywhere", denied.elapsed());
+    cluster.await_that("the denied entries are gone, and no others", shown(DENIED + 1, 404)).await?;
+    run.took("the denied entries are gone everywhere", denied.elapsed());
 
     let mut named = 0;
     for (&host, before) in hosts.iter().zip(&before) {
@@ -468,9 +476,9 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
             log.lines().filter(|line| line.contains("dropped entries that a peer reported as superseded"));
         named += u64::from(dropped.any(|line| line.contains("denier")));
     }
-    run.counted("hosts whose logs name who denied", named);
+    run.counted("hosts whose logs name the denier", named);
     if named == 0 {
-        return Err("no log names who denied the entries".to_owned());
+        return Err("no log names the node that denied the entries".to_owned());
     }
 
     for &host in &hosts {
@@ -481,14 +489,14 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     cluster.await_that("what was written again is shown for good", shown(1, 404)).await?;
     for (&host, instance) in hosts.iter().zip(instances) {
         if generation_of(cluster, host).await? != instance {
-            return Err(format!("{} has had to begin another life", cluster.name(host)));
+            return Err(format!("{} had to take another generation", cluster.name(host)));
         }
     }
     drop(insider);
     await_gone(cluster, "denier").await
 }
 
-/// Whoever holds the secret finishes a handshake; that makes nobody a member.
+/// A process with the secret completes a handshake; that alone must not make it a member.
 async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, .. } = target(cluster)?;
     let mut instances = Vec::new();
@@ -498,10 +506,10 @@ async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
         instances.push((wire::NodeId::new(name, generation_of(cluster, host).await?), address));
     }
     let before: Vec<u64> = instances.iter().map(|(instance, _)| instance.generation).collect();
-    let terms = Terms {
+    let limits = AttackLimits {
         growth: 32 * MIB,
         required_counters: &[("replication", "refused_unknown_life"), ("membership", "refused_not_member")],
-        apart: false,
+        disjoint: false,
     };
     let attack = async move {
         let name = wire::NodeName::new("outsider").map_err(|error| error.to_string())?;
@@ -523,31 +531,31 @@ async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
                     ..Bundle::default()
                 };
                 let later = wire::NodeId::new(instance.name.clone(), instance.generation + 1);
-                for lie in [
+                for message in [
                     superseded.datagram(),
-                    claim(instance, 7, Lie::Left),
-                    claim(instance, 7, Lie::Failed(outsider.name.clone())),
-                    claim(instance, 7, Lie::Suspect(outsider.name.clone())),
-                    claim(&later, 0, Lie::Alive(*address)),
+                    claim(instance, 7, FalseClaim::Left),
+                    claim(instance, 7, FalseClaim::Failed(outsider.name.clone())),
+                    claim(instance, 7, FalseClaim::Suspect(outsider.name.clone())),
+                    claim(&later, 0, FalseClaim::Alive(*address)),
                 ] {
-                    sent += u64::from(transport.send_datagram(&to, lie.into()).is_ok());
+                    sent += u64::from(transport.send_datagram(&to, message.into()).is_ok());
                 }
             }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(sent)
     };
-    run_attack(run, cluster, &terms, attack).await?;
+    run_attack(run, cluster, &limits, attack).await?;
     for (host, before) in cluster.running().into_iter().zip(before) {
         if generation_of(cluster, host).await? != before {
-            return Err(format!("{} has had to begin another life", cluster.name(host)));
+            return Err(format!("{} had to take another generation", cluster.name(host)));
         }
     }
     cluster.no_failure_was_declared().await
 }
 
-/// Everything untrue about a node that can be said in datagrams.
-fn lies_about(
+/// All untrue claims about a node that datagrams can carry.
+fn false_claims_about(
     about: &wire::NodeId,
     incarnation: u64,
     address: SocketAddr,
@@ -573,34 +581,39 @@ fn lies_about(
         tables: vec!["forged"],
         ..Bundle::default()
     };
-    // On blue since the start: a list begins with version 1, and each network joined adds one.
+    // On blue since the start: an attachment list begins with version 1, and each join of a network
+    // adds one.
     let present = (name, about.generation, 2);
     let all = [
         // A write it never made.
         Bundle { events: vec![event(far, 0)], ..bundle(present) }.datagram(),
-        // Writes it will make, said to be dead already.
+        // Its future writes, reported as superseded.
         Bundle { superseded: vec![(0, far, far + 1000)], ..bundle(present) }.datagram(),
         // More writes than it made.
         Bundle { high_watermarks: vec![(0, 2 * far)], ..bundle(present) }.datagram(),
         // An attachment later than its own.
         Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation, far)) }.datagram(),
-        // A life later than its own.
+        // A generation later than its own.
         Bundle { events: vec![event(1, 0)], ..bundle((name, about.generation + far, 2)) }.datagram(),
-        // Times that are none.
+        // Impossible times.
         Bundle { events: vec![event(3, u64::MAX)], ..bundle(present) }.datagram(),
         Bundle { clock: u64::MAX, events: vec![event(u64::MAX, 0)], ..bundle(present) }.datagram(),
         // It is on no network.
         attachment_lists(vec![AttachmentList { owner: about.clone(), version: far, networks: Vec::new() }]),
-        // It is somebody else, somewhere else.
-        claim(&wire::NodeId::new(about.name.clone(), about.generation + 1), 0, Lie::Alive(address)),
-        claim(&wire::NodeId::new(about.name.clone(), u64::MAX), u64::MAX, Lie::Alive(address)),
-        // It does not answer, it has failed, it is gone.
-        claim(about, incarnation, Lie::Suspect(liar.name.clone())),
-        claim(about, incarnation, Lie::Failed(liar.name.clone())),
-        claim(about, incarnation, Lie::Left),
+        // Another generation, at another address.
+        claim(&wire::NodeId::new(about.name.clone(), about.generation + 1), 0, FalseClaim::Alive(address)),
+        claim(&wire::NodeId::new(about.name.clone(), u64::MAX), u64::MAX, FalseClaim::Alive(address)),
+        // It does not answer, it has failed, it has left.
+        claim(about, incarnation, FalseClaim::Suspect(liar.name.clone())),
+        claim(about, incarnation, FalseClaim::Failed(liar.name.clone())),
+        claim(about, incarnation, FalseClaim::Left),
     ];
-    // One after the other, so that each has time to do its harm.
-    all.into_iter().enumerate().filter(|(index, _)| *index as u64 == round % 13).map(|(_, lie)| lie).collect()
+    // One lie in each round, so that each has time to take effect.
+    all.into_iter()
+        .enumerate()
+        .filter(|(index, _)| *index as u64 == round % 13)
+        .map(|(_, message)| message)
+        .collect()
 }
 
 async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
@@ -616,12 +629,12 @@ async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
             .create(JUNK, "future", key, *b"from the future")
             .map_err(|error| format!("the attacker cannot write: {error}"))?;
         insider.wake();
-        // The attacker stays: what it wrote is to be overwritten, not to go with it.
+        // The attacker remains: its write is to be overwritten, not to end with it.
         sleep(ATTACK).await;
         Ok::<_, Failure>(())
     };
     let before = cluster.metrics(VICTIM).await?;
-    // Further ahead than is believed.
+    // Further ahead than is accepted.
     let absurd = cluster.lab().inside(attacker).spawn(visit(
         "prophet",
         Duration::from_secs(7200),
@@ -632,17 +645,17 @@ async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     for host in cluster.running() {
         let answer = cluster.ask(host, Method::GET, &entry("absurd"), Bytes::new()).await?;
         if answer.status.is_success() {
-            return Err(format!("{} believed a version two hours ahead", cluster.name(host)));
+            return Err(format!("{} accepted a version two hours ahead", cluster.name(host)));
         }
     }
     let refused = cluster.metrics(VICTIM).await?.grown_since(&before);
     match refused.get("replication_refused_future") {
         Some(count) => run.counted("refused_future", *count),
         None => {
-            return Err(format!("no counter tells of versions two hours ahead; what grew is {refused:?}"));
+            return Err(format!("no counter counts versions two hours ahead; what grew is {refused:?}"));
         }
     }
-    // As far ahead as is believed: it may win now, but not for ever.
+    // As far ahead as is accepted: it may win now, but not for ever.
     let near = cluster.lab().inside(attacker).spawn(visit("hasty", Duration::from_secs(3500), "leap", keys));
     let seen = |wanted: &'static [u8]| {
         let path = entry("leap") + "?raw";
@@ -656,7 +669,7 @@ async fn future(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
             Ok(())
         }
     };
-    cluster.await_that("everybody has the version of the near future", seen(b"from the future")).await?;
+    cluster.await_that("all nodes have the version of the near future", seen(b"from the future")).await?;
     let written = Instant::now();
     let answer = cluster.ask(2, Method::PUT, &entry("leap"), Bytes::from_static(b"from now")).await?;
     if !answer.status.is_success() {

@@ -1,21 +1,23 @@
-//! What a modified peer writes: the messages of tables and membership, as they are on the wire, but with any content.
+//! Messages of a modified peer: those of tables and membership, as they are on the wire, but with
+//! any content.
 //!
-//! The shapes are written down once more here, since the crates do not let others make such messages. Were they no longer
-//! understood, the attacks would notice: each asks for counters that only messages with a meaning can raise.
+//! The formats are defined here once more, because the crates do not let others make such messages.
+//! If they no longer matched, the attacks would fail: each requires counters that only well-formed
+//! messages can raise.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use wire::{NodeId, NodeName, codec};
 
-/// The first byte of datagrams and streams: whom they are for.
+/// The first byte of datagrams and streams: the component that they are for.
 const FOR_MEMBERSHIP: u8 = 0;
 const FOR_TABLES: u8 = 1;
 
 /// An attachment: owner, generation, epoch.
 pub(super) type AttachmentId<'a> = (&'a str, u64, u64);
 
-/// News of one network.
+/// Updates of one network.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Bundle<'a> {
     pub(super) network: &'a str,
@@ -45,7 +47,7 @@ pub(super) struct Event<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub(super) enum Body<'a> {
     Value(&'a [u8]),
-    #[expect(dead_code, reason = "keeps the place of the other")]
+    #[expect(dead_code, reason = "keeps the index of the other variant")]
     Deleted {
         residual_ms: u64,
     },
@@ -61,7 +63,7 @@ enum TablesDatagram<'a, 'b> {
     },
 }
 
-/// The networks of a node: owner, version, network and epoch.
+/// The attachment list of a node: owner, version, and each network with its epoch.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct AttachmentList {
     pub(super) owner: NodeId,
@@ -78,7 +80,7 @@ impl Bundle<'_> {
     }
 }
 
-/// Lists as a datagram of gossip.
+/// Attachment lists as a datagram of gossip.
 pub(super) fn attachment_lists(attachment_lists: Vec<AttachmentList>) -> Vec<u8> {
     let mut bytes = vec![FOR_TABLES];
     codec::encode_into(
@@ -95,9 +97,9 @@ struct NodeRecord {
     labels: BTreeMap<String, String>,
 }
 
-/// What may be claimed of a node in a packet of membership, in the order in which the variants are told apart.
+/// Claims about a node in a packet of membership, in the order of the variants on the wire.
 #[derive(Serialize)]
-#[expect(dead_code, reason = "the first ones keep the places of the others")]
+#[expect(dead_code, reason = "the first variants keep the indexes of the others")]
 enum Message {
     Ping,
     PingRequest,
@@ -109,29 +111,29 @@ enum Message {
     Left { id: NodeId, incarnation: u64 },
 }
 
-/// Something untrue about a node.
+/// An untrue claim about a node.
 #[derive(Debug, Clone)]
-pub(super) enum Lie {
+pub(super) enum FalseClaim {
     /// It is alive, here.
     Alive(SocketAddr),
     /// It does not answer.
     Suspect(NodeName),
     /// It has failed.
     Failed(NodeName),
-    /// It has said good-bye.
+    /// It has left.
     Left,
 }
 
-/// A datagram of membership that claims this of a life.
-pub(super) fn claim(id: &NodeId, incarnation: u64, lie: Lie) -> Vec<u8> {
+/// A membership datagram with this claim about an instance.
+pub(super) fn claim(id: &NodeId, incarnation: u64, false_claim: FalseClaim) -> Vec<u8> {
     let id = id.clone();
-    let message = match lie {
-        Lie::Alive(address) => {
+    let message = match false_claim {
+        FalseClaim::Alive(address) => {
             Message::Alive { record: NodeRecord { id, address, labels: BTreeMap::new() }, incarnation }
         }
-        Lie::Suspect(accuser) => Message::Suspect { id, incarnation, accuser },
-        Lie::Failed(accuser) => Message::Failed { id, incarnation, accuser },
-        Lie::Left => Message::Left { id, incarnation },
+        FalseClaim::Suspect(accuser) => Message::Suspect { id, incarnation, accuser },
+        FalseClaim::Failed(accuser) => Message::Failed { id, incarnation, accuser },
+        FalseClaim::Left => Message::Left { id, incarnation },
     };
     let packet = codec::encode(&vec![codec::encode(&message)]);
     let mut bytes = vec![FOR_MEMBERSHIP];
@@ -140,10 +142,11 @@ pub(super) fn claim(id: &NodeId, incarnation: u64, lie: Lie) -> Vec<u8> {
     bytes
 }
 
-/// The beginning of a stream for tables, whose first frame claims to hold a list of this many things and ends there.
+/// The beginning of a stream for tables, whose first frame declares a list of this length and ends
+/// there.
 pub(super) fn unbounded_list(length: u64) -> Vec<u8> {
     let mut bytes = vec![FOR_TABLES];
-    // The variant of lists of attachments that are declined: its first field is how many there are.
+    // The variant of declined attachments: its first field is their number.
     codec::encode_into(&6_u32, &mut bytes);
     codec::encode_into(&length, &mut bytes);
     bytes

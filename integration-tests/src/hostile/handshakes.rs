@@ -1,7 +1,7 @@
 //! Handshakes that are begun and never finished.
 //!
-//! Real handshakes are dialled through relays, which pass on the first packets and no more: to the victim each is a peer
-//! that falls silent after its first words.
+//! Real handshakes are dialled through relays, which forward only the first packets: the victim
+//! sees peers that stop answering.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,26 +13,27 @@ use wire::{Destination, NodeName};
 
 use crate::hosts::Failure;
 
-/// How many handshakes are under way at once; each has two sockets.
+/// How many handshakes are in progress at once; each has two sockets.
 const AT_ONCE: usize = 400;
 
-/// How many are begun every ten milliseconds, at most: the queues between here and there hold so many.
+/// Limit of handshakes begun every ten milliseconds: the queues on the way hold this many.
 const PORTION: usize = 10;
 
-/// How long the attacker stays with each. The victim waits longer.
+/// How long the attacker keeps each handshake. The victim waits longer.
 const DIAL: Duration = Duration::from_secs(1);
 
-/// Begins handshakes with `victim` from these addresses, as many as it can for this long. Of the victim's answers `heard`
-/// are let through for each, and one more packet goes out for each of them: one is enough for proving the own address, none
-/// leaves the victim with somebody who may not be there at all.
+/// Begins handshakes with `victim` from these addresses, as many as it can for this long. For each,
+/// the relay forwards `answers` of the victim's answers, and one more packet to the victim for each
+/// of them: one proves the address, none leaves the victim with an unproven address.
 pub(super) async fn unfinished(
     victim: SocketAddr,
     from: Vec<Ipv4Addr>,
     keys: KeySet,
-    heard: usize,
+    answers: usize,
     time: Duration,
 ) -> Result<u64, Failure> {
-    // One endpoint dials few at a time, and fewer when nobody answers: an attacker has one for each.
+    // One endpoint limits its dials, and lowers the limit when there are no answers: an attacker
+    // has one endpoint for each handshake.
     let mut idle = Vec::with_capacity(AT_ONCE);
     for _ in 0..AT_ONCE {
         let mut config = transport::Config::new(
@@ -51,14 +52,14 @@ pub(super) async fn unfinished(
             let Some((transport, incoming)) = idle.pop() else { break };
             let address = from[begun as usize % from.len()];
             begun += 1;
-            let told = |error: std::io::Error| format!("cannot relay packets: {error}");
-            let ear = UdpSocket::bind("127.0.0.1:0").await.map_err(told)?;
-            let mouth = UdpSocket::bind((address, 0)).await.map_err(told)?;
-            let to = Destination { name: None, address: ear.local_addr().map_err(told)? };
+            let failed = |error: std::io::Error| format!("cannot relay packets: {error}");
+            let local = UdpSocket::bind("127.0.0.1:0").await.map_err(failed)?;
+            let remote = UdpSocket::bind((address, 0)).await.map_err(failed)?;
+            let to = Destination { name: None, address: local.local_addr().map_err(failed)? };
             dials.spawn(async move {
                 let completed = tokio::select! {
                     dialled = transport.open_stream(&to) => dialled.is_ok(),
-                    never = relay(ear, mouth, victim, heard) => never,
+                    cut_off = relay(local, remote, victim, answers) => cut_off,
                 };
                 (completed, (transport, incoming))
             });
@@ -67,7 +68,7 @@ pub(super) async fn unfinished(
         while let Some(dialled) = dials.try_join_next() {
             let (completed, endpoint) = dialled.map_err(|error| error.to_string())?;
             if completed {
-                return Err("a handshake was completed that nobody was to complete".to_owned());
+                return Err("a handshake was completed that should have been cut off".to_owned());
             }
             idle.push(endpoint);
         }
@@ -75,15 +76,16 @@ pub(super) async fn unfinished(
     Ok(begun)
 }
 
-/// Passes the first packet on, then `heard` answers back, each followed by the next packet. Then there is silence.
-async fn relay(ear: UdpSocket, mouth: UdpSocket, victim: SocketAddr, heard: usize) -> bool {
+/// Forwards the first packet, then `answers` answers, each followed by the next packet, and nothing
+/// more.
+async fn relay(local: UdpSocket, remote: UdpSocket, victim: SocketAddr, answers: usize) -> bool {
     let mut buffer = vec![0; 2048];
-    for round in 0..=heard {
-        let Ok((size, dialler)) = ear.recv_from(&mut buffer).await else { break };
-        let _ = mouth.send_to(&buffer[..size], victim).await;
-        if round < heard {
-            match timeout(DIAL, mouth.recv_from(&mut buffer)).await {
-                Ok(Ok((size, _))) => drop(ear.send_to(&buffer[..size], dialler).await),
+    for round in 0..=answers {
+        let Ok((size, dialler)) = local.recv_from(&mut buffer).await else { break };
+        let _ = remote.send_to(&buffer[..size], victim).await;
+        if round < answers {
+            match timeout(DIAL, remote.recv_from(&mut buffer)).await {
+                Ok(Ok((size, _))) => drop(local.send_to(&buffer[..size], dialler).await),
                 _ => break,
             }
         }

@@ -1,4 +1,5 @@
-//! A modified peer: the production state machines with the cluster's secret, driven by somebody who does as he likes.
+//! A modified peer: the production state machines with the cluster's secret, and a driver that
+//! breaks the rules.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,19 +17,19 @@ use wire::{Destination, FramePoll, NodeId, NodeName, StreamId};
 
 use crate::hosts::Failure;
 
-/// The first byte of what is for the tables.
+/// The first byte of messages for tables.
 const FOR_TABLES: u8 = 1;
 
-/// What is different about a modified peer.
+/// The modifications of a peer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Modified {
-    /// By how much its clock is ahead.
+    /// The lead of its clock.
     pub(super) clock_ahead: Duration,
-    /// Whether it takes no notice of what the others say of tables: of complaints, above all.
+    /// Whether it ignores the other nodes' messages about tables, above all refusals.
     pub(super) ignores_tables: bool,
 }
 
-/// A member of the cluster that is not honest.
+/// A dishonest member of the cluster.
 #[derive(Debug)]
 pub(super) struct Insider {
     shared: Arc<Shared>,
@@ -61,7 +62,7 @@ fn wall() -> Duration {
 }
 
 impl Insider {
-    /// Becomes a member through `victim`, and a peer on these networks.
+    /// Becomes a member through `victim`, attached to these networks.
     pub(super) async fn enter(
         name: &str,
         from: SocketAddr,
@@ -93,7 +94,7 @@ impl Insider {
         Ok(Self { shared, driver })
     }
 
-    /// Waits until so many others are alive.
+    /// Waits until this many others are alive.
     pub(super) async fn await_others(&self, others: usize) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while self.others().len() < others {
@@ -105,7 +106,7 @@ impl Insider {
         Ok(())
     }
 
-    /// Joins a network, and believes this datagram before it hears of anything else there.
+    /// Joins a network, and handles this forged datagram before any other message about it.
     pub(super) fn join_with_forged_datagram(
         &self,
         network: &str,
@@ -121,7 +122,7 @@ impl Insider {
         Ok(())
     }
 
-    /// The living others and where they are.
+    /// The other members that are alive, with their incarnations and addresses.
     pub(super) fn others(&self) -> Vec<(NodeId, u64, SocketAddr)> {
         let machine = self.shared.machine.lock();
         let me = machine.membership().me().record.id.name.clone();
@@ -131,22 +132,23 @@ impl Insider {
         alive.map(|member| (member.record.id.clone(), member.incarnation, member.record.address)).collect()
     }
 
-    /// Its own life.
+    /// Its own instance.
     pub(super) fn id(&self) -> NodeId {
         self.shared.machine.lock().membership().me().record.id.clone()
     }
 
-    /// Its own tables, for doing legal things without measure.
+    /// Its own tables, for permitted writes in any number.
     pub(super) fn tables(&self) -> TableDb {
         self.shared.machine.lock().tables().clone()
     }
 
-    /// Has the machine look at what was written to its tables.
+    /// Wakes the driver after a write to its tables.
     pub(super) fn wake(&self) {
         self.shared.wake.notify_one();
     }
 
-    /// Says anything to anybody, as fast as the connection takes it. `false` if it was not sent.
+    /// Sends any bytes to any node, as fast as the connection allows. `false` if they were not
+    /// sent.
     pub(super) async fn send(&self, to: &NodeId, at: SocketAddr, bytes: Vec<u8>) -> bool {
         let to = Destination { name: Some(to.name.clone()), address: at };
         let bytes = bytes::Bytes::from(bytes);
@@ -166,7 +168,7 @@ impl Insider {
 #[derive(Default)]
 struct Streams {
     tasks: JoinSet<StreamId>,
-    /// How to break each off, and how to have it ask the machine for more.
+    /// The handles to abort each task, and to make it poll the machine for frames.
     handles: BTreeMap<StreamId, (AbortHandle, Arc<Notify>)>,
 }
 
@@ -185,7 +187,7 @@ impl Streams {
     }
 }
 
-/// Drives the machine as a node does.
+/// Drives the machine like a node.
 async fn drive(shared: Arc<Shared>, mut incoming: Incoming) {
     let mut streams = Streams::default();
     let mut arrivals = Vec::new();
@@ -284,7 +286,8 @@ async fn move_frames(
         loop {
             let poll = shared.machine.lock().poll_frame(stream, now());
             match poll {
-                // It asks for nothing of tables either: the answer would tell what it does not want to hear.
+                // It does not begin exchanges about tables either: their answers would contain what
+                // it ignores.
                 FramePoll::Frame(frame)
                     if std::mem::take(&mut first)
                         && shared.ignores_tables

@@ -1,4 +1,4 @@
-//! Packets that are none: noise, and real ones cut short or bent.
+//! Invalid packets: noise, and real packets truncated or with flipped bits.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use wire::{Destination, NodeName};
 
 use crate::hosts::Failure;
 
-/// The first packets of real handshakes, as somebody on the path would see them.
+/// The first packets of real handshakes, as an observer on the path sees them.
 pub(super) async fn first_packets(keys: &KeySet, wanted: usize) -> Result<Vec<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| format!("cannot listen for packets: {error}");
     let mut packets = Vec::new();
     let mut buffer = vec![0; 2048];
     while packets.len() < wanted {
-        // One for each: who is gone says goodbye, and that would be heard for the next one's first word.
+        // One socket for each: a closed endpoint sends a Close, which the next one would take for
+        // its first packet.
         let capture = UdpSocket::bind("127.0.0.1:0").await.map_err(failed)?;
         let capture_address = capture.local_addr().map_err(failed)?;
         let name = NodeName::new("noise").map_err(|error| error.to_string())?;
@@ -27,14 +28,16 @@ pub(super) async fn first_packets(keys: &KeySet, wanted: usize) -> Result<Vec<Ve
         let to = Destination { name: None, address: capture_address };
         let dialling = transport.open_stream(&to);
         tokio::select! {
-            _ = dialling => return Err("somebody answered where nobody is".to_owned()),
-            received = capture.recv(&mut buffer) => packets.push(buffer[..received.map_err(failed)?].to_vec()),
+            _ = dialling => return Err("an unused address answered".to_owned()),
+            received = capture.recv(&mut buffer) => {
+                packets.push(buffer[..received.map_err(failed)?].to_vec());
+            }
         }
     }
     Ok(packets)
 }
 
-/// Sends garbage at full speed for this long; says how many packets.
+/// Sends garbage at full speed for this long; returns the number of packets.
 #[expect(clippy::disallowed_methods, reason = "an attack lasts its time")]
 pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) -> Result<u64, Failure> {
     let real = first_packets(&keys, 8).await?;
@@ -57,12 +60,12 @@ pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) ->
                     rng.fill_bytes(&mut packet);
                     packet[0] = packet[0] & 0x3f | 0x40;
                 }
-                // A real one, cut short.
+                // A truncated real packet.
                 2 => {
                     let whole = &real[rng.random_range(0..real.len())];
                     packet.extend_from_slice(&whole[..rng.random_range(0..whole.len())]);
                 }
-                // A real one, bent.
+                // A real one with flipped bits.
                 _ => {
                     packet.extend_from_slice(&real[rng.random_range(0..real.len())]);
                     for _ in 0..rng.random_range(1..8) {
@@ -71,7 +74,7 @@ pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) ->
                     }
                 }
             }
-            // A full queue is as good as full speed gets.
+            // A full queue is as fast as it can be.
             sent += u64::from(socket.send_to(&packet, victim).is_ok());
         }
         sent
@@ -79,12 +82,13 @@ pub(super) async fn garbage(victim: SocketAddr, keys: KeySet, time: Duration) ->
     tokio::task::spawn_blocking(attack).await.map_err(|error| error.to_string())
 }
 
-/// How many handshakes are begun, again and again: more than a node lets be open with anybody.
+/// How many handshakes are begun, again and again: more than a node allows to be half open.
 const BEGUN: usize = 500;
 
-/// Begins handshakes with all `victims` in the name of another address, as fast as they come, for this long; says how many packets.
+/// Begins handshakes with all `victims` from a forged source address, as fast as it can, for this
+/// long; returns the number of packets.
 #[expect(clippy::disallowed_methods, reason = "an attack lasts its time")]
-pub(super) async fn in_the_name_of(
+pub(super) async fn spoofed_handshakes(
     claimed: SocketAddrV4,
     victims: Vec<SocketAddrV4>,
     keys: KeySet,
@@ -92,7 +96,7 @@ pub(super) async fn in_the_name_of(
 ) -> Result<u64, Failure> {
     let first = first_packets(&keys, BEGUN).await?;
     let begun = Instant::now();
-    // Whoever may send with a header of its own may write any sender into it.
+    // With a raw socket, a process can write any source address into the header.
     const RAW: i32 = 255;
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(RAW)))
         .map_err(|error| format!("cannot send in another's name: {error}"))?;
@@ -112,7 +116,8 @@ pub(super) async fn in_the_name_of(
     tokio::task::spawn_blocking(attack).await.map_err(|error| error.to_string())
 }
 
-/// A UDP packet with its IPv4 header. The system fills in the header's checksum and length; that of UDP may be left out.
+/// A UDP packet with its IPv4 header. The system fills in the header's checksum and length; UDP's
+/// checksum is optional.
 fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     const UDP: u8 = 17;
     let length = |header: usize| ((header + payload.len()) as u16).to_be_bytes();

@@ -1,4 +1,4 @@
-//! The frame of every attack: what the honest go on doing, and what is judged.
+//! The procedure of every attack: the load of the honest nodes, and the checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,28 +15,30 @@ pub(super) const VICTIM: usize = 0;
 /// How long an attack lasts.
 pub(super) const ATTACK: Duration = Duration::from_secs(12);
 
-/// A new write must reach everybody within this time, while the attack lasts and both processors are busy with it.
+/// A new write must reach all nodes within this time, while the attack keeps both processors busy.
 const SPREADING: Duration = Duration::from_secs(10);
 
 /// How often each honest host writes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an attack may cost, and what must tell of it.
-pub(super) struct Terms {
+/// Limits of an attack, and the counters that must count it.
+pub(super) struct AttackLimits {
     /// By how much the victim's memory may grow, in bytes.
     pub(super) growth: u64,
     /// Counters of the victim that must have grown, by part and name.
     pub(super) required_counters: &'static [(&'static str, &'static str)],
-    /// Whether the honest only create and update what is their own. A node that takes another life, to disown what was
-    /// said in its name, writes its entries again, and what others do to them at that moment may be undone.
-    pub(super) apart: bool,
+    /// Whether the honest nodes only create and update their own entries. A node that takes another
+    /// generation, to refute false claims about it, writes its entries again, and concurrent
+    /// changes to them by other nodes may be undone.
+    pub(super) disjoint: bool,
 }
 
-/// Lets `attack`, which runs in the namespace of the last host and says how much it sent, take its course.
+/// Runs `attack`, which runs in the namespace of the last host and returns how much it sent, and
+/// checks the cluster.
 pub(super) async fn run_attack(
     run: &mut Run,
     cluster: &mut Cluster,
-    terms: &Terms,
+    limits: &AttackLimits,
     attack: impl Future<Output = Result<u64, Failure>> + Send + 'static,
 ) -> Result<(), Failure> {
     let honest = cluster.running();
@@ -44,11 +46,12 @@ pub(super) async fn run_attack(
     let before = cluster.metrics(VICTIM).await?;
     let memory_before = cluster.resident_bytes(VICTIM)?;
     for host in &honest {
-        // Nobody touches these: they go only where all of their owner's are hidden or written again.
+        // No other node writes these: they vanish only when all entries of their owner are hidden
+        // or rewritten.
         cluster.create(*host, &format!("kept-by-{}", cluster.name(*host))).await?;
     }
-    let load = match terms.apart {
-        true => cluster.load_apart(&honest, PAUSE, 100),
+    let load = match limits.disjoint {
+        true => cluster.load_disjoint(&honest, PAUSE, 100),
         false => cluster.load(&honest, PAUSE, 100),
     };
     let begun = Instant::now();
@@ -61,7 +64,7 @@ pub(super) async fn run_attack(
         let written = Instant::now();
         while !shown_by_all(cluster, &honest, &key).await? {
             if written.elapsed() > SPREADING {
-                return Err(format!("a write did not reach everybody within {SPREADING:?} under attack"));
+                return Err(format!("a write did not reach all nodes within {SPREADING:?} under attack"));
             }
             memory = memory.max(cluster.resident_bytes(VICTIM)?);
             sleep(Duration::from_millis(5)).await;
@@ -71,7 +74,7 @@ pub(super) async fn run_attack(
         memory = memory.max(cluster.resident_bytes(VICTIM)?);
         sleep(Duration::from_millis(100)).await;
     }
-    let sent = attacking.await.map_err(|error| format!("the attacker did not end well: {error}"))??;
+    let sent = attacking.await.map_err(|error| format!("the attacker failed: {error}"))??;
     memory = memory.max(cluster.resident_bytes(VICTIM)?);
     run.took("attacked for", begun.elapsed());
     run.counted("attempts", sent);
@@ -85,12 +88,12 @@ pub(super) async fn run_attack(
     run.counted("victim's memory before, KiB", memory_before >> 10);
     run.counted("victim's memory at its peak, KiB", memory >> 10);
     let after = cluster.metrics(VICTIM).await?;
-    check_counters(run, terms, &before, &after)?;
-    if growth > terms.growth {
+    check_counters(run, limits, &before, &after)?;
+    if growth > limits.growth {
         return Err(format!(
             "the victim's memory grew by {} MiB, more than {} MiB",
             growth >> 20,
-            terms.growth >> 20
+            limits.growth >> 20
         ));
     }
     Ok(())
@@ -106,14 +109,19 @@ async fn shown_by_all(cluster: &Cluster, hosts: &[usize], key: &str) -> Result<b
     Ok(true)
 }
 
-fn check_counters(run: &mut Run, terms: &Terms, before: &Metrics, after: &Metrics) -> Result<(), Failure> {
+fn check_counters(
+    run: &mut Run,
+    limits: &AttackLimits,
+    before: &Metrics,
+    after: &Metrics,
+) -> Result<(), Failure> {
     let grown: BTreeMap<String, u64> = after.grown_since(before);
-    for (part, what) in terms.required_counters {
+    for (part, what) in limits.required_counters {
         match grown.get(&format!("{part}_{what}")) {
             Some(count) => run.counted(what, *count),
             None => {
                 return Err(format!(
-                    "the victim's counter {part}_{what} tells nothing; what grew is {grown:?}"
+                    "the victim's counter {part}_{what} did not grow; these grew: {grown:?}"
                 ));
             }
         }

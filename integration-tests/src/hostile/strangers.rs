@@ -1,4 +1,4 @@
-//! Those whom a handshake turns away: with another secret, or under a name that is taken.
+//! Peers that a handshake refuses: with another secret, or under a name in use.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,14 +10,15 @@ use wire::{Destination, NodeName};
 
 use crate::hosts::Failure;
 
-/// How many strangers try at once.
+/// How many strangers connect at once.
 const STRANGERS: usize = 24;
 
 /// No handshake takes less.
 const HANDSHAKE: Duration = Duration::from_micros(200);
 
-/// Valid TLS with a secret of one's own, again and again; every try must be refused, and by the victim: a stranger does not
-/// mind who the victim is. For that it accepts the cluster's secret from others, and makes no other use of it.
+/// Valid TLS with another secret, again and again; the victim must refuse every attempt. The
+/// attacker itself must not refuse the victim: so it accepts the cluster's secret from others, and
+/// does not use it otherwise.
 pub(super) async fn wrong_secret(
     victim: SocketAddr,
     from: SocketAddr,
@@ -41,8 +42,9 @@ pub(super) async fn wrong_secret(
             while Instant::now() < end {
                 let tried = Instant::now();
                 match transport.open_stream(&to).await {
-                    Ok(_) => return Err("the victim let in somebody with another secret".to_owned()),
-                    // What was refused a moment ago is refused again without a packet; no handshake is so quick.
+                    Ok(_) => return Err("the victim admitted a peer with another secret".to_owned()),
+                    // A repeated dial after a refusal fails at once without a packet; no handshake
+                    // is so quick.
                     Err(_) if tried.elapsed() < HANDSHAKE => {
                         tokio::time::sleep(Duration::from_millis(1)).await
                     }
@@ -59,12 +61,12 @@ pub(super) async fn wrong_secret(
     Ok(tries)
 }
 
-/// A node with the right secret under the name of another one, which lives; every try must be refused, with where the
-/// other one is.
+/// A node with the right secret under the name of a running one; every attempt must be refused,
+/// with the address of the running one.
 pub(super) async fn stolen_name(
     victim: SocketAddr,
     from: SocketAddr,
-    (name, holder): (String, SocketAddr),
+    (name, owner): (String, SocketAddr),
     keys: KeySet,
     time: Duration,
 ) -> Result<u64, Failure> {
@@ -76,12 +78,12 @@ pub(super) async fn stolen_name(
             NodeConfig { networks: vec!["blue".to_owned()], ..NodeConfig::new(name, from, keys.clone()) };
         let impersonator = Node::start(config).await.map_err(|error| error.to_string())?;
         match impersonator.join(&[victim.to_string()]).await {
-            Err(JoinClusterError::NameInUse { owner: reported, .. }) if reported == holder => tries += 1,
+            Err(JoinClusterError::NameInUse { owner: reported, .. }) if reported == owner => tries += 1,
             Err(JoinClusterError::NoAnswer(_)) => {}
-            other => return Err(format!("the thief of a name at {holder} was answered {other:?}")),
+            other => return Err(format!("a node under the name of {owner} got {other:?}")),
         }
         if impersonator.tables().statistics("blue").is_some_and(|network| network.entries > 0) {
-            return Err("the thief of a name was given a table".to_owned());
+            return Err("a node under another's name received a table".to_owned());
         }
         impersonator.abort();
     }

@@ -1,4 +1,4 @@
-//! Streams that stall, crawl, or declare more than they bring.
+//! Streams that stall, are slow, or declare more than they send.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use wire::{Destination, NodeName};
 use super::forge;
 use crate::hosts::Failure;
 
-/// How many peers there are, each with as many streams as one may have.
+/// How many peers there are, each with the maximum number of streams.
 const PEERS: usize = 4;
 
 fn peer(number: usize, from: SocketAddr, keys: &KeySet) -> Result<(Transport, transport::Incoming), Failure> {
     let name = NodeName::new(&format!("tedious-{number}")).map_err(|error| error.to_string())?;
     let mut config = transport::Config::new(name, from, keys.clone());
-    // What is larger than the victim takes is to leave this node all the same.
+    // This node must be able to send frames larger than the victim accepts.
     let frame = 64 << 20;
     config.limits = Limits {
         frame_bytes: frame,
@@ -26,12 +26,12 @@ fn peer(number: usize, from: SocketAddr, keys: &KeySet) -> Result<(Transport, tr
         unfinished_bytes_per_connection: 4 * frame,
         ..Limits::default()
     };
-    // It does not give up what crawls; the victim has to.
+    // It does not give up slow streams; the victim must.
     config.timeouts.frame = Duration::from_secs(600);
     Transport::bind(config).map_err(|error| error.to_string())
 }
 
-/// Streams of every tedious kind, from several peers that have the secret, for this long.
+/// Slow and invalid streams of all kinds, from several peers that have the secret, for this long.
 pub(super) async fn slow_streams(
     victim: SocketAddr,
     from: SocketAddr,
@@ -49,7 +49,7 @@ pub(super) async fn slow_streams(
             while Instant::now() < end {
                 while streams.len() < 60 {
                     opened += 1;
-                    streams.spawn(one(transport.clone(), victim, opened, end));
+                    streams.spawn(open_one(transport.clone(), victim, opened, end));
                 }
                 let _ = tokio::time::timeout(Duration::from_millis(100), streams.join_next()).await;
             }
@@ -63,24 +63,24 @@ pub(super) async fn slow_streams(
     Ok(opened)
 }
 
-/// One stream; of which kind, its number says.
-async fn one(transport: Transport, victim: SocketAddr, number: u64, end: Instant) {
+/// One stream; its number selects the kind.
+async fn open_one(transport: Transport, victim: SocketAddr, number: u64, end: Instant) {
     let to = Destination { name: None, address: victim };
     let Ok((mut sender, _receiver, _)) = transport.open_stream(&to).await else {
         return sleep(Duration::from_millis(20)).await;
     };
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     match number % 6 {
-        // Says nothing more, and never ends.
+        // Sends nothing more, and never ends.
         0 => {
             let _ = sender.send(vec![1]).await;
             tokio::time::sleep_until(end).await;
         }
-        // A frame of 32 MiB, of which the victim sees how long it is to be.
+        // A frame of 32 MiB, whose length the victim sees first.
         1 => {
             let _ = sender.send(vec![0; 32 << 20]).await;
         }
-        // A list that declares more members than there are bytes in the world.
+        // A list that declares far more members than a frame can hold.
         2 => {
             let _ = sender.send(forge::unbounded_list(u64::MAX)).await;
             let _ = sender.send(forge::unbounded_list(1 << 40)).await;
@@ -96,7 +96,8 @@ async fn one(transport: Transport, victim: SocketAddr, number: u64, end: Instant
                 }
             }
         }
-        // The largest frame that is taken, again and again, until there is no room or no patience.
+        // The largest accepted frame, again and again, until the victim refuses it or a timeout
+        // ends the stream.
         4 => while Instant::now() < end && sender.send(vec![1; 4 << 20]).await.is_ok() {},
         // One byte at a time.
         _ => {

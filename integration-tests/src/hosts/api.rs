@@ -1,4 +1,4 @@
-//! Asking a node over HTTP, from within its namespace.
+//! HTTP requests to a node, from within its namespace.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Failure;
 
-/// Where a node answers unless it is told otherwise: on loopback, which is its own in each namespace.
+/// A node's default HTTP address: on loopback, which each namespace has for itself.
 const ADDRESS: &str = "127.0.0.1:2000";
 
-/// What a node answered.
+/// A node's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Whether it did what was asked, or why not.
+    /// The status.
     pub status: StatusCode,
-    /// What it said.
+    /// The body.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// The body as JSON, if the node did what was asked.
+    /// The body as JSON, if the request succeeded.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
         if !self.status.is_success() {
             return Err(format!("{}: {}", self.status, self.text()));
@@ -42,7 +42,8 @@ impl Answer {
     }
 }
 
-/// Begins to ask the node in the namespace of this thread; the body of the answer is still to come.
+/// Sends a request to the node in the namespace of this thread; the body of the response is not
+/// read yet.
 pub(super) async fn open(method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
     let stream = TcpStream::connect(ADDRESS).await.map_err(|error| format!("{method} {path}: {error}"))?;
     exchange(stream, method, path, body).await
@@ -57,7 +58,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let failed = |error: &dyn std::fmt::Display| format!("{method} {path}: {error}");
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    // It ends with the answer's last byte.
+    // It ends with the last byte of the response.
     tokio::spawn(connection);
     let request = Request::builder()
         .method(&method)
@@ -68,7 +69,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     sender.send_request(request).await.map_err(|error| failed(&error))
 }
 
-/// Asks the node in the namespace of this thread; at its Unix socket, if one is given.
+/// Sends a request to the node in the namespace of this thread; over its Unix socket, if one is
+/// given.
 pub(super) async fn ask(
     socket: Option<PathBuf>,
     method: Method,
@@ -94,7 +96,7 @@ pub(super) async fn ask(
         .unwrap_or_else(|_| Err(format!("{path} was not answered within {limit:?}")))
 }
 
-/// What a node counts, by the names of its metrics.
+/// The metrics of a node, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics(BTreeMap<String, f64>);
 
@@ -112,7 +114,7 @@ impl Metrics {
     /// A counter of one part of the node, such as `("membership", "probes")`.
     pub fn count(&self, part: &str, what: &str) -> Result<u64, Failure> {
         let name = format!("networkdb_{part}_{what}_total");
-        // A counter that was renamed must not read as one that never counted.
+        // A counter that was renamed must not read as zero.
         self.0.get(&name).map(|count| *count as u64).ok_or_else(|| format!("the node has no metric {name}"))
     }
 
@@ -121,12 +123,12 @@ impl Metrics {
         self.0.get(name).copied().ok_or_else(|| format!("the node has no metric {name}"))
     }
 
-    /// How many members the node holds for being in this state, such as `alive`.
+    /// How many members are in this state on the node, such as `alive`.
     pub fn members(&self, state: &str) -> Option<usize> {
         self.0.get(&format!("networkdb_members{{state=\"{state}\"}}")).map(|count| *count as usize)
     }
 
-    /// Every counter that grew since `before`, without the common beginning and end of their names.
+    /// Every counter that grew since `before`, without the common prefix and suffix of their names.
     pub fn grown_since(&self, before: &Self) -> BTreeMap<String, u64> {
         let grown = self.0.iter().filter_map(|(name, now)| {
             let name_only = name.strip_prefix("networkdb_")?.strip_suffix("_total")?;

@@ -1,5 +1,6 @@
-//! The wall clocks of hosts: libfaketime shows each process the machine's own plus what a file of its host says. Monotonic clocks
-//! stay as they are, as they do on a host whose wall clock is set, or that has slept.
+//! The wall clocks of hosts: libfaketime shows each process the machine's wall clock plus an offset
+//! from a file of its host. Monotonic clocks are not changed, as on a host whose wall clock is set,
+//! or that has slept.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use super::Failure;
 
-/// Where distributions put it, below `/usr/lib` and a directory for the architecture.
+/// The library's path in distributions, below `/usr/lib` and a directory for the architecture.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// The library, or why the clocks of hosts cannot be set here.
@@ -24,7 +25,7 @@ pub(super) fn require() -> Result<(), Failure> {
     library().map(drop)
 }
 
-/// The wall clock of one host, right to begin with.
+/// The wall clock of one host, right at first.
 #[derive(Debug, Clone)]
 pub(super) struct WallClock {
     library: PathBuf,
@@ -39,17 +40,17 @@ impl WallClock {
         Ok(clock)
     }
 
-    /// Has it show so much more than is true, in whole seconds.
+    /// Sets it ahead of the machine's clock by this much, in whole seconds.
     pub(super) fn set_ahead(&self, ahead: Duration) -> Result<(), Failure> {
         let failed = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
-        // Read at any time: never half written.
+        // A process may read the file at any time: it must never be half written.
         let new = self.file.with_extension("new");
         std::fs::write(&new, format!("+{}\n", ahead.as_secs())).map_err(|error| failed(&new, error))?;
         std::fs::rename(&new, &self.file).map_err(|error| failed(&self.file, error))
     }
 
-    /// Has a process that is about to start live by it.
-    pub(super) fn show_to(&self, command: &mut Command) {
+    /// Makes a process that is about to start use this clock.
+    pub(super) fn apply_to(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", &self.library)
             .env("FAKETIME_TIMESTAMP_FILE", &self.file)

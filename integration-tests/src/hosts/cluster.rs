@@ -22,17 +22,17 @@ use super::ledger::Ledger;
 use super::process::Process;
 use super::{Failure, namespace};
 
-/// The network that scenarios write to, and its table.
+/// The network and the table that scenarios write to.
 pub(super) const NETWORK: &str = "blue";
 pub(super) const TABLE: &str = "services";
 
-/// Nothing that a scenario waits for takes nearly as long, also on a busy machine, unless it never happens.
+/// Timeout of all waits; far more than any of them needs, also on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How many of the hosts are everybody's seeds.
+/// How many of the hosts are the seeds of all nodes.
 pub(super) const SEEDS: usize = 3;
 
-/// What a cluster is made of.
+/// The parameters of a cluster.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The binary that runs on each host.
@@ -45,11 +45,11 @@ pub struct Plan {
     pub spare: usize,
     /// Whether the wall clock of each host can be set.
     pub wall_clocks: bool,
-    /// Whether the logs are kept even if all goes well.
+    /// Whether the logs are kept even after success.
     pub keep_logs: bool,
 }
 
-/// Builds the release binary if cargo started this program, and says where it is.
+/// Builds the release binary if cargo started this program, and returns its path.
 pub fn binary() -> Result<PathBuf, Failure> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
@@ -63,8 +63,8 @@ pub fn binary() -> Result<PathBuf, Failure> {
             "--bin",
             "networkdb",
         ]);
-        // What cargo tells this program of its package: with it, ring takes its settings for changed, and is built anew with all
-        // that stands on it, now and once more by the next call of cargo.
+        // Variables that cargo sets for this program's package: ring would take them for changed
+        // settings and be rebuilt with all its dependents, now and again by the next call of cargo.
         for (name, _) in std::env::vars_os() {
             let of_package = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"));
             if of_package || name == "CARGO_MANIFEST_DIR" {
@@ -78,18 +78,19 @@ pub fn binary() -> Result<PathBuf, Failure> {
         }
     }
     let own =
-        std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
-    // Whatever this program was built with, the hosts run what operators run.
+        std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
+    // Whatever profile this program was built with, the hosts run the release build, like
+    // operators.
     let beside = |profile: &str| Some(own.parent()?.parent()?.join(profile).join("networkdb"));
     let found = beside("release").filter(|path| path.is_file());
     found.ok_or_else(|| {
-        "there is no release build of networkdb beside this program: run `cargo build --release`, or name one with \
-         --binary"
+        "there is no release build of networkdb beside this program: run \
+         `cargo build --release`, or name one with --binary"
             .to_owned()
     })
 }
 
-/// The nodes of a scenario and everything that is known about them. Dropping it ends them all.
+/// The nodes of a scenario, their ledger and their observations. Dropping it ends all nodes.
 #[derive(Debug)]
 pub struct Cluster {
     pub(super) nodes: Vec<Node>,
@@ -100,7 +101,7 @@ pub struct Cluster {
     files: tempfile::TempDir,
 }
 
-/// One host and the node that runs on it, if one does.
+/// One host and its node, if one runs.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,
@@ -110,7 +111,8 @@ pub(super) struct Node {
 }
 
 impl Cluster {
-    /// Makes the hosts, starts a node on each, and waits until all know all and show the same.
+    /// Makes the hosts, starts a node on each, and waits until all agree on the members and show
+    /// the same.
     pub async fn start(plan: &Plan) -> Result<Self, Failure> {
         let lab = Lab::new(plan.hosts + plan.spare)?;
         let files = tempfile::Builder::new()
@@ -133,7 +135,7 @@ impl Cluster {
         };
         cluster.keygen(&cluster.secret_file())?;
         for host in 0..cluster.nodes.len() {
-            // As on real hosts, each has its own copy. The mode is copied too.
+            // As on real hosts, each host has its own copy. The mode is copied too.
             std::fs::copy(cluster.secret_file(), cluster.secret_of(host))
                 .map_err(|error| format!("cannot copy the secret: {error}"))?;
         }
@@ -147,12 +149,12 @@ impl Cluster {
         for host in 0..plan.hosts {
             cluster.start_node(host).await?;
         }
-        cluster.await_members("all know all").await?;
+        cluster.await_members("all agree on the members").await?;
         cluster.await_agreement("all show the same").await?;
         Ok(cluster)
     }
 
-    /// Writes a new secret to a new file, by means of the binary itself.
+    /// Writes a new secret to a new file, with the binary itself.
     pub fn keygen(&self, to: &Path) -> Result<(), Failure> {
         let output = Command::new(&self.plan.binary)
             .arg("keygen")
@@ -176,7 +178,7 @@ impl Cluster {
         self.files.path()
     }
 
-    /// Keeps the logs for a person to read, and says where.
+    /// Keeps the logs for a person to read, and returns their directory.
     pub fn keep_logs(&mut self) -> PathBuf {
         self.files.disable_cleanup(true);
         self.files.path().to_owned()
@@ -187,17 +189,17 @@ impl Cluster {
         &self.lab
     }
 
-    /// How a host's node is called.
+    /// The name of a host's node.
     pub fn name(&self, host: usize) -> &str {
         &self.nodes[host].name
     }
 
-    /// The hosts whose nodes run.
+    /// The hosts with a running node.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|host| self.nodes[*host].process.is_some()).collect()
     }
 
-    /// What a node is started with.
+    /// The arguments of a node.
     fn arguments(&self, host: usize) -> Vec<String> {
         let seeds = (0..SEEDS.min(self.plan.hosts)).map(|seed| seed_address(seed).to_string());
         let mut arguments = vec![
@@ -221,12 +223,12 @@ impl Cluster {
         self.files.path().join(format!("secret-{}", self.nodes[host].name))
     }
 
-    /// Starts a node on a host that has none, and waits until it answers.
+    /// Starts a node on a host that has none, and waits until it is ready.
     pub async fn start_node(&mut self, host: usize) -> Result<(), Failure> {
         let mut command = Command::new(&self.plan.binary);
         command.arg("run").args(self.arguments(host));
         if let Some(clock) = &self.nodes[host].clock {
-            clock.show_to(&mut command);
+            clock.apply_to(&mut command);
         }
         let process = Process::start(self.lab.inside(host), command, self.log_file(host)).await?;
         self.nodes[host].process = Some(process);
@@ -256,13 +258,13 @@ impl Cluster {
         self.files.path().join(format!("{}.log", self.nodes[host].name))
     }
 
-    /// What a node has logged, in all its lives.
+    /// The log of a node, over all its instances.
     pub fn log(&self, host: usize) -> Result<String, Failure> {
         let file = self.log_file(host);
         std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))
     }
 
-    /// Has the wall clock of a host show so much more than this machine's.
+    /// Sets the wall clock of a host ahead of this machine's by this much.
     pub fn set_wall_clock(&self, host: usize, ahead: Duration) -> Result<(), Failure> {
         let clock = self.nodes[host].clock.as_ref();
         clock.ok_or("the plan has no wall clocks that can be set")?.set_ahead(ahead)
@@ -274,12 +276,12 @@ impl Cluster {
 
     /// Ends a process as `kill -9` does.
     pub fn kill(&mut self, host: usize) {
-        // Waits for the process: it is gone, and so is its port.
+        // Waits for the process to end, so that its port is free.
         self.nodes[host].process = None;
         self.instance_ended(host);
     }
 
-    /// Tells a node to leave and waits until its process has ended.
+    /// Makes a node leave and waits until its process has ended.
     pub async fn terminate(&mut self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::TERM)?;
         let mut process = self.nodes[host].process.take().expect("it was there a line ago");
@@ -299,17 +301,17 @@ impl Cluster {
         }
     }
 
-    /// Stops a process in its tracks; it keeps its memory and its sockets.
+    /// Stops a process; it keeps its memory and its sockets.
     pub fn freeze(&self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::STOP)
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a frozen process.
     pub fn thaw(&self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::CONT)
     }
 
-    /// Tells a process that its files have changed.
+    /// Signals a process that its files have changed.
     pub fn reload(&self, host: usize) -> Result<(), Failure> {
         self.process(host)?.signal(Signal::HUP)
     }
@@ -324,9 +326,9 @@ impl Cluster {
         self.lab.readdress(host, address)
     }
 
-    /// Asks a node.
+    /// Sends a request to a node.
     pub async fn ask(&self, host: usize, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
-        // Only its own user changes a node's secrets.
+        // A node's secrets can be changed only by its own user.
         let socket =
             (path == "/v1/keys" && method != Method::GET).then(|| self.process(host).map(Process::socket));
         let asking = ask(socket.transpose()?, method, path.to_owned(), body, TIMEOUT);
@@ -337,7 +339,7 @@ impl Cluster {
             .map_err(|error| format!("{}: {error}", self.nodes[host].name))
     }
 
-    /// What a node counts.
+    /// The metrics of a node.
     pub async fn metrics(&self, host: usize) -> Result<Metrics, Failure> {
         Ok(Metrics::parse(&self.ask(host, Method::GET, "/metrics", Bytes::new()).await?.text()))
     }
@@ -355,13 +357,13 @@ impl Cluster {
     pub async fn no_failure_was_declared(&self) -> Result<(), Failure> {
         for (host, declared) in self.counts("membership", "failures_declared").await? {
             if declared > 0 {
-                return Err(format!("{} declared {declared} living nodes failed", self.name(host)));
+                return Err(format!("{} declared {declared} running nodes failed", self.name(host)));
             }
         }
         Ok(())
     }
 
-    /// What followers have found wrong so far.
+    /// Returns the number of changes seen, or the first violation found by followers.
     pub(super) fn seen_so_far(&self) -> Result<u64, Failure> {
         let seen = self.seen.lock();
         match seen.wrong.as_slice() {
@@ -381,12 +383,12 @@ impl Cluster {
     }
 }
 
-/// Where a seed is at the beginning. Seeds are named by address, and keep it.
+/// The initial address of a seed. Seeds are configured by address, and keep it.
 fn seed_address(seed: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, seed as u8 + 1)
 }
 
-/// Takes away what dead runs left, before anything is made.
-pub(super) fn clean_start() -> Result<Vec<String>, Failure> {
+/// Removes what killed runs have left, before a new one begins.
+pub(super) fn remove_leftovers() -> Result<Vec<String>, Failure> {
     namespace::sweep()
 }

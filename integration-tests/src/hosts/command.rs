@@ -1,4 +1,4 @@
-//! Calling the tools that make networks: `ip`, `nft` and `tc`.
+//! Calls of the network tools: `ip`, `nft` and `tc`.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ impl std::fmt::Display for Unavailable {
     }
 }
 
-/// Whether hosts can be made here: for that one must be root, and have iproute2 and nftables.
+/// Whether hosts can be made here: that needs root, iproute2 and nftables.
 pub fn require() -> Result<(), Unavailable> {
     if !rustix::process::geteuid().is_root() {
         return Err(Unavailable(
@@ -30,13 +30,13 @@ pub fn require() -> Result<(), Unavailable> {
             )));
         }
     }
-    // Root in a container may be allowed less.
+    // In a container, root may lack the permission.
     Namespace::new("trial")
         .map(drop)
         .map_err(|error| Unavailable(format!("hosts cannot be made here: {error}")))
 }
 
-/// Runs a tool and gives what it printed.
+/// Runs a tool and returns its output.
 pub(super) fn run(tool: &str, arguments: &[&str]) -> Result<String, Failure> {
     feed(tool, arguments, "")
 }
@@ -52,7 +52,7 @@ pub(super) fn feed(tool: &str, arguments: &[&str], input: &str) -> Result<String
         .spawn()
         .map_err(|error| format!("cannot run {}: {error}", called()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A tool that ended without reading tells by its status.
+        // A tool that ended without reading reports that by its status.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| format!("{}: {error}", called()))?;

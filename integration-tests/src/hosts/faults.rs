@@ -1,9 +1,9 @@
-//! What the bridge does to packets: rules of nftables, and token buckets on its ports.
+//! Faults of packets on the bridge: rules of nftables, and token buckets on its ports.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// How fast a slow link is.
+/// The rate of a slow link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Bits a second.
@@ -12,30 +12,30 @@ pub struct Rate {
     pub queue_ms: u64,
 }
 
-/// What happens to packets between hosts, which are numbered from 0. Nothing, by default.
+/// The faults of packets between hosts, which are numbered from 0. None by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Packets of the first group to the second are dropped. Two such make a partition.
     pub cuts: Vec<(BTreeSet<usize>, BTreeSet<usize>)>,
-    /// Of a hundred packets of any host, so many are dropped.
+    /// The percentage of packets dropped, of all hosts.
     pub loss_percent: u32,
 }
 
 impl Faults {
-    /// Neither of two groups hears the other.
+    /// No packets pass between two groups.
     pub fn partition(one: &[usize], other: &[usize]) -> Self {
         let (one, other): (BTreeSet<_>, BTreeSet<_>) =
             (one.iter().copied().collect(), other.iter().copied().collect());
         Self { cuts: vec![(one.clone(), other.clone()), (other, one)], loss_percent: 0 }
     }
 
-    /// The second group does not hear the first, though the first hears the second.
+    /// No packets pass from the first group to the second; in the other direction they do.
     pub fn one_way(from: &[usize], to: &[usize]) -> Self {
         let cut = (from.iter().copied().collect(), to.iter().copied().collect());
         Self { cuts: vec![cut], loss_percent: 0 }
     }
 
-    /// So many packets of a hundred are lost, whoever sends them.
+    /// This percentage of packets is lost, from all senders.
     pub fn loss(percent: u32) -> Self {
         Self { cuts: Vec::new(), loss_percent: percent }
     }
@@ -53,7 +53,7 @@ impl Faults {
             let _ = writeln!(text, "    iifname {from} oifname {to} counter drop");
         }
         if self.loss_percent > 0 {
-            // Loss is for QUIC to bear; without ARP there would be no packets to lose.
+            // Loss is meant for QUIC; without ARP there would be no packets to lose.
             let percent = self.loss_percent;
             let _ = writeln!(
                 text,

@@ -1,4 +1,4 @@
-//! Follows what a host shows, change by change: what it has seen die it must never show again.
+//! Follows the changes that a host shows: it must never show again what it saw superseded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,27 +14,28 @@ use super::Failure;
 use super::api;
 use super::ledger::Ledger;
 
-/// What followers have seen on all hosts of a scenario.
+/// The observations of the followers on all hosts of a scenario.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Changes in all.
     pub(super) changes: u64,
-    /// By life of a host, then by value: when it ceased to be shown there, and whose it was.
+    /// By instance of a host, then by value: when the value ceased to be shown there, and its
+    /// owner.
     gone: HashMap<String, HashMap<String, (Instant, String)>>,
-    /// What each life of a host was told of each key, for the story of whatever turns out wrong.
+    /// The changes of each key that each instance of a host received, for error reports.
     received: HashMap<(String, String), Vec<String>>,
-    /// What should not have been seen, with the story of the key.
+    /// Violations, with the history of the key.
     pub(super) wrong: Vec<String>,
 }
 
-/// All that a failed owner has is hidden within this time.
+/// All entries of a failed owner are hidden within this time.
 const HIDING: Duration = Duration::from_millis(100);
 
-/// So many changes are remembered for stories; bulk loads go without.
+/// Limit of changes kept for error reports; bulk loads are not kept.
 const MAX_RECORDED: u64 = 100_000;
 
 impl Seen {
-    /// Takes note of one change that `instance`, one process on one host, was told of.
+    /// Records one change that `instance`, one process on one host, received.
     fn note(&mut self, instance: &str, change: &ChangeRecord, ledger: &Ledger, now: Instant) {
         self.changes += 1;
         let key_of_instance = (instance.to_owned(), change.key.clone());
@@ -45,9 +46,9 @@ impl Seen {
             self.received.entry(key_of_instance.clone()).or_default().push(line);
         }
         if let Some(value) = &change.value {
-            let what = match ledger.knows(value) {
-                false => Some("which nobody wrote"),
-                true if self.is_resurrected(instance, value, ledger) => {
+            let what = match ledger.contains_value(value) {
+                false => Some("which no node wrote"),
+                true if self.was_known_superseded(instance, value, ledger) => {
                     Some("again, after that had been superseded")
                 }
                 true => None,
@@ -58,21 +59,22 @@ impl Seen {
                     self.received.get(&key_of_instance).map(|lines| lines.join("\n  ")).unwrap_or_default();
                 let written = ledger.history(key);
                 self.wrong.push(format!(
-                    "{instance} showed {key} as {value}, {what}; it was told\n  {received}\nand this was written:\n{written}"
+                    "{instance} showed {key} as {value}, {what}; it received\n  {received}\nand \
+                     these are the writes:\n{written}"
                 ));
             }
         }
         if let Some(previous) = &change.previous {
-            // The owner of what is there now, where it was not deleted; of a deleted one it was the owner.
+            // The owner of the previous value is known only if it was deleted or hidden.
             let owner = if change.value.is_none() { change.owner.clone() } else { String::new() };
             self.gone.entry(instance.to_owned()).or_default().insert(previous.clone(), (now, owner));
         }
     }
 
-    /// Whether this life was told that the value is superseded. What is hidden since its owner has failed may come
-    /// back, also if it was superseded where this host did not hear of it: then the owner's other entries, which were
-    /// not superseded, were hidden with it.
-    fn is_resurrected(&self, instance: &str, value: &str, ledger: &Ledger) -> bool {
+    /// Whether this instance knew that the value is superseded. A value that was hidden because its
+    /// owner failed may return, even if it was superseded while this host could not know it: then
+    /// the owner's other entries, which were not superseded, were hidden with it.
+    fn was_known_superseded(&self, instance: &str, value: &str, ledger: &Ledger) -> bool {
         let Some(gone) = self.gone.get(instance) else { return false };
         let Some((when, owner)) = gone.get(value) else { return false };
         let hidden = gone.iter().any(|(other, (then, whose))| {
@@ -83,8 +85,8 @@ impl Seen {
     }
 }
 
-/// Follows a table on the host of this thread, until the node or the task ends. `instance` names this process: the next
-/// one on the host remembers nothing.
+/// Follows a table on the host of this thread, until the node or the task ends. `instance` names
+/// this process: the next one on the host starts without observations.
 #[expect(clippy::disallowed_methods, reason = "real processes show things in real time")]
 pub(super) async fn follow(
     instance: String,
@@ -107,7 +109,7 @@ pub(super) async fn follow(
                 Ok(WatchRecord { change: Some(change), .. }) => seen.note(&instance, &change, &ledger, now),
                 Ok(_) => {}
                 Err(error) => {
-                    seen.wrong.push(format!("{instance} said something strange to its watcher: {error}"))
+                    seen.wrong.push(format!("{instance} sent its watcher an invalid record: {error}"))
                 }
             }
         }
@@ -156,19 +158,19 @@ mod tests {
         seen.note("h2#0", &change(None, Some("a")), &ledger, later());
         seen.note("h2#0", &change(Some("a"), None), &ledger, later());
         assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
-        // Its owner fails and returns, and meanwhile it was deleted where this host could not hear of it.
+        // Its owner fails and returns, and meanwhile it was deleted while this host was cut off.
         write(&mut ledger, "k", None, later());
         let hidden = later();
         seen.note("h2#0", &change(None, Some("a")), &ledger, hidden);
         seen.note("h2#0", &change(None, Some("b")), &ledger, hidden);
         seen.note("h2#0", &change(Some("a"), None), &ledger, later());
         assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
-        // It is told of the delete.
+        // It receives the delete.
         seen.note("h2#0", &change(None, Some("a")), &ledger, later());
         seen.note("h3#0", &change(Some("a"), None), &ledger, later());
-        assert!(seen.wrong.is_empty(), "h3 has not heard of it: {:?}", seen.wrong);
+        assert!(seen.wrong.is_empty(), "h3 has not received it: {:?}", seen.wrong);
         seen.note("h2#1", &change(Some("a"), None), &ledger, later());
-        assert!(seen.wrong.is_empty(), "the next life remembers nothing: {:?}", seen.wrong);
+        assert!(seen.wrong.is_empty(), "the next instance remembers nothing: {:?}", seen.wrong);
         seen.note("h2#0", &change(Some("a"), None), &ledger, later());
         assert_eq!(seen.wrong.len(), 1, "{:?}", seen.wrong);
         seen.note("h2#0", &change(Some("forged"), None), &ledger, later());

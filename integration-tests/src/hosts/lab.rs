@@ -7,10 +7,10 @@ use super::command::{feed, run};
 use super::faults::{Faults, Rate, dropped, port};
 use super::namespace::{Inside, Namespace};
 
-/// A bridge and its hosts, all made for one scenario. Dropping it takes everything away.
+/// A bridge and its hosts, made for one scenario. Dropping it removes them.
 #[derive(Debug)]
 pub struct Lab {
-    // Threads are to have left their namespaces before these are taken away.
+    // Threads must have left their namespaces before these are removed.
     hosts: Vec<Host>,
     bridge: Namespace,
 }
@@ -23,7 +23,7 @@ struct Host {
 }
 
 impl Lab {
-    /// Makes `hosts` hosts, which all hear each other.
+    /// Makes `hosts` hosts, which can all reach each other.
     pub fn new(hosts: usize) -> Result<Self, Failure> {
         let bridge = Namespace::new("bridge")?;
         run("ip", &["-n", bridge.name(), "link", "add", "br0", "type", "bridge"])?;
@@ -35,12 +35,13 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Plugs in one more host; gives its number.
+    /// Adds one more host; returns its number.
     pub fn add_host(&mut self) -> Result<usize, Failure> {
         let number = self.hosts.len();
         let namespace = Namespace::new(&format!("h{}", number + 1))?;
         let (bridge, inner, port) = (self.bridge.name(), namespace.name(), port(number));
-        // Both ends are made where they belong: the machine's own namespace never sees them.
+        // Both ends are created in their namespaces: the machine's own namespace never contains
+        // them.
         run(
             "ip",
             &["-n", bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", inner],
@@ -69,7 +70,7 @@ impl Lab {
         self.hosts[host].address
     }
 
-    /// Gives the host another address instead of the one it has.
+    /// Replaces the host's address.
     pub fn readdress(&mut self, host: usize, address: Ipv4Addr) -> Result<(), Failure> {
         let host = &mut self.hosts[host];
         let name = host.namespace.name();
@@ -85,7 +86,7 @@ impl Lab {
         run("ip", &["-n", name, "addr", "add", &format!("{address}/24"), "dev", "eth0"]).map(drop)
     }
 
-    /// From now on the bridge does this to packets, and nothing else.
+    /// Replaces the faults of the bridge by these.
     pub fn set_faults(&self, faults: &Faults) -> Result<(), Failure> {
         feed("ip", &["netns", "exec", self.bridge.name(), "nft", "-f", "-"], &faults.ruleset()).map(drop)
     }
@@ -96,7 +97,7 @@ impl Lab {
         Ok(dropped(&run("ip", &list)?))
     }
 
-    /// Makes the host's link slow, in both directions, or fast again.
+    /// Limits the rate of the host's link, in both directions, or removes the limit.
     pub fn set_rate(&self, host: usize, rate: Option<Rate>) -> Result<(), Failure> {
         let port = port(host);
         for (name, device) in
@@ -112,7 +113,7 @@ impl Lab {
         Ok(())
     }
 
-    /// The namespaces, for whoever looks whether they are gone.
+    /// The namespaces, to check that they are removed.
     pub fn namespaces(&self) -> Vec<String> {
         let hosts = self.hosts.iter().map(|host| host.namespace.name().to_owned());
         hosts.chain([self.bridge.name().to_owned()]).collect()

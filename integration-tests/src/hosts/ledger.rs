@@ -1,13 +1,15 @@
-//! Every write that was asked for, whether it was acknowledged, and what may be shown in the end.
+//! Every write that was requested, whether it was acknowledged, and which values may be shown in
+//! the end.
 //!
-//! All hosts share one wall clock here, and versions are never behind it: of two writes to a key that did not overlap in
-//! time, the later one wins, also across a partition. So what must be shown follows from the order in which the API
-//! acknowledged writes, and from which processes are still the same.
+//! All hosts share one wall clock here, and versions are never behind it: of two writes to a key
+//! that did not overlap in time, the later one wins, also across a partition. So the allowed values
+//! follow from the order in which the API acknowledged writes, and from which processes have not
+//! been replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A write acknowledged so shortly before its writer was killed may have reached nobody else.
+/// A write acknowledged this shortly before its writer was killed may have reached no other node.
 const SPREADING: Duration = Duration::from_secs(5);
 
 /// Names a write in its ledger.
@@ -31,7 +33,7 @@ struct Write {
 enum Outcome {
     UnderWay,
     Acknowledged(Instant),
-    /// No answer came until then: it may have been done, or not.
+    /// There was no answer until then: the write may have been done, or not.
     Unknown(Instant),
     Refused,
 }
@@ -53,21 +55,21 @@ pub type Table = BTreeMap<String, (String, String)>;
 pub struct Ledger {
     keys: BTreeMap<String, Vec<Write>>,
     of_value: BTreeMap<String, WriteId>,
-    /// When each life of each host ended, in order; a further one is under way.
+    /// When each ended instance of each host ended, in order; one more may be running.
     ended: BTreeMap<String, Vec<Instant>>,
     next_value: u64,
-    /// When the first write began: stories count from there.
+    /// When the first write began: histories count from there.
     origin: Option<Instant>,
 }
 
 impl Ledger {
-    /// A value that no write has used, with as many bytes as are wanted if those suffice.
+    /// A value that no write has used, padded to this many bytes.
     pub fn fresh_value(&mut self, bytes: usize) -> String {
         self.next_value += 1;
         format!("{:.<bytes$}", format!("v{}", self.next_value))
     }
 
-    /// A write is about to be asked for; `None` is a delete.
+    /// Records a write that is about to be requested; `None` is a delete.
     pub fn begin(&mut self, host: &str, key: &str, value: Option<String>, now: Instant) -> WriteId {
         let instance = self.instance(host);
         self.origin.get_or_insert(now);
@@ -80,17 +82,17 @@ impl Ledger {
         id
     }
 
-    /// The node said that it is done.
+    /// The node acknowledged the write.
     pub fn acknowledge(&mut self, id: &WriteId, now: Instant) {
         self.settle(id, Outcome::Acknowledged(now));
     }
 
-    /// The node said that it did not do it.
+    /// The node refused the write.
     pub fn refuse(&mut self, id: &WriteId) {
         self.settle(id, Outcome::Refused);
     }
 
-    /// The node said nothing.
+    /// The node did not answer.
     pub fn give_up(&mut self, id: &WriteId, now: Instant) {
         self.settle(id, Outcome::Unknown(now));
     }
@@ -101,12 +103,12 @@ impl Ledger {
         }
     }
 
-    /// The process on this host has ended, and with it whatever it owned.
+    /// The process on this host has ended, and all that it owned with it.
     pub fn end_instance(&mut self, host: &str, now: Instant) {
         self.ended.entry(host.to_owned()).or_default().push(now);
     }
 
-    /// Which of its lives a host is in; the first is 0.
+    /// The number of a host's present instance; the first is 0.
     pub fn instance(&self, host: &str) -> u64 {
         self.ended.get(host).map_or(0, |ended| ended.len() as u64)
     }
@@ -121,13 +123,14 @@ impl Ledger {
         writes.filter(|write| matches!(write.outcome, Outcome::Acknowledged(_))).count()
     }
 
-    /// Whether anybody ever wrote this value.
-    pub fn knows(&self, value: &str) -> bool {
+    /// Whether any node wrote this value.
+    pub fn contains_value(&self, value: &str) -> bool {
         self.of_value.contains_key(value)
     }
 
-    /// Whether a replica that let go of this value at this moment did so for good: a later write to its key had begun,
-    /// or its owner was no more. Of writes at the same time either may have won, so they do not count.
+    /// Whether a replica that ceased to show this value at this moment did so for good: a later
+    /// write to its key had begun, or its owner had ended. Of concurrent writes either may have
+    /// won, so they do not count.
     pub fn superseded_by(&self, value: &str, moment: Instant) -> bool {
         let Some(id) = self.of_value.get(value) else { return false };
         let Some(writes) = self.keys.get(&id.key) else { return false };
@@ -142,7 +145,7 @@ impl Ledger {
         rivals.any(|(_, rival)| later(rival)) || self.end_of(write).is_some_and(|end| end <= moment)
     }
 
-    /// What may be shown under each key when all is quiet.
+    /// The values allowed under each key once the cluster is quiescent.
     pub fn allowed(&self) -> BTreeMap<&str, Allowed> {
         self.keys.iter().map(|(key, writes)| (key.as_str(), self.allowed_for(writes))).collect()
     }
@@ -151,7 +154,7 @@ impl Ledger {
         let mut allowed = Allowed::default();
         let mut left: Vec<&Write> = writes.iter().filter(|write| write.outcome != Outcome::Refused).collect();
         loop {
-            // Nothing that ended before an acknowledged write began can be shown any more.
+            // A write that ended before an acknowledged write began cannot be shown any more.
             let begun = left.iter().filter(|write| matches!(write.outcome, Outcome::Acknowledged(_)));
             let latest = begun.map(|write| write.begun).max();
             let (last, earlier): (Vec<&Write>, Vec<&Write>) =
@@ -159,7 +162,7 @@ impl Ledger {
                     (Outcome::Acknowledged(at) | Outcome::Unknown(at), Some(latest)) => at >= latest,
                     _ => true,
                 });
-            let mut perhaps_unheard_of = true;
+            let mut may_be_unknown = true;
             for write in &last {
                 let acknowledged = match write.outcome {
                     Outcome::Acknowledged(at) => Some(at),
@@ -171,7 +174,7 @@ impl Ledger {
                     (Some(_), None) => true,
                     (None, _) => false,
                 };
-                perhaps_unheard_of &= !spread;
+                may_be_unknown &= !spread;
                 match &write.value {
                     Some(value) if end.is_none() => {
                         allowed.shown.insert((value.clone(), write.host.clone()));
@@ -179,7 +182,7 @@ impl Ledger {
                     _ => allowed.absent = true,
                 }
             }
-            if !perhaps_unheard_of {
+            if !may_be_unknown {
                 return allowed;
             }
             if earlier.is_empty() {
@@ -190,7 +193,7 @@ impl Ledger {
         }
     }
 
-    /// A moment as stories tell it.
+    /// A moment as histories show it.
     pub fn when(&self, moment: Instant) -> String {
         let since = self.origin.map_or(Duration::ZERO, |origin| moment.saturating_duration_since(origin));
         format!("{:8.3} s", since.as_secs_f64())
@@ -207,7 +210,7 @@ impl Ledger {
             };
             let ended = ended.map(|at| self.when(at)).unwrap_or_default();
             let value = write.value.as_deref().unwrap_or("a delete");
-            let over = self.end_of(write).map(|at| format!(", whose life ended at {}", self.when(at)));
+            let over = self.end_of(write).map(|at| format!(", whose instance ended at {}", self.when(at)));
             let (begun, host, over) = (self.when(write.begun), &write.host, over.unwrap_or_default());
             format!("  {begun}: {value} on {host}{over}; {what} {ended}")
         };
@@ -215,7 +218,7 @@ impl Ledger {
         writes.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// What is wrong with a table, if something is.
+    /// Checks a table; the error describes what is wrong.
     pub fn check(&self, table: &Table) -> Result<(), String> {
         let allowed = self.allowed();
         let mut wrong = Vec::new();
@@ -230,9 +233,8 @@ impl Ledger {
                 Some(found) if may.shown.contains(found) => {}
                 Some((value, owner)) if may.shown.is_empty() => {
                     let history = self.history(key);
-                    wrong.push(format!(
-                        "{key} is back from the dead as {value} of {owner}; written were\n{history}"
-                    ));
+                    wrong
+                        .push(format!("{key} is shown again as {value} of {owner}; written were\n{history}"));
                 }
                 Some((value, owner)) => {
                     wrong.push(format!("{key} is {value} of {owner}; it should be {}", any(&may.shown)));
@@ -243,7 +245,7 @@ impl Ledger {
             table
                 .keys()
                 .filter(|key| !allowed.contains_key(key.as_str()))
-                .map(|key| format!("{key} is there, and nobody wrote it")),
+                .map(|key| format!("{key} is shown, and no node wrote it")),
         );
         match wrong.len() {
             0 => Ok(()),
@@ -264,7 +266,7 @@ fn any(shown: &BTreeSet<(String, String)>) -> String {
 mod tests {
     use super::*;
 
-    /// A ledger and a clock that goes on by a second with each look.
+    /// A ledger and a clock that advances by a second with each reading.
     struct Timeline {
         ledger: Ledger,
         now: Instant,
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_without_an_answer_may_be_there_or_not() {
+    fn a_write_without_an_answer_may_be_shown_or_not() {
         let mut timeline = Timeline::new();
         timeline.done("h1", Some("a"));
         let id = timeline.begin("h1", Some("b"));
@@ -380,6 +382,6 @@ mod tests {
         assert!(
             timeline.ledger.superseded_by("a", timeline.now) && !timeline.ledger.superseded_by("a", before)
         );
-        assert!(timeline.ledger.knows("a") && !timeline.ledger.knows("never"));
+        assert!(timeline.ledger.contains_value("a") && !timeline.ledger.contains_value("never"));
     }
 }

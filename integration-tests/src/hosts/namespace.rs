@@ -1,4 +1,4 @@
-//! Network namespaces that go away again, and a thread that lives in one.
+//! Network namespaces that are removed after use, and a thread that runs in one.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use super::Failure;
 use super::command::run;
 
-/// What the names of all namespaces made here begin with.
+/// The prefix of the names of all namespaces made here.
 const PREFIX: &str = "networkdb-";
 
-/// A namespace of this run. Dropping it ends every process in it and takes it away.
+/// A namespace of this run. Dropping it ends every process in it and removes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -36,7 +36,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// What `ip netns` calls it.
+    /// Its name for `ip netns`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -44,12 +44,12 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Nobody is left to tell; what stays is swept by the next run.
+        // The error cannot be reported; the next run removes what remains.
         let _ = remove(&self.name);
     }
 }
 
-/// Ends the processes in a namespace of any run, and takes it away.
+/// Ends the processes in a namespace of any run, and removes it.
 fn remove(name: &str) -> Result<(), Failure> {
     let own = std::process::id().to_string();
     for process in run("ip", &["netns", "pids", name])?.split_whitespace().filter(|pid| *pid != own) {
@@ -60,7 +60,7 @@ fn remove(name: &str) -> Result<(), Failure> {
     run("ip", &["netns", "del", name]).map(drop)
 }
 
-/// Takes away what runs that were killed have left behind; says which namespaces those were.
+/// Removes the namespaces that killed runs have left behind, and returns their names.
 pub fn sweep() -> Result<Vec<String>, Failure> {
     let listed = run("ip", &["netns", "list"])?;
     // A line is a name, and sometimes a number in brackets.
@@ -75,7 +75,7 @@ pub fn sweep() -> Result<Vec<String>, Failure> {
     for name in names.into_iter().filter(|name| dead(name).is_some()) {
         match remove(name) {
             Ok(()) => swept.push(name.to_owned()),
-            // Another run may have swept it at the same time.
+            // Another run may have removed it at the same time.
             Err(error) if error.contains("No such file") => {}
             Err(error) => return Err(error),
         }
@@ -83,10 +83,11 @@ pub fn sweep() -> Result<Vec<String>, Failure> {
     Ok(swept)
 }
 
-/// When a process was started, in ticks since the machine was.
+/// The start time of a process, in ticks since the boot of the machine.
 fn started(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is the program's name in brackets, and may hold anything; the 22nd is what is wanted.
+    // The second field is the program's name in brackets, with any content; the 22nd is the start
+    // time.
     stat.rsplit_once(") ")?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
@@ -115,7 +116,7 @@ impl Inside {
             let inside = result.is_ok();
             let _ = report.send(result);
             if inside {
-                // Only while this waits do the tasks run that were handed over, and all of them on this thread.
+                // The spawned tasks run only during this wait, all on this thread.
                 let _ = runtime.block_on(stopped);
             }
         };
@@ -138,12 +139,12 @@ impl Inside {
         self.handle.spawn(task)
     }
 
-    /// Runs a task there and waits for what it gives.
+    /// Runs a task there and returns its result.
     pub async fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.spawn(task).await.map_err(|error| format!("a task in a namespace did not end well: {error}"))
+        self.spawn(task).await.map_err(|error| format!("a task in a namespace failed: {error}"))
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts this; what it says is appended to `log`.
+    /// Starts this command; its output is appended to `log`.
     pub(super) async fn start(inside: &Inside, mut command: Command, log: PathBuf) -> Result<Self, Failure> {
         let unusable = |error: std::io::Error| format!("cannot write {}: {error}", log.display());
         let output = File::options().create(true).append(true).open(&log).map_err(unusable)?;
@@ -44,7 +44,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// Where it answers its own user.
+    /// The socket for its own user.
     pub(super) fn socket(&self) -> PathBuf {
         socket_beside(&self.log)
     }
@@ -62,7 +62,7 @@ impl Process {
             std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path} does not tell the memory in use"))
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path} does not contain the memory in use"))
     }
 
     /// If it has ended, how.
@@ -84,7 +84,7 @@ impl Process {
         }
     }
 
-    /// The last lines of what it said.
+    /// The last lines of its output.
     pub(super) fn log_tail(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let all: Vec<_> = text.lines().collect();

@@ -1,4 +1,4 @@
-//! The programs that tell scenarios: their flags, their progress, their report.
+//! The programs that run scenarios: their flags, their progress, their report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::scenarios::{CLOCKS, Scenario};
 use super::{Failure, Outcome, Plan, binary, clocks, require, run_all, table};
 
-/// What can be said to such a program.
+/// The flags of such a program.
 #[derive(Debug, Args)]
 pub struct Flags {
     /// Only this scenario; may be repeated, or separated by commas
@@ -21,7 +21,7 @@ pub struct Flags {
     /// How many hosts each scenario has
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=50))]
     hosts: u8,
-    /// How many scenarios are told side by side; by default as many as are not in each other's way here
+    /// How many scenarios run side by side; by default as many as do not slow each other down here
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
     /// The networkdb binary to run; by default the release build, which is brought up to date first
@@ -30,16 +30,17 @@ pub struct Flags {
     /// One more flag for every node, such as --flag=--log-level=debug; may be repeated
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     flag: Vec<String>,
-    /// Keep the logs of what went well too, and say where they are
+    /// Keep the logs of successful scenarios too, and print where they are
     #[arg(long)]
     keep_logs: bool,
-    /// Say which scenarios there are, and end
+    /// List the scenarios, and end
     #[arg(long)]
     list: bool,
 }
 
-/// Tells the scenarios that were asked for. `jobs` of them go side by side unless the flags say otherwise. Status 0 if all
-/// went well, or none could be told here; 1 if one failed, 2 if they could not be told to the end.
+/// Runs the chosen scenarios. `jobs` of them run side by side unless the flags say otherwise.
+/// Status 0 if all passed, or none can be run here; 1 if one failed, 2 if they could not be
+/// completed.
 pub fn run_scenarios(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> ExitCode {
     if flags.list {
         for scenario in scenarios {
@@ -79,7 +80,7 @@ fn run(flags: Flags, scenarios: Vec<Scenario>, jobs: usize) -> Result<bool, Fail
         keep_logs: flags.keep_logs,
     };
     let outcomes = runtime.block_on(run_with_progress(chosen, plan, jobs));
-    // Waits for scenarios that a signal cut short: they are taking their hosts away.
+    // Waits for cancelled scenarios: they are removing their hosts.
     drop(runtime);
     Ok(report(&outcomes?))
 }
@@ -94,10 +95,10 @@ async fn run_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Re
     bar.enable_steady_tick(Duration::from_secs(1));
     let show = |line: String| {
         bar.suspend(|| println!("{line}"));
-        bar.inc(u64::from(line.contains(": well after") || line.contains(": FAILED after")));
+        bar.inc(u64::from(line.contains(": passed after") || line.contains(": FAILED after")));
     };
     let (progress, mut lines) = mpsc::unbounded_channel::<String>();
-    // Dropped at a signal: whatever is under way ends then.
+    // Dropped at a signal, which cancels all running scenarios.
     let (_under_way, cancelled) = watch::channel(());
     let running = run_all(chosen, plan, jobs, progress, cancelled);
     tokio::pin!(running);
@@ -112,8 +113,8 @@ async fn run_with_progress(chosen: Vec<Scenario>, plan: Plan, jobs: usize) -> Re
                 bar.finish_and_clear();
                 return outcomes;
             }
-            _ = interrupt.recv() => return Err("interrupted; the hosts are being taken away".to_owned()),
-            _ = terminate.recv() => return Err("terminated; the hosts are being taken away".to_owned()),
+            _ = interrupt.recv() => return Err("interrupted; removing the hosts".to_owned()),
+            _ = terminate.recv() => return Err("terminated; removing the hosts".to_owned()),
         }
     }
 }
@@ -130,7 +131,7 @@ fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>, Failure
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Whether a scenario that nobody has asked for by its name can be told here; if not, says why.
+/// Whether a scenario that was not chosen by name can be run here; if not, prints why.
 fn possible(scenario: &Scenario) -> bool {
     let needed = if scenario.name == CLOCKS { clocks::require() } else { Ok(()) };
     needed.map_err(|why| println!("SKIPPED: {}: {why}", scenario.name)).is_ok()
@@ -138,18 +139,18 @@ fn possible(scenario: &Scenario) -> bool {
 
 fn report(outcomes: &[Outcome]) -> bool {
     println!("\n{}", table(outcomes));
-    let mut well = true;
+    let mut passed = true;
     for outcome in outcomes {
         if let Err(error) = &outcome.result {
-            well = false;
+            passed = false;
             println!("\n{} FAILED: {error}", outcome.name);
         }
     }
-    if well {
+    if passed {
         println!(
             "\n{} scenarios: the same tables everywhere, no acknowledged write lost, nothing brought back",
             outcomes.len()
         );
     }
-    well
+    passed
 }

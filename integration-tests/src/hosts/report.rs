@@ -1,4 +1,4 @@
-//! What came of a scenario, and the table of all of them.
+//! The result of a scenario, and the table of all results.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 
 use super::Failure;
 
-/// What a scenario measured.
+/// The measurements of a scenario.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// What took how long, in the order in which it happened.
+    /// Durations, in the order in which they were measured.
     pub times: Vec<(&'static str, Duration)>,
-    /// What happened how often.
+    /// Counts.
     pub counts: Vec<(&'static str, u64)>,
-    /// How long the whole took.
+    /// The total duration.
     pub took: Duration,
 }
 
-/// What came of a scenario.
+/// The result of a scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Which one.
+    /// Its name.
     pub name: &'static str,
-    /// What it measured.
+    /// Its measurements.
     pub report: Report,
-    /// Whether everything held.
+    /// The result.
     pub result: Result<(), Failure>,
 }
 
-/// Aligned lines: scenario, what took how long or happened how often.
+/// Aligned lines: scenario, durations and counts.
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["scenario", "", "what", ""]);
     for outcome in outcomes {
-        let verdict = if outcome.result.is_ok() { "well" } else { "FAILED" };
+        let verdict = if outcome.result.is_ok() { "passed" } else { "FAILED" };
         let report = &outcome.report;
         let times = report.times.iter().map(|(what, time)| (*what, seconds(*time)));
         let counts = report.counts.iter().map(|(what, number)| (*what, number.to_string()));
-        let all = times.chain(counts).chain([("in all", seconds(report.took))]);
+        let all = times.chain(counts).chain([("total", seconds(report.took))]);
         for (line, (what, value)) in all.enumerate() {
             let (name, verdict) = if line == 0 { (outcome.name, verdict) } else { ("", "") };
             table.add_row([name, verdict, what, &value]);
@@ -76,7 +76,9 @@ mod tests {
         let text = table(&outcomes);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
-        assert!(lines[1].contains("partition") && lines[1].contains("well") && lines[1].ends_with("7.25 s"));
+        assert!(
+            lines[1].contains("partition") && lines[1].contains("passed") && lines[1].ends_with("7.25 s")
+        );
         assert!(lines[4].contains("freeze") && lines[4].contains("FAILED"));
         assert!(lines.iter().skip(1).all(|line| line.len() == lines[1].len()), "{text}");
     }

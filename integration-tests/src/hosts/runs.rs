@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Failure;
-use super::cluster::{Cluster, Plan, clean_start};
+use super::cluster::{Cluster, Plan, remove_leftovers};
 use super::report::{Outcome, Report};
 use super::scenarios::Scenario;
 
-/// What a scenario has to report while it is told.
+/// The report of a scenario while it runs.
 #[derive(Debug)]
 pub struct Run {
     report: Report,
@@ -20,7 +20,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Something took so long.
+    /// Records a duration.
     pub fn took(&mut self, what: &'static str, time: Duration) {
         self.report_progress(&format!("{what} after {:.2} s", time.as_secs_f64()));
         self.report.times.push((what, time));
@@ -30,15 +30,16 @@ impl Run {
         let _ = self.progress.send(format!("{}: {what}", self.name));
     }
 
-    /// Something happened so often.
+    /// Records a count.
     pub fn counted(&mut self, what: &'static str, number: u64) {
         self.report.counts.push((what, number));
     }
 
-    /// What the present faults have dropped; a fault that has dropped nothing has tried nothing.
+    /// Records the packets dropped by the present faults; a fault that dropped none has tested
+    /// nothing.
     pub fn dropped(&mut self, cluster: &Cluster) -> Result<(), Failure> {
         match cluster.lab().dropped()? {
-            0 => Err("the fault has dropped no packet, so nothing has been tried".to_owned()),
+            0 => Err("the fault has dropped no packet, so nothing has been tested".to_owned()),
             number => {
                 self.counted("packets dropped", number);
                 Ok(())
@@ -47,8 +48,8 @@ impl Run {
     }
 }
 
-/// Tells these scenarios, each with this plan, `jobs` at a time, until all are told or `cancelled` is closed. `progress` gets a line whenever
-/// something worth telling happens.
+/// Runs these scenarios, each with this plan, `jobs` at a time, until all have ended or `cancelled`
+/// is closed. `progress` receives a line for each notable event.
 pub async fn run_all(
     scenarios: Vec<Scenario>,
     plan: Plan,
@@ -56,8 +57,8 @@ pub async fn run_all(
     progress: UnboundedSender<String>,
     cancelled: watch::Receiver<()>,
 ) -> Result<Vec<Outcome>, Failure> {
-    for name in clean_start()? {
-        let _ = progress.send(format!("took away {name}, which a dead run had left"));
+    for name in remove_leftovers()? {
+        let _ = progress.send(format!("removed {name}, which a killed run had left"));
     }
     let mut waiting = scenarios.into_iter();
     let mut running = tokio::task::JoinSet::new();
@@ -69,19 +70,20 @@ pub async fn run_all(
             let plan = plan.clone();
             let (progress, cancelled) = (progress.clone(), cancelled.clone());
             let _ = progress.send(format!("{}: {}", scenario.name, scenario.description));
-            // A thread each: what one waits for must not keep the others from looking at the clock.
+            // Each scenario has a thread: a blocking call of one must not delay the timers of
+            // others.
             running.spawn_blocking(move || on_this_thread(scenario, plan, progress, cancelled));
         }
         match running.join_next().await {
             None => return Ok(outcomes),
             Some(Ok(outcome)) => {
                 let outcome = outcome?;
-                let verdict = if outcome.result.is_ok() { "well" } else { "FAILED" };
+                let verdict = if outcome.result.is_ok() { "passed" } else { "FAILED" };
                 let seconds = outcome.report.took.as_secs_f64();
                 let _ = progress.send(format!("{}: {verdict} after {seconds:.0} s", outcome.name));
                 outcomes.push(outcome);
             }
-            Some(Err(error)) => return Err(format!("a scenario did not end well: {error}")),
+            Some(Err(error)) => return Err(format!("a scenario failed: {error}")),
         }
     }
 }
@@ -99,8 +101,8 @@ fn on_this_thread(
     runtime.block_on(async {
         tokio::select! {
             outcome = run_scenario(scenario, plan, progress) => Ok(outcome),
-            // Dropping the story drops its cluster, which takes its hosts away.
-            _ = cancelled.changed() => Err(format!("{} was not told to its end", scenario.name)),
+            // Dropping the scenario drops its cluster, which removes its hosts.
+            _ = cancelled.changed() => Err(format!("{} was cancelled", scenario.name)),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Waiting until hosts know, and show, what they should.
+//! Waiting until hosts have the expected members and entries.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::Failure;
 use super::cluster::{Cluster, NETWORK, TABLE, TIMEOUT};
 use super::ledger::Table;
 
-/// How often hosts are looked at; what is measured is no finer.
+/// How often hosts are polled; durations are no more precise.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// Waits until a look at the cluster finds nothing amiss; tells how long it took.
+    /// Waits until the condition holds; returns how long it took.
     pub async fn await_that(
         &self,
         what: &str,
@@ -25,7 +25,7 @@ impl Cluster {
         self.await_within(TIMEOUT, what, condition).await
     }
 
-    /// The same for what takes a time of its own.
+    /// The same with another timeout.
     pub async fn await_within(
         &self,
         limit: Duration,
@@ -36,13 +36,13 @@ impl Cluster {
         loop {
             let Err(failure) = condition(self).await else { return Ok(begun.elapsed()) };
             if begun.elapsed() > limit {
-                return Err(format!("after {} s it is still not so that {what}: {failure}", limit.as_secs()));
+                return Err(format!("after {} s this does not hold: {what}: {failure}", limit.as_secs()));
             }
             sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Whom a node holds to be there, and which of them it suspects.
+    /// The members that a node holds alive or suspect, and those that it suspects.
     async fn present(&self, observer: usize) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
         let answer = self.ask(observer, Method::GET, "/v1/members", Bytes::new()).await?;
         let members = answer.json::<Members>()?.members;
@@ -53,7 +53,8 @@ impl Cluster {
         Ok((with(&["alive", "suspect"]), with(&["suspect"])))
     }
 
-    /// Waits until each of the observers holds exactly these nodes to be there; others have failed or left.
+    /// Waits until each of the observers holds exactly these nodes alive or suspect; others have
+    /// failed or left.
     pub async fn await_present(
         &self,
         what: &str,
@@ -65,7 +66,7 @@ impl Cluster {
             for observer in observers {
                 let (found, _) = cluster.present(*observer).await?;
                 if found != wanted {
-                    return Err(format!("{} holds {found:?} to be there", cluster.name(*observer)));
+                    return Err(format!("{} holds {found:?} for members", cluster.name(*observer)));
                 }
             }
             Ok(())
@@ -73,7 +74,8 @@ impl Cluster {
         .await
     }
 
-    /// Waits until every running node holds all running nodes to be alive, suspects none, and holds no others.
+    /// Waits until every running node holds exactly the running nodes for members, and suspects
+    /// none.
     pub async fn await_members(&self, what: &str) -> Result<Duration, Failure> {
         let running = self.running();
         let wanted: BTreeSet<String> = running.iter().map(|host| self.name(*host).to_owned()).collect();
@@ -82,7 +84,7 @@ impl Cluster {
                 let (found, suspects) = cluster.present(*observer).await?;
                 if found != wanted || !suspects.is_empty() {
                     let name = cluster.name(*observer);
-                    return Err(format!("{name} holds {found:?} to be there and suspects {suspects:?}"));
+                    return Err(format!("{name} holds {found:?} for members and suspects {suspects:?}"));
                 }
             }
             Ok(())
@@ -90,7 +92,7 @@ impl Cluster {
         .await
     }
 
-    /// What a host shows.
+    /// The table on a host.
     pub async fn table(&self, host: usize) -> Result<Table, Failure> {
         let path = format!("/v1/networks/{NETWORK}/tables/{TABLE}/entries");
         let answer = self.ask(host, Method::GET, &path, Bytes::new()).await?;
@@ -107,13 +109,13 @@ impl Cluster {
         lines.map(entry).collect()
     }
 
-    /// How a host describes its network.
+    /// A host's view of its network.
     pub async fn network(&self, host: usize) -> Result<NetworkView, Failure> {
         let path = format!("/v1/networks/{NETWORK}");
         self.ask(host, Method::GET, &path, Bytes::new()).await?.json()
     }
 
-    /// What keeps these hosts from showing the same, if something does.
+    /// Checks that these hosts show the same; the error names a difference.
     pub(super) async fn same_digest(&self, hosts: &[usize]) -> Result<(), Failure> {
         let mut first = None;
         for host in hosts {
@@ -136,7 +138,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// What is wrong with the tables of these hosts, if something is: all must be the same, and what the ledger wants.
+    /// Checks that the tables of these hosts are equal, and allowed by the ledger; the error names
+    /// a difference.
     pub(super) async fn check(&self, hosts: &[usize]) -> Result<(), Failure> {
         self.same_digest(hosts).await?;
         let mut first: Option<Table> = None;
@@ -151,16 +154,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until every running node shows the same, and that is what the ledger wants.
+    /// Waits until every running node shows the same, and the ledger allows it.
     pub async fn await_agreement(&self, what: &str) -> Result<Duration, Failure> {
         let running = self.running();
         self.await_that(what, async |cluster| cluster.check(&running).await).await
     }
 
-    /// The end of every scenario: all know all, show the same, have lost nothing and brought nothing back; and it stays
-    /// so for some seconds, in which nobody writes.
+    /// The end of every scenario: all nodes know all members, show the same, have lost nothing and
+    /// brought nothing back; and this remains so for some seconds without writes.
     pub async fn settle(&self) -> Result<(), Failure> {
-        self.await_members("all know all in the end").await?;
+        self.await_members("all agree on the members in the end").await?;
         self.await_agreement("all show the same in the end").await?;
         sleep(Duration::from_secs(3)).await;
         self.check(&self.running()).await.map_err(|error| format!("it did not last: {error}"))?;

@@ -1,4 +1,4 @@
-//! Writes, each in the ledger before it is asked for.
+//! Writes, each recorded in the ledger before it is requested.
 #![expect(clippy::disallowed_methods, reason = "real processes acknowledge writes in real time")]
 
 use std::fmt::Write as _;
@@ -20,13 +20,13 @@ use super::api::{Answer, ask};
 use super::cluster::{Cluster, NETWORK, TABLE};
 use super::ledger::Ledger;
 
-/// A node that is frozen or cut off in the middle of a write answers late or never.
+/// Timeout of a write: a node that is frozen or cut off during a write answers late or never.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long values are, in bytes.
+/// The length of values, in bytes.
 const VALUE_BYTES: usize = 40;
 
-/// What is asked for.
+/// The kind of write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Create,
@@ -34,7 +34,7 @@ enum Kind {
     Delete,
 }
 
-/// Asks the node in the namespace of this thread for one write, and keeps the books.
+/// Requests one write from the node in the namespace of this thread, and records the result.
 async fn write(ledger: Arc<Mutex<Ledger>>, host: String, key: String, kind: Kind) -> Result<Answer, Failure> {
     let (id, value) = {
         let mut ledger = ledger.lock();
@@ -109,15 +109,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets these hosts write all the time: about half creates, a quarter updates and a quarter deletes, of each
-    /// other's entries too, one write every `pause` on each host.
+    /// Makes these hosts write continuously: about half creates, a quarter updates and a quarter
+    /// deletes, also of entries of other hosts, one write every `pause` on each host.
     pub fn load(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
         let keys: Arc<Mutex<Vec<String>>> = Arc::default();
         self.load_with(hosts, pause, seed, true, || keys.clone())
     }
 
-    /// The same, but nothing is deleted, and nobody touches what is another's.
-    pub fn load_apart(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
+    /// The same without deletes; each host writes only its own keys.
+    pub fn load_disjoint(&self, hosts: &[usize], pause: Duration, seed: u64) -> Load {
         self.load_with(hosts, pause, seed, false, Arc::default)
     }
 
@@ -148,7 +148,7 @@ impl Cluster {
     }
 }
 
-/// Writers at work.
+/// Running writers.
 #[derive(Debug)]
 pub struct Load {
     tasks: Vec<JoinHandle<()>>,
@@ -162,14 +162,14 @@ impl Load {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits for the writes under way; gives how many were acknowledged, which must be some.
+    /// Waits for the writes under way; returns how many were acknowledged, which must not be zero.
     pub async fn stop(mut self) -> Result<u64, Failure> {
         self.stop.store(true, Ordering::Relaxed);
         for task in std::mem::take(&mut self.tasks) {
-            task.await.map_err(|error| format!("a writer did not end well: {error}"))?;
+            task.await.map_err(|error| format!("a writer failed: {error}"))?;
         }
         match self.acknowledged() {
-            0 => Err("no write was acknowledged, so nothing has been tried".to_owned()),
+            0 => Err("no write was acknowledged, so nothing has been tested".to_owned()),
             number => Ok(number),
         }
     }
@@ -185,7 +185,7 @@ struct Writer {
     host: String,
     prefix: String,
     ledger: Arc<Mutex<Ledger>>,
-    /// Keys that are likely to be there, shared with the other writers unless each keeps to itself.
+    /// Keys that probably exist, shared with the other writers unless each writes only its own.
     keys: Arc<Mutex<Vec<String>>>,
     deletes: bool,
     stop: Arc<AtomicBool>,
@@ -208,7 +208,7 @@ impl Writer {
             };
             let answer = write(self.ledger.clone(), self.host.clone(), key.clone(), kind).await;
             let done = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
-            // A key that is not there (yet, or any more) is nothing to write home about.
+            // A missing key (not yet created, or deleted meanwhile) is no error.
             let missing = answer.is_ok_and(|answer| answer.status == StatusCode::NOT_FOUND);
             if done && kind == Kind::Create {
                 self.keys.lock().push(key);

@@ -1,4 +1,4 @@
-//! What wall clocks do: go on while a host sleeps, and be wrong by hours.
+//! Faults of wall clocks: they go on while a host sleeps, and are wrong by hours.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::hosts::runs::Run;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A key of a table of its own: what a node with a wrong clock writes there is acknowledged by it and refused by the others,
-/// which is not for the ledger to judge.
+/// A key of a table of its own: a node with a wrong clock acknowledges its write there and the
+/// others refuse it, which the ledger does not model.
 fn path(key: &str) -> String {
     format!("/v1/networks/{NETWORK}/tables/clocks/entries/{key}")
 }
@@ -49,18 +49,19 @@ async fn shows(cluster: &Cluster, hosts: &[usize], key: &str, value: &str) -> Re
     Ok(())
 }
 
-/// A host sleeps while two hours pass for all; then a newcomer's clock is hours ahead, then that of a host that runs.
+/// A host sleeps for two hours; then a newcomer's clock is hours ahead, then that of a running
+/// host.
 pub(super) async fn clocks(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let everybody = cluster.running();
-    let (sleeper, awake) = everybody.split_last().ok_or("there are no hosts")?;
-    let newcomer = everybody.len();
-    let load = cluster.load(&everybody, PAUSE, 21);
+    let all = cluster.running();
+    let (sleeper, awake) = all.split_last().ok_or("there are no hosts")?;
+    let newcomer = all.len();
+    let load = cluster.load(&all, PAUSE, 21);
     sleep(Duration::from_secs(2)).await;
     load.stop().await?;
     write(cluster, awake[0], Method::POST, "of-another", "of the evening").await?;
     cluster.await_agreement("all hold what was written before").await?;
 
-    // The monotonic clock of the sleeper stands still, and the wall clocks of all go on.
+    // The monotonic clock of the sleeper stops, and the wall clocks of all hosts go on.
     cluster.freeze(*sleeper)?;
     cluster.await_present("the sleeper is held failed", awake, awake).await?;
     for host in 0..=newcomer {
@@ -76,30 +77,30 @@ pub(super) async fn clocks(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
         cluster.await_agreement("all show the same").await?,
     );
     write(cluster, *sleeper, Method::PUT, "of-another", "of the sleeper").await?;
-    let heard = async |cluster: &Cluster| shows(cluster, &everybody, "of-another", "of the sleeper").await;
-    run.took("its next write is everywhere", cluster.await_that("all hear it", heard).await?);
+    let shown = async |cluster: &Cluster| shows(cluster, &all, "of-another", "of the sleeper").await;
+    run.took("its next write is everywhere", cluster.await_that("all show it", shown).await?);
 
-    // Its certificate is from the future.
+    // Its certificate is not valid yet.
     cluster.set_wall_clock(newcomer, 4 * HOUR)?;
     cluster.start_node(newcomer).await?;
     sleep(Duration::from_secs(10)).await;
-    cluster.await_present("a newcomer two hours ahead stays outside", &everybody, &everybody).await?;
-    shows(cluster, &everybody, "of-another", "of the sleeper").await?;
+    cluster.await_present("a newcomer two hours ahead is not admitted", &all, &all).await?;
+    shows(cluster, &all, "of-another", "of the sleeper").await?;
     let log = cluster.log(newcomer)?;
     if !log.contains("clock") {
-        return Err(format!("{} does not say that a clock is wrong: {log}", cluster.name(newcomer)));
+        return Err(format!("{} does not log that a clock is wrong: {log}", cluster.name(newcomer)));
     }
     let begun = Instant::now();
     cluster.set_wall_clock(newcomer, 2 * HOUR)?;
     cluster.await_members("its clock has been put right").await?;
-    run.took("it is let in once its clock is right", begun.elapsed());
-    let everybody = cluster.running();
+    run.took("it is admitted after its clock is right", begun.elapsed());
+    let all = cluster.running();
     cluster.await_agreement("the newcomer shows the same").await?;
 
-    // A connection that exists outlives what its certificate would not begin.
+    // An existing connection outlasts a clock with which its certificate would not be accepted.
     cluster.set_wall_clock(newcomer, 4 * HOUR)?;
     write(cluster, newcomer, Method::PUT, "of-another", "of the future").await?;
-    let others: Vec<usize> = everybody.iter().copied().filter(|host| *host != newcomer).collect();
+    let others: Vec<usize> = all.iter().copied().filter(|host| *host != newcomer).collect();
     let noticed = async |cluster: &Cluster| {
         let mut most: f64 = 0.0;
         for host in &others {
@@ -112,29 +113,29 @@ pub(super) async fn clocks(run: &mut Run, cluster: &mut Cluster) -> Result<(), F
             Err(format!("the greatest skew shown is {most} s"))
         }
     };
-    run.took("the skew is noticed", cluster.await_that("somebody shows it", noticed).await?);
+    run.took("the skew is noticed", cluster.await_that("a node shows it", noticed).await?);
     write(cluster, others[0], Method::PUT, "of-another", "of the present").await?;
-    let heard = async |cluster: &Cluster| shows(cluster, &others, "of-another", "of the present").await;
+    let shown = async |cluster: &Cluster| shows(cluster, &others, "of-another", "of the present").await;
     run.took(
-        "the right clocks go on meanwhile",
-        cluster.await_that("those with right clocks hear it", heard).await?,
+        "writes of right clocks meanwhile",
+        cluster.await_that("the nodes with right clocks show it", shown).await?,
     );
     let mut logged = false;
     for host in &others {
         logged |= cluster.log(*host)?.contains(&format!("the clock of {}", cluster.name(newcomer)));
     }
     if !logged {
-        return Err("nobody logs whose clock is wrong".to_owned());
+        return Err("no node logs whose clock is wrong".to_owned());
     }
 
-    // What its operator does.
+    // The operator's remedy.
     cluster.set_wall_clock(newcomer, 2 * HOUR)?;
     cluster.terminate(newcomer).await?;
     cluster.start_node(newcomer).await?;
-    let heard = async |cluster: &Cluster| shows(cluster, &everybody, "of-another", "of the present").await;
-    cluster.await_that("it has taken in what it had overwritten", heard).await?;
+    let shown = async |cluster: &Cluster| shows(cluster, &all, "of-another", "of the present").await;
+    cluster.await_that("it has received the writes that its own had overwritten", shown).await?;
     write(cluster, newcomer, Method::PUT, "of-another", "of the newcomer").await?;
-    let heard = async |cluster: &Cluster| shows(cluster, &everybody, "of-another", "of the newcomer").await;
-    run.took("with its clock right it is believed", cluster.await_that("all hear it", heard).await?);
+    let shown = async |cluster: &Cluster| shows(cluster, &all, "of-another", "of the newcomer").await;
+    run.took("with its clock right its write is accepted", cluster.await_that("all show it", shown).await?);
     Ok(())
 }

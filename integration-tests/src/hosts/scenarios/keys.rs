@@ -1,4 +1,4 @@
-//! Another secret for the whole cluster, while it works.
+//! Rotation of the secret of the whole cluster, while it works.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,26 +16,29 @@ use crate::hosts::Failure;
 use crate::hosts::cluster::Cluster;
 use crate::hosts::runs::Run;
 
-/// All nodes change from one secret to another, one after the other, by file and SIGHUP or over HTTP, while all write.
+/// All nodes change from one secret to another, one after the other, by file and SIGHUP or over
+/// HTTP, while all write.
 pub(super) async fn rotation(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
-    let everybody = cluster.running();
+    let all = cluster.running();
     let former = std::fs::read_to_string(cluster.secret_of(0)).map_err(|error| error.to_string())?;
     let (former, new) = (former.trim().to_owned(), generate_secret());
-    let load = cluster.load(&everybody, PAUSE, 11);
+    let load = cluster.load(&all, PAUSE, 11);
     sleep(Duration::from_secs(2)).await;
     let begun = Instant::now();
-    // Accepted everywhere before anybody uses it, and used everywhere before the other is forgotten.
+    // Accepted by all nodes before any node uses it, and used by all before the former one is
+    // removed.
     for secrets in [vec![former.as_str(), &*new], vec![&*new, former.as_str()], vec![&*new]] {
-        for (index, host) in everybody.iter().enumerate() {
+        for (index, host) in all.iter().enumerate() {
             change(cluster, *host, &secrets).await?;
-            // One after the other, with time for every connection to feel it.
+            // One after the other, with time for every connection to use the new keys.
             sleep(Duration::from_millis(500)).await;
-            if index == everybody.len() / 2 {
-                // Half of the cluster has taken the step: whoever begins anew now has to be let in by either half.
-                let last = *everybody.last().ok_or("there are no hosts")?;
+            if index == all.len() / 2 {
+                // Half of the cluster has taken the step: a node that starts now must be admitted
+                // by both halves.
+                let last = *all.last().ok_or("there are no hosts")?;
                 cluster.terminate(last).await?;
                 cluster.start_node(last).await?;
-                cluster.await_members("a node that starts in the middle of a step is let in").await?;
+                cluster.await_members("a node that starts in the middle of a step is admitted").await?;
             }
         }
     }
@@ -43,7 +46,7 @@ pub(super) async fn rotation(run: &mut Run, cluster: &mut Cluster) -> Result<(),
     let fingerprint = parse(&new)?.primary().fingerprint().to_string();
     let rotated = cluster
         .await_that("every connection is proved by the new secret", async |cluster| {
-            for host in &everybody {
+            for host in &all {
                 let keys: Keys = cluster.ask(*host, Method::GET, "/v1/keys", Bytes::new()).await?.json()?;
                 let right = matches!(keys.keys.as_slice(), [only] if only.fingerprint == fingerprint);
                 if !right || keys.keys.iter().map(|key| key.connections).sum::<usize>() == 0 {
@@ -54,12 +57,12 @@ pub(super) async fn rotation(run: &mut Run, cluster: &mut Cluster) -> Result<(),
         })
         .await?;
     run.took("and every connection is proved by it", rotated);
-    // Long enough for a failure to be declared, had anybody been cut off.
+    // Long enough for a failure to be declared, if a node had been cut off.
     sleep(Duration::from_secs(5)).await;
     run.counted("writes meanwhile", load.stop().await?);
     run.took("the same tables", cluster.await_agreement("all show the same").await?);
     cluster.no_failure_was_declared().await?;
-    former_is_refused(cluster, &former).await
+    check_former_refused(cluster, &former).await
 }
 
 fn parse(secret: &str) -> Result<KeySet, Failure> {
@@ -101,8 +104,8 @@ async fn change(cluster: &Cluster, host: usize, secrets: &[&str]) -> Result<(), 
         .map(drop)
 }
 
-/// Whoever has the former secret alone is a stranger now.
-async fn former_is_refused(cluster: &Cluster, former: &str) -> Result<(), Failure> {
+/// A node with only the former secret must be refused now.
+async fn check_former_refused(cluster: &Cluster, former: &str) -> Result<(), Failure> {
     let keys = parse(former)?;
     let from = SocketAddr::from((cluster.lab().address(1), 0));
     let to = Destination { name: None, address: SocketAddr::from((cluster.lab().address(0), 7946)) };
@@ -112,7 +115,7 @@ async fn former_is_refused(cluster: &Cluster, former: &str) -> Result<(), Failur
         let (transport, _incoming) = Transport::bind(config).map_err(|error| error.to_string())?;
         match transport.open_stream(&to).await {
             Err(OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }) => Ok(()),
-            other => Err(format!("somebody with the former secret alone was answered {other:?}")),
+            other => Err(format!("a node with only the former secret got {other:?}")),
         }
     };
     cluster.lab().inside(1).run(dialling).await?
