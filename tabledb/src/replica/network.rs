@@ -371,6 +371,7 @@ impl Network {
         let time = node.clock.tick(now);
         let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
         self.store.apply(write, &mut node.watchers);
+        self.supersede_refused(table_name, key, time);
         node.counters.writes += 1;
         self.note_change(now);
         node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, true, bytes, now);

@@ -72,6 +72,30 @@ fn a_value_too_long_for_this_node_leaves_the_old_one() {
     assert_eq!(cluster.replicas[0].statistics(NET).unwrap().refused, 0);
 }
 
+/// Both members with which the deleter makes its final syncs have refused the deleted value. The delete ends with
+/// the deleter's attachment, before gossip has named what it replaced.
+#[test]
+fn a_delete_of_a_refused_value_survives_the_leave_of_the_deleter() {
+    let mut cluster = with_limits(4, &[0, 1], |config| config.limits.value_bytes = 100);
+    cluster.create(2, "k", "old");
+    cluster.settle();
+    cluster.update(2, "k", &"new".repeat(100));
+    cluster.settle();
+    assert_eq!(shows(&cluster, 3, "k").as_deref(), Some("newnewne"));
+    cluster.part(2, 3);
+    cluster.delete(3, "k");
+    let now = cluster.now;
+    cluster.replicas[3].leave_network(NET, now).unwrap();
+    cluster.exchange();
+    assert!(cluster.replicas[3].networks().is_empty(), "the final syncs took no time");
+    cluster.heal();
+    cluster.probe_for(60 * SECOND);
+    for at in 0..3 {
+        assert_eq!(shows(&cluster, at, "k"), None, "replica {at}");
+    }
+    assert_eq!(cluster.replicas[0].statistics(NET).unwrap().refused, 0);
+}
+
 #[test]
 fn a_network_full_by_bytes_keeps_the_old_value() {
     let mut cluster = with_limits(3, &[0], |config| config.limits.bytes = 250);

@@ -238,6 +238,7 @@ impl Network {
         let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
         if self.store.apply(write, &mut node.watchers) {
+            self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
             if relay {
                 node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, false, bytes, now);

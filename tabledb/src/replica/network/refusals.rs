@@ -123,6 +123,16 @@ impl Refusals {
         key.is_some_and(|guard| guard.is_outstanding(store))
     }
 
+    /// The refused write that a write of this time under the same key supersedes: it is the lesser of the two, whether or
+    /// not it is ever applied here. A peer that names what it supersedes may have left by then.
+    pub(super) fn superseded_by(&self, store: &Store, table: &str, key: &str, time: u64) -> Option<Dot> {
+        if !self.is_outstanding() {
+            return None;
+        }
+        let guard = self.guards.get(&key_digest(table, key))?;
+        (guard.time < time && guard.is_outstanding(store)).then_some(guard.dot)
+    }
+
     /// Digests of the keys with refused writes; `None` if not all of them are known.
     pub(crate) fn keys(&self, store: &Store) -> Option<Vec<u64>> {
         if !self.is_outstanding() {
@@ -315,6 +325,13 @@ impl Network {
             others = std::mem::take(&mut refusals.unlogged),
             "refused a write of a peer; the value that it replaced stays"
         );
+    }
+
+    /// A write of this time has been applied under a key: what was refused there and is older is superseded.
+    pub(super) fn supersede_refused(&mut self, table: &str, key: &str, time: u64) {
+        if let Some((index, number)) = self.refusals.superseded_by(&self.store, table, key, time) {
+            self.store.note_superseded(index, number, number);
+        }
     }
 
     /// The number of writes of others that are refused here.
