@@ -126,14 +126,14 @@ fn a_short_pause_hides_nothing() {
 #[test]
 fn a_node_restarted_under_its_name_starts_anew() {
     let (mut cluster, [a, b, c]) = cluster(Settings::seeded(8), ["a", "b", "c"]);
-    cluster.create(a, K, "first life");
-    cluster.await_shown(&[b, c], K, "first life", SECOND);
+    cluster.create(a, K, "first boot");
+    cluster.await_shown(&[b, c], K, "first boot", SECOND);
     cluster.kill(a);
     cluster.restart(a, &[b]);
     cluster.join_network([a], NET);
     cluster.await_absent(&[b, c], K, 5 * SECOND);
-    cluster.create(a, K, "second life");
-    cluster.await_shown(&[b, c], K, "second life", SECOND);
+    cluster.create(a, K, "second boot");
+    cluster.await_shown(&[b, c], K, "second boot", SECOND);
     cluster.await_members(&[a, b, c], 10 * SECOND);
     cluster.assert_promises();
 }

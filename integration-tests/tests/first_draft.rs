@@ -81,7 +81,7 @@ fn f04_an_owner_believes_that_its_own_entry_is_dead() {
     assert_eq!(cluster.held(c, K), None, "the tombstone is reaped");
     cluster.remove_rules(rules);
     cluster.await_absent(&[a], K, 10 * SECOND);
-    assert_eq!(cluster.shown_so_far(a, K), some(&["v", ""]), "its watchers are told");
+    assert_eq!(cluster.shown_so_far(a, K), some(&["v", ""]), "its watchers are notified");
     cluster.assert_promises();
 }
 
@@ -290,7 +290,7 @@ fn f13_an_overwritten_value_stays_away_though_the_overwriter_left_at_once() {
     let rules = cluster.isolate_tables(c, &[a]);
     cluster.update(b, K, "overwrites");
     cluster.await_shown(&[a, c], K, "overwrites", SECOND);
-    // C has the overwriting write only; its final sync, which would tell more, does not reach it.
+    // C has the overwriting write only; its final sync, which would bring more, does not reach it.
     let place = cluster.location(c);
     let no_streams = cluster.rule(move |message| {
         let of_c = message.from == place || message.to == place;
@@ -315,11 +315,11 @@ fn f13_an_overwritten_value_stays_away_though_the_overwriter_left_at_once() {
 
 #[test]
 fn f14_a_generation_used_twice_is_replaced_by_a_higher_one() {
-    // The two lives use the same dots, which the ledger cannot tell apart: the insides are not looked at.
+    // The two instances use the same dots, which the ledger cannot distinguish: the state is not checked.
     let settings = Settings { inspection: None, ..Settings::seeded(214) };
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
     let generation = cluster.id(a).generation;
-    let first = Key::new(NET, "services", "of the first life");
+    let first = Key::new(NET, "services", "of the first boot");
     cluster.create(a, first, "v");
     cluster.create(a, Key::new(NET, "services", "another"), "v");
     cluster.await_agreement(NET, SECOND);
@@ -327,8 +327,8 @@ fn f14_a_generation_used_twice_is_replaced_by_a_higher_one() {
     // The clock was set back, and the same microsecond comes again.
     cluster.start_instance_as(a, generation, &[b, c]);
     cluster.join_network([a], NET);
-    cluster.create(a, K, "of the second life");
-    cluster.await_shown(&[b, c], K, "of the second life", 15 * SECOND);
+    cluster.create(a, K, "of the second boot");
+    cluster.await_shown(&[b, c], K, "of the second boot", 15 * SECOND);
     cluster.await_absent(&[a, b, c], first, 15 * SECOND);
     assert!(cluster.id(a).generation > generation);
     cluster.await_members(&[a, b, c], 15 * SECOND);

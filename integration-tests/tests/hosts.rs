@@ -1,6 +1,6 @@
 //! What real hosts are made of: that faults are faults, and that everything is taken away again.
 //!
-//! The stories themselves are told by the program `hosts`, with the release binary. Only root can make hosts; for others
+//! The scenarios themselves are run by the program `hosts`, with the release binary. Only root can make hosts; for others
 //! these tests say so and pass.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +30,7 @@ async fn arrived(lab: &Lab, from: usize, to: usize, packets: usize, bytes: usize
     let (bound, ready) = tokio::sync::oneshot::channel();
     let hearing = lab.inside(to).spawn(async move {
         let socket = UdpSocket::bind((address, 0)).await.expect("a socket");
-        bound.send(socket.local_addr().expect("its address")).expect("somebody waits for it");
+        bound.send(socket.local_addr().expect("its address")).expect("the test waits for it");
         let (mut heard, mut buffer) = (0, vec![0; 2048]);
         let begun = Instant::now();
         let mut last = begun.elapsed();

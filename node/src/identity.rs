@@ -46,7 +46,7 @@ pub enum IdentityFileError {
         error: std::io::Error,
     },
     /// The secret file is invalid.
-    #[error("secret file {}: {error}; `networkdb keygen` makes a secret", path.display())]
+    #[error("secret file {}: {error}", path.display())]
     Secrets {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct FinalSyncs {
     /// The number of members to sync with: two, or all that stayed if there are fewer.
     pub wanted: usize,
-    /// The number of final syncs that completed. One is enough to lose nothing, as long as that member lives.
+    /// The number of final syncs that completed. One is enough to lose nothing, as long as that member is there.
     pub completed: usize,
 }
 

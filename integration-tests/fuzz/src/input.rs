@@ -1,6 +1,6 @@
 //! The bytes of a fuzzer, read as decisions.
 
-/// What is left of them. Whoever reads past the end gets zeros, so that a cut input is still one.
+/// What is left of them. A read past the end yields zeros, so that a truncated input is valid too.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

@@ -11,14 +11,15 @@ use wire::{FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
 use crate::world::{
-    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_life, life,
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_instance, instance,
 };
 
 struct Member(Membership);
 
 impl Member {
     fn new(who: &str, start: Instant, now: Instant) -> Self {
-        let record = NodeRecord { id: life(who, start, now), address: address(who), labels: BTreeMap::new() };
+        let record =
+            NodeRecord { id: instance(who, start, now), address: address(who), labels: BTreeMap::new() };
         let rng = ChaCha8Rng::seed_from_u64(who.len() as u64);
         Self(Membership::new(Config::lan(), record, now, rng).expect("the settings fit together"))
     }
@@ -82,8 +83,8 @@ impl Machine for Member {
         match input.below(4) {
             0 => self.0.join(&[address(PEER), address(MALLORY)], now),
             1 => self.0.join(&[], now),
-            // Its owner knows of no lives but those that others can have told it.
-            2 => drop(self.0.renew(first_life(VICTIM).generation + input.below(5) as u64, now)),
+            // Its owner knows only instances that others can have reported.
+            2 => drop(self.0.renew(first_instance(VICTIM).generation + input.below(5) as u64, now)),
             _ => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let labels = BTreeMap::from([(text(input.bytes()), text(input.bytes()))]);

@@ -1,4 +1,4 @@
-//! A database by itself against a plain map: every answer, every error, and what a watcher is told.
+//! A database by itself against a plain map: every answer, every error, and the events of a watcher.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,12 +54,12 @@ pub fn run(bytes: &[u8]) {
         pair.step(&mut input);
         if input.below(4) == 0 {
             follow(&mut watch, &mut watched);
-            assert_eq!(watched, pair.model.entries, "what a watcher was told");
+            assert_eq!(watched, pair.model.entries, "the events of a watcher");
         }
     }
     pair.compare();
     follow(&mut watch, &mut watched);
-    assert_eq!(watched, pair.model.entries, "what a watcher was told");
+    assert_eq!(watched, pair.model.entries, "the events of a watcher");
 }
 
 impl Pair {

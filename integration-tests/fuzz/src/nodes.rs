@@ -9,14 +9,14 @@ use wire::{FramePoll, NodeName, StreamId};
 use crate::input::Input;
 use crate::tables::{ask, meet, share};
 use crate::world::{
-    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, life, wall_clock,
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, instance, wall_clock,
 };
 
 struct Node(NodeMachine);
 
 impl Node {
     fn new(who: &str, start: Instant, now: Instant) -> Self {
-        let (id, wall) = (life(who, start, now), wall_clock(start, now));
+        let (id, wall) = (instance(who, start, now), wall_clock(start, now));
         let settings = MachineSettings::new(id, address(who), now, wall, who.len() as u64);
         Self(compose(settings).expect("the settings fit together"))
     }

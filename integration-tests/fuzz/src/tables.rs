@@ -8,7 +8,7 @@ use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
 use crate::world::{
-    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_life, life, name,
+    MALLORY, Machine, NEWCOMER, PEER, VICTIM, WHILE, Wanted, World, address, first_instance, instance, name,
     wall_clock,
 };
 
@@ -20,7 +20,7 @@ pub(crate) struct Tables(pub(crate) TableDb);
 /// The tables of a node that starts `now`, with a clock that is right: the world began at `start`.
 pub(crate) fn tables(who: &str, start: Instant, now: Instant) -> TableDb {
     let origin = Origin { now, wall_clock: wall_clock(start, now), seed: who.len() as u64 };
-    TableDb::starting_at(Config::new(life(who, start, now)), origin).expect("the settings fit together")
+    TableDb::starting_at(Config::new(instance(who, start, now)), origin).expect("the settings fit together")
 }
 
 /// Something the owner of tables asks of them.
@@ -39,7 +39,7 @@ pub(crate) fn ask(tables: &TableDb, input: &mut Input<'_>, now: Instant) {
 
 impl Machine for Tables {
     fn datagram(&mut self, from: &NodeName, _: SocketAddr, bytes: &[u8], now: Instant) {
-        // The first byte tells gossip from what rides along with probes, which another machine would have told apart.
+        // The first byte tells gossip from what rides along with probes, which another machine would have distinguished.
         let Some((kind, bytes)) = bytes.split_first() else { return };
         let _ = match kind {
             0 => self.0.replica().handle_digest(from, bytes, now),
@@ -66,7 +66,7 @@ impl Machine for Tables {
     }
 
     fn lost(&mut self, peer: &NodeName, now: Instant) {
-        self.0.replica().handle_owner_failed(&first_life(peer.as_str()), now);
+        self.0.replica().handle_owner_failed(&first_instance(peer.as_str()), now);
     }
 
     fn next(&mut self, now: Instant) -> Option<Wanted> {
@@ -104,9 +104,9 @@ impl Machine for Tables {
 
     fn ask(&mut self, input: &mut Input<'_>, now: Instant) {
         match input.below(8) {
-            0 => self.0.replica().handle_owner_alive(&first_life(MALLORY), now),
-            1 => self.0.replica().handle_owner_failed(&first_life(MALLORY), now),
-            2 => self.0.replica().handle_owner_alive(&first_life(PEER), now),
+            0 => self.0.replica().handle_owner_alive(&first_instance(MALLORY), now),
+            1 => self.0.replica().handle_owner_failed(&first_instance(MALLORY), now),
+            2 => self.0.replica().handle_owner_alive(&first_instance(PEER), now),
             3 => drop(self.0.replica().digest_for(&name(PEER), 100, now)),
             _ => ask(&self.0, input, now),
         }
@@ -140,7 +140,7 @@ pub fn run(bytes: &[u8]) {
             let (victim, peer) = (tables(VICTIM, now, now), tables(PEER, now, now));
             for (tables, others) in [(&victim, [PEER, MALLORY]), (&peer, [VICTIM, MALLORY])] {
                 let mut replica = tables.replica();
-                others.iter().for_each(|other| replica.handle_owner_alive(&first_life(other), now));
+                others.iter().for_each(|other| replica.handle_owner_alive(&first_instance(other), now));
                 replica.join_network("blue", now).expect("there is room for a network");
             }
             victim.replica().handle_cluster_joined(&name(PEER), now);
@@ -152,7 +152,7 @@ pub fn run(bytes: &[u8]) {
     let newcomer = Tables(tables(NEWCOMER, world.start, now));
     let victims_life = world.victim.0.node();
     newcomer.0.replica().handle_owner_alive(&victims_life, now);
-    world.victim.0.replica().handle_owner_alive(&life(NEWCOMER, world.start, now), now);
+    world.victim.0.replica().handle_owner_alive(&instance(NEWCOMER, world.start, now), now);
     newcomer.0.replica().handle_cluster_joined(&name(VICTIM), now);
     let mut world = world.meet(newcomer);
     meet(&world.victim.0, &world.peer.0, now);

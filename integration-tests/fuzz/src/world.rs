@@ -1,4 +1,4 @@
-//! A machine, an honest peer of it, and somebody who says whatever the fuzzer likes.
+//! A machine, an honest peer of it, and a hostile peer that sends what the fuzzer chooses.
 //!
 //! The honest peer makes messages that a fuzzer would hardly invent. They arrive as they are, changed, late, doubled, in
 //! another's name, or never. Mallory is a member of the cluster whose every byte is the fuzzer's; the stranger is a name
@@ -29,7 +29,7 @@ const MOST_WAITING: usize = 64;
 /// What a machine may hold beyond what came from others: its tables, queues and rings, and the peer's.
 const OWN_BYTES: usize = 1 << 20;
 
-/// What may be held for each byte that arrived: a claim about a member is a dozen bytes on the wire, and a record, its news
+/// What may be held for each byte that arrived: a claim about a member is a dozen bytes on the wire, and a record, its update
 /// and its timers in memory.
 const BYTES_A_BYTE: usize = 200;
 
@@ -65,13 +65,13 @@ pub(crate) fn wall_clock(start: Instant, now: Instant) -> Duration {
     BEGINNING + (now - start)
 }
 
-/// The life of a node that starts `now`, numbered by the clock as nodes do it.
-pub(crate) fn life(who: &str, start: Instant, now: Instant) -> NodeId {
+/// The instance of a node that starts `now`, numbered by the clock as nodes do it.
+pub(crate) fn instance(who: &str, start: Instant, now: Instant) -> NodeId {
     NodeId::new(name(who), wall_clock(start, now).as_micros() as u64)
 }
 
-/// The life of a node that was there from the start.
-pub(crate) fn first_life(who: &str) -> NodeId {
+/// The instance of a node that was there from the start.
+pub(crate) fn first_instance(who: &str) -> NodeId {
     NodeId::new(name(who), BEGINNING.as_micros() as u64)
 }
 
@@ -174,7 +174,7 @@ impl<M: Machine> World<M> {
                 }
             }
             8 => {
-                let from = self.somebody(input);
+                let from = self.any_sender(input);
                 let bytes = match self.on_the_way.front() {
                     Some((_, bytes)) if input.below(2) == 0 => input.change(bytes.clone()),
                     _ => input.bytes().to_vec(),
@@ -183,7 +183,7 @@ impl<M: Machine> World<M> {
                 self.victim.datagram(&name(from), address(from), &bytes, self.now);
             }
             9 => {
-                let from = self.somebody(input);
+                let from = self.any_sender(input);
                 let end = self.victim.opened(&name(from), address(from), self.now);
                 self.links.push(Link { ends: (end, None), finished: (false, false) });
             }
@@ -207,7 +207,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn somebody(&self, input: &mut Input<'_>) -> &'static str {
+    fn any_sender(&self, input: &mut Input<'_>) -> &'static str {
         match input.below(8) {
             0 => "stranger",
             1 => self.peer_name,
@@ -440,7 +440,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// The victim meets somebody new, over a network without faults. What it had to do with others is broken off.
+    /// The victim meets a new node, over a network without faults. Its streams with others are reset.
     pub(crate) fn meet(mut self, newcomer: M) -> Self {
         while !self.links.is_empty() {
             self.close(0);

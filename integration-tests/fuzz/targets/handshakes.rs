@@ -6,6 +6,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::handshakes::run(bytes));
 #[cfg(not(fuzzing))]
 fn main() {
     println!(
-        "what stands at a transport's door is not to be had without --cfg fuzzing, as cargo-fuzz sets it: NOT RUN"
+        "the checks of a transport are not public without --cfg fuzzing, as cargo-fuzz sets it: NOT RUN"
     );
 }

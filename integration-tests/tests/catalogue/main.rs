@@ -27,7 +27,7 @@ fn many(settings: Settings, count: usize) -> (Cluster, Vec<Peer>) {
     (cluster, peers)
 }
 
-/// What a watcher is told of a key, one value after the other; an empty text stands for nothing.
+/// What a watcher receives about a key, one value after the other; an empty text stands for nothing.
 fn some(values: &[&str]) -> Vec<Option<String>> {
     values.iter().map(|value| (!value.is_empty()).then(|| (*value).to_owned())).collect()
 }

@@ -31,7 +31,7 @@ fn n19_nobody_is_evicted_for_the_address_of_a_dead_node() {
     cluster.join_network([living], NET);
     cluster.create(living, K, "v");
     cluster.await_shown(&[a, b], K, "v", 5 * SECOND);
-    // Each second somebody calls the dead one, at the address at which the living one answers.
+    // Each second a node contacts the dead one, at the address at which the live one answers.
     cluster.run_for(120 * SECOND);
     for peer in [a, b] {
         assert_eq!(cluster.state_of(peer, living), Some(State::Alive));
@@ -136,7 +136,7 @@ fn n25_a_restarted_node_does_not_believe_others_about_itself() {
     cluster.create(a, K, "v");
     cluster.await_agreement(NET, SECOND);
     cluster.crash(a);
-    // The others still say that A is alive in its first life, on the network, with an entry.
+    // The others still claim that A is alive in its first instance, on the network, with an entry.
     cluster.restart(a, &[b, c]);
     cluster.await_members(&[a, b, c], 10 * SECOND);
     cluster.run_for(40 * SECOND);
@@ -148,7 +148,7 @@ fn n25_a_restarted_node_does_not_believe_others_about_itself() {
     }
     cluster.join_network([a], NET);
     cluster.run_for(5 * SECOND);
-    assert_eq!(cluster.shown_so_far(a, K), [], "it takes nothing over from its earlier life");
+    assert_eq!(cluster.shown_so_far(a, K), [], "it takes nothing over from its earlier instance");
     cluster.assert_promises();
 }
 
@@ -169,7 +169,7 @@ fn n26_leaving_comes_to_its_end_whatever_the_others_do() {
         }
         cluster.leave(a);
         let taken = cluster.run_until("A has ended", 10 * SECOND, |cluster| !cluster.is_running(a));
-        // Two seconds for the tables, two for the farewell.
+        // Two seconds for the tables, two for the leave.
         assert!(taken <= 4_100 * MILLISECOND, "{misfortune}: {taken:?}");
     }
 }
@@ -392,13 +392,13 @@ fn r13_a_node_that_was_gone_for_long_returns_as_the_same_with_its_entries() {
     let (mut cluster, [a, b, c]) = cluster(513, ["a", "b", "c"]);
     cluster.create(a, K, "v");
     cluster.await_agreement(NET, SECOND);
-    let life = cluster.id(a);
+    let instance = cluster.id(a);
     cluster.partition(&[&[a], &[b, c]]);
     cluster.run_for(Duration::from_secs(600));
     assert_eq!(cluster.state_of(b, a), Some(State::Failed), "remembered: {:?}", cluster.state_of(b, a));
     cluster.heal();
     cluster.await_shown(&[b, c], K, "v", 20 * SECOND);
-    assert_eq!(cluster.id(a), life);
+    assert_eq!(cluster.id(a), instance);
     let writes = cluster.machine(a).tables().replica().counters().writes;
     assert_eq!(writes, 1, "it wrote nothing again");
     cluster.await_members(&[a, b, c], 20 * SECOND);
@@ -451,6 +451,6 @@ fn r15_a_late_answer_does_not_hold_a_life_alive_that_is_over() {
         cluster.deliver(datagram);
     }
     cluster.run_for(5 * SECOND);
-    assert!(cluster.agrees_on_members(b, &[a, b, c]), "the new life is not taken for the old");
+    assert!(cluster.agrees_on_members(b, &[a, b, c]), "the new instance is not taken for the old");
     assert_eq!(cluster.value(b, K), None);
 }

@@ -263,15 +263,15 @@ fn a_network_that_is_never_still_agrees_on_what_a_leaver_had_overwritten() {
     let mut cluster = Cluster::new(settings);
     let peers = cluster.start_many(6);
     let (leaver, informed, owner) = (peers[0], peers[1], peers[2]);
-    let stay = &peers[1..];
+    let remaining = &peers[1..];
     cluster.join_network(peers.iter().copied(), NET);
     cluster.settle();
     let keys: Vec<String> = (0..10).map(|number| format!("k{number}")).collect();
     for key in &keys {
         cluster.create(owner, Key::new(NET, "t", key), "of the owner");
     }
-    let busy: Vec<String> = stay.iter().map(|peer| format!("busy {}", cluster.name(*peer))).collect();
-    for (peer, key) in stay.iter().zip(&busy) {
+    let busy: Vec<String> = remaining.iter().map(|peer| format!("busy {}", cluster.name(*peer))).collect();
+    for (peer, key) in remaining.iter().zip(&busy) {
         cluster.create(*peer, Key::new(NET, "t", key), "0");
     }
     cluster.await_agreement(NET, 5 * SECOND);
@@ -285,7 +285,7 @@ fn a_network_that_is_never_still_agrees_on_what_a_leaver_had_overwritten() {
     cluster.await_shown(&[informed], Key::new(NET, "t", "k0"), "of the leaver", 5 * SECOND);
     cluster.leave_network([leaver], NET);
     let round = |cluster: &mut Cluster, round: usize| {
-        for (peer, key) in stay.iter().zip(&busy) {
+        for (peer, key) in remaining.iter().zip(&busy) {
             cluster.update(*peer, Key::new(NET, "t", key), format!("{round}"));
         }
         cluster.run_for(100 * MILLISECOND);
@@ -294,19 +294,19 @@ fn a_network_that_is_never_still_agrees_on_what_a_leaver_had_overwritten() {
         round(&mut cluster, number);
     }
     cluster.remove_rules(rules);
-    let syncs = sum(&cluster, stay, "syncs_completed");
+    let syncs = sum(&cluster, remaining, "syncs_completed");
     let shown = |cluster: &Cluster, peer: Peer| {
         keys.iter().filter(|key| cluster.value(peer, Key::new(NET, "t", key)).is_some()).count()
     };
     let mut agreed = None;
     for number in 0..50 {
         round(&mut cluster, number);
-        if stay.iter().all(|peer| shown(&cluster, *peer) == 5) {
+        if remaining.iter().all(|peer| shown(&cluster, *peer) == 5) {
             agreed.get_or_insert(number * 100);
         }
     }
-    let counts: Vec<usize> = stay.iter().map(|peer| shown(&cluster, *peer)).collect();
-    assert_eq!(counts, vec![5; stay.len()], "what all show of the ten");
-    let syncs = sum(&cluster, stay, "syncs_completed") - syncs;
+    let counts: Vec<usize> = remaining.iter().map(|peer| shown(&cluster, *peer)).collect();
+    assert_eq!(counts, vec![5; remaining.len()], "what all show of the ten");
+    let syncs = sum(&cluster, remaining, "syncs_completed") - syncs;
     assert!(syncs < 60, "{syncs} full syncs in five seconds; agreed after {agreed:?} ms");
 }

@@ -18,8 +18,12 @@ fn unwatched(seed: u64) -> Settings {
     Settings { inspection: None, watched: false, ..Settings::seeded(seed) }
 }
 
-/// What a watcher was told of a key: kind, previous value, value.
-fn told(cluster: &Cluster, peer: Peer, key: Key<'_>) -> Vec<(ChangeKind, Option<String>, Option<String>)> {
+/// What a watcher received about a key: kind, previous value, value.
+fn received(
+    cluster: &Cluster,
+    peer: Peer,
+    key: Key<'_>,
+) -> Vec<(ChangeKind, Option<String>, Option<String>)> {
     let text = |value: &Option<tabledb::Value>| {
         value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())
     };
@@ -46,17 +50,21 @@ fn n14_watchers_are_told_the_change_they_can_see_and_not_the_one_that_was_sent()
     cluster.remove_rule(lost);
     cluster.update(a, K, "2");
     cluster.await_shown(&[b], K, "2", 20 * MILLISECOND);
-    assert_eq!(told(&cluster, b, K), [(ChangeKind::Create, None, value("2"))]);
+    assert_eq!(received(&cluster, b, K), [(ChangeKind::Create, None, value("2"))]);
     // Both create, and B's is the greater: to A it is an update.
     let other = Key::new(NET, "services", "other");
     cluster.create(a, other, "of a");
     cluster.create(b, other, "of b");
     cluster.await_shown(&[a], other, "of b", SECOND);
     assert_eq!(
-        told(&cluster, a, other),
+        received(&cluster, a, other),
         [(ChangeKind::Create, None, value("of a")), (ChangeKind::Update, value("of a"), value("of b"))]
     );
-    assert_eq!(told(&cluster, b, other), [(ChangeKind::Create, None, value("of b"))], "A's never shows on B");
+    assert_eq!(
+        received(&cluster, b, other),
+        [(ChangeKind::Create, None, value("of b"))],
+        "A's never shows on B"
+    );
     // A delete of what B never saw is nothing to B.
     let unseen = Key::new(NET, "services", "unseen");
     let lost = cluster.on_tables(a, b, Verdict::Drop);
@@ -65,7 +73,7 @@ fn n14_watchers_are_told_the_change_they_can_see_and_not_the_one_that_was_sent()
     cluster.remove_rule(lost);
     cluster.delete(a, unseen);
     cluster.run_for(10 * SECOND);
-    assert_eq!(told(&cluster, b, unseen), []);
+    assert_eq!(received(&cluster, b, unseen), []);
     cluster.assert_promises();
 }
 
@@ -78,11 +86,11 @@ fn n15_a_delete_that_a_new_create_overtook_is_not_hidden_from_watchers() {
     cluster.delete(a, K);
     cluster.create(a, K, "new");
     cluster.await_shown(&[b], K, "new", SECOND);
-    let changes = told(&cluster, b, K);
+    let changes = received(&cluster, b, K);
     let previous = changes.iter().skip(1).map(|(_, previous, _)| previous.clone());
     assert!(
         previous.clone().any(|previous| previous == value("old")),
-        "somebody has to let go of it: {changes:?}"
+        "one of the two has to give it up: {changes:?}"
     );
     cluster.assert_promises();
 }
@@ -107,7 +115,7 @@ fn entries(database: &TableDb) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Applies what a watcher is told to a map, each change to what was before it; returns how often it fell behind.
+/// Applies the events of a watcher to a map, each change to what was before it; returns how often it fell behind.
 fn follow(watch: &mut tabledb::Watch, map: &mut BTreeMap<String, Vec<u8>>) -> usize {
     let mut lagged = 0;
     while let Some(event) = watch.try_next() {
@@ -175,7 +183,7 @@ fn r26_a_watcher_that_falls_behind_again_and_again_ends_with_what_is_there() {
     // Once more, and surely.
     write_much(&database, 1, 100);
     lagged += follow(&mut watch, &mut map);
-    assert!(lagged > 0, "it was told that it fell behind");
+    assert!(lagged > 0, "it was notified that it fell behind");
     assert_eq!(map, entries(&database));
 }
 
@@ -202,7 +210,7 @@ fn n35_r27_a_watcher_that_reads_and_writes_where_it_watches_hangs_nobody() {
         });
         let _ = done.send(());
     });
-    assert!(finished.recv_timeout(Duration::from_secs(60)).is_ok(), "somebody waits for somebody for ever");
+    assert!(finished.recv_timeout(Duration::from_secs(60)).is_ok(), "a task waits for another for ever");
 }
 
 #[test]
@@ -361,7 +369,7 @@ fn n36_after_much_coming_and_going_nothing_is_left_behind() {
 fn l06_tables_are_compared_though_membership_has_much_to_say() {
     let (mut cluster, peers) = many(Settings { inspection: None, ..Settings::seeded(406) }, 20);
     let missing = cluster.location(peers[19]);
-    // Only what rides on probes can tell the last one that there is something new.
+    // Only digests on probes can show the last one that there are updates.
     cluster.rule(move |message| match message.is_gossip() && message.to == missing {
         true => Verdict::Drop,
         false => Verdict::Pass,
@@ -369,9 +377,9 @@ fn l06_tables_are_compared_though_membership_has_much_to_say() {
     cluster.create(peers[0], K, "v");
     let started = cluster.now();
     let mut guest = None;
-    // Somebody comes or goes five times a second.
+    // A node joins or leaves five times a second.
     while !cluster.shows(peers[19], K, "v") {
-        assert!(cluster.now() < started + 20 * SECOND, "nobody told it within 20 s");
+        assert!(cluster.now() < started + 20 * SECOND, "no node informed it within 20 s");
         match guest.take() {
             Some(guest) => cluster.leave(guest),
             None => {
@@ -449,7 +457,7 @@ fn l16_what_only_a_dead_node_has_is_not_asked_for_without_end() {
     let pulls = |cluster: &Cluster| -> u64 {
         [b, c].iter().map(|peer| cluster.machine(*peer).tables().replica().counters().pulls).sum()
     };
-    // As long as heads are told, and a few seconds more.
+    // As long as watermarks are sent, and a few seconds more.
     cluster.run_for(30 * SECOND);
     let tried = pulls(&cluster);
     assert!((2..=60).contains(&tried), "{tried} pulls");

@@ -1,4 +1,4 @@
-//! What went wrong with streams: their halves end one after the other, and whoever forgets one of them has none left some day.
+//! What went wrong with streams: their halves end one after the other, and a node that forgets one of them runs out of streams some day.
 
 use integration_tests::cluster::{Cluster, Key, MILLISECOND, SECOND, Settings};
 use integration_tests::fabric::{Latency, Link};

@@ -169,11 +169,11 @@ fn n06_equal_lamport_times_have_one_winner_in_every_order_of_arrival() {
     }
     cluster.remove_rule(hold);
     cluster.await_agreement(NET, 5 * SECOND);
-    let told =
+    let activity =
         |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).received().len()).sum::<usize>();
-    let before = told(&cluster);
+    let before = activity(&cluster);
     cluster.run_for(100 * SECOND);
-    assert_eq!(told(&cluster), before, "later comparisons do nothing");
+    assert_eq!(activity(&cluster), before, "later comparisons do nothing");
     cluster.assert_promises();
 }
 
@@ -495,7 +495,7 @@ fn r07_in_a_long_sync_small_owners_come_first() {
     cluster.await_agreement(NET, 10 * SECOND);
     let c = cluster.start_with_seeds("c", &[a]);
     cluster.await_members(&[a, b, c], 5 * SECOND);
-    // Half a megabyte takes five seconds, whoever it comes from.
+    // Half a megabyte takes five seconds, from any member.
     cluster.set_links(Link { bandwidth: Some(100_000), ..Link::with_latency(MILLISECOND) });
     cluster.isolate_tables(c, &[b]);
     cluster.join_network([c], NET);
@@ -524,7 +524,7 @@ fn r23_what_was_told_to_nobody_is_not_forgotten() {
     let (mut cluster, [a, b, c]) = cluster(523, ["a", "b", "c"]);
     cluster.partition(&[&[a], &[b], &[c]]);
     cluster.create(a, K, "v");
-    // Longer than news and heads are repeated, if they were charged for what reached nobody.
+    // Longer than updates and watermarks are repeated, if they were charged for what reached no member.
     cluster.run_for(60 * SECOND);
     assert_eq!((cluster.value(b, K), cluster.value(c, K)), (None, None));
     cluster.heal();
@@ -536,8 +536,8 @@ fn r23_what_was_told_to_nobody_is_not_forgotten() {
 #[test]
 fn n34_news_goes_to_as_many_random_members_as_it_should() {
     let (mut cluster, peers) = many(Settings { inspection: None, ..Settings::seeded(334) }, 21);
-    let (writer, told) = (cluster.location(peers[0]), Rc::new(std::cell::RefCell::new(Vec::new())));
-    let list = told.clone();
+    let (writer, sent) = (cluster.location(peers[0]), Rc::new(std::cell::RefCell::new(Vec::new())));
+    let list = sent.clone();
     cluster.rule(move |message| {
         if message.is_gossip() && message.from == writer {
             list.borrow_mut().push(message.to);
@@ -546,14 +546,14 @@ fn n34_news_goes_to_as_many_random_members_as_it_should() {
     });
     let mut reached = BTreeSet::new();
     for number in 0..40 {
-        // The heads of the write before have died down.
+        // The watermarks of the write before have ended.
         cluster.run_for(17 * SECOND);
-        told.borrow_mut().clear();
+        sent.borrow_mut().clear();
         cluster.create(peers[0], Key::new(NET, "services", &format!("key {number}")), "v");
         cluster.run_for(5 * MILLISECOND);
-        let first: BTreeSet<_> = told.borrow().iter().copied().collect();
+        let first: BTreeSet<_> = sent.borrow().iter().copied().collect();
         // ln 20 + 2, rounded up.
-        assert_eq!((first.len(), told.borrow().len()), (5, 5), "exactly five, and each once");
+        assert_eq!((first.len(), sent.borrow().len()), (5, 5), "exactly five, and each once");
         reached.extend(first);
     }
     assert_eq!(reached.len(), 20, "each of the others had its turn");

@@ -28,7 +28,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster without nodes. Ports are used again by whoever comes next, so the clusters of different tests must
+    /// A cluster without nodes. Ports are used again by the next process, so the clusters of different tests must
     /// not take each other's nodes for their own.
     pub(crate) fn new() -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
@@ -169,15 +169,15 @@ impl Cluster {
         eventually(what, self, condition)
     }
 
-    /// Waits until the nodes that are up hold exactly each other for alive, in the life that each is in.
+    /// Waits until the nodes that are up consider exactly each other alive, in their present instances.
     #[track_caller]
     pub(crate) fn know_each_other(&self) -> impl Future<Output = ()> {
-        let lives = self.nodes.values().map(Node::id).collect::<BTreeSet<_>>();
+        let instances = self.nodes.values().map(Node::id).collect::<BTreeSet<_>>();
         self.eventually("all know exactly each other", move || {
             self.nodes.values().all(|node| {
                 let members = node.members();
                 let alive = members.iter().filter(|member| member.state.is_active());
-                alive.map(|member| &member.record.id).eq(&lives)
+                alive.map(|member| &member.record.id).eq(&instances)
             })
         })
     }

@@ -151,7 +151,7 @@ async fn a_node_that_was_cut_off_returns_with_its_entries_in_the_same_life() {
     let cluster = Cluster::on_links(&["a", "b", "c"]).await;
     let wanted = create_many(cluster.node("c"), 200);
     cluster.show_all(&wanted).await;
-    let life = cluster.node("c").id();
+    let instance = cluster.node("c").id();
     cluster.part(&["c"]);
     for name in ["a", "b"] {
         cluster.holds(name, "c", State::Failed).await;
@@ -161,17 +161,17 @@ async fn a_node_that_was_cut_off_returns_with_its_entries_in_the_same_life() {
     cluster.heal();
     cluster.show_all(&wanted).await;
     cluster.know_each_other().await;
-    assert_eq!(cluster.node("c").id(), life, "nothing told it to begin a new life\n{cluster}");
+    assert_eq!(cluster.node("c").id(), instance, "nothing made it start a new instance\n{cluster}");
 }
 
 /// Restarts c right after a crash, where `elsewhere` says.
 async fn restart_under_the_same_name(elsewhere: bool) {
     let mut cluster = Cluster::on_network(&["a", "b", "c"]).await;
     for (name, node) in cluster.nodes() {
-        create(node, &format!("of {name}"), "first life");
+        create(node, &format!("of {name}"), "first boot");
     }
     for key in ["of a", "of b", "of c"] {
-        cluster.show(key, Some("first life")).await;
+        cluster.show(key, Some("first boot")).await;
     }
     let first = cluster.node("c").id();
     let address = cluster.crash("c");
@@ -185,10 +185,10 @@ async fn restart_under_the_same_name(elsewhere: bool) {
     second.join_network(NET).await.unwrap();
     cluster.show("of c", None).await;
     for key in ["of a", "of b"] {
-        cluster.show(key, Some("first life")).await;
+        cluster.show(key, Some("first boot")).await;
     }
-    create(&second, "of c", "second life");
-    cluster.show("of c", Some("second life")).await;
+    create(&second, "of c", "second boot");
+    cluster.show("of c", Some("second boot")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,15 +204,15 @@ async fn a_node_restarted_at_another_address_begins_a_new_life_without_its_old_e
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_left_may_come_back_under_its_name_at_once() {
     let mut cluster = Cluster::on_network(&["a", "b", "c"]).await;
-    create(cluster.node("c"), "k", "first life");
-    cluster.show("k", Some("first life")).await;
+    create(cluster.node("c"), "k", "first boot");
+    cluster.show("k", Some("first boot")).await;
     cluster.take("c").shutdown(Duration::from_secs(5)).await;
     let second = cluster.start_joined(cluster.config("c")).await;
     cluster.know_each_other().await;
     second.join_network(NET).await.unwrap();
     assert_eq!(shown(&second, "k"), None, "{cluster}");
-    create(&second, "k", "second life");
-    cluster.show("k", Some("second life")).await;
+    create(&second, "k", "second boot");
+    cluster.show("k", Some("second boot")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ fn reserved_port() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Settings with which a node learns of others by their news only: nothing repairs what the news has missed.
+/// Settings with which a node learns of others by gossip only: nothing repairs what gossip has missed.
 fn without_repair(config: NodeConfig) -> NodeConfig {
     let day = Duration::from_secs(24 * 3600);
     let membership = membership::Config { sync_interval: day, repair_interval: day, ..config.membership };

@@ -2,7 +2,7 @@
 //! address.
 //!
 //! A connection goes through the relay of the node that was dialled, in both directions. So a relay that asks the
-//! table of cuts about each packet is all it takes to part two nodes, whoever dialled.
+//! table of cuts about each packet is all it takes to part two nodes, whichever of them dialled.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -59,12 +59,12 @@ impl Relay {
 }
 
 async fn pass_on(front: Arc<UdpSocket>, node: SocketAddr, cuts: Cuts) {
-    // The node tells its callers apart by their ports, so each gets one here.
+    // The node distinguishes its peers by their ports, so each gets one here.
     let mut callers: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut ways_back = JoinSet::new();
     let mut packet = vec![0; PACKET];
     loop {
-        // An error is the news that an earlier packet found nobody there.
+        // An error reports that an earlier packet found no listener.
         let Ok((length, caller)) = front.recv_from(&mut packet).await else { continue };
         if !cuts.passes(caller, node) {
             continue;

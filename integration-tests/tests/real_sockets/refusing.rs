@@ -68,20 +68,20 @@ async fn a_node_of_another_cluster_is_not_let_in() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_name_is_taken_is_refused_and_the_holder_is_not_disturbed() {
     let cluster = Cluster::on_network(&["a", "b", "c"]).await;
-    let holder = cluster.node("b");
-    create(holder, "k", "the holder's");
-    cluster.show("k", Some("the holder's")).await;
+    let owner = cluster.node("b");
+    create(owner, "k", "the owner's");
+    cluster.show("k", Some("the owner's")).await;
     let second = Node::start(cluster.config("b")).await.unwrap();
 
     let error = refused(&cluster, &second).await;
     let text = error.to_string();
     let JoinClusterError::NameInUse { name, owner: at, own } = error else { panic!("{text}\n{cluster}") };
-    assert_eq!((name, at, own), (holder.id().name, holder.advertised_address(), second.advertised_address()));
+    assert_eq!((name, at, own), (owner.id().name, owner.advertised_address(), second.advertised_address()));
     for address in [at, own] {
         assert!(text.contains(&address.to_string()), "{address} is not in {text:?}");
     }
-    let told = || cluster.nodes().any(|(_, node)| node.membership_statistics().name_conflicts > 0);
-    cluster.eventually("the cluster's side is told too", told).await;
+    let reported = || cluster.nodes().any(|(_, node)| node.membership_statistics().name_conflicts > 0);
+    cluster.eventually("the cluster's side is notified too", reported).await;
 
     cluster.know_each_other().await;
     for (_, node) in cluster.nodes() {
@@ -89,7 +89,7 @@ async fn a_node_whose_name_is_taken_is_refused_and_the_holder_is_not_disturbed()
         let member = members.iter().find(|member| member.name().as_str() == "b").expect("just seen");
         assert_eq!((member.state, member.record.address), (State::Alive, at), "{cluster}");
     }
-    cluster.show("k", Some("the holder's")).await;
+    cluster.show("k", Some("the owner's")).await;
     assert_eq!(second.members().len(), 1, "the second is by itself: {:?}", second.members());
 }
 
@@ -134,10 +134,10 @@ async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_
         for word in ["the-key", "the-value", TABLE] {
             assert!(
                 !said.windows(word.len()).any(|part| part == word.as_bytes()),
-                "{word} is told: {said:?}"
+                "{word} is reported: {said:?}"
             );
         }
-        assert!(!said.is_empty() && said.len() < 5, "it is told to go, in a word: {said:?}");
+        assert!(!said.is_empty() && said.len() < 5, "it is refused in a word: {said:?}");
         assert_eq!(victim.tables().replica().counters().refused_not_member, before + 1, "{cluster}");
     }
     assert_eq!(victim.tables().network_peers(NET).len(), 2);

@@ -40,7 +40,7 @@ fn file_of(folder: &Path, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Writes one entry after the other until it is told to end, and gives what it wrote.
+/// Writes one entry after the other until the signal to end, and returns what it wrote.
 fn keep_writing(node: Node, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<BTreeMap<String, String>> {
     tokio::spawn(async move {
         let (name, mut written) = (node.id().name, BTreeMap::new());
@@ -82,7 +82,7 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node_and_no_write_is_
     let stop = Arc::new(AtomicBool::new(false));
     let writers = cluster.nodes().map(|(_, node)| keep_writing(node.clone(), stop.clone()));
     let writers = writers.collect::<Vec<_>>();
-    let lives = cluster.nodes().map(|(_, node)| node.id()).collect::<Vec<_>>();
+    let instances = cluster.nodes().map(|(_, node)| node.id()).collect::<Vec<_>>();
 
     let change = |name: &'static str, change: KeyChange| {
         let node = cluster.node(name).clone();
@@ -126,7 +126,7 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node_and_no_write_is_
         let kept = std::fs::read_to_string(file_of(folder.path(), name)).unwrap();
         assert_eq!(kept, text_of(&[&new]), "a restart finds the new one");
     }
-    assert_eq!(cluster.nodes().map(|(_, node)| node.id()).collect::<Vec<_>>(), lives);
+    assert_eq!(cluster.nodes().map(|(_, node)| node.id()).collect::<Vec<_>>(), instances);
 
     // Who has the old one only is out.
     let config = with_file(cluster.config("late"), folder.path(), &[&old]);

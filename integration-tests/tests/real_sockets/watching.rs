@@ -55,17 +55,21 @@ impl Follower {
             (None, None) => panic!("{change:?} changes nothing"),
         };
         assert_eq!(change.kind, kind, "{change:?}");
-        let told = value.as_deref().unwrap_or("-");
-        self.story.push(format!("{kind:?} {key} {told} of {}", change.owner));
+        let shown = value.as_deref().unwrap_or("-");
+        self.story.push(format!("{kind:?} {key} {shown} of {}", change.owner));
         match value {
             Some(value) => self.seen.insert(key, value),
             None => self.seen.remove(&key),
         };
     }
 
-    /// Waits until as much has been told as is wanted, which then must be that.
+    /// Waits until as many events have arrived as are wanted, which then must be that.
     #[track_caller]
-    fn tells<'a>(&'a mut self, cluster: &'a Cluster, wanted: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
+    fn receives<'a>(
+        &'a mut self,
+        cluster: &'a Cluster,
+        wanted: &'a [&'a str],
+    ) -> impl Future<Output = ()> + 'a {
         let caller = Location::caller();
         async move {
             becomes_true(|| {
@@ -98,7 +102,7 @@ async fn a_watch_tells_what_is_there_and_then_every_change_with_the_value_before
     create(cluster.node("a"), "there before", "1");
     cluster.show("there before", Some("1")).await;
     let mut follower = Follower::of(cluster.node("c"), false);
-    follower.tells(&cluster, &["Create there before 1 of a"]).await;
+    follower.receives(&cluster, &["Create there before 1 of a"]).await;
 
     cluster.node("b").tables().update(NET, TABLE, "there before", *b"2").unwrap();
     cluster.show("there before", Some("2")).await;
@@ -111,7 +115,7 @@ async fn a_watch_tells_what_is_there_and_then_every_change_with_the_value_before
         "Delete there before - of b",
         "Create own  of c",
     ];
-    follower.tells(&cluster, &wanted).await;
+    follower.receives(&cluster, &wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +127,7 @@ async fn a_watch_leaves_out_own_entries_and_other_tables_if_it_is_told_to() {
     create(cluster.node("b"), "k", "3");
     cluster.show("own", Some("1")).await;
     cluster.show("k", Some("3")).await;
-    follower.tells(&cluster, &["Create k 3 of b"]).await;
+    follower.receives(&cluster, &["Create k 3 of b"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +142,7 @@ async fn a_watch_tells_a_thousand_changes_of_four_writers_without_a_gap() {
         node.tables().delete(NET, TABLE, &format!("transient {name}")).unwrap();
     }
     follower.makes_out(&cluster, &wanted).await;
-    assert!(!follower.story.iter().any(|told| told == "lagged"), "{cluster}");
+    assert!(!follower.story.iter().any(|received| received == "lagged"), "{cluster}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +157,12 @@ async fn a_watch_that_fell_behind_is_told_so_and_starts_over() {
     let mut wanted = create_many(cluster.node("writer"), 500);
     cluster.show_all(&wanted).await;
     follower.makes_out(&cluster, &wanted).await;
-    assert_eq!(follower.story.iter().filter(|told| *told == "lagged").count(), 1, "{:?}", follower.story);
+    assert_eq!(
+        follower.story.iter().filter(|received| *received == "lagged").count(),
+        1,
+        "{:?}",
+        follower.story
+    );
     // From then on it follows as before.
     create(cluster.node("writer"), "later", "1");
     wanted.insert("later".to_owned(), "1".to_owned());
@@ -168,9 +177,9 @@ async fn a_watch_tells_deletes_when_the_owner_fails_and_creates_when_it_returns(
     cluster.show("k", Some("1")).await;
     let mut follower = Follower::of(cluster.node("a"), false);
     cluster.part(&["c"]);
-    follower.tells(&cluster, &["Create k 1 of c", "Delete k - of c"]).await;
+    follower.receives(&cluster, &["Create k 1 of c", "Delete k - of c"]).await;
     cluster.heal();
-    follower.tells(&cluster, &["Create k 1 of c", "Delete k - of c", "Create k 1 of c"]).await;
+    follower.receives(&cluster, &["Create k 1 of c", "Delete k - of c", "Create k 1 of c"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +188,7 @@ async fn a_node_that_ends_tells_its_watchers_of_no_deletes() {
     create(cluster.node("a"), "k", "1");
     cluster.show("k", Some("1")).await;
     let mut follower = Follower::of(cluster.node("b"), false);
-    follower.tells(&cluster, &["Create k 1 of a"]).await;
+    follower.receives(&cluster, &["Create k 1 of a"]).await;
     cluster.take("b").shutdown(std::time::Duration::from_secs(5)).await;
     follower.catch_up();
     assert_eq!(follower.story, ["Create k 1 of a", "closed"], "the entry is a's, and a still has it");

@@ -116,7 +116,7 @@ fn two_processes_that_start_with_a_clock_set_back_among_different_peers_take_dif
 
 #[test]
 fn one_life_that_two_processes_bore_is_noticed_though_both_wrote_as_much() {
-    // The machine was set back to an earlier time, and the same life goes on from there. The ledger knows one write a dot: it is
+    // The machine was set back to an earlier time, and the same instance goes on from there. The ledger knows one write a dot: it is
     // not asked.
     let settings = Settings { watched: false, inspection: None, ..Settings::seeded(1106) };
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
@@ -156,7 +156,7 @@ fn a_node_that_starts_two_hours_ahead_makes_nothing_vanish() {
     }
     // Everybody can say whose clock it is.
     let skew = |peer| cluster.machine(peer).tables().replica().clock_skew();
-    assert!([a, b, c].map(skew).iter().any(|skew| skew.peers_beyond == 1), "somebody has noticed");
+    assert!([a, b, c].map(skew).iter().any(|skew| skew.peers_beyond == 1), "a node has noticed");
     assert!(skew(x).largest > HOUR && skew(x).largest < 3 * HOUR);
     // What it wrote is believed when it is not in the future any more; when its clock has been put right, so is all it writes.
     cluster.run_for(2 * HOUR + 300 * SECOND);

@@ -92,7 +92,7 @@ fn story_01_the_late_create_comes_relayed_by_others() {
     cluster.assert_promises();
 }
 
-/// A joins, leaves, joins again and creates K, and each piece of news of it that B would have got is kept back.
+/// A joins, leaves, joins again and creates K, and each update about it that B would have received is withheld.
 fn leave_and_rejoin() -> (Cluster, Peer, [Vec<HeldDatagram>; 4]) {
     let mut cluster = Cluster::new(Settings::seeded(102));
     let [a, b] = cluster.start(["a", "b"]);
@@ -101,21 +101,21 @@ fn leave_and_rejoin() -> (Cluster, Peer, [Vec<HeldDatagram>; 4]) {
     cluster.run_for(6 * SECOND);
     cluster.on_tables(a, b, Verdict::Hold);
     cluster.on_tables(b, a, Verdict::Drop);
-    let news = |cluster: &mut Cluster, what: &str, time: Duration| {
+    let collect = |cluster: &mut Cluster, what: &str, time: Duration| {
         cluster.run_for(time);
         let held = cluster.take_held();
         assert!(!held.is_empty(), "nothing was said of {what}");
         held
     };
     cluster.join_network([a], NET);
-    let joined = news(&mut cluster, "joining", 10 * MILLISECOND);
+    let joined = collect(&mut cluster, "joining", 10 * MILLISECOND);
     cluster.leave_network([a], NET);
     // Nobody answers the final syncs.
-    let left = news(&mut cluster, "leaving", 3 * SECOND);
+    let left = collect(&mut cluster, "leaving", 3 * SECOND);
     cluster.join_network([a], NET);
-    let rejoined = news(&mut cluster, "joining again", 10 * MILLISECOND);
+    let rejoined = collect(&mut cluster, "joining again", 10 * MILLISECOND);
     cluster.create(a, K, "v");
-    let created = news(&mut cluster, "the entry", 10 * MILLISECOND);
+    let created = collect(&mut cluster, "the entry", 10 * MILLISECOND);
     (cluster, b, [joined, created, left, rejoined])
 }
 
@@ -133,8 +133,8 @@ fn story_02_leave_and_rejoin_reordered() {
 #[test]
 fn story_02_in_every_order() {
     for order in orders() {
-        let (mut cluster, b, news) = leave_and_rejoin();
-        for held in order.iter().flat_map(|index| &news[*index]) {
+        let (mut cluster, b, updates) = leave_and_rejoin();
+        for held in order.iter().flat_map(|index| &updates[*index]) {
             cluster.deliver(held);
             cluster.run_for(MILLISECOND);
         }
@@ -198,7 +198,7 @@ fn story_03_lamport_tie_of_an_update_and_a_delete() {
 
 /// Over several anti-entropy periods nobody's view changes.
 fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
-    let told =
+    let activity =
         |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).received().len()).sum::<usize>();
     let syncs = |cluster: &Cluster| -> u64 {
         let counters = |peer: &Peer| cluster.machine(*peer).tables().replica().counters();
@@ -209,9 +209,9 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
             .sum()
     };
     cluster.run_for(10 * SECOND);
-    let before = (told(cluster), syncs(cluster));
+    let before = (activity(cluster), syncs(cluster));
     cluster.run_for(100 * SECOND);
-    assert_eq!((told(cluster), syncs(cluster)), before, "later syncs do nothing");
+    assert_eq!((activity(cluster), syncs(cluster)), before, "later syncs do nothing");
     cluster.assert_promises();
 }
 
@@ -221,7 +221,7 @@ fn story_04_cut_off_beyond_the_reap_time() {
     let (mut cluster, [a, b, c, d]) = Cluster::settled(settings, ["a", "b", "c", "d"], NET);
     cluster.create(a, K, "v");
     cluster.await_agreement(NET, SECOND);
-    // Membership stays green, but no tables reach C, nor anybody from it.
+    // Membership stays green, but no tables travel to or from C.
     let rules = cluster.isolate_tables(c, &[a, b, d]);
     cluster.delete(a, K);
     cluster.run_for(25 * SECOND);
@@ -254,7 +254,7 @@ fn story_04_cut_off_and_seen_through_others_only() {
         assert_eq!(cluster.state_of(peer, c), Some(State::Alive));
     }
     assert!(cluster.shows(c, K, "v"));
-    // And it writes: what it has to tell must not carry along what is dead.
+    // And it writes: its updates must not carry superseded entries along.
     cluster.create(c, K1, "of c");
     cluster.remove_rules(rules);
     cluster.heal();
@@ -296,13 +296,13 @@ fn story_05_lost_attachment() {
 fn story_05_neither_lists_nor_syncs_reach_it() {
     let (mut cluster, [a, b]) = all_but_one_of_fifteen();
     let place = cluster.location(b);
-    // Whatever could tell B of A's joining in so many words, datagrams and streams, is lost: there is only the entry itself.
+    // Every datagram and stream that reports A's join to B is lost: there is only the entry itself.
     let rule = cluster.rule(move |message| {
-        let told = message.is_attachment_lists() && message.to == place;
+        let lists = message.is_attachment_lists() && message.to == place;
         let stream = message.kind == MessageKind::Frame
             && message.is_for_tables()
             && (message.to == place || message.from == place);
-        if told || stream { Verdict::Drop } else { Verdict::Pass }
+        if lists || stream { Verdict::Drop } else { Verdict::Pass }
     });
     cluster.join_network([a], NET);
     cluster.create(a, K, "v");

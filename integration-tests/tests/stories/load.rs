@@ -28,7 +28,7 @@ fn overloaded_sync(entries: usize, bandwidth: u64, later_limit: usize) {
     let link = Link { bandwidth: Some(bandwidth), datagram_limit: 1_414, ..Link::with_latency(MILLISECOND) };
     cluster.set_links(link.clone());
     let rules = cluster.isolate_tables(c, &[b]);
-    // Nobody ever takes what this watcher is told.
+    // This watcher never takes its events.
     let stalled = cluster.machine(c).tables().watch(tabledb::WatchFilter::default());
     let (largest, bytes) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let (seen_largest, seen_bytes) = (largest.clone(), bytes.clone());
@@ -61,7 +61,7 @@ fn overloaded_sync(entries: usize, bandwidth: u64, later_limit: usize) {
     }
     assert!(cluster.shows(c, Key::new("n1", "large", "one"), [b'y'; 8192]));
     assert!(bytes.get() > networks.len() * entries * 200, "all of it came: {} B", bytes.get());
-    // Memory: no more waits than a piece of a sync, a watcher's queue, and some datagrams of news.
+    // Memory: no more waits than a piece of a sync, a watcher's queue, and some datagrams of updates.
     assert!(largest.get() <= 68 << 10, "the largest message had {} B", largest.get());
     assert_eq!(
         cluster.machine(c).tables().replica().counters().watchers_lagged,
@@ -120,7 +120,7 @@ fn a_newcomer_gets_everything_once_while_others_overwrite() {
     let mut written = 0;
     while !cluster.is_ready(newcomer, NET) {
         assert!(written < 300, "not ready after half a minute");
-        // Whoever did not create it: what is superseded dies elsewhere than where it was told.
+        // A node that did not create it: an entry is superseded on another node than the one that announced it.
         let key = format!("key {}", written * 1_009 % ENTRIES);
         cluster.update(peers[1 + written % 3], Key::new(NET, "load", &key), format!("new {written}"));
         cluster.run_for(100 * MILLISECOND);

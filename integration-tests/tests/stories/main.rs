@@ -1,9 +1,9 @@
-//! The ten hardest stories of systems of this kind, each told as a trace, with its variants. What befell others must not
+//! The ten hardest stories of systems of this kind, each as a trace, with its variants. What befell others must not
 //! befall us.
 
 mod clocks;
 mod entries;
-mod lives;
+mod instances;
 mod load;
 mod refusals;
 

@@ -187,7 +187,7 @@ mod tests {
         let path = folder.path().join("a.sock");
         let socket = AdminSocket::bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(matches!(AdminSocket::bind(&path), Err(SocketError::InUse(_))), "its node lives");
+        assert!(matches!(AdminSocket::bind(&path), Err(SocketError::InUse(_))), "its node is running");
         let (_caller, accepted) = tokio::join!(UnixStream::connect(&path), socket.accept());
         accepted.unwrap();
         drop(socket);

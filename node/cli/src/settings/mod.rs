@@ -203,7 +203,7 @@ pub enum SettingsError {
         why: String,
     },
     /// The secret file, or the certificate files, cannot be used.
-    #[error(transparent)]
+    #[error("{}{}", .0, how_to_make(.0))]
     Identity(#[from] IdentityFileError),
     /// The certificate belongs to another node or another cluster.
     #[error("certificate {}: {error}", path.display())]
@@ -266,6 +266,14 @@ pub enum SettingsError {
         /// The allowed values.
         allowed: &'static str,
     },
+}
+
+/// The command that makes what an unusable file should hold, if there is one.
+fn how_to_make(error: &IdentityFileError) -> &'static str {
+    match error {
+        IdentityFileError::Secrets { .. } => "; `networkdb keygen` makes a secret",
+        IdentityFileError::Unreadable { .. } | IdentityFileError::Certificates { .. } => "",
+    }
 }
 
 impl Settings {

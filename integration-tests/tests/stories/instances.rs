@@ -1,4 +1,4 @@
-//! Stories 7 to 9: new lives, lost memories, and clusters in pieces.
+//! Stories 7 to 9: new instances, lost state, and clusters in pieces.
 
 use std::time::Duration;
 
@@ -48,12 +48,12 @@ fn story_07_b_hears_of_it_in_each_order() {
         cluster.settle();
         let a1 = cluster.add("a1");
         let (place, to_b) = (cluster.location(a1), cluster.location(b));
-        // What B is told of members is kept back, by whomever.
+        // Messages to B about members are withheld, whichever node sends them.
         let keep = |cluster: &mut Cluster| {
             cluster.rule(move |message| {
-                let told =
+                let about_members =
                     message.kind == MessageKind::Datagram && !message.is_for_tables() && message.to == to_b;
-                if told { Verdict::Hold } else { Verdict::Pass }
+                if about_members { Verdict::Hold } else { Verdict::Pass }
             })
         };
         let rule = keep(&mut cluster);
@@ -84,8 +84,8 @@ fn story_07_b_hears_of_it_in_each_order() {
         assert!(![&alive_a1, &alive_a2, &dead_a1].iter().any(|held| held.is_empty()), "something was said");
         cluster.remove_rule(rule);
         cluster.resume(b);
-        let news = [alive_a2, alive_a1, dead_a1];
-        for held in order.iter().flat_map(|index| &news[*index]) {
+        let updates = [alive_a2, alive_a1, dead_a1];
+        for held in order.iter().flat_map(|index| &updates[*index]) {
             cluster.deliver(held);
             cluster.run_for(MILLISECOND);
         }
@@ -109,7 +109,7 @@ fn rolling_restart(count: usize, new_names: bool) {
     cluster.settle();
     let host = |number: usize| format!("host {number}");
     for (number, peer) in peers.iter().enumerate() {
-        cluster.create(*peer, Key::new(NET, "hosts", &host(number)), "first life");
+        cluster.create(*peer, Key::new(NET, "hosts", &host(number)), "first boot");
     }
     cluster.await_agreement(NET, 10 * SECOND);
     for number in 0..count {
@@ -122,17 +122,17 @@ fn rolling_restart(count: usize, new_names: bool) {
         let seeds: Vec<Peer> = (1..=3).map(|step| peers[(number + step) % count]).collect();
         cluster.start_instance(peers[number], &seeds);
         cluster.join_network([peers[number]], NET);
-        // The key may still be held by the earlier life: each life has its own.
-        let (key, life) = (host(number), format!("second life {number}"));
-        let key = if new_names { &life } else { &key };
-        cluster.create(peers[number], Key::new(NET, "hosts", key), "second life");
+        // The earlier instance may still own the key: each instance has its own.
+        let (key, value) = (host(number), format!("second boot {number}"));
+        let key = if new_names { &value } else { &key };
+        cluster.create(peers[number], Key::new(NET, "hosts", key), "second boot");
         cluster.run_for(200 * MILLISECOND);
     }
     cluster.await_members(&peers, 60 * SECOND);
     cluster.await_agreement(NET, 30 * SECOND);
     let visible = cluster.visible(peers[count / 2], NET);
     assert_eq!(visible.len(), count);
-    assert!(visible.values().all(|(value, _)| value == b"second life"));
+    assert!(visible.values().all(|(value, _)| value == b"second boot"));
     cluster.assert_promises();
 }
 
@@ -169,7 +169,7 @@ fn story_08_same_name_lost_memory() {
     cluster.await_shown(&[b, c], K, "later", 3 * SECOND);
     cluster.await_members(&[a, b, c], 10 * SECOND);
     cluster.await_agreement(NET, 5 * SECOND);
-    assert_eq!(cluster.visible(b, NET).len(), 1, "the earlier life's entries are gone");
+    assert_eq!(cluster.visible(b, NET).len(), 1, "the earlier instance's entries are gone");
     cluster.assert_promises();
 }
 
@@ -197,7 +197,7 @@ fn story_08_same_name_and_a_clock_that_was_set_back() {
     assert!(cluster.value(a, K).is_none());
     let skew = cluster.machine(a).tables().replica().clock_skew();
     assert!(skew.peers_beyond > 0, "it can say so: {skew:?}");
-    // When somebody has put its clock right, it is one of them.
+    // When the operator has set its clock, it is one of them.
     cluster.set_clock_offset(a, 0);
     cluster.await_shown(&[a], K, "of b again", 180 * SECOND);
     cluster.update(a, K, "of a");
@@ -248,7 +248,7 @@ fn story_08_a_clock_set_back_where_packets_overtake_each_other() {
     cluster.create(*back, K, "back");
     cluster.await_shown(&peers, K, "back", 5 * SECOND);
     cluster.run_for(5 * SECOND);
-    // What it had said in its first life of the two is answered by some who know the second already.
+    // Claims of its first instance are answered by some nodes that know the second already.
     let raised = cluster.machine(*back).membership().statistics().generations_raised;
     assert_eq!(raised, 1);
     cluster.assert_promises();
@@ -304,7 +304,7 @@ fn islands(sides: &[&[usize]]) {
             .iter()
             .all(|worker| seeds.iter().all(|seed| cluster.state_of(*worker, *seed) == Some(State::Failed)))
     });
-    // They start again as new lives, and each side of a split sees one of them.
+    // They start again as new instances, and each side of a split sees one of them.
     let sides: Vec<Vec<Peer>> =
         sides.iter().map(|side| side.iter().map(|index| peers[*index]).collect()).collect();
     cluster.partition(&sides.iter().map(Vec::as_slice).collect::<Vec<_>>());
