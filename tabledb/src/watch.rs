@@ -148,6 +148,7 @@ impl Watch {
             }
         }
     }
+
     /// The next event, as soon as there is one, on any async runtime: nothing polls and no thread waits. Cancel
     /// safe: a `select!` loop loses no event.
     pub async fn recv(&mut self) -> WatchEvent {

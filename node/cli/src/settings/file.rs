@@ -63,7 +63,7 @@ pub(crate) struct File {
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a text or a list of texts")]
+    #[serde(untagged, expecting = "expected a text or a list of texts, such as \"a\" or [\"a\", \"b\"]")]
     enum Texts {
         One(String),
         Many(Vec<String>),
