@@ -155,7 +155,10 @@ impl Watch {
         std::future::poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// [`Self::recv`] for those who write futures or streams by hand.
+    /// [`Self::recv`] for futures and streams that are written by hand.
+    ///
+    /// The waker is called by the thread that makes the change, without a lock of the database. In a node that thread
+    /// may hold the node's own lock: a waker schedules its task, as those of all runtimes do, and does not call the node.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<WatchEvent> {
         if let Some(event) = self.try_next() {
             return Poll::Ready(event);
