@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,9 @@ use crate::link::Link;
 use crate::shared::Shared;
 use crate::tls::{self, Verdict};
 
+/// A dial that may have to begin again looks this often whether a peer was heard.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+
 type Outcome = Option<Result<Arc<Link>, OpenError>>;
 
 /// A running dial.
@@ -37,7 +41,22 @@ pub(crate) struct Dials {
     /// Why the last dial failed, for destinations in backoff.
     failed: HashMap<Destination, OpenError>,
     policy: DialPolicy,
+    last_heard: Arc<LastHeard>,
     started: Instant,
+}
+
+/// When a datagram last arrived from any peer.
+#[derive(Debug)]
+pub(crate) struct LastHeard {
+    started: Instant,
+    /// Microseconds since then; zero if none arrived.
+    at: AtomicU64,
+}
+
+impl LastHeard {
+    pub(crate) fn note(&self) {
+        self.at.store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
 }
 
 /// How to proceed for a destination without a connection.
@@ -53,7 +72,21 @@ impl Dials {
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts, seed: u64) -> Self {
         let settings = DialSettings::of(limits, timeouts);
         let policy = DialPolicy::new(settings, seed);
-        Self { dials: HashMap::new(), failed: HashMap::new(), policy, started: Instant::now() }
+        let started = Instant::now();
+        let last_heard = Arc::new(LastHeard { started, at: AtomicU64::new(0) });
+        Self { dials: HashMap::new(), failed: HashMap::new(), policy, last_heard, started }
+    }
+
+    pub(crate) fn last_heard(&self) -> Arc<LastHeard> {
+        self.last_heard.clone()
+    }
+
+    /// Tells the policy when a datagram last arrived.
+    fn hear(&mut self) {
+        let at = self.last_heard.at.load(Ordering::Relaxed);
+        if at > 0 {
+            self.policy.hear(Duration::from_micros(at));
+        }
     }
 
     fn since_start(&self, now: Instant) -> Duration {
@@ -74,6 +107,7 @@ impl Dials {
         if let Some(Dial { outcome, .. }) = self.dials.get(to) {
             return Step::Wait(outcome.subscribe());
         }
+        self.hear();
         let at = self.since_start(now);
         match self.policy.begin(to, at) {
             Turn::Dial { timeout } => {
@@ -113,6 +147,7 @@ impl Dials {
             Err(OpenError::NoAnswer { .. } | OpenError::Lost { .. }) => DialEnd::Unanswered,
             Err(_) => DialEnd::Refused,
         };
+        self.hear();
         // If the peer dialled us meanwhile, this failure must not delay the next dial.
         let connected = matches!(&*outcome.borrow(), Some(Ok(_)));
         self.policy.end(to, end, self.since_start(now));
@@ -149,7 +184,8 @@ impl Dials {
     }
 
     /// When a running dial should begin again, as far as is known now.
-    fn renewal_due(&self, to: &Destination, now: Instant) -> Option<Instant> {
+    fn renewal_due(&mut self, to: &Destination, now: Instant) -> Option<Instant> {
+        self.hear();
         self.policy.renewal_due(to, self.since_start(now)).map(|due| self.started + due)
     }
 
@@ -278,11 +314,11 @@ async fn renewal(shared: &Shared, to: &Destination) -> Duration {
         // Subscribed before the state is read, so that a handshake that succeeds in between is not
         // missed.
         let handshake = shared.dial_ended.notified();
-        let due = shared.table.read().dials.renewal_due(to, Instant::now());
+        let due = shared.table.write().dials.renewal_due(to, Instant::now());
         match due {
-            None => handshake.await,
+            None => drop(timeout(RENEWAL_INTERVAL, handshake).await),
             Some(due) if due > Instant::now() => {
-                let _ = timeout_at(due, handshake).await;
+                drop(timeout_at(due, handshake).await);
             }
             Some(_) => {
                 let renewed = shared.table.write().dials.renew(to, Instant::now());

@@ -12,6 +12,9 @@
 //! follows the handshake times (additive increase, multiplicative decrease), and so does the timeout
 //! (RFC 6298).
 //!
+//! A dial that nobody answers is a sign of congestion only while this node hears from nobody. If
+//! datagrams of connected peers arrive, the fault is the destination's.
+//!
 //! Time is counted from any starting point, the same for all calls.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,10 +136,10 @@ pub struct DialPolicy {
     shrunk_at: Option<Duration>,
     /// Smoothed time of a successful dial, its mean deviation, and the time of the last measurement.
     measured: Option<(Duration, Duration, Duration)>,
-    /// When a handshake last succeeded, dialled or accepted.
-    last_handshake: Option<Duration>,
+    /// When something last arrived from a peer: a datagram, or the end of a handshake.
+    last_heard: Option<Duration>,
     fastest: Duration,
-    /// How often the timeout was doubled because no dial was answered.
+    /// How often the timeout was doubled because no dial was answered and nobody was heard.
     doublings: u32,
     random: u64,
 }
@@ -154,7 +157,7 @@ impl DialPolicy {
             doubling: true,
             shrunk_at: None,
             measured: None,
-            last_handshake: None,
+            last_heard: None,
             fastest: Duration::MAX,
             doublings: 0,
             random: seed,
@@ -212,12 +215,12 @@ impl DialPolicy {
     }
 
     /// When a running dial should begin again, as far as is known now: once it has lasted as long as a
-    /// dial without congestion may, and another handshake has succeeded meanwhile. Its timeout was long
-    /// because no dial was answered. QUIC repeats its first packet at growing intervals, so a dial that
-    /// began during a network partition would notice its end late.
+    /// dial without congestion may, and another peer was heard meanwhile. Its timeout was long because
+    /// nobody was heard. QUIC repeats its first packet at growing intervals, so a dial that began during
+    /// a network partition would notice its end late.
     pub fn renewal_due(&self, to: &Destination, now: Duration) -> Option<Duration> {
         let running = self.running.get(&to.address).filter(|running| !running.renewed)?;
-        self.last_handshake.filter(|at| *at >= running.started)?;
+        self.last_heard.filter(|at| *at >= running.started)?;
         let lasts = (self.expected(now).unwrap_or_default() * 3)
             .clamp(self.settings.timeout, self.settings.timeout_most);
         let due = running.started + lasts;
@@ -260,8 +263,16 @@ impl DialPolicy {
     /// A handshake succeeded, dialled or accepted. Clears the failures of the destinations for which
     /// `is_connected` holds.
     pub fn handshake_succeeded(&mut self, is_connected: impl Fn(&Destination) -> bool, now: Duration) {
-        self.last_handshake = Some(now);
+        self.hear(now);
         self.failures.retain(|to, _| !is_connected(to));
+    }
+
+    /// Something arrived from a peer at this time, a datagram for example.
+    pub fn hear(&mut self, at: Duration) {
+        if self.last_heard < Some(at) {
+            self.last_heard = Some(at);
+            self.doublings = 0;
+        }
     }
 
     /// Clears the failures of one destination.
@@ -285,7 +296,7 @@ impl DialPolicy {
     }
 
     fn measure(&mut self, taken: Duration, now: Duration) {
-        self.last_handshake = Some(now);
+        self.hear(now);
         let (smoothed, deviation) = match self.measured {
             None => (taken, taken / 2),
             Some((smoothed, deviation, _)) => {
@@ -294,7 +305,6 @@ impl DialPolicy {
         };
         self.measured = Some((smoothed, deviation, now));
         self.fastest = self.fastest.min(taken);
-        self.doublings = 0;
         if taken > self.fastest * SLOW && taken > self.settings.timeout / 10 {
             self.shrink(taken, now);
             return;
@@ -306,10 +316,10 @@ impl DialPolicy {
         }
     }
 
-    /// A dial was not answered, or is overdue. If others were answered meanwhile, only its destination
+    /// A dial was not answered, or is overdue. If another peer was heard meanwhile, only its destination
     /// is at fault.
     fn unanswered_since(&mut self, started: Duration, now: Duration) {
-        if self.measured.is_some_and(|(_, _, at)| at >= started) {
+        if self.last_heard.is_some_and(|at| at >= started) {
             return;
         }
         let overdue = self.overdue_timeout(now);

@@ -221,10 +221,39 @@ fn an_address_that_never_answered_is_dialled_once_a_minute_and_one_that_did_ever
     assert!(known > 2 * strange && given > 2 * strange, "{known} and {given} beside {strange}");
 }
 
+/// Some peers of a stable cluster have crashed: the others still send gossip.
+#[test]
+fn dials_to_dead_peers_cost_no_patience_while_others_are_heard() {
+    let is_slowed = |hears_others: bool| {
+        let mut policy = policy();
+        let mut now = SECOND;
+        for dead in 0..40 {
+            assert!(is_dial(policy.begin(&to(dead), now)));
+            now += 3 * SECOND;
+            if hears_others {
+                policy.hear(now - SECOND);
+            }
+            policy.end(&to(dead), DialEnd::Unanswered, now);
+        }
+        (policy.window() < 4, policy.timeout(now) > 3 * SECOND)
+    };
+    assert_eq!(is_slowed(true), (false, false));
+    assert_eq!(is_slowed(false), (true, true), "then the cause may be congestion");
+}
+
+#[test]
+fn patience_ends_when_a_peer_is_heard() {
+    let mut policy = policy();
+    load(&mut policy, SECOND, 60, |_| 100 * SECOND);
+    assert!(policy.timeout(62 * SECOND) > 10 * SECOND);
+    policy.hear(62 * SECOND);
+    assert_eq!(policy.timeout(62 * SECOND), 3 * SECOND);
+}
+
 /// As after a network partition: unanswered dials have long timeouts, and QUIC repeats their packets at
 /// growing intervals.
 #[test]
-fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
+fn a_long_dial_begins_again_once_after_another_peer_was_heard() {
     let mut policy = policy();
     let mut now = SECOND;
     let timeout = loop {
@@ -237,8 +266,8 @@ fn a_long_dial_begins_again_once_after_another_handshake_succeeds() {
         now += 3 * SECOND;
     };
     let begun = now;
-    assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "no handshake has succeeded");
-    policy.handshake_succeeded(|other| other == &to(2), begun + SECOND);
+    assert_eq!(policy.renewal_due(&to(1), begun + 5 * SECOND), None, "nobody was heard");
+    policy.hear(begun + SECOND);
     assert_eq!(policy.renewal_due(&to(1), begun + SECOND), Some(begun + 3 * SECOND));
     assert_eq!(policy.renew(&to(1), begun + SECOND), None, "its first packets are still repeated often");
 

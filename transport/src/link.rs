@@ -301,7 +301,10 @@ impl Link {
         loop {
             for _ in 0..DATAGRAMS_A_TURN {
                 match self.connection.read_datagram().await {
-                    Ok(bytes) => shared.arrivals.push_datagram(&self.inbox, bytes),
+                    Ok(bytes) => {
+                        shared.last_heard.note();
+                        shared.arrivals.push_datagram(&self.inbox, bytes);
+                    }
                     Err(_) => return,
                 }
             }

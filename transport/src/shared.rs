@@ -22,7 +22,7 @@ use crate::accept::refuse;
 use crate::arrivals::{Arrival, Arrivals, Peer};
 use crate::certificate::{Credentials, Subject, Validity, VerifiedPeer, wall_clock};
 use crate::config::{Config, Limits};
-use crate::dial::{self, Dials, describe};
+use crate::dial::{self, Dials, LastHeard, describe};
 use crate::error::{BindError, Loss, OpenError, RefusalReason, SendError, is_orderly, refusal_of};
 use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
 use crate::half_open::HalfOpen;
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) half_open: Mutex<HalfOpen>,
     pub(crate) table: RwLock<Table>,
     pub(crate) dial_ended: Notify,
+    pub(crate) last_heard: Arc<LastHeard>,
     pub(crate) connections_changed: Notify,
     credentials: RwLock<Arc<Credentials>>,
     quic: Arc<TransportConfig>,
@@ -157,6 +158,7 @@ impl Shared {
         Ok(Arc::new(Self {
             arrivals: Arrivals::new(&config.limits, counters.clone()),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
+            last_heard: dials.last_heard(),
             config,
             subject,
             local,

@@ -81,7 +81,7 @@ counters! {
     dials_started,
     /// Dials that led to a connection.
     dials_succeeded,
-    /// Dials started again because they had lasted long and other handshakes succeeded meanwhile.
+    /// Dials started again because they had lasted long and another peer was heard meanwhile.
     dials_renewed,
     /// Dials that were not answered in time.
     dials_unanswered,

@@ -55,6 +55,8 @@ pub(super) struct Dial {
     to: Destination,
     number: u64,
     deadline: Duration,
+    /// It has begun again.
+    renewed: bool,
     /// One datagram may wait; the protocols' own retransmission does the rest.
     kept: Option<KeptDatagram>,
     opens: Vec<WaitingOpen>,
@@ -64,6 +66,9 @@ pub(super) struct Dial {
 type KeptDatagram = (Option<NodeName>, Arc<[u8]>);
 /// A stream that waits for one.
 type WaitingOpen = (Option<NodeName>, StreamId);
+
+/// How often a dial looks whether it should begin again, as in production.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Beyond this many connections a process closes idle ones.
 pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
@@ -175,7 +180,12 @@ impl Fabric {
             let number = self.next_dial;
             self.send_first_packet(from, to.address, number);
             let deadline = now + timeout;
-            let dial = Dial { to: to.clone(), number, deadline, kept: None, opens: Vec::new() };
+            if self.endpoint(from).dialling.is_some() {
+                let renewal = Pending::DialRenewal { from, address: to.address, number };
+                self.schedule.push(now + RENEWAL_INTERVAL, renewal);
+            }
+            let dial =
+                Dial { to: to.clone(), number, deadline, renewed: false, kept: None, opens: Vec::new() };
             self.dials.insert(key, dial);
         }
         Ok(self.dials.get_mut(&key).expect("it is there, or was just put there"))
@@ -211,21 +221,7 @@ impl Fabric {
         self.schedule.push(next.min(deadline), again);
     }
 
-    /// After a successful handshake of this process, its other dials may be due to begin anew.
-    fn plan_renewals(&mut self, from: EndpointId) {
-        let now = self.now;
-        let Some(policy) = &self.endpoints[from.0 as usize].dialling else { return };
-        let dials = self.dials.iter().filter(|((dialler, _), _)| *dialler == from);
-        let due: Vec<_> = dials
-            .filter_map(|((_, address), dial)| {
-                Some((policy.renewal_due(&dial.to, now)?, *address, dial.number))
-            })
-            .collect();
-        for (at, address, number) in due {
-            self.schedule.push(at.max(now), Pending::DialRenewal { from, address, number });
-        }
-    }
-
+    /// Begins a dial again if that is due, and else looks again later.
     pub(super) fn renew_dial(&mut self, from: EndpointId, address: SocketAddr, number: u64) {
         let now = self.now;
         let Some(dial) = self.dials.get_mut(&(from, address)).filter(|dial| dial.number == number) else {
@@ -233,7 +229,8 @@ impl Fabric {
         };
         let Some(policy) = &mut self.endpoints[from.0 as usize].dialling else { return };
         let Some(timeout) = policy.renew(&dial.to, now) else {
-            if let Some(at) = policy.renewal_due(&dial.to, now) {
+            if !dial.renewed {
+                let at = policy.renewal_due(&dial.to, now).unwrap_or(now + RENEWAL_INTERVAL);
                 self.schedule.push(at, Pending::DialRenewal { from, address, number });
             }
             return;
@@ -241,6 +238,7 @@ impl Fabric {
         self.traffic.dials_renewed += 1;
         self.next_dial += 1;
         dial.number = self.next_dial;
+        dial.renewed = true;
         dial.deadline = now + timeout;
         let number = dial.number;
         self.send_first_packet(from, address, number);
@@ -432,9 +430,6 @@ impl Fabric {
         let (dialler_address, now) = (self.address(self.location(from)), self.now);
         if let Some(policy) = &mut self.endpoint(to).dialling {
             policy.handshake_succeeded(|other| other.address == dialler_address, now);
-        }
-        for end in [from, to] {
-            self.plan_renewals(end);
         }
         for end in [from, to] {
             let here = self.endpoint(end);

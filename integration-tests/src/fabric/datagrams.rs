@@ -133,6 +133,10 @@ impl Fabric {
                 None
             }
             Activity::Running => {
+                let now = self.now;
+                if let Some(policy) = &mut self.endpoint(to).dialling {
+                    policy.hear(now);
+                }
                 self.trace.record(self.now, TraceEvent::Datagram { from, to, sent, bytes: bytes.clone() });
                 Some((to, FabricEvent::Datagram { from, bytes }))
             }

@@ -55,40 +55,67 @@ async fn a_restarted_peer_is_reached_at_once() {
     assert_eq!((peer.name.as_str(), loss), ("b", Loss::Forgotten));
 }
 
-/// The first packet of the dial was lost, and QUIC would repeat it after a minute.
 #[tokio::test]
 async fn a_dial_begun_during_a_partition_begins_again_when_another_handshake_succeeds() {
-    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let mut patient = config("a", &KeySet::development());
-    patient.timeouts.dial = Duration::from_millis(50);
-    patient.timeouts.dial_backoff = Duration::from_millis(1);
-    patient.timeouts.dial_backoff_unanswered = Duration::from_millis(1);
-    patient.timeouts.dial_backoff_most = Duration::from_millis(1);
-    patient.timeouts.initial_rtt = Duration::from_secs(20);
-    let mut a = Node::start(patient);
-    let mut late = config("b", &KeySet::development());
-    late.bind = silent.local_addr().unwrap();
-    let to_b = Destination { name: Some(name("b")), address: late.bind };
-    // No node answers, so each dial has twice the timeout of the one before.
-    let (mut packet, mut dials) = ([0; 2048], BTreeSet::new());
-    until("the first packet of a dial that may take long", || {
-        let _ = a.transport.send_datagram(&to_b, Bytes::from_static(b"kept"));
-        while let Ok(length) = silent.try_recv(&mut packet) {
-            // Each dial has its own connection id (RFC 9000, 17.2).
-            let identifier = &packet[6..length][..usize::from(packet[5])];
-            dials.insert(identifier.to_vec());
-        }
-        (dials.len() == 7).then_some(())
-    })
-    .await;
-
-    drop(silent);
-    let mut b = Node::restart(late).await;
     let c = Node::development("c");
-    c.reach(&mut a, "we got through").await;
-    assert_eq!(b.datagram().await.1, "kept");
-    let statistics = a.transport.statistics();
-    assert_eq!((statistics.dials_renewed, statistics.dials_started), (1, 7));
+    let mut dial = DialDuringPartition::start(None).await;
+    c.reach(&mut dial.dialler, "we got through").await;
+    dial.gets_through().await;
+}
+
+#[tokio::test]
+async fn a_dial_begun_during_a_partition_begins_again_when_a_connected_peer_is_heard() {
+    let c = Node::development("c");
+    let mut dial = DialDuringPartition::start(Some(&c)).await;
+    c.reach(&mut dial.dialler, "we hear each other again").await;
+    dial.gets_through().await;
+}
+
+/// The first packet of a dial was lost, and QUIC would repeat it after a minute.
+struct DialDuringPartition {
+    dialler: Node,
+    dialled: Node,
+}
+
+impl DialDuringPartition {
+    const DIALS: u64 = 7;
+
+    async fn start(connected: Option<&Node>) -> Self {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut patient = config("a", &KeySet::development());
+        patient.timeouts.dial = Duration::from_millis(50);
+        patient.timeouts.dial_backoff = Duration::from_millis(1);
+        patient.timeouts.dial_backoff_unanswered = Duration::from_millis(1);
+        patient.timeouts.dial_backoff_most = Duration::from_millis(1);
+        patient.timeouts.initial_rtt = Duration::from_secs(20);
+        let mut dialler = Node::start(patient);
+        if let Some(peer) = connected {
+            peer.reach(&mut dialler, "before the partition").await;
+        }
+        let mut late = config("b", &KeySet::development());
+        late.bind = silent.local_addr().unwrap();
+        let to = Destination { name: Some(name("b")), address: late.bind };
+        // Nobody answers, so each dial has twice the timeout of the one before.
+        let (mut packet, mut dials) = ([0; 2048], BTreeSet::new());
+        until("the first packet of a dial that may take long", || {
+            let _ = dialler.transport.send_datagram(&to, Bytes::from_static(b"kept"));
+            while let Ok(length) = silent.try_recv(&mut packet) {
+                // Each dial has its own connection id (RFC 9000, 17.2).
+                let identifier = &packet[6..length][..usize::from(packet[5])];
+                dials.insert(identifier.to_vec());
+            }
+            (dials.len() as u64 == Self::DIALS).then_some(())
+        })
+        .await;
+        drop(silent);
+        Self { dialler, dialled: Node::restart(late).await }
+    }
+
+    async fn gets_through(&mut self) {
+        assert_eq!(self.dialled.datagram().await.1, "kept");
+        let statistics = self.dialler.transport.statistics();
+        assert_eq!((statistics.dials_renewed, statistics.dials_started), (1, Self::DIALS));
+    }
 }
 
 #[tokio::test]
