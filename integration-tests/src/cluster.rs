@@ -464,7 +464,7 @@ impl Cluster {
         let Some(instance) = self.nodes[peer.0].instance.take() else { return };
         self.ledger.instance_ended(&instance.tables.node());
         let events = instance.events.into_iter().map(|(_, event)| event).collect();
-        self.ended.push((events, instance.tables.replica().counters()));
+        self.ended.push((events, instance.tables.counters()));
         self.fabric.end(instance.endpoint, ending);
         self.owners.remove(&instance.endpoint);
     }

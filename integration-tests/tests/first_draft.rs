@@ -151,7 +151,7 @@ fn f07_newcomers_hold_as_much_of_the_failed_as_those_who_saw_them_fail() {
 fn assert_no_more_syncs(cluster: &mut Cluster, peers: &[Peer]) {
     cluster.run_for(40 * SECOND);
     let syncs = |cluster: &Cluster| -> u64 {
-        peers.iter().map(|peer| cluster.machine(*peer).tables().replica().counters().fingerprint_syncs).sum()
+        peers.iter().map(|peer| cluster.machine(*peer).replica().counters().fingerprint_syncs).sum()
     };
     let before = syncs(cluster);
     cluster.run_for(200 * SECOND);
@@ -266,7 +266,7 @@ fn f11_what_one_of_many_missed_is_noticed_soon_though_the_network_is_busy() {
 fn f12_coalesced_writes_do_not_look_like_holes() {
     let (mut cluster, [a, b, c]) = cluster(212, ["a", "b", "c"]);
     let pulls = |cluster: &Cluster| {
-        [a, b, c].iter().map(|peer| cluster.machine(*peer).tables().replica().counters().pulls).sum::<u64>()
+        [a, b, c].iter().map(|peer| cluster.machine(*peer).replica().counters().pulls).sum::<u64>()
     };
     let before = pulls(&cluster);
     cluster.create(a, K, "0");

@@ -11,7 +11,7 @@ fn some(values: &[&str]) -> Vec<Option<String>> {
 }
 
 fn comparisons(cluster: &Cluster, peers: &[Peer]) -> u64 {
-    let counters = |peer: &Peer| cluster.machine(*peer).tables().replica().counters();
+    let counters = |peer: &Peer| cluster.machine(*peer).replica().counters();
     peers.iter().map(|peer| counters(peer).fingerprint_syncs).sum()
 }
 
@@ -151,7 +151,7 @@ fn hidden_after_a_heal(seed: u64, half: usize) -> (Vec<(f64, usize)>, u64) {
         cluster.run_for(100 * MILLISECOND);
     }
     let uncompared =
-        peers.iter().map(|peer| cluster.machine(*peer).tables().replica().counters().shown_uncompared).sum();
+        peers.iter().map(|peer| cluster.machine(*peer).replica().counters().shown_uncompared).sum();
     (seen, uncompared)
 }
 

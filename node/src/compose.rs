@@ -116,5 +116,6 @@ pub fn compose(settings: MachineSettings) -> Result<NodeMachine, ComposeError> {
     let record = settings.record();
     record.check()?;
     let membership = Membership::new(settings.membership_config(), record, now, rng)?;
-    Ok(NodeMachine::new(membership, tables))
+    let driver = tables.driver().expect("the database was made above");
+    Ok(NodeMachine::new(membership, driver))
 }

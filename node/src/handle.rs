@@ -219,7 +219,7 @@ impl Node {
         }
         let shared = Shared::new(machine, tables, transport, local.port());
         let waker = shared.wake.clone();
-        shared.tables.set_waker(move || waker.notify_one());
+        shared.machine.lock().set_waker(move || waker.notify_one());
         let driver = tokio::spawn(Driver::new(shared.clone(), incoming).run());
         if !config.seeds.is_empty() {
             shared.set_seeds(config.seeds);
@@ -441,5 +441,13 @@ mod tests {
         }
         assert_eq!(node.shared().waiters.lock().networks(), 0);
         node.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_else_drives_the_tables_of_a_running_node() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let name = NodeName::new("driven").unwrap();
+        let node = Node::start(NodeConfig::new(name, loopback, KeySet::development())).await.unwrap();
+        assert!(node.tables().driver().is_none());
     }
 }

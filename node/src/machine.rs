@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
-use tabledb::{FinalSyncs, JoinError, LeaveError, ReplicaGuard, TableDb};
+use tabledb::{Driver, FinalSyncs, JoinError, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
@@ -104,7 +104,7 @@ enum Leaving {
 #[derive(Debug)]
 pub struct NodeMachine {
     membership: Membership,
-    tables: TableDb,
+    driver: Driver,
     streams: Streams,
     /// Streams that were dropped and have to be reset.
     to_close: VecDeque<StreamId>,
@@ -121,12 +121,12 @@ impl NodeMachine {
 
     /// Composes the two machines, which must have the same instance.
     ///
-    /// A program that writes to `tables` has to poll this machine afterwards.
-    pub(crate) fn new(membership: Membership, tables: TableDb) -> Self {
-        debug_assert_eq!(membership.me().record.id, tables.node());
+    /// A program that writes to the tables has to poll this machine afterwards.
+    pub(crate) fn new(membership: Membership, driver: Driver) -> Self {
+        debug_assert_eq!(membership.me().record.id, driver.tables().node());
         Self {
             membership,
-            tables,
+            driver,
             streams: Streams::default(),
             to_close: VecDeque::new(),
             leaving: Leaving::No,
@@ -144,7 +144,18 @@ impl NodeMachine {
 
     /// The tables.
     pub fn tables(&self) -> &TableDb {
-        &self.tables
+        self.driver.tables()
+    }
+
+    /// The replication state machine of the tables, locked. Whoever has the node's machine may do anything to
+    /// it; a running [`Node`](crate::Node) gives nobody its machine.
+    pub fn replica(&self) -> ReplicaGuard<'_> {
+        self.driver.replica()
+    }
+
+    /// Sets a callback for writes that need this machine to be polled, see [`Driver::set_waker`].
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.driver.set_waker(waker);
     }
 
     /// The number of streams that are open in at least one direction.
@@ -162,7 +173,7 @@ impl NodeMachine {
     /// The wall clock shows `wall` since 1970. Call it before every other call with `now`: the monotonic
     /// clock stops while a host is suspended.
     pub fn handle_wall_clock(&mut self, wall: Duration, now: Instant) {
-        self.tables.replica().handle_wall_clock(wall, now);
+        self.driver.replica().handle_wall_clock(wall, now);
     }
 
     /// A datagram arrived from the address `source`. The transport has authenticated `from` as the sender's
@@ -187,7 +198,7 @@ impl NodeMachine {
         now: Instant,
     ) -> Result<(), MachineError> {
         match bytes {
-            [FOR_TABLES, update @ ..] => Ok(self.tables.replica().handle_datagram(from, update, now)?),
+            [FOR_TABLES, update @ ..] => Ok(self.driver.replica().handle_datagram(from, update, now)?),
             [FOR_MEMBERSHIP, low, high, rest @ ..] => {
                 let length = usize::from(u16::from_le_bytes([*low, *high]));
                 let (message, digest) =
@@ -197,7 +208,7 @@ impl NodeMachine {
                     // Membership's events come first: the digest may refer to a member that the message
                     // announced.
                     self.pass_membership_events(now);
-                    self.tables.replica().handle_digest(from, digest, now)?;
+                    self.driver.replica().handle_digest(from, digest, now)?;
                 }
                 Ok(())
             }
@@ -243,7 +254,7 @@ impl NodeMachine {
                 (Owner::Membership(inner), first)
             }
             (Owner::Unknown { from, .. }, [FOR_TABLES, first @ ..]) => {
-                (Owner::Tables(self.tables.replica().handle_stream_opened(&from, now)), first)
+                (Owner::Tables(self.driver.replica().handle_stream_opened(&from, now)), first)
             }
             (Owner::Unknown { .. }, _) => return Err(MachineError::Unaddressed(bytes.len())),
             (owner, bytes) => (owner, bytes),
@@ -258,7 +269,7 @@ impl NodeMachine {
             }
             // The peer sent it before it saw the end of the exchange.
             Owner::Tables(_) if has_sent_all => Ok(()),
-            Owner::Tables(inner) => Ok(self.tables.replica().handle_frame(inner, bytes, now)?),
+            Owner::Tables(inner) => Ok(self.driver.replica().handle_frame(inner, bytes, now)?),
             Owner::Unknown { .. } => Ok(()),
         }
     }
@@ -268,7 +279,7 @@ impl NodeMachine {
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
         match self.owner(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_finished(inner, now),
-            Some(Owner::Tables(inner)) => self.tables.replica().handle_stream_finished(inner, now),
+            Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_finished(inner, now),
             Some(Owner::Unknown { .. }) | None => {}
         }
         self.streams.finish_receiving(stream);
@@ -286,7 +297,7 @@ impl NodeMachine {
     fn drop_stream(&mut self, stream: StreamId, now: Instant) {
         match self.streams.remove(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_closed(inner, now),
-            Some(Owner::Tables(inner)) => self.tables.replica().handle_stream_closed(inner, now),
+            Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_closed(inner, now),
             Some(Owner::Unknown { .. }) | None => {}
         }
     }
@@ -304,13 +315,13 @@ impl NodeMachine {
     /// A connection with a peer was opened, or the last one closed.
     pub fn handle_connection_changed(&mut self, peer: &NodeName, connected: bool) {
         self.membership.handle_connection_changed(peer, connected);
-        self.tables.replica().handle_connection_changed(peer, connected);
+        self.driver.replica().handle_connection_changed(peer, connected);
     }
 
     /// Marks all peers as not connected. [`Self::handle_connection_changed`] reports those that are.
     pub fn forget_connections(&mut self) {
         self.membership.forget_connections();
-        self.tables.replica().forget_connections();
+        self.driver.replica().forget_connections();
     }
 
     /// Sets a high percentile of the present handshake times.
@@ -324,7 +335,7 @@ impl NodeMachine {
             self.membership.handle_timeout(now);
         }
         {
-            let mut replica = self.tables.replica();
+            let mut replica = self.driver.replica();
             if replica.poll_timeout().is_some_and(|due| due <= now) {
                 replica.handle_timeout(now);
             }
@@ -346,14 +357,14 @@ impl NodeMachine {
 
     /// Joins a network. [`NodeEvent::NetworkReady`] reports the end of the initial sync.
     pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
-        let joined = self.tables.replica().join_network(network, now);
+        let joined = self.driver.replica().join_network(network, now);
         self.settle(now);
         joined
     }
 
     /// Leaves a network. [`NodeEvent::NetworkLeft`] reports the end, and whether entries are lost.
     pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
-        let left = self.tables.replica().leave_network(network, now);
+        let left = self.driver.replica().leave_network(network, now);
         self.settle(now);
         left
     }
@@ -364,9 +375,9 @@ impl NodeMachine {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Networks;
             // Watches end first: dropping the tables deletes no entries of other owners.
-            self.tables.end_watches();
-            for network in self.tables.networks() {
-                let _ = self.tables.replica().leave_network(&network, now);
+            self.tables().end_watches();
+            for network in self.tables().networks() {
+                let _ = self.driver.replica().leave_network(&network, now);
             }
         }
         self.settle(now);
@@ -375,7 +386,7 @@ impl NodeMachine {
     /// Leaves the cluster at once, without waiting for the final syncs.
     pub fn leave_at_once(&mut self, now: Instant) {
         self.leave(now);
-        self.tables.replica().leave_networks_at_once(now);
+        self.driver.replica().leave_networks_at_once(now);
         self.settle(now);
     }
 
@@ -405,7 +416,7 @@ impl NodeMachine {
             }
         }
         loop {
-            let transmit = self.tables.replica().poll_transmit(now)?;
+            let transmit = self.driver.replica().poll_transmit(now)?;
             match transmit {
                 tabledb::Transmit::Datagram { to, bytes } => {
                     let Some(to) = self.destination(&to) else { continue };
@@ -419,7 +430,7 @@ impl NodeMachine {
                         let stream = self.streams.open(Owner::Tables(inner));
                         return Some(NodeTransmit::OpenStream { stream, to });
                     }
-                    None => self.tables.replica().handle_stream_closed(inner, now),
+                    None => self.driver.replica().handle_stream_closed(inner, now),
                 },
                 tabledb::Transmit::CloseStream { stream: inner } => {
                     if let Some(stream) = self.streams.of_tables(inner) {
@@ -448,7 +459,7 @@ impl NodeMachine {
             Owner::Unknown { .. } if has_received_all => (FramePoll::Finish, FOR_TABLES),
             Owner::Unknown { .. } => return FramePoll::Wait,
             Owner::Membership(inner) => (self.membership.poll_frame(inner, now), FOR_MEMBERSHIP),
-            Owner::Tables(inner) => (self.tables.replica().poll_frame(inner, now), FOR_TABLES),
+            Owner::Tables(inner) => (self.driver.replica().poll_frame(inner, now), FOR_TABLES),
         };
         let poll = match poll {
             FramePoll::Frame(frame) if self.streams.take_announce(stream) => {
@@ -473,7 +484,7 @@ impl NodeMachine {
 
     /// The deadline for the next call of [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let replica = self.tables.replica().poll_timeout();
+        let replica = self.driver.replica().poll_timeout();
         [self.membership.poll_timeout(), replica, self.streams.next_deadline()].into_iter().flatten().min()
     }
 
@@ -483,7 +494,7 @@ impl NodeMachine {
     fn settle(&mut self, now: Instant) {
         self.pass_membership_events(now);
         loop {
-            let event = self.tables.replica().poll_event();
+            let event = self.driver.replica().poll_event();
             match event {
                 None => break,
                 Some(tabledb::Event::NetworkReady(network)) => {
@@ -505,12 +516,12 @@ impl NodeMachine {
                 Some(tabledb::Event::GenerationTaken { generation }) => {
                     self.renewed_at = Some(now);
                     let id = self.membership.renew(generation, now);
-                    self.tables.replica().renew(id.generation, now);
+                    self.driver.replica().renew(id.generation, now);
                     self.pass_membership_events(now);
                 }
             }
         }
-        if self.leaving == Leaving::Networks && self.tables.replica().is_off_all_networks() {
+        if self.leaving == Leaving::Networks && self.driver.replica().is_off_all_networks() {
             self.leaving = Leaving::Cluster;
             self.membership.leave(now);
             self.pass_membership_events(now);
@@ -519,7 +530,7 @@ impl NodeMachine {
 
     fn pass_membership_events(&mut self, now: Instant) {
         while let Some(event) = self.membership.poll_event() {
-            self.inform_tables(&event, self.tables.replica(), now);
+            self.inform_tables(&event, self.driver.replica(), now);
             self.events.push_back(NodeEvent::Membership(event));
         }
     }
@@ -559,7 +570,7 @@ impl NodeMachine {
         bytes.extend_from_slice(message);
         if let (Purpose::Probe | Purpose::Ack, Some(peer)) = (purpose, &to.name) {
             let capacity = DATAGRAM_BUDGET.saturating_sub(bytes.len());
-            if let Some(digest) = self.tables.replica().digest_for(peer, capacity, now) {
+            if let Some(digest) = self.driver.replica().digest_for(peer, capacity, now) {
                 bytes.extend_from_slice(&digest);
             }
         }
@@ -588,7 +599,7 @@ mod tests {
         let wall = Duration::from_secs(1_000_000);
         let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
         let forger = NodeName::new("b").unwrap();
-        machine.tables.replica().handle_owner_alive(&NodeId::new(forger.clone(), 1), now);
+        machine.driver.replica().handle_owner_alive(&NodeId::new(forger.clone(), 1), now);
         // An attachment list in its name, with a version that it never issued, for its current instance.
         let mut forge = |now: Instant| {
             let id = machine.membership().me().record.id.clone();

@@ -144,9 +144,10 @@ fn queueing(c: &mut Criterion, keys: &[String]) {
         b.iter_batched(
             || {
                 let tables = database();
+                let driver = tables.driver().unwrap();
                 for at in 0..4 {
                     let instance = NodeId::new(NodeName::new(&format!("member-{at}")).unwrap(), 1);
-                    tables.replica().handle_owner_alive(&instance, now());
+                    driver.replica().handle_owner_alive(&instance, now());
                 }
                 tables
             },

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tabledb::{Config, FramePoll, NodeId, NodeName, StreamId, TableDb, Transmit};
+use tabledb::{Config, Driver, FramePoll, NodeId, NodeName, StreamId, TableDb, Transmit};
 
 /// One end of a stream: whose it is (0 or 1), and that side's number of it.
 type End = (usize, StreamId);
 
 /// The network between the two: every datagram and frame arrives at once.
 struct Wire {
-    databases: [TableDb; 2],
+    drivers: [Driver; 2],
     names: [NodeName; 2],
     /// The two ends of each open stream.
     streams: BTreeMap<End, End>,
@@ -24,16 +24,16 @@ impl Wire {
         for (from, to) in [(0, 1), (1, 0)] {
             loop {
                 // The lock is released before the message is passed on.
-                let transmit = self.databases[from].replica().poll_transmit(now);
+                let transmit = self.drivers[from].replica().poll_transmit(now);
                 let Some(transmit) = transmit else { break };
                 messages += 1;
                 match transmit {
                     Transmit::Datagram { bytes, .. } => {
-                        self.databases[to].replica().handle_datagram(&self.names[from], &bytes, now)?;
+                        self.drivers[to].replica().handle_datagram(&self.names[from], &bytes, now)?;
                     }
                     Transmit::OpenStream { stream, .. } => {
                         let accepted =
-                            self.databases[to].replica().handle_stream_opened(&self.names[from], now);
+                            self.drivers[to].replica().handle_stream_opened(&self.names[from], now);
                         self.streams.insert((from, stream), (to, accepted));
                         self.streams.insert((to, accepted), (from, stream));
                     }
@@ -46,17 +46,17 @@ impl Wire {
         let mut ends: VecDeque<End> = self.streams.keys().copied().collect();
         while let Some((from, stream)) = ends.pop_front() {
             let Some(&(to, other)) = self.streams.get(&(from, stream)) else { continue };
-            let poll = self.databases[from].replica().poll_frame(stream, now);
+            let poll = self.drivers[from].replica().poll_frame(stream, now);
             match poll {
                 FramePoll::Frame(bytes) => {
                     messages += 1;
-                    self.databases[to].replica().handle_frame(other, &bytes, now)?;
+                    self.drivers[to].replica().handle_frame(other, &bytes, now)?;
                     ends.push_back((from, stream));
                 }
                 FramePoll::Wait => {}
                 FramePoll::Finish => {
-                    self.databases[to].replica().handle_stream_finished(other, now);
-                    if self.databases[to].replica().poll_frame(other, now) == FramePoll::Finish {
+                    self.drivers[to].replica().handle_stream_finished(other, now);
+                    if self.drivers[to].replica().poll_frame(other, now) == FramePoll::Finish {
                         self.close((from, stream), now);
                     }
                 }
@@ -69,7 +69,7 @@ impl Wire {
         let Some(other) = self.streams.remove(&end) else { return };
         self.streams.remove(&other);
         for (side, stream) in [end, other] {
-            self.databases[side].replica().handle_stream_closed(stream, now);
+            self.drivers[side].replica().handle_stream_closed(stream, now);
         }
     }
 }
@@ -79,10 +79,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names = [NodeName::new("a")?, NodeName::new("b")?];
     let ids = names.clone().map(|name| NodeId::new(name, 1));
     let databases = [TableDb::new(Config::new(ids[0].clone()))?, TableDb::new(Config::new(ids[1].clone()))?];
+    // Whoever moves the bytes of a database takes its driver, once.
+    let [Some(a), Some(b)] = databases.each_ref().map(TableDb::driver) else {
+        unreachable!("nobody else has")
+    };
     // Membership says who is there: here each is the other's only peer.
     let start = Instant::now();
-    databases[0].replica().handle_owner_alive(&ids[1], start);
-    databases[1].replica().handle_owner_alive(&ids[0], start);
+    a.replica().handle_owner_alive(&ids[1], start);
+    b.replica().handle_owner_alive(&ids[0], start);
     for database in &databases {
         database.join_network("blue")?;
     }
@@ -90,12 +94,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     databases[1].create("blue", "services", "db", *b"10.0.0.9:5432")?;
 
     // Time is an argument: these two seconds of replication take no time at all.
-    let mut wire = Wire { databases, names, streams: BTreeMap::new() };
+    let mut wire = Wire { drivers: [a, b], names, streams: BTreeMap::new() };
     let mut messages = 0;
     for milliseconds in 0..2000 {
         let now = start + Duration::from_millis(milliseconds);
-        for database in &wire.databases {
-            let mut replica = database.replica();
+        for driver in &wire.drivers {
+            let mut replica = driver.replica();
             if replica.poll_timeout().is_some_and(|due| due <= now) {
                 replica.handle_timeout(now);
             }
@@ -103,7 +107,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         messages += wire.carry(now)?;
     }
     println!("{messages} messages");
-    for (database, name) in wire.databases.iter().zip(&wire.names) {
+    for (database, name) in databases.iter().zip(&wire.names) {
         let mut keys: Vec<_> =
             database.entries("blue", "services").into_iter().map(|entry| entry.key).collect();
         keys.sort();

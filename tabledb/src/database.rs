@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{ControlFlow, Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Instant, SystemTime};
@@ -11,7 +12,8 @@ use wire::{NodeId, NodeName};
 
 use crate::replica::{Map, Replica, View};
 use crate::{
-    Config, ConfigError, Entry, JoinError, LeaveError, Origin, Value, Watch, WatchFilter, WriteError,
+    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, Origin, Value, Watch,
+    WatchFilter, WriteError,
 };
 
 /// Statistics of one joined network on this node.
@@ -45,7 +47,7 @@ pub struct NetworkStatistics {
 ///
 /// Reads use concurrent maps and never wait for the network or for a writer of another key. Writes take one
 /// short lock. No thread, socket or async runtime is involved: by itself this is a local store; a node, or any
-/// program that moves the bytes of [`TableDb::replica`], replicates it.
+/// program that moves the bytes of its [`Driver`], replicates it.
 ///
 /// # Examples
 /// ```
@@ -67,6 +69,8 @@ struct Shared {
     replica: Mutex<Replica>,
     views: Arc<Map<Arc<View>>>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Whether the driver has been handed out.
+    driven: AtomicBool,
 }
 
 /// A handle that does not keep the database.
@@ -101,7 +105,45 @@ impl Drop for Shared {
     }
 }
 
-/// The replica behind a database, locked: for driving the replication by hand. Hold it briefly.
+/// Drives the replication of a database: moves the bytes of its replication state machine. A database has one
+/// driver, see [`TableDb::driver`], so nobody else can touch the machine of a running node.
+///
+/// `examples/by_hand.rs` drives two databases in one process.
+///
+/// # Examples
+/// ```
+/// use tabledb::{Config, NodeId, NodeName, TableDb};
+///
+/// let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("host-1")?, 1)))?;
+/// let driver = tables.driver().expect("nobody has taken it");
+/// assert!(tables.driver().is_none());
+/// let due = driver.replica().poll_timeout();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Driver(TableDb);
+
+impl Driver {
+    /// The replication state machine, locked until the guard is dropped. Reads and writes of the database wait
+    /// for it meanwhile, but for reads of entries.
+    pub fn replica(&self) -> ReplicaGuard<'_> {
+        self.0.replica()
+    }
+
+    /// The database.
+    pub fn tables(&self) -> &TableDb {
+        &self.0
+    }
+
+    /// Sets a callback that runs, without a lock held, after a call on the database gave the replica
+    /// something to send earlier than its last reported deadline. Can be set once; later calls have no
+    /// effect.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.shared.waker.set(Box::new(waker));
+    }
+}
+
+/// The replica behind a database, locked: for driving the replication. Hold it briefly.
 #[derive(Debug)]
 pub struct ReplicaGuard<'a>(Option<MutexGuard<'a, Replica>>);
 
@@ -140,23 +182,23 @@ impl TableDb {
     }
 
     /// An empty database that starts from given times and randomness. Calls that take no time of their own
-    /// still use the machine's clock; a simulation goes through [`Self::replica`].
+    /// still use the machine's clock; a simulation goes through [`Self::driver`].
     pub fn starting_at(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         let replica = Replica::new(config, origin)?;
         let views = replica.views();
-        Ok(Self { shared: Arc::new(Shared { replica: Mutex::new(replica), views, waker: OnceLock::new() }) })
+        let (waker, driven) = (OnceLock::new(), AtomicBool::new(false));
+        Ok(Self { shared: Arc::new(Shared { replica: Mutex::new(replica), views, waker, driven }) })
     }
 
-    /// The replication state machine, locked until the guard is dropped.
-    pub fn replica(&self) -> ReplicaGuard<'_> {
+    /// The right to drive the replication: the first time. `None` later, and for the database of a node, which
+    /// drives it itself.
+    pub fn driver(&self) -> Option<Driver> {
+        let taken = self.shared.driven.swap(true, Ordering::AcqRel);
+        (!taken).then(|| Driver(self.clone()))
+    }
+
+    pub(crate) fn replica(&self) -> ReplicaGuard<'_> {
         ReplicaGuard(Some(self.shared.replica.lock()))
-    }
-
-    /// Sets a callback that runs, without a lock held, after a call on this database gave the replica
-    /// something to send earlier than its last reported deadline. Can be set once; later calls have no
-    /// effect.
-    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
-        let _ = self.shared.waker.set(Box::new(waker));
     }
 
     /// This node's current instance.
@@ -188,6 +230,16 @@ impl TableDb {
     /// Counts of a network; `None` if it is not joined here.
     pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
         self.replica().statistics(network)
+    }
+
+    /// What the replication has done since the database was made.
+    pub fn counters(&self) -> Counters {
+        self.replica().counters()
+    }
+
+    /// How far the wall clocks of peers are from this node's.
+    pub fn clock_skew(&self) -> ClockSkew {
+        self.replica().clock_skew()
     }
 
     /// The tables of `network` with at least one visible entry, sorted.

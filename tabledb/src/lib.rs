@@ -16,7 +16,7 @@ mod replica;
 mod watch;
 
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
-pub use database::{NetworkStatistics, ReplicaGuard, TableDb};
+pub use database::{Driver, NetworkStatistics, ReplicaGuard, TableDb};
 pub use entry::{Entry, Value};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tabledb::{
-    Change, ChangeKind, Config, Limits, Origin, TableDb, Watch, WatchEvent, WatchFilter, WriteError,
+    Change, ChangeKind, Config, Driver, Limits, Origin, TableDb, Watch, WatchEvent, WatchFilter, WriteError,
 };
 use wire::NodeId;
 
@@ -33,6 +33,7 @@ impl Model {
 
 struct Pair {
     db: TableDb,
+    driver: Driver,
     model: Model,
     now: Instant,
 }
@@ -46,7 +47,7 @@ pub fn run(bytes: &[u8]) {
         Config { limits, reap_time: Duration::from_secs(1), ..Config::new(NodeId::new(name("n"), 1000)) };
     let origin = Origin { now, wall_clock: Duration::from_secs(1_700_000_000), seed: 7 };
     let db = TableDb::starting_at(config, origin).expect("the settings fit together");
-    let mut pair = Pair { db, model: Model::default(), now };
+    let mut pair = Pair { driver: db.driver().expect("it was just made"), db, model: Model::default(), now };
     let mut watch = pair.db.watch(WatchFilter::default());
     let mut watched = BTreeMap::new();
     let mut input = Input::new(bytes);
@@ -68,12 +69,12 @@ impl Pair {
         let table = TABLES[input.below(TABLES.len())];
         match input.below(8) {
             0 => {
-                let joined = self.db.replica().join_network(network, self.now).is_ok();
+                let joined = self.driver.replica().join_network(network, self.now).is_ok();
                 assert_eq!(joined, !self.model.is_joined(network), "joining {network}");
                 self.model.joined.insert(network, true);
             }
             1 => {
-                let left = self.db.replica().leave_network(network, self.now).is_ok();
+                let left = self.driver.replica().leave_network(network, self.now).is_ok();
                 assert_eq!(left, self.model.is_joined(network), "leaving {network}");
                 self.model.joined.insert(network, false);
                 self.model.entries.retain(|place, _| place.0 != network);
@@ -92,7 +93,7 @@ impl Pair {
         let place = (network, table, key.clone());
         let known = self.model.entries.contains_key(&place);
         let too_long = key.len() > KEY_BYTES || table.is_empty() || value.len() > VALUE_BYTES;
-        let mut replica = self.db.replica();
+        let mut replica = self.driver.replica();
         let outcome = match what {
             4 | 7 => replica.create(network, table, &key, value.as_slice(), self.now),
             5 => replica.update(network, table, &key, value.as_slice(), self.now),
@@ -120,7 +121,7 @@ impl Pair {
 
     fn pass(&mut self, pause: Duration) {
         let until = self.now + pause;
-        let mut replica = self.db.replica();
+        let mut replica = self.driver.replica();
         for _ in 0..10_000 {
             match replica.poll_timeout().filter(|due| *due <= until) {
                 Some(due) => {

@@ -79,7 +79,7 @@ impl Machine for Node {
     fn ask(&mut self, input: &mut Input<'_>, now: Instant) {
         match input.below(8) {
             0 => self.0.join(&[address(PEER), address(MALLORY)], now),
-            _ => ask(self.0.tables(), input, now),
+            _ => ask(&mut self.0.replica(), input, now),
         }
     }
 }
@@ -102,14 +102,14 @@ pub fn run(bytes: &[u8]) {
     let mut world = world.meet(newcomer);
     let now = world.now;
     world.peer.0.join(&[address(VICTIM)], now);
-    meet(world.victim.0.tables(), world.peer.0.tables(), now);
+    meet(&mut world.victim.0.replica(), &mut world.peer.0.replica(), now);
     let agreed = world
         .be_kind(Duration::from_secs(180), |world| share(world.victim.0.tables(), world.peer.0.tables()));
     assert!(
         agreed,
         "a newcomer does not see what is written: {:?} {:?}",
         world.victim.0.membership().statistics(),
-        world.victim.0.tables().replica().counters()
+        world.victim.0.replica().counters()
     );
     world.be_kind(WHILE, |_| false);
     let shares = share(world.victim.0.tables(), world.peer.0.tables());

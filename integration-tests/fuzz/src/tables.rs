@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tabledb::{Config, Event, Origin, TableDb, Transmit};
+use tabledb::{Config, Driver, Event, Origin, Replica, TableDb, Transmit};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::input::Input;
@@ -15,18 +15,18 @@ use crate::world::{
 const NETWORKS: [&str; 3] = ["blue", "green", "red"];
 const KEYS: [&str; 4] = ["", "a", "b", "long-long-long-long"];
 
-pub(crate) struct Tables(pub(crate) TableDb);
+pub(crate) struct Tables(pub(crate) Driver);
 
 /// The tables of a node that starts `now`, with a clock that is right: the world began at `start`.
-pub(crate) fn tables(who: &str, start: Instant, now: Instant) -> TableDb {
+pub(crate) fn tables(who: &str, start: Instant, now: Instant) -> Driver {
     let origin = Origin { now, wall_clock: wall_clock(start, now), seed: who.len() as u64 };
-    TableDb::starting_at(Config::new(instance(who, start, now)), origin).expect("the settings fit together")
+    let tables = TableDb::starting_at(Config::new(instance(who, start, now)), origin);
+    tables.expect("the settings fit together").driver().expect("it was just made")
 }
 
 /// Something the owner of tables asks of them.
-pub(crate) fn ask(tables: &TableDb, input: &mut Input<'_>, now: Instant) {
+pub(crate) fn ask(replica: &mut Replica, input: &mut Input<'_>, now: Instant) {
     let network = NETWORKS[input.below(NETWORKS.len())];
-    let mut replica = tables.replica();
     let key = KEYS[input.below(KEYS.len())];
     match input.below(6) {
         0 => drop(replica.join_network(network, now)),
@@ -108,7 +108,7 @@ impl Machine for Tables {
             1 => self.0.replica().handle_owner_failed(&first_instance(MALLORY), now),
             2 => self.0.replica().handle_owner_alive(&first_instance(PEER), now),
             3 => drop(self.0.replica().digest_for(&name(PEER), 100, now)),
-            _ => ask(&self.0, input, now),
+            _ => ask(&mut self.0.replica(), input, now),
         }
     }
 }
@@ -124,9 +124,8 @@ pub(crate) fn share(one: &TableDb, other: &TableDb) -> bool {
 }
 
 /// Puts both on a network of their own, and has each write something.
-pub(crate) fn meet(one: &TableDb, other: &TableDb, now: Instant) {
-    for (tables, key, value) in [(one, "one", b"1"), (other, "other", b"2")] {
-        let mut replica = tables.replica();
+pub(crate) fn meet(one: &mut Replica, other: &mut Replica, now: Instant) {
+    for (replica, key, value) in [(one, "one", b"1"), (other, "other", b"2")] {
         replica.join_network("fresh", now).expect("there is room for a network");
         replica.create("fresh", "t", key, value.as_slice(), now).expect("nobody else writes this key");
     }
@@ -150,14 +149,15 @@ pub fn run(bytes: &[u8]) {
     );
     let now = world.now;
     let newcomer = Tables(tables(NEWCOMER, world.start, now));
-    let victims_life = world.victim.0.node();
+    let victims_life = world.victim.0.tables().node();
     newcomer.0.replica().handle_owner_alive(&victims_life, now);
     world.victim.0.replica().handle_owner_alive(&instance(NEWCOMER, world.start, now), now);
     newcomer.0.replica().handle_cluster_joined(&name(VICTIM), now);
     let mut world = world.meet(newcomer);
-    meet(&world.victim.0, &world.peer.0, now);
-    let agreed = world.be_kind(Duration::from_secs(120), |world| share(&world.victim.0, &world.peer.0));
+    meet(&mut world.victim.0.replica(), &mut world.peer.0.replica(), now);
+    let agreed = world
+        .be_kind(Duration::from_secs(120), |world| share(world.victim.0.tables(), world.peer.0.tables()));
     assert!(agreed, "a newcomer does not see what is written: {:?}", world.victim.0.replica().counters());
     world.be_kind(WHILE, |_| false);
-    assert!(share(&world.victim.0, &world.peer.0), "what was agreed on is forgotten");
+    assert!(share(world.victim.0.tables(), world.peer.0.tables()), "what was agreed on is forgotten");
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tabledb::{InspectedEntry, TableDb};
+use tabledb::{InspectedEntry, Replica};
 use wire::NodeId;
 
 use super::knowledge::{VersionVector, contains, dots};
@@ -74,8 +74,8 @@ impl From<InspectedEntry> for HeldEntry {
 }
 
 impl NetworkState {
-    pub(crate) fn of(tables: &TableDb, network: &str, now: Instant) -> Option<Self> {
-        let state = tables.replica().inspect(network, now)?;
+    pub(crate) fn of(replica: &Replica, network: &str, now: Instant) -> Option<Self> {
+        let state = replica.inspect(network, now)?;
         let entries = state.entries.into_iter().map(|(table_key, entry)| (table_key, HeldEntry::from(entry)));
         let (mut version_vector, mut refused) = (VersionVector::new(), VersionVector::new());
         for attachment in state.attachments.into_values() {

@@ -93,7 +93,7 @@ impl Cluster {
             ["gossip", "high watermarks", "pulls", "pushes", "syncs for differing fingerprints"]
                 .map(|what| (what, 0));
         for peer in self.running() {
-            let counters = self.machine(peer).tables().replica().counters();
+            let counters = self.machine(peer).replica().counters();
             let tries = self.refuses_anything(peer);
             let of_peer = [
                 counters.gossip_sent,

@@ -139,7 +139,7 @@ impl Cluster {
     fn check_list_versions(&mut self, peer: Peer) -> Result<(), String> {
         let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return Ok(()) };
         let list_versions: BTreeMap<NodeId, u64> =
-            instance.tables.replica().list_versions().into_iter().collect();
+            instance.machine.replica().list_versions().into_iter().collect();
         let former = std::mem::replace(&mut instance.list_versions, list_versions);
         // An owner that was forgotten and has returned begins at 0.
         let older = |owner: &NodeId, version: u64| {
@@ -201,7 +201,7 @@ impl Cluster {
         }
         let written = self.ledger.len();
         let Some(instance) = self.nodes[peer.0].instance.as_mut() else { return };
-        let counters = instance.tables.replica().counters();
+        let counters = instance.machine.replica().counters();
         let mut relays = Relays::default();
         relays.add(&counters);
         let mut result = relays.check(written);
@@ -230,7 +230,7 @@ impl Cluster {
             .joined
             .iter()
             .filter_map(|network| {
-                let state = NetworkState::of(&instance.tables, network, instant)?;
+                let state = NetworkState::of(&instance.machine.replica(), network, instant)?;
                 Some((Arc::from(network.as_str()), state, instance.tables.statistics(network)?))
             })
             .collect();
@@ -310,7 +310,7 @@ impl Cluster {
             relays.add(counters);
         }
         for instance in self.nodes.iter().filter_map(|node| node.instance.as_ref()) {
-            relays.add(&instance.tables.replica().counters());
+            relays.add(&instance.machine.replica().counters());
         }
         relays
     }

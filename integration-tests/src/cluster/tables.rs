@@ -176,12 +176,14 @@ impl Cluster {
         let Key { network, table, key: name } = key;
         let before = self.held(peer, key);
         let instance = self.instance(peer);
-        let (tables, joined) = (instance.tables.clone(), instance.joined.contains(network));
+        let joined = instance.joined.contains(network);
+        let mut replica = instance.machine.replica();
         match operation {
-            Operation::Create(value) => tables.replica().create(network, table, name, value, now)?,
-            Operation::Update(value) => tables.replica().update(network, table, name, value, now)?,
-            Operation::Delete => tables.replica().delete(network, table, name, now)?,
+            Operation::Create(value) => replica.create(network, table, name, value, now)?,
+            Operation::Update(value) => replica.update(network, table, name, value, now)?,
+            Operation::Delete => replica.delete(network, table, name, now)?,
         }
+        drop(replica);
         assert!(joined, "{} accepted a write to {network}, which it has left", self.name(peer));
         let after = self.held(peer, key);
         let text = match operation {
@@ -199,7 +201,7 @@ impl Cluster {
 
     /// Everything a node holds of a network, visible or not; `None` if it has not joined it.
     pub fn inspect(&self, peer: Peer, network: &str) -> Option<NetworkState> {
-        NetworkState::of(&self.instance(peer).tables, network, self.instant(peer))
+        NetworkState::of(&self.instance(peer).machine.replica(), network, self.instant(peer))
     }
 
     /// What a node holds under a key, visible or not.
@@ -233,17 +235,17 @@ impl Cluster {
     /// loads that only have to be large.
     pub fn load(&mut self, peer: Peer, network: &str, table: &str, prefix: &str, count: usize, value: &[u8]) {
         let now = self.read_clocks(peer);
-        let tables = self.instance(peer).tables.clone();
         for number in 0..count {
             let key = format!("{prefix}{number}");
             let mut own = value.to_vec();
             own.extend_from_slice(format!(" {prefix}{number}").as_bytes());
-            if let Err(error) = tables.replica().create(network, table, &key, own, now) {
+            let created = self.instance(peer).machine.replica().create(network, table, &key, own, now);
+            if let Err(error) = created {
                 panic!("{} could not create {network}/{table}/{key}: {error}", self.name(peer));
             }
         }
         self.note_on(peer, format!("creates {count} entries in {network}/{table}"));
-        let id = tables.node();
+        let id = self.instance(peer).tables.node();
         let state = self.inspect(peer, network).expect("it took the writes, so it is on the network");
         for ((table, name), held) in state.entries.iter().filter(|(_, held)| held.version.dot.owner == id) {
             if self.ledger.by_dot(network, &held.version.dot).is_none() {

@@ -167,7 +167,7 @@ impl Cluster {
     pub fn table_dump(&self, network: &str) -> String {
         let mut text = format!("the tables of {network}");
         for peer in self.members_of(network) {
-            let Some(state) = self.instance(peer).tables.replica().inspect(network, self.instant(peer))
+            let Some(state) = self.instance(peer).machine.replica().inspect(network, self.instant(peer))
             else {
                 continue;
             };

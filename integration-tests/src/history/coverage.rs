@@ -105,7 +105,7 @@ impl Coverage {
         self.longest_ready = self.longest_ready.max(checked.longest_ready);
         self.longest_hidden = self.longest_hidden.max(checked.longest_hidden);
         for peer in cluster.running() {
-            self.count_counters(&cluster.machine(peer).tables().replica().counters());
+            self.count_counters(&cluster.machine(peer).replica().counters());
             for (_, event) in cluster.events(peer) {
                 self.count_event(event, cluster);
             }

@@ -337,7 +337,7 @@ fn l09_one_node_with_absurd_versions_is_refused_and_nobody_else() {
         assert_eq!(cluster.shown_so_far(peer, of_absurd), [], "on {}", cluster.name(peer));
     }
     let refused: u64 =
-        [a, b].iter().map(|peer| cluster.machine(*peer).tables().replica().counters().refused_future).sum();
+        [a, b].iter().map(|peer| cluster.machine(*peer).replica().counters().refused_future).sum();
     assert!(refused > 0, "what it said was refused and counted");
 }
 
@@ -399,7 +399,7 @@ fn r13_a_node_that_was_gone_for_long_returns_as_the_same_with_its_entries() {
     cluster.heal();
     cluster.await_shown(&[b, c], K, "v", 20 * SECOND);
     assert_eq!(cluster.id(a), instance);
-    let writes = cluster.machine(a).tables().replica().counters().writes;
+    let writes = cluster.machine(a).replica().counters().writes;
     assert_eq!(writes, 1, "it wrote nothing again");
     cluster.await_members(&[a, b, c], 20 * SECOND);
     cluster.assert_promises();

@@ -15,7 +15,7 @@ fn network(number: usize) -> String {
 
 fn sum(cluster: &Cluster, peers: &[Peer], counter: &str) -> u64 {
     let of = |peer: &Peer| {
-        let counters = cluster.machine(*peer).tables().replica().counters();
+        let counters = cluster.machine(*peer).replica().counters();
         counters.iter().find(|(name, _)| *name == counter).map_or(0, |(_, count)| count)
     };
     peers.iter().map(of).sum()

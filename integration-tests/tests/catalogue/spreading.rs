@@ -233,7 +233,7 @@ fn n17_only_a_sync_that_came_to_its_end_makes_a_network_synchronised() {
         cluster.machine(c).tables().statistics(NET).is_some_and(|statistics| statistics.synchronised)
     };
     assert!(!synchronised(&cluster), "no sync has come to its end");
-    assert!(cluster.machine(c).tables().replica().counters().syncs_failed > 3, "and some have been tried");
+    assert!(cluster.machine(c).replica().counters().syncs_failed > 3, "and some have been tried");
     cluster.remove_rule(broken);
     cluster.run_until("C is synchronised", 5 * SECOND, synchronised);
     assert_eq!(cluster.visible(c, NET).len(), 10);
@@ -319,7 +319,7 @@ fn n32_what_a_newcomer_was_given_it_does_not_pass_on() {
     cluster.join_network([d], NET);
     cluster.await_agreement(NET, 10 * SECOND);
     cluster.run_for(10 * SECOND);
-    let counters = cluster.machine(d).tables().replica().counters();
+    let counters = cluster.machine(d).replica().counters();
     assert_eq!((counters.gossip_sent, counters.backlogs), (0, 0));
 }
 
@@ -331,9 +331,9 @@ fn n36_after_much_coming_and_going_nothing_is_left_behind() {
     let inside = |cluster: &Cluster| {
         let of = |peer: &Peer| {
             let machine = cluster.machine(*peer);
-            let state = machine.tables().replica().inspect(NET, cluster.instant(*peer));
+            let state = machine.replica().inspect(NET, cluster.instant(*peer));
             let state = state.map(|state| (state.entries.len(), state.attachments.len(), state.queue_length));
-            let watchers = machine.tables().replica().watcher_count();
+            let watchers = machine.replica().watcher_count();
             (state, watchers, machine.membership().stream_count(), machine.membership().broadcast_count())
         };
         ([a, b, c].each_ref().map(of), cluster.fabric().open_streams())
@@ -422,7 +422,7 @@ fn l14_tables_agree_though_only_streams_break() {
 fn l16_each_write_is_relayed_finitely_often() {
     let (mut cluster, peers) = many(Settings { inspection: Some(5 * SECOND), ..Settings::seeded(416) }, 30);
     let gossip = |cluster: &Cluster| -> u64 {
-        peers.iter().map(|peer| cluster.machine(*peer).tables().replica().counters().gossip_sent).sum()
+        peers.iter().map(|peer| cluster.machine(*peer).replica().counters().gossip_sent).sum()
     };
     let before = gossip(&cluster);
     cluster.create(peers[0], K, "v");
@@ -455,7 +455,7 @@ fn l16_what_only_a_dead_node_has_is_not_asked_for_without_end() {
     };
     assert!(holes(&cluster, b) && holes(&cluster, c));
     let pulls = |cluster: &Cluster| -> u64 {
-        [b, c].iter().map(|peer| cluster.machine(*peer).tables().replica().counters().pulls).sum()
+        [b, c].iter().map(|peer| cluster.machine(*peer).replica().counters().pulls).sum()
     };
     // As long as watermarks are sent, and a few seconds more.
     cluster.run_for(30 * SECOND);

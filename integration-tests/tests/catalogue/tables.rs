@@ -15,7 +15,7 @@ const K1: Key<'static> = Key::new(NET, "services", "k1");
 const K2: Key<'static> = Key::new(NET, "services", "k2");
 
 fn writes(cluster: &Cluster, peers: &[Peer]) -> u64 {
-    peers.iter().map(|peer| cluster.machine(*peer).tables().replica().counters().writes).sum()
+    peers.iter().map(|peer| cluster.machine(*peer).replica().counters().writes).sum()
 }
 
 fn has_left(cluster: &mut Cluster, peer: Peer) {
@@ -182,17 +182,16 @@ fn n07_writers_in_many_threads_never_send_an_older_value_after_a_newer_one() {
     // The order in which threads write is the system's, so only what comes out in the end is compared.
     let settings = Settings { watched: false, inspection: None, ..Settings::seeded(307) };
     let (mut cluster, [a, b, c]) = Cluster::settled(settings, ["a", "b", "c"], NET);
-    let tables = cluster.machine(a).tables().clone();
+    let machine = cluster.machine(a);
     // In the simulation's time: the database's own methods would read the clocks of this machine.
     let now = cluster.instant(a);
-    tables.replica().create(NET, "services", "k", *b"first", now).unwrap();
+    machine.replica().create(NET, "services", "k", *b"first", now).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let tables = &tables;
             scope.spawn(move || {
                 for number in 0..200 {
                     let value = format!("{thread} {number}").into_bytes();
-                    tables.replica().update(NET, "services", "k", value, now).unwrap();
+                    machine.replica().update(NET, "services", "k", value, now).unwrap();
                 }
             });
         }
@@ -227,7 +226,7 @@ fn n08_a_late_write_of_who_has_left_is_not_let_in() {
     }
     cluster.run_for(SECOND);
     assert_eq!((cluster.shown_so_far(b, K), cluster.held(b, K)), (vec![], None));
-    assert!(cluster.machine(b).tables().replica().counters().refused_ended > 0);
+    assert!(cluster.machine(b).replica().counters().refused_ended > 0);
     cluster.assert_promises();
 }
 

@@ -108,7 +108,7 @@ async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_
     let to = Destination { name: Some(victim.id().name), address: victim.local_address() };
     // It speaks the protocol by hand: "let us compare the network, I am on it since this epoch". Its list says otherwise.
     for epoch in [0u64, 1] {
-        let before = victim.tables().replica().counters().refused_not_member;
+        let before = victim.tables().counters().refused_not_member;
         let (mut sender, mut receiver, _) = modified.transport().open_stream(&to).await.unwrap();
         let (for_tables, open, full) = (1u8, 0u32, 0u32);
         let generation = modified.id().generation;
@@ -138,11 +138,11 @@ async fn a_member_of_the_cluster_that_is_not_on_a_network_gets_nothing_of_it_by_
             );
         }
         assert!(!said.is_empty() && said.len() < 5, "it is refused in a word: {said:?}");
-        assert_eq!(victim.tables().replica().counters().refused_not_member, before + 1, "{cluster}");
+        assert_eq!(victim.tables().counters().refused_not_member, before + 1, "{cluster}");
     }
     assert_eq!(victim.tables().network_peers(NET).len(), 2);
     // Nor does gossip go there.
     create(victim, "another-key", "another-value");
     cluster.eventually("b has it", || shown(cluster.node("b"), "another-key").is_some()).await;
-    assert_eq!(modified.tables().replica().counters().refused_not_member, 0, "nothing of it arrived");
+    assert_eq!(modified.tables().counters().refused_not_member, 0, "nothing of it arrived");
 }

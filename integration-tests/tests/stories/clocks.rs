@@ -155,7 +155,7 @@ fn a_node_that_starts_two_hours_ahead_makes_nothing_vanish() {
         assert_eq!(shown, ["of a", "of a again"].map(|value| Some(value.to_owned())), "nothing vanished");
     }
     // Everybody can say whose clock it is.
-    let skew = |peer| cluster.machine(peer).tables().replica().clock_skew();
+    let skew = |peer| cluster.machine(peer).replica().clock_skew();
     assert!([a, b, c].map(skew).iter().any(|skew| skew.peers_beyond == 1), "a node has noticed");
     assert!(skew(x).largest > HOUR && skew(x).largest < 3 * HOUR);
     // What it wrote is believed when it is not in the future any more; when its clock has been put right, so is all it writes.

@@ -201,7 +201,7 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
     let activity =
         |cluster: &Cluster| peers.iter().map(|peer| cluster.follower(*peer).received().len()).sum::<usize>();
     let syncs = |cluster: &Cluster| -> u64 {
-        let counters = |peer: &Peer| cluster.machine(*peer).tables().replica().counters();
+        let counters = |peer: &Peer| cluster.machine(*peer).replica().counters();
         peers
             .iter()
             .map(counters)
@@ -356,7 +356,7 @@ fn story_06_who_returns_unchanged_is_shown_at_once() {
     });
     // One comparison of fingerprints away, or two if A does not hold B for alive yet.
     cluster.await_shown(&[b], K1, "k1", SECOND);
-    assert_eq!(cluster.machine(b).tables().replica().counters().shown_uncompared, 0);
+    assert_eq!(cluster.machine(b).replica().counters().shown_uncompared, 0);
     cluster.await_members(&[a, b, c], 15 * SECOND);
     cluster.assert_promises();
 }
@@ -377,7 +377,7 @@ fn story_06_compared_with_another_that_shows_it() {
     cluster.heal();
     cluster.await_shown(&[b], K2, "k2 new", 15 * SECOND);
     assert_eq!(cluster.shown_so_far(b, K1), [Some("k1".to_owned()), None], "K1 never comes back");
-    assert_eq!(cluster.machine(b).tables().replica().counters().shown_uncompared, 0);
+    assert_eq!(cluster.machine(b).replica().counters().shown_uncompared, 0);
     cluster.remove_rules(rules);
     cluster.await_members(&[a, b, c], 15 * SECOND);
     cluster.assert_promises();
@@ -398,7 +398,7 @@ fn story_06_with_nobody_to_compare_with_it_is_shown_after_five_seconds_and_count
     cluster.run_for(4_900 * MILLISECOND);
     assert_eq!(cluster.value(b, K1), None, "not yet");
     cluster.await_shown(&[b], K1, "k1", 500 * MILLISECOND);
-    assert_eq!(cluster.machine(b).tables().replica().counters().shown_uncompared, 1);
+    assert_eq!(cluster.machine(b).replica().counters().shown_uncompared, 1);
     cluster.remove_rules(rules);
     cluster.await_members(&[a, b], 15 * SECOND);
     cluster.assert_promises();

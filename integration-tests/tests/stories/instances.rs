@@ -195,7 +195,7 @@ fn story_08_same_name_and_a_clock_that_was_set_back() {
         assert_eq!(cluster.shown_so_far(peer, K), ["of b", "of b again"].map(|value| Some(value.into())));
     }
     assert!(cluster.value(a, K).is_none());
-    let skew = cluster.machine(a).tables().replica().clock_skew();
+    let skew = cluster.machine(a).replica().clock_skew();
     assert!(skew.peers_beyond > 0, "it can say so: {skew:?}");
     // When the operator has set its clock, it is one of them.
     cluster.set_clock_offset(a, 0);

@@ -180,8 +180,8 @@ impl Endpoints {
         let db = self.node.tables();
         let networks = db.networks().into_iter();
         // A statement of its own: the replica is locked to the end of the statement.
-        let replication = replication_counts(&db.replica().counters());
-        let clock_skew = db.replica().clock_skew();
+        let replication = replication_counts(&db.counters());
+        let clock_skew = db.clock_skew();
         Metrics {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             members,
