@@ -12,7 +12,7 @@ use wire::{NodeId, NodeName};
 
 use crate::replica::{Map, Replica, View};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, Origin, Value, Watch,
+    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, Origin, Version, Watch,
     WatchFilter, WriteError,
 };
 
@@ -255,9 +255,9 @@ impl TableDb {
         network: &str,
         table: &str,
         key: &str,
-        value: impl Into<Value>,
-    ) -> Result<(), WriteError> {
-        self.change(|replica, now| replica.create(network, table, key, value, now))
+        value: impl AsRef<[u8]>,
+    ) -> Result<Version, WriteError> {
+        self.change(|replica, now| replica.create(network, table, key, value.as_ref(), now))
     }
 
     /// Replaces an entry, whichever node wrote it; an error if the key is not live. This node owns the entry
@@ -267,9 +267,62 @@ impl TableDb {
         network: &str,
         table: &str,
         key: &str,
-        value: impl Into<Value>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Version, WriteError> {
+        self.change(|replica, now| replica.update(network, table, key, value.as_ref(), now))
+    }
+
+    /// Adds an entry, or replaces it, whichever node wrote it. This node owns it afterwards.
+    pub fn upsert(
+        &self,
+        network: &str,
+        table: &str,
+        key: &str,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Version, WriteError> {
+        self.change(|replica, now| replica.upsert(network, table, key, value.as_ref(), now))
+    }
+
+    /// Replaces an entry; an error unless it still has the version `expected`.
+    ///
+    /// This protects the caller from all writes that this node knows: of its own threads, and of other nodes as
+    /// soon as they have arrived. It is no consensus. Of two nodes that replace the same version at the same
+    /// time both succeed, and the write with the later time stays, everywhere.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tabledb::{Config, NodeId, NodeName, TableDb, WriteError};
+    /// # let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("host-1")?, 1)))?;
+    /// # tables.join_network("blue")?;
+    /// tables.create("blue", "leases", "leader", "host-1")?;
+    /// let seen = tables.get("blue", "leases", "leader").unwrap();
+    /// let renewed = tables.compare_and_set("blue", "leases", "leader", seen.version, "host-1, again")?;
+    /// let late = tables.compare_and_set("blue", "leases", "leader", seen.version, "too late");
+    /// assert!(matches!(late, Err(WriteError::VersionMismatch { found, .. }) if found == Some(renewed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compare_and_set(
+        &self,
+        network: &str,
+        table: &str,
+        key: &str,
+        expected: Version,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Version, WriteError> {
+        let value = value.as_ref();
+        self.change(|replica, now| replica.compare_and_set(network, table, key, expected, value, now))
+    }
+
+    /// Deletes an entry; an error unless it still has the version `expected`. What
+    /// [`Self::compare_and_set`] says of other nodes holds here too.
+    pub fn compare_and_delete(
+        &self,
+        network: &str,
+        table: &str,
+        key: &str,
+        expected: Version,
     ) -> Result<(), WriteError> {
-        self.change(|replica, now| replica.update(network, table, key, value, now))
+        self.change(|replica, now| replica.compare_and_delete(network, table, key, expected, now))
     }
 
     /// Deletes an entry, whichever node wrote it; an error if the key is not live.

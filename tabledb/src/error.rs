@@ -1,5 +1,7 @@
 //! Errors of the caller, one enum per operation.
 
+use crate::Version;
+
 /// Why a create, update or delete failed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
@@ -44,6 +46,25 @@ pub enum WriteError {
         table: String,
         /// The key in the request.
         key: String,
+    },
+    /// A conditional write found another version, or none.
+    #[error(
+        "the entry in table {table} with network id {network} and key {key} {}; read it again",
+        found.map_or("does not exist any more".to_owned(), |found| {
+            format!("has version {found}, not {expected}")
+        })
+    )]
+    VersionMismatch {
+        /// The network in the request.
+        network: String,
+        /// The table in the request.
+        table: String,
+        /// The key in the request.
+        key: String,
+        /// The version in the request.
+        expected: Version,
+        /// The version of the live entry, if there is one.
+        found: Option<Version>,
     },
     /// A name, key or value is empty where it must not be, or exceeds the limit.
     #[error("the {what} has {found} bytes; {allowed} are allowed")]

@@ -17,7 +17,7 @@ mod watch;
 
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
 pub use database::{Driver, NetworkStatistics, ReplicaGuard, TableDb};
-pub use entry::{Entry, Value};
+pub use entry::{Entry, Value, Version, VersionError};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;
 pub use replica::{

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tabledb::{
-    Change, ChangeKind, Config, Driver, Limits, Origin, TableDb, Watch, WatchEvent, WatchFilter, WriteError,
+    Change, ChangeKind, Config, Driver, Limits, Origin, TableDb, Version, Watch, WatchEvent, WatchFilter,
+    WriteError,
 };
 use wire::NodeId;
 
@@ -34,6 +35,8 @@ impl Model {
 struct Pair {
     db: TableDb,
     driver: Driver,
+    /// The version of some entry, as read before an earlier write.
+    last_read: Option<Version>,
     model: Model,
     now: Instant,
 }
@@ -47,7 +50,13 @@ pub fn run(bytes: &[u8]) {
         Config { limits, reap_time: Duration::from_secs(1), ..Config::new(NodeId::new(name("n"), 1000)) };
     let origin = Origin { now, wall_clock: Duration::from_secs(1_700_000_000), seed: 7 };
     let db = TableDb::starting_at(config, origin).expect("the settings fit together");
-    let mut pair = Pair { driver: db.driver().expect("it was just made"), db, model: Model::default(), now };
+    let mut pair = Pair {
+        driver: db.driver().expect("it was just made"),
+        db,
+        model: Model::default(),
+        last_read: None,
+        now,
+    };
     let mut watch = pair.db.watch(WatchFilter::default());
     let mut watched = BTreeMap::new();
     let mut input = Input::new(bytes);
@@ -67,7 +76,7 @@ impl Pair {
     fn step(&mut self, input: &mut Input<'_>) {
         let network = NETWORKS[input.below(NETWORKS.len())];
         let table = TABLES[input.below(TABLES.len())];
-        match input.below(8) {
+        match input.below(10) {
             0 => {
                 let joined = self.driver.replica().join_network(network, self.now).is_ok();
                 assert_eq!(joined, !self.model.is_joined(network), "joining {network}");
@@ -93,20 +102,39 @@ impl Pair {
         let place = (network, table, key.clone());
         let known = self.model.entries.contains_key(&place);
         let too_long = key.len() > KEY_BYTES || table.is_empty() || value.len() > VALUE_BYTES;
+        let present = self.db.get(network, table, &key).map(|entry| entry.version);
+        // Two of three conditional writes expect what is there.
+        let current = if what == 9 && input.below(3) > 0 { present } else { None };
+        let none = "1-2-3".parse().expect("it has the form of a version");
+        let expected = current.or(self.last_read).unwrap_or(none);
+        self.last_read = present.or(self.last_read);
         let mut replica = self.driver.replica();
         let outcome = match what {
-            4 | 7 => replica.create(network, table, &key, value.as_slice(), self.now),
-            5 => replica.update(network, table, &key, value.as_slice(), self.now),
-            _ => replica.delete(network, table, &key, self.now),
+            4 | 7 => replica.create(network, table, &key, value.as_slice(), self.now).map(Some),
+            5 => replica.update(network, table, &key, value.as_slice(), self.now).map(Some),
+            8 => replica.upsert(network, table, &key, value.as_slice(), self.now).map(Some),
+            9 => {
+                replica.compare_and_set(network, table, &key, expected, value.as_slice(), self.now).map(Some)
+            }
+            _ => replica.delete(network, table, &key, self.now).map(|()| None),
         };
         drop(replica);
+        if let Ok(version @ Some(_)) = outcome {
+            let read = self.db.get(network, table, &key).map(|entry| entry.version);
+            assert_eq!(read, version, "the version of {place:?}");
+        }
         let agrees = match &outcome {
-            Ok(()) => self.model.is_joined(network) && !too_long && known == (what == 5 || what == 6),
+            Ok(_) if what == 8 => self.model.is_joined(network) && !too_long,
+            Ok(_) if what == 9 => self.model.is_joined(network) && !too_long && present == Some(expected),
+            Ok(_) => self.model.is_joined(network) && !too_long && known == (what == 5 || what == 6),
             Err(WriteError::Length { .. }) => too_long,
             Err(WriteError::NotJoined { .. }) => !self.model.is_joined(network),
             Err(WriteError::AlreadyExists { .. }) => known && (what == 4 || what == 7),
             Err(WriteError::CannotUpdate { .. }) => !known && what == 5,
             Err(WriteError::CannotDelete { .. }) => !known && what == 6,
+            Err(WriteError::VersionMismatch { found, .. }) => {
+                what == 9 && present != Some(expected) && *found == present
+            }
             Err(_) => false,
         };
         assert!(agrees, "{outcome:?} for {place:?}, known {known}, too long {too_long}");

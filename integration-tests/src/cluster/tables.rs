@@ -179,8 +179,8 @@ impl Cluster {
         let joined = instance.joined.contains(network);
         let mut replica = instance.machine.replica();
         match operation {
-            Operation::Create(value) => replica.create(network, table, name, value, now)?,
-            Operation::Update(value) => replica.update(network, table, name, value, now)?,
+            Operation::Create(value) => drop(replica.create(network, table, name, value, now)?),
+            Operation::Update(value) => drop(replica.update(network, table, name, value, now)?),
             Operation::Delete => replica.delete(network, table, name, now)?,
         }
         drop(replica);

@@ -236,9 +236,9 @@ pub fn joined<E: std::fmt::Display>(outcome: Result<usize, E>) -> Reply {
 }
 
 /// The response to a call that yields only success or an error.
-pub fn done<E: std::fmt::Display>(outcome: Result<(), E>) -> Reply {
+pub fn done<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Reply {
     match outcome {
-        Ok(()) => Reply::done(),
+        Ok(_) => Reply::done(),
         Err(error) => Reply::fail(error),
     }
 }

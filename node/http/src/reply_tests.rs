@@ -3,7 +3,8 @@ use wire::NodeName;
 use super::*;
 
 fn entry(key: &str, value: &[u8]) -> Entry {
-    Entry { key: key.into(), value: value.into(), owner: NodeName::new("node-1").unwrap() }
+    let owner = NodeName::new("node-1").unwrap();
+    Entry { key: key.into(), value: value.into(), owner, version: "1-2-3".parse().unwrap() }
 }
 
 #[track_caller]

@@ -78,7 +78,7 @@ fn send(cluster: &mut Cluster, stream: StreamId, frame: &Frame<'_>) -> Result<()
 
 fn create(cluster: &mut Cluster, table: &str, key: &str, value: &[u8]) -> Result<(), WriteError> {
     let now = cluster.now;
-    cluster.replicas[0].create(NET, table, key, value, now)
+    cluster.replicas[0].create(NET, table, key, value, now).map(drop)
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod apply;
 mod gossip;
 mod initial_sync;
 mod leaving;
+pub(super) mod own_writes;
 mod receiving;
 pub(super) mod refusals;
 mod settled;
@@ -20,14 +21,14 @@ use super::message::SessionKind;
 use super::node_state::NodeState;
 use super::requests::SessionRequest;
 use super::session::PeerStanding;
-use super::store::{Dot, Full, Store, Visibility, Write};
+use super::store::{Store, Visibility, Write};
 use super::timing::{
     AWAITED_AT_ONCE, COMPARISON_TIMEOUT, FIRST_RESPONSE_TIMEOUT, MAX_ABSENCES, MAX_PULLS, PEER_IDLE_TIMEOUT,
     QUIESCENT_AFTER, RETRY,
 };
 use super::update_queue::{QueuedUpdate, UpdateQueue};
 use super::view::{AttachmentIndex, Body};
-use crate::{DeleteReason, Value, WriteError};
+use crate::DeleteReason;
 use initial_sync::InitialSync;
 use leaving::Leaving;
 use receiving::Receiving;
@@ -96,14 +97,6 @@ struct Compared {
     mine: u64,
     theirs: u64,
     at: Instant,
-}
-
-/// The operation of a caller on a key.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    Create(Value),
-    Update(Value),
-    Delete,
 }
 
 /// The path by which a bundle arrived.
@@ -311,71 +304,6 @@ impl Network {
             .into_iter()
             .flatten()
             .fold(self.anti_entropy_at, Instant::min)
-    }
-
-    // Calls of the application.
-
-    pub(crate) fn write(
-        &mut self,
-        operation: Operation,
-        table_name: &str,
-        key: &str,
-        node: &mut NodeState,
-        now: Instant,
-    ) -> Result<(), WriteError> {
-        if self.is_leaving() {
-            return Err(WriteError::NotJoined { network: self.name.to_string() });
-        }
-        let target = || (self.name.to_string(), table_name.to_owned(), key.to_owned());
-        let found = self.store.view().table(table_name);
-        let present = found.as_ref().and_then(|table| {
-            let record = table.records.get(key)?;
-            Some(((record.tag.index, record.number), record.visible().is_some()))
-        });
-        let exists = present.is_some_and(|(_, visible)| visible);
-        let body = match operation {
-            Operation::Create(_) if exists => {
-                let (network, table, key) = target();
-                return Err(WriteError::AlreadyExists { network, table, key });
-            }
-            Operation::Update(_) if !exists => {
-                let (network, table, key) = target();
-                return Err(WriteError::CannotUpdate { network, table, key });
-            }
-            Operation::Delete if !exists => {
-                let (network, table, key) = target();
-                return Err(WriteError::CannotDelete { network, table, key });
-            }
-            Operation::Create(value) | Operation::Update(value) => Body::Live(value),
-            Operation::Delete => Body::Tombstone { expires: Box::new(now + node.config.reap_time) },
-        };
-        let limits = &node.config.limits;
-        let network = || self.name.to_string();
-        match self.store.lacks_capacity(found.as_ref(), key, &body, limits) {
-            None => {}
-            Some(Full::Entries) => {
-                return Err(WriteError::NetworkFull { network: network(), limit: limits.entries });
-            }
-            Some(Full::Tables) => {
-                return Err(WriteError::TooManyTables { network: network(), limit: limits.tables });
-            }
-            Some(Full::Bytes) => {
-                return Err(WriteError::NetworkBytes { network: network(), limit: limits.bytes });
-            }
-        }
-        let bytes = update_bytes(table_name, key, &body);
-        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
-        let own = self.store.attachment(self.own).map_or(0, |own| own.seen().highest());
-        let dot = (self.own, own + 1);
-        let replaced: Vec<Dot> = present.map(|(dot, _)| dot).into_iter().collect();
-        let time = node.clock.tick(now);
-        let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
-        self.store.apply(write, &mut node.watchers);
-        self.supersede_refused(table_name, key, time);
-        node.counters.writes += 1;
-        self.note_change(now);
-        node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, true, bytes, now);
-        Ok(())
     }
 
     /// Writes our own entries again in a later instance of this node, under the same epoch.

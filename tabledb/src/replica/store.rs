@@ -16,7 +16,7 @@ use wire::{NodeId, NodeName};
 
 use super::fingerprint::Fingerprint;
 use super::number_index::NumberIndex;
-use super::ranges::{Ranges, digest_bytes, mix, record_digest};
+use super::ranges::{Ranges, mix, record_digest};
 use super::view::{AttachmentIndex, Body, Record, Table, Tag, View};
 use super::watchers::Watchers;
 use crate::{Change, ChangeKind, DeleteReason, Limits, Value};
@@ -116,19 +116,12 @@ impl Attachment {
 
     /// Its part of the fingerprint: its identity, the seen numbers, and the live ones.
     pub(super) fn digest(&self) -> u64 {
-        mix(self.identity_digest() ^ self.seen.digest().rotate_left(7) ^ mix(self.live_digest))
+        mix(self.tag.digest ^ self.seen.digest().rotate_left(7) ^ mix(self.live_digest))
     }
 
     /// A short digest of its identity.
     pub(super) fn short_id(&self) -> u32 {
-        self.identity_digest() as u32
-    }
-
-    fn identity_digest(&self) -> u64 {
-        let owner = &self.tag.owner;
-        mix(digest_bytes(owner.name.as_str().as_bytes())
-            ^ mix(owner.generation)
-            ^ mix(self.tag.epoch).rotate_left(17))
+        self.tag.digest as u32
     }
 }
 
@@ -373,7 +366,7 @@ impl Store {
                 }
             },
         };
-        if !replaces_present && incoming.version() < present.version() {
+        if !replaces_present && incoming.rank() < present.rank() {
             return true;
         }
         let key = present.key().clone();
@@ -491,7 +484,7 @@ impl Store {
         self.attachments
             .values()
             .filter(|a| a.visibility == Visibility::Shown && !a.live.is_empty())
-            .fold(0, |all, a| all ^ mix(a.identity_digest() ^ mix(a.live_digest)))
+            .fold(0, |all, a| all ^ mix(a.tag.digest ^ mix(a.live_digest)))
     }
 
     /// (visible entries, hidden entries, tombstones)

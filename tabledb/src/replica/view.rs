@@ -11,7 +11,8 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 use wire::NodeId;
 
-use crate::{Entry, Value};
+use super::ranges::{digest_bytes, mix};
+use crate::{Entry, Value, Version};
 
 /// A concurrent map by text. Peers choose the keys, so the hash is keyed at random; every read uses it, so it
 /// is fast.
@@ -29,12 +30,17 @@ pub(crate) struct Tag {
     pub(crate) index: AttachmentIndex,
     pub(crate) owner: NodeId,
     pub(crate) epoch: u64,
+    /// A digest of the owner's instance and the epoch, the same on every machine.
+    pub(crate) digest: u64,
     shown: AtomicBool,
 }
 
 impl Tag {
     pub(crate) fn new(index: AttachmentIndex, owner: NodeId, epoch: u64, shown: bool) -> Self {
-        Self { index, owner, epoch, shown: AtomicBool::new(shown) }
+        let digest = mix(digest_bytes(owner.name.as_str().as_bytes())
+            ^ mix(owner.generation)
+            ^ mix(epoch).rotate_left(17));
+        Self { index, owner, epoch, digest, shown: AtomicBool::new(shown) }
     }
 
     pub(crate) fn is_shown(&self) -> bool {
@@ -77,11 +83,15 @@ pub(crate) struct Record {
 }
 
 /// The order of versions, the same on every node: a later Lamport time wins, and no two versions are equal.
-pub(crate) type Version<'a> = (u64, &'a NodeId, u64, u64);
+pub(crate) type Rank<'a> = (u64, &'a NodeId, u64, u64);
 
 impl Record {
-    pub(crate) fn version(&self) -> Version<'_> {
+    pub(crate) fn rank(&self) -> Rank<'_> {
         (self.time, &self.tag.owner, self.tag.epoch, self.number)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        Version { time: self.time, writer: self.tag.digest, number: self.number }
     }
 
     /// The value, if it is visible to readers.
@@ -99,7 +109,8 @@ impl Record {
 
     fn entry(&self, key: &Arc<str>) -> Option<Entry> {
         let value = self.visible()?.clone();
-        Some(Entry { key: key.clone(), value, owner: self.tag.owner.name.clone() })
+        let owner = self.tag.owner.name.clone();
+        Some(Entry { key: key.clone(), value, owner, version: self.version() })
     }
 }
 

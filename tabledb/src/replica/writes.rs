@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Replica;
-use super::network::Operation;
-use crate::{Value, WriteError};
+use super::network::own_writes::Operation;
+use crate::{Value, Version, WriteError};
 
 impl Replica {
     /// Adds an entry; an error if the key is live.
@@ -15,7 +15,7 @@ impl Replica {
         key: &str,
         value: impl Into<Value>,
         now: Instant,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Version, WriteError> {
         self.write(network, table, key, Operation::Create(value.into()), now)
     }
 
@@ -27,13 +27,50 @@ impl Replica {
         key: &str,
         value: impl Into<Value>,
         now: Instant,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Version, WriteError> {
         self.write(network, table, key, Operation::Update(value.into()), now)
+    }
+
+    /// Adds an entry, or replaces it, whichever node wrote it.
+    pub fn upsert(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        value: impl Into<Value>,
+        now: Instant,
+    ) -> Result<Version, WriteError> {
+        self.write(network, table, key, Operation::Upsert(value.into()), now)
+    }
+
+    /// Replaces an entry; an error unless it has the version `expected` here.
+    pub fn compare_and_set(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        expected: Version,
+        value: impl Into<Value>,
+        now: Instant,
+    ) -> Result<Version, WriteError> {
+        self.write(network, table, key, Operation::CompareAndSet(expected, value.into()), now)
+    }
+
+    /// Deletes an entry; an error unless it has the version `expected` here.
+    pub fn compare_and_delete(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        expected: Version,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        self.write(network, table, key, Operation::CompareAndDelete(expected), now).map(drop)
     }
 
     /// Deletes an entry, whichever node wrote it; an error if the key is not live.
     pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Delete, now)
+        self.write(network, table, key, Operation::Delete, now).map(drop)
     }
 
     fn write(
@@ -43,7 +80,7 @@ impl Replica {
         key: &str,
         operation: Operation,
         now: Instant,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Version, WriteError> {
         self.now = now;
         let limits = &self.node.config.limits;
         let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
@@ -53,7 +90,7 @@ impl Replica {
         if key.len() > limits.key_bytes {
             return length("key", key.len(), format!("0 to {}", limits.key_bytes));
         }
-        if let Operation::Create(value) | Operation::Update(value) = &operation
+        if let Some(value) = operation.value()
             && value.len() > limits.value_bytes
         {
             return length("value", value.len(), format!("0 to {}", limits.value_bytes));
@@ -64,10 +101,10 @@ impl Replica {
         let Some(target) = &mut self.networks[at] else {
             return Err(WriteError::NotJoined { network: network.to_owned() });
         };
-        target.write(operation, table, key, &mut self.node, now)?;
+        let version = target.write(operation, table, key, &mut self.node, now)?;
         if self.node.wake {
             self.plan(at, now);
         }
-        Ok(())
+        Ok(version)
     }
 }

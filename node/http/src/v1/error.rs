@@ -61,6 +61,7 @@ impl From<WriteError> for HttpError {
             | WriteError::CannotUpdate { .. }
             | WriteError::CannotDelete { .. } => StatusCode::NOT_FOUND,
             WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
+            WriteError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
             WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,
             WriteError::Length { .. } => StatusCode::BAD_REQUEST,
             WriteError::NetworkFull { .. }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use tabledb::{TableDb, WriteError};
+use tabledb::TableDb;
 
 use super::error::HttpError;
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
@@ -90,17 +90,11 @@ impl Import<'_> {
         let value = record.bytes()?;
         let (network, table, key) = (self.network, self.table, record.key.as_str());
         match self.mode {
-            ImportMode::Create => self.db.create(network, table, key, value).map(|()| Taken::Created),
+            ImportMode::Create => self.db.create(network, table, key, value).map(|_| Taken::Created),
             ImportMode::Upsert => match self.db.get(network, table, key) {
                 Some(entry) if *entry.value == *value => Ok(Taken::Unchanged),
-                Some(_) => self.db.update(network, table, key, value).map(|()| Taken::Updated),
-                // Another writer may have created it in the meantime; then it is updated.
-                None => match self.db.create(network, table, key, value.as_slice()) {
-                    Err(WriteError::AlreadyExists { .. }) => {
-                        self.db.update(network, table, key, value).map(|()| Taken::Updated)
-                    }
-                    created => created.map(|()| Taken::Created),
-                },
+                Some(_) => self.db.upsert(network, table, key, value).map(|_| Taken::Updated),
+                None => self.db.upsert(network, table, key, value).map(|_| Taken::Created),
             },
         }
         .map_err(|error| error.to_string())

@@ -366,7 +366,8 @@ mod tests {
     }
 
     fn entry(value: &[u8]) -> Entry {
-        Entry { key: "k".into(), value: value.into(), owner: NodeName::new("n1").unwrap() }
+        let owner = NodeName::new("n1").unwrap();
+        Entry { key: "k".into(), value: value.into(), owner, version: "1-2-3".parse().unwrap() }
     }
 
     #[test]

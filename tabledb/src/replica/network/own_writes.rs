@@ -1,0 +1,113 @@
+//! The application's writes: their conditions, and the new version.
+
+use std::time::Instant;
+
+use super::super::node_state::NodeState;
+use super::super::store::{Dot, Full, Write};
+use super::super::update_queue::QueuedUpdate;
+use super::super::view::Body;
+use super::{Network, update_bytes};
+use crate::{Value, Version, WriteError};
+
+/// The operation of a caller on a key.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    Create(Value),
+    Update(Value),
+    Upsert(Value),
+    CompareAndSet(Version, Value),
+    Delete,
+    CompareAndDelete(Version),
+}
+
+impl Operation {
+    /// The value that it writes.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Create(value)
+            | Self::Update(value)
+            | Self::Upsert(value)
+            | Self::CompareAndSet(_, value) => Some(value),
+            Self::Delete | Self::CompareAndDelete(_) => None,
+        }
+    }
+}
+
+impl Network {
+    pub(crate) fn write(
+        &mut self,
+        operation: Operation,
+        table_name: &str,
+        key: &str,
+        node: &mut NodeState,
+        now: Instant,
+    ) -> Result<Version, WriteError> {
+        if self.is_leaving() {
+            return Err(WriteError::NotJoined { network: self.name.to_string() });
+        }
+        let target = || (self.name.to_string(), table_name.to_owned(), key.to_owned());
+        let found = self.store.view().table(table_name);
+        let present = found.as_ref().and_then(|table| {
+            let record = table.records.get(key)?;
+            let version = record.visible().is_some().then(|| record.version());
+            Some(((record.tag.index, record.number), version))
+        });
+        let live = present.and_then(|(_, version)| version);
+        let exists = live.is_some();
+        let body = match operation {
+            Operation::Create(_) if exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::AlreadyExists { network, table, key });
+            }
+            Operation::Update(_) if !exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::CannotUpdate { network, table, key });
+            }
+            Operation::Delete if !exists => {
+                let (network, table, key) = target();
+                return Err(WriteError::CannotDelete { network, table, key });
+            }
+            Operation::CompareAndSet(expected, _) | Operation::CompareAndDelete(expected)
+                if live != Some(expected) =>
+            {
+                let (network, table, key) = target();
+                return Err(WriteError::VersionMismatch { network, table, key, expected, found: live });
+            }
+            Operation::Create(value)
+            | Operation::Update(value)
+            | Operation::Upsert(value)
+            | Operation::CompareAndSet(_, value) => Body::Live(value),
+            Operation::Delete | Operation::CompareAndDelete(_) => {
+                Body::Tombstone { expires: Box::new(now + node.config.reap_time) }
+            }
+        };
+        let limits = &node.config.limits;
+        let network = || self.name.to_string();
+        match self.store.lacks_capacity(found.as_ref(), key, &body, limits) {
+            None => {}
+            Some(Full::Entries) => {
+                return Err(WriteError::NetworkFull { network: network(), limit: limits.entries });
+            }
+            Some(Full::Tables) => {
+                return Err(WriteError::TooManyTables { network: network(), limit: limits.tables });
+            }
+            Some(Full::Bytes) => {
+                return Err(WriteError::NetworkBytes { network: network(), limit: limits.bytes });
+            }
+        }
+        let bytes = update_bytes(table_name, key, &body);
+        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        let (own, writer) =
+            self.store.attachment(self.own).map_or((0, 0), |own| (own.seen().highest(), own.tag.digest));
+        let dot = (self.own, own + 1);
+        let replaced: Vec<Dot> = present.map(|(dot, _)| dot).into_iter().collect();
+        let time = node.clock.tick(now);
+        let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
+        self.store.apply(write, &mut node.watchers);
+        self.supersede_refused(table_name, key, time);
+        node.counters.writes += 1;
+        self.note_change(now);
+        node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, true, bytes, now);
+        Ok(Version { time, writer, number: dot.1 })
+    }
+}
