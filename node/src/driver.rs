@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use membership::{ConflictRole, Event, SeedFailure};
 use parking_lot::{Mutex, MutexGuard};
-use tabledb::{FinalSyncs, TableDb};
+use tabledb::{FinalSyncs, JoinOutcome, TableDb};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -53,14 +53,14 @@ type SeedOutcomes = mpsc::UnboundedSender<(SocketAddr, Result<(), SeedFailure>)>
 /// Calls that wait for an event.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    ready: HashMap<String, Vec<oneshot::Sender<()>>>,
+    ready: HashMap<String, Vec<oneshot::Sender<JoinOutcome>>>,
     left: HashMap<String, Vec<oneshot::Sender<FinalSyncs>>>,
     cluster_left: Vec<oneshot::Sender<()>>,
     seeds: Vec<SeedOutcomes>,
 }
 
 impl Waiters {
-    pub(crate) fn ready(&mut self, network: &str) -> oneshot::Receiver<()> {
+    pub(crate) fn ready(&mut self, network: &str) -> oneshot::Receiver<JoinOutcome> {
         add(self.ready.entry(network.to_owned()).or_default())
     }
 
@@ -347,8 +347,8 @@ impl Driver {
         }
         let mut waiters = self.shared.waiters.lock();
         match event {
-            NodeEvent::NetworkReady(network) => {
-                notify_all(waiters.ready.remove(&network).unwrap_or_default(), ())
+            NodeEvent::NetworkReady { network, outcome } => {
+                notify_all(waiters.ready.remove(&network).unwrap_or_default(), outcome)
             }
             NodeEvent::NetworkLeft { network, final_syncs } => {
                 notify_all(waiters.left.remove(&network).unwrap_or_default(), final_syncs)

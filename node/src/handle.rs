@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use membership::{Member, SeedFailure};
 use parking_lot::{Mutex, MutexGuard};
-use tabledb::{FinalSyncs, TableDb};
+use tabledb::{FinalSyncs, JoinOutcome, TableDb};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -330,12 +330,12 @@ impl Node {
         }
     }
 
-    /// Joins a network. Returns after the initial sync with another member, at once if no reachable member is
-    /// on the network, or after thirty seconds.
+    /// Joins a network. Returns after the initial sync with another member, at once if no other member is
+    /// known, or after thirty seconds.
     ///
     /// # Errors
     /// If it is joined already, its name is too long, or the limit of networks is reached.
-    pub async fn join_network(&self, network: &str) -> Result<(), tabledb::JoinError> {
+    pub async fn join_network(&self, network: &str) -> Result<JoinOutcome, tabledb::JoinError> {
         let shared = self.shared();
         let ready = {
             let (mut machine, now) = shared.machine_now();
@@ -343,8 +343,7 @@ impl Node {
             shared.waiters.lock().ready(network)
         };
         shared.wake.notify_one();
-        wait(ready).await;
-        Ok(())
+        Ok(wait(ready).await.unwrap_or(JoinOutcome::Unsynchronised))
     }
 
     /// Leaves a network. Returns when the final syncs have sent other members what only this node had, or
@@ -434,7 +433,7 @@ mod tests {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let name = NodeName::new("waits").unwrap();
         let node = Node::start(NodeConfig::new(name, loopback, KeySet::development())).await.unwrap();
-        node.join_network("net").await.unwrap();
+        assert_eq!(node.join_network("net").await, Ok(JoinOutcome::Alone));
         for index in 0..10 {
             assert!(node.leave_network(&format!("random-{index}")).await.is_err());
             assert!(node.join_network("net").await.is_err());

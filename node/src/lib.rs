@@ -46,8 +46,8 @@ pub use subscription::{MembershipUpdate, Subscription};
 // The types in the signatures above, so that an embedding program needs one dependency only.
 pub use membership::{Event, Member, NodeRecord, State};
 pub use tabledb::{
-    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, LeaveError, TableDb, Value, Watch,
-    WatchEvent, WatchFilter, WriteError,
+    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, JoinOutcome, LeaveError, TableDb, Value,
+    Version, Watch, WatchEvent, WatchFilter, WriteError,
 };
 pub use transport::{ClusterName, Identity, KeySet, Secret};
 pub use wire::{NodeId, NodeName};

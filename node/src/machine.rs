@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
-use tabledb::{Driver, FinalSyncs, JoinError, LeaveError, ReplicaGuard, TableDb};
+use tabledb::{Driver, FinalSyncs, JoinError, JoinOutcome, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
@@ -62,8 +62,13 @@ pub enum NodeTransmit {
 pub enum NodeEvent {
     /// An event of membership.
     Membership(membership::Event),
-    /// The initial sync of a joined network is complete, or no member was there to sync with.
-    NetworkReady(String),
+    /// The initial sync of a joined network is complete, or is not waited for any longer.
+    NetworkReady {
+        /// The network.
+        network: String,
+        /// What this node holds of it.
+        outcome: JoinOutcome,
+    },
     /// The node has left a network and dropped its tables.
     NetworkLeft {
         /// The network.
@@ -497,8 +502,8 @@ impl NodeMachine {
             let event = self.driver.replica().poll_event();
             match event {
                 None => break,
-                Some(tabledb::Event::NetworkReady(network)) => {
-                    self.events.push_back(NodeEvent::NetworkReady(network))
+                Some(tabledb::Event::NetworkReady { network, outcome }) => {
+                    self.events.push_back(NodeEvent::NetworkReady { network, outcome })
                 }
                 Some(tabledb::Event::NetworkLeft { network, final_syncs }) => {
                     if !final_syncs.saved() {

@@ -12,6 +12,7 @@ mod database;
 mod entry;
 mod error;
 mod final_syncs;
+mod join_outcome;
 mod replica;
 mod watch;
 
@@ -20,6 +21,7 @@ pub use database::{Driver, NetworkStatistics, ReplicaGuard, TableDb};
 pub use entry::{Entry, Value, Version, VersionError};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;
+pub use join_outcome::JoinOutcome;
 pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
     Ranges, Replica, Transmit,

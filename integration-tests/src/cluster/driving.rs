@@ -172,7 +172,7 @@ impl Cluster {
                 requests += 1;
                 self.fabric.note(Some(endpoint), format!("{event:?}"));
                 match &event {
-                    NodeEvent::NetworkReady(network) => {
+                    NodeEvent::NetworkReady { network, .. } => {
                         instance.ready.insert(network.clone());
                         became_ready.push(network.clone());
                     }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use membership::State;
-use networkdb::NodeConfig;
+use networkdb::{JoinOutcome, NodeConfig};
 use transport::{KeySet, Secret, generate_secret};
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};
@@ -108,7 +108,7 @@ async fn a_newcomer_holds_ten_thousand_entries_when_its_join_returns() {
     cluster.show_all(&wanted).await;
     let newcomer = cluster.start_joined(cluster.config("newcomer")).await;
     cluster.know_each_other().await;
-    newcomer.join_network(NET).await.unwrap();
+    assert_eq!(newcomer.join_network(NET).await, Ok(JoinOutcome::Synchronised));
     let found = table(&newcomer);
     assert!(found == wanted, "{} of {} entries\n{cluster}", found.len(), wanted.len());
     cluster.show_all(&wanted).await;

@@ -14,7 +14,7 @@ use super::owners::Owners;
 use super::requests::Requests;
 use super::skews::Skews;
 use super::watchers::Watchers;
-use crate::{Config, FinalSyncs};
+use crate::{Config, FinalSyncs, JoinOutcome};
 
 /// An action that the replica wants the driver to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,13 @@ pub enum Transmit {
 /// An event for the driver of the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A joined network completed its initial sync, or no member was there to sync with.
-    NetworkReady(String),
+    /// A joined network completed its initial sync, or does not wait for it any longer.
+    NetworkReady {
+        /// The network.
+        network: String,
+        /// What this node holds of it.
+        outcome: JoinOutcome,
+    },
     /// This node has left a network: its tables are dropped here.
     NetworkLeft {
         /// The network.

@@ -17,7 +17,7 @@ use wire::{FramePoll, NodeId, NodeName, StreamId};
 
 use super::message::{Frame, Open, SessionKind, Standing};
 use super::{Event, Origin, Replica, Transmit};
-use crate::Config;
+use crate::{Config, JoinOutcome};
 
 pub(super) const NET: &str = "net";
 pub(super) const TABLE: &str = "table";
@@ -35,6 +35,11 @@ pub(super) fn open(kind: SessionKind, epoch: u64) -> Frame<'static> {
         wall: 1_000_000_000_000,
         standing: Standing::Synchronised,
     })
+}
+
+/// The event that ends a join.
+pub(super) fn ready(network: &str, outcome: JoinOutcome) -> Event {
+    Event::NetworkReady { network: network.to_owned(), outcome }
 }
 
 /// One end of a stream: its replica, and the number there.

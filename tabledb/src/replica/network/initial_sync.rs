@@ -21,6 +21,7 @@ use super::super::timing::{
     PEER_IDLE_TIMEOUT, RETRY,
 };
 use super::{Network, Phase};
+use crate::JoinOutcome;
 
 /// The progress of the initial sync.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Network {
     ) {
         let Phase::Joining(first) = &mut self.phase else { return };
         match standing {
-            PeerStanding::Synchronised => return self.ready(node),
+            PeerStanding::Synchronised => return self.synchronised(node),
             PeerStanding::Leaving => {}
             PeerStanding::Unsynchronised(names) => {
                 // Only members, which bounds the set.
@@ -71,7 +72,7 @@ impl Network {
         }
         first.unsynchronised.insert(peer.clone());
         if self.no_member_is_synchronised(node) {
-            return self.ready(node);
+            return self.synchronised(node);
         }
         self.sync_at = now;
     }
@@ -80,7 +81,7 @@ impl Network {
         let Phase::Joining(first) = &mut self.phase else { return };
         first.failures += 1;
         if first.failures >= INITIAL_SYNC_TRIES {
-            self.announce_ready(node);
+            self.announce_ready(JoinOutcome::Unsynchronised, node);
         }
     }
 
@@ -92,16 +93,16 @@ impl Network {
         !members.is_empty() && members.iter().all(|member| first.unsynchronised.contains(member))
     }
 
-    fn announce_ready(&mut self, node: &mut NodeState) {
+    fn announce_ready(&mut self, outcome: JoinOutcome, node: &mut NodeState) {
         if let Phase::Joining(first) = &mut self.phase
             && !std::mem::replace(&mut first.announced, true)
         {
-            node.events.push_back(Event::NetworkReady(self.name.to_string()));
+            node.events.push_back(Event::NetworkReady { network: self.name.to_string(), outcome });
         }
     }
 
-    fn ready(&mut self, node: &mut NodeState) {
-        self.announce_ready(node);
+    fn synchronised(&mut self, node: &mut NodeState) {
+        self.announce_ready(JoinOutcome::Synchronised, node);
         self.phase = Phase::Active;
     }
 
@@ -112,7 +113,7 @@ impl Network {
         }
         self.sync_at = now + RETRY;
         if now >= self.joined_at + INITIAL_SYNC_LIMIT {
-            self.announce_ready(node);
+            self.announce_ready(JoinOutcome::Unsynchronised, node);
         }
         // A sync without a response, or with an idle peer, is probably with an unreachable member, which
         // takes seconds to detect.
@@ -135,12 +136,12 @@ impl Network {
             }
             // No other member is known: the network is ready as it is. If a member appears, the initial sync
             // is made then.
-            self.announce_ready(node);
+            self.announce_ready(JoinOutcome::Alone, node);
             self.sync_at += Duration::from_secs(3600);
             return;
         }
         if self.no_member_is_synchronised(node) {
-            return self.ready(node);
+            return self.synchronised(node);
         }
         let Phase::Joining(first) = &self.phase else { return };
         let members = self.members.as_deref().unwrap_or_default();

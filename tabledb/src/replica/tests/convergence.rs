@@ -84,7 +84,7 @@ fn a_newcomer_receives_everything_and_reports_ready() {
     cluster.join(2);
     cluster.run(Duration::from_millis(10));
     assert_eq!(cluster.shown(2).len(), 500);
-    assert!(cluster.events[2].contains(&Event::NetworkReady(NET.to_owned())));
+    assert!(cluster.events[2].contains(&ready(NET, JoinOutcome::Synchronised)));
     cluster.assert_agreement();
 }
 
@@ -275,7 +275,7 @@ fn a_node_new_to_the_cluster_is_not_ready_before_it_knows_who_is_on_the_network(
     // n2 has just joined and knows of no node's networks.
     cluster.join(2);
     cluster.run(Duration::from_millis(1));
-    let ready = Event::NetworkReady(NET.to_owned());
+    let ready = ready(NET, JoinOutcome::Synchronised);
     assert!(!cluster.events[2].contains(&ready));
     cluster.run(Duration::from_millis(500));
     assert!(cluster.events[2].contains(&ready));
@@ -296,7 +296,7 @@ fn a_newcomer_is_not_ready_before_a_long_sync_that_the_other_opened_is_over() {
     let now = cluster.now;
     cluster.replicas[1].handle_cluster_joined(&name(0), now);
     cluster.slow_streams = true;
-    let ready = Event::NetworkReady(NET.to_owned());
+    let ready = ready(NET, JoinOutcome::Synchronised);
     let mut syncs_refused = 0;
     while !cluster.events[1].contains(&ready) {
         cluster.run(Duration::from_millis(100));

@@ -24,9 +24,16 @@ fn entries(cluster: &Cluster, at: usize, network: &str) -> usize {
     cluster.replicas[at].statistics(network).map_or(0, |counts| counts.entries)
 }
 
-/// Whether the event that `name` is ready has been reported.
+/// How the join of a network ended, if that has been reported.
+fn join_outcome(cluster: &Cluster, at: usize, name: &str) -> Option<JoinOutcome> {
+    cluster.events[at].iter().find_map(|event| match event {
+        Event::NetworkReady { network, outcome } if network == name => Some(*outcome),
+        _ => None,
+    })
+}
+
 fn is_ready(cluster: &Cluster, at: usize, name: &str) -> bool {
-    cluster.events[at].iter().any(|event| *event == Event::NetworkReady(name.to_owned()))
+    join_outcome(cluster, at, name).is_some()
 }
 
 #[test]
@@ -267,6 +274,21 @@ fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
     compare(&mut cluster, 1, 0);
     cluster.exchange();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_join_reports_whether_a_sync_with_a_member_completed() {
+    for (cut, outcome) in [(false, JoinOutcome::Synchronised), (true, JoinOutcome::Unsynchronised)] {
+        let mut cluster = Cluster::strangers(2, |_| {});
+        cluster.join(0);
+        cluster.settle();
+        if cut {
+            cluster.part(0, 1);
+        }
+        cluster.join(1);
+        cluster.run(Duration::from_secs(60));
+        assert_eq!(join_outcome(&cluster, 1, NET), Some(outcome));
+    }
 }
 
 #[test]
@@ -629,7 +651,7 @@ fn ready_alone() -> Cluster {
     cluster.held = Some(Vec::new());
     cluster.join(0);
     cluster.run(Duration::from_secs(10));
-    assert!(is_ready(&cluster, 0, NET), "no other member is known");
+    assert_eq!(join_outcome(&cluster, 0, NET), Some(JoinOutcome::Alone));
     let of_first = cluster.held.replace(Vec::new()).unwrap_or_default();
     cluster.join(1);
     let now = cluster.now;
