@@ -3,50 +3,34 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use networkdb::{ChangeKind, KeySet, MembershipUpdate, Node, NodeConfig, NodeName, WatchEvent, WatchFilter};
-
-async fn start(name: &str) -> Result<Node, Box<dyn std::error::Error>> {
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    // The development secret is accepted on loopback addresses only.
-    let config = NodeConfig::new(NodeName::new(name)?, any_port, KeySet::development());
-    let node = Node::start(config).await?;
-    node.join_network("blue").await?;
-    Ok(node)
-}
+use networkdb::{KeySet, Node, NodeConfig, NodeName, WatchEvent, WatchFilter};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (proxy, backend) = (start("proxy").await?, start("backend").await?);
-    backend.join(&[proxy.advertised_address().to_string()]).await?;
+    // All nodes of a cluster have the same secret. Between hosts it is in a file, see `KeySet::parse`.
+    let keys = KeySet::generate();
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let first = Node::start(NodeConfig::new(NodeName::new("first")?, any_port, keys.clone())).await?;
+    let second = Node::start(NodeConfig::new(NodeName::new("second")?, any_port, keys)).await?;
+    second.join(&[first.advertised_address().to_string()]).await?;
+    println!("first: {}", first.join_network("blue").await?);
+    first.tables().create("blue", "services", "web", "10.0.0.7:80")?;
+    println!("second: {}", second.join_network("blue").await?);
 
-    // The proxy follows what the backends write, first what is there, then each change, and who comes and goes.
-    let (mut watch, mut members) = (proxy.tables().watch(WatchFilter::default()), proxy.subscribe());
-    backend.tables().create("blue", "services", "web", *b"10.0.0.7:80")?;
-    let mut backend = Some(backend);
-    loop {
-        tokio::select! {
-            event = watch.recv() => match event {
-                WatchEvent::Change(change) => {
-                    let value = change.value.as_deref().map(String::from_utf8_lossy);
-                    println!("{:?} {} by {}: {value:?}", change.kind, change.key, change.owner);
-                    match (change.kind, backend.take()) {
-                        // A node that leaves the cluster takes its entries along.
-                        (ChangeKind::Create, Some(backend)) => backend.shutdown(Duration::from_secs(5)).await,
-                        (ChangeKind::Delete, _) => break,
-                        (_, kept) => backend = kept,
-                    }
-                }
-                // Drop what is known: a fresh snapshot follows.
-                WatchEvent::Lagged => println!("fell behind"),
-                WatchEvent::Closed => break,
-            },
-            update = members.next() => match update {
-                MembershipUpdate::Event(event) => println!("{event:?}"),
-                MembershipUpdate::Lagged { missed } => println!("missed {missed} events"),
-                MembershipUpdate::Closed => break,
-            },
-        }
-    }
-    proxy.shutdown(Duration::from_secs(5)).await;
+    // A join may return before the members know of each other; a watch shows each entry as it arrives.
+    let mut watch = second.tables().watch(WatchFilter::default());
+    let WatchEvent::Change(change) = watch.recv().await else { return Err("the node has ended".into()) };
+    println!("second sees {} of {}", change.key, change.owner);
+
+    // Any member may replace an entry: here only the one that it has read.
+    let seen = second.tables().get("blue", "services", "web").ok_or("it was shown")?;
+    second.tables().compare_and_set("blue", "services", "web", seen.version, "10.0.0.8:80")?;
+    let mut watch = first.tables().watch(WatchFilter { exclude_own: true, ..WatchFilter::default() });
+    let WatchEvent::Change(change) = watch.recv().await else { return Err("the node has ended".into()) };
+    println!("first sees {} of {}", change.key, change.owner);
+    assert_eq!(first.tables().get("blue", "services", "web").map(|entry| entry.value), change.value);
+
+    second.shutdown(Duration::from_secs(5)).await;
+    first.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

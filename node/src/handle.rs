@@ -11,75 +11,16 @@ use tabledb::{FinalSyncs, JoinOutcome, TableDb};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use transport::{ClusterName, Identity, Transport};
+use transport::Transport;
 use wire::{NodeId, NodeName};
 
 use crate::clock::{monotonic_now, wall_clock};
 use crate::compose::{ComposeError, MachineSettings, compose};
 use crate::driver::{Driver, Shared};
 use crate::identity::IdentitySource;
+use crate::node_config::NodeConfig;
 use crate::seeds::{ResolveError, resolve};
 use crate::subscription::Subscription;
-
-/// Settings of a node.
-#[derive(Debug, Clone)]
-pub struct NodeConfig {
-    /// The node's name, unique among the live nodes of the cluster.
-    pub name: NodeName,
-    /// The cluster's name. Nodes of different clusters refuse each other.
-    pub cluster: ClusterName,
-    /// The address on which to listen; port 0 lets the system choose a port.
-    pub bind: SocketAddr,
-    /// The address that the node announces to its peers; by default the bound address.
-    pub advertise: Option<SocketAddr>,
-    /// The secrets of the cluster, or certificates of an operator's own authority. The development secret is
-    /// accepted on loopback addresses only.
-    pub identity: Identity,
-    /// The files of the identity: the node rereads them on request, and writes changes of secrets there.
-    pub identity_source: IdentitySource,
-    /// Nodes to join through: a host or an address, with or without a port; the default is this node's own
-    /// port. The node joins in the background and retries as long as none of them is a member. It resolves
-    /// names anew for each attempt.
-    pub seeds: Vec<String>,
-    /// Networks to join at the start.
-    pub networks: Vec<String>,
-    /// Labels that the operator gives the node.
-    pub labels: BTreeMap<String, String>,
-    /// Timers and bounds of membership.
-    pub membership: membership::Config,
-    /// Bounds of the tables.
-    pub limits: tabledb::Limits,
-    /// How long a tombstone of a delete is kept.
-    pub reap_time: Duration,
-    /// The interval of anti-entropy: how often a network is compared with a peer when no difference is known.
-    pub anti_entropy_interval: Duration,
-    /// Bounds on the resources that peers can use.
-    pub transport: transport::Limits,
-}
-
-impl NodeConfig {
-    /// Settings of a node `name` that listens on `bind`, with defaults for the rest: no seeds and no
-    /// networks.
-    pub fn new(name: NodeName, bind: SocketAddr, identity: impl Into<Identity>) -> Self {
-        let tables = tabledb::Config::new(NodeId::new(name.clone(), 1));
-        Self {
-            name,
-            cluster: ClusterName::default(),
-            bind,
-            advertise: None,
-            identity: identity.into(),
-            identity_source: IdentitySource::Program,
-            seeds: Vec::new(),
-            networks: Vec::new(),
-            labels: BTreeMap::new(),
-            membership: membership::Config::lan(),
-            limits: tables.limits,
-            reap_time: tables.reap_time,
-            anti_entropy_interval: tables.anti_entropy_interval,
-            transport: transport::Limits::default(),
-        }
-    }
-}
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]

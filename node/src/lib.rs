@@ -24,7 +24,8 @@
 //! # }
 //! ```
 //!
-//! In `examples/two_nodes.rs` two nodes share a table. [`NodeMachine`] is the same node without sockets,
+//! In `examples/two_nodes.rs` two nodes share a table; `examples/follow.rs` follows changes and members in one
+//! loop. [`NodeMachine`] is the same node without sockets,
 //! clocks and threads, for programs that move its bytes themselves, such as the simulator.
 
 mod clock;
@@ -33,13 +34,15 @@ mod driver;
 mod handle;
 pub mod identity;
 mod machine;
+mod node_config;
 mod seeds;
 mod streams;
 mod subscription;
 
 pub use compose::{ComposeError, MachineSettings, compose};
-pub use handle::{JoinClusterError, Node, NodeConfig, StartError};
+pub use handle::{JoinClusterError, Node, StartError};
 pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
+pub use node_config::NodeConfig;
 pub use seeds::ResolveError;
 pub use subscription::{MembershipUpdate, Subscription};
 

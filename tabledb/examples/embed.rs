@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tabledb::{ChangeKind, Config, NodeId, NodeName, TableDb, WatchEvent, WatchFilter};
+use tabledb::{ChangeKind, Config, NodeName, TableDb, WatchEvent, WatchFilter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("proxy-1")?, 1)))?;
+    let tables = TableDb::new(Config::starting_now(NodeName::new("proxy-1")?))?;
     tables.join_network("blue")?;
     tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wire::NodeId;
+use wire::{NodeId, NodeName};
+
+use crate::host_clock::wall_clock;
 
 /// Limits on sizes and counts. Each has a defined behaviour when it is reached: an error for the local
 /// caller, a counted refusal for a peer.
@@ -90,6 +92,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The default settings for a new instance of the node `name`: its generation is the wall time in
+    /// microseconds, as in a running node.
+    pub fn starting_now(name: NodeName) -> Self {
+        Self::new(NodeId::new(name, wall_clock().as_micros() as u64))
+    }
+
     /// The default settings for the instance `node`.
     pub fn new(node: NodeId) -> Self {
         Self {

@@ -5,11 +5,12 @@ use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use wire::{NodeId, NodeName};
 
+use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Map, Replica, View};
 use crate::{
     ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, Origin, Version, Watch,
@@ -51,10 +52,9 @@ pub struct NetworkStatistics {
 ///
 /// # Examples
 /// ```
-/// use tabledb::{Config, NodeId, NodeName, TableDb};
+/// use tabledb::{Config, NodeName, TableDb};
 ///
-/// let node = NodeId::new(NodeName::new("host-1")?, 1);
-/// let tables = TableDb::new(Config::new(node))?;
+/// let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
 /// tables.join_network("blue")?;
 /// tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
 /// assert_eq!(&*tables.get("blue", "services", "web").unwrap().value, b"10.0.0.7:80");
@@ -112,9 +112,9 @@ impl Drop for Shared {
 ///
 /// # Examples
 /// ```
-/// use tabledb::{Config, NodeId, NodeName, TableDb};
+/// use tabledb::{Config, NodeName, TableDb};
 ///
-/// let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("host-1")?, 1)))?;
+/// let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
 /// let driver = tables.driver().expect("nobody has taken it");
 /// assert!(tables.driver().is_none());
 /// let due = driver.replica().poll_timeout();
@@ -291,8 +291,8 @@ impl TableDb {
     ///
     /// # Examples
     /// ```
-    /// # use tabledb::{Config, NodeId, NodeName, TableDb, WriteError};
-    /// # let tables = TableDb::new(Config::new(NodeId::new(NodeName::new("host-1")?, 1)))?;
+    /// # use tabledb::{Config, NodeName, TableDb, WriteError};
+    /// # let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
     /// # tables.join_network("blue")?;
     /// tables.create("blue", "leases", "leader", "host-1")?;
     /// let seen = tables.get("blue", "leases", "leader").unwrap();
@@ -425,14 +425,4 @@ impl TableDb {
         }
         result
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the driver reads the clock; the replica is given its time")]
-fn monotonic_now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the driver reads the clock; the replica is given its time")]
-fn wall_clock() -> std::time::Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

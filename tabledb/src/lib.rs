@@ -12,6 +12,7 @@ mod database;
 mod entry;
 mod error;
 mod final_syncs;
+mod host_clock;
 mod join_outcome;
 mod replica;
 mod watch;

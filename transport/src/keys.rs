@@ -220,6 +220,11 @@ pub enum KeySetError {
 }
 
 impl KeySet {
+    /// A set of one new secret. Nodes that are given clones of it form a cluster.
+    pub fn generate() -> Self {
+        Self::new(Secret::parse(&generate_secret()).expect("a generated secret is valid"))
+    }
+
     /// A set of one secret.
     pub fn new(secret: Secret) -> Self {
         Self([secret].into())
