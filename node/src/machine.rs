@@ -152,7 +152,7 @@ impl NodeMachine {
         self.driver.tables()
     }
 
-    /// The replication state machine of the tables, locked. Whoever has the node's machine may do anything to
+    /// The replication state machine of the tables, locked. A program that has the node's machine may do anything to
     /// it; a running [`Node`](crate::Node) gives nobody its machine.
     pub fn replica(&self) -> ReplicaGuard<'_> {
         self.driver.replica()

@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names = [NodeName::new("a")?, NodeName::new("b")?];
     let ids = names.clone().map(|name| NodeId::new(name, 1));
     let databases = [TableDb::new(Config::new(ids[0].clone()))?, TableDb::new(Config::new(ids[1].clone()))?];
-    // Whoever moves the bytes of a database takes its driver, once.
+    // A program that moves the bytes of a database takes its driver, once.
     let [Some(a), Some(b)] = databases.each_ref().map(TableDb::driver) else {
         unreachable!("nobody else has")
     };

@@ -51,7 +51,7 @@ pub enum WriteError {
     #[error(
         "the entry in table {table} with network id {network} and key {key} {}; read it again",
         found.map_or("does not exist any more".to_owned(), |found| {
-            format!("has version {found}, not {expected}")
+            format!("has version {found} by now")
         })
     )]
     VersionMismatch {
@@ -61,8 +61,6 @@ pub enum WriteError {
         table: String,
         /// The key in the request.
         key: String,
-        /// The version in the request.
-        expected: Version,
         /// The version of the live entry, if there is one.
         found: Option<Version>,
     },

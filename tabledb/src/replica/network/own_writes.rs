@@ -71,7 +71,7 @@ impl Network {
                 if live != Some(expected) =>
             {
                 let (network, table, key) = target();
-                return Err(WriteError::VersionMismatch { network, table, key, expected, found: live });
+                return Err(WriteError::VersionMismatch { network, table, key, found: live });
             }
             Operation::Create(value)
             | Operation::Update(value)
