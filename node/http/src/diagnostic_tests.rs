@@ -198,11 +198,11 @@ fn a_watched_table_shows_what_the_watch_delivered() {
     let db = db();
     let watched_tables = WatchedTables::new(db.clone());
     assert_eq!(watched(&watched_tables), b"Table tab not watched\n");
-    db.create("net", "tab", "before", b"1".to_vec()).unwrap();
+    db.create("net", "tab", "before", b"1").unwrap();
     assert_eq!(watch_table(&watched_tables, "tab"), b"OK\n");
     assert_eq!(watch_table(&watched_tables, "tab"), b"OK\n");
-    db.create("net", "tab", "after", b"2".to_vec()).unwrap();
-    db.create("net", "other", "elsewhere", b"3".to_vec()).unwrap();
+    db.create("net", "tab", "after", b"2").unwrap();
+    db.create("net", "other", "elsewhere", b"3").unwrap();
     let wanted = "total elements: 2\n0) k:`after` -> v:`2`\n1) k:`before` -> v:`1`\n";
     assert_eq!(watched(&watched_tables), wanted.as_bytes(), "at once");
     db.delete("net", "tab", "before").unwrap();

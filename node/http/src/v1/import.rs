@@ -183,8 +183,8 @@ mod tests {
     #[tokio::test]
     async fn an_upsert_creates_updates_and_skips_unchanged_entries() {
         let db = db();
-        db.create("net", "tab", "old", b"1".to_vec()).unwrap();
-        db.create("net", "tab", "same", b"1".to_vec()).unwrap();
+        db.create("net", "tab", "old", b"1").unwrap();
+        db.create("net", "tab", "same", b"1").unwrap();
         let outcome = run(
             &db,
             ImportMode::Upsert,
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn with_create_an_existing_key_fails_and_does_not_change() {
         let db = db();
-        db.create("net", "tab", "old", b"1".to_vec()).unwrap();
+        db.create("net", "tab", "old", b"1").unwrap();
         let outcome = run(&db, ImportMode::Create, "{\"key\":\"old\",\"value\":\"2\"}\n").await;
         assert_eq!((outcome.created, outcome.failed), (0, 1));
         assert!(outcome.errors[0].starts_with("line 1: cannot create entry in table tab"), "{outcome:?}");
