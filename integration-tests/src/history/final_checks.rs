@@ -44,10 +44,10 @@ impl History {
         });
         let members = await_lasting_membership(&mut self.cluster, start, watch_tables);
         self.coverage.longest_members = self.coverage.longest_members.max(members);
-        let within = match self.coverage.lying_clocks {
-            0 => AGREEMENT_WITHIN,
-            _ => self.cluster.comparison_time(),
-        };
+        // A member that refuses something is compared with less often, and what others know to be
+        // superseded may reach it in a comparison only.
+        let refuses = self.coverage.lying_clocks > 0 || self.cluster.any_node_refuses();
+        let within = if refuses { self.cluster.comparison_time() } else { AGREEMENT_WITHIN };
         for network in self.cluster.networks() {
             let agreed = self.cluster.try_run_until(within, |cluster| show_the_same(cluster, &network));
             if agreed.is_none() {
