@@ -288,9 +288,9 @@ fn given_up(nodes: &[Node]) -> Vec<(&'static str, u64)> {
     ]
     .map(|name| (name, 0));
     for node in nodes {
-        for (name, count) in node.transport().statistics().iter() {
-            for (_, sum) in sums.iter_mut().filter(|(summed, _)| *summed == name) {
-                *sum += count;
+        for count in node.transport().statistics().iter() {
+            for (_, sum) in sums.iter_mut().filter(|(summed, _)| *summed == count.name) {
+                *sum += count.value;
             }
         }
     }

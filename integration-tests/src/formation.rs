@@ -182,11 +182,10 @@ async fn start_in_process(addresses: &mut [SocketAddr], deadline: Duration) -> R
         let (transport, membership) = (node.transport().statistics(), node.membership_statistics());
         counted.add(|part, what| {
             let found = match (part, what) {
-                ("transport", _) => transport.iter().find(|(name, _)| *name == what).map(|(_, count)| count),
-                (_, "stalls") => Some(membership.stalls),
-                (_, "suspicions") => Some(membership.suspicions),
-                (_, "failures_declared") => Some(membership.failures_declared),
-                _ => None,
+                ("transport", _) => {
+                    transport.iter().find(|count| count.name == what).map(|count| count.value)
+                }
+                _ => membership.iter().find(|count| count.name == what).map(|count| count.value),
             };
             found.ok_or_else(|| format!("nodes do not count {part} {what}"))
         })?;

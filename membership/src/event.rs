@@ -183,76 +183,78 @@ pub enum Purpose {
     Gossip,
 }
 
-/// Counters since the machine was created. They never decrease.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Probes started.
-    pub probes: u64,
-    /// Probes whose direct answer was late, so that indirect probes and a stream were used.
-    pub probe_fallbacks: u64,
-    /// Probes that received no answer.
-    pub probes_failed: u64,
-    /// Out-of-turn probes that were not started because the limit was reached.
-    pub hints_dropped: u64,
-    /// Answers to probes that arrived after the timeout or were not expected.
-    pub late_answers: u64,
-    /// Indirect probes made for other nodes.
-    pub relayed_probes: u64,
-    /// Indirect probe requests dropped because the limit was reached.
-    pub relayed_probes_dropped: u64,
-    /// Suspicions started, both own and received.
-    pub suspicions: u64,
-    /// Independent confirmations of suspicions received.
-    pub confirmations: u64,
-    /// Members that this node declared failed after its own suspicion timeout.
-    pub failures_declared: u64,
-    /// Claims about this node that it refuted.
-    pub refutations: u64,
-    /// Stalls of this process that were detected.
-    pub stalls: u64,
-    /// Later instances this node started because peers knew one of its name that was not earlier.
-    pub generations_raised: u64,
-    /// Name conflicts reported.
-    pub name_conflicts: u64,
-    /// Joining nodes refused because too many waited for a probe of the current owner of their
-    /// name.
-    pub pending_joins_refused: u64,
-    /// Joining nodes refused because the member table was full.
-    pub members_refused: u64,
-    /// Messages that sent a node the claim about itself.
-    pub notices: u64,
-    /// Messages with a claim about their receiver that were dropped because the queue was full.
-    pub notices_dropped: u64,
-    /// Updates dropped because the gossip queue was full.
-    pub broadcasts_dropped: u64,
-    /// Datagrams dropped because the transmit queue was full.
-    pub transmits_dropped: u64,
-    /// Datagrams that the caller reported as not sent.
-    pub transmits_unsent: u64,
-    /// Comparisons of member lists started because digests differed.
-    pub repairs: u64,
-    /// Comparisons of member lists that this node started.
-    pub syncs: u64,
-    /// Comparisons of member lists that ended without lists because the digests agreed.
-    pub syncs_equal: u64,
-    /// Inbound streams closed at once because the limit was reached.
-    pub streams_refused: u64,
-    /// Streams aborted because they made no progress or exceeded their time limit.
-    pub streams_timed_out: u64,
-    /// Packets received.
-    pub packets: u64,
-    /// Messages received and decoded.
-    pub messages: u64,
-    /// Packets, messages and frames that did not decode or were not expected.
-    pub malformed: u64,
-    /// Messages in which a node used the name of another.
-    pub wrong_name: u64,
-    /// Claims about third parties and indirect probe requests from peers that are not members.
-    pub refused_not_member: u64,
-    /// Probes addressed to another node.
-    pub misdirected: u64,
-    /// Claims that were older than the known state.
-    pub stale: u64,
-    /// Claims with a generation or incarnation above the limit, or with an invalid record.
-    pub invalid: u64,
+wire::counters! {
+    /// Counters since the machine was created. They never decrease.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Statistics {
+        /// Probes started.
+        probes,
+        /// Probes whose direct answer was late, so that indirect probes and a stream were used.
+        probe_fallbacks,
+        /// Probes that received no answer.
+        probes_failed,
+        /// Out-of-turn probes that were not started because the limit was reached.
+        hints_dropped,
+        /// Answers to probes that arrived after the timeout or were not expected.
+        late_answers,
+        /// Indirect probes made for other nodes.
+        relayed_probes,
+        /// Indirect probe requests dropped because the limit was reached.
+        relayed_probes_dropped,
+        /// Suspicions started, both own and received.
+        suspicions,
+        /// Independent confirmations of suspicions received.
+        confirmations,
+        /// Members that this node declared failed after its own suspicion timeout.
+        failures_declared,
+        /// Claims about this node that it refuted.
+        refutations,
+        /// Stalls of this process that were detected.
+        stalls,
+        /// Later instances this node started because peers knew one of its name that was not earlier.
+        generations_raised,
+        /// Name conflicts reported.
+        name_conflicts,
+        /// Joining nodes refused because too many waited for a probe of the current owner of their
+        /// name.
+        pending_joins_refused,
+        /// Joining nodes refused because the member table was full.
+        members_refused,
+        /// Messages that sent a node the claim about itself.
+        notices,
+        /// Messages with a claim about their receiver that were dropped because the queue was full.
+        notices_dropped,
+        /// Updates dropped because the gossip queue was full.
+        broadcasts_dropped,
+        /// Datagrams dropped because the transmit queue was full.
+        transmits_dropped,
+        /// Datagrams that the caller reported as not sent.
+        transmits_unsent,
+        /// Comparisons of member lists started because digests differed.
+        repairs,
+        /// Comparisons of member lists that this node started.
+        syncs,
+        /// Comparisons of member lists that ended without lists because the digests agreed.
+        syncs_equal,
+        /// Inbound streams closed at once because the limit was reached.
+        streams_refused,
+        /// Streams aborted because they made no progress or exceeded their time limit.
+        streams_timed_out,
+        /// Packets received.
+        packets,
+        /// Messages received and decoded.
+        messages,
+        /// Packets, messages and frames that did not decode or were not expected.
+        malformed,
+        /// Messages in which a node used the name of another.
+        wrong_name,
+        /// Claims about third parties and indirect probe requests from peers that are not members.
+        refused_not_member,
+        /// Probes addressed to another node.
+        misdirected,
+        /// Claims that were older than the known state.
+        stale,
+        /// Claims with a generation or incarnation above the limit, or with an invalid record.
+        invalid,
+    }
 }

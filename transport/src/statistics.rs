@@ -1,152 +1,111 @@
 //! Counters, by reason, and the state of each connection.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Peer;
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters since the transport was bound. They never decrease.
-        #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub struct Statistics {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        /// The counters behind [`Statistics`].
-        #[derive(Debug, Default)]
-        pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
-        }
-
-        impl Counters {
-            pub(crate) fn snapshot(&self) -> Statistics {
-                Statistics { $($name: self.$name.0.load(Ordering::Relaxed),)* }
-            }
-        }
-
-        impl Statistics {
-            /// Every counter with its name, in the order of the fields.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
-            }
-        }
-    };
-}
-
-counters! {
-    /// Datagrams handed to QUIC.
-    datagrams_sent,
-    /// Bytes of datagrams handed to QUIC.
-    datagram_bytes_sent,
-    /// Datagrams kept until their dial succeeds. Each is later counted as sent or dropped.
-    datagrams_kept,
-    /// Datagrams dropped because the peer is still being dialled.
-    datagrams_dropped_not_ready,
-    /// Datagrams dropped because a dial has just failed, or too many are running.
-    datagrams_dropped_unreachable,
-    /// Datagrams dropped because the send buffer for the peer is full.
-    datagrams_dropped_full,
-    /// Datagrams dropped because they are larger than the path allows.
-    datagrams_dropped_too_large,
-    /// Datagrams received and queued for the owner.
-    datagrams_received,
-    /// Bytes of datagrams received and queued for the owner.
-    datagram_bytes_received,
-    /// Received datagrams dropped because the owner takes them too slowly.
-    datagrams_dropped_untaken,
-    /// Received datagrams dropped because they are empty.
-    datagrams_dropped_empty,
-    /// Streams opened by this node.
-    streams_opened,
-    /// Streams opened by peers and queued for the owner.
-    streams_accepted,
-    /// Streams of peers refused because of the limit on all streams.
-    streams_refused,
-    /// Streams that could not be opened.
-    streams_failed,
-    /// Frames sent on streams.
-    frames_sent,
-    /// Complete frames received on streams.
-    frames_received,
-    /// Frames of peers refused because they declare a size above the limit.
-    frames_too_large,
-    /// Frames of peers given up because of the limits on buffered bytes of incomplete frames.
-    frames_unfinished,
-    /// Frames that exceeded their timeout, in either direction.
-    frames_timed_out,
-    /// Streams that ended before they were finished, in either direction.
-    streams_broken,
-    /// Dials started.
-    dials_started,
-    /// Dials that led to a connection.
-    dials_succeeded,
-    /// Dials started again because they had lasted long and another peer was heard meanwhile.
-    dials_renewed,
-    /// Dials that were not answered in time.
-    dials_unanswered,
-    /// Dials that failed because one side refused the other.
-    dials_refused,
-    /// Dials not started because too many were running.
-    dials_capped,
-    /// Handshakes of peers that led to a connection.
-    handshakes_accepted,
-    /// Handshakes refused because too many are half-open in total.
-    handshakes_capped,
-    /// Handshakes refused because too many are half-open from one address.
-    handshakes_capped_by_address,
-    /// Handshakes answered with a request to validate the sender's address (QUIC Retry).
-    handshakes_retried,
-    /// Handshakes that were begun and failed or timed out.
-    handshakes_unfinished,
-    /// Packets that look like the first of a handshake but are not: mostly late packets of handshakes
-    /// that were given up here.
-    handshakes_stray,
-    /// Peers refused because this node does not have their secret.
-    refused_unknown_secret,
-    /// Peers refused because this node does not accept their authority.
-    refused_unknown_authority,
-    /// Peers refused because their certificate is invalid, expired or not valid yet.
-    refused_certificate,
-    /// Peers refused because they belong to another cluster.
-    refused_cluster,
-    /// Peers refused because they have another name than the one that was dialled.
-    refused_name,
-    /// Peers refused because they have no protocol version in common with this node.
-    refused_protocol,
-    /// Peers refused because they sent no valid introduction.
-    refused_introduction,
-    /// Handshakes of this node with itself.
-    refused_myself,
-    /// Peers refused because of a limit on connections.
-    refused_no_room,
-    /// Peers that refused this node.
-    refused_by_peer,
-    /// Connections replaced by another one with the same peer.
-    connections_replaced,
-    /// Connections lost: idle timeout, restart or shutdown of the peer, or a protocol error.
-    connections_lost,
-    /// Connections closed because they were unused.
-    connections_unused,
-    /// Connections closed because their secret or authority is no longer accepted.
-    connections_retired_by_keys,
-    /// Notices (lost connections and refusals) dropped because the owner did not take them in time.
-    notices_dropped,
-    /// Certificates minted by this node.
-    certificates_minted,
-}
-
-/// A counter that never decreases.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    pub(crate) fn increment(&self) {
-        self.add(1);
+wire::atomic_counters! {
+    /// Counters since the transport was bound. They never decrease.
+    pub struct Statistics, counted by Counters {
+        /// Datagrams handed to QUIC.
+        datagrams_sent,
+        /// Bytes of datagrams handed to QUIC.
+        datagram_bytes_sent,
+        /// Datagrams kept until their dial succeeds. Each is later counted as sent or dropped.
+        datagrams_kept,
+        /// Datagrams dropped because the peer is still being dialled.
+        datagrams_dropped_not_ready,
+        /// Datagrams dropped because a dial has just failed, or too many are running.
+        datagrams_dropped_unreachable,
+        /// Datagrams dropped because the send buffer for the peer is full.
+        datagrams_dropped_full,
+        /// Datagrams dropped because they are larger than the path allows.
+        datagrams_dropped_too_large,
+        /// Datagrams received and queued for the owner.
+        datagrams_received,
+        /// Bytes of datagrams received and queued for the owner.
+        datagram_bytes_received,
+        /// Received datagrams dropped because the owner takes them too slowly.
+        datagrams_dropped_untaken,
+        /// Received datagrams dropped because they are empty.
+        datagrams_dropped_empty,
+        /// Streams opened by this node.
+        streams_opened,
+        /// Streams opened by peers and queued for the owner.
+        streams_accepted,
+        /// Streams of peers refused because of the limit on all streams.
+        streams_refused,
+        /// Streams that could not be opened.
+        streams_failed,
+        /// Frames sent on streams.
+        frames_sent,
+        /// Complete frames received on streams.
+        frames_received,
+        /// Frames of peers refused because they declare a size above the limit.
+        frames_too_large,
+        /// Frames of peers given up because of the limits on buffered bytes of incomplete frames.
+        frames_unfinished,
+        /// Frames that exceeded their timeout, in either direction.
+        frames_timed_out,
+        /// Streams that ended before they were finished, in either direction.
+        streams_broken,
+        /// Dials started.
+        dials_started,
+        /// Dials that led to a connection.
+        dials_succeeded,
+        /// Dials started again because they had lasted long and another peer was heard meanwhile.
+        dials_renewed,
+        /// Dials that were not answered in time.
+        dials_unanswered,
+        /// Dials that failed because one side refused the other.
+        dials_refused,
+        /// Dials not started because too many were running.
+        dials_capped,
+        /// Handshakes of peers that led to a connection.
+        handshakes_accepted,
+        /// Handshakes refused because too many are half-open in total.
+        handshakes_capped,
+        /// Handshakes refused because too many are half-open from one address.
+        handshakes_capped_by_address,
+        /// Handshakes answered with a request to validate the sender's address (QUIC Retry).
+        handshakes_retried,
+        /// Handshakes that were begun and failed or timed out.
+        handshakes_unfinished,
+        /// Packets that look like the first of a handshake but are not: mostly late packets of handshakes
+        /// that were given up here.
+        handshakes_stray,
+        /// Peers refused because this node does not have their secret.
+        refused_unknown_secret,
+        /// Peers refused because this node does not accept their authority.
+        refused_unknown_authority,
+        /// Peers refused because their certificate is invalid, expired or not valid yet.
+        refused_certificate,
+        /// Peers refused because they belong to another cluster.
+        refused_cluster,
+        /// Peers refused because they have another name than the one that was dialled.
+        refused_name,
+        /// Peers refused because they have no protocol version in common with this node.
+        refused_protocol,
+        /// Peers refused because they sent no valid introduction.
+        refused_introduction,
+        /// Handshakes of this node with itself.
+        refused_myself,
+        /// Peers refused because of a limit on connections.
+        refused_no_room,
+        /// Peers that refused this node.
+        refused_by_peer,
+        /// Connections replaced by another one with the same peer.
+        connections_replaced,
+        /// Connections lost: idle timeout, restart or shutdown of the peer, or a protocol error.
+        connections_lost,
+        /// Connections closed because they were unused.
+        connections_unused,
+        /// Connections closed because their secret or authority is no longer accepted.
+        connections_retired_by_keys,
+        /// Notices (lost connections and refusals) dropped because the owner did not take them in time.
+        notices_dropped,
+        /// Certificates minted by this node.
+        certificates_minted,
     }
 }
 

@@ -16,7 +16,7 @@ fn network(number: usize) -> String {
 fn sum(cluster: &Cluster, peers: &[Peer], counter: &str) -> u64 {
     let of = |peer: &Peer| {
         let counters = cluster.machine(*peer).replica().counters();
-        counters.iter().find(|(name, _)| *name == counter).map_or(0, |(_, count)| count)
+        counters.iter().find(|count| count.name == counter).map_or(0, |count| count.value)
     };
     peers.iter().map(of).sum()
 }

@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,11 +22,12 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, StatusCode, Version};
+use wire::AtomicCounter;
 
 use super::access::{Access, AccessDenied, Principal, Role};
 use super::audit::{Change, Target};
 use super::diagnostic;
-use super::limits::{HttpCounters, HttpLimits, count};
+use super::limits::{HttpCounters, HttpLimits};
 use super::origin::{HostNames, OriginError, check_host, check_page, is_from_browser};
 use super::permits::{Caller, Permit, Permits};
 use super::reply::{Reply, Spelling};
@@ -200,7 +201,7 @@ impl Admission {
         let role = if open_join { Role::Change } else { needed };
         let principal = self.access.allow(authorization, role).map_err(|denied| self.denied(denied))?;
         if carries_a_secret(request.method(), uri.path()) {
-            count(&self.counters.forbidden);
+            self.counters.forbidden.increment();
             let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
                             over the node's Unix socket, on its own host and as its user, or change its \
                             secret file";
@@ -216,9 +217,9 @@ impl Admission {
 
     fn origin_error(&self, error: &OriginError) -> HttpError {
         match error {
-            OriginError::UnknownHost(_) => count(&self.counters.foreign_host),
+            OriginError::UnknownHost(_) => self.counters.foreign_host.increment(),
             OriginError::CrossOrigin | OriginError::UndeclaredPage | OriginError::ExternalLink => {
-                count(&self.counters.foreign_page)
+                self.counters.foreign_page.increment()
             }
         }
         HttpError::new(StatusCode::FORBIDDEN, error)
@@ -253,13 +254,13 @@ impl Admission {
                  as root with --api unix:PATH), or give the node tokens with --http-token-file FILE",
             ),
         };
-        count(counter);
+        counter.increment();
         HttpError::new(status, sentence)
     }
 }
 
-fn too_many(refused: &AtomicU64, what: &str, limit: usize) -> HttpError {
-    count(refused);
+fn too_many(refused: &AtomicCounter, what: &str, limit: usize) -> HttpError {
+    refused.increment();
     let sentence = format_args!(
         "the limit of {limit} concurrent {what} is reached, or your share of it, three quarters; try again \
          later"
@@ -292,7 +293,7 @@ pub(super) fn client_origin(request: &Request) -> ClientOrigin {
 
 /// The layer around all routes.
 pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
-    count(&admission.counters.requests);
+    admission.counters.requests.increment();
     let path = request.uri().path().to_owned();
     let reserved = client_origin(&request).reserved;
     let mut response = match admission.admit(&request) {
@@ -381,7 +382,7 @@ async fn read_body(
 ) -> Result<(Vec<u8>, Permit), HttpError> {
     let limit = admission.limits.body_bytes;
     let too_large = || {
-        count(&admission.counters.bodies_too_large);
+        admission.counters.bodies_too_large.increment();
         let sentence = format_args!("the body has more than {limit} bytes, the limit");
         HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
     };
@@ -403,7 +404,7 @@ async fn read_body(
                 return Err(too_large());
             }
             if !permit.grow(piece.len()) {
-                count(&admission.counters.bodies_refused);
+                admission.counters.bodies_refused.increment();
                 let sentence = "the bodies of other requests use all the memory for bodies; try again later";
                 return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
             }
@@ -414,7 +415,7 @@ async fn read_body(
     match tokio::time::timeout(admission.limits.body_time, reading).await {
         Ok(outcome) => outcome?,
         Err(_) => {
-            count(&admission.counters.bodies_too_slow);
+            admission.counters.bodies_too_slow.increment();
             let seconds = admission.limits.body_time.as_secs_f64();
             let sentence = format_args!("the body did not arrive within {seconds} seconds");
             return Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, sentence));

@@ -20,7 +20,7 @@ use tokio::sync::watch::Receiver;
 use super::admission::{self, Admission, RequestPermits};
 use super::audit::Target;
 use super::diagnostic::{self, Call, TableCall};
-use super::metrics::{Metrics, membership_counts, replication_counts};
+use super::metrics::Metrics;
 use super::permits::Permit;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
@@ -180,7 +180,7 @@ impl Endpoints {
         let db = self.node.tables();
         let networks = db.networks().into_iter();
         // A statement of its own: the replica is locked to the end of the statement.
-        let replication = replication_counts(&db.counters());
+        let replication = db.counters().iter().collect();
         let clock_skew = db.clock_skew();
         Metrics {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
@@ -189,9 +189,9 @@ impl Endpoints {
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
             parts: vec![
                 ("transport", self.node.transport().statistics().iter().collect()),
-                ("membership", membership_counts(&self.node.membership_statistics())),
+                ("membership", self.node.membership_statistics().iter().collect()),
                 ("replication", replication),
-                ("http", self.admission.counters.iter()),
+                ("http", self.admission.counters.snapshot().iter().collect()),
             ],
         }
     }

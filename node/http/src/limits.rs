@@ -1,9 +1,7 @@
 //! Limits on concurrent work and on the time of clients, and counters of refused requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::metrics::Counts;
 use super::permits::{Caller, share};
 
 /// Bounds on the resources that HTTP clients can use.
@@ -77,59 +75,40 @@ impl HttpLimits {
     }
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters of events since the server started.
-        #[derive(Debug, Default)]
-        pub(super) struct HttpCounters {
-            $($(#[$doc])* pub(super) $name: AtomicU64,)*
-        }
-
-        impl HttpCounters {
-            /// All counters by name.
-            pub(super) fn iter(&self) -> Counts {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed))),*]
-            }
-        }
-    };
-}
-
-counters! {
-    /// Requests whose head arrived.
-    requests,
-    /// Requests without a token, or with one that is not known.
-    unauthorized,
-    /// Requests that need a higher role than the caller has.
-    forbidden,
-    /// Requests for a host name that is not this node's.
-    foreign_host,
-    /// Requests from pages of another origin.
-    foreign_page,
-    /// Connections beyond the limit.
-    connections_refused,
-    /// Requests beyond the limit.
-    requests_refused,
-    /// Responses that grow with the data, beyond the limit.
-    large_answers_refused,
-    /// Imports beyond the limit.
-    imports_refused,
-    /// Watches beyond the limit.
-    watches_refused,
-    /// Bodies beyond the limit.
-    bodies_too_large,
-    /// Bodies beyond the memory for bodies.
-    bodies_refused,
-    /// Heads that are invalid or too long.
-    heads_refused,
-    /// Heads that did not arrive in time.
-    heads_too_slow,
-    /// Bodies that did not arrive in time.
-    bodies_too_slow,
-    /// Clients that did not read their response in time.
-    readers_too_slow,
-}
-
-/// Increments a counter.
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+wire::atomic_counters! {
+    /// Counters of events since the server started.
+    pub struct HttpStatistics, counted by HttpCounters {
+        /// Requests whose head arrived.
+        requests,
+        /// Requests without a token, or with one that is not known.
+        unauthorized,
+        /// Requests that need a higher role than the caller has.
+        forbidden,
+        /// Requests for a host name that is not this node's.
+        foreign_host,
+        /// Requests from pages of another origin.
+        foreign_page,
+        /// Connections beyond the limit.
+        connections_refused,
+        /// Requests beyond the limit.
+        requests_refused,
+        /// Responses that grow with the data, beyond the limit.
+        large_answers_refused,
+        /// Imports beyond the limit.
+        imports_refused,
+        /// Watches beyond the limit.
+        watches_refused,
+        /// Bodies beyond the limit.
+        bodies_too_large,
+        /// Bodies beyond the memory for bodies.
+        bodies_refused,
+        /// Heads that are invalid or too long.
+        heads_refused,
+        /// Heads that did not arrive in time.
+        heads_too_slow,
+        /// Bodies that did not arrive in time.
+        bodies_too_slow,
+        /// Clients that did not read their response in time.
+        readers_too_slow,
+    }
 }

@@ -3,16 +3,10 @@
 use std::fmt::Write as _;
 
 use tabledb::NetworkStatistics;
+use wire::Count;
 
-/// Pairs of a field's name and its value.
-macro_rules! named {
-    ($counts:expr; $($name:ident),* $(,)?) => {
-        vec![$((stringify!($name), $counts.$name)),*]
-    };
-}
-
-/// Counters of events since the node started, by name.
-pub type Counts = Vec<(&'static str, u64)>;
+/// The counters of one part of the node.
+pub type Counts = Vec<Count>;
 
 /// The exported metrics.
 #[derive(Debug, Clone, Default)]
@@ -27,23 +21,6 @@ pub struct Metrics {
     pub networks: Vec<(String, NetworkStatistics)>,
     /// The counters of each part of the node, by the part's name.
     pub parts: Vec<(&'static str, Counts)>,
-}
-
-/// The counters of membership.
-pub fn membership_counts(counts: &membership::Statistics) -> Counts {
-    named!(
-        counts;
-        probes, probe_fallbacks, probes_failed, late_answers, suspicions, confirmations, failures_declared,
-        refutations, stalls, generations_raised, name_conflicts, pending_joins_refused, members_refused,
-        hints_dropped, relayed_probes_dropped, notices_dropped,
-        broadcasts_dropped, transmits_dropped, transmits_unsent, repairs, syncs, syncs_equal, streams_refused,
-        streams_timed_out, packets, messages, malformed, wrong_name, refused_not_member, misdirected, stale, invalid,
-    )
-}
-
-/// The counters of replication.
-pub fn replication_counts(counts: &tabledb::Counters) -> Counts {
-    counts.iter().collect()
 }
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
@@ -94,10 +71,10 @@ impl Metrics {
             }
         }
         for (part, counts) in &self.parts {
-            for (what, count) in counts {
-                let name = format!("networkdb_{part}_{what}_total");
-                head(out, &name, "counter", &format!("Of {part}: {}.", what.replace('_', " ")))?;
-                writeln!(out, "{name} {count}")?;
+            for Count { name, meaning, value } in counts {
+                let name = format!("networkdb_{part}_{name}_total");
+                head(out, &name, "counter", meaning.trim())?;
+                writeln!(out, "{name} {value}")?;
             }
         }
         Ok(())
@@ -118,6 +95,7 @@ mod tests {
 
     #[test]
     fn the_exposition_has_prometheus_format() {
+        let count = |name, value| Count { name, meaning: " What was counted.", value };
         let statistics = NetworkStatistics { entries: 3, peers: 2, ..NetworkStatistics::default() };
         let metrics = Metrics {
             uptime_seconds: 1.5,
@@ -127,7 +105,7 @@ mod tests {
                 peers_beyond: 1,
             },
             networks: vec![("a \"b\"\\\n".into(), statistics)],
-            parts: vec![("transport", vec![("frames_sent", 9)]), ("http", vec![("requests", 7)])],
+            parts: vec![("transport", vec![count("frames_sent", 9)]), ("http", vec![count("requests", 7)])],
         };
         let text = metrics.text();
         for line in [
@@ -137,6 +115,7 @@ mod tests {
             "networkdb_clock_skewed_peers 1",
             "networkdb_members{state=\"failed\"} 1",
             "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
+            "# HELP networkdb_http_requests_total What was counted.",
             "networkdb_http_requests_total 7",
             "# TYPE networkdb_transport_frames_sent_total counter",
             "networkdb_transport_frames_sent_total 9",

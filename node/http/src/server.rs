@@ -23,7 +23,6 @@ use super::admin_socket::AdminSocket;
 use super::admission::{Admission, ClientOrigin, HttpConfig};
 use super::client_stream::ClientStream;
 use super::endpoints;
-use super::limits::count;
 use super::permits::{Caller, Permit, Permits, share};
 use networkdb::Node;
 
@@ -163,7 +162,7 @@ async fn serve(
                         let (router, admission) = (router.clone(), admission.clone());
                         owners.spawn(serve_connection(stream, client, None, router, admission, &graceful));
                     }
-                    Ok(_) => count(&admission.counters.connections_refused),
+                    Ok(_) => admission.counters.connections_refused.increment(),
                     Err(error) => {
                         tracing::debug!(%error, "connection not accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -197,7 +196,7 @@ async fn serve(
             &graceful,
         ));
         if is_reserved {
-            count(&admission.counters.connections_refused);
+            admission.counters.connections_refused.increment();
             reserved.add(caller, task);
         }
     }
@@ -269,16 +268,16 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let _permit = permit;
         let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
         if let Some(status) = handle.bare_refusal() {
-            count(&admission.counters.heads_refused);
+            admission.counters.heads_refused.increment();
             handle.send_final_response(refusal_of_a_head(status)).await;
             return;
         }
         let Err(error) = ended else { return };
         tracing::debug!(%error, "connection broke");
         if handle.is_stalled() {
-            count(&admission.counters.readers_too_slow);
+            admission.counters.readers_too_slow.increment();
         } else if error.is_timeout() && handle.is_unanswered() {
-            count(&admission.counters.heads_too_slow);
+            admission.counters.heads_too_slow.increment();
             handle.send_final_response(plain_response("408 Request Timeout", TOO_SLOW)).await;
         }
     }

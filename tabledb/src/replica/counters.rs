@@ -19,106 +19,93 @@ pub(crate) enum RefusalReason {
     Busy,
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters since the replica was created. They never decrease.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// Every counter with its name, in the order of the fields.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
-            }
-        }
-    };
-}
-
-counters! {
-    /// Writes made on this node.
-    writes,
-    /// Dots learned from peers.
-    news,
-    /// Gossip datagrams sent.
-    gossip_sent,
-    /// Datagrams sent with high watermarks alone.
-    heads_sent,
-    /// Times there were more updates than datagrams should carry, so that they went over streams.
-    backlogs,
-    /// Sessions opened by this node.
-    sessions_opened,
-    /// Sessions accepted from peers.
-    sessions_accepted,
-    /// Pulls of missing dots.
-    pulls,
-    /// Full syncs that completed.
-    syncs_completed,
-    /// Full syncs that failed.
-    syncs_failed,
-    /// Full syncs started because fingerprints differed.
-    fingerprint_syncs,
-    /// Full syncs started because the settled part of an attachment differed in a network under continuous
-    /// writes.
-    settled_syncs,
-    /// Full syncs started because the anti-entropy period had passed.
-    periodic_syncs,
-    /// Periodic syncs that found differences, which the faster mechanisms had missed.
-    periodic_finds,
-    /// Live entries dropped because a peer reported them superseded.
-    buried,
-    /// Live entries of this node dropped because a peer reported them superseded: another node deleted them
-    /// during a partition longer than the reap time, or a member lies.
-    buried_own,
-    /// Times a live entry was kept although a peer reported it superseded, because this node may have refused
-    /// the superseding write.
-    burials_withheld,
-    /// Live entries that differ between this node and a peer under the same dot: two processes took the same
-    /// generation.
-    conflicting,
-    /// Tombstones removed at the end of their reap time.
-    reaped,
-    /// Attachments learned from updates before the owner's attachment list arrived.
-    provisional,
-    /// Attachments of returned owners shown without a comparison, because none completed in time.
-    shown_uncompared,
-    /// Datagrams deferred until membership reports the instances they name.
-    parked,
-    /// Times a watcher lagged and had to start over.
-    watchers_lagged,
-    /// Messages refused because they did not decode or contradicted themselves.
-    refused_malformed,
-    /// Messages refused because this node, or the sender, is not on the network.
-    refused_not_member,
-    /// Updates refused because membership did not report their instance in time.
-    refused_unknown_life,
-    /// Updates refused because their attachment has ended.
-    refused_ended,
-    /// Writes refused because their time is too far ahead of the wall clock.
-    refused_future,
-    /// Writes refused because a name, key or value exceeds its limit.
-    refused_too_long,
-    /// Writes refused because of the entry limit of a network.
-    refused_full,
-    /// Writes refused because of the table limit of a network.
-    refused_tables,
-    /// Writes refused because of the byte limit of a network.
-    refused_bytes,
-    /// Writes and ranges refused because they would fragment the version vector of an attachment beyond its
-    /// limit.
-    refused_torn,
-    /// Attachment lists refused because they name too many networks or too long names, or exceed the total
-    /// limit.
-    refused_lists,
-    /// Claims refused because only another node may make them: an attachment list in the place of the
-    /// sender's own, or a list in this node's name that it never issued.
-    refused_not_author,
-    /// Frames refused because they were out of turn.
-    refused_unexpected,
-    /// Sessions refused because of the session limit.
-    refused_busy,
+wire::counters! {
+    /// Counters since the replica was created. They never decrease.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub struct Counters {
+        /// Writes made on this node.
+        writes,
+        /// Dots learned from peers.
+        news,
+        /// Gossip datagrams sent.
+        gossip_sent,
+        /// Datagrams sent with high watermarks alone.
+        heads_sent,
+        /// Times there were more updates than datagrams should carry, so that they went over streams.
+        backlogs,
+        /// Sessions opened by this node.
+        sessions_opened,
+        /// Sessions accepted from peers.
+        sessions_accepted,
+        /// Pulls of missing dots.
+        pulls,
+        /// Full syncs that completed.
+        syncs_completed,
+        /// Full syncs that failed.
+        syncs_failed,
+        /// Full syncs started because fingerprints differed.
+        fingerprint_syncs,
+        /// Full syncs started because the settled part of an attachment differed in a network under continuous
+        /// writes.
+        settled_syncs,
+        /// Full syncs started because the anti-entropy period had passed.
+        periodic_syncs,
+        /// Periodic syncs that found differences, which the faster mechanisms had missed.
+        periodic_finds,
+        /// Live entries dropped because a peer reported them superseded.
+        buried,
+        /// Live entries of this node dropped because a peer reported them superseded: another node deleted them
+        /// during a partition longer than the reap time, or a member lies.
+        buried_own,
+        /// Times a live entry was kept although a peer reported it superseded, because this node may have refused
+        /// the superseding write.
+        burials_withheld,
+        /// Live entries that differ between this node and a peer under the same dot: two processes took the same
+        /// generation.
+        conflicting,
+        /// Tombstones removed at the end of their reap time.
+        reaped,
+        /// Attachments learned from updates before the owner's attachment list arrived.
+        provisional,
+        /// Attachments of returned owners shown without a comparison, because none completed in time.
+        shown_uncompared,
+        /// Datagrams deferred until membership reports the instances they name.
+        parked,
+        /// Times a watcher lagged and had to start over.
+        watchers_lagged,
+        /// Messages refused because they did not decode or contradicted themselves.
+        refused_malformed,
+        /// Messages refused because this node, or the sender, is not on the network.
+        refused_not_member,
+        /// Updates refused because membership did not report their instance in time.
+        refused_unknown_life,
+        /// Updates refused because their attachment has ended.
+        refused_ended,
+        /// Writes refused because their time is too far ahead of the wall clock.
+        refused_future,
+        /// Writes refused because a name, key or value exceeds its limit.
+        refused_too_long,
+        /// Writes refused because of the entry limit of a network.
+        refused_full,
+        /// Writes refused because of the table limit of a network.
+        refused_tables,
+        /// Writes refused because of the byte limit of a network.
+        refused_bytes,
+        /// Writes and ranges refused because they would fragment the version vector of an attachment beyond its
+        /// limit.
+        refused_torn,
+        /// Attachment lists refused because they name too many networks or too long names, or exceed the total
+        /// limit.
+        refused_lists,
+        /// Claims refused because only another node may make them: an attachment list in the place of the
+        /// sender's own, or a list in this node's name that it never issued.
+        refused_not_author,
+        /// Frames refused because they were out of turn.
+        refused_unexpected,
+        /// Sessions refused because of the session limit.
+        refused_busy,
+    }
 }
 
 impl Counters {

@@ -60,7 +60,7 @@ fn gossip(cluster: &mut Cluster, bundle: Bundle<'_>) {
 }
 
 fn count(cluster: &Cluster, counter: &str) -> u64 {
-    cluster.replicas[0].counters().iter().find(|(name, _)| *name == counter).unwrap().1
+    cluster.replicas[0].counters().iter().find(|count| count.name == counter).unwrap().value
 }
 
 fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {

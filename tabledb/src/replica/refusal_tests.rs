@@ -27,7 +27,7 @@ fn with_limits(count: usize, limited: &[usize], configure: impl Fn(&mut Config))
 }
 
 fn counted(cluster: &Cluster, at: usize, counter: &str) -> u64 {
-    cluster.replicas[at].counters().iter().find(|(name, _)| *name == counter).unwrap().1
+    cluster.replicas[at].counters().iter().find(|count| count.name == counter).unwrap().value
 }
 
 fn shows(cluster: &Cluster, at: usize, key: &str) -> Option<String> {

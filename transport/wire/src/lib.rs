@@ -5,8 +5,10 @@
 //! `node` composes them.
 
 pub mod codec;
+mod counters;
 mod identity;
 mod stream;
 
+pub use counters::{AtomicCounter, Count};
 pub use identity::{MAX_NODE_NAME_BYTES, NodeId, NodeName, NodeNameError};
 pub use stream::{Destination, FramePoll, StreamId};

@@ -8,7 +8,6 @@ use tabledb::TableDb;
 use super::error::HttpError;
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
 use crate::admission::Admission;
-use crate::limits::count;
 
 /// The longest line: the largest value, in base64 or with escaped control characters, and its key.
 const MAX_LINE_BYTES: usize = 8 << 20;
@@ -30,7 +29,7 @@ pub(super) async fn import(
     let mut lines = Lines::default();
     loop {
         let frame = tokio::time::timeout(admission.limits.body_time, body.frame()).await.map_err(|_| {
-            count(&admission.counters.bodies_too_slow);
+            admission.counters.bodies_too_slow.increment();
             let sentence =
                 format!("nothing arrived for {} seconds", admission.limits.body_time.as_secs_f64());
             import.stopped(StatusCode::REQUEST_TIMEOUT, &sentence)
@@ -39,7 +38,7 @@ pub(super) async fn import(
         let frame = frame.map_err(|error| import.stopped(StatusCode::BAD_REQUEST, &error.to_string()))?;
         if let Ok(bytes) = frame.into_data() {
             lines.push(&bytes, |line| import.take(line)).map_err(|TooLong| {
-                count(&admission.counters.bodies_too_large);
+                admission.counters.bodies_too_large.increment();
                 let sentence = format!("the next line has more than {MAX_LINE_BYTES} bytes");
                 import.stopped(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
             })?;

@@ -205,8 +205,8 @@ impl Replicas {
         let text = text_of(&input).map(|text| self.text(text).clone());
         let output = live.take(&input, draw, text.as_deref());
         self.steps += 1;
-        for (name, count) in live.replica.counters().iter().filter(|&(_, count)| count > 0) {
-            *self.met.entry(name).or_default() += count;
+        for count in live.replica.counters().iter().filter(|count| count.value > 0) {
+            *self.met.entry(count.name).or_default() += count.value;
         }
         let before = self.view(state).clone();
         let next = self.keep(live, Some((state, input, draw)));
