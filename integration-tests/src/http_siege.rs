@@ -2,10 +2,12 @@
 //! requested, and whether its peer is affected. All clients have one address, that of the node's
 //! own host.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use http_client_for_tests::{Request, Response};
 
 use crate::formation::Processes;
 use crate::hosts::Failure;
@@ -141,7 +143,7 @@ fn run_attack(nodes: &Processes, attack: &Attack) -> Result<Outcome, Failure> {
                 loop {
                     outcome.asked.0 += 1;
                     match ask(victim, "/ready") {
-                        Ok(answer) if answer.ends_with("OK\nOK") => break,
+                        Ok(answer) if answer.body == "OK\nOK" => break,
                         _ if asked.elapsed() > 2 * HEALTH_WITHIN => break,
                         _ => outcome.asked.1 += 1,
                     }
@@ -166,12 +168,8 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+fn ask(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+    http_client_for_tests::get(address, path, TRY_WITHIN)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this measures real time")]
@@ -179,7 +177,7 @@ fn ask_until(address: SocketAddr, path: &str, limit: Duration) -> Result<(), Fai
     let begun = Instant::now();
     loop {
         match ask(address, path) {
-            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => return Ok(()),
+            Ok(answer) if answer.status == 200 => return Ok(()),
             answer if begun.elapsed() > limit => return Err(format!("{answer:?}")),
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
@@ -187,18 +185,11 @@ fn ask_until(address: SocketAddr, path: &str, limit: Duration) -> Result<(), Fai
 }
 
 fn write(address: SocketAddr, path: &str, method: &str, bytes: usize) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| format!("{method} {path}: {error}");
-    let mut stream = connect(address).map_err(failed)?;
-    let header = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n"
-    );
-    stream
-        .write_all(header.as_bytes())
-        .and_then(|()| stream.write_all(&vec![b'x'; bytes]))
-        .map_err(failed)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(failed)?;
-    if answer.starts_with("HTTP/1.1 20") { Ok(()) } else { Err(format!("{method} {path}: {answer}")) }
+    let answer = Request::new(method, path).body(vec![b'x'; bytes]).send(address, TRY_WITHIN);
+    match answer.map_err(|error| format!("{method} {path}: {error}"))? {
+        Response { status: 200..210, .. } => Ok(()),
+        answer => Err(format!("{method} {path}: {answer:?}")),
+    }
 }
 
 /// Holds a connection until it is stopped, or the node closes the connection.

@@ -1,8 +1,7 @@
 //! Processes of the real binary on loopback, started at once.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -185,13 +184,8 @@ impl Processes {
     pub fn metrics(&self, number: usize) -> Result<Metrics, Failure> {
         let address = self.addresses[number].1;
         let failed = |error: std::io::Error| format!("{address} does not answer: {error}");
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-        let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).map_err(failed)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(failed)?;
-        Ok(Metrics::parse(&answer))
+        let answer = http_client_for_tests::get(address, "/metrics", TIMEOUT).map_err(failed)?;
+        Ok(Metrics::parse(&answer.body))
     }
 
     /// The processor time of all of them so far.

@@ -39,9 +39,10 @@ pub(super) async fn keys(KeysCommand { client, action }: KeysCommand) -> Result<
         }
     };
     let response = response.map_err(|failure| match failure {
-        Failure::Refused(sentence) => {
-            Failure::Refused(format!("{sentence}; a node reads its files again when it receives SIGHUP"))
-        }
+        Failure::Refused(sentence) => Failure::Refused(format!(
+            "{sentence}; `networkdb run --secret-file FILE` sets the file of a node's secrets, and SIGHUP \
+                 makes the node read its files again"
+        )),
         other => other,
     })?;
     let keys: Keys = api.read_json(response).await?;

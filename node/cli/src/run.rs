@@ -23,8 +23,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two joins.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Blocking threads besides those of watches.
-const OTHER_BLOCKING_THREADS: usize = 32;
+/// The most threads for work that blocks. Further work waits.
+const BLOCKING_THREADS: usize = 32;
 
 /// Timeout for HTTP calls in progress when the node ends.
 const HTTP_LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,8 +43,7 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
     logging::start(&settings.log_level, settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Each watch uses one. The limits of HTTP bound the rest.
-        .max_blocking_threads(settings.http.config.limits.watches + OTHER_BLOCKING_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::unusable(format_args!("cannot start the async runtime: {error}")))?;
     let outcome = runtime.block_on(serve(settings));

@@ -51,15 +51,10 @@ async fn every_counter_in_the_table_is_counted() {
     let node = Node::start(config).await.unwrap();
     let http = HttpListener::bind(loopback, HttpConfig::default()).await.unwrap().serve(node);
     let address = http.local_address();
-    let metrics = tokio::task::spawn_blocking(move || {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        response
-    });
-    let metrics = metrics.await.unwrap();
+    let limit = std::time::Duration::from_secs(20);
+    let metrics =
+        tokio::task::spawn_blocking(move || http_client_for_tests::get(address, "/metrics", limit).unwrap());
+    let metrics = metrics.await.unwrap().body;
     let counters = rows().into_iter().flat_map(|(_, counters)| counters).collect::<Vec<_>>();
     assert!(counters.len() > 20, "{counters:?}");
     for counter in counters {

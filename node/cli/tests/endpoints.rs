@@ -3,11 +3,11 @@
 
 mod program;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use http_client_for_tests::{Request, Response};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::Access;
 use networkdb_http::{HttpConfig, HttpListener, HttpServer};
@@ -46,27 +46,15 @@ impl Host {
 
     /// The body of the response to a GET, which must have status 200.
     async fn get(&self, path: &str) -> String {
-        let (head, body) = self
-            .exchange(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
-            .await;
-        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
-        assert!(head.to_lowercase().contains("x-content-type-options: nosniff"), "{path}: {head}");
-        body
+        let response = self.exchange(Request::new("GET", path)).await;
+        assert_eq!(response.status, 200, "{path}: {response:?}");
+        assert!(response.head.contains("x-content-type-options: nosniff"), "{path}: {response:?}");
+        response.body
     }
 
-    async fn exchange(&self, request: &str) -> (String, String) {
-        let (address, request) = (self.http.local_address(), request.to_owned());
-        let response = tokio::task::spawn_blocking(move || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut response = Vec::new();
-            stream.read_to_end(&mut response).unwrap();
-            String::from_utf8(response).unwrap()
-        });
-        let response = response.await.unwrap();
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        (head.to_owned(), body.to_owned())
+    async fn exchange(&self, request: Request) -> Response {
+        let address = self.http.local_address();
+        tokio::task::spawn_blocking(move || request.send(address, TIMEOUT).unwrap()).await.unwrap()
     }
 
     #[track_caller]
@@ -177,9 +165,9 @@ async fn wrong_calls_are_answered_with_status_200() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_too_long_is_refused() {
     let host = Host::start("bad-heads").await;
-    let long = format!("GET /ready HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(200 << 10));
-    let (head, _) = host.exchange(&long).await;
-    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    let long = Request::new("GET", "/ready").headers(&format!("x: {}\r\n", "y".repeat(200 << 10)));
+    let response = host.exchange(long).await;
+    assert_eq!(response.status, 431, "{response:?}");
     host.end().await;
 }
 

@@ -2,12 +2,13 @@
 
 mod program;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use http_client_for_tests::Request;
 use program::networkdb;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,12 +45,7 @@ impl Process {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.http()).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+        http_client_for_tests::get(self.http(), path, TIMEOUT).unwrap().body
     }
 
     #[track_caller]
@@ -320,16 +316,11 @@ fn every_change_over_http_is_logged_without_values_and_tokens() {
     let line = change(&["entry", "create", "net", "tab", "the-key", "swordfish"]);
     assert!(line.contains("key=\"the-key\"") && line.contains("/entries/{key}"), "{line}");
     assert!(!line.contains("swordfish") && !line.contains("0123456789"), "{line}");
-    let mut stream = TcpStream::connect(node.http()).unwrap();
+    let headers =
+        format!("authorization: Bearer {CHANGE}\r\ncontent-type: application/x-www-form-urlencoded\r\n");
     let form = "unsafe&nid=net&tname=tab&key=the-form&value=swordfish";
-    write!(
-        stream,
-        "POST /createentry HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CHANGE}\r\nconnection: close\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    )
-    .unwrap();
-    stream.read_to_string(&mut String::new()).unwrap();
+    let create = Request::new("POST", "/createentry").headers(&headers).body(form);
+    assert_eq!(create.send(node.http(), TIMEOUT).unwrap().body, "OK");
     let line = node.await_error("the-form");
     assert!(line.contains("call=\"/createentry\"") && line.contains("table=\"tab\""), "{line}");
     assert!(!line.contains("swordfish") && !line.contains("0123456789"), "{line}");

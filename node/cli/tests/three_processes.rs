@@ -7,8 +7,7 @@
 mod program;
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -64,12 +63,8 @@ impl Process {
 
     /// The body of the node's response, if there is one.
     fn ask(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect((self.address, 2000)).ok()?;
-        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address).ok()?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response).ok()?;
-        response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        let response = http_client_for_tests::get((self.address, 2000).into(), path, TIMEOUT);
+        response.ok().map(|response| response.body)
     }
 
     fn peers(&self) -> String {

@@ -15,8 +15,7 @@ pub struct HttpLimits {
     /// responses that grow with the data is an eighth of this one; that of concurrent imports is a quarter.
     /// Imports and watches do not count as requests.
     pub requests: usize,
-    /// The most concurrent watches; each uses a thread. Further ones get 503. One caller can have at most
-    /// three quarters.
+    /// The most concurrent watches. Further ones get 503. One caller can have at most three quarters.
     pub watches: usize,
     /// The most bytes of a request's head, with the values in the query string. Longer ones get 431.
     pub head_bytes: usize,

@@ -9,10 +9,15 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
 use hyper::body::{Bytes, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use serde::Serialize;
 
 /// The size from which a chunk is sent. The last item in it can exceed this.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// The headers of a body with one JSON value a line.
+pub(super) const JSON_LINES: [(HeaderName, &str); 2] =
+    [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
 
 /// Appends the next item to the chunk; false if there is none.
 type Next = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;

@@ -3,8 +3,9 @@
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use http_client_for_tests::{Request, Response};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::{Access, TokenStore, Tokens};
 use networkdb_http::admin_socket::AdminSocket;
@@ -61,21 +62,13 @@ impl Host {
     }
 
     /// The response to one request with these header lines, each with a line end.
-    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> HttpResponse {
-        let length = body.len();
-        let host = if headers.contains("host: ") { "" } else { "host: localhost\r\n" };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\n{host}{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        let mut stream = self.connect();
-        off_the_runtime(move || {
-            stream.write_all(request.as_bytes()).unwrap();
-            read_response(&mut stream)
-        })
-        .await
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Response {
+        let address = self.http.local_address();
+        let request = Request::new(method, path).headers(headers).body(body);
+        off_the_runtime(move || request.send(address, TIMEOUT).unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> HttpResponse {
+    async fn get(&self, path: &str) -> Response {
         self.ask("GET", path, "", "").await
     }
 
@@ -96,41 +89,8 @@ async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
-#[derive(Debug)]
-struct HttpResponse {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-/// Reads a response until the server closes the connection.
-#[expect(clippy::disallowed_methods, reason = "the deadline of a test, for a stream that does not end")]
-fn read_response(stream: &mut impl Read) -> HttpResponse {
-    let (deadline, mut bytes, mut piece) = (Instant::now() + TIMEOUT, Vec::new(), vec![0; 1 << 18]);
-    loop {
-        match stream.read(&mut piece).unwrap() {
-            0 => break,
-            length => bytes.extend_from_slice(&piece[..length]),
-        }
-        assert!(Instant::now() < deadline, "this response does not end: {}", String::from_utf8_lossy(&bytes));
-    }
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?} is no response"));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let head = head.to_lowercase();
-    let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_owned() };
-    HttpResponse { status, head, body }
-}
-
-/// Joins the chunks of a body.
-fn joined(mut chunks: &str) -> String {
-    let mut body = String::new();
-    while let Some((length, rest)) = chunks.split_once("\r\n") {
-        let (chunk, rest) = rest.split_at(usize::from_str_radix(length, 16).unwrap());
-        body.push_str(chunk);
-        chunks = rest.trim_start_matches("\r\n");
-    }
-    body
+fn read_response(stream: &mut impl Read) -> Response {
+    Response::read(stream, TIMEOUT).unwrap()
 }
 
 /// Every call of the node: method, path, and the token that it needs.
@@ -259,14 +219,8 @@ async fn without_tokens_only_the_nodes_user_decides_which_nodes_are_in_the_clust
         let response = host.ask(method, call, "", "").await;
         assert_eq!(response.status, 403, "{method} {call}: {response:?}");
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        let request = format!(
-            "{method} {call} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        );
-        let response = off_the_runtime(move || {
-            stream.write_all(request.as_bytes()).unwrap();
-            read_response(&mut stream)
-        })
-        .await;
+        let request = Request::new(method, call);
+        let response = off_the_runtime(move || request.send_over(&mut stream, TIMEOUT).unwrap()).await;
         assert!(![401, 403].contains(&response.status), "{method} {call}: {response:?}");
     }
     host.end().await;
@@ -420,7 +374,7 @@ async fn a_head_that_does_not_arrive_in_time_is_answered_408() {
 }
 
 /// Repeats a GET until its status is `status`, for five seconds.
-async fn until_status(host: &Host, path: &str, status: u16) -> HttpResponse {
+async fn until_status(host: &Host, path: &str, status: u16) -> Response {
     for _ in 0..1000 {
         let response = host.get(path).await;
         if response.status == status {

@@ -16,10 +16,9 @@ use tabledb::{Entry, TableDb};
 use super::error::{HttpError, Names};
 use super::import::import;
 use super::model::{EntryRecord, ImportMode, TableView};
-use super::stream::HEADERS;
 use crate::admission::{Admission, RequestPermits, client_origin};
 use crate::query::Query;
-use crate::streamed::{items, json, json_list};
+use crate::streamed::{JSON_LINES, items, json, json_list};
 
 /// The header with an entry's owner in a response that contains the raw value.
 const OWNER_HEADER: &str = "x-networkdb-owner";
@@ -87,7 +86,7 @@ async fn export_table(
         json(chunk, &EntryRecord::from(&entry));
         chunk.push(b'\n');
     };
-    Ok((HEADERS, items(Vec::new(), entries.unwrap_or_default(), write, Vec::new())).into_response())
+    Ok((JSON_LINES, items(Vec::new(), entries.unwrap_or_default(), write, Vec::new())).into_response())
 }
 
 async fn import_table(

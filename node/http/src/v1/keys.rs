@@ -77,11 +77,7 @@ fn refused(error: ChangeKeysError) -> HttpError {
         | ChangeKeysError::Identity(_) => StatusCode::CONFLICT,
         ChangeKeysError::File(_) | ChangeKeysError::Write { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    match error {
-        // The library does not know the flags of the program.
-        ChangeKeysError::NoFile => HttpError::new(status, format_args!("{error}: --secret-file FILE")),
-        error => HttpError::new(status, error),
-    }
+    HttpError::new(status, error)
 }
 
 fn view(node: &Node) -> Keys {
@@ -103,5 +99,18 @@ fn view(node: &Node) -> Keys {
         kind: kind.to_owned(),
         file: file.map(|path| path.to_string_lossy().into_owned()),
         keys: keys.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_command_line_can_send_the_answers_too() {
+        let answer = refused(ChangeKeysError::NoFile);
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert!(answer.sentence.contains("without a secret file"), "{answer:?}");
+        assert!(!answer.sentence.contains("--"), "{answer:?}");
     }
 }

@@ -6,10 +6,10 @@ mod error;
 mod import;
 mod keys;
 pub mod model;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod watch_line;
 
 use std::sync::Arc;
 use std::time::Instant;

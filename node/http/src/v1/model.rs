@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tabledb::{Change, ChangeKind, DeleteReason, Entry, NetworkStatistics, WatchEvent};
+use tabledb::{Entry, NetworkStatistics};
 
 use crate::value_text::{from_base64, to_base64};
 
@@ -206,7 +206,7 @@ impl EntryRecord {
 
 impl From<&Entry> for EntryRecord {
     fn from(entry: &Entry) -> Self {
-        let (value, value_base64) = text_or_base64(Some(&entry.value));
+        let (value, value_base64) = text_or_base64(&entry.value);
         Self { key: entry.key.to_string(), value, value_base64, owner: Some(entry.owner.to_string()) }
     }
 }
@@ -251,51 +251,6 @@ pub struct ChangeRecord {
     pub reason: Option<String>,
 }
 
-impl From<&WatchEvent> for WatchRecord {
-    fn from(event: &WatchEvent) -> Self {
-        match event {
-            WatchEvent::Lagged => Self { event: "lagged".to_owned(), change: None },
-            WatchEvent::Closed => Self { event: "closed".to_owned(), change: None },
-            WatchEvent::Change(change) => {
-                let event = match change.kind {
-                    ChangeKind::Create => "create",
-                    ChangeKind::Update => "update",
-                    ChangeKind::Delete => "delete",
-                };
-                Self { event: event.to_owned(), change: Some(change.into()) }
-            }
-        }
-    }
-}
-
-impl From<&Change> for ChangeRecord {
-    fn from(change: &Change) -> Self {
-        let (value, value_base64) = text_or_base64(change.value.as_deref());
-        let (previous, previous_base64) = text_or_base64(change.previous.as_deref());
-        Self {
-            network: change.network.to_string(),
-            table: change.table.to_string(),
-            key: change.key.to_string(),
-            value,
-            value_base64,
-            previous,
-            previous_base64,
-            owner: change.owner.to_string(),
-            reason: change.reason.map(|reason| reason_text(reason).to_owned()),
-        }
-    }
-}
-
-fn reason_text(reason: DeleteReason) -> &'static str {
-    match reason {
-        DeleteReason::Deleted => "deleted",
-        DeleteReason::OwnerFailed => "owner failed",
-        DeleteReason::OwnerGone => "owner gone",
-        DeleteReason::NetworkLeft => "network left",
-        DeleteReason::NowOwn => "now own",
-    }
-}
-
 /// The effect of an import on a key that exists already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -323,11 +278,10 @@ pub struct ImportOutcome {
 }
 
 /// Bytes as text if they are UTF-8, else in base64.
-fn text_or_base64(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        None => (None, None),
-        Some((_, Ok(text))) => (Some(text.to_owned()), None),
-        Some((bytes, Err(_))) => (None, Some(to_base64(bytes))),
+fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(to_base64(bytes))),
     }
 }
 
@@ -393,44 +347,5 @@ mod tests {
         }
         let wrong = serde_json::from_str::<EntryRecord>(r#"{"key":"k","value_base64":"v"}"#).unwrap();
         assert_eq!(wrong.bytes(), Err("illegal base64 data at input byte 0".into()));
-    }
-
-    #[test]
-    fn watch_lines() {
-        let change = Change {
-            kind: ChangeKind::Update,
-            network: "net".into(),
-            table: "tab".into(),
-            key: "k".into(),
-            value: Some(b"new".as_slice().into()),
-            previous: Some([0xff].as_slice().into()),
-            owner: NodeName::new("n1").unwrap(),
-            reason: None,
-        };
-        let line = json(&WatchRecord::from(&WatchEvent::Change(change.clone())));
-        assert_eq!(
-            line,
-            concat!(
-                r#"{"event":"update","network":"net","table":"tab","key":"k","value":"new","#,
-                r#""previous_base64":"/w==","owner":"n1"}"#
-            )
-        );
-        assert_eq!(
-            serde_json::from_str::<WatchRecord>(&line).unwrap(),
-            WatchRecord::from(&WatchEvent::Change(change.clone()))
-        );
-        let reason = Some(DeleteReason::NetworkLeft);
-        let deleted = Change { kind: ChangeKind::Delete, value: None, reason, ..change };
-        assert_eq!(
-            json(&WatchRecord::from(&WatchEvent::Change(deleted))),
-            concat!(
-                r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64":"/w==","#,
-                r#""owner":"n1","reason":"network left"}"#
-            )
-        );
-        assert_eq!(json(&WatchRecord::from(&WatchEvent::Closed)), r#"{"event":"closed"}"#);
-        assert_eq!(json(&WatchRecord::from(&WatchEvent::Lagged)), r#"{"event":"lagged"}"#);
-        let lagged = serde_json::from_str::<WatchRecord>(r#"{"event":"lagged"}"#).unwrap();
-        assert_eq!(lagged.change, None);
     }
 }

@@ -1,30 +1,39 @@
 //! Watches over HTTP: a stream of changes as JSON lines.
+//!
+//! A watch waits as a task does, without a thread. Only the snapshot is read on a blocking thread, a chunk at
+//! a time: it can be a search through a large table.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::StatusCode;
-use tabledb::{TableDb, WatchEvent, WatchFilter};
+use hyper::body::{Bytes, Frame};
+use tabledb::{TableDb, Watch, WatchEvent, WatchFilter};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 use super::error::HttpError;
-use super::model::WatchRecord;
-use super::stream::json_lines;
+use super::watch_line::{MAX_PIECE_BYTES, WatchLine};
 use crate::admission::{Admission, client_origin};
+use crate::permits::Permit;
 use crate::query::{NotUtf8, Query};
+use crate::streamed::JSON_LINES;
 
-/// The interval at which an idle watch checks for a disconnected client and for the server's shutdown.
-const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// The longest chunk. A watch holds no other text.
+const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// The most changes that are sent between two such checks.
-const MAX_BATCH: usize = 1000;
-
-/// The number of idle intervals after which the node sends an empty line.
-const HEARTBEAT_INTERVALS: u32 = 50;
+/// The interval at which an idle watch sends an empty line, which readers of JSON lines ignore, so that both
+/// sides detect a broken connection.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Watching {
@@ -46,40 +55,8 @@ async fn follow(
     let filter = filter(&Query::parse(query.unwrap_or_default()))
         .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
     let permit = admission.watch(client_origin(&request))?;
-    Ok(json_lines(move |lines| {
-        let _permit = permit;
-        let mut watch = db.watch(filter);
-        let mut idle = 0;
-        let mut closed = false;
-        while !closed && !*stopping.borrow() && !lines.is_disconnected() {
-            match watch.next_timeout(CHECK_INTERVAL) {
-                Some(event) => {
-                    idle = 0;
-                    let mut next = Some(event);
-                    // Queued changes are sent together, without waiting for later ones.
-                    for _ in 0..MAX_BATCH {
-                        let Some(event) = next else { break };
-                        closed = event == WatchEvent::Closed;
-                        if closed {
-                            break;
-                        }
-                        lines.line(&WatchRecord::from(&event))?;
-                        next = watch.try_next();
-                    }
-                    lines.flush()?;
-                }
-                None => {
-                    idle += 1;
-                    if idle % HEARTBEAT_INTERVALS == 0 {
-                        lines.heartbeat()?;
-                    }
-                }
-            }
-        }
-        // This line tells the client that the node has shut down, and that the entries were not deleted.
-        lines.line(&WatchRecord::from(&WatchEvent::Closed))?;
-        lines.flush()
-    }))
+    let body = WatchBody::start(db, filter, permit, stopping, HEARTBEAT_INTERVAL);
+    Ok((JSON_LINES, Body::new(body)).into_response())
 }
 
 fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
@@ -90,17 +67,163 @@ fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The body of a watch's response. It renders a chunk when the client can take one, and ends its watch when
+/// it is dropped.
+struct WatchBody {
+    source: Source,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    heartbeat_interval: Duration,
+    heartbeat: Pin<Box<Sleep>>,
+}
 
-    #[test]
-    fn the_filter_is_read_from_the_query() {
-        assert_eq!(filter(&Query::parse("")), Ok(WatchFilter::default()));
-        assert_eq!(
-            filter(&Query::parse("network=a%2Fb&table=t&exclude_own")),
-            Ok(WatchFilter { network: Some("a/b".into()), table: Some("t".into()), exclude_own: true })
-        );
-        assert_eq!(filter(&Query::parse("table=%ff")), Err(NotUtf8("table")));
+enum Source {
+    /// A blocking thread reads the snapshot and renders its next chunk.
+    Snapshot(JoinHandle<(Lines, Vec<u8>)>),
+    /// The next change is awaited.
+    Changes(Lines),
+    Ended,
+}
+
+impl WatchBody {
+    fn start(
+        db: TableDb,
+        filter: WatchFilter,
+        permit: Permit,
+        mut stopping: watch::Receiver<bool>,
+        heartbeat_interval: Duration,
+    ) -> Self {
+        let start = move || Lines::new(db.watch(filter), permit).read_snapshot();
+        Self {
+            source: Source::Snapshot(tokio::task::spawn_blocking(start)),
+            stopped: Box::pin(async move {
+                // An error means that the server is gone.
+                let _ = stopping.wait_for(|stop| *stop).await;
+            }),
+            heartbeat_interval,
+            heartbeat: Box::pin(tokio::time::sleep(heartbeat_interval)),
+        }
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Vec<u8>>>> {
+        loop {
+            let lines = match &mut self.source {
+                Source::Snapshot(reading) => {
+                    let (lines, chunk) = match ready!(Pin::new(reading).poll(context)) {
+                        Ok(read) => read,
+                        // The body is aborted, so that the client does not take the rest for complete.
+                        Err(error) => {
+                            self.source = Source::Ended;
+                            return Poll::Ready(Some(Err(io::Error::other(error))));
+                        }
+                    };
+                    self.source = Source::Changes(lines);
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                    continue;
+                }
+                Source::Changes(lines) => lines,
+                Source::Ended => return Poll::Ready(None),
+            };
+            if !lines.stopping {
+                lines.stopping = self.stopped.as_mut().poll(context).is_ready();
+            }
+            if lines.in_snapshot && !lines.stopping {
+                if let Source::Changes(lines) = std::mem::replace(&mut self.source, Source::Ended) {
+                    let reading = tokio::task::spawn_blocking(|| lines.read_snapshot());
+                    self.source = Source::Snapshot(reading);
+                }
+                continue;
+            }
+            let chunk = lines.fill_chunk(|watch| match watch.poll_recv(context) {
+                Poll::Ready(event) => Some(event),
+                Poll::Pending => None,
+            });
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            if lines.closed {
+                self.source = Source::Ended;
+            } else if !lines.in_snapshot {
+                ready!(self.heartbeat.as_mut().poll(context));
+                return Poll::Ready(Some(Ok(b"\n".to_vec())));
+            }
+        }
     }
 }
+
+impl HttpBody for WatchBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = ready!(self.poll_chunk(context));
+        let interval = self.heartbeat_interval;
+        self.heartbeat.set(tokio::time::sleep(interval));
+        Poll::Ready(next.map(|chunk| chunk.map(|chunk| Frame::data(chunk.into()))))
+    }
+}
+
+/// A watch, and the line that is being rendered.
+struct Lines {
+    watch: Watch,
+    line: Option<WatchLine>,
+    /// There may be more of a snapshot to read.
+    in_snapshot: bool,
+    /// The server stops: the last line follows.
+    stopping: bool,
+    /// The last line is being rendered.
+    closed: bool,
+    _permit: Permit,
+}
+
+impl Lines {
+    fn new(watch: Watch, permit: Permit) -> Self {
+        Self { watch, line: None, in_snapshot: true, stopping: false, closed: false, _permit: permit }
+    }
+
+    /// The next chunk, from a thread that may block.
+    fn read_snapshot(mut self) -> (Self, Vec<u8>) {
+        let chunk = self.fill_chunk(Watch::try_next);
+        (self, chunk)
+    }
+
+    /// Renders the lines of the events that `next` returns, until the chunk is full or there is none now.
+    fn fill_chunk(&mut self, mut next: impl FnMut(&mut Watch) -> Option<WatchEvent>) -> Vec<u8> {
+        let mut chunk = Vec::new();
+        while chunk.len() + MAX_PIECE_BYTES <= MAX_CHUNK_BYTES {
+            if let Some(line) = &mut self.line {
+                if !line.write_piece(&mut chunk) {
+                    self.line = None;
+                }
+                continue;
+            }
+            if self.closed {
+                break;
+            }
+            // The last line tells the client that the node has shut down, and that the entries were not
+            // deleted.
+            let event = if self.stopping { Some(WatchEvent::Closed) } else { next(&mut self.watch) };
+            let Some(event) = event else {
+                self.in_snapshot = false;
+                break;
+            };
+            let lagged = event == WatchEvent::Lagged;
+            self.closed = event == WatchEvent::Closed;
+            self.line = Some(WatchLine::new(event));
+            if lagged {
+                // A new snapshot follows, which a blocking thread reads.
+                self.in_snapshot = true;
+                break;
+            }
+        }
+        chunk
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
