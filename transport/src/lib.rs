@@ -47,6 +47,7 @@
 mod accept;
 mod arrivals;
 mod certificate;
+mod cluster_name;
 mod config;
 mod dial;
 mod dial_policy;
@@ -75,7 +76,8 @@ mod upkeep;
 mod hostile_tests;
 
 pub use arrivals::{Arrival, Incoming, Peer};
-pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
+pub use cluster_name::{ClusterName, ClusterNameError, MAX_CLUSTER_NAME_BYTES};
+pub use config::{Config, Limits, Timeouts};
 pub use dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 pub use endpoint::{Sent, Transport};
 pub use error::{BindError, Loss, OpenError, PROTOCOL, RefusalReason, SendError};
