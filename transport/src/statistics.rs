@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::Peer;
+use crate::keys::Fingerprint;
+use crate::peer::Peer;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -160,7 +161,7 @@ pub struct ConnectionStatistics {
     /// Whether new datagrams and streams use it. Otherwise it is being drained.
     pub current: bool,
     /// The fingerprint of the secret or authority behind the peer's certificate.
-    pub authority: crate::Fingerprint,
+    pub authority: Fingerprint,
     /// The smoothed round-trip time.
     pub round_trip: Duration,
     /// The congestion window, in bytes.
