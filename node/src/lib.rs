@@ -32,6 +32,7 @@ mod compose;
 mod driver;
 mod handle;
 pub mod identity;
+mod identity_changes;
 mod machine;
 mod seeds;
 mod streams;
