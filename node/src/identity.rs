@@ -1,4 +1,4 @@
-//! The files of a node's identity, and changes of the identity while the node runs.
+//! The files of a node's identity, and what can be changed in them.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -8,8 +8,6 @@ use transport::{
     CertificateSet, CertificateSetError, Fingerprint, Identity, IdentityError, KeySet, KeySetError,
 };
 use zeroize::Zeroizing;
-
-use crate::Node;
 
 /// The longest file of secrets or certificates that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -150,69 +148,13 @@ pub enum ChangeKeysError {
     Identity(#[from] IdentityError),
 }
 
-impl Node {
-    /// The source of this node's identity.
-    pub fn identity_source(&self) -> &IdentitySource {
-        self.source()
-    }
-
-    /// Reads the files again, uses the identity in them from now on, and returns it. Blocks while it reads.
-    ///
-    /// # Errors
-    /// If the files are invalid, or there are none. The previous identity stays in use.
-    pub fn reread_identity(&self) -> Result<Identity, ChangeKeysError> {
-        let _changing = self.changing_identity();
-        let identity = self.source().read()?.ok_or(ChangeKeysError::NoFile)?;
-        self.transport().set_identity(identity.clone())?;
-        Ok(identity)
-    }
-
-    /// Changes the secrets, first in their file and then in use, and returns them. Blocks while it writes.
-    ///
-    /// The node replaces the file atomically by one that only this process's user can read. It keeps the
-    /// comments.
-    ///
-    /// # Errors
-    /// Any [`ChangeKeysError`]; nothing has changed then.
-    pub fn change_keys(&self, change: &KeyChange) -> Result<KeySet, ChangeKeysError> {
-        let _changing = self.changing_identity();
-        let present = match self.transport().identity() {
-            Identity::Secrets(keys) => keys,
-            Identity::Certificates(_) => return Err(ChangeKeysError::Certificates),
-        };
-        let IdentitySource::SecretFile(path) = self.source() else { return Err(ChangeKeysError::NoFile) };
-        let changed = match change {
-            KeyChange::Add(more) => {
-                let mut keys = present.clone();
-                for secret in more.secrets() {
-                    keys = keys.with(secret.clone())?;
-                }
-                keys
-            }
-            KeyChange::Use(fingerprint) => present.with_primary(*fingerprint)?,
-            KeyChange::Remove(fingerprint) => present.without(*fingerprint)?,
-            KeyChange::Replace(keys) => keys.clone(),
-        };
-        let file = read_secrets(path)?;
-        if file.keys != changed {
-            if file.keys != present {
-                return Err(ChangeKeysError::FileDiffers(path.clone()));
-            }
-            write_secrets(path, &file.comments, &changed)
-                .map_err(|error| ChangeKeysError::Write { path: path.clone(), error })?;
-        }
-        self.transport().set_identity(changed.clone())?;
-        Ok(changed)
-    }
-}
-
 /// The content of a secret file.
-struct SecretFile {
-    keys: KeySet,
-    comments: Vec<String>,
+pub(crate) struct SecretFile {
+    pub(crate) keys: KeySet,
+    pub(crate) comments: Vec<String>,
 }
 
-fn read_secrets(path: &Path) -> Result<SecretFile, IdentityFileError> {
+pub(crate) fn read_secrets(path: &Path) -> Result<SecretFile, IdentityFileError> {
     let bytes = read("secret file", path)?;
     let unreadable =
         |error| IdentityFileError::Unreadable { what: "secret file", path: path.to_owned(), error };
@@ -250,7 +192,7 @@ fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityF
 }
 
 /// Replaces the file atomically: a reader sees the previous secrets or these, also after a crash.
-fn write_secrets(path: &Path, comments: &[String], keys: &KeySet) -> std::io::Result<()> {
+pub(crate) fn write_secrets(path: &Path, comments: &[String], keys: &KeySet) -> std::io::Result<()> {
     // A symbolic link stays; the file behind it is replaced.
     let path = std::fs::canonicalize(path)?;
     let former = std::fs::metadata(&path)?;

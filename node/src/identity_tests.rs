@@ -7,7 +7,7 @@ use transport::{MAX_SECRETS, SECRET_PREFIX, Secret, generate_secret};
 use wire::NodeName;
 
 use super::*;
-use crate::NodeConfig;
+use crate::{Node, NodeConfig};
 
 fn secret() -> Secret {
     Secret::parse(&generate_secret()).unwrap()

@@ -33,6 +33,7 @@ mod compose;
 mod driver;
 mod handle;
 pub mod identity;
+mod identity_changes;
 mod machine;
 mod node_config;
 mod seeds;

@@ -1,12 +1,11 @@
 //! Accepting peers: which handshakes are admitted, and which connections are adopted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use crate::arrivals::Arrival;
+use crate::adoption::{adopt, check};
 use crate::error::{CloseCode, RefusalReason, refusal_of};
 use crate::half_open::{Account, Admission, HalfOpen};
 use crate::introduction::{Introduction, IntroductionError};
@@ -71,14 +70,14 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let address = canonical(incoming.remote_address());
     if shared.is_full(address) {
         incoming.refuse();
-        return refuse(shared, address, None, RefusalReason::AtCapacity);
+        return shared.refuse(address, None, RefusalReason::AtCapacity);
     }
     let verdict = Verdict::default();
     let config = shared.server_config(tls::server_config(&shared.credentials(), &verdict));
     let connecting = match incoming.accept_with(Arc::new(config)) {
         Ok(connecting) => connecting,
         Err(error) => match refusal_of(&error) {
-            Some(refusal) => return refuse(shared, address, None, refusal),
+            Some(refusal) => return shared.refuse(address, None, refusal),
             // The packet looks like the first of a handshake, but is encrypted with the keys of another
             // one: a late packet of a handshake that was given up here and that the peer still
             // continues.
@@ -98,12 +97,12 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
     let verified = verdict.take();
     let (connection, introduction) = match (outcome, &verified) {
         (Ok(Ok(outcome)), _) => outcome,
-        (_, Some(Err(refusal))) => return refuse(shared, address, None, refusal.clone()),
+        (_, Some(Err(refusal))) => return shared.refuse(address, None, refusal.clone()),
         (Ok(Err(IntroductionError::Lost(error))), _) => match refusal_of(&error) {
-            Some(refusal) => return refuse(shared, address, None, refusal),
+            Some(refusal) => return shared.refuse(address, None, refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
         },
-        (Ok(Err(IntroductionError::Refused(refusal))), _) => return refuse(shared, address, None, refusal),
+        (Ok(Err(IntroductionError::Refused(refusal))), _) => return shared.refuse(address, None, refusal),
         // Dropping the connection closes it.
         (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
     };
@@ -117,13 +116,13 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         Err(IntroductionError::Refused(refusal)) => Err(refusal),
         Err(IntroductionError::Lost(error)) => match refusal_of(&error) {
             // The dialler has verified our certificate and refuses it.
-            Some(refusal) => return refuse(shared, address, Some(name), refusal),
+            Some(refusal) => return shared.refuse(address, Some(name), refusal),
             None => return shared.counters.handshakes_unfinished.increment(),
         },
     };
     let adopted = introduction.and_then(|introduction| {
         check(shared, &introduction)?;
-        shared.adopt(connection.clone(), verified, &introduction, false)
+        adopt(shared, connection.clone(), verified, &introduction, false)
     });
     match adopted {
         Ok(_) => {
@@ -135,37 +134,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         }
         Err(refusal) => {
             connection.close(CloseCode::of_refusal(&refusal).code(), refusal.message_to_peer().as_bytes());
-            refuse(shared, address, Some(name), refusal);
+            shared.refuse(address, Some(name), refusal);
         }
-    }
-}
-
-/// Checks that a peer whose name is verified belongs to this cluster and is not this node.
-pub(crate) fn check(shared: &Shared, introduction: &Introduction) -> Result<(), RefusalReason> {
-    let ours = &shared.subject.introduction;
-    if introduction.cluster != ours.cluster {
-        return Err(RefusalReason::Cluster {
-            theirs: introduction.cluster.clone(),
-            ours: ours.cluster.clone(),
-        });
-    }
-    if introduction.instance == ours.instance {
-        return Err(RefusalReason::Myself);
-    }
-    Ok(())
-}
-
-/// Counts a refusal, and logs and reports it, at most once a second for each address.
-pub(crate) fn refuse(
-    shared: &Shared,
-    address: SocketAddr,
-    name: Option<wire::NodeName>,
-    refusal: RefusalReason,
-) {
-    shared.count_refusal(&refusal);
-    if refusal != RefusalReason::Myself && shared.may_log(SocketAddr::new(address.ip(), 0)) {
-        let peer = name.as_ref().map(tracing::field::display);
-        tracing::warn!(%address, peer, reason = %refusal, "refused a peer that dialled, or refused by it");
-        shared.arrivals.push_notice(Arrival::Refused { address, name, refusal });
     }
 }

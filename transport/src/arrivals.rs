@@ -14,19 +14,8 @@ use wire::NodeName;
 use crate::config::Limits;
 use crate::error::{Loss, RefusalReason};
 use crate::frames::{FrameReceiver, FrameSender};
+use crate::peer::Peer;
 use crate::statistics::Counters;
-
-/// A peer whose name is verified, and the address its packets come from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peer {
-    /// The name in its certificate.
-    pub name: NodeName,
-    /// The source address of its packets. A [`wire::Destination`] with this address and name uses the
-    /// same connection.
-    pub address: SocketAddr,
-    /// The address at which the peer can be reached, according to its introduction.
-    pub advertised: Option<SocketAddr>,
-}
 
 /// Something received from a peer, or a change of the connection with one.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use wire::NodeName;
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use zeroize::Zeroizing;
 
-use crate::config::{ClusterName, Timeouts};
+use crate::cluster_name::ClusterName;
+use crate::config::Timeouts;
 use crate::error::RefusalReason;
 use crate::identity::Identity;
 use crate::introduction::{InstanceId, Introduction};

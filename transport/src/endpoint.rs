@@ -9,13 +9,15 @@ use tokio::time::{Instant, timeout_at};
 use wire::{Destination, NodeName};
 
 use crate::accept::accept;
-use crate::arrivals::{Incoming, Peer};
+use crate::arrivals::Incoming;
 use crate::config::Config;
 use crate::dial;
-use crate::error::{BindError, CloseCode, OpenError, SendError};
+use crate::dials::describe;
+use crate::error::{BindError, CloseCode, Loss, OpenError, SendError};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::identity::{Identity, IdentityError};
 use crate::link::DatagramFailure;
+use crate::peer::Peer;
 use crate::shared::{ConnectionChanges, Shared};
 use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
@@ -155,7 +157,7 @@ impl Transport {
                 Err(DatagramFailure::Ended) => shared.ended(&link),
             }
         }
-        dial::for_datagram(shared, to, bytes)
+        dial::for_datagram(shared, to, bytes).map(|()| Sent::Kept)
     }
 
     /// Opens a stream, and dials the destination if there is no connection. Takes at most as long as a
@@ -167,7 +169,7 @@ impl Transport {
         to: &Destination,
     ) -> Result<(FrameSender, FrameReceiver, Peer), OpenError> {
         let shared = self.shared();
-        let opened = shared.open_stream(to).await;
+        let opened = open_stream(shared, to).await;
         match &opened {
             Ok(_) => shared.counters.streams_opened.increment(),
             Err(_) => shared.counters.streams_failed.increment(),
@@ -249,5 +251,30 @@ impl Transport {
         shared.detach_socket();
         shared.stop();
         shared.endpoint.close(CloseCode::ShuttingDown.code(), b"");
+    }
+}
+
+async fn open_stream(
+    shared: &Arc<Shared>,
+    to: &Destination,
+) -> Result<(FrameSender, FrameReceiver, Peer), OpenError> {
+    let to = &Destination { name: to.name.clone(), address: canonical(to.address) };
+    let begun = Instant::now();
+    let deadline = begun + shared.handshake_timeout();
+    loop {
+        if shared.is_stopping() {
+            return Err(OpenError::ShutDown);
+        }
+        let link = dial::connect(shared, to, begun, deadline).await?;
+        match timeout_at(deadline, link.connection.open_bi()).await {
+            Ok(Ok(stream)) => {
+                let (sender, receiver) = link.frames(stream, None);
+                return Ok((sender, receiver, link.peer.clone()));
+            }
+            // It had ended before the table knew: the next iteration finds another one, or dials.
+            Ok(Err(_)) if Instant::now() < deadline => shared.ended(&link),
+            Ok(Err(error)) => return Err(OpenError::Lost { to: describe(to), loss: Loss::of(&error) }),
+            Err(_) => return Err(OpenError::Busy { to: describe(to), after: begun.elapsed() }),
+        }
     }
 }

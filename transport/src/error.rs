@@ -7,7 +7,7 @@ use std::time::Duration;
 use quinn::{ConnectionError, VarInt};
 use wire::NodeName;
 
-use crate::config::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::identity::IdentityError;
 
 /// The protocol that peers must have in common, negotiated by TLS (ALPN).

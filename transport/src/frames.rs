@@ -8,9 +8,9 @@ use quinn::{ReadError, VarInt, WriteError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Loss;
-use crate::link::StreamGuard;
 use crate::reassembly::{ReassemblyBudget, StreamReservation};
 use crate::statistics::Counters;
+use crate::stream_guard::StreamGuard;
 
 /// The size of the length field.
 const HEADER: usize = 4;

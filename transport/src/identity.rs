@@ -1,7 +1,7 @@
 //! The identity of a node: secrets that its cluster shares, or a certificate of an operator's own
 //! authority.
 
-use crate::config::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::keys::{Fingerprint, KeySet, derive};
 use crate::pki::{CertificateSet, covers_cluster, format_clusters};
 use wire::NodeName;

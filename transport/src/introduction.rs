@@ -8,7 +8,7 @@ use quinn::ConnectionError;
 use ring::rand::SecureRandom as _;
 use wire::codec;
 
-use crate::config::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::error::RefusalReason;
 
 /// The longest introduction, in bytes.

@@ -45,11 +45,14 @@
 //! ```
 
 mod accept;
+mod adoption;
 mod arrivals;
 mod certificate;
+mod cluster_name;
 mod config;
 mod dial;
 mod dial_policy;
+mod dials;
 mod endpoint;
 mod error;
 mod frames;
@@ -61,6 +64,7 @@ mod introduction;
 mod keys;
 mod link;
 mod log_limiter;
+mod peer;
 mod pki;
 mod quic;
 mod reassembly;
@@ -68,14 +72,16 @@ mod routes;
 mod shared;
 mod socket;
 mod statistics;
+mod stream_guard;
 mod tls;
 mod upkeep;
 
 #[cfg(test)]
 mod hostile_tests;
 
-pub use arrivals::{Arrival, Incoming, Peer};
-pub use config::{ClusterName, ClusterNameError, Config, Limits, MAX_CLUSTER_NAME_BYTES, Timeouts};
+pub use arrivals::{Arrival, Incoming};
+pub use cluster_name::{ClusterName, ClusterNameError, MAX_CLUSTER_NAME_BYTES};
+pub use config::{Config, Limits, Timeouts};
 pub use dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
 pub use endpoint::{Sent, Transport};
 pub use error::{BindError, Loss, OpenError, PROTOCOL, RefusalReason, SendError};
@@ -85,6 +91,7 @@ pub use keys::{
     Fingerprint, FingerprintError, KeySet, KeySetError, MAX_SECRETS, SECRET_PREFIX, Secret, SecretError,
     generate_secret,
 };
+pub use peer::Peer;
 pub use pki::{CertificateSet, CertificateSetError, MAX_AUTHORITIES};
 pub use shared::ConnectionChanges;
 pub use socket::host_of;

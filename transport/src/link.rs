@@ -4,26 +4,23 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quinn::{ConnectionError, SendDatagramError};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use quinn::SendDatagramError;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::task::TaskTracker;
 
-use crate::arrivals::{Inbox, Peer};
+use crate::arrivals::Inbox;
 use crate::error::{CloseCode, SendError};
-use crate::frames::{FrameReceiver, FrameSender, StreamCode};
+use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
 use crate::keys::Fingerprint;
-use crate::reassembly::ReassemblyBudget;
+use crate::peer::Peer;
 use crate::routes::LinkId;
-use crate::shared::Shared;
 use crate::statistics::ConnectionStatistics;
+use crate::stream_guard::StreamsInUse;
 
 /// The shortest time for which a drained connection stays open: data that the peer sent before it
 /// learned of the replacement must arrive.
@@ -31,9 +28,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How long streams may continue on a connection whose secret or authority is no longer accepted.
 const KEYS_DRAIN: Duration = Duration::from_secs(5);
-
-/// How many datagrams are read before other tasks run.
-const DATAGRAMS_A_TURN: usize = 128;
 
 /// One connection.
 #[derive(Debug)]
@@ -43,9 +37,9 @@ pub(crate) struct Link {
     pub(crate) authority: Fingerprint,
     pub(crate) dialled: bool,
     pub(crate) connection: quinn::Connection,
-    inbox: Arc<Inbox>,
+    pub(crate) inbox: Arc<Inbox>,
     in_use: Arc<StreamsInUse>,
-    reassembly: ReassemblyBudget,
+    frame_settings: FrameSettings,
     retirement: watch::Sender<Option<Retirement>>,
     activity: Mutex<(u64, Instant)>,
 }
@@ -79,45 +73,6 @@ impl Retirement {
     }
 }
 
-/// The number of streams in use on a connection.
-#[derive(Debug, Default)]
-struct StreamsInUse {
-    count: AtomicUsize,
-    idle: Notify,
-}
-
-/// Held by both directions of a stream. It keeps their connection open and their permit taken.
-#[derive(Debug)]
-pub(crate) struct StreamGuard {
-    in_use: Arc<StreamsInUse>,
-    tracker: TaskTracker,
-    runtime: Handle,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl StreamGuard {
-    /// Keeps the stream in use until the peer has acknowledged everything. May be called on any thread.
-    pub(crate) fn hold_until<F>(self: Arc<Self>, acknowledged: F)
-    where
-        F: Future + Send + 'static,
-    {
-        let (tracker, runtime) = (self.tracker.clone(), self.runtime.clone());
-        let holding = async move {
-            acknowledged.await;
-            drop(self);
-        };
-        tracker.spawn_on(holding, &runtime);
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        if self.in_use.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.in_use.idle.notify_waiters();
-        }
-    }
-}
-
 impl Link {
     pub(crate) fn new(
         id: LinkId,
@@ -125,7 +80,8 @@ impl Link {
         authority: Fingerprint,
         dialled: bool,
         connection: quinn::Connection,
-        reassembly: ReassemblyBudget,
+        frame_settings: FrameSettings,
+        in_use: Arc<StreamsInUse>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -134,8 +90,8 @@ impl Link {
             authority,
             dialled,
             connection,
-            in_use: Arc::default(),
-            reassembly,
+            in_use,
+            frame_settings,
             retirement: watch::Sender::new(None),
             activity: Mutex::new((0, Instant::now())),
         })
@@ -165,17 +121,10 @@ impl Link {
     pub(crate) fn frames(
         &self,
         (send, receive): (quinn::SendStream, quinn::RecvStream),
-        shared: &Shared,
         permit: Option<OwnedSemaphorePermit>,
     ) -> (FrameSender, FrameReceiver) {
-        self.in_use.count.fetch_add(1, Ordering::AcqRel);
-        let guard = Arc::new(StreamGuard {
-            in_use: self.in_use.clone(),
-            tracker: shared.tracker.clone(),
-            runtime: shared.runtime.clone(),
-            _permit: permit,
-        });
-        let settings = shared.frame_settings(&self.reassembly);
+        let guard = self.in_use.begin(permit);
+        let settings = self.frame_settings.clone();
         (
             FrameSender::new(send, settings.clone(), guard.clone()),
             FrameReceiver::new(receive, settings, guard),
@@ -192,18 +141,12 @@ impl Link {
     }
 
     pub(crate) fn streams(&self) -> usize {
-        self.in_use.count.load(Ordering::Acquire)
+        self.in_use.count()
     }
 
     /// Returns once no stream is in use.
     pub(crate) async fn streams_finished(&self) {
-        loop {
-            let idle = self.in_use.idle.notified();
-            if self.streams() == 0 {
-                return;
-            }
-            idle.await;
-        }
+        self.in_use.finished().await;
     }
 
     /// Whether every datagram that was handed to QUIC has been sent.
@@ -247,8 +190,13 @@ impl Link {
         }
     }
 
+    /// How the connection is to be drained, and every change of that.
+    pub(crate) fn retirements(&self) -> watch::Receiver<Option<Retirement>> {
+        self.retirement.subscribe()
+    }
+
     /// Returns when a drained connection may be closed.
-    async fn drained(&self, retirement: Option<Retirement>) {
+    pub(crate) async fn drained(&self, retirement: Option<Retirement>) {
         let Some(Retirement { linger_until, deadline, ours }) = retirement else {
             return std::future::pending().await;
         };
@@ -264,52 +212,6 @@ impl Link {
         tokio::select! {
             () = over => {}
             () = sleep_until(deadline) => {}
-        }
-    }
-
-    /// Accepts the peer's streams until the connection ends. Returns why it ended.
-    pub(crate) async fn serve_streams(&self, shared: &Shared) -> ConnectionError {
-        let mut retirements = self.retirement.subscribe();
-        loop {
-            let retirement = *retirements.borrow_and_update();
-            tokio::select! {
-                stream = self.connection.accept_bi() => match stream {
-                    Ok(stream) => self.accept_stream(stream, shared),
-                    Err(error) => return error,
-                },
-                _ = retirements.changed() => {}
-                () = self.drained(retirement) => {
-                    self.close(CloseCode::Replaced, "another connection replaced it");
-                }
-            }
-        }
-    }
-
-    fn accept_stream(&self, stream: (quinn::SendStream, quinn::RecvStream), shared: &Shared) {
-        let Ok(permit) = shared.streams.clone().try_acquire_owned() else {
-            let (mut send, mut receive) = stream;
-            let _ = send.reset(StreamCode::Busy.code());
-            let _ = receive.stop(StreamCode::Busy.code());
-            return shared.counters.streams_refused.increment();
-        };
-        let (sender, receiver) = self.frames(stream, shared, Some(permit));
-        shared.arrivals.push_stream(self.peer.clone(), sender, receiver);
-    }
-
-    /// Receives the peer's datagrams until the connection ends.
-    pub(crate) async fn serve_datagrams(&self, shared: &Shared) {
-        loop {
-            for _ in 0..DATAGRAMS_A_TURN {
-                match self.connection.read_datagram().await {
-                    Ok(bytes) => {
-                        shared.last_heard.note();
-                        shared.arrivals.push_datagram(&self.inbox, bytes);
-                    }
-                    Err(_) => return,
-                }
-            }
-            // A peer that always has another datagram ready must not block the thread.
-            tokio::task::yield_now().await;
         }
     }
 }

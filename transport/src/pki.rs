@@ -16,7 +16,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::config::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::keys::Fingerprint;
 
 /// The most authorities that a node accepts.

@@ -13,28 +13,29 @@ use quinn::TransportConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::{Destination, NodeName};
 
-use crate::accept::refuse;
-use crate::arrivals::{Arrival, Arrivals, Peer};
+use crate::arrivals::{Arrival, Arrivals};
 use crate::certificate::{Credentials, Subject, Validity, VerifiedPeer, wall_clock};
 use crate::config::{Config, Limits};
-use crate::dial::{self, Dials, LastHeard, describe};
-use crate::error::{BindError, Loss, OpenError, RefusalReason, SendError, is_orderly, refusal_of};
-use crate::frames::{FrameReceiver, FrameSender, FrameSettings};
+use crate::dials::{Dials, LastHeard};
+use crate::error::{BindError, Loss, RefusalReason, SendError, is_orderly, refusal_of};
+use crate::frames::FrameSettings;
 use crate::half_open::HalfOpen;
 use crate::identity::Identity;
-use crate::introduction::Introduction;
+use crate::introduction::{InstanceId, Introduction};
 use crate::link::{DatagramFailure, Link, Retirement};
 use crate::log_limiter::LogLimiter;
+use crate::peer::Peer;
 use crate::quic;
 use crate::reassembly::ReassemblyBudget;
 use crate::routes::{Instance, LinkId, Removed, Route, Routes};
 use crate::socket::{self, NullSocket, canonical};
 use crate::statistics::Counters;
+use crate::stream_guard::StreamsInUse;
 
 /// The state that all tasks of an endpoint share.
 #[derive(Debug)]
@@ -252,9 +253,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn frame_settings(&self, reassembly: &ReassemblyBudget) -> FrameSettings {
+    fn frame_settings(&self, reassembly: ReassemblyBudget) -> FrameSettings {
         FrameSettings {
-            reassembly: reassembly.clone(),
+            reassembly,
             limit: self.config.limits.frame_bytes,
             timeout: self.config.timeouts.frame,
             counters: self.counters.clone(),
@@ -296,20 +297,31 @@ impl Shared {
         self.table.read().links.values().cloned().collect()
     }
 
-    /// Adopts a connection whose two sides have accepted each other.
-    pub(crate) fn adopt(
-        self: &Arc<Self>,
+    /// Describes a connection whose two sides have accepted each other. It is not in the table yet.
+    pub(crate) fn new_link(
+        &self,
         connection: quinn::Connection,
         verified: VerifiedPeer,
         introduction: &Introduction,
         dialled: bool,
-    ) -> Result<Arc<Link>, RefusalReason> {
+    ) -> Arc<Link> {
         let address = canonical(connection.remote_address());
-        let instance = Instance { name: verified.name.clone(), id: introduction.instance };
-        let peer = Peer { name: verified.name.clone(), address, advertised: introduction.advertised };
+        let peer = Peer { name: verified.name, address, advertised: introduction.advertised };
         let id = LinkId(self.links_made.fetch_add(1, Ordering::Relaxed));
-        let link =
-            Link::new(id, peer, verified.authority, dialled, connection, self.reassembly.for_connection());
+        let frames = self.frame_settings(self.reassembly.for_connection());
+        let in_use = StreamsInUse::new(self.tracker.clone(), self.runtime.clone());
+        Link::new(id, peer, verified.authority, dialled, connection, frames, in_use)
+    }
+
+    /// Adds a connection to the table, and retires those that it replaces. Returns the connection to use
+    /// for the peer, and the datagrams that waited for it.
+    pub(crate) fn add(
+        &self,
+        link: &Arc<Link>,
+        instance: InstanceId,
+    ) -> Result<(Arc<Link>, Vec<Bytes>), RefusalReason> {
+        let (id, address, dialled) = (link.id, link.peer.address, link.dialled);
+        let instance = Instance { name: link.peer.name.clone(), id: instance };
         let now = Instant::now();
 
         let mut table = self.table.write();
@@ -318,7 +330,7 @@ impl Shared {
         }
         // The identity may have changed during the handshake. From here on such a change finds the
         // connection in the table.
-        self.credentials().check(verified.authority, &link.connection)?;
+        self.credentials().check(link.authority, &link.connection)?;
         let added = table.routes.add(Route { id, instance, dialled, address });
         table.links.insert(id, link.clone());
         table.note_change(&link.peer.name, &self.config.limits);
@@ -333,7 +345,7 @@ impl Shared {
         let Table { routes, links, dials, .. } = &mut *table;
         // A connection that is drained from the start takes nothing new.
         let waiting = match routes.is_current(id) {
-            true => dials.resolve(&link, |to| routes.find(to) == Some(id), now),
+            true => dials.resolve(link, |to| routes.find(to) == Some(id), now),
             false => Vec::new(),
         };
         let best = routes
@@ -344,16 +356,7 @@ impl Shared {
         self.connections_changed.notify_one();
         self.dial_ended.notify_waiters();
 
-        let served = link.clone();
-        self.spawn(|shared| async move { served.serve_datagrams(&shared).await });
-        self.spawn(|shared| async move {
-            link.serve_streams(&shared).await;
-            shared.ended(&link);
-        });
-        for bytes in waiting {
-            self.send_kept(&best, bytes);
-        }
-        Ok(best)
+        Ok((best, waiting))
     }
 
     /// Sends a datagram that waited for the end of a dial.
@@ -366,31 +369,6 @@ impl Shared {
             }
             Err(DatagramFailure::Send(error)) => self.count_unsent(&error),
             Err(DatagramFailure::Ended) => self.counters.datagrams_dropped_unreachable.increment(),
-        }
-    }
-
-    pub(crate) async fn open_stream(
-        self: &Arc<Self>,
-        to: &Destination,
-    ) -> Result<(FrameSender, FrameReceiver, Peer), OpenError> {
-        let to = &Destination { name: to.name.clone(), address: canonical(to.address) };
-        let begun = Instant::now();
-        let deadline = begun + self.handshake_timeout();
-        loop {
-            if self.is_stopping() {
-                return Err(OpenError::ShutDown);
-            }
-            let link = dial::connect(self, to, begun, deadline).await?;
-            match timeout_at(deadline, link.connection.open_bi()).await {
-                Ok(Ok(stream)) => {
-                    let (sender, receiver) = link.frames(stream, self, None);
-                    return Ok((sender, receiver, link.peer.clone()));
-                }
-                // It had ended before the table knew: the next iteration finds another one, or dials.
-                Ok(Err(_)) if Instant::now() < deadline => self.ended(&link),
-                Ok(Err(error)) => return Err(OpenError::Lost { to: describe(to), loss: Loss::of(&error) }),
-                Err(_) => return Err(OpenError::Busy { to: describe(to), after: begun.elapsed() }),
-            }
         }
     }
 
@@ -420,7 +398,7 @@ impl Shared {
             && matches!(refusal, RefusalReason::ByPeer(_))
         {
             // The peer completed the handshake and then refused us.
-            return refuse(self, link.peer.address, Some(link.peer.name.clone()), refusal);
+            return self.refuse(link.peer.address, Some(link.peer.name.clone()), refusal);
         }
         let loss = Loss::of(&error);
         tracing::debug!(peer = %link.peer.name, address = %link.peer.address, %loss, "a connection ended");
@@ -436,6 +414,16 @@ impl Shared {
             SendError::Full => self.counters.datagrams_dropped_full.increment(),
             SendError::TooLarge { .. } => self.counters.datagrams_dropped_too_large.increment(),
             SendError::ShutDown => {}
+        }
+    }
+
+    /// Counts a refusal, and logs and reports it, at most once a second for each address.
+    pub(crate) fn refuse(&self, address: SocketAddr, name: Option<NodeName>, refusal: RefusalReason) {
+        self.count_refusal(&refusal);
+        if refusal != RefusalReason::Myself && self.may_log(SocketAddr::new(address.ip(), 0)) {
+            let peer = name.as_ref().map(tracing::field::display);
+            tracing::warn!(%address, peer, reason = %refusal, "refused a peer that dialled, or refused by it");
+            self.arrivals.push_notice(Arrival::Refused { address, name, refusal });
         }
     }
 

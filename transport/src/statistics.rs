@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::Peer;
+use crate::keys::Fingerprint;
+use crate::peer::Peer;
 
 wire::atomic_counters! {
     /// Counters since the transport was bound. They never decrease.
@@ -119,7 +120,7 @@ pub struct ConnectionStatistics {
     /// Whether new datagrams and streams use it. Otherwise it is being drained.
     pub current: bool,
     /// The fingerprint of the secret or authority behind the peer's certificate.
-    pub authority: crate::Fingerprint,
+    pub authority: Fingerprint,
     /// The smoothed round-trip time.
     pub round_trip: Duration,
     /// The congestion window, in bytes.

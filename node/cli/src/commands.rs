@@ -8,10 +8,11 @@ use axum::body::Body;
 use hyper::Method;
 
 use super::api::{Api, parameter, path};
+use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
 use super::keys::keys;
-use super::output::{age, harmless, json_line, print, print_done, print_json, shown, table};
+use super::output::{age, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
 use super::{
     AgreementCommand, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::output::harmless;
+use super::escaping::harmless;
 
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod api;
 mod commands;
 mod demo;
+mod escaping;
 mod failure;
 mod import;
 mod keygen;
@@ -21,7 +22,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::demo::DemoOptions;
 use crate::settings::RunOptions;
 use api::Api;
-pub(crate) use output::table as output_table;
 
 /// Replicated tables for service discovery and other runtime state of a cluster.
 #[derive(Debug, Parser)]

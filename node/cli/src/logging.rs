@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
-use super::output::is_harmful;
+use super::escaping::is_harmful;
 use crate::settings::values::{LogFormat, log_targets};
 
 /// Starts logging what `filter` selects, until the process ends.

@@ -6,7 +6,7 @@ use super::cluster::{DemoCluster, NETWORK, STEP_TIMEOUT, Stopwatch, TABLE};
 use super::screen::Screen;
 use super::services::Source;
 use crate::failure::Failure;
-use crate::output_table;
+use crate::output::table;
 
 /// The index of the node that crashes.
 const CRASHER: usize = 1;
@@ -209,7 +209,7 @@ impl<'a> Scenario<'a> {
                 format!("{:016x}", statistics.digest),
             ]
         });
-        let table = output_table(&["     node", "#nodes", "#records", "#hidden", "digest"], rows);
+        let table = table(&["     node", "#nodes", "#records", "#hidden", "digest"], rows);
         for line in table.lines() {
             self.screen.line(line);
         }

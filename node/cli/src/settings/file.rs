@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use transport::ClusterName;
 use wire::NodeName;
 
-use crate::settings::SettingsError;
+use crate::settings::error::SettingsError;
 use crate::settings::values::{HttpAddress, ListenAddress, LogFormat, Preset, log_filter};
 
 /// The settings of a file. All are optional.

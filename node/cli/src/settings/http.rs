@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::settings::SettingsError;
+use crate::settings::error::SettingsError;
 use crate::settings::file::File;
 use crate::settings::values::{DEFAULT_HTTP_PORT, HttpAddress};
 use networkdb_http::access::{Access, TokenStore, read_token_file};

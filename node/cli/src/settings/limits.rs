@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::settings::SettingsError;
+use crate::settings::error::SettingsError;
 
 /// All limits of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,7 @@
 //! The settings of `networkdb run`: flags have precedence over the environment, the environment over the
 //! file, and the file over defaults.
 
+mod error;
 mod file;
 pub mod http;
 pub mod limits;
@@ -18,7 +19,8 @@ use crate::settings::file::File;
 use crate::settings::http::{HttpOptions, HttpSettings};
 use crate::settings::limits::{Limits, limit};
 use crate::settings::values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
-use networkdb::identity::{IdentityFileError, IdentitySource};
+pub use error::SettingsError;
+use networkdb::identity::IdentitySource;
 
 /// Settings on the command line or in the environment. Missing ones are read from the file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -179,101 +181,6 @@ pub struct Settings {
     pub leave_time: Duration,
     /// All limits.
     pub limits: Limits,
-}
-
-/// Why the settings are invalid.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A file cannot be read.
-    #[error("cannot read the {what} {}: {error}", path.display())]
-    Unreadable {
-        /// The kind of file.
-        what: &'static str,
-        /// Its path.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
-    /// The configuration file is invalid.
-    #[error("configuration file {}: {why}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The error, with the line.
-        why: String,
-    },
-    /// The secret file, or the certificate files, cannot be used.
-    #[error("{}{}", .0, how_to_make(.0))]
-    Identity(#[from] IdentityFileError),
-    /// The certificate belongs to another node or another cluster.
-    #[error("certificate {}: {error}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        error: transport::IdentityError,
-    },
-    /// The settings have both a secret file and certificates.
-    #[error("a secret file and certificate files exclude each other; leave one of them out")]
-    SecretAndCertificate,
-    /// One of the three certificate files is missing.
-    #[error(
-        "a certificate needs three files: --certificate-file, --key-file and --authority-file; {0} is missing"
-    )]
-    CertificateIncomplete(&'static str),
-    /// Other hosts could join without a secret.
-    #[error(
-        "{0} is not a loopback address, and without a secret a node listens on loopback only; generate a \
-         secret with `networkdb keygen --out secret` and use it with --secret-file secret"
-    )]
-    NoSecret(SocketAddr),
-    /// The HTTP token file cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] networkdb_http::access::TokenFileError),
-    /// Other hosts could use HTTP without a token.
-    #[error(transparent)]
-    Unprotected(#[from] networkdb_http::access::Unprotected),
-    /// HTTP cannot be open and require tokens.
-    #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
-    OpenWithTokens,
-    /// The admin socket needs HTTP.
-    #[error("--admin-socket serves HTTP, but --http is off; leave one of them out")]
-    SocketWithoutHttp,
-    /// The host's name is not a valid node name.
-    #[error("the host's name cannot be this node's name ({0}); choose one with --name")]
-    HostName(wire::NodeNameError),
-    /// A network's name is empty.
-    #[error("a network to join has no name; give it one, or leave the setting out")]
-    EmptyNetwork,
-    /// There is no limit of this name.
-    #[error("there is no limit {name:?}; there are: {known}")]
-    NoSuchLimit {
-        /// The unknown name.
-        name: String,
-        /// The known names.
-        known: String,
-    },
-    /// A limit of the tables is out of its bounds.
-    #[error(transparent)]
-    Limit(tabledb::ConfigError),
-    /// A setting is out of its bounds.
-    #[error("{setting}: {found} is out of bounds; {allowed} is allowed")]
-    Bounds {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        found: String,
-        /// The allowed values.
-        allowed: &'static str,
-    },
-}
-
-/// The command that makes what an unusable file should hold, if there is one.
-fn how_to_make(error: &IdentityFileError) -> &'static str {
-    match error {
-        IdentityFileError::Secrets { .. } => "; `networkdb keygen` makes a secret",
-        IdentityFileError::Unreadable { .. } | IdentityFileError::Certificates { .. } => "",
-    }
 }
 
 impl Settings {
