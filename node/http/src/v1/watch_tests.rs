@@ -68,7 +68,7 @@ fn the_filter_is_read_from_the_query() {
     assert_eq!(filter(&Query::parse("table=%ff")), Err(NotUtf8("table")));
 }
 
-/// Whoever makes the change wakes the watch before the call returns, so nothing looks at intervals.
+/// The call that makes the change wakes the watch before it returns, so nothing looks at intervals.
 #[tokio::test]
 async fn a_change_and_a_shutdown_wake_the_watch_themselves() {
     let watched = Watched::new();
