@@ -1,48 +1,20 @@
 //! The thread-safe handle that programs embed.
 
 use std::fmt;
-use std::ops::{ControlFlow, Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::task::Waker;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
 use wire::{NodeId, NodeName};
 
 use crate::host_clock::{monotonic_now, wall_clock};
-use crate::replica::{Map, Replica, View};
+use crate::replica::{Replica, View};
+use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, Origin, Version, Watch,
-    WatchFilter, WriteError,
+    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
+    Version, Watch, WatchFilter, WriteError,
 };
-
-/// Statistics of one joined network on this node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NetworkStatistics {
-    /// Visible entries.
-    pub entries: usize,
-    /// Entries of owners that have failed, or have returned and are not compared yet.
-    pub hidden: usize,
-    /// Tombstones held.
-    pub tombstones: usize,
-    /// Tables with entries, counting hidden entries and tombstones.
-    pub tables: usize,
-    /// Bytes of keys and values.
-    pub bytes: usize,
-    /// Writes of other nodes that this node refuses, because of a limit or of their time. The values that
-    /// they replaced stay. They are retried, and succeed within about two minutes after the cause has gone.
-    pub refused: usize,
-    /// Updates that wait to be sent for the first time.
-    pub queue_length: usize,
-    /// Alive nodes on the network, including this one.
-    pub peers: usize,
-    /// A digest of the visible entries: equal on two nodes if and only if they show the same versions, but
-    /// for chance (2⁻⁶⁴).
-    pub digest: u64,
-    /// Whether the network has been synchronised with another member since it was joined.
-    pub synchronised: bool,
-}
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
 ///
@@ -65,43 +37,9 @@ pub struct TableDb {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    replica: Mutex<Replica>,
-    views: Arc<Map<Arc<View>>>,
-    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Whether the driver has been handed out.
-    driven: AtomicBool,
-}
-
-/// A handle that does not keep the database.
-#[derive(Clone)]
-pub(crate) struct WeakDb(Weak<Shared>);
-
-impl WeakDb {
-    /// The database, unless its last handle has been dropped.
-    pub(crate) fn upgrade(&self) -> Option<TableDb> {
-        Some(TableDb { shared: self.0.upgrade()? })
-    }
-}
-
-impl fmt::Debug for WeakDb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WeakDb").finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for TableDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TableDb").field("networks", &self.shared.views.len()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // A watch does not keep the database; it ends with it.
-        let replica = self.replica.get_mut();
-        replica.end_watches();
-        replica.take_watch_wakers().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -143,34 +81,6 @@ impl Driver {
     }
 }
 
-/// The replica behind a database, locked: for driving the replication. Hold it briefly.
-#[derive(Debug)]
-pub struct ReplicaGuard<'a>(Option<MutexGuard<'a, Replica>>);
-
-const LOCKED: &str = "locked until it is dropped";
-
-impl Deref for ReplicaGuard<'_> {
-    type Target = Replica;
-    fn deref(&self) -> &Replica {
-        self.0.as_ref().expect(LOCKED)
-    }
-}
-
-impl DerefMut for ReplicaGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Replica {
-        self.0.as_mut().expect(LOCKED)
-    }
-}
-
-impl Drop for ReplicaGuard<'_> {
-    fn drop(&mut self) {
-        let wakers = self.take_watch_wakers();
-        self.0 = None;
-        // Not under the lock: a waker runs an executor's code.
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
 impl TableDb {
     /// An empty database, starting now.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
@@ -185,9 +95,7 @@ impl TableDb {
     /// still use the machine's clock; a simulation goes through [`Self::driver`].
     pub fn starting_at(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         let replica = Replica::new(config, origin)?;
-        let views = replica.views();
-        let (waker, driven) = (OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { shared: Arc::new(Shared { replica: Mutex::new(replica), views, waker, driven }) })
+        Ok(Self { shared: Shared::new(replica) })
     }
 
     /// The right to drive the replication: the first time. `None` later, and for the database of a node, which
@@ -198,7 +106,7 @@ impl TableDb {
     }
 
     pub(crate) fn replica(&self) -> ReplicaGuard<'_> {
-        ReplicaGuard(Some(self.shared.replica.lock()))
+        self.shared.replica()
     }
 
     /// This node's current instance.
@@ -390,7 +298,7 @@ impl TableDb {
     /// Watches changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
         let (snapshot, queue) = self.replica().watch(&filter);
-        Watch::new(self.downgrade(), filter, snapshot, queue)
+        Watch::new(Arc::downgrade(&self.shared), filter, snapshot, queue)
     }
 
     /// Ends every watch. Each watcher receives the changes that already happened, then
@@ -399,10 +307,6 @@ impl TableDb {
     /// last state until the process ends.
     pub fn end_watches(&self) {
         self.replica().end_watches();
-    }
-
-    fn downgrade(&self) -> WeakDb {
-        WeakDb(Arc::downgrade(&self.shared))
     }
 
     fn view(&self, network: &str) -> Option<Arc<View>> {

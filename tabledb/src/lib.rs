@@ -7,6 +7,7 @@
 //! simulator over a heap of events. ALGORITHM.md explains how tables converge and why a deleted entry does
 //! not come back.
 
+mod change;
 mod config;
 mod database;
 mod entry;
@@ -14,18 +15,23 @@ mod error;
 mod final_syncs;
 mod host_clock;
 mod join_outcome;
+mod network_statistics;
 mod replica;
+mod shared;
 mod watch;
 
+pub use change::{Change, ChangeKind, DeleteReason, WatchFilter};
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
-pub use database::{Driver, NetworkStatistics, ReplicaGuard, TableDb};
+pub use database::{Driver, TableDb};
 pub use entry::{Entry, Value, Version, VersionError};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;
 pub use join_outcome::JoinOutcome;
+pub use network_statistics::NetworkStatistics;
 pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
     Ranges, Replica, Transmit,
 };
-pub use watch::{Change, ChangeKind, DeleteReason, Watch, WatchEvent, WatchFilter};
+pub use shared::ReplicaGuard;
+pub use watch::{Watch, WatchEvent};
 pub use wire::{FramePoll, NodeId, NodeName, StreamId};

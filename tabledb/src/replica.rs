@@ -4,6 +4,7 @@
 //! named `handle_*` give input, calls named `poll_*` take output, as in quinn-proto. ALGORITHM.md explains
 //! the rules and why they hold.
 
+mod attachment;
 mod attachment_lists;
 mod bundle;
 mod clock;

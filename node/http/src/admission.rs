@@ -4,7 +4,6 @@
 //! needs the role read and every other method the role change. The read-only diagnostic calls are listed;
 //! every other one needs the role change.
 
-use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,12 +25,13 @@ use wire::AtomicCounter;
 
 use super::access::{Access, AccessDenied, Principal, Role};
 use super::audit::{Change, Target};
+use super::client_origin::{ClientOrigin, client_origin};
 use super::diagnostic;
+use super::http_error::HttpError;
 use super::limits::{HttpCounters, HttpLimits};
 use super::origin::{HostNames, OriginError, check_host, check_page, is_from_browser};
 use super::permits::{Caller, Permit, Permits};
 use super::reply::{Reply, Spelling};
-use super::v1::HttpError;
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
@@ -65,15 +65,6 @@ pub(super) struct Admission {
     imports: Arc<Permits>,
     watches: Arc<Permits>,
     pub(super) bodies: Arc<Permits>,
-}
-
-/// The origin of a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ClientOrigin {
-    /// The client that sent it.
-    pub(super) caller: Caller,
-    /// Whether its connection is beyond the limit. Such a connection serves only health and metrics.
-    pub(super) reserved: bool,
 }
 
 /// The permits of a request. They are released when its response has been sent and all work for it has ended.
@@ -282,13 +273,6 @@ fn well_formed(request: &Request) -> Result<(), HttpError> {
         return Err(HttpError::new(StatusCode::NOT_FOUND, "there is no call /v1/; GET /v1 lists all calls"));
     }
     Ok(())
-}
-
-/// The origin of a request, which the server attaches to it. A request without it gets no rights of the
-/// owner.
-pub(super) fn client_origin(request: &Request) -> ClientOrigin {
-    let unknown = ClientOrigin { caller: Caller::Host(Ipv4Addr::UNSPECIFIED.into()), reserved: false };
-    request.extensions().get().copied().unwrap_or(unknown)
 }
 
 /// The layer around all routes.

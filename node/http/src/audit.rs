@@ -6,7 +6,7 @@ use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::access::Principal;
-use super::admission::client_origin;
+use super::client_origin::client_origin;
 use super::permits::Caller;
 use super::query::Query;
 

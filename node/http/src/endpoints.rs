@@ -20,12 +20,13 @@ use tokio::sync::watch::Receiver;
 use super::admission::{self, Admission, RequestPermits};
 use super::audit::Target;
 use super::diagnostic::{self, Call, TableCall};
+use super::http_error::HttpError;
 use super::metrics::Metrics;
 use super::permits::Permit;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
 use super::streamed::streamed;
-use super::v1::{self, HttpError};
+use super::v1;
 use super::watched_tables::WatchedTables;
 use networkdb::Node;
 

@@ -20,7 +20,8 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::access::Unprotected;
 use super::admin_socket::AdminSocket;
-use super::admission::{Admission, ClientOrigin, HttpConfig};
+use super::admission::{Admission, HttpConfig};
+use super::client_origin::ClientOrigin;
 use super::client_stream::ClientStream;
 use super::endpoints;
 use super::permits::{Caller, Permit, Permits, share};

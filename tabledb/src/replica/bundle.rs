@@ -6,8 +6,8 @@ use std::time::Instant;
 use wire::codec;
 
 use super::message::{AttachmentId, Bundle, Datagram, Event, EventBody, Frame};
-use super::store::{Dot, Location, Store};
-use super::view::{AttachmentIndex, Body, Table};
+use super::store::{Dot, Store};
+use super::view::{AttachmentIndex, Body, Location, Table};
 
 /// The message that carries a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use super::network::{Applied, Network};
 use super::node_state::NodeState;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Location, Store};
+use super::store::{Attachment, Store};
 use super::timing::MAX_NAMED;
-use super::view::AttachmentIndex;
+use super::view::{AttachmentIndex, Location};
 
 /// The most spans in one request.
 const SPANS_PER_ROUND: usize = 512;

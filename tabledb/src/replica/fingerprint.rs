@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::store::Attachment;
+use super::attachment::Attachment;
 use super::view::AttachmentIndex;
 
 /// The combined digest of all attachments. Every probe and every report of watermarks asks for it, while a

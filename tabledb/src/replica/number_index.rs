@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::store::Location;
+use super::view::Location;
 
 /// A number within its chunk, with the digest and location of its record.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use super::node_state::NodeState;
 use super::owners::Admission;
 use super::ranges::Ranges;
 use super::session::{Session, SessionError};
-use super::store::{Attachment, Location, Store};
+use super::store::{Attachment, Store};
 use super::timing::{MAX_HELD_RANGES, MAX_NAMED};
-use super::view::{AttachmentIndex, Body};
+use super::view::{AttachmentIndex, Body, Location};
 
 /// The most ranges, apart from names, in one frame of a version vector.
 const RANGES_PER_FRAME: usize = 2048;

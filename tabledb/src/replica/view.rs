@@ -170,6 +170,9 @@ impl Table {
     }
 }
 
+/// The location of a record: its table and key.
+pub(crate) type Location = (Arc<Table>, Arc<str>);
+
 /// The tables of one network, for readers.
 #[derive(Debug)]
 pub(crate) struct View {

@@ -13,8 +13,8 @@ use membership::Member;
 use tabledb::TableDb;
 use wire::NodeName;
 
-use super::error::{HttpError, Names};
 use super::model::{JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkView, NodeView};
+use crate::http_error::{HttpError, Names};
 use crate::query::Query;
 use crate::streamed::json_list;
 use networkdb::{JoinClusterError, Node};

@@ -13,10 +13,11 @@ use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tabledb::{Entry, TableDb};
 
-use super::error::{HttpError, Names};
 use super::import::import;
 use super::model::{EntryRecord, ImportMode, TableView};
-use crate::admission::{Admission, RequestPermits, client_origin};
+use crate::admission::{Admission, RequestPermits};
+use crate::client_origin::client_origin;
+use crate::http_error::{HttpError, Names};
 use crate::query::Query;
 use crate::streamed::{JSON_LINES, items, json, json_list};
 

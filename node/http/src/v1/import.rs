@@ -5,9 +5,9 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use tabledb::TableDb;
 
-use super::error::HttpError;
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
 use crate::admission::Admission;
+use crate::http_error::HttpError;
 
 /// The longest line: the largest value, in base64 or with escaped control characters, and its key.
 const MAX_LINE_BYTES: usize = 8 << 20;

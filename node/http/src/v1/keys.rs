@@ -7,8 +7,8 @@ use axum::{Json, Router};
 use hyper::StatusCode;
 use transport::{Fingerprint, Identity, KeySet, KeySetError};
 
-use super::error::{HttpError, Names};
 use super::model::{KeyView, Keys};
+use crate::http_error::{HttpError, Names};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod cluster;
 mod entries;
-mod error;
 mod import;
 mod keys;
 pub mod model;
@@ -22,9 +21,8 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch::Receiver;
 
-pub use error::HttpError;
-
 use super::admission::{self, Admission};
+pub use crate::http_error::HttpError;
 use networkdb::Node;
 
 /// All calls, as `GET /v1` lists them.

@@ -5,14 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tabledb::{Entry, NetworkStatistics};
 
+pub use crate::http_error::ErrorBody;
 use crate::value_text::{from_base64, to_base64};
-
-/// The body of an error response.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// The error, as a sentence.
-    pub error: String,
-}
 
 /// The responding node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -21,9 +21,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use super::error::HttpError;
 use super::watch_line::{MAX_PIECE_BYTES, WatchLine};
-use crate::admission::{Admission, client_origin};
+use crate::admission::Admission;
+use crate::client_origin::client_origin;
+use crate::http_error::HttpError;
 use crate::permits::Permit;
 use crate::query::{NotUtf8, Query};
 use crate::streamed::JSON_LINES;

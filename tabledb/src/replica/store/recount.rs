@@ -1,8 +1,10 @@
 //! A recount of what the store counts incrementally.
 
+use super::super::attachment::live_digest;
 use super::super::ranges::record_digest;
 use super::super::view::Body;
-use super::{Location, Store, live_digest};
+use super::super::view::Location;
+use super::Store;
 
 impl Store {
     /// Checks the incremental counts against a recount: records, bytes, digests, and the times of tombstones.

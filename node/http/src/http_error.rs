@@ -6,9 +6,15 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tabledb::{JoinError, LeaveError, WriteError};
 
-use super::model::ErrorBody;
+/// The body of an error response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error, as a sentence.
+    pub error: String,
+}
 
 /// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +44,7 @@ impl IntoResponse for HttpError {
 }
 
 /// The names in a path. Invalid names are refused with an [`HttpError`].
-pub(super) struct Names<T>(pub(super) T);
+pub(crate) struct Names<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
     type Rejection = HttpError;
