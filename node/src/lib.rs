@@ -25,8 +25,8 @@
 //! ```
 //!
 //! In `examples/two_nodes.rs` two nodes share a table; `examples/follow.rs` follows changes and members in one
-//! loop. [`NodeMachine`] is the same node without sockets,
-//! clocks and threads, for programs that move its bytes themselves, such as the simulator.
+//! loop. [`NodeMachine`] is the same node without sockets, clocks and threads, for programs that move its bytes
+//! themselves, such as the simulator.
 
 mod clock;
 mod compose;

@@ -12,7 +12,7 @@ use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
+    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin, Value,
     Version, Watch, WatchFilter, WriteError,
 };
 
@@ -165,7 +165,8 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        self.change(|replica, now| replica.create(network, table, key, value.as_ref(), now))
+        let value = Value::from(value.as_ref());
+        self.change(|replica, now| replica.create(network, table, key, value, now))
     }
 
     /// Replaces an entry, whichever node wrote it; an error if the key is not live. This node owns the entry
@@ -177,7 +178,8 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        self.change(|replica, now| replica.update(network, table, key, value.as_ref(), now))
+        let value = Value::from(value.as_ref());
+        self.change(|replica, now| replica.update(network, table, key, value, now))
     }
 
     /// Adds an entry, or replaces it, whichever node wrote it. This node owns it afterwards.
@@ -188,7 +190,8 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        self.change(|replica, now| replica.upsert(network, table, key, value.as_ref(), now))
+        let value = Value::from(value.as_ref());
+        self.change(|replica, now| replica.upsert(network, table, key, value, now))
     }
 
     /// Replaces an entry; an error unless it still has the version `expected`.
@@ -202,11 +205,11 @@ impl TableDb {
     /// # use tabledb::{Config, NodeName, TableDb, WriteError};
     /// # let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
     /// # tables.join_network("blue")?;
-    /// tables.create("blue", "leases", "leader", "host-1")?;
-    /// let seen = tables.get("blue", "leases", "leader").unwrap();
-    /// let renewed = tables.compare_and_set("blue", "leases", "leader", seen.version, "host-1, again")?;
-    /// let late = tables.compare_and_set("blue", "leases", "leader", seen.version, "too late");
-    /// assert!(matches!(late, Err(WriteError::VersionMismatch { found, .. }) if found == Some(renewed)));
+    /// tables.create("blue", "services", "web", "10.0.0.7:80")?;
+    /// let seen = tables.get("blue", "services", "web").unwrap();
+    /// let replaced = tables.compare_and_set("blue", "services", "web", seen.version, "10.0.0.8:80")?;
+    /// let late = tables.compare_and_set("blue", "services", "web", seen.version, "too late");
+    /// assert!(matches!(late, Err(WriteError::VersionMismatch { found, .. }) if found == Some(replaced)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn compare_and_set(
@@ -217,7 +220,7 @@ impl TableDb {
         expected: Version,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        let value = value.as_ref();
+        let value = Value::from(value.as_ref());
         self.change(|replica, now| replica.compare_and_set(network, table, key, expected, value, now))
     }
 

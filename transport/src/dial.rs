@@ -4,20 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::Destination;
 
 use crate::adoption::{adopt, check};
 use crate::arrivals::Arrival;
+use crate::dial_policy::RENEWAL_INTERVAL;
 use crate::dials::{Step, describe};
 use crate::error::{CloseCode, Loss, OpenError, RefusalReason, SendError, refusal_of};
 use crate::introduction::{Introduction, IntroductionError};
 use crate::link::Link;
 use crate::shared::Shared;
 use crate::tls::{self, Verdict};
-
-/// A dial that may have to begin again looks this often whether a peer was heard.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts or joins a dial for a datagram, which then waits for the connection, or returns why it does not.
 pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes) -> Result<(), SendError> {
@@ -120,23 +118,15 @@ fn start(shared: &Arc<Shared>, to: &Destination, after: Duration) {
 
 /// Waits until a running dial should begin again. Returns its new timeout.
 async fn renewal(shared: &Shared, to: &Destination) -> Duration {
+    let mut look_at = Instant::now() + RENEWAL_INTERVAL;
     loop {
-        // Subscribed before the state is read, so that a handshake that succeeds in between is not
-        // missed.
-        let handshake = shared.dial_ended.notified();
-        let due = shared.table.write().dials.renewal_due(to, Instant::now());
-        match due {
-            None => drop(timeout(RENEWAL_INTERVAL, handshake).await),
-            Some(due) if due > Instant::now() => {
-                drop(timeout_at(due, handshake).await);
-            }
-            Some(_) => {
-                let renewed = shared.table.write().dials.renew(to, Instant::now());
-                if let Some(after) = renewed {
-                    return after;
-                }
-            }
+        sleep_until(look_at).await;
+        let now = Instant::now();
+        let dials = &mut shared.table.write().dials;
+        if let Some(after) = dials.renew(to, now) {
+            return after;
         }
+        look_at = dials.renewal_due(to, now).unwrap_or(now + RENEWAL_INTERVAL);
     }
 }
 

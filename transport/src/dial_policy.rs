@@ -42,6 +42,9 @@ const MAX_FAILURES: usize = 16_384;
 /// The most destinations that are remembered as having answered.
 const MAX_ANSWERED: usize = 16_384;
 
+/// How often a running dial should ask whether it is to begin again.
+pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The most times that the backoff doubles.
 const MAX_DOUBLINGS: u32 = 16;
 

@@ -175,13 +175,13 @@ impl Dials {
     }
 
     /// When a running dial should begin again, as far as is known now.
-    pub(crate) fn renewal_due(&mut self, to: &Destination, now: Instant) -> Option<Instant> {
-        self.hear();
+    pub(crate) fn renewal_due(&self, to: &Destination, now: Instant) -> Option<Instant> {
         self.policy.renewal_due(to, self.since_start(now)).map(|due| self.started + due)
     }
 
     /// Begins a dial again if that is due. Returns its new timeout.
     pub(crate) fn renew(&mut self, to: &Destination, now: Instant) -> Option<Duration> {
+        self.hear();
         self.policy.renew(to, self.since_start(now))
     }
 

@@ -82,7 +82,7 @@ mod hostile_tests;
 pub use arrivals::{Arrival, Incoming};
 pub use cluster_name::{ClusterName, ClusterNameError, MAX_CLUSTER_NAME_BYTES};
 pub use config::{Config, Limits, Timeouts};
-pub use dial_policy::{DialEnd, DialPolicy, DialSettings, Turn};
+pub use dial_policy::{DialEnd, DialPolicy, DialSettings, RENEWAL_INTERVAL, Turn};
 pub use endpoint::{Sent, Transport};
 pub use error::{BindError, Loss, OpenError, PROTOCOL, RefusalReason, SendError};
 pub use frames::{FrameError, FrameReceiver, FrameSender};

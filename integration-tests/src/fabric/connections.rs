@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use transport::{DialEnd, Turn};
+use transport::{DialEnd, RENEWAL_INTERVAL, Turn};
 use wire::{Destination, NodeName, StreamId};
 
 use super::link::Link;
@@ -55,8 +55,6 @@ pub(super) struct Dial {
     to: Destination,
     number: u64,
     deadline: Duration,
-    /// It has begun again.
-    renewed: bool,
     /// One datagram may wait; the protocols' own retransmission does the rest.
     kept: Option<KeptDatagram>,
     opens: Vec<WaitingOpen>,
@@ -66,9 +64,6 @@ pub(super) struct Dial {
 type KeptDatagram = (Option<NodeName>, Arc<[u8]>);
 /// A stream that waits for one.
 type WaitingOpen = (Option<NodeName>, StreamId);
-
-/// How often a dial looks whether it should begin again, as in production.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Beyond this many connections a process closes idle ones.
 pub(super) const CONNECTIONS_KEPT_IDLE: usize = 256;
@@ -184,8 +179,7 @@ impl Fabric {
                 let renewal = Pending::DialRenewal { from, address: to.address, number };
                 self.schedule.push(now + RENEWAL_INTERVAL, renewal);
             }
-            let dial =
-                Dial { to: to.clone(), number, deadline, renewed: false, kept: None, opens: Vec::new() };
+            let dial = Dial { to: to.clone(), number, deadline, kept: None, opens: Vec::new() };
             self.dials.insert(key, dial);
         }
         Ok(self.dials.get_mut(&key).expect("it is there, or was just put there"))
@@ -229,16 +223,13 @@ impl Fabric {
         };
         let Some(policy) = &mut self.endpoints[from.0 as usize].dialling else { return };
         let Some(timeout) = policy.renew(&dial.to, now) else {
-            if !dial.renewed {
-                let at = policy.renewal_due(&dial.to, now).unwrap_or(now + RENEWAL_INTERVAL);
-                self.schedule.push(at, Pending::DialRenewal { from, address, number });
-            }
+            let at = policy.renewal_due(&dial.to, now).unwrap_or(now + RENEWAL_INTERVAL);
+            self.schedule.push(at, Pending::DialRenewal { from, address, number });
             return;
         };
         self.traffic.dials_renewed += 1;
         self.next_dial += 1;
         dial.number = self.next_dial;
-        dial.renewed = true;
         dial.deadline = now + timeout;
         let number = dial.number;
         self.send_first_packet(from, address, number);
