@@ -8,13 +8,11 @@ mod attachment;
 mod attachment_lists;
 mod bundle;
 mod clock;
-mod comparison;
 mod connections;
 mod counters;
 mod fingerprint;
 mod forgotten_owners;
 mod inspect;
-mod list_exchange;
 mod list_gossip;
 mod message;
 mod network;
@@ -24,11 +22,11 @@ mod owners;
 mod ranges;
 mod requests;
 mod session;
+mod session_result;
 mod skews;
 mod store;
 mod streams;
 mod timing;
-mod transfer;
 mod update_queue;
 mod view;
 mod watch_queue;
@@ -58,7 +56,7 @@ use counters::RefusalReason;
 use forgotten_owners::ForgottenOwners;
 use list_gossip::ListGossip;
 use message::{Bundle, Datagram, Digest, SessionKind};
-use network::{Arrival, Network, Syncing};
+use network::{Arrival, Network};
 use node_state::NodeState;
 use owners::Owners;
 use ranges::digest_bytes;
@@ -654,20 +652,11 @@ impl Replica {
                 }
                 continue;
             }
-            match request.kind {
-                SessionKind::Full => {
-                    network.syncing.insert(stream, Syncing::new(request.peer.clone(), now));
-                    network.final_sync_opened(stream, &request.peer, now);
-                }
-                SessionKind::Pull if network.pulling.is_some() => continue,
-                SessionKind::Pull => {
-                    network.pulling = Some((stream, Syncing::new(request.peer.clone(), now)))
-                }
-                SessionKind::Push { .. } if network.pushing.contains_key(&request.peer) => continue,
-                SessionKind::Push { .. } => {
-                    network.pushing.insert(request.peer.clone(), stream);
-                }
-                SessionKind::Lists => continue,
+            if !network.sessions.open(stream, request.kind, &request.peer, now) {
+                continue;
+            }
+            if request.kind == SessionKind::Full {
+                network.final_sync_opened(stream, &request.peer, now);
             }
             let peer = request.peer.clone();
             let session = Session::open(stream, request, network, &mut self.node, now);
@@ -814,7 +803,7 @@ impl Replica {
         // attachment may begin before they end, so they end now.
         for (&stream, state) in &mut self.streams {
             if let Stream::Session(session) = state
-                && session.network == network.name
+                && session.progress.network == network.name
                 && session.abandon(&self.node.owners)
             {
                 // No other input would make the stream finish.

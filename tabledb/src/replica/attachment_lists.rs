@@ -7,9 +7,10 @@ use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName};
 
 use super::counters::RefusalReason;
-use super::message::{AttachmentList, SessionKind};
+use super::message::AttachmentList;
 use super::node_state::NodeState;
 use super::owners::ListUpdate;
+use super::session::{Role, Session};
 use super::timing::{LISTS_ASKED_DOUBLINGS, OWNER_ASKED_EVERY, QUIESCENT_AFTER, RETRY};
 use super::{Replica, Stream};
 
@@ -88,9 +89,7 @@ impl Replica {
     pub(super) fn want_lists(&mut self, peer: &NodeName) {
         const MOST: usize = 64;
         let under_way = self.streams.values().any(|stream| match stream {
-            Stream::Session(session) => {
-                session.opened_here && session.kind == SessionKind::Lists && session.peer == *peer
-            }
+            Stream::Session(session) => is_opened_for_lists(session) && session.progress.peer == *peer,
             Stream::Unopened { .. } => false,
         });
         if !under_way && !self.list_peers.contains(peer) && self.list_peers.len() < MOST {
@@ -102,7 +101,7 @@ impl Replica {
     /// must not take all capacity.
     pub(super) fn open_list_sessions(&self) -> usize {
         let of_lists = |stream: &&Stream| match stream {
-            Stream::Session(session) => session.opened_here && session.kind == SessionKind::Lists,
+            Stream::Session(session) => is_opened_for_lists(session),
             Stream::Unopened { .. } => false,
         };
         self.streams.values().filter(of_lists).count()
@@ -128,4 +127,8 @@ impl Replica {
         self.lists_comparing = Some((peer.clone(), mine, theirs));
         true
     }
+}
+
+fn is_opened_for_lists(session: &Session) -> bool {
+    matches!(session.role, Role::ListsOpener(_))
 }

@@ -255,3 +255,9 @@ struct Mark {
 pub(crate) fn attachment_id(tag: &super::view::Tag) -> AttachmentId<'_> {
     AttachmentId { owner: tag.owner.name.as_str(), generation: tag.owner.generation, epoch: tag.epoch }
 }
+
+/// The attachment with this identity, if the store has it.
+pub(crate) fn index_of(store: &Store, id: &AttachmentId<'_>) -> Option<AttachmentIndex> {
+    let (index, held) = store.of_owner(id.owner)?;
+    (held.tag.epoch == id.epoch && held.tag.owner.generation == id.generation).then_some(index)
+}

@@ -70,6 +70,14 @@ fn opened(cluster: &mut Cluster, kind: SessionKind) -> StreamId {
     stream
 }
 
+/// A push in which the second node may send chunks.
+fn opened_push(cluster: &mut Cluster) -> StreamId {
+    let stream = opened(cluster, SessionKind::Push { relay: false });
+    let nothing = Frame::VersionVector { clock: 0, entries: Vec::new(), last: true };
+    send(cluster, stream, &nothing).unwrap();
+    stream
+}
+
 fn send(cluster: &mut Cluster, stream: StreamId, frame: &Frame<'_>) -> Result<(), String> {
     let now = cluster.now;
     let handled = cluster.replicas[0].handle_frame(stream, &codec::encode(frame), now);
@@ -234,7 +242,7 @@ fn version_vectors_are_fragmented_into_no_more_ranges_than_the_limit() {
     // Updates that close the gaps are accepted: superseded numbers in a session that brings their successors
     // too.
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
-    let stream = opened(&mut cluster, SessionKind::Push { relay: false });
+    let stream = opened_push(&mut cluster);
     let mended = Bundle { superseded: vec![(0, 1, 31)], ..bundle(clock, vec![], vec![]) };
     send(&mut cluster, stream, &Frame::Chunk(mended)).unwrap();
     assert_eq!(ranges(&cluster), 1);
@@ -308,7 +316,10 @@ fn names_unknown_to_membership_are_not_recorded_and_lists_are_answered_once() {
         send(&mut cluster, stream, &Frame::ListVersions { versions, last: false }).unwrap();
     }
     let recorded = |replica: &Replica| match &replica.streams[&stream] {
-        super::Stream::Session(session) => session.list_exchange.compared(),
+        super::Stream::Session(session) => match &session.role {
+            super::session::Role::ListsResponder(role) => role.compared(),
+            _ => panic!("it is an exchange of lists"),
+        },
         super::Stream::Unopened { .. } => panic!("it is open"),
     };
     assert_eq!(recorded(&cluster.replicas[0]), 0);
@@ -387,7 +398,7 @@ fn no_time_of_a_peer_freezes_a_key_or_overflows() {
         let send_bundle = |cluster: &mut Cluster, bundle: Bundle<'_>| match sync {
             false => gossip(cluster, bundle),
             true => {
-                let stream = opened(cluster, SessionKind::Push { relay: false });
+                let stream = opened_push(cluster);
                 send(cluster, stream, &Frame::Chunk(bundle)).unwrap();
             }
         };

@@ -1,11 +1,13 @@
 //! One joined network: its store, its pending updates, and its members.
 
 mod apply;
+mod full_syncs;
 mod gossip;
 mod initial_sync;
 mod leaving;
+pub(super) mod open_sessions;
 pub(super) mod own_writes;
-mod receiving;
+mod pulls;
 pub(super) mod refusals;
 mod settled;
 
@@ -15,36 +17,21 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use wire::{NodeId, NodeName, StreamId};
+use wire::{NodeId, NodeName};
 
 use super::message::SessionKind;
 use super::node_state::NodeState;
 use super::requests::SessionRequest;
-use super::session::PeerStanding;
 use super::store::{Store, Visibility, Write};
-use super::timing::{
-    AWAITED_AT_ONCE, COMPARISON_TIMEOUT, FIRST_RESPONSE_TIMEOUT, MAX_ABSENCES, MAX_PULLS, PEER_IDLE_TIMEOUT,
-    QUIESCENT_AFTER, RETRY,
-};
+use super::timing::{AWAITED_AT_ONCE, COMPARISON_TIMEOUT, QUIESCENT_AFTER, RETRY};
 use super::update_queue::{QueuedUpdate, UpdateQueue};
 use super::view::{AttachmentIndex, Body};
 use crate::DeleteReason;
 use initial_sync::InitialSync;
 use leaving::Leaving;
-use receiving::Receiving;
+use open_sessions::OpenSessions;
+use pulls::Missing;
 use settled::Busy;
-
-/// Numbers of an attachment that are known to exist and have not arrived.
-#[derive(Debug)]
-struct Missing {
-    /// A node that has them.
-    source: NodeName,
-    /// The greatest number reported.
-    upto: u64,
-    pull_at: Instant,
-    /// The number of pulls that did not bring them.
-    tries: u32,
-}
 
 /// The phase of a network on this node.
 #[derive(Debug)]
@@ -54,41 +41,6 @@ enum Phase {
     Active,
     /// Writes are refused; final syncs are in progress.
     Leaving(Leaving),
-}
-
-/// A full sync or a pull that this node opened and that is in progress.
-#[derive(Debug)]
-pub(crate) struct Syncing {
-    pub(crate) peer: NodeName,
-    pub(crate) opened_at: Instant,
-    /// When the latest frame from the peer arrived, if any did.
-    last_frame_at: Option<Instant>,
-}
-
-impl Syncing {
-    pub(crate) fn new(peer: NodeName, now: Instant) -> Self {
-        Self { peer, opened_at: now, last_frame_at: None }
-    }
-
-    /// Whether the peer has received it, or may still receive it. A stream that was opened while the peer was
-    /// unreachable may wait for its connection for a long time.
-    fn is_in_progress(&self, timeout: Duration, now: Instant) -> bool {
-        self.is_answered() || now < self.opened_at + timeout
-    }
-
-    pub(crate) fn is_answered(&self) -> bool {
-        self.last_frame_at.is_some()
-    }
-
-    /// A frame of it arrived from the peer.
-    pub(crate) fn frame_received(&mut self, now: Instant) {
-        self.last_frame_at = Some(now);
-    }
-
-    /// Whether no frame arrived from the peer for `timeout` after its latest one.
-    fn is_idle(&self, timeout: Duration, now: Instant) -> bool {
-        self.last_frame_at.is_some_and(|last_frame| now >= last_frame + timeout)
-    }
 }
 
 /// A comparison of fingerprints that changed nothing.
@@ -130,14 +82,8 @@ pub(crate) struct Network {
     /// The other alive members, ascending; `None` after a change.
     members: Option<Vec<NodeName>>,
     missing: BTreeMap<AttachmentIndex, Missing>,
-    /// Attachments whose missing numbers a session already brings.
-    pub(crate) receiving: Receiving,
-    /// Members that a push session sends all new updates to.
-    pub(crate) pushing: BTreeMap<NodeName, StreamId>,
-    /// The pull in progress.
-    pub(crate) pulling: Option<(StreamId, Syncing)>,
-    /// Full syncs in progress that this node opened.
-    pub(crate) syncing: BTreeMap<StreamId, Syncing>,
+    /// The sessions in progress.
+    pub(crate) sessions: OpenSessions,
     awaiting: BTreeSet<AttachmentIndex>,
     /// Whether the next comparison for hidden entries is with one of their owners.
     owners_turn: bool,
@@ -173,10 +119,7 @@ impl Network {
             updates: UpdateQueue::default(),
             members: None,
             missing: BTreeMap::new(),
-            receiving: Receiving::default(),
-            pushing: BTreeMap::new(),
-            pulling: None,
-            syncing: BTreeMap::new(),
+            sessions: OpenSessions::default(),
             awaiting: BTreeSet::new(),
             owners_turn: false,
             absences: 0,
@@ -211,22 +154,6 @@ impl Network {
 
     pub(crate) fn is_synced(&self) -> bool {
         !matches!(self.phase, Phase::Joining(_))
-    }
-
-    /// Whether the initial sync is in progress, which brings what the other members hold. Over a slow link it
-    /// may take minutes, in which each of them would send the same again.
-    pub(crate) fn is_receiving_initial_sync(&self) -> bool {
-        !self.is_synced() && self.syncing.values().any(Syncing::is_answered)
-    }
-
-    /// Whether a full sync with a peer, opened here, has begun at the peer as well.
-    pub(crate) fn is_syncing_with(&self, peer: &NodeName, now: Instant) -> bool {
-        self.syncing.values().any(|syncing| syncing.peer == *peer && syncing.is_in_progress(RETRY, now))
-    }
-
-    /// Whether a full sync that this node opened is in progress, or waits for capacity.
-    fn is_syncing(&self, node: &NodeState) -> bool {
-        !self.syncing.is_empty() || node.requests.full_syncs(&self.name).next().is_some()
     }
 
     pub(crate) fn queue_length(&self) -> usize {
@@ -271,23 +198,6 @@ impl Network {
     /// comparisons that end with the same differences.
     pub(crate) fn offered_fingerprint(&mut self, now: Instant) -> Option<u64> {
         self.quiescent_fingerprint(now).filter(|_| !self.refusals.is_outstanding())
-    }
-
-    /// The earliest time of the next pull. One pull runs at a time, unless its peer does not respond or has
-    /// become idle.
-    ///
-    /// Nothing is pulled before the initial sync, which brings the same and the superseded numbers with it. A
-    /// pull brings one attachment alone. A node that knew nothing but a tombstone, and has reaped it, would
-    /// show the put that it pulls later.
-    fn may_pull_at(&self) -> Option<Instant> {
-        match &self.pulling {
-            _ if !self.is_synced() => None,
-            None => Some(self.joined_at),
-            Some((_, pulling)) => Some(match pulling.last_frame_at {
-                None => pulling.opened_at + FIRST_RESPONSE_TIMEOUT,
-                Some(last_frame) => last_frame + PEER_IDLE_TIMEOUT,
-            }),
-        }
     }
 
     /// The next deadline of this network.
@@ -386,48 +296,6 @@ impl Network {
         }
     }
 
-    /// Starts a comparison for hidden entries: in turn with one of their owners, which shows its own entries
-    /// and most likely those of other returned owners, and with another member, in case the owners are
-    /// unreachable.
-    fn compare_awaiting(&mut self, node: &mut NodeState, now: Instant) {
-        self.members(node);
-        // A sync without a response may wait for a connection that has broken since, and an idle one for a
-        // packet that is lost repeatedly. They do not count as asked.
-        let asked: BTreeSet<&NodeName> = self
-            .syncing
-            .values()
-            .filter(|syncing| syncing.is_in_progress(RETRY, now) && !syncing.is_idle(RETRY * 2, now))
-            .map(|syncing| &syncing.peer)
-            .chain(node.requests.full_syncs(&self.name))
-            .collect();
-        if self.awaiting.is_empty() || asked.len() >= AWAITED_AT_ONCE {
-            return;
-        }
-        let tried = |member: &NodeName| self.syncing.values().any(|syncing| syncing.peer == *member);
-        let near = |member: &NodeName| node.connections.reach(member);
-        let members = self.members.iter().flatten().filter(|member| !asked.contains(member));
-        // No member is dialled twice. If no other is left, one whose sync is idle is tried again over the
-        // same connection.
-        let members = members.filter(|member| near(member) || !tried(member));
-        let waits = |member: &&NodeName| {
-            self.store.of_owner(member.as_str()).is_some_and(|(index, _)| self.awaiting.contains(&index))
-        };
-        let (owners, others): (Vec<&NodeName>, Vec<&NodeName>) = members.partition(waits);
-        let (first, second) = if self.owners_turn { (owners, others) } else { (others, owners) };
-        let [first, second] =
-            [first, second].map(|among| among.into_iter().partition(|member| !tried(member)));
-        let (first, first_tried): (Vec<&NodeName>, Vec<&NodeName>) = first;
-        let (second, second_tried): (Vec<&NodeName>, Vec<&NodeName>) = second;
-        let choices =
-            [node.connections.prefer(first), node.connections.prefer(second), first_tried, second_tried];
-        let chosen = choices.iter().find_map(|among| among.choose(&mut node.rng));
-        let chosen = chosen.map(|member| NodeName::clone(member));
-        self.owners_turn = !self.owners_turn;
-        if let Some(member) = chosen {
-            self.request(SessionKind::Full, member, BTreeSet::new(), node);
-        }
-    }
-
     /// The owner's instance has ended, or it has left the network.
     pub(crate) fn owner_gone(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         self.members_changed();
@@ -474,173 +342,21 @@ impl Network {
         self.store.end(index, DeleteReason::OwnerGone, &mut node.watchers);
         self.updates.forget(index);
         self.missing.remove(&index);
-        self.receiving.forget(index);
+        self.sessions.forget(index);
         self.awaiting.remove(&index);
         self.refusals.forget(index);
-    }
-
-    // Results of sessions.
-
-    /// A full sync completed. `shown` are the attachments that the peer shows.
-    pub(crate) fn compared_with(
-        &mut self,
-        peer: &NodeName,
-        shown: &[AttachmentIndex],
-        standing: &PeerStanding,
-        node: &mut NodeState,
-        now: Instant,
-    ) {
-        node.counters.syncs_completed += 1;
-        self.absences = 0;
-        self.refusals.compared(node.config.anti_entropy_interval, now);
-        // Only now: a comparison that was cut short is to be repeated after the next probe.
-        if let Some((_, compared)) = self.comparing.take_if(|(with, _)| with == peer)
-            && node.owners.knows(peer)
-        {
-            self.compared.insert(peer.clone(), Compared { at: now, ..compared });
-        }
-        let waited = self.awaiting.len();
-        for &index in shown {
-            if self.awaiting.remove(&index) {
-                self.store.set_visibility(index, Visibility::Shown, &mut node.watchers);
-            }
-        }
-        if !self.is_leaving() {
-            // Another waiting sync with this peer would find no difference.
-            node.requests.forget_full_syncs(&self.name, Some(peer.as_str()));
-        }
-        self.initial_sync_completed(peer, standing, node, now);
-        if !self.awaiting.is_empty() && self.awaiting.len() < waited {
-            // The comparison helped, so the next one starts at once. One that does not help is repeated after
-            // a pause.
-            self.owners_turn = true;
-            self.compare_awaiting(node, now);
-        }
-        // The missing numbers may have arrived with it.
-        self.forget_arrived();
-        tracing::debug!(network = &*self.name, peer = peer.as_str(), "compared");
-        self.plan_anti_entropy(node, now);
-    }
-
-    /// A full sync gave way to one that the peer had opened. If that one fails, another is made.
-    pub(crate) fn comparison_postponed(&mut self, now: Instant) {
-        self.sync_at = now + RETRY;
-    }
-
-    /// A full sync ended without a result.
-    pub(crate) fn comparison_failed(&mut self, node: &mut NodeState, now: Instant) {
-        node.counters.syncs_failed += 1;
-        self.sync_at = now + RETRY;
-        self.initial_sync_failed(node);
-    }
-
-    /// The peer has no capacity for a full sync now. This is no failure: another member is asked, or the same
-    /// one later.
-    pub(crate) fn comparison_turned_away(
-        &mut self,
-        peer: &NodeName,
-        periodic: bool,
-        node: &mut NodeState,
-        now: Instant,
-    ) {
-        match self.phase {
-            Phase::Joining(_) => self.sync_at = now,
-            Phase::Active if !periodic => {
-                self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), node);
-            }
-            Phase::Active | Phase::Leaving(_) => {}
-        }
-    }
-
-    /// The member to sync with has left.
-    pub(crate) fn comparison_not_begun(&mut self, now: Instant) {
-        self.sync_at = now;
-    }
-
-    /// The peer of a full sync in progress is not on the network. This is no failure: another member is asked
-    /// at once.
-    pub(crate) fn comparison_with_non_member(&mut self, peer: &NodeName, node: &mut NodeState, now: Instant) {
-        // A peer that has returned since still counts as a member; so does one that lies.
-        let is_member = node.owners.is_member(peer.as_str(), &self.name);
-        self.absences = if is_member { self.absences + 1 } else { 0 };
-        if !self.is_leaving() {
-            self.sync_at = if self.absences <= MAX_ABSENCES { now } else { now + RETRY };
-        }
-    }
-
-    /// The peer has no capacity for a pull now: another member is asked, and the pull does not count.
-    pub(crate) fn pull_turned_away(&mut self, pull: StreamId, node: &mut NodeState, now: Instant) {
-        if !self.end_pull(pull) {
-            return;
-        }
-        let other = self.sample_members(1, node).pop();
-        for missing in self.missing.values_mut() {
-            missing.pull_at = now + RETRY;
-            if let Some(other) = &other {
-                missing.source = other.clone();
-            }
-        }
-    }
-
-    /// The peer of a pull is not on the network: another member is asked at once.
-    pub(crate) fn pulled_from_non_member(
-        &mut self,
-        pull: StreamId,
-        peer: &NodeName,
-        node: &mut NodeState,
-        now: Instant,
-    ) {
-        self.pulled(pull, node, now);
-        let other = self.sample_members(2, node).into_iter().find(|other| other != peer);
-        for missing in self.missing.values_mut() {
-            if let Some(other) = &other {
-                (missing.source, missing.pull_at) = (other.clone(), now);
-            }
-        }
-    }
-
-    /// A pull is over. Numbers that it did not bring are requested from their owner or from another member,
-    /// after a longer pause each time, and at most a few times: the only node that had them may have failed.
-    /// If another node has them after all, the fingerprints differ.
-    pub(crate) fn pulled(&mut self, pull: StreamId, node: &mut NodeState, now: Instant) {
-        if !self.end_pull(pull) {
-            return;
-        }
-        self.forget_arrived();
-        for missing in self.missing.values_mut() {
-            missing.pull_at = now + RETRY * 2u32.pow(missing.tries);
-            missing.tries += 1;
-        }
-        self.missing.retain(|_, missing| missing.tries < MAX_PULLS);
-        if self.missing.is_empty() {
-            return;
-        }
-        let other = self.sample_members(1, node).pop();
-        for (&index, missing) in &mut self.missing {
-            // Other members may lack the same numbers; every other pull asks the owner, which does not.
-            let owner = self.store.attachment(index).map(|held| &held.tag.owner.name);
-            let owner = owner.filter(|owner| missing.tries % 2 == 1 && node.owners.is_alive(owner));
-            if let Some(other) = owner.or(other.as_ref()) {
-                missing.source = other.clone();
-            }
-        }
-    }
-
-    /// False if a later pull replaced this one, because it had no response.
-    fn end_pull(&mut self, pull: StreamId) -> bool {
-        self.pulling.take_if(|(stream, _)| *stream == pull).is_some()
     }
 
     /// A push brought updates that this node pushes on once, after a delay in which other members may spread
     /// them.
     pub(crate) fn relay_pushed(
         &mut self,
-        indexes: impl Iterator<Item = AttachmentIndex>,
+        indexes: &BTreeSet<AttachmentIndex>,
         node: &mut NodeState,
         now: Instant,
     ) {
         let at = now + Duration::from_millis(node.rng.random_range(0..10));
-        for index in indexes {
+        for &index in indexes {
             if self.store.attachment(index).is_some() {
                 self.updates.relay_by_stream(index, at);
             }
@@ -650,16 +366,6 @@ impl Network {
     #[cfg(test)]
     pub(crate) fn compared_count(&self) -> usize {
         self.compared.len()
-    }
-
-    fn forget_arrived(&mut self) {
-        let store = &self.store;
-        self.missing.retain(|&index, missing| {
-            store.attachment(index).is_some_and(|held| {
-                let accounted = held.accounted();
-                missing.upto > accounted.highest() || accounted.has_holes()
-            })
-        });
     }
 
     // Timers.
@@ -689,36 +395,6 @@ impl Network {
             node.counters.reaped += self.store.reap(now) as u64;
         }
         self.store.sweep_empty_tables();
-    }
-
-    fn sync_with_random(&mut self, periodic: bool, node: &mut NodeState) {
-        if let Some(peer) = self.sample_members(1, node).pop() {
-            let (kind, network) = (SessionKind::Full, self.name.clone());
-            node.requests.push(SessionRequest { kind, network, peer, indexes: BTreeSet::new(), periodic });
-        }
-    }
-
-    fn keep_awaiting(&mut self, node: &mut NodeState, now: Instant) {
-        if self.awaiting.is_empty() || now < self.sync_at {
-            return;
-        }
-        self.sync_at = now + RETRY;
-        for index in self.awaiting.clone() {
-            let Some(attachment) = self.store.attachment(index) else {
-                self.awaiting.remove(&index);
-                continue;
-            };
-            let Visibility::AwaitsComparison { until } = attachment.visibility() else {
-                self.awaiting.remove(&index);
-                continue;
-            };
-            if now >= until {
-                node.counters.shown_uncompared += 1;
-                self.awaiting.remove(&index);
-                self.store.set_visibility(index, Visibility::Shown, &mut node.watchers);
-            }
-        }
-        self.compare_awaiting(node, now);
     }
 
     fn plan_anti_entropy(&mut self, node: &mut NodeState, now: Instant) {

@@ -11,176 +11,87 @@
 //! | lists | `Open`, `ListVersions` | `Lists`…, `WantLists` |
 //! | | `Lists`…, `Close` | |
 //!
-//! A session may be cut at any point without harm: each number is applied in one step.
+//! Each side of each kind is a type of its own, with a state for each step: a frame that does not belong to
+//! the step is an error. They share [`Progress`], and the parts of which they are made: version vectors,
+//! sending, chunks, the comparison. A session may be cut at any point without harm: each number is applied in
+//! one step.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod chunks;
+mod comparison;
+mod full;
+mod lists;
+mod progress;
+mod pull;
+mod push;
+mod sending;
+mod version_vector;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use wire::{FramePoll, NodeName, StreamId, codec};
+use wire::{FramePoll, NodeName, StreamId};
 
-use super::bundle::attachment_id;
-use super::comparison::Claims;
 use super::counters::RefusalReason;
-use super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, SessionKind, Standing};
-use super::network::{Arrival, Network};
+use super::message::{AttachmentId, Frame, Open, SessionKind, Standing};
+use super::network::Network;
 use super::node_state::NodeState;
 use super::owners::{Admission, Owners};
 use super::requests::SessionRequest;
-use super::skews;
-use super::store::VersionVector;
-use super::timing::{DRAIN_TIMEOUT, MAX_WAITING_ANSWERS, SESSION_TIMEOUT};
-use super::view::AttachmentIndex;
+use super::session_result::Outcome;
+use super::timing::{DRAIN_TIMEOUT, SESSION_TIMEOUT};
+pub(crate) use full::PeerCopy;
+use full::{FullOpener, FullResponder};
+use lists::{ListsOpener, ListsResponder};
+use progress::{Context, UNEXPECTED};
+pub(crate) use progress::{Progress, SessionError};
+use pull::{PullOpener, PullResponder};
+use push::{PushOpener, PushResponder};
+use sending::Sending;
 
-/// The hidden attachments of a network, if they fit a frame.
-fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
-    let hidden = network.store.attachments().filter(|(_, held)| !held.tag.is_shown());
-    let mut budget = FRAME_BUDGET;
-    hidden
-        .map(|(_, held)| {
-            budget = budget.checked_sub(held.tag.owner.name.as_str().len() + 24)?;
-            Some(attachment_id(&held.tag))
-        })
-        .collect()
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) progress: Progress,
+    pub(crate) role: Role,
 }
 
-/// The result of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Completed,
-    Failed,
-    /// Both sides had opened one; the other one goes on.
-    OpenedElsewhere,
-    /// The peer has no capacity for it now.
-    TurnedAway,
-    /// The peer is not on the network, or has just left it. This is a response, not a failure.
-    NotMember,
+/// This node's side of a session of some kind.
+#[derive(Debug)]
+pub(crate) enum Role {
+    FullOpener(FullOpener),
+    FullResponder(FullResponder),
+    PullOpener(PullOpener),
+    PullResponder(PullResponder),
+    PushOpener(PushOpener),
+    PushResponder(PushResponder),
+    ListsOpener(ListsOpener),
+    ListsResponder(ListsResponder),
 }
 
-/// The claim of a full sync's peer about its own copy.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) enum PeerStanding {
-    #[default]
-    Synchronised,
-    /// It holds what these nodes held, which are not synchronised either.
-    Unsynchronised(Vec<NodeName>),
-    Leaving,
-}
+impl Role {
+    fn responder(kind: SessionKind) -> Self {
+        match kind {
+            SessionKind::Full => Self::FullResponder(FullResponder::new()),
+            SessionKind::Pull => Self::PullResponder(PullResponder::new()),
+            SessionKind::Push { relay } => Self::PushResponder(PushResponder::new(relay)),
+            SessionKind::Lists => Self::ListsResponder(ListsResponder::new()),
+        }
+    }
 
-impl From<&Standing<'_>> for PeerStanding {
-    fn from(standing: &Standing<'_>) -> Self {
-        match standing {
-            Standing::Synchronised => Self::Synchronised,
-            Standing::Leaving => Self::Leaving,
-            Standing::Unsynchronised(names) => {
-                Self::Unsynchronised(names.iter().filter_map(|name| NodeName::new(name).ok()).collect())
+    fn sending(&self) -> Option<&Sending> {
+        match self {
+            Self::FullOpener(role) => role.sending(),
+            Self::FullResponder(role) => role.sending(),
+            Self::PullResponder(role) => role.sending(),
+            Self::PushOpener(role) => role.sending(),
+            Self::PullOpener(_) | Self::PushResponder(_) | Self::ListsOpener(_) | Self::ListsResponder(_) => {
+                None
             }
         }
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) id: StreamId,
-    pub(crate) peer: NodeName,
-    pub(crate) kind: SessionKind,
-    /// Empty for an exchange of lists.
-    pub(crate) network: Arc<str>,
-    pub(crate) opened_here: bool,
-    pub(super) outbox: VecDeque<Vec<u8>>,
-    /// For a pull or push: the attachments that it is about.
-    pub(super) scope: BTreeSet<AttachmentIndex>,
-    /// The peer's version vector: as reported by the peer, and extended by the updates sent since.
-    pub(super) peer_seen: VersionVector,
-    /// The number of ranges that the peer has sent.
-    pub(super) received_ranges: usize,
-    /// Attachments of which the peer would refuse updates.
-    pub(super) declined: BTreeSet<AttachmentIndex>,
-    /// The attachments still to be sent, the smallest first.
-    pub(super) queue: VecDeque<AttachmentIndex>,
-    pub(super) sending: bool,
-    pub(super) sent_all: bool,
-    pub(super) received_all: bool,
-    pub(crate) peer_standing: PeerStanding,
-    /// Attachments that the peer shows.
-    pub(crate) shown_by_peer: Vec<AttachmentIndex>,
-    /// Owners of which the peer knows an older attachment list.
-    pub(super) outdated_lists: BTreeSet<String>,
-    pub(super) refused: Vec<(String, u64, u64)>,
-    /// Some of them belong to instances that membership has not reported yet: their writes will come.
-    pub(super) lacks_attachments: bool,
-    pub(super) comparison: super::comparison::Comparison,
-    pub(super) list_exchange: super::list_exchange::ListExchange,
-    /// Dots learned from the peer.
-    pub(crate) learned: u64,
-    /// The peer lacked updates, which were sent.
-    pub(crate) sent_updates: bool,
-    /// Received attachment lists, to be applied by the replica.
-    pub(crate) lists: Vec<super::message::AttachmentList>,
-    pub(crate) outcome: Option<Outcome>,
-    /// Only the anti-entropy period caused the session.
-    pub(crate) periodic: bool,
-    /// The result has been reported to the network.
-    pub(crate) reported: bool,
-    progress_at: Instant,
-}
-
-/// The session cannot go on; its stream is to be reset.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SessionError {
-    #[error(transparent)]
-    Malformed(#[from] codec::DecodeError),
-    #[error("{0} is out of turn in this session")]
-    Unexpected(&'static str),
-    #[error("ranges are not ascending and disjoint")]
-    Ranges,
-    #[error("more {0} than any session needs")]
-    TooMany(&'static str),
-    #[error("this node has left the network")]
-    NetworkGone,
-}
-
 impl Session {
-    fn new(
-        id: StreamId,
-        peer: NodeName,
-        kind: SessionKind,
-        network: Arc<str>,
-        opened_here: bool,
-        now: Instant,
-    ) -> Self {
-        Self {
-            id,
-            peer,
-            kind,
-            network,
-            opened_here,
-            outbox: VecDeque::new(),
-            scope: BTreeSet::new(),
-            peer_seen: BTreeMap::new(),
-            received_ranges: 0,
-            declined: BTreeSet::new(),
-            queue: VecDeque::new(),
-            sending: false,
-            sent_all: false,
-            received_all: false,
-            peer_standing: PeerStanding::default(),
-            shown_by_peer: Vec::new(),
-            outdated_lists: BTreeSet::new(),
-            refused: Vec::new(),
-            lacks_attachments: false,
-            comparison: super::comparison::Comparison::default(),
-            list_exchange: super::list_exchange::ListExchange::default(),
-            learned: 0,
-            sent_updates: false,
-            lists: Vec::new(),
-            outcome: None,
-            periodic: false,
-            reported: false,
-            progress_at: now,
-        }
-    }
-
     /// Opens a session about a network.
     pub(crate) fn open(
         id: StreamId,
@@ -189,8 +100,8 @@ impl Session {
         node: &mut NodeState,
         now: Instant,
     ) -> Self {
-        let SessionRequest { kind, peer, indexes: scope, periodic, .. } = request;
-        let mut session = Self::new(id, peer, kind, network.name.clone(), true, now);
+        let SessionRequest { kind, peer, indexes, periodic, .. } = request;
+        let mut progress = Progress::new(id, peer, network.name.clone(), now);
         let epoch = network.store.attachment(network.own()).map_or(0, |own| own.tag.epoch);
         let open = Open {
             kind,
@@ -203,24 +114,27 @@ impl Session {
             wall: node.clock.wall(now),
             standing: if kind == SessionKind::Full { network.standing() } else { Standing::Synchronised },
         };
-        session.send(&Frame::Open(open));
-        (session.scope, session.periodic) = (scope, periodic);
-        if kind != SessionKind::Full {
-            session.send_version_vector(network, node);
-        }
-        session
+        progress.send(&Frame::Open(open));
+        let mut context = Context { progress: &mut progress, network, node, now };
+        let role = match kind {
+            SessionKind::Full => Role::FullOpener(FullOpener::new(periodic)),
+            SessionKind::Pull => Role::PullOpener(PullOpener::open(indexes, &mut context)),
+            SessionKind::Push { relay } => Role::PushOpener(PushOpener::open(indexes, relay, &mut context)),
+            SessionKind::Lists => Role::ListsOpener(ListsOpener::open(context.progress, context.node)),
+        };
+        Self { progress, role }
     }
 
     /// Opens an exchange of lists.
     pub(crate) fn open_lists(id: StreamId, peer: NodeName, node: &mut NodeState, now: Instant) -> Self {
-        let mut session = Self::new(id, peer, SessionKind::Lists, "".into(), true, now);
+        let mut progress = Progress::new(id, peer, "".into(), now);
         let open = Open::lists(node.clock.last(), node.owners.me().generation, node.clock.wall(now));
-        session.send(&Frame::Open(open));
-        session.send_list_versions(node);
-        session
+        progress.send(&Frame::Open(open));
+        let role = Role::ListsOpener(ListsOpener::open(&mut progress, node));
+        Self { progress, role }
     }
 
-    /// Accepts a session that a peer opened.
+    /// Accepts a session that a peer opened. It is to be answered by [`Self::handle_open`] or refused.
     pub(crate) fn accept(
         id: StreamId,
         peer: NodeName,
@@ -228,18 +142,34 @@ impl Session {
         network: Arc<str>,
         now: Instant,
     ) -> Self {
-        Self::new(id, peer, kind, network, false, now)
+        Self { progress: Progress::new(id, peer, network, now), role: Role::responder(kind) }
+    }
+
+    /// Whether this node opened it.
+    pub(crate) fn is_opened_here(&self) -> bool {
+        match self.role {
+            Role::FullOpener(_) | Role::PullOpener(_) | Role::PushOpener(_) | Role::ListsOpener(_) => true,
+            Role::FullResponder(_)
+            | Role::PullResponder(_)
+            | Role::PushResponder(_)
+            | Role::ListsResponder(_) => false,
+        }
+    }
+
+    /// Whether it is about attachment lists, not about a network.
+    pub(crate) fn is_about_lists(&self) -> bool {
+        matches!(self.role, Role::ListsOpener(_) | Role::ListsResponder(_))
     }
 
     /// When the session is given up if no progress is made.
     pub(crate) fn deadline(&self) -> Instant {
-        self.progress_at + if self.sent_all { DRAIN_TIMEOUT } else { SESSION_TIMEOUT }
+        let has_sent_all = self.role.sending().is_some_and(|sending| sending.is_complete);
+        self.progress.at + if has_sent_all { DRAIN_TIMEOUT } else { SESSION_TIMEOUT }
     }
 
-    /// Turns the opener away: too many sessions are open, or a better one is in progress.
+    /// Turns the opener away: too many sessions are open.
     pub(crate) fn refuse(&mut self) {
-        self.send(&Frame::Busy);
-        self.end(Outcome::Failed);
+        self.progress.refuse();
     }
 
     /// Handles a peer's `Open`.
@@ -250,65 +180,35 @@ impl Session {
         node: &mut NodeState,
         now: Instant,
     ) {
-        node.note_wall_clock(&self.peer, open.wall, now);
-        if self.kind == SessionKind::Lists {
+        let progress = &mut self.progress;
+        node.note_wall_clock(&progress.peer, open.wall, now);
+        if let Role::ListsResponder(_) = self.role {
             return;
         }
         let Some(network) = network else {
             node.counters.refuse(RefusalReason::NotMember);
-            let list = node.owners.own_list();
-            self.send(&Frame::NotMember(list));
-            return self.end(Outcome::Failed);
+            progress.send(&Frame::NotMember(node.owners.own_list()));
+            return progress.end(Outcome::Failed);
         };
         // The opener is the author of its own attachment, so its claim admits it; the claim of another node
         // would not. Only members receive a network's tables.
         let claim =
-            AttachmentId { owner: self.peer.as_str(), generation: open.generation, epoch: open.epoch };
+            AttachmentId { owner: progress.peer.as_str(), generation: open.generation, epoch: open.epoch };
         if let Err(admission) = network.admit(&claim, node) {
             node.counters.refuse(if admission == Admission::UnknownInstance {
                 RefusalReason::UnknownInstance
             } else {
                 RefusalReason::NotMember
             });
-            self.send(&Frame::Busy);
-            return self.end(Outcome::Failed);
+            return progress.refuse();
         }
-        if node.owners.note_own_claim(self.peer.as_str(), network.name.clone(), open.epoch) {
+        if node.owners.note_own_claim(progress.peer.as_str(), network.name.clone(), open.epoch) {
             network.member_appeared(now);
         }
-        if node.clock.believes(open.clock, now) {
-            node.clock.observe(open.clock);
-        }
-        if self.kind == SessionKind::Full {
-            // Both sides have opened a sync at the same time: one is enough, and both choose the same. But a
-            // final sync is never turned away for another one, which may have compared a state before the
-            // leaver's last writes.
-            if node.owners.me().name < self.peer
-                && open.standing != Standing::Leaving
-                && network.is_syncing_with(&self.peer, now)
-            {
-                self.send(&Frame::OpenedElsewhere);
-                return self.end(Outcome::OpenedElsewhere);
-            }
-            // The initial sync already brings what a synchronised member holds; over a slow link each copy
-            // takes minutes.
-            if open.standing == Standing::Synchronised && network.is_receiving_initial_sync() {
-                return self.refuse();
-            }
-            let wall = node.clock.wall(now);
-            if skews::is_notable(open.wall, wall) {
-                self.send(&Frame::WallClock { wall });
-            }
-            self.peer_standing = PeerStanding::from(&open.standing);
-            let standing = network.standing();
-            if standing != Standing::Synchronised {
-                self.send(&Frame::Standing(standing));
-            }
-            if open.fingerprint == network.store.fingerprint() {
-                self.send(&Frame::Equal { clock: node.clock.last(), hidden: hidden_attachments(network) });
-                return self.end(Outcome::Completed);
-            }
-            self.send_version_vector(network, node);
+        let mut context = Context { progress, network, node, now };
+        context.observe_clock(open.clock);
+        if let Role::FullResponder(role) = &mut self.role {
+            role.respond(open, &mut context);
         }
     }
 
@@ -316,133 +216,38 @@ impl Session {
     pub(crate) fn handle_frame(
         &mut self,
         frame: Frame<'_>,
-        network: Option<&mut Network>,
+        mut network: Option<&mut Network>,
         node: &mut NodeState,
         now: Instant,
     ) -> Result<(), SessionError> {
-        self.progress_at = now;
-        if self.outcome.is_some() {
+        let progress = &mut self.progress;
+        progress.at = now;
+        if progress.outcome.is_some() {
             // The frame crossed the end of the session: ignore it.
             return Ok(());
         }
-        if self.kind == SessionKind::Lists {
-            return self.handle_list_frame(frame, node);
+        if let Some(network) = &mut network {
+            network.sessions.frame_received(progress.id, now);
         }
-        let network = network.ok_or(SessionError::NetworkGone)?;
-        let (opener, kind) = (self.opened_here, self.kind);
-        network.receiving.frame_received(self.id, now);
-        if let Some(syncing) = network.syncing.get_mut(&self.id) {
-            syncing.frame_received(now);
-        } else if let Some((_, pulling)) = network.pulling.as_mut().filter(|(stream, _)| *stream == self.id) {
-            pulling.frame_received(now);
+        if let Frame::Lists(lists) = frame {
+            // Either side of any session may know newer ones.
+            progress.lists.extend(lists);
+            return Ok(());
         }
-        match frame {
-            Frame::Equal { clock, hidden } if opener && kind == SessionKind::Full => {
-                if node.clock.believes(clock, now) {
-                    node.clock.observe(clock);
-                }
-                let hidden = hidden.map(|hidden| hidden.into_iter().collect::<BTreeSet<_>>());
-                let shown = network.store.attachments().filter(|(_, held)| match &hidden {
-                    Some(hidden) => !hidden.contains(&attachment_id(&held.tag)),
-                    // An owner shows its own entries.
-                    None => held.tag.owner.name == self.peer,
-                });
-                self.shown_by_peer.extend(shown.map(|(index, _)| index));
-                self.end(Outcome::Completed);
-                Ok(())
-            }
-            Frame::WallClock { wall } if opener => {
-                node.note_wall_clock(&self.peer, wall, now);
-                Ok(())
-            }
-            Frame::Standing(standing) if opener && kind == SessionKind::Full && !self.sending => {
-                self.peer_standing = PeerStanding::from(&standing);
-                Ok(())
-            }
-            Frame::Busy if opener => {
-                self.end(Outcome::TurnedAway);
-                Ok(())
-            }
-            Frame::OpenedElsewhere if opener && kind == SessionKind::Full => {
-                self.end(Outcome::OpenedElsewhere);
-                Ok(())
-            }
-            Frame::NotMember(list) if opener => {
-                if list.owner.name != self.peer {
-                    node.counters.refuse(RefusalReason::NotAuthor);
-                    return Err(SessionError::Unexpected("the attachment list of another node"));
-                }
-                self.lists.push(list);
-                self.end(Outcome::NotMember);
-                Ok(())
-            }
-            Frame::VersionVector { clock, entries, last } => {
-                if node.clock.believes(clock, now) {
-                    node.clock.observe(clock);
-                }
-                self.handle_version_vector(entries, last, network, node, now)
-            }
-            Frame::Decline(attachments) => {
-                for id in attachments {
-                    if let Some((index, held)) = network.store.of_owner(id.owner)
-                        && held.tag.epoch == id.epoch
-                        && held.tag.owner.generation == id.generation
-                    {
-                        self.declined.insert(index);
-                    }
-                }
-                Ok(())
-            }
-            Frame::Lists(lists) => {
-                self.lists.extend(lists);
-                Ok(())
-            }
-            Frame::Chunk(bundle) => {
-                if *bundle.network != *self.network {
-                    return Err(SessionError::Unexpected("a chunk of another network"));
-                }
-                let applied = network.apply(&bundle, &self.peer, Arrival::Sync, node, now);
-                self.note_applied(applied, node);
-                Ok(())
-            }
-            Frame::ChunksDone => {
-                self.received_all = true;
-                match (kind, opener) {
-                    (SessionKind::Full, true) if self.sent_all => self.start_comparison(network),
-                    (SessionKind::Full, _) => {}
-                    (SessionKind::Pull, true) => self.end(Outcome::Completed),
-                    (SessionKind::Push { .. }, false) => {
-                        self.send(&Frame::Done);
-                        self.end(Outcome::Completed);
-                    }
-                    _ => return Err(SessionError::Unexpected("the end of chunks")),
-                }
-                Ok(())
-            }
-            Frame::Compare { .. } | Frame::Compared { .. } if self.outbox.len() >= MAX_WAITING_ANSWERS => {
-                Err(SessionError::Unexpected("another request while many responses are unread"))
-            }
-            Frame::Compare { attachments, spans } if !opener && kind == SessionKind::Full => {
-                self.answer_comparison(&attachments, &spans, network, node, now);
-                Ok(())
-            }
-            Frame::Compared { looked_at, states, refused_keys } if opener && kind == SessionKind::Full => {
-                let claims = Claims { states, refused_keys };
-                self.handle_compared(looked_at as usize, &claims, network, node, now)
-            }
-            Frame::DeadSpans { states, refused_keys } if !opener && kind == SessionKind::Full => {
-                self.apply_exact(&Claims { states, refused_keys }, network, node)
-            }
-            Frame::Close if !opener && kind == SessionKind::Full => {
-                self.send(&Frame::Done);
-                self.end(Outcome::Completed);
-                Ok(())
-            }
-            Frame::Done if opener => {
-                self.end(Outcome::Completed);
-                Ok(())
-            }
-            _ => Err(SessionError::Unexpected("this frame")),
+        let context = match (&mut self.role, network) {
+            (Role::ListsOpener(role), _) => return role.handle_frame(frame, progress, node),
+            (Role::ListsResponder(role), _) => return role.handle_frame(frame, progress, node),
+            (_, None) => return Err(SessionError::NetworkGone),
+            (_, Some(network)) => &mut Context { progress, network, node, now },
+        };
+        match &mut self.role {
+            Role::FullOpener(role) => role.handle_frame(frame, context),
+            Role::FullResponder(role) => role.handle_frame(frame, context),
+            Role::PullOpener(role) => role.handle_frame(frame, context),
+            Role::PullResponder(role) => role.handle_frame(frame, context),
+            Role::PushOpener(role) => role.handle_frame(frame, context),
+            Role::PushResponder(role) => role.handle_frame(frame, context),
+            Role::ListsOpener(_) | Role::ListsResponder(_) => Err(UNEXPECTED),
         }
     }
 
@@ -453,75 +258,55 @@ impl Session {
         node: &mut NodeState,
         now: Instant,
     ) -> FramePoll {
-        if self.outcome.is_none()
-            && self.kind != SessionKind::Lists
-            && !node.owners.is_member(self.peer.as_str(), &self.network)
+        let is_about_network = !self.is_about_lists();
+        let progress = &mut self.progress;
+        if progress.outcome.is_none()
+            && is_about_network
+            && !node.owners.is_member(progress.peer.as_str(), &progress.network)
         {
             // The peer has left the network since: it receives nothing of it any more, not even queued
             // frames.
             node.counters.refuse(RefusalReason::NotMember);
-            self.outbox.clear();
-            self.end(Outcome::NotMember);
+            progress.discard_frames();
+            progress.end(Outcome::NotMember);
         }
-        if let Some(frame) = self.outbox.pop_front() {
-            self.progress_at = now;
+        if let Some(frame) = progress.next_frame() {
+            progress.at = now;
             return FramePoll::Frame(frame);
         }
-        if self.outcome.is_some() {
+        if progress.outcome.is_some() {
             return FramePoll::Finish;
         }
         let Some(network) = network else { return FramePoll::Wait };
-        if !self.sending || self.sent_all {
-            return FramePoll::Wait;
-        }
-        self.progress_at = now;
-        if let Some(chunk) = self.next_chunk(network, node, now) {
-            self.sent_updates = true;
-            return FramePoll::Frame(chunk);
-        }
-        self.sent_all = true;
-        // From here on, new writes are sent by gossip again.
-        network.pushing.retain(|_, &mut id| id != self.id);
-        if self.kind == SessionKind::Pull {
-            self.send(&Frame::ChunksDone);
-            self.end(Outcome::Completed);
-        } else {
-            self.send(&Frame::ChunksDone);
-            if self.kind == SessionKind::Full && self.opened_here && self.received_all {
-                self.start_comparison(network);
+        if self.role.sending().is_some_and(|sending| !sending.is_complete) {
+            let context = &mut Context { progress, network, node, now };
+            match &mut self.role {
+                Role::FullOpener(role) => role.proceed(context),
+                Role::FullResponder(role) => role.proceed(context),
+                Role::PullResponder(role) => role.proceed(context),
+                Role::PushOpener(role) => role.proceed(context),
+                Role::PullOpener(_)
+                | Role::PushResponder(_)
+                | Role::ListsOpener(_)
+                | Role::ListsResponder(_) => {}
             }
         }
-        self.outbox.pop_front().map_or(FramePoll::Wait, FramePoll::Frame)
-    }
-
-    pub(super) fn note_applied(&mut self, applied: super::network::Applied, node: &mut NodeState) {
-        self.learned += applied.learned + applied.superseded;
-        node.counters.news += applied.learned;
-        if applied.generation_conflict {
-            node.report_generation_conflict();
-        }
-    }
-
-    pub(super) fn send(&mut self, frame: &Frame<'_>) {
-        self.outbox.push_back(codec::encode(frame));
+        self.progress.next_frame().map_or(FramePoll::Wait, FramePoll::Frame)
     }
 
     /// This node has left the network. A session that is over may still send its last frames. A session in
     /// progress ends; if the peer opened it, the peer receives `NotMember`. Returns whether this ended it.
     pub(crate) fn abandon(&mut self, owners: &Owners) -> bool {
-        let ends = self.outcome.is_none();
+        let ends = self.progress.outcome.is_none();
         if ends {
-            self.outbox.clear();
-            if !self.opened_here {
-                self.send(&Frame::NotMember(owners.own_list()));
+            let is_opened_here = self.is_opened_here();
+            self.progress.discard_frames();
+            if !is_opened_here {
+                self.progress.send(&Frame::NotMember(owners.own_list()));
             }
-            self.end(Outcome::Failed);
-            self.reported = true;
+            self.progress.end(Outcome::Failed);
+            self.progress.reported = true;
         }
         ends
-    }
-
-    pub(super) fn end(&mut self, outcome: Outcome) {
-        self.outcome.get_or_insert(outcome);
     }
 }

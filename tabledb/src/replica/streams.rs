@@ -8,8 +8,10 @@ use wire::{FramePoll, NodeName, StreamId, codec};
 
 use super::counters::RefusalReason;
 use super::message::{Frame, SessionKind};
-use super::node_state::Transmit;
-use super::session::{Outcome, PeerStanding, Session};
+use super::network::Network;
+use super::node_state::{NodeState, Transmit};
+use super::session::{PeerCopy, Progress, Role, Session};
+use super::session_result::{Outcome, PeerStanding};
 use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
 
@@ -40,7 +42,7 @@ impl Replica {
                 let mut session = Box::new(Session::accept(stream, peer, open.kind, network, now));
                 let most = self.node.config.limits.sessions;
                 let accepted = self.streams.len() - self.node.requests.open();
-                if accepted >= most || self.accepted_from(&session.peer) >= most / SESSION_SHARES {
+                if accepted >= most || self.accepted_from(&session.progress.peer) >= most / SESSION_SHARES {
                     self.node.counters.refuse(RefusalReason::Busy);
                     session.refuse();
                 } else {
@@ -55,7 +57,7 @@ impl Replica {
         };
         let result = match codec::decode::<Frame<'_>>(bytes) {
             Ok(frame) => {
-                let network = find(&mut self.networks, &self.by_name, &session.network);
+                let network = find(&mut self.networks, &self.by_name, &session.progress.network);
                 session.handle_frame(frame, network, &mut self.node, now)
             }
             Err(error) => Err(error.into()),
@@ -67,7 +69,7 @@ impl Replica {
             }
             Err(error) => {
                 self.node.counters.refuse(RefusalReason::UnexpectedFrame);
-                tracing::debug!(peer = session.peer.as_str(), %error, "session given up");
+                tracing::debug!(peer = session.progress.peer.as_str(), %error, "session given up");
                 let error = MessageError::Exchange(error.to_string());
                 self.close(session, now);
                 Err(error)
@@ -78,7 +80,7 @@ impl Replica {
     /// The number of sessions that this peer has opened.
     fn accepted_from(&self, peer: &NodeName) -> usize {
         let theirs = |stream: &&Stream| match stream {
-            Stream::Session(session) => !session.opened_here && session.peer == *peer,
+            Stream::Session(session) => !session.is_opened_here() && session.progress.peer == *peer,
             // A stream without its first frame counts like one with a session.
             Stream::Unopened { peer: opener, .. } => opener == peer,
         };
@@ -88,8 +90,7 @@ impl Replica {
     /// The peer has finished its half of a stream: no more frames come. A session that still awaits one has
     /// failed; one that is over sends its remaining frames.
     pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
-        let is_over =
-            |stream: &Stream| matches!(stream, Stream::Session(session) if session.outcome.is_some());
+        let is_over = |stream: &Stream| matches!(stream, Stream::Session(session) if session.progress.outcome.is_some());
         if !self.streams.get(&stream).is_some_and(is_over) {
             self.handle_stream_closed(stream, now);
         }
@@ -120,7 +121,7 @@ impl Replica {
             }
             Some(Stream::Session(session)) => session,
         };
-        let network = find(&mut self.networks, &self.by_name, &session.network);
+        let network = find(&mut self.networks, &self.by_name, &session.progress.network);
         let poll = session.poll_frame(network, &mut self.node, now);
         if poll == FramePoll::Finish {
             self.close(session, now);
@@ -139,106 +140,52 @@ impl Replica {
 
     /// Stores a session again; reports its result to the network if it is over.
     fn keep_or_report(&mut self, mut session: Box<Session>, now: Instant) {
-        for list in std::mem::take(&mut session.lists) {
+        for list in std::mem::take(&mut session.progress.lists) {
             self.handle_list(&list, now);
         }
-        if session.outcome.is_some() {
-            self.report(&mut session, now);
+        if let Some(outcome) = session.progress.outcome {
+            self.report(&mut session, outcome, now);
         }
-        let at = self.by_name.get(&session.network).copied();
-        self.streams.insert(session.id, Stream::Session(session));
+        let at = self.by_name.get(&session.progress.network).copied();
+        self.streams.insert(session.progress.id, Stream::Session(session));
         if let Some(at) = at {
             self.plan(at, now);
         }
     }
 
     fn close(&mut self, mut session: Box<Session>, now: Instant) {
-        if session.outcome.is_none() {
-            session.outcome = Some(Outcome::Failed);
-        }
-        self.report(&mut session, now);
-        if session.opened_here {
-            self.node.requests.closed(&session.peer);
+        let outcome = *session.progress.outcome.get_or_insert(Outcome::Failed);
+        self.report(&mut session, outcome, now);
+        if session.is_opened_here() {
+            self.node.requests.closed(&session.progress.peer);
         }
     }
 
     /// Reports the result of a session to its network, once.
-    fn report(&mut self, session: &mut Session, now: Instant) {
-        if std::mem::replace(&mut session.reported, true) {
+    fn report(&mut self, session: &mut Session, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut session.progress.reported, true) {
             return;
         }
-        if session.opened_here {
-            match session.outcome {
-                Some(Outcome::TurnedAway) => {
-                    self.node.requests.turned_away(&session.peer, &mut self.node.rng, now);
-                }
-                Some(Outcome::Completed | Outcome::OpenedElsewhere) => {
-                    self.node.requests.served(&session.peer);
-                }
-                _ => {}
+        let peer = &session.progress.peer;
+        if session.is_opened_here() {
+            match outcome {
+                Outcome::TurnedAway => self.node.requests.turned_away(peer, &mut self.node.rng, now),
+                Outcome::Completed | Outcome::OpenedElsewhere => self.node.requests.served(peer),
+                Outcome::Failed | Outcome::NotMember => {}
             }
         }
-        if session.kind == SessionKind::Lists && session.outcome == Some(Outcome::Completed) {
+        if session.is_about_lists() && outcome == Outcome::Completed {
             // Only now: an exchange that was cut short is to be repeated after the next probe.
-            if let Some((peer, mine, theirs)) =
-                self.lists_comparing.take_if(|(peer, ..)| *peer == session.peer)
+            if let Some((peer, mine, theirs)) = self.lists_comparing.take_if(|(with, ..)| with == peer)
                 && self.node.owners.knows(&peer)
             {
                 self.lists_compared.insert(peer, (mine, theirs, now));
             }
         }
-        let Some(&at) = self.by_name.get(&session.network) else { return };
+        let Some(&at) = self.by_name.get(&session.progress.network) else { return };
         let Some(network) = &mut self.networks[at] else { return };
-        network.receiving.over(session.id);
-        network.pushing.retain(|_, &mut id| id != session.id);
-        if session.periodic && (session.learned > 0 || session.sent_updates) {
-            // The faster mechanisms should leave nothing for this one to find.
-            self.node.counters.periodic_finds += 1;
-            tracing::info!(
-                network = &*network.name,
-                peer = session.peer.as_str(),
-                learned = session.learned,
-                sent_updates = session.sent_updates,
-                "the periodic comparison found differences"
-            );
-        }
-        match session.kind {
-            SessionKind::Full => {
-                let was_syncing = network.syncing.remove(&session.id).is_some();
-                match session.outcome {
-                    Some(Outcome::Completed) => {
-                        let (shown, standing) = (&session.shown_by_peer, &session.peer_standing);
-                        network.compared_with(&session.peer, shown, standing, &mut self.node, now);
-                    }
-                    Some(Outcome::OpenedElsewhere) => network.comparison_postponed(now),
-                    Some(Outcome::NotMember) if was_syncing => {
-                        network.comparison_with_non_member(&session.peer, &mut self.node, now);
-                    }
-                    Some(Outcome::TurnedAway) => {
-                        network.comparison_turned_away(&session.peer, session.periodic, &mut self.node, now);
-                    }
-                    _ if was_syncing => network.comparison_failed(&mut self.node, now),
-                    _ => {}
-                }
-                let leaving = session.peer_standing == PeerStanding::Leaving;
-                network.final_sync_over(session.id, session.outcome, leaving, &mut self.node, now);
-            }
-            SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::TurnedAway) => {
-                network.pull_turned_away(session.id, &mut self.node, now);
-            }
-            SessionKind::Pull if session.opened_here && session.outcome == Some(Outcome::NotMember) => {
-                network.pulled_from_non_member(session.id, &session.peer, &mut self.node, now);
-            }
-            SessionKind::Pull if session.opened_here => network.pulled(session.id, &mut self.node, now),
-            kind @ SessionKind::Push { .. } if session.outcome == Some(Outcome::TurnedAway) => {
-                let scope = std::mem::take(&mut session.scope);
-                network.request(kind, session.peer.clone(), scope, &mut self.node);
-            }
-            SessionKind::Push { relay: true } if !session.opened_here && session.learned > 0 => {
-                network.relay_pushed(session.scope.iter().copied(), &mut self.node, now);
-            }
-            _ => {}
-        }
+        network.sessions.over(session.progress.id);
+        report_to_network(session, outcome, network, &mut self.node, now);
         if network.left(now) {
             self.finish_leaving(at, now);
         } else {
@@ -250,5 +197,68 @@ impl Replica {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         stream
+    }
+}
+
+fn report_to_network(
+    session: &mut Session,
+    outcome: Outcome,
+    network: &mut Network,
+    node: &mut NodeState,
+    now: Instant,
+) {
+    let Session { progress: Progress { id, peer, learned, .. }, role } = session;
+    match role {
+        Role::FullOpener(sync) => {
+            if sync.periodic && (*learned > 0 || sync.sent_updates()) {
+                // The faster mechanisms should leave nothing for this one to find.
+                node.counters.periodic_finds += 1;
+                tracing::info!(
+                    network = &*network.name,
+                    peer = peer.as_str(),
+                    learned,
+                    sent_updates = sync.sent_updates(),
+                    "the periodic comparison found differences"
+                );
+            }
+            let was_in_progress = network.sessions.full_sync_over(*id);
+            match outcome {
+                Outcome::Completed => {
+                    let PeerCopy { shown, standing, .. } = &sync.peer_copy;
+                    network.compared_with(peer, shown, standing, node, now);
+                }
+                Outcome::OpenedElsewhere => network.comparison_postponed(now),
+                Outcome::TurnedAway => network.comparison_turned_away(peer, sync.periodic, node, now),
+                Outcome::NotMember if was_in_progress => network.comparison_with_non_member(peer, node, now),
+                Outcome::Failed if was_in_progress => network.comparison_failed(node, now),
+                Outcome::NotMember | Outcome::Failed => {}
+            }
+            let is_leaving = sync.peer_copy.standing == PeerStanding::Leaving;
+            network.final_sync_over(*id, outcome, is_leaving, node, now);
+        }
+        Role::FullResponder(sync) => match outcome {
+            Outcome::Completed => {
+                let PeerCopy { shown, standing, .. } = &sync.peer_copy;
+                network.compared_with(peer, shown, standing, node, now);
+            }
+            Outcome::OpenedElsewhere => network.comparison_postponed(now),
+            Outcome::TurnedAway | Outcome::NotMember | Outcome::Failed => {}
+        },
+        Role::PullOpener(_) => match outcome {
+            Outcome::TurnedAway => network.pull_turned_away(*id, node, now),
+            Outcome::NotMember => network.pulled_from_non_member(*id, peer, node, now),
+            Outcome::Completed | Outcome::OpenedElsewhere | Outcome::Failed => network.pulled(*id, node, now),
+        },
+        Role::PushOpener(push) if outcome == Outcome::TurnedAway => {
+            let (kind, attachments) =
+                (SessionKind::Push { relay: push.relay }, std::mem::take(&mut push.attachments));
+            network.request(kind, peer.clone(), attachments, node);
+        }
+        Role::PushResponder(push) if *learned > 0 => {
+            if let Some(attachments) = push.to_relay() {
+                network.relay_pushed(attachments, node, now);
+            }
+        }
+        _ => {}
     }
 }

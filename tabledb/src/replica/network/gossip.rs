@@ -8,7 +8,7 @@ use wire::NodeName;
 use super::super::bundle::{BundleBuilder, Envelope};
 use super::super::message::SessionKind;
 use super::super::node_state::{NodeState, Transmit};
-use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, RETRY, fan_out};
+use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, fan_out};
 use super::super::update_queue::{Flush, QueuedUpdate};
 use super::super::view::AttachmentIndex;
 use super::Network;
@@ -25,7 +25,7 @@ impl Network {
         };
         let mut targets = self.sample_members(count, node);
         // A member that a push session follows receives all of this on its stream.
-        targets.retain(|peer| !self.pushing.contains_key(peer));
+        targets.retain(|peer| !self.sessions.pushes_to(peer));
         match flush {
             Flush::Backlog(indexes) => {
                 node.counters.backlogs += 1;
@@ -118,33 +118,6 @@ impl Network {
             for peer in &targets {
                 node.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
             }
-        }
-    }
-
-    pub(super) fn pull_missing(&mut self, node: &mut NodeState, now: Instant) {
-        if self.may_pull_at().is_none_or(|at| at > now)
-            || self.missing.values().all(|missing| missing.pull_at > now)
-        {
-            return;
-        }
-        if let Some((silent, _)) = self.pulling {
-            // Treated as over: another member is asked, and the pull counts, else a node with a single peer
-            // would pull for ever.
-            return self.pulled(silent, node, now);
-        }
-        self.forget_arrived();
-        let Some(due) = self.missing.values().find(|missing| missing.pull_at <= now) else { return };
-        // The node that reported the number may not be a member, or not be known as one yet.
-        let member = node.owners.is_member(due.source.as_str(), &self.name);
-        let source = if member { Some(due.source.clone()) } else { self.sample_members(1, node).pop() };
-        let indexes: BTreeSet<AttachmentIndex> =
-            self.missing.keys().filter(|index| !self.receiving.is_coming(**index, now)).copied().collect();
-        for missing in self.missing.values_mut() {
-            missing.pull_at = now + RETRY;
-        }
-        if let Some(source) = source.filter(|_| !indexes.is_empty()) {
-            node.counters.pulls += 1;
-            self.request(SessionKind::Pull, source, indexes, node);
         }
     }
 }

@@ -15,7 +15,7 @@ use wire::NodeName;
 use super::super::Event;
 use super::super::message::{SessionKind, Standing};
 use super::super::node_state::NodeState;
-use super::super::session::PeerStanding;
+use super::super::session_result::PeerStanding;
 use super::super::timing::{
     FIRST_RESPONSE_TIMEOUT, INITIAL_SYNC_LIMIT, INITIAL_SYNC_TRIES, LISTS_TIMEOUT, MISSING_GRACE,
     PEER_IDLE_TIMEOUT, RETRY,
@@ -117,7 +117,7 @@ impl Network {
         }
         // A sync without a response, or with an idle peer, is probably with an unreachable member, which
         // takes seconds to detect.
-        let is_in_progress = self.syncing.values().any(|syncing| {
+        let is_in_progress = self.sessions.full_syncs().any(|syncing| {
             syncing.is_in_progress(FIRST_RESPONSE_TIMEOUT, now) && !syncing.is_idle(PEER_IDLE_TIMEOUT, now)
         });
         let waits = node.requests.full_syncs(&self.name).next().is_some();
@@ -147,7 +147,7 @@ impl Network {
         let members = self.members.as_deref().unwrap_or_default();
         let others: Vec<&NodeName> =
             members.iter().filter(|member| !first.unsynchronised.contains(*member)).collect();
-        let asked = |member: &NodeName| self.syncing.values().any(|syncing| syncing.peer == *member);
+        let asked = |member: &NodeName| self.sessions.full_syncs().any(|syncing| syncing.peer == *member);
         let others: Vec<&NodeName> = others.into_iter().filter(|member| !asked(member)).collect();
         let ready_to_serve: Vec<&NodeName> =
             others.iter().filter(|member| !node.requests.is_backing_off(member)).copied().collect();

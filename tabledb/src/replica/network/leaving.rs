@@ -8,7 +8,7 @@ use wire::{NodeName, StreamId};
 
 use super::super::message::SessionKind;
 use super::super::node_state::NodeState;
-use super::super::session::Outcome;
+use super::super::session_result::Outcome;
 use super::super::timing::{
     FINAL_SYNCS, LEAVE_LIMIT, LEAVE_TIMEOUT, MAX_ABSENCES, MAX_OPENED_SESSIONS, RETRY,
 };
@@ -108,7 +108,7 @@ impl Network {
     pub(crate) fn final_sync_over(
         &mut self,
         id: StreamId,
-        outcome: Option<Outcome>,
+        outcome: Outcome,
         peer_is_leaving: bool,
         node: &mut NodeState,
         now: Instant,
@@ -116,10 +116,10 @@ impl Network {
         let Phase::Leaving(leaving) = &mut self.phase else { return };
         let Some(peer) = leaving.under_way.remove(&id) else { return };
         match outcome {
-            Some(Outcome::Completed) if !peer_is_leaving => drop(leaving.completed.insert(peer)),
-            Some(Outcome::Completed) => drop(leaving.leavers.insert(peer)),
+            Outcome::Completed if !peer_is_leaving => drop(leaving.completed.insert(peer)),
+            Outcome::Completed => drop(leaving.leavers.insert(peer)),
             // If it returns, it does so with another attachment, which has not failed.
-            Some(Outcome::NotMember) if self.absences <= MAX_ABSENCES => {}
+            Outcome::NotMember if self.absences <= MAX_ABSENCES => {}
             _ => drop(leaving.failed.insert(peer)),
         }
         self.keep_final_syncs(node, now);

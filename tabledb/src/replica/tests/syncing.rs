@@ -7,6 +7,7 @@ use super::super::Stream;
 use super::super::message::{
     AttachmentId, AttachmentList, Bundle, Datagram, Frame, SessionKind, Settled, VersionVectorEntry,
 };
+use super::super::session::Role;
 use super::*;
 
 fn network(number: usize) -> String {
@@ -270,7 +271,7 @@ fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
     // There is no connection yet.
     while cluster.replicas[0].poll_transmit(now).is_some() {}
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 1);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 1);
     compare(&mut cluster, 1, 0);
     cluster.exchange();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
@@ -480,7 +481,8 @@ fn only_the_request_of_the_period_is_periodic() {
     network.handle_timeout(&mut replica.node, now + Duration::from_secs(60));
     let Some(Transmit::OpenStream { stream, .. }) = replica.poll_transmit(now) else { panic!("no session") };
     let super::super::Stream::Session(session) = &replica.streams[&stream] else { panic!("no session") };
-    assert!(!session.periodic);
+    let Role::FullOpener(sync) = &session.role else { panic!("no full sync") };
+    assert!(!sync.periodic);
 }
 
 #[test]
@@ -496,7 +498,7 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     cluster.join(0);
     cluster.run(Duration::from_millis(50));
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 1);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 1);
     let now = cluster.now;
     let opened = cluster.replicas[1].counters().sessions_opened;
     cluster.replicas[1].leave_network(NET, now).unwrap();
@@ -541,7 +543,7 @@ fn a_node_that_leaves_together_with_all_others_does_not_wait() {
     cluster.replicas[0].leave_network(NET, now).unwrap();
     cluster.run(Duration::from_millis(120));
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().syncing.len(), 2);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 2);
     leave_at_once(&mut cluster, 1);
     leave_at_once(&mut cluster, 2);
     // A frame moves every tenth of a second, and carries it.
@@ -616,8 +618,8 @@ fn a_newcomer_whose_peer_leaves_in_the_initial_sync_asks_another_at_once() {
     cluster.join(0);
     cluster.run(Duration::from_millis(120));
     let at = cluster.replicas[0].by_name[NET];
-    let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().syncing;
-    let asked = if syncing.values().next().unwrap().peer == name(1) { 1 } else { 2 };
+    let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().sessions;
+    let asked = if syncing.full_syncs().next().unwrap().peer == name(1) { 1 } else { 2 };
     let opened = cluster.replicas[0].counters().sessions_opened;
     leave_at_once(&mut cluster, asked);
     cluster.run(Duration::from_millis(110));
@@ -638,7 +640,7 @@ fn opens_full_sync(cluster: &mut Cluster, at: usize) -> bool {
     }
     while replica.poll_transmit(now).is_some() {}
     replica.streams.values().any(|stream| match stream {
-        Stream::Session(session) => session.opened_here && session.kind == SessionKind::Full,
+        Stream::Session(session) => matches!(session.role, Role::FullOpener(_)),
         Stream::Unopened { .. } => false,
     })
 }

@@ -17,7 +17,7 @@ use super::{NODES, REAP_TIME};
 use crate::replica::message::SessionKind;
 use crate::replica::network::Network;
 use crate::replica::requests::SessionRequest;
-use crate::replica::session::Session;
+use crate::replica::session::{Role, Session};
 use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
 use crate::replica::timing::LEAVE_LIMIT;
@@ -165,7 +165,8 @@ impl Live {
                     replica.next_stream = stream;
                 }
                 // A leaving node without a reachable member tries until its time is up.
-                let reaches_nobody = replica.network(NET).is_some_and(|network| network.syncing.is_empty());
+                let reaches_nobody =
+                    replica.network(NET).is_some_and(|network| network.sessions.full_syncs().len() == 0);
                 if replica.network(NET).is_some_and(Network::is_leaving) && reaches_nobody {
                     self.now += LEAVE_LIMIT;
                     replica.handle_timeout(self.now);
@@ -203,7 +204,7 @@ impl Live {
         let Replica { networks, by_name, node, .. } = &mut self.replica;
         let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
         let is_member = network.members(node).contains(&name(with));
-        if is_member && network.syncing.is_empty() && !network.is_leaving() {
+        if is_member && network.sessions.full_syncs().len() == 0 && !network.is_leaving() {
             node.requests.push(SessionRequest {
                 kind: SessionKind::Full,
                 network: network.name.clone(),
@@ -316,7 +317,7 @@ impl Live {
             | Input::StreamClosed { stream }
             | Input::Unreachable { stream }
             | Input::Poll { stream } => {
-                let is_pull = |session: &Session| session.opened_here && session.kind == SessionKind::Pull;
+                let is_pull = |session: &Session| matches!(session.role, Role::PullOpener(_));
                 matches!(self.replica.streams.get(&StreamId(stream)), Some(Stream::Session(session)) if is_pull(session))
             }
             _ => false,
