@@ -10,7 +10,7 @@ use wire::NodeName;
 
 use super::failure::Failure;
 use super::{keys, logging, tokens};
-use crate::settings::values::LogFormat;
+use crate::settings::values::{LogFormat, SocketPath};
 use crate::settings::{RunOptions, Settings};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::Access;
@@ -61,7 +61,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
             let listener = HttpListener::bind(address, settings.http.config.clone()).await;
             Some(with_admin_socket(
                 listener.map_err(Failure::unusable)?,
-                settings.http.admin_socket.as_deref(),
+                settings.http.admin_socket.as_ref(),
             )?)
         }
     };
@@ -99,10 +99,10 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
 /// Creates the admin socket for the node's own user. If the default one cannot be created, the node runs
 /// without it.
-fn with_admin_socket(listener: HttpListener, path: Option<&Path>) -> Result<HttpListener, Failure> {
+fn with_admin_socket(listener: HttpListener, path: Option<&SocketPath>) -> Result<HttpListener, Failure> {
     let socket = match path {
-        Some(path) if path.as_os_str().is_empty() => return Ok(listener),
-        Some(path) => AdminSocket::bind(path).map_err(Failure::unusable)?,
+        Some(SocketPath::Off) => return Ok(listener),
+        Some(SocketPath::At(path)) => AdminSocket::bind(path).map_err(Failure::unusable)?,
         None => match AdminSocket::bind_default(listener.local_address()) {
             Ok(socket) => socket,
             Err(error) => {
