@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::NodeName;
 
+use super::advice::advised;
 use super::failure::Failure;
 use super::{keys, logging, tokens};
 use crate::settings::values::{LogFormat, SocketPath};
@@ -60,7 +61,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         Some(address) => {
             let listener = HttpListener::bind(address, settings.http.config.clone()).await;
             Some(with_admin_socket(
-                listener.map_err(Failure::unusable)?,
+                listener.map_err(|error| Failure::unusable(advised(&error)))?,
                 settings.http.admin_socket.as_ref(),
             )?)
         }
@@ -102,10 +103,13 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 fn with_admin_socket(listener: HttpListener, path: Option<&SocketPath>) -> Result<HttpListener, Failure> {
     let socket = match path {
         Some(SocketPath::Off) => return Ok(listener),
-        Some(SocketPath::At(path)) => AdminSocket::bind(path).map_err(Failure::unusable)?,
+        Some(SocketPath::At(path)) => {
+            AdminSocket::bind(path).map_err(|error| Failure::unusable(advised(&error)))?
+        }
         None => match AdminSocket::bind_default(listener.local_address()) {
             Ok(socket) => socket,
             Err(error) => {
+                let error = advised(&error);
                 tracing::warn!(
                     "{error}; without the socket, `networkdb keys` and `join` need a token for admin"
                 );

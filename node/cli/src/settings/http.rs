@@ -59,7 +59,12 @@ impl HttpSettings {
             return Err(SettingsError::SocketWithoutHttp);
         }
         let token_file = given.http_token_file.clone();
-        Ok(Self { address, token_file, admin_socket, config: HttpConfig { access, names, limits } })
+        Ok(Self {
+            address,
+            token_file,
+            admin_socket,
+            config: HttpConfig { access, names, limits, advice: crate::advice::HTTP },
+        })
     }
 }
 

@@ -151,7 +151,7 @@ impl Settings {
     /// missing in [`Self::to_toml`].
     fn in_force(&self) -> SettingOptions {
         let HttpSettings { address, token_file, admin_socket, config } = &self.http;
-        let HttpConfig { access, names, limits: http } = config;
+        let HttpConfig { access, names, limits: http, advice: _ } = config;
         let (secret_file, [certificate_file, key_file, authority_file]) = match self.source.clone() {
             IdentitySource::Program => (None, [None, None, None]),
             IdentitySource::SecretFile(path) => (Some(path), [None, None, None]),

@@ -101,6 +101,11 @@ fn a_token_file_that_cannot_be_used_is_named() {
     let wrong = file("swordfish\n");
     let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
     assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+    for text in ["# none\n", "read swordfish\n"] {
+        let wrong = file(text);
+        let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
+        assert!(error.contains("; make ") && error.contains("with `networkdb tokengen"), "{error}");
+    }
 }
 
 #[test]
