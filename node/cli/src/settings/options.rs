@@ -164,8 +164,8 @@ settings! {
         /// Timeout for leaving the cluster when a signal ends the node [default: 5s]
         #[arg(env = "NETWORKDB_LEAVE_TIME", value_name = "TIME", value_parser = time)]
         pub leave_time: Option<Duration>,
-        /// A limit, such as connections=100; may be repeated, or separated by commas; in the file, a table
-        /// [limit]. --check prints all limits with their values
+        /// A limit, such as connections=100; may be repeated, or separated by commas. --check prints all limits
+        /// with their values
         #[arg(
             long = "limit", alias = "limits",
             env = "NETWORKDB_LIMITS", value_name = "NAME=N", value_delimiter = ',', value_parser = limit
