@@ -155,7 +155,7 @@ impl Form {
     fn description(self) -> &'static str {
         match self {
             Self::Text | Self::File => "a text in quotes",
-            Self::Number => "a whole number that is not negative",
+            Self::Number => "a whole number from 0 to 2^64 - 1",
             Self::Boolean => "true or false",
             Self::Texts => "a text or a list of texts, such as \"a\" or [\"a\", \"b\"]",
             Self::TableOfTexts => "a table of texts, such as { zone = \"a\" }",
