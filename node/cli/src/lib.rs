@@ -1,5 +1,6 @@
 //! The command line of the `networkdb` binary.
 
+mod advice;
 mod api;
 mod commands;
 mod demo;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wire::NodeName;
 
+use super::advice::advised;
 use super::failure::Failure;
 use super::{keys, logging, tokens};
-use crate::settings::values::LogFormat;
+use crate::settings::values::{LogFormat, SocketPath};
 use crate::settings::{RunOptions, Settings};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::Access;
@@ -60,8 +61,8 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         Some(address) => {
             let listener = HttpListener::bind(address, settings.http.config.clone()).await;
             Some(with_admin_socket(
-                listener.map_err(Failure::unusable)?,
-                settings.http.admin_socket.as_deref(),
+                listener.map_err(|error| Failure::unusable(advised(&error)))?,
+                settings.http.admin_socket.as_ref(),
             )?)
         }
     };
@@ -99,13 +100,16 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
 /// Creates the admin socket for the node's own user. If the default one cannot be created, the node runs
 /// without it.
-fn with_admin_socket(listener: HttpListener, path: Option<&Path>) -> Result<HttpListener, Failure> {
+fn with_admin_socket(listener: HttpListener, path: Option<&SocketPath>) -> Result<HttpListener, Failure> {
     let socket = match path {
-        Some(path) if path.as_os_str().is_empty() => return Ok(listener),
-        Some(path) => AdminSocket::bind(path).map_err(Failure::unusable)?,
+        Some(SocketPath::Off) => return Ok(listener),
+        Some(SocketPath::At(path)) => {
+            AdminSocket::bind(path).map_err(|error| Failure::unusable(advised(&error)))?
+        }
         None => match AdminSocket::bind_default(listener.local_address()) {
             Ok(socket) => socket,
             Err(error) => {
+                let error = advised(&error);
                 tracing::warn!(
                     "{error}; without the socket, `networkdb keys` and `join` need a token for admin"
                 );

@@ -14,6 +14,7 @@ use ring::rand::SecureRandom as _;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::advice::advised;
 use super::failure::Failure;
 use networkdb_http::HttpConfig;
 use networkdb_http::access::{
@@ -137,7 +138,10 @@ fn reload(path: &Path, store: &Arc<TokenStore>) {
             store.replace(tokens);
             tracing::info!(count, "HTTP tokens reloaded");
         }
-        Err(error) => tracing::error!("HTTP tokens not reloaded, the previous ones stay in use: {error}"),
+        Err(error) => {
+            let error = advised(&error);
+            tracing::error!("HTTP tokens not reloaded, the previous ones stay in use: {error}");
+        }
     }
 }
 

@@ -39,6 +39,7 @@ fn an_invalid_call_ends_with_status_2_and_a_valid_example() {
         &["run", "--log-level", "transport=loud"],
         &["is not a log filter; valid examples: error, warn"],
     );
+    assert_refused(&["run", "--log-level", "nodes=debug"], &["the parts are audit, cli, http"]);
     assert_refused(&["peers", "--api", "https://127.0.0.1"], &["valid examples: http://127.0.0.1:2000"]);
     assert_refused(&["demo", "--nodes", "1"], &["2..=9"]);
 }
@@ -65,7 +66,7 @@ fn a_missing_or_wrong_file_is_named_in_one_sentence() {
     let config = config.to_str().unwrap();
     assert_refused(
         &["run", "--config", config],
-        &[&format!("configuration file {config}: line 2: unknown field `sedes`")],
+        &[&format!("configuration file {config}: line 2: there is no setting \"sedes\"; there are: name")],
     );
     let (_, _, stderr) = ends(&mut networkdb(&["run", "--config", config]));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");

@@ -194,7 +194,9 @@ fn a_port_in_use_ends_the_node_with_status_2() {
     let address = taken.local_addr().unwrap().to_string();
     assert_refused(
         &["run", "--bind", "127.0.0.1:0", "--http", &address],
-        &format!("the HTTP address {address} is in use"),
+        &format!(
+            "the HTTP address {address} is in use by another program; choose another one with --http, or port 0"
+        ),
     );
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -204,6 +206,10 @@ fn a_port_in_use_ends_the_node_with_status_2() {
 #[test]
 fn an_address_of_another_host_ends_the_node_with_status_2() {
     assert_refused(&["run", "--bind", "127.0.0.1:0", "--http", "203.0.113.1:2000"], "203.0.113.1:2000");
+    assert_refused(
+        &["run", "--bind", "127.0.0.1:0", "--http", "203.0.113.1:2000", "--http-open"],
+        "; choose an address of this host with --http",
+    );
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, &*transport::generate_secret()).unwrap();
@@ -212,6 +218,32 @@ fn an_address_of_another_host_ends_the_node_with_status_2() {
         &["run", "--secret-file", secret, "--bind", "203.0.113.1", "--http", "off"],
         "203.0.113.1:7946",
     );
+}
+
+#[test]
+fn an_admin_socket_that_cannot_be_created_ends_the_node_with_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("taken");
+    std::fs::write(&path, "precious").unwrap();
+    for (path, sentence) in [
+        (path.as_path(), "exists already, and is not a socket; choose another path with --admin-socket"),
+        (&path.join("a.sock"), "; choose another path with --admin-socket, or --admin-socket off"),
+    ] {
+        let socket = ["--admin-socket", path.to_str().unwrap()];
+        let node = ["run", "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        assert_refused(&[&node[..], &socket].concat(), sentence);
+    }
+}
+
+#[test]
+fn refusals_over_http_name_the_flags_of_the_node_and_of_its_client_commands() {
+    let node = Process::start(&["--name", "a", "--bind", "127.0.0.1:0", "--admin-socket", "off"]);
+    let foreign = Request::new("GET", "/ready").headers("host: evil.example\r\n");
+    let response = foreign.send(node.http(), TIMEOUT).unwrap();
+    assert!(response.status == 403 && response.body.contains("with --http-name"), "{response:?}");
+    let joined = node.get("/join?members=127.0.0.1:1");
+    assert!(joined.contains("as root with --api unix:PATH"), "{joined}");
+    assert!(joined.contains("give the node tokens with --http-token-file FILE"), "{joined}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokensError {
     /// The file has no token.
-    #[error("there is no token in it; make a file with `networkdb tokengen --out http-tokens`")]
+    #[error("there is no token in it")]
     None,
     /// A line is not a role and a token.
     #[error("line {line}: expected `read TOKEN`, `change TOKEN` or `admin TOKEN`, and optionally a name")]
@@ -77,7 +77,7 @@ pub enum TokensError {
     /// A token is too short, too long, or has characters that a header does not carry.
     #[error(
         "line {line}: a token has {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} letters, digits or \
-         characters of -._~+/=; make one with `networkdb tokengen`"
+         characters of -._~+/="
     )]
     Token {
         /// The line number, from 1.
@@ -251,12 +251,11 @@ impl TokenStore {
     }
 }
 
-/// HTTP would be open to every host that reaches the address.
+/// HTTP would be open to every host that reaches the address. Require tokens, or declare it open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "HTTP on {0} is reachable from other hosts, and any client could read and change everything; either \
-     require tokens with --http-token-file FILE (`networkdb tokengen --out FILE` makes one), or declare it \
-     open with --http-open"
+    "HTTP on {0} is reachable from other hosts, and without tokens any client could read and change \
+     everything"
 )]
 pub struct Unprotected(pub SocketAddr);
 

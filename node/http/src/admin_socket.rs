@@ -13,19 +13,13 @@ use tokio::net::{UnixListener, UnixStream};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another node serves it.
-    #[error(
-        "the admin socket {} is in use by another node; choose another one with --admin-socket", .0.display()
-    )]
+    #[error("the admin socket {} is in use by another node", .0.display())]
     InUse(PathBuf),
     /// The path exists, and is not a socket.
-    #[error("{} exists already, and is not a socket; choose another path with --admin-socket", .0.display())]
+    #[error("{} exists already, and is not a socket", .0.display())]
     Occupied(PathBuf),
     /// The system refused it.
-    #[error(
-        "cannot create the admin socket {}: {error}; choose another path with --admin-socket, or \
-         --admin-socket off",
-        path.display()
-    )]
+    #[error("cannot create the admin socket {}: {error}", path.display())]
     Unusable {
         /// Its path.
         path: PathBuf,
@@ -34,8 +28,8 @@ pub enum SocketError {
     },
     /// Other users could replace the socket.
     #[error(
-        "the folder {} of the admin socket belongs to another user, or other users may write there; restrict \
-         it with chmod 700, or choose another path with --admin-socket", .0.display()
+        "the folder {} of the admin socket belongs to another user, or other users may write there",
+        .0.display()
     )]
     Folder(PathBuf),
 }

@@ -4,6 +4,7 @@
 //! needs the role read and every other method the role change. The read-only diagnostic calls are listed;
 //! every other one needs the role change.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,20 @@ pub struct HttpConfig {
     pub names: Vec<String>,
     /// Limits.
     pub limits: HttpLimits,
+    /// What the program that runs the node adds to refusals.
+    pub advice: HttpAdvice,
+}
+
+/// What the reader of a refusal can do, in the words of the program that runs the node. It follows the fact
+/// after a semicolon. An empty text adds nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HttpAdvice {
+    /// To a request without a token.
+    pub no_token: &'static str,
+    /// To a call that needs a token for admin, or the node's Unix socket, if the node has no tokens.
+    pub needs_socket: &'static str,
+    /// To a request for a host name that is not this node's.
+    pub unknown_host: &'static str,
 }
 
 /// The state of the admission check.
@@ -56,6 +71,7 @@ pub struct HttpConfig {
 pub(super) struct Admission {
     access: Access,
     names: HostNames,
+    advice: HttpAdvice,
     pub(super) limits: HttpLimits,
     pub(super) counters: HttpCounters,
     requests: Arc<Permits>,
@@ -112,10 +128,11 @@ fn carries_a_secret(method: &Method, path: &str) -> bool {
 
 impl Admission {
     pub(super) fn new(config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { access, names, limits } = config;
+        let HttpConfig { access, names, limits, advice } = config;
         Arc::new(Self {
             access,
             names: HostNames::new(&names),
+            advice,
             requests: Permits::shared(limits.requests),
             health: Permits::shared(limits.health_requests()),
             large_responses: Permits::shared(limits.large_responses()),
@@ -207,47 +224,58 @@ impl Admission {
     }
 
     fn origin_error(&self, error: &OriginError) -> HttpError {
-        match error {
-            OriginError::UnknownHost(_) => self.counters.foreign_host.increment(),
+        let (counter, advice) = match error {
+            OriginError::UnknownHost(_) => (&self.counters.foreign_host, self.advice.unknown_host),
             OriginError::CrossOrigin | OriginError::UndeclaredPage | OriginError::ExternalLink => {
-                self.counters.foreign_page.increment()
+                (&self.counters.foreign_page, "")
             }
-        }
-        HttpError::new(StatusCode::FORBIDDEN, error)
+        };
+        counter.increment();
+        HttpError::new(StatusCode::FORBIDDEN, advised(error, advice))
     }
 
     fn denied(&self, denied: AccessDenied) -> HttpError {
-        let (status, counter, sentence) = match denied {
+        let (status, counter, fact, advice) = match denied {
             AccessDenied::NoToken => (
                 StatusCode::UNAUTHORIZED,
                 &self.counters.unauthorized,
-                "this node requires a token: send the header Authorization: Bearer TOKEN, or give the client \
-                 commands one with --token-file FILE",
+                "this node requires a token: send the header Authorization: Bearer TOKEN",
+                self.advice.no_token,
             ),
-            AccessDenied::UnknownToken => {
-                (StatusCode::UNAUTHORIZED, &self.counters.unauthorized, "this token is unknown to the node")
-            }
+            AccessDenied::UnknownToken => (
+                StatusCode::UNAUTHORIZED,
+                &self.counters.unauthorized,
+                "this token is unknown to the node",
+                "",
+            ),
             AccessDenied::Needs(Role::Admin) => (
                 StatusCode::FORBIDDEN,
                 &self.counters.forbidden,
                 "this call decides which nodes are in the cluster; it needs a token for admin",
+                "",
             ),
             AccessDenied::Needs(_) => (
                 StatusCode::FORBIDDEN,
                 &self.counters.forbidden,
                 "this token is for reading; the call needs one for changing",
+                "",
             ),
             AccessDenied::NeedsSocket => (
                 StatusCode::FORBIDDEN,
                 &self.counters.forbidden,
                 "this call decides which nodes are in the cluster; without tokens only the node's own user \
-                 may do that, over its Unix socket: use `networkdb` on the node's host and as its user (or \
-                 as root with --api unix:PATH), or give the node tokens with --http-token-file FILE",
+                 may do that, over its Unix socket",
+                self.advice.needs_socket,
             ),
         };
         counter.increment();
-        HttpError::new(status, sentence)
+        HttpError::new(status, advised(fact, advice))
     }
+}
+
+/// A fact with the advice of the program that runs the node, if it has any.
+fn advised(fact: impl Display, advice: &str) -> String {
+    if advice.is_empty() { fact.to_string() } else { format!("{fact}; {advice}") }
 }
 
 fn too_many(refused: &AtomicCounter, what: &str, limit: usize) -> HttpError {

@@ -23,6 +23,6 @@ pub mod v1;
 pub mod value_text;
 pub mod watched_tables;
 
-pub use admission::HttpConfig;
+pub use admission::{HttpAdvice, HttpConfig};
 pub use limits::HttpLimits;
 pub use server::{HttpListener, HttpServer, ListenError};

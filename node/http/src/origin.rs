@@ -18,10 +18,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OriginError {
     /// It is for a host that is not this one.
-    #[error(
-        "this node does not serve the host name {0:?}; use its address or localhost, or start it with \
-         --http-name and this name"
-    )]
+    #[error("this node does not serve the host name {0:?}; use its address or localhost")]
     UnknownHost(String),
     /// A page of another origin sent it.
     #[error(
@@ -32,13 +29,13 @@ pub(super) enum OriginError {
     /// A browser sent it without the page's origin.
     #[error(
         "this call changes something, and the browser did not send the page's origin; use curl or \
-         `networkdb` instead"
+         another program instead"
     )]
     UndeclaredPage,
     /// A browser sent it by GET from outside of any page, as it does for a link.
     #[error(
         "this call changes something, and a browser sent it by GET, as it does when a user follows a link \
-         from a mail; use curl or `networkdb` instead"
+         from a mail; use curl or another program instead"
     )]
     ExternalLink,
 }

@@ -47,13 +47,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another program has the port.
-    #[error(
-        "the HTTP address {0} is in use by another program; choose another one with --http, or port 0 for \
-         any free port"
-    )]
+    #[error("the HTTP address {0} is in use by another program")]
     InUse(SocketAddr),
     /// The system refused the address, for example because it is not an address of this host.
-    #[error("cannot listen for HTTP on {0}: {1}; choose an address of this host with --http")]
+    #[error("cannot listen for HTTP on {0}: {1}")]
     Unusable(SocketAddr, io::Error),
     /// Other hosts could reach it, and the settings neither require tokens nor declare it open.
     #[error(transparent)]

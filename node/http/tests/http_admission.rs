@@ -10,7 +10,7 @@ use networkdb::{Node, NodeConfig};
 use networkdb_http::access::{Access, TokenStore, Tokens};
 use networkdb_http::admin_socket::AdminSocket;
 use networkdb_http::diagnostic::PATHS;
-use networkdb_http::{HttpConfig, HttpLimits, HttpListener, HttpServer, ListenError};
+use networkdb_http::{HttpAdvice, HttpConfig, HttpLimits, HttpListener, HttpServer, ListenError};
 use transport::KeySet;
 use wire::NodeName;
 
@@ -274,7 +274,8 @@ async fn a_page_of_another_origin_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_host_name_is_refused() {
-    let config = HttpConfig { names: vec!["db.example".to_owned()], ..HttpConfig::default() };
+    let advice = HttpAdvice { unknown_host: "ask its operator", ..HttpAdvice::default() };
+    let config = HttpConfig { names: vec!["db.example".to_owned()], advice, ..HttpConfig::default() };
     let host = Host::start(config).await;
     let port = host.http.local_address().port();
     for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example"] {
@@ -284,7 +285,7 @@ async fn a_foreign_host_name_is_refused() {
         for path in ["/gettable?nid=net&tname=t", "/leavenetwork?nid=net", "/v1/node", "/metrics"] {
             let response = host.ask("GET", path, &same, "").await;
             assert_eq!(response.status, 403, "{path}: {response:?}");
-            assert!(response.body.contains("--http-name"), "{response:?}");
+            assert!(response.body.contains("use its address or localhost; ask its operator"), "{response:?}");
         }
     }
     let response =

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use networkdb::identity::IdentityFileError;
 
+use crate::advice::advised;
+
 /// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -27,7 +29,7 @@ pub enum SettingsError {
         why: String,
     },
     /// The secret file, or the certificate files, cannot be used.
-    #[error("{}{}", .0, how_to_make(.0))]
+    #[error("{}", advised(.0))]
     Identity(#[from] IdentityFileError),
     /// The certificate belongs to another node or another cluster.
     #[error("certificate {}: {error}", path.display())]
@@ -52,10 +54,10 @@ pub enum SettingsError {
     )]
     NoSecret(SocketAddr),
     /// The HTTP token file cannot be used.
-    #[error(transparent)]
+    #[error("{}", advised(.0))]
     Tokens(#[from] networkdb_http::access::TokenFileError),
     /// Other hosts could use HTTP without a token.
-    #[error(transparent)]
+    #[error("{}", advised(.0))]
     Unprotected(#[from] networkdb_http::access::Unprotected),
     /// HTTP cannot be open and require tokens.
     #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
@@ -90,12 +92,4 @@ pub enum SettingsError {
         /// The allowed values.
         allowed: &'static str,
     },
-}
-
-/// The command that makes what an unusable file should hold, if there is one.
-fn how_to_make(error: &IdentityFileError) -> &'static str {
-    match error {
-        IdentityFileError::Secrets { .. } => "; `networkdb keygen` makes a secret",
-        IdentityFileError::Unreadable { .. } | IdentityFileError::Certificates { .. } => "",
-    }
 }

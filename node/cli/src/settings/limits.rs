@@ -1,7 +1,5 @@
 //! The limits of a node, by name.
 
-use std::collections::BTreeMap;
-
 use crate::settings::error::SettingsError;
 
 /// All limits of a node.
@@ -118,13 +116,10 @@ const NAMES: [(&str, Accessor); 36] = [
 const FRAME_OVERHEAD: usize = 128 << 10;
 
 impl Limits {
-    /// Resolves the limits. `overrides` have precedence over the file.
-    pub(crate) fn resolve(
-        file: BTreeMap<String, usize>,
-        overrides: impl IntoIterator<Item = (String, usize)>,
-    ) -> Result<Self, SettingsError> {
+    /// Resolves the limits. Of several with the same name, the last one has precedence.
+    pub(crate) fn resolve(given: impl IntoIterator<Item = (String, usize)>) -> Result<Self, SettingsError> {
         let mut all = Self::default();
-        for (name, limit) in file.into_iter().chain(overrides) {
+        for (name, limit) in given {
             all.set(&name, limit)?;
         }
         let frame = all.transport.frame_bytes;
@@ -185,8 +180,8 @@ mod tests {
     use super::*;
 
     fn resolve(limits: &[(&str, usize)]) -> Result<Limits, String> {
-        let overrides = limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit));
-        Limits::resolve(BTreeMap::new(), overrides).map_err(|error| error.to_string())
+        let given = limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit));
+        Limits::resolve(given).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -3,148 +3,28 @@
 
 mod error;
 mod file;
+mod file_value;
 pub mod http;
 pub mod limits;
+mod options;
 pub mod values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use transport::{ClusterName, Identity, KeySet};
 use wire::NodeName;
 
-use crate::settings::file::File;
-use crate::settings::http::{HttpOptions, HttpSettings};
-use crate::settings::limits::{Limits, limit};
-use crate::settings::values::{DEFAULT_PORT, ListenAddress, LogFormat, Preset, label, log_filter};
+use crate::settings::http::HttpSettings;
+use crate::settings::limits::Limits;
+use crate::settings::values::{DEFAULT_PORT, HttpAddress, ListenAddress, LogFormat, Preset};
 pub use error::SettingsError;
 use networkdb::identity::IdentitySource;
-
-/// Settings on the command line or in the environment. Missing ones are read from the file.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct RunOptions {
-    /// A TOML file with settings named like the flags; flags and environment have precedence
-    #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// This node's name, unique in its cluster [default: the host's name]
-    #[arg(long, env = "NETWORKDB_NAME", hide_env_values = true)]
-    pub name: Option<NodeName>,
-    /// The cluster's name: nodes of different clusters refuse each other [default: default]
-    #[arg(long, env = "NETWORKDB_CLUSTER", hide_env_values = true, value_name = "NAME")]
-    pub cluster: Option<ClusterName>,
-    /// The address on which to listen for other nodes [default: 0.0.0.0:7946 with a secret, 127.0.0.1:7946
-    /// without]
-    #[arg(long, env = "NETWORKDB_BIND", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
-    pub bind: Option<ListenAddress>,
-    /// The address at which other nodes reach this one [default: the bound address, or that of the interface
-    /// facing the seeds]
-    #[arg(long, env = "NETWORKDB_ADVERTISE", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
-    pub advertise: Option<ListenAddress>,
-    /// Settings of HTTP.
-    #[command(flatten)]
-    pub http: HttpOptions,
-    /// Nodes to join through; may be repeated, or separated by commas
-    #[arg(
-        long = "seed",
-        env = "NETWORKDB_SEEDS",
-        hide_env_values = true,
-        value_name = "HOST[:PORT]",
-        value_delimiter = ','
-    )]
-    pub seeds: Option<Vec<String>>,
-    /// Networks to join at start; may be repeated, or separated by commas
-    #[arg(
-        long = "network",
-        env = "NETWORKDB_NETWORKS",
-        hide_env_values = true,
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
-    pub networks: Option<Vec<String>>,
-    /// The file with the cluster's secret, generated with `networkdb keygen`
-    #[arg(long, env = "NETWORKDB_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
-    pub secret_file: Option<PathBuf>,
-    /// Instead of a secret: the file with this node's certificate of your own authority, in PEM
-    #[arg(long, env = "NETWORKDB_CERTIFICATE_FILE", hide_env_values = true, value_name = "FILE")]
-    pub certificate_file: Option<PathBuf>,
-    /// The file with the certificate's private key, in PEM
-    #[arg(long, env = "NETWORKDB_KEY_FILE", hide_env_values = true, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// The file with the certificates of the accepted authorities, and their revocation lists if any, in PEM
-    #[arg(long, env = "NETWORKDB_AUTHORITY_FILE", hide_env_values = true, value_name = "FILE")]
-    pub authority_file: Option<PathBuf>,
-    /// A label that other nodes see; may be repeated, or separated by commas
-    #[arg(
-        long = "label",
-        env = "NETWORKDB_LABELS", hide_env_values = true,
-        value_name = "KEY=VALUE",
-        value_delimiter = ',',
-        value_parser = label
-    )]
-    pub labels: Option<Vec<(String, String)>>,
-    /// The log level: error, warn, info, debug or trace, also by part, such as info,transport=debug [default:
-    /// info]
-    #[arg(
-        long,
-        env = "NETWORKDB_LOG_LEVEL",
-        hide_env_values = true,
-        value_name = "LEVEL",
-        value_parser = log_filter
-    )]
-    pub log_level: Option<String>,
-    /// The log format: text or json [default: text]
-    #[arg(
-        long,
-        hide_possible_values = true,
-        env = "NETWORKDB_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT"
-    )]
-    pub log_format: Option<LogFormat>,
-    /// The kind of network between the nodes: lan, wan or loopback; the same on all nodes [default: lan]
-    #[arg(long, hide_possible_values = true, env = "NETWORKDB_PRESET", hide_env_values = true)]
-    pub preset: Option<Preset>,
-    /// How long tombstones of deletes are kept [default: 30m]
-    #[arg(
-        long,
-        env = "NETWORKDB_REAP_TIME",
-        hide_env_values = true,
-        value_name = "TIME",
-        value_parser = humantime::parse_duration
-    )]
-    pub reap_time: Option<Duration>,
-    /// Timeout for leaving the cluster when a signal ends the node [default: 5s]
-    #[arg(
-        long,
-        env = "NETWORKDB_LEAVE_TIME",
-        hide_env_values = true,
-        value_name = "TIME",
-        value_parser = humantime::parse_duration
-    )]
-    pub leave_time: Option<Duration>,
-    /// A limit, such as connections=100; may be repeated, or separated by commas. --check prints all limits
-    /// with their values
-    #[arg(
-        long = "limit",
-        env = "NETWORKDB_LIMITS",
-        hide_env_values = true,
-        value_name = "NAME=N",
-        value_delimiter = ',',
-        value_parser = limit
-    )]
-    pub limits: Option<Vec<(String, usize)>>,
-    /// The largest value, in bytes [default: 1048576]
-    #[arg(long, env = "NETWORKDB_MAX_VALUE_BYTES", hide_env_values = true, value_name = "N")]
-    pub max_value_bytes: Option<usize>,
-    /// The most entries of a network, tombstones included [default: 10000000]
-    #[arg(long, env = "NETWORKDB_MAX_ENTRIES", hide_env_values = true, value_name = "N")]
-    pub max_entries: Option<usize>,
-    /// The most networks that this node may join [default: 4096]
-    #[arg(long, env = "NETWORKDB_MAX_NETWORKS", hide_env_values = true, value_name = "N")]
-    pub max_networks: Option<usize>,
-}
+use networkdb_http::HttpConfig;
+use networkdb_http::access::Access;
+pub use options::{RunOptions, SettingOptions};
 
 /// Validated settings. Errors of the system, such as a port in use, show at the start.
 #[derive(Debug, Clone)]
@@ -186,51 +66,32 @@ pub struct Settings {
 impl Settings {
     /// Resolves and validates the settings. `host_name` is the default of the node's name.
     pub fn resolve(options: RunOptions, host_name: &str) -> Result<Self, SettingsError> {
-        let file = match &options.config {
-            Some(path) => File::read(path)?,
-            None => File::default(),
-        };
-        let named = |name: &str, limit: Option<usize>| Some((name.to_owned(), limit?));
-        let limits = Limits::resolve(
-            file.limits.clone().unwrap_or_default(),
-            options.limits.unwrap_or_default().into_iter().chain(
-                [
-                    named("value-bytes", options.max_value_bytes.or(file.max_value_bytes)),
-                    named("entries", options.max_entries.or(file.max_entries)),
-                    named("networks", options.max_networks.or(file.max_networks)),
-                ]
-                .into_iter()
-                .flatten(),
-            ),
-        )?;
-        let http = HttpSettings::resolve(options.http, &file, limits.tables.value_bytes)?;
-        let name = match options.name.or(file.name) {
+        let RunOptions { config, settings: given } = options;
+        let file = config.map(|path| file::read(&path)).transpose()?.unwrap_or_default();
+        // Limits of the file stay in force beside other ones on the command line.
+        let limits = Limits::resolve(file.named_limits().chain(given.named_limits()))?;
+        let given = given.or(file);
+        let http = HttpSettings::resolve(&given, limits.tables.value_bytes)?;
+        let name = match given.name {
             Some(name) => name,
             None => NodeName::new(host_name).map_err(SettingsError::HostName)?,
         };
-        let source = identity_source(
-            options.secret_file.or(file.secret_file),
-            [
-                options.certificate_file.or(file.certificate_file),
-                options.key_file.or(file.key_file),
-                options.authority_file.or(file.authority_file),
-            ],
-        )?;
+        let certificate_files = [given.certificate_file, given.key_file, given.authority_file];
+        let source = identity_source(given.secret_file, certificate_files)?;
         let identity = source.read()?.unwrap_or_else(|| KeySet::development().into());
-        let cluster = options.cluster.or(file.cluster).unwrap_or_default();
+        let cluster = given.cluster.unwrap_or_default();
         if let IdentitySource::Certificates { certificate, .. } = &source {
             let refused = |error| SettingsError::Certificate { path: certificate.clone(), error };
             identity.check(&name, &cluster).map_err(refused)?;
         }
         let protected = source != IdentitySource::Program;
         let default_ip = if protected { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        let bind = options.bind.or(file.bind);
-        let bind =
-            bind.map_or(SocketAddr::from((default_ip, DEFAULT_PORT)), |bind| bind.with_port(DEFAULT_PORT));
+        let bind = given.bind.map(|bind| bind.with_port(DEFAULT_PORT));
+        let bind = bind.unwrap_or(SocketAddr::from((default_ip, DEFAULT_PORT)));
         if !protected && !bind.ip().is_loopback() {
             return Err(SettingsError::NoSecret(bind));
         }
-        let advertise = options.advertise.or(file.advertise).map(|address| address.with_port(bind.port()));
+        let advertise = given.advertise.map(|address| address.with_port(bind.port()));
         if let Some(address) = advertise.filter(|address| address.ip().is_unspecified()) {
             return Err(SettingsError::Bounds {
                 setting: "advertise",
@@ -238,7 +99,7 @@ impl Settings {
                 allowed: "an address that other nodes can reach",
             });
         }
-        let networks = non_empty(options.networks.or(file.networks));
+        let networks = non_empty(given.networks);
         if networks.iter().any(String::is_empty) {
             return Err(SettingsError::EmptyNetwork);
         }
@@ -248,16 +109,16 @@ impl Settings {
             bind,
             advertise,
             http,
-            seeds: non_empty(options.seeds.or(file.seeds)),
+            seeds: non_empty(given.seeds),
             networks,
             source,
             identity,
-            labels: options.labels.map(BTreeMap::from_iter).or(file.labels).unwrap_or_default(),
-            log_level: options.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
-            log_format: options.log_format.or(file.log_format).unwrap_or_default(),
-            preset: options.preset.or(file.preset).unwrap_or_default(),
-            reap_time: options.reap_time.or(file.reap_time).unwrap_or(Duration::from_secs(30 * 60)),
-            leave_time: options.leave_time.or(file.leave_time).unwrap_or(Duration::from_secs(5)),
+            labels: given.labels.into_iter().flatten().collect(),
+            log_level: given.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_format: given.log_format.unwrap_or_default(),
+            preset: given.preset.unwrap_or_default(),
+            reap_time: given.reap_time.unwrap_or(Duration::from_secs(30 * 60)),
+            leave_time: given.leave_time.unwrap_or(Duration::from_secs(5)),
             limits,
         })
     }
@@ -283,47 +144,54 @@ impl Settings {
 
     /// The settings as a configuration file, with the paths of secrets but not the secrets.
     pub fn to_toml(&self) -> String {
-        let quote = |text: &str| toml::Value::from(text).to_string();
-        let list = |texts: &[String]| {
-            format!("[{}]", texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(", "))
-        };
-        let mut lines = vec![
-            format!("name = {}", quote(self.name.as_str())),
-            format!("cluster = {}", quote(self.cluster.as_str())),
-            format!("bind = {}", quote(&self.bind.to_string())),
-        ];
-        if let Some(advertise) = self.advertise {
-            lines.push(format!("advertise = {}", quote(&advertise.to_string())));
-        }
-        lines.extend(self.http.toml_lines(quote));
-        lines
-            .extend([format!("seed = {}", list(&self.seeds)), format!("network = {}", list(&self.networks))]);
-        let mut file = |name: &str, path: &Path| {
-            lines.push(format!("{name} = {}", quote(&path.to_string_lossy())));
-        };
-        match &self.source {
-            IdentitySource::Program => {}
-            IdentitySource::SecretFile(path) => file("secret-file", path),
+        file::write(&self.in_force())
+    }
+
+    /// The options with which these settings are given in full. Each one is named here, so that none can be
+    /// missing in [`Self::to_toml`].
+    fn in_force(&self) -> SettingOptions {
+        let HttpSettings { address, token_file, admin_socket, config } = &self.http;
+        let HttpConfig { access, names, limits: http, advice: _ } = config;
+        let (secret_file, [certificate_file, key_file, authority_file]) = match self.source.clone() {
+            IdentitySource::Program => (None, [None, None, None]),
+            IdentitySource::SecretFile(path) => (Some(path), [None, None, None]),
             IdentitySource::Certificates { certificate, key, authorities } => {
-                file("certificate-file", certificate);
-                file("key-file", key);
-                file("authority-file", authorities);
+                (None, [certificate, key, authorities].map(Some))
             }
+        };
+        SettingOptions {
+            name: Some(self.name.clone()),
+            cluster: Some(self.cluster.clone()),
+            bind: Some(self.bind.into()),
+            advertise: self.advertise.map(ListenAddress::from),
+            http: Some(address.map_or(HttpAddress::Off, |address| HttpAddress::At(address.into()))),
+            http_token_file: token_file.clone(),
+            http_open: Some(matches!(access, Access::Open)),
+            admin_socket: admin_socket.clone(),
+            http_names: Some(names.clone()),
+            http_max_connections: Some(http.connections),
+            http_max_requests: Some(http.requests),
+            http_max_watches: Some(http.watches),
+            http_max_body_bytes: Some(http.body_bytes),
+            http_head_time: Some(http.head_time),
+            http_body_time: Some(http.body_time),
+            seeds: Some(self.seeds.clone()),
+            networks: Some(self.networks.clone()),
+            secret_file,
+            certificate_file,
+            key_file,
+            authority_file,
+            labels: Some(self.labels.clone().into_iter().collect()),
+            log_level: Some(self.log_level.clone()),
+            log_format: Some(self.log_format),
+            preset: Some(self.preset),
+            reap_time: Some(self.reap_time),
+            leave_time: Some(self.leave_time),
+            limits: Some(self.limits.iter().map(|(name, limit)| (name.to_owned(), limit)).collect()),
+            max_value_bytes: Some(self.limits.tables.value_bytes),
+            max_entries: Some(self.limits.tables.entries),
+            max_networks: Some(self.limits.tables.networks),
         }
-        lines.extend([
-            format!("log-level = {}", quote(&self.log_level)),
-            format!("log-format = {}", quote(self.log_format.as_str())),
-            format!("preset = {}", quote(self.preset.as_str())),
-            format!("reap-time = {}", quote(&humantime::format_duration(self.reap_time).to_string())),
-            format!("leave-time = {}", quote(&humantime::format_duration(self.leave_time).to_string())),
-        ]);
-        lines.push("\n[limit]".to_owned());
-        lines.extend(self.limits.iter().map(|(name, limit)| format!("{name} = {limit}")));
-        if !self.labels.is_empty() {
-            lines.push("\n[label]".to_owned());
-            lines.extend(self.labels.iter().map(|(key, value)| format!("{} = {}", quote(key), quote(value))));
-        }
-        lines.join("\n") + "\n"
     }
 }
 

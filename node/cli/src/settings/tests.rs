@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use clap::Parser;
+use clap::{Arg, CommandFactory as _, Parser};
 use tempfile::NamedTempFile;
 
 use super::*;
@@ -101,6 +101,11 @@ fn a_token_file_that_cannot_be_used_is_named() {
     let wrong = file("swordfish\n");
     let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
     assert!(error.contains(path(&wrong)) && !error.contains("swordfish"), "{error}");
+    for text in ["# none\n", "read swordfish\n"] {
+        let wrong = file(text);
+        let error = resolve(&["--http-token-file", path(&wrong)]).unwrap_err();
+        assert!(error.contains("; make ") && error.contains("with `networkdb tokengen"), "{error}");
+    }
 }
 
 #[test]
@@ -122,6 +127,8 @@ fn limits_on_the_command_line_have_precedence_over_the_file() {
     let limits = resolve(&flags).unwrap().limits;
     assert_eq!((limits.transport.connections, limits.transport.streams), (10, 21));
     assert_eq!((limits.tables.tables, limits.tables.entries, limits.tables.networks), (40, 31, 7));
+    let flags = ["--config", path(&file), "--limit", "networks=8"];
+    assert_eq!(resolve(&flags).unwrap().limits.tables.networks, 8, "the flag is before the file");
     let error = resolve(&["--limit", "conections=1"]).unwrap_err();
     assert!(error.contains("\"conections\"") && error.contains("connections,"), "{error}");
 }
@@ -214,4 +221,83 @@ fn the_printed_settings_are_a_file_with_the_same_settings() {
         let again = file(&settings.to_toml());
         assert_eq!(resolve(&["--config", path(&again)]).unwrap().to_toml(), settings.to_toml());
     }
+}
+
+/// The flags of all settings, with --config.
+fn flags() -> Vec<Arg> {
+    Command::command().get_arguments().cloned().collect()
+}
+
+/// The description and the default in the help of a flag.
+fn help(flag: &Arg) -> (String, Option<String>) {
+    let help = flag.get_help().unwrap().to_string();
+    let Some((description, rest)) = help.split_once(" [default: ") else { return (help, None) };
+    let (default, rest) = rest.split_once(']').unwrap();
+    assert_eq!(rest, "", "the default is last: {help}");
+    (description.to_owned(), Some(default.to_owned()))
+}
+
+#[test]
+fn every_setting_has_a_flag_an_environment_variable_and_a_line_of_the_printed_file() {
+    let printed = resolve(&[]).unwrap().to_toml();
+    let flags = flags();
+    assert!(flags.len() > 30, "{flags:?}");
+    for flag in &flags {
+        let name = flag.get_long().unwrap();
+        let variable = flag.get_env().unwrap().to_str().unwrap();
+        // Variables of lists are in the plural.
+        let expected = format!("NETWORKDB_{}", name.to_uppercase().replace('-', "_"));
+        assert!(variable == expected || variable == expected + "S", "{variable}");
+        assert!(flag.is_hide_env_values_set(), "{name}");
+        let has = |line: &str| line.starts_with(&format!("{name} = ")) || line == format!("[{name}]");
+        let shown = printed.lines().any(|line| has(line) || line == format!("# {name} is not set"));
+        assert!(shown || name == "config", "{name} is not in\n{printed}");
+    }
+}
+
+#[test]
+fn the_defaults_in_the_help_are_in_force() {
+    let without = resolve(&[]).unwrap().to_toml();
+    let mut in_words = Vec::new();
+    for flag in flags() {
+        let Some(default) = help(&flag).1 else { continue };
+        let name = flag.get_long().unwrap();
+        if default.contains(' ') {
+            in_words.push(name.to_owned());
+        } else {
+            let with = resolve(&[&format!("--{name}={default}")]).unwrap().to_toml();
+            assert_eq!(with, without, "--{name}={default}");
+        }
+    }
+    // The parts of these are in other tests of this file.
+    assert_eq!(in_words, ["name", "bind", "advertise", "admin-socket", "http-max-body-bytes"]);
+}
+
+/// The README's table of settings.
+fn table() -> String {
+    let mut table = "| flag | environment | default | |\n|---|---|---|---|\n".to_owned();
+    for flag in flags() {
+        let (name, (description, default)) = (flag.get_long().unwrap(), help(&flag));
+        let variable = flag.get_env().unwrap().to_str().unwrap();
+        let default = default.as_deref().unwrap_or("none");
+        table += &format!("| `--{name}` | `{variable}` | {default} | {description} |\n");
+    }
+    table
+}
+
+#[test]
+fn the_readme_has_the_table_of_all_settings() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let start = text.find("| flag | environment |").expect("there is a table of settings");
+    let end = start + text[start..].find("\n\n").unwrap() + 1;
+    let table = table();
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(path, [&text[..start], &table, &text[end..]].concat()).unwrap();
+        return;
+    }
+    for (found, expected) in text[start..end].lines().zip(table.lines()) {
+        assert_eq!(found, expected, "run this test with UPDATE_README=1, and it writes the table");
+    }
+    assert_eq!(text[start..end].len(), table.len(), "run this test with UPDATE_README=1");
 }

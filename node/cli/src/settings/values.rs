@@ -1,10 +1,13 @@
 //! The syntax of single settings.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 /// The default port for other nodes.
@@ -14,8 +17,7 @@ pub const DEFAULT_PORT: u16 = 7946;
 pub const DEFAULT_HTTP_PORT: u16 = 2000;
 
 /// An IP address, with or without a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenAddress {
     ip: IpAddr,
     port: Option<u16>,
@@ -41,22 +43,27 @@ impl FromStr for ListenAddress {
         if let Ok(ip) = bare.parse() {
             return Ok(Self { ip, port: None });
         }
-        let address = text.parse::<SocketAddr>().map_err(|_| AddressError(text.to_owned()))?;
-        Ok(Self { ip: address.ip(), port: Some(address.port()) })
+        text.parse::<SocketAddr>().map(Self::from).map_err(|_| AddressError(text.to_owned()))
     }
 }
 
-impl TryFrom<String> for ListenAddress {
-    type Error = AddressError;
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { ip: address.ip(), port: Some(address.port()) }
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
     }
 }
 
 /// The address of the HTTP endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpAddress {
     /// No HTTP.
     Off,
@@ -72,17 +79,41 @@ impl FromStr for HttpAddress {
     }
 }
 
-impl TryFrom<String> for HttpAddress {
-    type Error = AddressError;
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
+/// The path of the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketPath {
+    /// No socket.
+    Off,
+    /// A socket at this path.
+    At(PathBuf),
+}
+
+impl From<PathBuf> for SocketPath {
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "off" { Self::Off } else { Self::At(path) }
+    }
+}
+
+impl fmt::Display for SocketPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(path) => path.display().fmt(f),
+        }
     }
 }
 
 /// The format of log lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -91,19 +122,17 @@ pub enum LogFormat {
     Json,
 }
 
-impl LogFormat {
-    /// As it is written in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Text => "text",
             Self::Json => "json",
-        }
+        })
     }
 }
 
 /// The kind of network between the nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
     /// A local network: the node detects failures within seconds.
     #[default]
@@ -114,16 +143,17 @@ pub enum Preset {
     Loopback,
 }
 
-impl Preset {
-    /// As it is written in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Lan => "lan",
             Self::Wan => "wan",
             Self::Loopback => "loopback",
-        }
+        })
     }
+}
 
+impl Preset {
     /// Membership's settings for this kind of network.
     pub fn membership(self) -> membership::Config {
         match self {
@@ -142,13 +172,22 @@ pub fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The crates by the names of their parts in a log filter. `tabledb` is called the same.
-const PARTS: [(&str, &str); 6] = [
+/// Reads a time.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is not a time ({error}); valid examples: 90s, 30m"))
+}
+
+/// The parts that write log lines, with the beginnings of their modules' paths.
+const PARTS: [(&str, &str); 9] = [
+    ("audit", "audit"),
     ("cli", "networkdb_cli"),
     ("http", "networkdb_http"),
     ("membership", "networkdb_membership"),
     // Not the crates whose names begin like this one.
     ("node", "networkdb::"),
+    ("quinn", "quinn"),
+    ("tabledb", "tabledb"),
     ("transport", "networkdb_transport"),
     ("wire", "networkdb_wire"),
 ];
@@ -159,22 +198,31 @@ pub fn log_filter(text: &str) -> Result<String, String> {
         Some(_) => Ok(text.to_owned()),
         None => Err(format!(
             "{text:?} is not a log filter; valid examples: error, warn, info, debug, trace, off, or \
-             info,transport=debug"
+             info,transport=debug; the parts are {}",
+            PARTS.map(|(name, _)| name).join(", ")
         )),
     }
 }
 
-/// What a log filter selects, with parts by their names or by those of their crates.
+/// What a log filter selects, with parts by their names or by the paths of their modules.
 pub(crate) fn log_targets(text: &str) -> Option<Targets> {
     let directive = |directive: &str| match directive.split_once('=') {
         Some((part, level)) => {
-            let name = PARTS.iter().find(|(name, _)| *name == part).map_or(part, |(_, name)| *name);
-            format!("{name}={level}")
+            let by_name = PARTS.iter().find(|(name, _)| *name == part).map(|(_, path)| *path);
+            let is_in = |path: &str| match part.strip_prefix(path) {
+                Some(rest) => rest.is_empty() || rest.starts_with("::") || path.ends_with("::"),
+                None => false,
+            };
+            let by_path = || PARTS.iter().any(|(_, path)| is_in(path)).then_some(part);
+            Some(format!("{}={level}", by_name.or_else(by_path)?))
         }
-        None => directive.to_owned(),
+        // An empty text parses as a level.
+        None if directive.is_empty() => None,
+        // A word that is no level would select the part of this name, at every level.
+        None => directive.parse::<LevelFilter>().ok().map(|_| directive.to_owned()),
     };
-    let directives: Vec<_> = text.split(',').map(directive).collect();
-    directives.join(",").parse().ok().filter(|_| !text.is_empty())
+    let directives = text.split(',').map(str::trim).map(directive).collect::<Option<Vec<_>>>()?;
+    directives.join(",").parse().ok()
 }
 
 #[cfg(test)]
@@ -229,7 +277,12 @@ mod tests {
             enabled("networkdb_transport::dial", Level::DEBUG) && enabled("networkdb::driver", Level::INFO)
         );
         assert!(!enabled("networkdb_http::server", Level::INFO) && !enabled("audit", Level::ERROR));
-        assert!(log_filter("").is_err());
-        assert!(log_filter("transport=loud").is_err());
+        assert!(log_filter("networkdb_transport::dial=trace,networkdb::driver=debug,tabledb=off").is_ok());
+        for text in
+            ["", "transport=loud", "loud", "nodes=debug", "tabledbs=debug", "info,=debug", "info,,debug"]
+        {
+            let error = log_filter(text).unwrap_err();
+            assert!(error.contains(&format!("{text:?}")) && error.contains("node, quinn"), "{error}");
+        }
     }
 }
