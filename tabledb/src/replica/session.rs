@@ -24,6 +24,8 @@ mod progress;
 mod pull;
 mod push;
 mod sending;
+#[cfg(test)]
+mod tests;
 mod version_vector;
 
 use std::sync::Arc;
