@@ -233,7 +233,9 @@ async fn the_client_commands() {
     assert_eq!(client(&host, &["network", "join", "net"]).await, done("Joined network net.\n"));
     assert_eq!(
         client(&host, &["network", "join", "net"]).await,
-        refused("networkdb: network net is already joined")
+        refused(
+            "network net is joined on this node already, or is still being left; join it again after the leave"
+        )
     );
     assert_eq!(client(&other, &["network", "join", "net", "--json"]).await, done("{\"done\":true}\n"));
     let (_, networks, _) = client(&host, &["network", "list"]).await;
@@ -243,8 +245,12 @@ async fn the_client_commands() {
     );
 
     assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "1 2"]).await, done("Created.\n"));
-    let exists = "cannot create entry in table a/b with network id net and key żółw, already exists";
-    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(exists));
+    let version = || host.node.tables().get("net", "a/b", "żółw").unwrap().version;
+    let exists = format!(
+        "entry żółw of table a/b in network net exists already, with version {}; update it, or choose another key",
+        version()
+    );
+    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(&exists));
     assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw"]).await, done("1 2\n"));
     assert_eq!(client(&host, &["entry", "update", "net", "a/b", "żółw", "3"]).await, done("Updated.\n"));
     assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--raw"]).await, done("3"));
@@ -280,7 +286,7 @@ async fn the_client_commands() {
     let (status, _, sentence) = client(&host, &["entry", "get", "net", "copy", "żółw"]).await;
     assert_eq!(
         (status, sentence.as_str()),
-        (1, "networkdb: table copy of network net has no entry under the key żółw\n")
+        (1, "networkdb: entry żółw of table copy in network net does not exist\n")
     );
     assert_eq!(
         client(&host, &["network", "leave", "net"]).await,
@@ -290,7 +296,9 @@ async fn the_client_commands() {
     assert_eq!(client(&host, &["network", "stats", "net"]).await, not_joined);
     assert_eq!(
         client(&host, &["network", "leave", "net"]).await,
-        refused("could not find network net while trying to leave")
+        refused(
+            "network net is not joined on this node, or is being left already; there is nothing to leave"
+        )
     );
     host.end().await;
     other.end().await;

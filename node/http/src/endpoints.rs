@@ -120,10 +120,8 @@ impl Endpoints {
             },
             Call::ClusterPeers => diagnostic::peers(self.cluster_peers()),
             Call::NetworkPeers(network) => diagnostic::peers(self.network_peers(&network)),
-            Call::JoinNetwork(network) => diagnostic::done(self.node.join_network(&network).await),
-            Call::LeaveNetwork(network) => {
-                diagnostic::done(self.node.leave_network(&network).await.map(drop))
-            }
+            Call::JoinNetwork(network) => diagnostic::joined_network(self.node.join_network(&network).await),
+            Call::LeaveNetwork(network) => diagnostic::left_network(self.node.leave_network(&network).await),
             Call::Table(TableCall::Table { network, table, values }) => {
                 let work = move |gone: &AtomicBool| {
                     self.node

@@ -63,9 +63,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T
 impl From<WriteError> for HttpError {
     fn from(error: WriteError) -> Self {
         let status = match &error {
-            WriteError::NotJoined { .. }
-            | WriteError::CannotUpdate { .. }
-            | WriteError::CannotDelete { .. } => StatusCode::NOT_FOUND,
+            WriteError::NotJoined { .. } | WriteError::NotFound { .. } => StatusCode::NOT_FOUND,
             WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
             WriteError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
             WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,

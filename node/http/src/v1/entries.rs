@@ -118,7 +118,7 @@ async fn show_entry(
 ) -> Result<Response, HttpError> {
     require_joined(&db, &network)?;
     let entry = db.get(&network, &table, &key).ok_or_else(|| {
-        let sentence = format_args!("table {table} of network {network} has no entry under the key {key}");
+        let sentence = format_args!("entry {key} of table {table} in network {network} does not exist");
         HttpError::new(StatusCode::NOT_FOUND, sentence)
     })?;
     if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {

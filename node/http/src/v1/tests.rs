@@ -70,11 +70,14 @@ fn error_body(sentence: &str) -> String {
 #[tokio::test]
 async fn an_entry_is_created_read_updated_and_deleted() {
     let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
-    let none = (404, error_body("table tab of network net has no entry under the key k"));
+    let none = (404, error_body("entry k of table tab in network net does not exist"));
     assert_eq!(server.ask(Method::GET, path, "").await, none);
     assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
-    let exists = "cannot create entry in table tab with network id net and key k, already exists";
-    assert_eq!(server.ask(Method::POST, path, "2").await, (409, error_body(exists)));
+    let exists = format!(
+        "entry k of table tab in network net exists already, with version {}; update it, or choose another key",
+        server.db.get("net", "tab", "k").unwrap().version
+    );
+    assert_eq!(server.ask(Method::POST, path, "2").await, (409, error_body(&exists)));
     let entry = r#"{"key":"k","value":"1","owner":"n1"}"#;
     assert_eq!(server.ask(Method::GET, path, "").await, (200, entry.to_owned()));
     assert_eq!(server.ask(Method::PUT, path, "2").await, (204, String::new()));
