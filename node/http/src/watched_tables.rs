@@ -227,6 +227,7 @@ mod tests {
             key: key.into(),
             value: value.map(Into::into),
             previous: None,
+            version: None,
             owner: NodeName::new("n").unwrap(),
             reason: value.is_none().then_some(tabledb::DeleteReason::Deleted),
         }
