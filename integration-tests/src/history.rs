@@ -271,9 +271,6 @@ fn is_of_limits(error: &tabledb::WriteError) -> bool {
     use tabledb::WriteError;
     !matches!(
         error,
-        WriteError::NotJoined { .. }
-            | WriteError::AlreadyExists { .. }
-            | WriteError::CannotUpdate { .. }
-            | WriteError::CannotDelete { .. }
+        WriteError::NotJoined { .. } | WriteError::AlreadyExists { .. } | WriteError::NotFound { .. }
     )
 }

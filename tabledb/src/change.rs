@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::NodeName;
 
-use crate::Value;
+use crate::{Value, Version};
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Change {
     pub value: Option<Value>,
     /// The value before; `None` before a create.
     pub previous: Option<Value>,
+    /// The version of the entry now, as [`Entry::version`](crate::Entry::version); `None` after a delete.
+    pub version: Option<Version>,
     /// The owner of the entry, or its last owner after a delete.
     pub owner: NodeName,
     /// Why it is deleted; `None` for other changes.

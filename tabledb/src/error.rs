@@ -12,7 +12,10 @@ pub enum WriteError {
         network: String,
     },
     /// Create found a live entry.
-    #[error("cannot create entry in table {table} with network id {network} and key {key}, already exists")]
+    #[error(
+        "entry {key} of table {table} in network {network} exists already, with version {found}; update it, or \
+         choose another key"
+    )]
     AlreadyExists {
         /// The network in the request.
         network: String,
@@ -20,26 +23,15 @@ pub enum WriteError {
         table: String,
         /// The key in the request.
         key: String,
+        /// The version of the live entry.
+        found: Version,
     },
-    /// Update found no live entry.
+    /// Update or delete found no live entry.
     #[error(
-        "cannot update entry as the entry in table {table} with network id {network} and key {key} \
-         does not exist"
+        "entry {key} of table {table} in network {network} does not exist; only an existing entry can be \
+         updated or deleted"
     )]
-    CannotUpdate {
-        /// The network in the request.
-        network: String,
-        /// The table in the request.
-        table: String,
-        /// The key in the request.
-        key: String,
-    },
-    /// Delete found no live entry.
-    #[error(
-        "cannot delete entry {table} with network id {network} and key {key} does not exist \
-         or is already being deleted"
-    )]
-    CannotDelete {
+    NotFound {
         /// The network in the request.
         network: String,
         /// The table in the request.
@@ -49,9 +41,9 @@ pub enum WriteError {
     },
     /// A conditional write found another version, or none.
     #[error(
-        "the entry in table {table} with network id {network} and key {key} {}; read it again",
-        found.map_or("does not exist any more".to_owned(), |found| {
-            format!("has version {found} by now")
+        "entry {key} of table {table} in network {network} {}; read it again",
+        found.map_or("does not exist".to_owned(), |found| {
+            format!("has version {found}, which is not the expected one")
         })
     )]
     VersionMismatch {
@@ -107,7 +99,9 @@ pub enum WriteError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// The node is on it already, or is still leaving it.
-    #[error("networkdb: network {network} is already joined")]
+    #[error(
+        "network {network} is joined on this node already, or is still being left; join it again after the leave"
+    )]
     AlreadyJoined {
         /// The network in the request.
         network: String,
@@ -131,8 +125,10 @@ pub enum JoinError {
 /// Why leaving a network failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveError {
-    /// This node is not on it.
-    #[error("could not find network {network} while trying to leave")]
+    /// This node is not on it, or is leaving it already.
+    #[error(
+        "network {network} is not joined on this node, or is being left already; there is nothing to leave"
+    )]
     NotJoined {
         /// The network in the request.
         network: String,

@@ -77,12 +77,13 @@ impl Watch {
                     self.snapshot = self.queue.read(&database.replica(), &self.filter);
                 }
                 Taken::Lagged => {
-                    // Nothing is queued for a lagging watcher, so no change is lost or seen twice between the
-                    // two calls.
+                    // The snapshot is read by later calls: a task that awaits this event can leave them to a
+                    // thread that may block.
                     let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
-                    let replica = database.replica();
+                    // No write is between its look at this queue and its push: what it pushed now would be
+                    // read from the store too.
+                    let _replica = database.replica();
                     self.queue.start_over();
-                    self.snapshot = self.queue.read(&replica, &self.filter);
                     return Some(WatchEvent::Lagged);
                 }
             }
@@ -96,6 +97,11 @@ impl Watch {
     }
 
     /// [`Self::recv`] for futures and streams that are written by hand.
+    ///
+    /// A call reads a chunk of a snapshot from the store while there is one to read: after the start of the watch, and
+    /// after [`WatchEvent::Lagged`], which itself reads nothing. Of a large table, that takes milliseconds. A task
+    /// that may not take so long calls [`Self::try_next`] on a thread that may block, from the start and after each
+    /// [`WatchEvent::Lagged`], until it returns `None`.
     ///
     /// The waker is called by the thread that makes the change, without a lock of the database. In a node that thread
     /// may hold the node's own lock: a waker schedules its task, as those of all runtimes do, and does not call the node.
@@ -180,6 +186,27 @@ mod tests {
         database.end_watches();
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
         assert_eq!(watch.poll_recv(&mut context), Poll::Ready(WatchEvent::Closed));
+    }
+
+    /// A search through a large table would delay the other tasks of the executor.
+    #[test]
+    fn a_lagged_watch_says_so_before_it_reads_the_store() {
+        let mut config = Config::new(NodeId::new(NodeName::new("n").unwrap(), 1));
+        config.limits.watch_queue = 2;
+        let database = TableDb::new(config).unwrap();
+        database.join_network("net").unwrap();
+        let mut watch = database.watch(WatchFilter::default());
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
+        for key in ["a", "b", "c"] {
+            database.create("net", "t", key, *b"1").unwrap();
+        }
+        assert_eq!(watch.poll_recv(&mut context), Poll::Ready(WatchEvent::Lagged));
+        assert!(watch.snapshot.is_empty(), "{:?}", watch.snapshot);
+        database.create("net", "t", "d", *b"1").unwrap();
+        let keys = std::iter::from_fn(|| key(watch.poll_recv(&mut context))).collect::<Vec<_>>();
+        assert_eq!(keys, ["a", "b", "c", "d"]);
+        assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
     }
 
     /// A waker that uses the database would wait for ever for a lock that its own thread holds.

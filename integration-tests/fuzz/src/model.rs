@@ -129,9 +129,10 @@ impl Pair {
             Ok(_) => self.model.is_joined(network) && !too_long && known == (what == 5 || what == 6),
             Err(WriteError::Length { .. }) => too_long,
             Err(WriteError::NotJoined { .. }) => !self.model.is_joined(network),
-            Err(WriteError::AlreadyExists { .. }) => known && (what == 4 || what == 7),
-            Err(WriteError::CannotUpdate { .. }) => !known && what == 5,
-            Err(WriteError::CannotDelete { .. }) => !known && what == 6,
+            Err(WriteError::AlreadyExists { found, .. }) => {
+                known && (what == 4 || what == 7) && Some(*found) == present
+            }
+            Err(WriteError::NotFound { .. }) => !known && (what == 5 || what == 6),
             Err(WriteError::VersionMismatch { found, .. }) => {
                 what == 9 && present != Some(expected) && *found == present
             }

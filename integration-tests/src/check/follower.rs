@@ -4,17 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tabledb::{Change, ChangeKind, TableDb, Watch, WatchEvent, WatchFilter};
+use tabledb::{Change, ChangeKind, TableDb, Version, Watch, WatchEvent, WatchFilter};
 use wire::NodeName;
 
 /// Network, table, key.
 pub(crate) type EntryKey = (Arc<str>, Arc<str>, Arc<str>);
 
+/// Value, owner, version.
+type Shown = (Arc<[u8]>, NodeName, Version);
+
 /// All changes that a watcher received, combined.
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
-    shown: BTreeMap<EntryKey, (Arc<[u8]>, NodeName)>,
+    shown: BTreeMap<EntryKey, Shown>,
     received: Vec<Change>,
     lagged: u64,
     /// The node has ended: no more changes follow.
@@ -74,7 +77,8 @@ impl Follower {
         let entry_keys: BTreeSet<EntryKey> = changes.iter().map(entry_key).collect();
         for entry_key in entry_keys {
             let (network, table, key) = &entry_key;
-            let read = tables.get(network, table, key).map(|entry| (entry.value, entry.owner));
+            let read = tables.get(network, table, key);
+            let read = read.map(|entry| (entry.value, entry.owner, entry.version));
             let received = self.shown.get(&entry_key).cloned();
             if read != received {
                 return Err(format!(
@@ -99,7 +103,8 @@ impl Follower {
                 let entries = tables.entries(&network, &table);
                 let table: Arc<str> = table.into();
                 for entry in entries {
-                    read.insert((network.clone(), table.clone(), entry.key), (entry.value, entry.owner));
+                    let entry_key = (network.clone(), table.clone(), entry.key);
+                    read.insert(entry_key, (entry.value, entry.owner, entry.version));
                 }
             }
         }
@@ -128,20 +133,22 @@ impl Follower {
             ChangeKind::Update => {
                 change.value.is_some()
                     && change.previous.is_some()
-                    && before.map(|(value, _)| value) == change.previous.as_ref()
+                    && before.map(|(value, ..)| value) == change.previous.as_ref()
             }
             ChangeKind::Delete => {
                 change.value.is_none()
                     && change.previous.is_some()
-                    && before.map(|(value, _)| value) == change.previous.as_ref()
+                    && before.map(|(value, ..)| value) == change.previous.as_ref()
             }
         };
-        if !fits {
+        if !fits || change.version.is_some() != change.value.is_some() {
             return Err(format!("the watcher had {} and received {change:?}", text(before)));
         }
-        match &change.value {
-            Some(value) => self.shown.insert(entry_key, (value.clone(), change.owner.clone())),
-            None => self.shown.remove(&entry_key),
+        match (&change.value, change.version) {
+            (Some(value), Some(version)) => {
+                self.shown.insert(entry_key, (value.clone(), change.owner.clone(), version))
+            }
+            _ => self.shown.remove(&entry_key),
         };
         Ok(())
     }
@@ -151,11 +158,12 @@ pub(crate) fn entry_key(change: &Change) -> EntryKey {
     (change.network.clone(), change.table.clone(), change.key.clone())
 }
 
-fn text(shown: Option<&(Arc<[u8]>, NodeName)>) -> String {
+fn text(shown: Option<&Shown>) -> String {
     match shown {
         None => "nothing".into(),
-        Some((value, owner)) => {
-            format!("{:?} of {owner}", String::from_utf8_lossy(&value[..value.len().min(40)]))
+        Some((value, owner, version)) => {
+            let value = String::from_utf8_lossy(&value[..value.len().min(40)]);
+            format!("{value:?} of {owner}, version {version}")
         }
     }
 }

@@ -134,6 +134,7 @@ mod tests {
             previous,
             previous_base64: None,
             owner: "h1".to_owned(),
+            version: None,
             reason: None,
         }
     }

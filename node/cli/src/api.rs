@@ -243,7 +243,7 @@ impl Api {
         let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BYTES).collect().await;
         let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
         match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(ErrorBody { error }) => Failure::Refused(error),
+            Ok(ErrorBody { error, .. }) => Failure::Refused(error),
             Err(_) => Failure::Refused(format!("the node at {self} answered with {status}")),
         }
     }

@@ -21,7 +21,7 @@ use super::{
 };
 use networkdb_http::v1::model::{
     Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
-    Members, NetworkView, Networks, Peers, Tables, WatchRecord,
+    Members, NetworkJoinOutcome, NetworkView, Networks, Peers, Tables, WatchRecord,
 };
 
 /// Calls the node, prints its response, and returns the exit status.
@@ -110,8 +110,13 @@ fn member_table(members: &[MemberView]) -> String {
 async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<ExitCode, Failure> {
     match action {
         NetworkAction::Join { network } => {
-            client.api.request(Method::PUT, &path(&["networks", &network]), None).await?;
-            print_done(client.json, &format!("Joined network {}.", harmless(&network)))?;
+            let response = client.api.request(Method::PUT, &path(&["networks", &network]), None).await?;
+            let joined: NetworkJoinOutcome = client.api.read_json(response).await?;
+            if client.json {
+                print_json(&joined)?;
+            } else {
+                print(&format!("Joined network {}; {}.\n", harmless(&network), harmless(&joined.outcome)))?;
+            }
         }
         NetworkAction::Leave { network } => {
             let left: LeaveOutcome = client.api.delete(&path(&["networks", &network])).await?;

@@ -230,12 +230,22 @@ async fn the_client_commands() {
     assert_eq!(lines.next().unwrap(), format!("client alive {}", host.address()));
     assert_eq!(lines.next().unwrap(), format!("other alive {}", other.address()));
 
-    assert_eq!(client(&host, &["network", "join", "net"]).await, done("Joined network net.\n"));
     assert_eq!(
         client(&host, &["network", "join", "net"]).await,
-        refused("networkdb: network net is already joined")
+        done("Joined network net; no other member is known yet.\n")
     );
-    assert_eq!(client(&other, &["network", "join", "net", "--json"]).await, done("{\"done\":true}\n"));
+    assert_eq!(
+        client(&host, &["network", "join", "net"]).await,
+        refused(
+            "network net is joined on this node already, or is still being left; join it again after the leave"
+        )
+    );
+    // Before it hears of the other member, it would join alone.
+    other.await_response("/networkpeers?nid=net", "OK\ntotal entries: 1\n0) client -> 127.0.0.1\n").await;
+    assert_eq!(
+        client(&other, &["network", "join", "net", "--json"]).await,
+        done("{\"result\":\"synchronised\",\"outcome\":\"it holds what other members had\"}\n")
+    );
     let (_, networks, _) = client(&host, &["network", "list"]).await;
     assert!(
         networks.starts_with("NETWORK  NODES  ENTRIES  HIDDEN  DELETED  QUEUED  DIGEST\nnet "),
@@ -243,13 +253,22 @@ async fn the_client_commands() {
     );
 
     assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "1 2"]).await, done("Created.\n"));
-    let exists = "cannot create entry in table a/b with network id net and key żółw, already exists";
-    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(exists));
+    let version = || host.node.tables().get("net", "a/b", "żółw").unwrap().version;
+    let exists = format!(
+        "entry żółw of table a/b in network net exists already, with version {}; update it, or choose another key",
+        version()
+    );
+    assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(&exists));
     assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw"]).await, done("1 2\n"));
     assert_eq!(client(&host, &["entry", "update", "net", "a/b", "żółw", "3"]).await, done("Updated.\n"));
     assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--raw"]).await, done("3"));
-    let json = "{\"key\":\"żółw\",\"value\":\"3\",\"owner\":\"client\"}\n";
-    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--json"]).await, done(json));
+    let json = |version: tabledb::Version| {
+        format!("{{\"key\":\"żółw\",\"value\":\"3\",\"owner\":\"client\",\"version\":\"{version}\"}}\n")
+    };
+    assert_eq!(
+        client(&host, &["entry", "get", "net", "a/b", "żółw", "--json"]).await,
+        done(&json(version()))
+    );
     assert_eq!(client(&host, &["tables", "net"]).await, done("TABLE  ENTRIES\na/b          1\n"));
     assert_eq!(
         client(&host, &["table", "net", "a/b"]).await,
@@ -270,7 +289,8 @@ async fn the_client_commands() {
         client(&host, &["import", "net", "copy", file]).await,
         done("1 created, 0 updated, 0 unchanged.\n")
     );
-    assert_eq!(client(&host, &["export", "net", "copy"]).await, done(json));
+    let copied = host.node.tables().get("net", "copy", "żółw").unwrap().version;
+    assert_eq!(client(&host, &["export", "net", "copy"]).await, done(&json(copied)));
     std::fs::write(file, "nonsense\n").unwrap();
     let (status, _, sentence) = client(&host, &["import", "net", "copy", file]).await;
     assert_eq!(status, 1);
@@ -280,7 +300,7 @@ async fn the_client_commands() {
     let (status, _, sentence) = client(&host, &["entry", "get", "net", "copy", "żółw"]).await;
     assert_eq!(
         (status, sentence.as_str()),
-        (1, "networkdb: table copy of network net has no entry under the key żółw\n")
+        (1, "networkdb: entry żółw of table copy in network net does not exist\n")
     );
     assert_eq!(
         client(&host, &["network", "leave", "net"]).await,
@@ -290,7 +310,9 @@ async fn the_client_commands() {
     assert_eq!(client(&host, &["network", "stats", "net"]).await, not_joined);
     assert_eq!(
         client(&host, &["network", "leave", "net"]).await,
-        refused("could not find network net while trying to leave")
+        refused(
+            "network net is not joined on this node, or is being left already; there is nothing to leave"
+        )
     );
     host.end().await;
     other.end().await;

@@ -1,7 +1,8 @@
 //! The original's diagnostic calls: their parameters and responses.
 
-use tabledb::TableDb;
+use tabledb::{JoinError, LeaveError, TableDb, WriteError};
 
+use super::diagnostic_errors::{Operation, join_refused, leave_refused, write_refused};
 use super::query::{NotUtf8, Query};
 use super::reply::{Details, Peer, Reply, ReplyWriter, ValueSpelling};
 use super::value_text::{IllegalBase64, from_base64};
@@ -235,8 +236,22 @@ pub fn joined<E: std::fmt::Display>(outcome: Result<usize, E>) -> Reply {
     }
 }
 
+/// The response to `/joinnetwork`.
+pub fn joined_network<T>(outcome: Result<T, JoinError>) -> Reply {
+    done(outcome.map_err(|error| join_refused(&error)))
+}
+
+/// The response to `/leavenetwork`.
+pub fn left_network<T>(outcome: Result<T, LeaveError>) -> Reply {
+    done(outcome.map_err(|error| leave_refused(&error)))
+}
+
+fn written<T>(operation: Operation, outcome: Result<T, WriteError>) -> Reply {
+    done(outcome.map_err(|error| write_refused(operation, &error)))
+}
+
 /// The response to a call that yields only success or an error.
-pub fn done<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Reply {
+fn done<T>(outcome: Result<T, String>) -> Reply {
     match outcome {
         Ok(_) => Reply::done(),
         Err(error) => Reply::fail(error),
@@ -278,12 +293,14 @@ pub fn handle_table_call(db: &TableDb, call: TableCall) -> Reply {
             None => Details::Statistics { entries: -1, queue_length: -1 },
         }),
         TableCall::Create(EntryPath { network, table, key }, value) => {
-            done(db.create(&network, &table, &key, value))
+            written(Operation::Create, db.create(&network, &table, &key, value))
         }
         TableCall::Update(EntryPath { network, table, key }, value) => {
-            done(db.update(&network, &table, &key, value))
+            written(Operation::Update, db.update(&network, &table, &key, value))
         }
-        TableCall::Delete(EntryPath { network, table, key }) => done(db.delete(&network, &table, &key)),
+        TableCall::Delete(EntryPath { network, table, key }) => {
+            written(Operation::Delete, db.delete(&network, &table, &key))
+        }
         TableCall::Get(EntryPath { network, table, key }, values) => match db.get(&network, &table, &key) {
             Some(entry) => Reply::ok(Details::Entry(entry, values)),
             None => Reply::fail(format_args!(

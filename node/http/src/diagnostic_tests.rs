@@ -1,6 +1,7 @@
 //! Each diagnostic call: its parameters, its response format, and its effect on a store without peers.
 
 use tabledb::Config;
+use tokio::runtime::Handle;
 use wire::{NodeId, NodeName};
 
 use super::super::reply::Spelling;
@@ -193,10 +194,10 @@ fn statistics_of_a_network_and_of_one_not_joined() {
     assert_eq!(ask(&db, "/networkstats?nid=other"), "OK\nentries: -1, qlen: -1\n");
 }
 
-#[test]
-fn a_watched_table_shows_what_the_watch_delivered() {
+#[tokio::test]
+async fn a_watched_table_shows_what_the_watch_delivered() {
     let db = db();
-    let watched_tables = WatchedTables::new(db.clone());
+    let watched_tables = WatchedTables::new(db.clone(), Handle::current());
     assert_eq!(watched(&watched_tables), b"Table tab not watched\n");
     db.create("net", "tab", "before", b"1").unwrap();
     assert_eq!(watch_table(&watched_tables, "tab"), b"OK\n");
@@ -215,9 +216,9 @@ fn watched(watched_tables: &WatchedTables) -> Vec<u8> {
     text
 }
 
-#[test]
-fn no_more_tables_are_watched_than_the_limit() {
-    let watched_tables = WatchedTables::new(db());
+#[tokio::test]
+async fn no_more_tables_are_watched_than_the_limit() {
+    let watched_tables = WatchedTables::new(db(), Handle::current());
     for index in 0..super::super::watched_tables::MAX_TABLES {
         assert_eq!(watch_table(&watched_tables, &format!("t{index}")), b"OK\n");
     }

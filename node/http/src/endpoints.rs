@@ -15,6 +15,7 @@ use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Method, StatusCode, Uri};
 use membership::Member;
+use tokio::runtime::Handle;
 use tokio::sync::watch::Receiver;
 
 use super::admission::{self, Admission, RequestPermits};
@@ -42,12 +43,12 @@ struct Endpoints {
     admission: Arc<Admission>,
 }
 
-/// The router of all endpoints of `node`, behind `admission`. Streams end when `stopping` becomes true;
+/// The router of all endpoints of `node`, behind `admission`. To be called on the runtime that serves them. Streams end when `stopping` becomes true;
 /// watches of tables end with the router.
 #[expect(clippy::disallowed_methods, reason = "uptime is only displayed")]
 pub(super) fn router(node: Node, admission: Arc<Admission>, stopping: Receiver<bool>) -> Router {
     let started = Instant::now();
-    let watched_tables = WatchedTables::new(node.tables().clone());
+    let watched_tables = WatchedTables::new(node.tables().clone(), Handle::current());
     let endpoints =
         Arc::new(Endpoints { node: node.clone(), watched_tables, started, admission: admission.clone() });
     Router::new()
@@ -120,10 +121,8 @@ impl Endpoints {
             },
             Call::ClusterPeers => diagnostic::peers(self.cluster_peers()),
             Call::NetworkPeers(network) => diagnostic::peers(self.network_peers(&network)),
-            Call::JoinNetwork(network) => diagnostic::done(self.node.join_network(&network).await),
-            Call::LeaveNetwork(network) => {
-                diagnostic::done(self.node.leave_network(&network).await.map(drop))
-            }
+            Call::JoinNetwork(network) => diagnostic::joined_network(self.node.join_network(&network).await),
+            Call::LeaveNetwork(network) => diagnostic::left_network(self.node.leave_network(&network).await),
             Call::Table(TableCall::Table { network, table, values }) => {
                 let work = move |gone: &AtomicBool| {
                     self.node

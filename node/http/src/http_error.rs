@@ -4,16 +4,20 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
+use hyper::header::ETAG;
 use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tabledb::{JoinError, LeaveError, WriteError};
+use tabledb::{JoinError, LeaveError, Version, WriteError};
 
 /// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// The error, as a sentence.
     pub error: String,
+    /// The version of the entry that a refused write found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// An error response.
@@ -23,12 +27,14 @@ pub struct HttpError {
     pub status: StatusCode,
     /// The error as a sentence, for people.
     pub sentence: String,
+    /// The version of the entry that a refused write found, if there was one.
+    pub version: Option<Version>,
 }
 
 impl HttpError {
     /// An error response with this status and sentence.
     pub fn new(status: StatusCode, sentence: impl std::fmt::Display) -> Self {
-        Self { status, sentence: sentence.to_string() }
+        Self { status, sentence: sentence.to_string(), version: None }
     }
 
     /// This node has not joined the network.
@@ -39,8 +45,16 @@ impl HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorBody { error: self.sentence })).into_response()
+        let Self { status, sentence, version } = self;
+        let tag = version.map(|version| [(ETAG, entity_tag(version))]);
+        let body = ErrorBody { error: sentence, version: version.map(|version| version.to_string()) };
+        (status, tag, Json(body)).into_response()
     }
+}
+
+/// The `ETag` of an entry of this version.
+pub(crate) fn entity_tag(version: Version) -> String {
+    format!("\"{version}\"")
 }
 
 /// The names in a path. Invalid names are refused with an [`HttpError`].
@@ -63,9 +77,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T
 impl From<WriteError> for HttpError {
     fn from(error: WriteError) -> Self {
         let status = match &error {
-            WriteError::NotJoined { .. }
-            | WriteError::CannotUpdate { .. }
-            | WriteError::CannotDelete { .. } => StatusCode::NOT_FOUND,
+            WriteError::NotJoined { .. } | WriteError::NotFound { .. } => StatusCode::NOT_FOUND,
             WriteError::AlreadyExists { .. } => StatusCode::CONFLICT,
             WriteError::VersionMismatch { .. } => StatusCode::PRECONDITION_FAILED,
             WriteError::Length { what: "value", .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -74,7 +86,12 @@ impl From<WriteError> for HttpError {
             | WriteError::TooManyTables { .. }
             | WriteError::NetworkBytes { .. } => StatusCode::INSUFFICIENT_STORAGE,
         };
-        Self::new(status, error)
+        let version = match &error {
+            WriteError::AlreadyExists { found, .. } => Some(*found),
+            WriteError::VersionMismatch { found, .. } => *found,
+            _ => None,
+        };
+        Self { version, ..Self::new(status, error) }
     }
 }
 

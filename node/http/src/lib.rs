@@ -9,6 +9,7 @@ pub mod channel_body;
 mod client_origin;
 mod client_stream;
 pub mod diagnostic;
+mod diagnostic_errors;
 mod endpoints;
 mod http_error;
 mod limits;

@@ -3,13 +3,15 @@
 //! `/watchedtableentries` reads this cache and never the store: tools use it to check watches.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tabledb::{Change, TableDb, Value, Watch, WatchEvent, WatchFilter};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::reply::ReplyWriter;
 
@@ -19,9 +21,8 @@ pub const MAX_TABLES: usize = 1_024;
 /// The most cache elements of a table.
 pub const MAX_ELEMENTS: usize = 1_000_000;
 
-/// The interval at which the queues of all watches are drained: a watch whose queue overflows has to start
-/// anew.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The most events that a thread applies before another table has its turn, or the task its end.
+const MAX_EVENTS_IN_A_TURN: usize = 10_000;
 
 /// Why a table is not watched.
 #[derive(Debug, thiserror::Error)]
@@ -32,46 +33,45 @@ pub enum WatchTableError {
          client"
     )]
     TooMany,
-    /// The system refused a thread.
-    #[error("the system refused a thread to watch tables: {0}")]
-    NoThread(#[from] std::io::Error),
 }
 
-/// All watched tables of a node. Dropping it ends the thread that drains their watches, and waits for it.
+/// All watched tables of a node. A task for each awaits its watch; the tasks end with the database, or when
+/// this is dropped.
+///
+/// What was awaited is applied by a thread that may block, one for all tables: it can be the search through a
+/// large table.
 #[derive(Debug)]
 pub struct WatchedTables {
     db: TableDb,
+    runtime: Handle,
     state: Mutex<State>,
+    /// Who holds its permit may use the thread.
+    one_thread: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<String, Arc<Mutex<WatchedTable>>>,
-    thread: Option<Thread>,
-}
-
-/// The thread that drains the watches at an interval. Dropping this ends it.
-#[derive(Debug)]
-struct Thread {
-    /// Sends further tables to the thread, which ends when this closes.
-    sender: Option<Sender<Weak<Mutex<WatchedTable>>>>,
-    handle: Option<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 /// A watch, and the cache of what it delivered.
 #[derive(Debug)]
 struct WatchedTable {
     watch: Watch,
+    /// The event that the task awaited. It comes before all that the watch delivers later.
+    awaited: Option<WatchEvent>,
     cache: TableCache,
 }
 
 impl WatchedTables {
-    /// No table is watched yet.
-    pub fn new(db: TableDb) -> Self {
-        Self { db, state: Mutex::default() }
+    /// No table is watched yet. The tasks run on `runtime`.
+    pub fn new(db: TableDb, runtime: Handle) -> Self {
+        Self { db, runtime, state: Mutex::default(), one_thread: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Watches `table` in all networks from now on. Has no effect if it is watched already.
+    /// Watches `table` in all networks from now on. Has no effect if it is watched already. May block: it
+    /// reads the beginning of the table.
     pub fn watch(&self, table: &str) -> Result<(), WatchTableError> {
         let mut state = self.state.lock();
         if state.tables.contains_key(table) {
@@ -80,80 +80,77 @@ impl WatchedTables {
         if state.tables.len() >= MAX_TABLES {
             return Err(WatchTableError::TooMany);
         }
-        if state.thread.is_none() {
-            state.thread = Some(Thread::start()?);
-        }
         let watch = self.db.watch(WatchFilter { table: Some(table.to_owned()), ..WatchFilter::default() });
-        let watched = Arc::new(Mutex::new(WatchedTable { watch, cache: TableCache::default() }));
-        if let Some(sender) = state.thread.as_ref().and_then(|thread| thread.sender.as_ref()) {
-            // The thread runs for as long as the sender exists.
-            let _ = sender.send(Arc::downgrade(&watched));
-        }
+        let watched = Arc::new(Mutex::new(WatchedTable::new(watch)));
+        state.tasks.spawn_on(follow(watched.clone(), self.one_thread.clone()), &self.runtime);
         state.tables.insert(table.to_owned(), watched);
         Ok(())
     }
 
-    /// Writes the elements of a watched table as text; `None` if it is not watched.
+    /// Writes the elements of a watched table as text; `None` if it is not watched. May block.
     pub fn writer(&self, table: &str) -> Option<ReplyWriter> {
         let watched = self.state.lock().tables.get(table)?.clone();
         let mut watched = watched.lock();
-        watched.take_queued();
+        while watched.apply(MAX_EVENTS_IN_A_TURN) == Applied::Some {}
         Some(watched.cache.clone().writer())
-    }
-
-    /// Ends all watches; further calls to [`watch`](Self::watch) start anew.
-    pub fn stop(&self) {
-        drop(std::mem::take(&mut *self.state.lock()));
     }
 }
 
-impl Drop for WatchedTables {
-    fn drop(&mut self) {
-        self.stop();
+/// Keeps a cache current until the database ends.
+async fn follow(watched: Arc<Mutex<WatchedTable>>, one_thread: Arc<Semaphore>) {
+    loop {
+        let Ok(permit) = one_thread.acquire().await else { return };
+        let table = watched.clone();
+        let applying = spawn_blocking(move || table.lock().apply(MAX_EVENTS_IN_A_TURN));
+        match applying.await {
+            Ok(Applied::Some) => continue,
+            Ok(Applied::All) => {}
+            Ok(Applied::Last) | Err(_) => return,
+        }
+        drop(permit);
+        poll_fn(|context| match watched.try_lock() {
+            Some(mut watched) => watched.poll_event(context),
+            // A client reads the cache, and may take the event. The thread waits for it, not the task.
+            None => Poll::Ready(()),
+        })
+        .await;
     }
+}
+
+/// How many of the events were applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    /// There may be more.
+    Some,
+    /// All that there are now.
+    All,
+    /// All that there ever are: the database has ended. The cache keeps the last state.
+    Last,
 }
 
 impl WatchedTable {
-    fn take_queued(&mut self) {
-        while let Some(event) = self.watch.try_next() {
-            // The cache keeps the last state.
-            if event == WatchEvent::Closed {
-                break;
-            }
-            self.cache.apply(event);
-        }
+    fn new(watch: Watch) -> Self {
+        Self { watch, awaited: None, cache: TableCache::default() }
     }
-}
 
-impl Thread {
-    fn start() -> Result<Self, std::io::Error> {
-        let (sender, receiver) = channel::<Weak<Mutex<WatchedTable>>>();
-        let run = move || {
-            let mut tables = Vec::new();
-            loop {
-                match receiver.recv_timeout(DRAIN_INTERVAL) {
-                    Ok(watched) => tables.push(watched),
-                    Err(RecvTimeoutError::Timeout) => {
-                        for watched in tables.iter().filter_map(Weak::upgrade) {
-                            watched.lock().take_queued();
-                        }
-                    }
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-        };
-        let handle = std::thread::Builder::new().name("watched-tables".into()).spawn(run)?;
-        Ok(Self { sender: Some(sender), handle: Some(handle) })
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        self.sender = None;
-        if let Some(handle) = self.handle.take() {
-            // An error means that the thread panicked, so it has ended too.
-            let _ = handle.join();
+    /// Waits for an event. To be called when all events have been applied: it never reads the store.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.awaited.is_none() {
+            self.awaited = Some(ready!(self.watch.poll_recv(context)));
         }
+        Poll::Ready(())
+    }
+
+    /// Applies at most `most` events. May block.
+    fn apply(&mut self, most: usize) -> Applied {
+        for _ in 0..most {
+            match self.awaited.take().or_else(|| self.watch.try_next()) {
+                None => return Applied::All,
+                Some(WatchEvent::Closed) => return Applied::Last,
+                Some(event) => self.cache.apply(event),
+            }
+        }
+        Applied::Some
     }
 }
 
@@ -213,72 +210,5 @@ impl TableCache {
 }
 
 #[cfg(test)]
-mod tests {
-    use tabledb::ChangeKind;
-    use wire::NodeName;
-
-    use super::*;
-
-    fn change(network: &str, key: &str, value: Option<&[u8]>) -> Change {
-        Change {
-            kind: if value.is_some() { ChangeKind::Create } else { ChangeKind::Delete },
-            network: network.into(),
-            table: "t".into(),
-            key: key.into(),
-            value: value.map(Into::into),
-            previous: None,
-            owner: NodeName::new("n").unwrap(),
-            reason: value.is_none().then_some(tabledb::DeleteReason::Deleted),
-        }
-    }
-
-    fn text(cache: &TableCache) -> String {
-        let (mut writer, mut text) = (cache.clone().writer(), Vec::new());
-        while writer(&mut text) {}
-        String::from_utf8(text).unwrap()
-    }
-
-    #[test]
-    fn changes_are_applied_in_order() {
-        let mut cache = TableCache::default();
-        assert_eq!(text(&cache), "total elements: 0\n");
-        for (key, value) in
-            [("b", Some(&b"1"[..])), ("a", Some(b"")), ("b", Some(b"2")), ("c", Some(b"3")), ("c", None)]
-        {
-            cache.apply(WatchEvent::Change(change("net", key, value)));
-        }
-        assert_eq!(text(&cache), "total elements: 2\n0) k:`a` -> v:``\n1) k:`b` -> v:`2`\n");
-    }
-
-    #[test]
-    fn a_key_of_two_networks_counts_twice() {
-        let mut cache = TableCache::default();
-        cache.apply(WatchEvent::Change(change("net1", "k", Some(b"1"))));
-        cache.apply(WatchEvent::Change(change("net2", "k", Some(b"2"))));
-        cache.apply(WatchEvent::Change(change("net1", "k", None)));
-        assert_eq!(text(&cache), "total elements: 1\n0) k:`k` -> v:`2`\n");
-    }
-
-    #[test]
-    fn a_watcher_that_lagged_starts_afresh() {
-        let mut cache = TableCache::default();
-        cache.apply(WatchEvent::Change(change("net", "a", Some(b"1"))));
-        cache.apply(WatchEvent::Lagged);
-        cache.apply(WatchEvent::Change(change("net", "b", Some(b"2"))));
-        assert_eq!(text(&cache), "total elements: 1\n0) k:`b` -> v:`2`\n");
-    }
-
-    #[test]
-    fn elements_beyond_the_limit_are_left_out_and_counted() {
-        let mut cache = TableCache::default();
-        for key in ["a", "b", "c"] {
-            cache.apply_change(change("net", key, Some(b"1")), 2);
-        }
-        cache.apply_change(change("net", "a", Some(b"2")), 2);
-        assert_eq!(
-            text(&cache),
-            "total elements: 2\n0) k:`a` -> v:`2`\n1) k:`b` -> v:`1`\n1 changes beyond 1000000 elements were \
-             left out\n"
-        );
-    }
-}
+#[path = "watched_tables_tests.rs"]
+mod tests;

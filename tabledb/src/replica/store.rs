@@ -201,12 +201,13 @@ impl Store {
         for (_, (table, key)) in attachment.live.iter() {
             let Some(record) = table.records.get(key) else { continue };
             let Body::Live(value) = &record.body else { continue };
-            let value = value.clone();
+            let (value, version) = (value.clone(), record.version());
             drop(record);
             let (value, previous) = if is { (Some(value), None) } else { (None, Some(value)) };
             let owner = attachment.tag.owner.name.clone();
             let former = previous.is_some().then(|| owner.clone());
             let mut change = self.change(kind, table, key, value, previous, owner);
+            change.version = is.then_some(version);
             change.reason = (!is).then_some(DeleteReason::OwnerFailed);
             watchers.send(change, former.as_ref(), &self.me);
         }
@@ -468,6 +469,7 @@ impl Store {
         let Some(owner) = record.map(|record| record.tag.owner.name.clone()) else { return };
         let former = before.map(|record| &record.tag.owner.name);
         let mut change = self.change(kind, table, key, new.cloned(), old.cloned(), owner);
+        change.version = after.filter(|_| new.is_some()).map(Record::version);
         change.reason = (kind == ChangeKind::Delete).then_some(reason);
         watchers.send(change, former, &self.me);
     }
@@ -483,6 +485,6 @@ impl Store {
     ) -> Change {
         let network = self.view.name.clone();
         let (table, key) = (table.name.clone(), key.clone());
-        Change { kind, network, table, key, value, previous, owner, reason: None }
+        Change { kind, network, table, key, value, previous, version: None, owner, reason: None }
     }
 }

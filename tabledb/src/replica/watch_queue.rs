@@ -20,7 +20,8 @@ use super::view::Table;
 use crate::{Change, ChangeKind, Limits, WatchFilter};
 
 /// The size of a change without its key and values, in bytes.
-const BESIDE_A_CHANGE: usize = 128;
+const BESIDE_A_CHANGE: usize = 160;
+const _: () = assert!(size_of::<Change>() <= BESIDE_A_CHANGE);
 
 /// The size of a chunk of the snapshot, in bytes, plus the change that exceeds it. Small in tests, so that
 /// they cover the boundaries.
@@ -295,6 +296,7 @@ impl WatchQueue {
                     key: entry.key,
                     value: Some(entry.value),
                     previous: None,
+                    version: Some(entry.version),
                     owner: entry.owner,
                     reason: None,
                 };

@@ -127,7 +127,14 @@ impl Watchers {
                 (true, false) => {
                     let owner = former_owner.unwrap_or(&change.owner).clone();
                     let reason = change.reason.or(Some(DeleteReason::NowOwn));
-                    Change { kind: ChangeKind::Delete, value: None, owner, reason, ..change.clone() }
+                    Change {
+                        kind: ChangeKind::Delete,
+                        value: None,
+                        version: None,
+                        owner,
+                        reason,
+                        ..change.clone()
+                    }
                 }
             };
             self.lagged += u64::from(!watcher.queue.push(change, limits, &mut self.wakers));

@@ -13,7 +13,9 @@ use membership::Member;
 use tabledb::TableDb;
 use wire::NodeName;
 
-use super::model::{JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkView, NodeView};
+use super::model::{
+    JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkJoinOutcome, NetworkView, NodeView,
+};
 use crate::http_error::{HttpError, Names};
 use crate::query::Query;
 use crate::streamed::json_list;
@@ -141,9 +143,9 @@ async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network):
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<StatusCode, HttpError> {
-    node.join_network(&network).await?;
-    Ok(StatusCode::CREATED)
+) -> Result<(StatusCode, Json<NetworkJoinOutcome>), HttpError> {
+    let outcome = node.join_network(&network).await?;
+    Ok((StatusCode::CREATED, Json(outcome.into())))
 }
 
 async fn leave_network(

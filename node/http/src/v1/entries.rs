@@ -7,17 +7,18 @@ use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
-use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use tabledb::{Entry, TableDb};
+use tabledb::{Entry, TableDb, Version};
 
 use super::import::import;
 use super::model::{EntryRecord, ImportMode, TableView};
+use super::precondition::{Precondition, is_known};
 use crate::admission::{Admission, RequestPermits};
 use crate::client_origin::client_origin;
-use crate::http_error::{HttpError, Names};
+use crate::http_error::{HttpError, Names, entity_tag};
 use crate::query::Query;
 use crate::streamed::{JSON_LINES, items, json, json_list};
 
@@ -45,7 +46,7 @@ pub(super) fn import_router(db: TableDb, admission: Arc<Admission>) -> Router {
 }
 
 fn one_entry() -> MethodRouter<TableDb> {
-    get(show_entry).post(create_entry).put(update_entry).delete(delete_entry)
+    get(show_entry).post(create_entry).put(put_entry).delete(delete_entry)
 }
 
 /// The path of an entry.
@@ -115,16 +116,21 @@ async fn show_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     require_joined(&db, &network)?;
     let entry = db.get(&network, &table, &key).ok_or_else(|| {
-        let sentence = format_args!("table {table} of network {network} has no entry under the key {key}");
+        let sentence = format_args!("entry {key} of table {table} in network {network} does not exist");
         HttpError::new(StatusCode::NOT_FOUND, sentence)
     })?;
-    if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {
-        return Ok(Json(EntryRecord::from(&entry)).into_response());
+    let tag = tag(entry.version);
+    if is_known(&headers, entry.version) {
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
-    let mut response = entry.value.to_vec().into_response();
+    if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {
+        return Ok((tag, Json(EntryRecord::from(&entry))).into_response());
+    }
+    let mut response = (tag, entry.value.to_vec()).into_response();
     response
         .headers_mut()
         .insert(CONTENT_TYPE, "application/octet-stream".parse().expect("it is a media type"));
@@ -135,29 +141,58 @@ async fn show_entry(
     Ok(response)
 }
 
+/// The header with an entry's version.
+fn tag(version: Version) -> [(HeaderName, String); 1] {
+    [(ETAG, entity_tag(version))]
+}
+
 async fn create_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    headers: HeaderMap,
     value: Bytes,
-) -> Result<StatusCode, HttpError> {
-    db.create(&network, &table, &key, &*value)?;
-    Ok(StatusCode::CREATED)
+) -> Result<Response, HttpError> {
+    let condition = Precondition::of(&headers)?;
+    let created = match condition {
+        Precondition::None | Precondition::Absent => db.create(&network, &table, &key, &*value),
+        Precondition::Present | Precondition::Version(_) => return Err(condition.unsupported(&Method::POST)),
+    };
+    let version = created.map_err(|error| condition.refused(error))?;
+    Ok((StatusCode::CREATED, tag(version)).into_response())
 }
 
-async fn update_entry(
+async fn put_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    headers: HeaderMap,
     value: Bytes,
-) -> Result<StatusCode, HttpError> {
-    db.update(&network, &table, &key, &*value)?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, HttpError> {
+    let condition = Precondition::of(&headers)?;
+    let (status, written) = match condition {
+        Precondition::Absent => (StatusCode::CREATED, db.create(&network, &table, &key, &*value)),
+        Precondition::None | Precondition::Present => {
+            (StatusCode::NO_CONTENT, db.update(&network, &table, &key, &*value))
+        }
+        Precondition::Version(expected) => {
+            (StatusCode::NO_CONTENT, db.compare_and_set(&network, &table, &key, expected, &*value))
+        }
+    };
+    let version = written.map_err(|error| condition.refused(error))?;
+    Ok((status, tag(version)).into_response())
 }
 
 async fn delete_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, HttpError> {
-    db.delete(&network, &table, &key)?;
+    let condition = Precondition::of(&headers)?;
+    let deleted = match condition {
+        Precondition::Absent => return Err(condition.unsupported(&Method::DELETE)),
+        Precondition::None | Precondition::Present => db.delete(&network, &table, &key),
+        Precondition::Version(expected) => db.compare_and_delete(&network, &table, &key, expected),
+    };
+    deleted.map_err(|error| condition.refused(error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -202,7 +202,10 @@ mod tests {
         db.create("net", "tab", "old", b"1").unwrap();
         let outcome = run(&db, ImportMode::Create, "{\"key\":\"old\",\"value\":\"2\"}\n").await;
         assert_eq!((outcome.created, outcome.failed), (0, 1));
-        assert!(outcome.errors[0].starts_with("line 1: cannot create entry in table tab"), "{outcome:?}");
+        assert!(
+            outcome.errors[0].starts_with("line 1: entry old of table tab in network net exists already"),
+            "{outcome:?}"
+        );
         assert_eq!(*db.get("net", "tab", "old").unwrap().value, *b"1");
     }
 

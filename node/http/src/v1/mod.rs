@@ -5,6 +5,7 @@ mod entries;
 mod import;
 mod keys;
 pub mod model;
+mod precondition;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -36,17 +37,31 @@ const CALLS: [(&str, &str); 24] = [
     ("POST /v1/keys/{fingerprint}/use", "authenticate with this secret"),
     ("DELETE /v1/keys/{fingerprint}", "stop accepting this secret"),
     ("GET /v1/networks", "the networks of this node with counts and digests"),
-    ("PUT /v1/networks/{network}", "join a network"),
+    ("PUT /v1/networks/{network}", "join a network; reports whether its entries have arrived"),
     ("GET /v1/networks/{network}", "counts and digest of a network"),
     ("DELETE /v1/networks/{network}", "leave a network; reports whether the final syncs are complete"),
     ("GET /v1/networks/{network}/peers", "the nodes on a network"),
     ("GET /v1/networks/{network}/tables", "the tables of a network"),
     ("GET /v1/networks/{network}/tables/{table}/entries", "all entries, a JSON line each"),
     ("POST /v1/networks/{network}/tables/{table}/entries?mode=upsert|create", "import such lines"),
-    ("GET /v1/networks/{network}/tables/{table}/entries/{key}", "an entry; ?raw for the value's bytes"),
-    ("POST /v1/networks/{network}/tables/{table}/entries/{key}", "create; the body is the value"),
-    ("PUT /v1/networks/{network}/tables/{table}/entries/{key}", "update; the body is the value"),
-    ("DELETE /v1/networks/{network}/tables/{table}/entries/{key}", "delete"),
+    (
+        "GET /v1/networks/{network}/tables/{table}/entries/{key}",
+        "an entry, with its version as the ETag; ?raw for the value's bytes; If-None-Match: \"VERSION\" for 304 if \
+         it is unchanged",
+    ),
+    (
+        "POST /v1/networks/{network}/tables/{table}/entries/{key}",
+        "create; the body is the value; the new version is the ETag",
+    ),
+    (
+        "PUT /v1/networks/{network}/tables/{table}/entries/{key}",
+        "update, the same way; If-Match: \"VERSION\" only that version, If-None-Match: * only if there is no entry; \
+         else 412 with the version that there is",
+    ),
+    (
+        "DELETE /v1/networks/{network}/tables/{table}/entries/{key}",
+        "delete; If-Match: \"VERSION\" only that version, else 412",
+    ),
     ("GET /v1/watch?network=&table=&exclude_own", "all entries, then every change, a JSON line each"),
     ("GET /v1/agreement?nid=", "digests, for comparison with other nodes"),
     ("GET /metrics", "metrics in Prometheus' text format"),

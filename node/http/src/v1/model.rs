@@ -69,6 +69,27 @@ pub struct JoinOutcome {
     pub answered: usize,
 }
 
+/// The outcome of joining a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkJoinOutcome {
+    /// `synchronised`: the node holds what other members had. `alone`: it knows no other member.
+    /// `unsynchronised`: entries may still be missing, and the node tries again in the background.
+    pub result: String,
+    /// The same as a sentence.
+    pub outcome: String,
+}
+
+impl From<tabledb::JoinOutcome> for NetworkJoinOutcome {
+    fn from(outcome: tabledb::JoinOutcome) -> Self {
+        let result = match outcome {
+            tabledb::JoinOutcome::Synchronised => "synchronised",
+            tabledb::JoinOutcome::Alone => "alone",
+            tabledb::JoinOutcome::Unsynchronised => "unsynchronised",
+        };
+        Self { result: result.to_owned(), outcome: outcome.to_string() }
+    }
+}
+
 /// The outcome of leaving a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaveOutcome {
@@ -179,6 +200,9 @@ pub struct EntryRecord {
     /// The node that wrote it last. An import ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Which write this is, for `If-Match`: the same on all nodes. An import ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl EntryRecord {
@@ -201,7 +225,13 @@ impl EntryRecord {
 impl From<&Entry> for EntryRecord {
     fn from(entry: &Entry) -> Self {
         let (value, value_base64) = text_or_base64(&entry.value);
-        Self { key: entry.key.to_string(), value, value_base64, owner: Some(entry.owner.to_string()) }
+        Self {
+            key: entry.key.to_string(),
+            value,
+            value_base64,
+            owner: Some(entry.owner.to_string()),
+            version: Some(entry.version.to_string()),
+        }
     }
 }
 
@@ -239,6 +269,9 @@ pub struct ChangeRecord {
     pub previous_base64: Option<String>,
     /// The entry's owner; for a delete, the previous one.
     pub owner: String,
+    /// The version of the entry now; absent from a delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The reason of a delete: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now
     /// own`, which only a watch that excludes this node's own entries receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,11 +355,11 @@ mod tests {
     fn an_entry_is_text_or_base64_and_survives_a_round_trip() {
         assert_eq!(
             json(&EntryRecord::from(&entry("żółw".as_bytes()))),
-            r#"{"key":"k","value":"żółw","owner":"n1"}"#
+            r#"{"key":"k","value":"żółw","owner":"n1","version":"1-2-3"}"#
         );
         assert_eq!(
             json(&EntryRecord::from(&entry(&[0xff, 0]))),
-            r#"{"key":"k","value_base64":"/wA=","owner":"n1"}"#
+            r#"{"key":"k","value_base64":"/wA=","owner":"n1","version":"1-2-3"}"#
         );
         for value in [&b""[..], b"text", &[0xff, 0xfe]] {
             let line = json(&EntryRecord::from(&entry(value)));

@@ -12,6 +12,7 @@ use tabledb::{Config, TableDb};
 use tokio::sync::watch::{Sender, channel};
 use wire::{NodeId, NodeName};
 
+use super::model::EntryRecord;
 use super::{entries, unknown, watch, with_short_requests, wrong_method};
 use crate::admission::Admission;
 use crate::{HttpConfig, HttpLimits};
@@ -70,13 +71,17 @@ fn error_body(sentence: &str) -> String {
 #[tokio::test]
 async fn an_entry_is_created_read_updated_and_deleted() {
     let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
-    let none = (404, error_body("table tab of network net has no entry under the key k"));
+    let none = (404, error_body("entry k of table tab in network net does not exist"));
     assert_eq!(server.ask(Method::GET, path, "").await, none);
     assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
-    let exists = "cannot create entry in table tab with network id net and key k, already exists";
-    assert_eq!(server.ask(Method::POST, path, "2").await, (409, error_body(exists)));
-    let entry = r#"{"key":"k","value":"1","owner":"n1"}"#;
-    assert_eq!(server.ask(Method::GET, path, "").await, (200, entry.to_owned()));
+    let version = server.db.get("net", "tab", "k").unwrap().version.to_string();
+    let exists = format!(
+        "entry k of table tab in network net exists already, with version {version}; update it, or choose another key"
+    );
+    let exists = serde_json::json!({ "error": exists, "version": version }).to_string();
+    assert_eq!(server.ask(Method::POST, path, "2").await, (409, exists));
+    let entry = format!(r#"{{"key":"k","value":"1","owner":"n1","version":"{version}"}}"#);
+    assert_eq!(server.ask(Method::GET, path, "").await, (200, entry));
     assert_eq!(server.ask(Method::PUT, path, "2").await, (204, String::new()));
     assert_eq!(server.ask(Method::GET, &format!("{path}?raw"), "").await, (200, "2".to_owned()));
     assert_eq!(server.ask(Method::DELETE, path, "").await, (204, String::new()));
@@ -145,10 +150,18 @@ async fn an_export_can_be_imported_again() {
     };
     assert_eq!(other.ask(Method::POST, path, export.clone()).await, (200, outcome(5000, 0)));
     assert_eq!(other.ask(Method::POST, path, export.clone()).await, (200, outcome(0, 5000)));
-    assert_eq!(text(other.send(Method::GET, path, "").await).await, export);
+    let again = text(other.send(Method::GET, path, "").await).await;
+    assert_eq!(without_versions(&again), without_versions(&export));
+    assert_ne!(again, export, "an import writes new versions");
     let wrong = other.ask(Method::POST, &format!("{path}?mode=merge"), export).await;
     let unknown = "the mode merge is unknown; valid modes are upsert (the default) and create";
     assert_eq!(wrong, (400, error_body(unknown)));
+}
+
+/// The entries of an export, without what an import ignores.
+fn without_versions(export: &str) -> Vec<EntryRecord> {
+    let records = export.lines().map(|line| serde_json::from_str::<EntryRecord>(line).unwrap());
+    records.map(|record| EntryRecord { version: None, ..record }).collect()
 }
 
 #[tokio::test]
@@ -180,17 +193,21 @@ async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
         }
     };
     next(&mut lines, &mut body, 1).await;
-    server.db.update("net", "tab", "before", b"2".as_slice()).unwrap();
+    let created = server.db.get("net", "tab", "before").unwrap().version;
+    let updated = server.db.update("net", "tab", "before", b"2".as_slice()).unwrap();
     server.db.create("net", "other", "k", b"x".as_slice()).unwrap();
     server.db.delete("net", "tab", "before").unwrap();
     next(&mut lines, &mut body, 3).await;
     let entry = r#""network":"net","table":"tab","key":"before""#;
+    let owner = r#""owner":"n1""#;
     assert_eq!(
         lines,
         [
-            format!(r#"{{"event":"create",{entry},"value":"1","owner":"n1"}}"#),
-            format!(r#"{{"event":"update",{entry},"value":"2","previous":"1","owner":"n1"}}"#),
-            format!(r#"{{"event":"delete",{entry},"previous":"2","owner":"n1","reason":"deleted"}}"#),
+            format!(r#"{{"event":"create",{entry},"value":"1",{owner},"version":"{created}"}}"#),
+            format!(
+                r#"{{"event":"update",{entry},"value":"2","previous":"1",{owner},"version":"{updated}"}}"#
+            ),
+            format!(r#"{{"event":"delete",{entry},"previous":"2",{owner},"reason":"deleted"}}"#),
         ]
     );
     server.stop.send_replace(true);

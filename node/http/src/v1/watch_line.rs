@@ -70,7 +70,7 @@ impl WatchLine {
     }
 
     fn change(&mut self, change: Change) {
-        let Change { kind, network, table, key, value, previous, owner, reason } = change;
+        let Change { kind, network, table, key, value, previous, version, owner, reason } = change;
         self.fixed(match kind {
             ChangeKind::Create => r#"{"event":"create","network":""#,
             ChangeKind::Update => r#"{"event":"update","network":""#,
@@ -85,6 +85,10 @@ impl WatchLine {
         self.value(previous, r#"","previous":""#, r#"","previous_base64":""#);
         self.fixed(r#"","owner":""#);
         self.name(owner.as_str().into());
+        if let Some(version) = version {
+            self.fixed(r#"","version":""#);
+            self.name(version.to_string().into());
+        }
         if let Some(reason) = reason {
             self.fixed(r#"","reason":""#);
             self.fixed(reason_text(reason));
@@ -164,6 +168,7 @@ mod tests {
             key: key.into(),
             value: Some(value.into()),
             previous: Some(previous.into()),
+            version: Some("1-2-3".parse().unwrap()),
             owner: NodeName::new("n1").unwrap(),
             reason: None,
         }
@@ -176,12 +181,12 @@ mod tests {
             written(WatchEvent::Change(change.clone())).0,
             concat!(
                 r#"{"event":"update","network":"net","table":"tab","key":"k","value":"new","#,
-                r#""previous_base64":"/w==","owner":"n1"}"#,
+                r#""previous_base64":"/w==","owner":"n1","version":"1-2-3"}"#,
                 "\n"
             )
         );
         let reason = Some(DeleteReason::NetworkLeft);
-        let deleted = Change { kind: ChangeKind::Delete, value: None, reason, ..change };
+        let deleted = Change { kind: ChangeKind::Delete, value: None, version: None, reason, ..change };
         assert_eq!(
             written(WatchEvent::Change(deleted)).0,
             concat!(

@@ -146,6 +146,32 @@ async fn a_watch_that_lags_starts_over() {
     assert_eq!(keys.collect::<Vec<_>>(), ["lagged", "a", "b", "c", "d"]);
 }
 
+/// A search through a large table would delay all other tasks of the runtime's thread.
+#[test]
+fn the_snapshot_after_a_lag_is_read_on_a_blocking_thread() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(async {
+        let watched = Watched::with(Limits { watch_queue: 2, ..Limits::default() });
+        let mut body = watched.body(HEARTBEAT_INTERVAL);
+        watched.create("a", b"1".to_vec());
+        assert!(text(&mut body).await.contains(r#""key":"a""#));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(body.poll_chunk(&mut context).is_pending());
+        for key in ["b", "c", "d"] {
+            watched.create(key, b"1".to_vec());
+        }
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        for _ in 0..3 {
+            assert!(body.poll_chunk(&mut context).is_pending(), "read while the blocking thread is busy");
+        }
+        drop(release);
+        assert!(busy.await.unwrap().is_err());
+        let lines = text(&mut body).await;
+        assert!(lines.starts_with("{\"event\":\"lagged\"}\n{\"event\":\"create\""), "{lines}");
+    });
+}
+
 #[tokio::test]
 async fn a_watch_ends_with_its_body_and_releases_its_permit() {
     let watched = Watched::new();

@@ -53,19 +53,14 @@ impl Network {
             Some(((record.tag.index, record.number), version))
         });
         let live = present.and_then(|(_, version)| version);
-        let exists = live.is_some();
         let body = match operation {
-            Operation::Create(_) if exists => {
+            Operation::Create(_) if let Some(found) = live => {
                 let (network, table, key) = target();
-                return Err(WriteError::AlreadyExists { network, table, key });
+                return Err(WriteError::AlreadyExists { network, table, key, found });
             }
-            Operation::Update(_) if !exists => {
+            Operation::Update(_) | Operation::Delete if live.is_none() => {
                 let (network, table, key) = target();
-                return Err(WriteError::CannotUpdate { network, table, key });
-            }
-            Operation::Delete if !exists => {
-                let (network, table, key) = target();
-                return Err(WriteError::CannotDelete { network, table, key });
+                return Err(WriteError::NotFound { network, table, key });
             }
             Operation::CompareAndSet(expected, _) | Operation::CompareAndDelete(expected)
                 if live != Some(expected) =>

@@ -72,6 +72,44 @@ fn a_conditional_write_takes_exactly_the_version_it_expects() {
     assert_eq!(cluster.compare_and_set(0, second, "4"), Err(mismatch(None)));
 }
 
+#[test]
+fn a_refused_write_says_what_it_found() {
+    let mut cluster = Cluster::joined(2);
+    let now = cluster.now;
+    let refused = |cluster: &mut Cluster, what: &str| {
+        let replica = &mut cluster.replicas[0];
+        let outcome = match what {
+            "create" => replica.create(NET, TABLE, "k", *b"2", now).map(drop),
+            "update" => replica.update(NET, TABLE, "k", *b"2", now).map(drop),
+            _ => replica.delete(NET, TABLE, "k", now),
+        };
+        outcome.expect_err(what)
+    };
+    let [network, table, key] = [NET, TABLE, "k"].map(str::to_owned);
+    let missing = WriteError::NotFound { network: network.clone(), table: table.clone(), key: key.clone() };
+    let sentence = format!(
+        "entry k of table {TABLE} in network {NET} does not exist; only an existing entry can be updated or deleted"
+    );
+    assert_eq!(missing.to_string(), sentence);
+    for what in ["update", "delete"] {
+        assert_eq!(refused(&mut cluster, what), missing, "{what} before the create");
+    }
+    let found = cluster.replicas[1].create(NET, TABLE, "k", *b"1", now).unwrap();
+    cluster.settle();
+    let exists = WriteError::AlreadyExists { network, table, key, found };
+    assert_eq!(refused(&mut cluster, "create"), exists);
+    let sentence = format!(
+        "entry k of table {TABLE} in network {NET} exists already, with version {found}; update it, or choose \
+         another key"
+    );
+    assert_eq!(exists.to_string(), sentence);
+    cluster.delete(1, "k");
+    cluster.settle();
+    for what in ["update", "delete"] {
+        assert_eq!(refused(&mut cluster, what), missing, "{what} after the delete");
+    }
+}
+
 /// The replicas have no consensus: the later write stays.
 #[test]
 fn of_two_nodes_that_replace_one_version_at_once_both_succeed_and_agree_afterwards() {

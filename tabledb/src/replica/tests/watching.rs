@@ -24,6 +24,7 @@ fn apply(map: &mut BTreeMap<Key, Vec<u8>>, event: WatchEvent) {
     let key = (change.network.to_string(), change.table.to_string(), change.key.to_string());
     let before = map.get(&key).cloned();
     assert_eq!(change.previous.as_deref().map(<[u8]>::to_vec), before, "the previous value of {key:?}");
+    assert_eq!(change.version.is_some(), change.value.is_some(), "the version of {key:?}");
     match change.kind {
         ChangeKind::Create => assert!(before.is_none() && change.value.is_some()),
         ChangeKind::Update => assert!(before.is_some() && change.value.is_some()),
@@ -51,6 +52,23 @@ fn a_watch_starts_with_what_is_there_and_goes_on_without_a_gap() {
     }
     assert_eq!(seen, 4);
     assert_eq!(map.into_values().collect::<Vec<_>>(), [b"3".to_vec()]);
+}
+
+#[test]
+fn a_change_has_the_version_that_its_write_returned() {
+    let database = database(100);
+    let before = database.create("net", "t", "a", *b"1").unwrap();
+    let mut watch = database.watch(WatchFilter::default());
+    let mut others = database.watch(WatchFilter { exclude_own: true, ..WatchFilter::default() });
+    let created = database.create("net", "t", "b", *b"2").unwrap();
+    let updated = database.update("net", "t", "a", *b"3").unwrap();
+    database.delete("net", "t", "b").unwrap();
+    let versions = std::iter::from_fn(|| watch.try_next()).map(|event| match event {
+        WatchEvent::Change(change) => change.version,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(versions.collect::<Vec<_>>(), [Some(before), Some(created), Some(updated), None]);
+    assert_eq!(others.try_next(), None);
 }
 
 #[test]
@@ -146,7 +164,7 @@ fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
     drop(stalled);
     let held = database.watch(WatchFilter::default());
     database.create("net", "u", "k", [0; 10_000]).unwrap();
-    let of_awake = 128 + 1 + 10_000;
+    let of_awake = 160 + 1 + 10_000;
     assert_eq!(database.replica().watcher_bytes(), of_awake, "unread entries are not queued");
     drop(held);
     assert_eq!(follow(&mut awake, &mut shown), 0);

@@ -1,0 +1,140 @@
+//! Conditional requests: an entry's version is its `ETag`, `If-Match` names the version that a write replaces, and
+//! `If-None-Match` the one that a reader has.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::{Method, StatusCode};
+use tabledb::{Version, WriteError};
+
+use crate::http_error::{HttpError, entity_tag};
+
+/// What must hold for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precondition {
+    /// The call sets no condition of its own.
+    None,
+    /// `If-Match: *`: there is an entry.
+    Present,
+    /// `If-None-Match: *`: there is no entry.
+    Absent,
+    /// `If-Match: "VERSION"`: the entry has this version.
+    Version(Version),
+}
+
+impl Precondition {
+    /// The condition in the headers of a write. A condition that cannot be checked is an error, because the
+    /// client relies on it.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
+        let wrong = |expected: &str| Err(HttpError::new(StatusCode::BAD_REQUEST, expected));
+        match (only(headers, IF_MATCH)?, only(headers, IF_NONE_MATCH)?) {
+            (None, None) => Ok(Self::None),
+            (Some("*"), None) => Ok(Self::Present),
+            (None, Some("*")) => Ok(Self::Absent),
+            (Some(tag), None) => match version_of(tag) {
+                Some(version) => Ok(Self::Version(version)),
+                None => wrong(
+                    "if-match takes *, or one version in double quotes, as the etag of a response shows it",
+                ),
+            },
+            (None, Some(_)) => {
+                wrong("if-none-match of a write takes *, which means: only if there is no entry")
+            }
+            (Some(_), Some(_)) => {
+                wrong("the request has both if-match and if-none-match; only one is allowed")
+            }
+        }
+    }
+
+    /// The error for a call whose method cannot keep this condition.
+    pub(super) fn unsupported(self, method: &Method) -> HttpError {
+        let header = if self == Self::Absent { IF_NONE_MATCH } else { IF_MATCH };
+        let sentence = format_args!("{method} does not support {header}; GET /v1 lists all calls");
+        HttpError::new(StatusCode::BAD_REQUEST, sentence)
+    }
+
+    /// The response to a write that failed: status 412 if the condition was the reason.
+    pub(super) fn refused(self, error: WriteError) -> HttpError {
+        let is_condition = match error {
+            WriteError::AlreadyExists { .. } => self == Self::Absent,
+            WriteError::NotFound { .. } => self == Self::Present,
+            // Its status is 412 anyway.
+            _ => false,
+        };
+        let refused = HttpError::from(error);
+        if is_condition { HttpError { status: StatusCode::PRECONDITION_FAILED, ..refused } } else { refused }
+    }
+}
+
+/// Whether a reader has this version already, so that it need not be sent: `If-None-Match` lists it.
+pub(super) fn is_known(headers: &HeaderMap, version: Version) -> bool {
+    let tag = entity_tag(version);
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).any(|known| {
+        // Equal bytes are as good for a reader whose cache calls them weakly equal.
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    })
+}
+
+/// The value of a header that occurs at most once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, HttpError> {
+    let mut values = headers.get_all(&name).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => HeaderValue::to_str(value).ok(),
+        (Some(_), Some(_)) => None,
+    };
+    let sentence =
+        || HttpError::new(StatusCode::BAD_REQUEST, format_args!("{name} takes one value in ASCII"));
+    value.map(str::trim).map(Some).ok_or_else(sentence)
+}
+
+fn version_of(tag: &str) -> Option<Version> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_condition_is_read_or_refused_and_never_ignored() {
+        let version = "1-2-3".parse().unwrap();
+        for (lines, read) in [
+            (&[][..], Precondition::None),
+            (&[(IF_MATCH, "*")], Precondition::Present),
+            (&[(IF_MATCH, " \"1-2-3\" ")], Precondition::Version(version)),
+            (&[(IF_NONE_MATCH, "*")], Precondition::Absent),
+        ] {
+            assert_eq!(Precondition::of(&headers(lines)), Ok(read), "{lines:?}");
+        }
+        for lines in [
+            &[(IF_MATCH, "")][..],
+            &[(IF_MATCH, "1-2-3")],
+            &[(IF_MATCH, "\"")],
+            &[(IF_MATCH, "W/\"1-2-3\"")],
+            &[(IF_MATCH, "\"1-2-3\", \"4-5-6\"")],
+            &[(IF_MATCH, "\"1-2-3\""), (IF_MATCH, "\"4-5-6\"")],
+            &[(IF_MATCH, "\"ż\"")],
+            &[(IF_NONE_MATCH, "\"1-2-3\"")],
+            &[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")],
+        ] {
+            let refused = Precondition::of(&headers(lines)).unwrap_err();
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_lists_the_versions_that_it_has() {
+        let version = "1-2-3".parse().unwrap();
+        for known in ["*", "\"1-2-3\"", "W/\"1-2-3\"", "\"4-5-6\", \"1-2-3\""] {
+            assert!(is_known(&headers(&[(IF_NONE_MATCH, known)]), version), "{known}");
+        }
+        for other in ["", "1-2-3", "\"1-2-4\"", "\"ż\""] {
+            assert!(!is_known(&headers(&[(IF_NONE_MATCH, other)]), version), "{other}");
+        }
+        assert!(!is_known(&HeaderMap::new(), version));
+    }
+}

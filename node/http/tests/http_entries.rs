@@ -1,0 +1,207 @@
+//! Entries of a real node over HTTP: their versions, conditional writes, and how a join went.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_client_for_tests::{Request, Response};
+use networkdb::{Node, NodeConfig};
+use networkdb_http::{HttpConfig, HttpListener, HttpServer};
+use serde_json::{Value, json};
+use transport::KeySet;
+use wire::NodeName;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+const ENTRY: &str = "/v1/networks/net/tables/t/entries/k";
+
+struct Host {
+    node: Node,
+    http: HttpServer,
+}
+
+impl Host {
+    async fn start(name: &str) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = NodeConfig {
+            membership: membership::Config::loopback(),
+            ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
+        };
+        let node = Node::start(config).await.unwrap();
+        let http = HttpListener::bind(loopback, HttpConfig::default()).await.unwrap().serve(node.clone());
+        Self { node, http }
+    }
+
+    async fn on_network(name: &str) -> Self {
+        let host = Self::start(name).await;
+        host.node.join_network("net").await.unwrap();
+        host
+    }
+
+    /// The response to one request with these header lines, each with a line end.
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Response {
+        let address = self.http.local_address();
+        let request = Request::new(method, path).headers(headers).body(body);
+        tokio::task::spawn_blocking(move || request.send(address, TIMEOUT).unwrap()).await.unwrap()
+    }
+
+    async fn end(self) {
+        self.http.shutdown(Duration::from_secs(1)).await;
+        self.node.shutdown(Duration::from_secs(1)).await;
+    }
+}
+
+/// The version in the `ETag`.
+fn version(response: &Response) -> String {
+    let tag = response.head.lines().find_map(|line| line.strip_prefix("etag: "));
+    let tag = tag.unwrap_or_else(|| panic!("no etag in {response:?}"));
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or_else(|| panic!("{tag}")).to_owned()
+}
+
+fn body(response: &Response) -> Value {
+    serde_json::from_str(&response.body).unwrap_or_else(|_| panic!("{response:?}"))
+}
+
+/// The status, and the version in the `ETag` and in the JSON.
+fn refusal(response: &Response) -> (u16, String, Value) {
+    (response.status, version(response), body(response)["version"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_shows_its_version_everywhere() {
+    let host = Host::on_network("shown").await;
+    let created = host.ask("POST", ENTRY, "", "1").await;
+    assert_eq!((created.status, created.body.as_str()), (201, ""));
+    let first = version(&created);
+    let updated = host.ask("PUT", ENTRY, "", "2").await;
+    assert_eq!((updated.status, updated.body.as_str()), (204, ""));
+    let second = version(&updated);
+    assert_ne!(first, second);
+    let found = host.node.tables().get("net", "t", "k").unwrap().version;
+    assert_eq!(second, found.to_string());
+
+    let record = json!({ "key": "k", "value": "2", "owner": "shown", "version": second });
+    let shown = host.ask("GET", ENTRY, "", "").await;
+    assert_eq!((version(&shown), body(&shown)), (second.clone(), record.clone()));
+    let raw = host.ask("GET", &format!("{ENTRY}?raw"), "", "").await;
+    assert_eq!((version(&raw), raw.body.as_str()), (second.clone(), "2"));
+    let all = host.ask("GET", "/v1/networks/net/tables/t/entries", "", "").await;
+    assert_eq!(body(&all), record);
+
+    let exists = host.ask("POST", ENTRY, "", "3").await;
+    assert_eq!(refusal(&exists), (409, second.clone(), json!(second)), "{exists:?}");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_the_version_does_not_receive_it_again() {
+    let host = Host::on_network("cached").await;
+    let first = version(&host.ask("POST", ENTRY, "", "1").await);
+    let known = format!("if-none-match: \"{first}\"\r\n");
+    for path in [ENTRY, &format!("{ENTRY}?raw")] {
+        let same = host.ask("GET", path, &known, "").await;
+        assert_eq!((same.status, same.body.as_str(), version(&same)), (304, "", first.clone()));
+    }
+    let second = version(&host.ask("PUT", ENTRY, "", "2").await);
+    let other = host.ask("GET", ENTRY, &known, "").await;
+    assert_eq!((other.status, version(&other)), (200, second));
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
+    let host = Host::on_network("conditional").await;
+    let read = || host.node.tables().get("net", "t", "k").map(|entry| entry.value.to_vec());
+    let only = |version: &str| format!("if-match: \"{version}\"\r\n");
+    let first = version(&host.ask("POST", ENTRY, "", "1").await);
+    let replaced = host.ask("PUT", ENTRY, &only(&first), "2").await;
+    assert_eq!(replaced.status, 204, "{replaced:?}");
+    let second = version(&replaced);
+
+    let late = host.ask("PUT", ENTRY, &only(&first), "late").await;
+    assert_eq!(refusal(&late), (412, second.clone(), json!(second)), "{late:?}");
+    let sentence = format!(
+        "entry k of table t in network net has version {second}, which is not the expected one; read it again"
+    );
+    assert_eq!(body(&late)["error"], sentence);
+    let late = host.ask("DELETE", ENTRY, &only(&first), "").await;
+    assert_eq!(refusal(&late), (412, second.clone(), json!(second)), "{late:?}");
+    assert_eq!(read().as_deref(), Some(&b"2"[..]));
+
+    let present = host.ask("PUT", ENTRY, "if-match: *\r\n", "3").await;
+    assert_eq!(present.status, 204, "{present:?}");
+    let third = version(&present);
+    let deleted = host.ask("DELETE", ENTRY, &only(&third), "").await;
+    assert_eq!((deleted.status, deleted.body.as_str(), read()), (204, "", None));
+    for (method, condition) in [
+        ("PUT", only(&third)),
+        ("DELETE", only(&third)),
+        ("PUT", "if-match: *\r\n".to_owned()),
+        ("DELETE", "if-match: *\r\n".to_owned()),
+    ] {
+        let gone = host.ask(method, ENTRY, &condition, "4").await;
+        let error = body(&gone);
+        assert_eq!((gone.status, error.get("version")), (412, None), "{method} {condition}: {gone:?}");
+        let what = "entry k of table t in network net does not exist";
+        assert!(error["error"].as_str().unwrap().starts_with(what), "{error}");
+        // Without a condition, a write of a missing entry has the status that it always had.
+        assert_eq!(host.ask(method, ENTRY, "", "4").await.status, 404);
+    }
+    assert_eq!(read(), None);
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_can_require_that_there_is_no_entry() {
+    let host = Host::on_network("absent").await;
+    let absent = "if-none-match: *\r\n";
+    let created = host.ask("PUT", ENTRY, absent, "1").await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let first = version(&created);
+    for method in ["PUT", "POST"] {
+        let refused = host.ask(method, ENTRY, absent, "2").await;
+        assert_eq!(refusal(&refused), (412, first.clone(), json!(first)), "{method}: {refused:?}");
+    }
+    assert_eq!(&*host.node.tables().get("net", "t", "k").unwrap().value, b"1");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_cannot_be_checked_is_refused() {
+    let host = Host::on_network("refusing").await;
+    host.ask("POST", ENTRY, "", "1").await;
+    for (method, condition) in [
+        ("PUT", "if-match: 1-2-3"),
+        ("PUT", "if-match: \"1-2-3\", \"4-5-6\""),
+        ("PUT", "if-match: W/\"1-2-3\""),
+        ("DELETE", "if-match: \"abc\""),
+        ("PUT", "if-none-match: \"1-2-3\""),
+        ("DELETE", "if-none-match: *"),
+        ("POST", "if-match: *"),
+        ("POST", "if-match: \"1-2-3\""),
+    ] {
+        let refused = host.ask(method, ENTRY, &format!("{condition}\r\n"), "2").await;
+        assert_eq!(refused.status, 400, "{method} {condition}: {refused:?}");
+        assert!(body(&refused)["error"].as_str().unwrap().contains("match"), "{refused:?}");
+    }
+    assert_eq!(&*host.node.tables().get("net", "t", "k").unwrap().value, b"1");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_says_how_it_went() {
+    let (first, second) = (Host::start("first").await, Host::start("second").await);
+    let joined = first.ask("PUT", "/v1/networks/net", "", "").await;
+    assert_eq!(joined.status, 201);
+    assert_eq!(body(&joined), json!({ "result": "alone", "outcome": "no other member is known yet" }));
+    let seed = first.node.advertised_address().to_string();
+    second.node.join(&[seed]).await.unwrap();
+    let joined = second.ask("PUT", "/v1/networks/net", "", "").await;
+    let synchronised = json!({ "result": "synchronised", "outcome": "it holds what other members had" });
+    assert_eq!((joined.status, body(&joined)), (201, synchronised));
+    let again = second.ask("PUT", "/v1/networks/net", "", "").await;
+    assert_eq!(again.status, 409);
+    let sentence =
+        "network net is joined on this node already, or is still being left; join it again after the leave";
+    assert_eq!(body(&again), json!({ "error": sentence }));
+    first.end().await;
+    second.end().await;
+}
