@@ -37,6 +37,11 @@ impl Fingerprint {
         }
     }
 
+    /// The combined digest of the attachments that are up to date in it, for checks.
+    pub(super) fn of_counted(&self) -> u64 {
+        self.of_counted
+    }
+
     /// Adds the attachments that have changed.
     pub(super) fn bring_current(&mut self, attachments: &mut BTreeMap<AttachmentIndex, Attachment>) -> u64 {
         for index in std::mem::take(&mut self.uncounted) {

@@ -65,6 +65,17 @@ impl Replica {
         self.node.owners.list_versions().into_iter().map(|list| (list.owner, list.version)).collect()
     }
 
+    /// Checks that what is held of each network agrees with itself: every number in a version vector has the
+    /// record that it leads to, or none (rule 4 of ALGORITHM.md), and everything that is counted as it changes
+    /// equals a recount. Returns the first difference, which would be a fault of this crate. O(entries): for
+    /// operators and checks, not for programs. Debug builds check what a change touches, after each change.
+    pub fn recount(&self) -> Result<(), String> {
+        let networks = self.networks.iter().flatten().chain(self.ended.values());
+        networks.into_iter().try_for_each(|network| {
+            network.store.recount().map_err(|difference| format!("{}: {difference}", network.name))
+        })
+    }
+
     /// Everything held of `network`; `None` if it is not joined. O(entries): for operators and checks, not
     /// for programs.
     pub fn inspect(&self, network: &str, now: Instant) -> Option<InspectedNetwork> {
