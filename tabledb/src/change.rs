@@ -8,6 +8,7 @@ use crate::Value;
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct WatchFilter {
     /// Only this network; `None` for all.
     pub network: Option<String>,

@@ -106,6 +106,7 @@ pub enum MessageError {
 
 /// A datagram that names an instance which membership has not reported yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Deferred {
     from: NodeName,
     bytes: Vec<u8>,
@@ -114,6 +115,7 @@ struct Deferred {
 
 /// A stream of a peer: before its first frame, or with its session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Stream {
     Unopened { peer: NodeName, until: Instant },
     Session(Box<Session>),

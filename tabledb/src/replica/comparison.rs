@@ -51,6 +51,7 @@ pub(super) struct Claims {
 
 /// The opener's state of a comparison.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Comparison {
     /// Spans still to be compared.
     wanted: VecDeque<(AttachmentIndex, u64, u64)>,

@@ -17,6 +17,7 @@ const NETWORKS_PER_FRAME: usize = 1024;
 
 /// The responder's record of the opener's list versions.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ListExchange {
     compared: BTreeSet<NodeName>,
     answered: bool,

@@ -36,6 +36,7 @@ use settled::Busy;
 
 /// Numbers of an attachment that are known to exist and have not arrived.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Missing {
     /// A node that has them.
     source: NodeName,
@@ -48,6 +49,7 @@ struct Missing {
 
 /// The phase of a network on this node.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Phase {
     /// Its initial sync has not completed since it was joined.
     Joining(InitialSync),
@@ -58,6 +60,7 @@ enum Phase {
 
 /// A full sync or a pull that this node opened and that is in progress.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Syncing {
     pub(crate) peer: NodeName,
     pub(crate) opened_at: Instant,
@@ -93,6 +96,7 @@ impl Syncing {
 
 /// A comparison of fingerprints that changed nothing.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Compared {
     mine: u64,
     theirs: u64,
@@ -121,6 +125,7 @@ pub(crate) struct Applied {
 
 /// The state of one joined network.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Network {
     pub(crate) name: Arc<str>,
     pub(crate) store: Store,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// it holds. Inserting at the end is O(1); elsewhere O(log r) to find the position and O(r) to shift r
 /// ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Ranges {
     /// Inclusive bounds.
     ranges: Vec<(u64, u64)>,

@@ -46,6 +46,7 @@ fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
 
 /// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Outcome {
     Completed,
     Failed,
@@ -59,6 +60,7 @@ pub(crate) enum Outcome {
 
 /// The claim of a full sync's peer about its own copy.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum PeerStanding {
     #[default]
     Synchronised,
@@ -80,6 +82,7 @@ impl From<&Standing<'_>> for PeerStanding {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Session {
     pub(crate) id: StreamId,
     pub(crate) peer: NodeName,

@@ -52,6 +52,7 @@ pub(crate) enum Full {
 
 /// The writer's side of a network's tables.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Store {
     view: Arc<View>,
     me: NodeName,

@@ -12,6 +12,7 @@ use super::super::timing::PEER_IDLE_TIMEOUT;
 use super::super::view::AttachmentIndex;
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Receiving {
     by_attachment: BTreeMap<AttachmentIndex, StreamId>,
     /// When the latest frame of each of these sessions arrived.
