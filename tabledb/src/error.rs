@@ -4,6 +4,7 @@ use crate::Version;
 
 /// Why a create, update or delete failed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// This node is not on the network, or is leaving it.
     #[error("network {network} is not joined on this node; join it before writing to it")]
@@ -105,6 +106,7 @@ pub enum WriteError {
 
 /// Why joining a network failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinError {
     /// The node is on it already, or is still leaving it.
     #[error("networkdb: network {network} is already joined")]
@@ -130,6 +132,7 @@ pub enum JoinError {
 
 /// Why leaving a network failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// This node is not on it.
     #[error("could not find network {network} while trying to leave")]

@@ -92,6 +92,7 @@ pub struct Origin {
 /// Bytes from a peer, or a call about a stream, that could not be used. They changed nothing, except what
 /// earlier frames of the same session changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The bytes do not decode.
     #[error(transparent)]

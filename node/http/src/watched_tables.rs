@@ -25,6 +25,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why a table is not watched.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WatchTableError {
     /// The limit of watched tables is reached.
     #[error(

@@ -13,6 +13,7 @@ use crate::Value;
 
 /// Everything a replica holds of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedNetwork {
     /// By (table, key): the newest version, live, hidden or a tombstone.
     pub entries: BTreeMap<(String, String), InspectedEntry>,
@@ -24,6 +25,7 @@ pub struct InspectedNetwork {
 
 /// One version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedEntry {
     /// Its Lamport time, in microseconds since 1970.
     pub time: u64,
@@ -43,6 +45,7 @@ pub struct InspectedEntry {
 
 /// The state of one owner's attachment in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedAttachment {
     /// The owner's instance.
     pub owner: NodeId,

@@ -41,6 +41,7 @@ impl std::hash::Hash for Skews {
 
 /// How far the clocks of peers are from ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClockSkew {
     /// The greatest difference between a peer's wall clock and ours, either way.
     pub largest: Duration,

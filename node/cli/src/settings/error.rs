@@ -7,6 +7,7 @@ use networkdb::identity::IdentityFileError;
 
 /// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {error}", path.display())]
@@ -96,6 +97,6 @@ pub enum SettingsError {
 fn how_to_make(error: &IdentityFileError) -> &'static str {
     match error {
         IdentityFileError::Secrets { .. } => "; `networkdb keygen` makes a secret",
-        IdentityFileError::Unreadable { .. } | IdentityFileError::Certificates { .. } => "",
+        _ => "",
     }
 }

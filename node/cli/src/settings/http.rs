@@ -13,6 +13,7 @@ use networkdb_http::{HttpConfig, HttpLimits};
 
 /// Settings of HTTP on the command line or in the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
+// Exhaustive: the command line builds it.
 pub struct HttpOptions {
     /// The address of the HTTP endpoints, or "off" [default: 127.0.0.1:2000]
     #[arg(long, env = "NETWORKDB_HTTP", hide_env_values = true, value_name = "ADDRESS[:PORT]")]
@@ -78,6 +79,7 @@ pub struct HttpOptions {
 
 /// Validated HTTP settings.
 #[derive(Debug, Clone)]
+// Exhaustive: each setting is shown.
 pub struct HttpSettings {
     /// The address, or `None` if HTTP is off.
     pub address: Option<SocketAddr>,

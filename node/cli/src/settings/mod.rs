@@ -24,6 +24,7 @@ use networkdb::identity::IdentitySource;
 
 /// Settings on the command line or in the environment. Missing ones are read from the file.
 #[derive(Debug, Clone, Default, clap::Args)]
+// Exhaustive: the command line builds it.
 pub struct RunOptions {
     /// A TOML file with settings named like the flags; flags and environment have precedence
     #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
@@ -148,6 +149,7 @@ pub struct RunOptions {
 
 /// Validated settings. Errors of the system, such as a port in use, show at the start.
 #[derive(Debug, Clone)]
+// Exhaustive: each setting is used or shown.
 pub struct Settings {
     /// This node's name.
     pub name: NodeName,

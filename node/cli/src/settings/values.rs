@@ -57,6 +57,7 @@ impl TryFrom<String> for ListenAddress {
 /// The address of the HTTP endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
+// Exhaustive: the server listens on an address or not at all.
 pub enum HttpAddress {
     /// No HTTP.
     Off,
@@ -83,6 +84,7 @@ impl TryFrom<String> for HttpAddress {
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
+// Exhaustive: the program writes each format.
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -104,6 +106,7 @@ impl LogFormat {
 /// The kind of network between the nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
+// Exhaustive: each stands for settings of all parts.
 pub enum Preset {
     /// A local network: the node detects failures within seconds.
     #[default]
