@@ -9,6 +9,7 @@ use std::time::Duration;
 /// cannot work and says why. Nodes of one cluster should use the same intervals: a node judges its
 /// peers by its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Config {
     /// Time between two probes. Extended while the local health score is above zero.
     pub probe_interval: Duration,
@@ -129,6 +130,7 @@ pub struct Config {
 
 /// Invalid settings, or an invalid record of this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A duration or a number is zero.
     #[error("{0} is zero; it must be more")]

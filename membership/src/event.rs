@@ -8,6 +8,7 @@ use crate::member::NodeRecord;
 
 /// A change of the membership. Events are reported in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A node became a member; it was unknown before, or its earlier instance had left or been
     /// removed.
@@ -95,6 +96,7 @@ impl std::fmt::Display for NameConflict {
 
 /// The role of this node in a name conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: a conflict has these three sides.
 pub enum ConflictRole {
     /// This node keeps the name.
     Owner,
@@ -106,6 +108,7 @@ pub enum ConflictRole {
 
 /// Why joining through a seed failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SeedFailure {
     /// The address is this node's own.
     #[error("it is this node itself")]
@@ -144,6 +147,7 @@ pub enum SeedFailure {
 
 /// A transmission that the caller must perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: a driver that ignored one would break the protocol.
 pub enum Transmit {
     /// Send these bytes as one datagram; it may be lost.
     Datagram {
@@ -174,6 +178,7 @@ pub enum Transmit {
 
 /// The purpose of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: a driver decides for each what it may drop.
 pub enum Purpose {
     /// It expects an answer, and its target is suspected if none arrives: never drop it under load.
     Probe,
@@ -186,6 +191,7 @@ pub enum Purpose {
 wire::counters! {
     /// Counters since the machine was created. They never decrease.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    #[non_exhaustive]
     pub struct Statistics {
         /// Probes started.
         probes,

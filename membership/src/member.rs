@@ -37,6 +37,7 @@ pub struct NodeRecord {
 
 /// Why a record cannot be announced, or was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// The labels are too long.
     #[error(
@@ -87,6 +88,7 @@ impl NodeRecord {
 /// The state of a node. Of two claims about the same incarnation, the one with the greater state
 /// supersedes the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+// Exhaustive: the order of claims is defined over these states.
 pub enum State {
     /// It answers probes.
     Alive,

@@ -192,6 +192,7 @@ pub(crate) struct Claim {
 
 /// Input from a peer that was rejected. It was dropped and counted; nothing else changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The bytes do not decode.
     #[error(transparent)]

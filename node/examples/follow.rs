@@ -45,6 +45,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 MembershipUpdate::Event(event) => println!("{event:?}"),
                 MembershipUpdate::Lagged { missed } => println!("missed {missed} events"),
                 MembershipUpdate::Closed => break,
+                // A later version may report more.
+                _ => {}
             },
         }
     }

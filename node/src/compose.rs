@@ -15,6 +15,7 @@ use crate::machine::{DATAGRAM_BUDGET, NodeMachine};
 
 /// Settings of a [`NodeMachine`].
 #[derive(Debug, Clone)]
+// Exhaustive: a program that composes a machine decides on every part.
 pub struct MachineSettings {
     /// The node's instance: its name and generation.
     pub id: NodeId,
@@ -42,6 +43,7 @@ pub struct MachineSettings {
 
 /// Why a machine cannot be composed from its settings.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ComposeError {
     /// The labels or the name are too long to be sent to peers.
     #[error(transparent)]

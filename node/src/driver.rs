@@ -273,6 +273,7 @@ impl Driver {
                         // The transport logs this as a warning, at most once a second for each peer.
                         tracing::debug!(%address, name = name.as_ref().map(NodeName::as_str), "{refusal}");
                     }
+                    arrival => tracing::debug!(?arrival, "not handled"),
                 }
             }
         }

@@ -24,6 +24,7 @@ use crate::subscription::Subscription;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The transport could not bind its address.
     #[error(transparent)]
@@ -41,6 +42,7 @@ pub enum StartError {
 
 /// Why joining a cluster failed. The node retries in the background, unless its name is in use.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinClusterError {
     /// No seed was given.
     #[error("no seed was given; name at least one node of the cluster, such as 10.0.0.1:7946")]

@@ -14,6 +14,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The source of a node's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: what reads, shows or watches a source decides for each kind.
 pub enum IdentitySource {
     /// The program that embeds the node sets it, and changes it by [`transport::Transport::set_identity`].
     Program,
@@ -32,6 +33,7 @@ pub enum IdentitySource {
 
 /// Why the files of an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdentityFileError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {error}", path.display())]
@@ -94,6 +96,7 @@ impl IdentitySource {
 
 /// A change of the secrets of a running node. Changes are idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: callers build it, and the node makes each change.
 pub enum KeyChange {
     /// Accept these secrets too.
     Add(KeySet),
@@ -107,6 +110,7 @@ pub enum KeyChange {
 
 /// Why the identity of a running node was not changed. The previous identity stays in use.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChangeKeysError {
     /// The node has no file of secrets.
     #[error(

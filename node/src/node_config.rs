@@ -23,6 +23,7 @@ use crate::identity::IdentitySource;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct NodeConfig {
     /// The node's name, unique among the live nodes of the cluster.
     pub name: NodeName,

@@ -11,6 +11,7 @@ const MAX_WAITING: usize = 1024;
 
 /// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MembershipUpdate {
     /// An event of membership.
     Event(Event),

@@ -8,6 +8,8 @@ use crate::{Value, Version};
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct WatchFilter {
     /// Only this network; `None` for all.
     pub network: Option<String>,
@@ -19,6 +21,7 @@ pub struct WatchFilter {
 
 /// What happened to the visible state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// Exhaustive: an entry appears, changes or disappears.
 pub enum ChangeKind {
     /// It became visible.
     Create,
@@ -30,6 +33,7 @@ pub enum ChangeKind {
 
 /// Why a key is no longer visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// Exhaustive: a driver that deletes real things decides for each.
 pub enum DeleteReason {
     /// A node deleted it, or overwrote it with a value that is not visible here.
     Deleted,

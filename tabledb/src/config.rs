@@ -9,6 +9,8 @@ use crate::host_clock::wall_clock;
 /// Limits on sizes and counts. Each has a defined behaviour when it is reached: an error for the local
 /// caller, a counted refusal for a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Limits {
     /// The longest network or table name, in bytes of UTF-8. Default 255.
     pub name_bytes: usize,
@@ -76,6 +78,8 @@ impl Default for Limits {
 
 /// Settings of a [`TableDb`](crate::TableDb).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Config {
     /// The instance of this node: its name, and a generation larger than that of any earlier instance of that
     /// name.

@@ -4,6 +4,7 @@ use crate::Version;
 
 /// Why a create, update or delete failed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// This node is not on the network, or is leaving it.
     #[error("network {network} is not joined on this node; join it before writing to it")]
@@ -97,6 +98,7 @@ pub enum WriteError {
 
 /// Why joining a network failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinError {
     /// The node is on it already, or is still leaving it.
     #[error(
@@ -124,6 +126,7 @@ pub enum JoinError {
 
 /// Why leaving a network failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// This node is not on it, or is leaving it already.
     #[error(

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Whether the writes that only this node knew reached other members before it dropped its copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct FinalSyncs {
     /// The number of members to sync with: two, or all that stayed if there are fewer.
     pub wanted: usize,

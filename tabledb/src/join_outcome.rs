@@ -4,6 +4,8 @@ use std::fmt;
 
 /// What this node holds of a network when its join is reported as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: a caller decides for each whether it goes on.
 pub enum JoinOutcome {
     /// What other members had at the time of the join.
     Synchronised,

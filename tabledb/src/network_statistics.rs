@@ -2,6 +2,7 @@
 
 /// Statistics of one joined network on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NetworkStatistics {
     /// Visible entries.
     pub entries: usize,

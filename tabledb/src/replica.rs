@@ -90,6 +90,7 @@ pub struct Origin {
 /// Bytes from a peer, or a call about a stream, that could not be used. They changed nothing, except what
 /// earlier frames of the same session changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The bytes do not decode.
     #[error(transparent)]
@@ -104,6 +105,7 @@ pub enum MessageError {
 
 /// A datagram that names an instance which membership has not reported yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Deferred {
     from: NodeName,
     bytes: Vec<u8>,
@@ -112,6 +114,7 @@ struct Deferred {
 
 /// A stream of a peer: before its first frame, or with its session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Stream {
     Unopened { peer: NodeName, until: Instant },
     Session(Box<Session>),

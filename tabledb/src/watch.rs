@@ -11,6 +11,7 @@ use crate::shared::Shared;
 
 /// What a watcher receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: a watcher that ignored one would hold a wrong table.
 pub enum WatchEvent {
     /// One change.
     Change(Change),

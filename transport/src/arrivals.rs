@@ -19,6 +19,7 @@ use crate::statistics::Counters;
 
 /// Something received from a peer, or a change of the connection with one.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Arrival {
     /// A datagram. It may be a duplicate or late, and others may have been lost.
     Datagram {

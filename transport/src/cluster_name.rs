@@ -12,6 +12,7 @@ pub struct ClusterName(Arc<str>);
 
 /// Why a text is not a cluster name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClusterNameError {
     /// It is empty.
     #[error("a cluster name is empty; give it 1 to {MAX_CLUSTER_NAME_BYTES} bytes")]

@@ -10,6 +10,7 @@ use crate::identity::Identity;
 
 /// The configuration of a node's endpoint.
 #[derive(Debug, Clone)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Config {
     /// The cluster that the node belongs to.
     pub cluster: ClusterName,
@@ -46,6 +47,7 @@ impl Config {
 
 /// Bounds on time.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Timeouts {
     /// The shortest timeout of a dial, from the first packet until the peer has accepted. It also
     /// applies to a handshake that a peer began, and to waiting for a stream that the peer's limit does
@@ -106,6 +108,7 @@ impl Default for Timeouts {
 
 /// Bounds on what peers can use up. Anything beyond is refused, and counted in [`crate::Statistics`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct Limits {
     /// Connections, dialled and accepted. Beyond this number none is accepted. Default 4,096.
     pub connections: usize,

@@ -50,6 +50,7 @@ const MAX_DOUBLINGS: u32 = 16;
 
 /// The bounds of a [`DialPolicy`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DialSettings {
     /// The most concurrent dials, however fast they are.
     pub most: usize,
@@ -81,6 +82,7 @@ impl DialSettings {
 
 /// Whether a destination may be dialled now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: a caller of the policy has to act on each.
 pub enum Turn {
     /// Dial now. The dial counts as running until [`DialPolicy::end`].
     Dial {
@@ -97,6 +99,7 @@ pub enum Turn {
 
 /// How a dial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: the policy learns from each what the caller saw.
 pub enum DialEnd {
     /// There is a connection.
     Connected,

@@ -25,6 +25,7 @@ use crate::upkeep::upkeep;
 
 /// What happened to a datagram that was accepted for sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: a datagram is sent now or when the dial is over.
 pub enum Sent {
     /// It was handed to QUIC.
     Now,

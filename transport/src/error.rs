@@ -18,6 +18,7 @@ const MAX_PEER_TEXT: usize = 300;
 
 /// Why two nodes do not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RefusalReason {
     /// The peer's certificate comes from a secret that this node does not have.
     #[error(
@@ -126,6 +127,7 @@ impl RefusalReason {
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Loss {
     /// No packet arrived from the peer for the idle timeout.
     #[error("no packet arrived from it for the idle timeout")]
@@ -272,6 +274,7 @@ fn readable(text: &[u8]) -> String {
 
 /// Why no stream was opened. Nothing was sent to the peer.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The peer did not answer.
     #[error("{to} did not answer within {after:?}")]
@@ -322,6 +325,7 @@ pub enum OpenError {
 
 /// Why a datagram was not sent. It is lost; the caller has to send its content again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError {
     /// There is no connection yet. It is being dialled, and another datagram already waits for it.
     #[error("the peer is still being dialled")]
@@ -349,6 +353,7 @@ pub enum SendError {
 
 /// Why a transport could not be bound.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BindError {
     /// The development secret is accepted on loopback addresses only.
     #[error(

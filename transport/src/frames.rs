@@ -56,6 +56,7 @@ impl StreamCode {
 
 /// Why a frame was not sent or received. The stream cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FrameError {
     /// The frame exceeded the timeout.
     #[error("a frame was not sent or received within {after:?}")]

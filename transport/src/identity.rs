@@ -8,6 +8,7 @@ use wire::NodeName;
 
 /// What a node proves its identity with, and what it accepts from peers. Cloning copies a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: code that shows or replaces an identity decides for each kind.
 pub enum Identity {
     /// Secrets that all nodes of the cluster share: certificates are minted from them.
     Secrets(KeySet),
@@ -17,6 +18,7 @@ pub enum Identity {
 
 /// Why a node cannot use an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdentityError {
     /// The development secret is accepted on loopback addresses only.
     #[error(

@@ -42,6 +42,7 @@ pub struct Fingerprint([u8; 8]);
 
 /// Why a text is not a secret. The text itself is never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SecretError {
     /// The text does not begin with [`SECRET_PREFIX`].
     #[error("it does not begin with {SECRET_PREFIX:?}")]
@@ -196,6 +197,7 @@ pub struct KeySet(Arc<[Secret]>);
 
 /// Why a text is not a secret file, or why a key set cannot be changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeySetError {
     /// It contains no secret.
     #[error("there is no secret in it")]

@@ -44,6 +44,7 @@ struct Parts {
 
 /// Why files are not a usable certificate set. A private key is never shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CertificateSetError {
     /// A file does not contain what it should.
     #[error("the {file} is not PEM with {wanted}: {reason}")]

@@ -7,6 +7,7 @@ use crate::peer::Peer;
 
 wire::atomic_counters! {
     /// Counters since the transport was bound. They never decrease.
+    #[non_exhaustive]
     pub struct Statistics, counted by Counters {
         /// Datagrams handed to QUIC.
         datagrams_sent,
@@ -112,6 +113,7 @@ wire::atomic_counters! {
 
 /// The state of one connection at this moment.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ConnectionStatistics {
     /// The peer at the other end.
     pub peer: Peer,

@@ -98,6 +98,7 @@ pub fn run(bytes: &[u8]) {
         },
         bytes,
     );
+    assert_eq!(world.victim.0.replica().recount(), Ok(()), "after what the input says");
     let newcomer = Node::new(NEWCOMER, world.start, world.now);
     let mut world = world.meet(newcomer);
     let now = world.now;

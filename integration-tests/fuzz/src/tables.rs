@@ -147,6 +147,7 @@ pub fn run(bytes: &[u8]) {
         },
         bytes,
     );
+    assert_eq!(world.victim.0.replica().recount(), Ok(()), "after what the input says");
     let now = world.now;
     let newcomer = Tables(tables(NEWCOMER, world.start, now));
     let victims_life = world.victim.0.tables().node();
@@ -160,4 +161,5 @@ pub fn run(bytes: &[u8]) {
     assert!(agreed, "a newcomer does not see what is written: {:?}", world.victim.0.replica().counters());
     world.be_kind(WHILE, |_| false);
     assert!(share(world.victim.0.tables(), world.peer.0.tables()), "what was agreed on is forgotten");
+    assert_eq!(world.victim.0.replica().recount(), Ok(()), "after the newcomer was served");
 }

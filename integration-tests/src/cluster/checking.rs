@@ -234,6 +234,10 @@ impl Cluster {
                 Some((Arc::from(network.as_str()), state, instance.tables.statistics(network)?))
             })
             .collect();
+        let recounted = instance.machine.replica().recount();
+        if let Err(difference) = recounted {
+            self.violation(peer, format!("has a store that disagrees with itself: {difference}"));
+        }
         let under_way = self.longest_under_way();
         for (network, state, statistics) in states {
             let inspection = Inspection {

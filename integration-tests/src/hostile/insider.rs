@@ -229,7 +229,7 @@ fn take_in(shared: &Arc<Shared>, streams: &mut Streams, arrival: Arrival) {
                 .spawn(stream, move |wake_stream| move_frames(shared, stream, wake_stream, sender, receiver));
         }
         Arrival::Lost { peer, .. } => shared.machine.lock().handle_connection_lost(&peer.name, now()),
-        Arrival::Refused { .. } => {}
+        _ => {}
     }
 }
 

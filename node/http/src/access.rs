@@ -21,6 +21,7 @@ pub const MAX_TOKENS: usize = 64;
 
 /// The role of a caller. Each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+// Exhaustive: each call states which of them it needs.
 pub enum Role {
     /// Read only.
     Read,
@@ -64,6 +65,7 @@ impl Role {
 
 /// Why a token file is invalid. The texts never show a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokensError {
     /// The file has no token.
     #[error("there is no token in it")]
@@ -190,6 +192,7 @@ impl Tokens {
 
 /// Why a token file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenFileError {
     /// It cannot be read.
     #[error("cannot read the HTTP token file {}: {error}", path.display())]
@@ -261,6 +264,7 @@ pub struct Unprotected(pub SocketAddr);
 
 /// Which clients have access.
 #[derive(Debug, Clone, Default)]
+// Exhaustive: what the server admits is decided for each.
 pub enum Access {
     /// All programs on this host: the node listens on loopback addresses only.
     #[default]

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Why the socket was not created.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SocketError {
     /// Another node serves it.
     #[error("the admin socket {} is in use by another node", .0.display())]

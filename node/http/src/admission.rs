@@ -42,6 +42,7 @@ const LARGE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Access rights and limits of the HTTP endpoints.
 #[derive(Debug, Clone, Default)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct HttpConfig {
     /// Which clients have access.
     pub access: Access,

@@ -49,6 +49,7 @@ pub(super) fn is_read_only(path: &str) -> bool {
 
 /// A diagnostic call with its parsed parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: the server answers each call.
 pub enum Call {
     /// Check that the node runs.
     Ready,
@@ -76,6 +77,7 @@ pub enum Call {
 
 /// A call that needs only the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: the server answers each call.
 pub enum TableCall {
     /// Show the counts of a network.
     NetworkStats(String),

@@ -85,6 +85,7 @@ impl From<WriteError> for HttpError {
             WriteError::NetworkFull { .. }
             | WriteError::TooManyTables { .. }
             | WriteError::NetworkBytes { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let version = match &error {
             WriteError::AlreadyExists { found, .. } => Some(*found),
@@ -101,6 +102,7 @@ impl From<JoinError> for HttpError {
             JoinError::AlreadyJoined { .. } => StatusCode::CONFLICT,
             JoinError::Length { .. } => StatusCode::BAD_REQUEST,
             JoinError::TooManyNetworks { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }
@@ -108,8 +110,10 @@ impl From<JoinError> for HttpError {
 
 impl From<LeaveError> for HttpError {
     fn from(error: LeaveError) -> Self {
-        match &error {
-            LeaveError::NotJoined { .. } => Self::new(StatusCode::NOT_FOUND, error),
-        }
+        let status = match &error {
+            LeaveError::NotJoined { .. } => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
     }
 }

@@ -6,6 +6,7 @@ use super::permits::{Caller, share};
 
 /// Bounds on the resources that HTTP clients can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: other crates build it as a literal, from the defaults.
 pub struct HttpLimits {
     /// The most concurrent connections. Another host can have at most a quarter of them, and this host three
     /// quarters. Up to 32 further connections get health and metrics only, and 503 for everything else.
@@ -76,6 +77,7 @@ impl HttpLimits {
 
 wire::atomic_counters! {
     /// Counters of events since the server started.
+    #[non_exhaustive]
     pub struct HttpStatistics, counted by HttpCounters {
         /// Requests whose head arrived.
         requests,

@@ -96,14 +96,15 @@ mod tests {
     #[test]
     fn the_exposition_has_prometheus_format() {
         let count = |name, value| Count { name, meaning: " What was counted.", value };
-        let statistics = NetworkStatistics { entries: 3, peers: 2, ..NetworkStatistics::default() };
+        let mut statistics = NetworkStatistics::default();
+        (statistics.entries, statistics.peers) = (3, 2);
+        let mut clock_skew = tabledb::ClockSkew::default();
+        clock_skew.largest = std::time::Duration::from_millis(7_200_500);
+        clock_skew.peers_beyond = 1;
         let metrics = Metrics {
             uptime_seconds: 1.5,
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
-            clock_skew: tabledb::ClockSkew {
-                largest: std::time::Duration::from_millis(7_200_500),
-                peers_beyond: 1,
-            },
+            clock_skew,
             networks: vec![("a \"b\"\\\n".into(), statistics)],
             parts: vec![("transport", vec![count("frames_sent", 9)]), ("http", vec![count("requests", 7)])],
         };

@@ -12,6 +12,7 @@ use super::value_text::to_base64;
 
 /// The format of a reply, which the caller chooses with `json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: the formats that Docker's tools ask for.
 pub enum Spelling {
     /// The message, with the details on the following lines.
     Text,
@@ -42,6 +43,7 @@ impl Spelling {
 
 /// The encoding of values, which the caller chooses with `unsafe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: the encodings that Docker's tools ask for.
 pub enum ValueSpelling {
     /// Standard base64 with padding.
     Base64,
@@ -61,6 +63,7 @@ pub struct Peer {
 
 /// The details after the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: each is shown as text and as JSON.
 pub enum Details {
     /// Free text.
     Info(String),

@@ -26,6 +26,7 @@ const MAX_EVENTS_IN_A_TURN: usize = 10_000;
 
 /// Why a table is not watched.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WatchTableError {
     /// The limit of watched tables is reached.
     #[error(

@@ -9,6 +9,7 @@ use super::view::Tag;
 
 /// Why an attachment's entries are or are not visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Visibility {
     Shown,
     /// The owner has failed: the entries are hidden, and kept.
@@ -22,6 +23,7 @@ pub(crate) enum Visibility {
 
 /// The state of one owner's attachment in one epoch on this network.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Attachment {
     pub(crate) tag: Arc<Tag>,
     pub(super) visibility: Visibility,

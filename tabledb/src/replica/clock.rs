@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 /// time of our writes nor which times of others we accept. One clock serves all networks of a node, so a
 /// network that is left and joined again needs no stored clock.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Clock {
     last: u64,
     /// The latest reading of the wall clock, and when it was made.

@@ -11,6 +11,7 @@ use wire::NodeName;
 
 /// The peers with an established connection, as far as that is known.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Connections {
     /// `None` until the first report of a connection: then all peers are treated alike.
     with: Option<BTreeSet<NodeName>>,

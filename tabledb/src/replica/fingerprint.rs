@@ -8,6 +8,7 @@ use super::view::AttachmentIndex;
 /// The combined digest of all attachments. Every probe and every report of watermarks asks for it, while a
 /// few of many attachments change: only those are digested again.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Fingerprint {
     /// The combined digest of the attachments that are up to date in it.
     of_counted: u64,
@@ -35,6 +36,11 @@ impl Fingerprint {
             Some(part) => self.of_counted ^= part,
             None => drop(self.uncounted.remove(&index)),
         }
+    }
+
+    /// The combined digest of the attachments that are up to date in it, for checks.
+    pub(super) fn of_counted(&self) -> u64 {
+        self.of_counted
     }
 
     /// Adds the attachments that have changed.

@@ -20,6 +20,7 @@ const MAX_ATTACHMENTS: usize = 1 << 15;
 
 /// An attachment of a forgotten node.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Kept {
     generation: u64,
     epoch: u64,
@@ -29,6 +30,7 @@ struct Kept {
 
 /// The superseded numbers of forgotten nodes; beyond the limits, the earliest forgotten go first.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ForgottenOwners {
     kept: BTreeMap<(NodeName, Arc<str>), Kept>,
     by_age: BTreeMap<u64, (NodeName, Arc<str>)>,

@@ -13,6 +13,7 @@ use crate::Value;
 
 /// Everything a replica holds of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedNetwork {
     /// By (table, key): the newest version, live, hidden or a tombstone.
     pub entries: BTreeMap<(String, String), InspectedEntry>,
@@ -24,6 +25,7 @@ pub struct InspectedNetwork {
 
 /// One version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedEntry {
     /// Its Lamport time, in microseconds since 1970.
     pub time: u64,
@@ -43,6 +45,7 @@ pub struct InspectedEntry {
 
 /// The state of one owner's attachment in one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectedAttachment {
     /// The owner's instance.
     pub owner: NodeId,
@@ -63,6 +66,17 @@ impl Replica {
     /// first.
     pub fn list_versions(&self) -> Vec<(NodeId, u64)> {
         self.node.owners.list_versions().into_iter().map(|list| (list.owner, list.version)).collect()
+    }
+
+    /// Checks that what is held of each network agrees with itself: every number in a version vector has the
+    /// record that it leads to, or none (rule 4 of ALGORITHM.md), and everything that is counted as it changes
+    /// equals a recount. Returns the first difference, which would be a fault of this crate. O(entries): for
+    /// operators and checks, not for programs. Debug builds check what a change touches, after each change.
+    pub fn recount(&self) -> Result<(), String> {
+        let networks = self.networks.iter().flatten().chain(self.ended.values());
+        networks.into_iter().try_for_each(|network| {
+            network.store.recount().map_err(|difference| format!("{}: {difference}", network.name))
+        })
     }
 
     /// Everything held of `network`; `None` if it is not joined. O(entries): for operators and checks, not

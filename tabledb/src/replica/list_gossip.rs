@@ -16,6 +16,7 @@ use super::timing::{
 
 /// Recently changed lists, sent at once and twice more, then no longer.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ListGossip {
     /// The owner of each list, when it is sent next, and how often it has been sent.
     due: BTreeMap<NodeName, (Instant, usize)>,

@@ -72,6 +72,7 @@ pub(crate) enum EventBody<'a> {
 /// The networks of one node; only that node issues versions of it. A higher (generation, version) replaces
 /// the whole list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct AttachmentList {
     pub(crate) owner: NodeId,
     pub(crate) version: u64,
@@ -81,6 +82,7 @@ pub(crate) struct AttachmentList {
 
 /// The version up to which the sender knows a node's attachment list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ListVersion {
     pub(crate) owner: NodeId,
     pub(crate) version: u64,
@@ -129,6 +131,7 @@ pub(crate) struct Settled {
 
 /// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum SessionKind {
     /// Both sides exchange all updates that the other lacks, and compare their live numbers.
     Full,
@@ -204,6 +207,7 @@ pub(crate) struct VersionVectorEntry<'a> {
 
 /// A range of numbers of one attachment, for comparing live numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Span {
     /// The index of the attachment in the latest `Compare`.
     pub(crate) attachment: u32,
@@ -213,6 +217,7 @@ pub(crate) struct Span {
 
 /// The live numbers in a span: exactly if they are few, else as digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum SpanState {
     /// The digests of equal parts of the span.
     Parts(Vec<(Span, u64)>),

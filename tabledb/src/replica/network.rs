@@ -35,6 +35,7 @@ use settled::Busy;
 
 /// The phase of a network on this node.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Phase {
     /// Its initial sync has not completed since it was joined.
     Joining(InitialSync),
@@ -45,6 +46,7 @@ enum Phase {
 
 /// A comparison of fingerprints that changed nothing.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Compared {
     mine: u64,
     theirs: u64,
@@ -73,6 +75,7 @@ pub(crate) struct Applied {
 
 /// The state of one joined network.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Network {
     pub(crate) name: Arc<str>,
     pub(crate) store: Store,

@@ -18,6 +18,8 @@ use crate::{Config, FinalSyncs, JoinOutcome};
 
 /// An action that the replica wants the driver to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: a driver that ignored one would break the protocol.
 pub enum Transmit {
     /// Send one datagram of at most 1,140 bytes; it may be lost.
     Datagram {
@@ -49,6 +51,8 @@ pub enum Transmit {
 
 /// An event for the driver of the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+// Exhaustive: a driver acts on each, and one of them asks it for a new generation.
 pub enum Event {
     /// A joined network completed its initial sync, or does not wait for it any longer.
     NetworkReady {

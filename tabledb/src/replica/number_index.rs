@@ -14,6 +14,15 @@ struct Numbered {
     location: Location,
 }
 
+#[cfg(test)]
+impl std::hash::Hash for Numbered {
+    /// By the name of the table, whose records the store hashes once.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { offset, digest, location: (table, key) } = self;
+        (offset, digest, &table.name, key).hash(state);
+    }
+}
+
 /// The numbers per chunk.
 const SPAN: u64 = 64;
 
@@ -23,6 +32,7 @@ const SPAN: u64 = 64;
 /// A tree of small sorted arrays: ascending insertion leaves a plain B-tree half empty, which would double
 /// the memory per entry. Everything is O(log n); appending touches the last array only.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct NumberIndex {
     chunks: BTreeMap<u64, Vec<Numbered>>,
     count: usize,

@@ -11,6 +11,7 @@ use crate::Limits;
 
 /// The state of a node, as reported by membership and by the node itself.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Owner {
     pub(crate) generation: u64,
     pub(crate) alive: bool,
@@ -65,6 +66,7 @@ const MAX_EARLY_LISTS: usize = 1024;
 
 /// All known nodes, each the only author of its attachment list.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Owners {
     me: NodeId,
     list_version: u64,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// it holds. Inserting at the end is O(1); elsewhere O(log r) to find the position and O(r) to shift r
 /// ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Ranges {
     /// Inclusive bounds.
     ranges: Vec<(u64, u64)>,
@@ -99,6 +100,18 @@ impl Ranges {
             self.ranges[first] = merged;
             self.ranges.drain(first + 1..past);
         }
+        debug_assert!(self.is_valid_at(first, low, high), "{low}..={high} broke the order of ranges");
+    }
+
+    /// Whether the range at `at` covers `low..=high` and leaves a hole to those beside it.
+    fn is_valid_at(&self, at: usize, low: u64, high: u64) -> bool {
+        let (from, to) = self.ranges[at];
+        let before = at.checked_sub(1).map(|before| self.ranges[before].1);
+        let after = self.ranges.get(at + 1).map(|&(after, _)| after);
+        from <= low
+            && high <= to
+            && before.is_none_or(|before| before.saturating_add(1) < from)
+            && after.is_none_or(|after| to.saturating_add(1) < after)
     }
 
     /// Removes one number; false if it was not there.

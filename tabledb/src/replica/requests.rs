@@ -17,6 +17,7 @@ use super::view::AttachmentIndex;
 
 /// A session that a network wants opened.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct SessionRequest {
     pub(crate) kind: SessionKind,
     pub(crate) network: Arc<str>,
@@ -29,6 +30,7 @@ pub(crate) struct SessionRequest {
 
 /// Requests of a network that are served in turn with other classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(Hash))]
 enum Class {
     Full,
     Pull,
@@ -51,6 +53,7 @@ type Turn = (Arc<str>, Class);
 /// The state of a peer as a server of sessions. Its window follows the peer's responses by additive increase
 /// and multiplicative decrease, so that the peer soon need not turn sessions away.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Window {
     open: usize,
     allowed: usize,
@@ -81,6 +84,7 @@ impl Window {
 
 /// The queue, and the number of sessions that this node has open.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Requests {
     /// The order of turns, the next one first.
     turns: VecDeque<Turn>,

@@ -52,6 +52,7 @@ use sending::Sending;
 
 /// A session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Session {
     pub(crate) progress: Progress,
     pub(crate) role: Role,
@@ -59,6 +60,7 @@ pub(crate) struct Session {
 
 /// This node's side of a session of some kind.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Role {
     FullOpener(FullOpener),
     FullResponder(FullResponder),

@@ -6,6 +6,7 @@ use super::message::Standing;
 
 /// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Outcome {
     Completed,
     Failed,
@@ -19,6 +20,7 @@ pub(crate) enum Outcome {
 
 /// The claim of a full sync's peer about its own copy.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum PeerStanding {
     #[default]
     Synchronised,

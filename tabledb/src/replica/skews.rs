@@ -31,8 +31,17 @@ impl fmt::Debug for Skews {
     }
 }
 
+#[cfg(test)]
+impl std::hash::Hash for Skews {
+    /// Without values, as in the debug form: nothing is decided by them.
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {
+        let Self { ahead: _, logged_at: _ } = self;
+    }
+}
+
 /// How far the clocks of peers are from ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClockSkew {
     /// The greatest difference between a peer's wall clock and ours, either way.
     pub largest: Duration,

@@ -3,6 +3,7 @@
 //! Every change happens under the replica's lock, in one step with the version vector. The invariant
 //! (ALGORITHM.md): a number that has been seen is in the store, or superseded for ever.
 
+mod invariant;
 mod recount;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub(crate) enum Full {
 
 /// The writer's side of a network's tables.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Store {
     view: Arc<View>,
     me: NodeName,
@@ -159,6 +161,7 @@ impl Store {
         self.fingerprint.remove(index, &attachment);
         for (table, key) in attachment.live.into_locations().chain(attachment.tombstones.into_locations()) {
             if let Some((_, record)) = table.records.remove(&key) {
+                debug_assert_eq!(record.tag.index, index, "the index leads to another attachment's record");
                 self.records -= 1;
                 self.bytes -= record.weight(&key);
                 self.removed_records = true;
@@ -218,7 +221,7 @@ impl Store {
     /// The dots that it replaced are superseded here too, wherever they are; then the greater version remains
     /// under the key.
     pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
-        let (index, number) = write.dot;
+        let Write { dot: (index, number), time, table, key, body, replaced } = write;
         let Some(attachment) = self.attachments.get_mut(&index) else { return false };
         if attachment.seen.contains(number) {
             return false;
@@ -227,10 +230,10 @@ impl Store {
         self.fingerprint.invalidate(index, attachment);
         let tag = attachment.tag.clone();
         let mut replaces_present = false;
-        for &(index, number) in write.replaced {
+        for &(index, number) in replaced {
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
             let location = attachment.live.get(number).or_else(|| attachment.tombstones.get(number));
-            if location.is_some_and(|(table, key)| Arc::ptr_eq(table, write.table) && **key == *write.key) {
+            if location.is_some_and(|(at, under)| Arc::ptr_eq(at, table) && **under == *key) {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
             } else {
@@ -239,43 +242,59 @@ impl Store {
                 self.drop_live(index, number, watchers);
             }
         }
-        let incoming = Record { time: write.time, number, tag, body: write.body };
-        let records = &write.table.records;
+        let incoming = Record { time, number, tag, body };
+        self.keep_greater(incoming, (table, key), !replaced.is_empty(), replaces_present, watchers);
+        self.debug_check_applied((index, number), (time, replaced), (table, key));
+        true
+    }
+
+    /// Keeps the greater version under a key, or the incoming one if it replaces the present one.
+    fn keep_greater(
+        &mut self,
+        incoming: Record,
+        (table, key): (&Arc<Table>, &str),
+        replaces_any: bool,
+        replaces_present: bool,
+        watchers: &mut Watchers,
+    ) {
+        let records = &table.records;
         // A write that replaces nothing usually has a new key: one search finds and inserts it.
-        let present = if write.replaced.is_empty() { None } else { records.get_mut(write.key) };
+        let present = if replaces_any { records.get_mut(key) } else { None };
         let mut present = match present {
             Some(present) => present,
-            None => match records.entry(write.key.into()) {
+            None => match records.entry(key.into()) {
                 Entry::Occupied(present) => present.into_ref(),
                 Entry::Vacant(vacant) => {
                     self.records += 1;
-                    self.bytes += incoming.weight(write.key);
-                    self.link(&incoming, write.table, vacant.key());
+                    self.bytes += incoming.weight(key);
+                    self.link(&incoming, table, vacant.key());
                     let shown = || (vacant.key().clone(), incoming.clone());
                     let shown = watchers.wants(&self.view.name).then(shown);
                     drop(vacant.insert(incoming));
                     // Not while the map is locked: a watcher that wakes up may read it at once.
                     if let Some((key, record)) = shown {
                         let change = (None, Some(&record));
-                        self.report(watchers, write.table, &key, change, DeleteReason::Deleted);
+                        self.report(watchers, table, &key, change, DeleteReason::Deleted);
                     }
-                    self.debug_recount();
-                    return true;
+                    return;
                 }
             },
         };
         if !replaces_present && incoming.rank() < present.rank() {
-            return true;
+            return;
         }
         let key = present.key().clone();
         let former = std::mem::replace(&mut *present, incoming.clone());
         drop(present);
+        debug_assert!(
+            replaces_present || former.rank() < incoming.rank(),
+            "{former:?} went for {incoming:?}"
+        );
         self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
         self.unlink(&former);
-        self.link(&incoming, write.table, &key);
-        self.report(watchers, write.table, &key, (Some(&former), Some(&incoming)), DeleteReason::Deleted);
-        self.debug_recount();
-        true
+        self.link(&incoming, table, &key);
+        self.debug_check_removed((former.tag.index, former.number));
+        self.report(watchers, table, &key, (Some(&former), Some(&incoming)), DeleteReason::Deleted);
     }
 
     /// Marks the numbers of `low..=high` as seen, since a peer has seen them and does not hold them live.
@@ -284,6 +303,7 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&index) else { return };
         attachment.see(low, high);
         self.fingerprint.invalidate(index, attachment);
+        self.debug_check_seen(index, low, high);
     }
 
     /// Whether a number is held here under another key: then no write under this key has superseded it.
@@ -302,6 +322,7 @@ impl Store {
     ) -> Option<Location> {
         let location = self.drop_live(index, number, watchers)?;
         self.fingerprint.invalidate(index, self.attachments.get_mut(&index)?);
+        self.debug_check_removed((index, number));
         self.debug_recount();
         Some(location)
     }
@@ -313,11 +334,13 @@ impl Store {
         let accounted = attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone()));
         if accounted.as_slice().len() < max_ranges.max(1) || accounted.touches(number, number) {
             accounted.insert_range(number, number);
+            self.debug_check_accounted(index, number, number);
             return true;
         }
         let (below, lowest) = (accounted.within(1, number).highest(), accounted.as_slice()[0].0);
         let (low, high) = if below == 0 { (number, lowest) } else { (below, number) };
         accounted.insert_range(low, high);
+        self.debug_check_accounted(index, low, high);
         false
     }
 
@@ -325,6 +348,7 @@ impl Store {
     pub(crate) fn account_range(&mut self, index: AttachmentIndex, low: u64, high: u64) {
         let Some(attachment) = self.attachments.get_mut(&index) else { return };
         attachment.accounted.get_or_insert_with(|| Box::new(attachment.seen.clone())).insert_range(low, high);
+        self.debug_check_accounted(index, low, high);
     }
 
     /// No longer accounts for the refused numbers of `low..=high`, so that peers send them again.
@@ -335,6 +359,7 @@ impl Store {
         left.union(&accounted.within(high + 1, u64::MAX));
         left.union(&attachment.seen);
         attachment.accounted = (left != attachment.seen).then(|| Box::new(left));
+        self.debug_check_accounted(index, low, high);
     }
 
     /// Removes tombstones whose time has come. Their numbers stay in the version vector, as superseded.
@@ -347,11 +372,13 @@ impl Store {
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
             let Some((_, (table, key))) = attachment.tombstones.remove(number) else { continue };
             if let Some((_, record)) = table.records.remove(&key) {
+                debug_assert_eq!((record.tag.index, record.number), (index, number), "another was reaped");
                 self.bytes -= record.weight(&key);
             }
             self.records -= 1;
             self.removed_records = true;
             reaped += 1;
+            self.debug_check_removed((index, number));
         }
         self.debug_recount();
         reaped
@@ -403,6 +430,11 @@ impl Store {
         let (digest, (table, key)) = attachment.live.remove(number)?;
         attachment.live_digest ^= live_digest(number, digest);
         if let Some((_, record)) = table.records.remove(&key) {
+            debug_assert_eq!(
+                (record.tag.index, record.number),
+                (index, number),
+                "another record was dropped"
+            );
             self.records -= 1;
             self.bytes -= record.weight(&key);
             self.removed_records = true;
@@ -417,13 +449,16 @@ impl Store {
         let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
         match &record.body {
             Body::Live(_) => {
-                if let Some((digest, _)) = attachment.live.remove(record.number) {
+                let removed = attachment.live.remove(record.number);
+                debug_assert!(removed.is_some(), "number {} was live, and not in the index", record.number);
+                if let Some((digest, _)) = removed {
                     attachment.live_digest ^= live_digest(record.number, digest);
                 }
                 self.fingerprint.invalidate(record.tag.index, attachment);
             }
             Body::Tombstone { expires } => {
-                attachment.tombstones.remove(record.number);
+                let removed = attachment.tombstones.remove(record.number);
+                debug_assert!(removed.is_some(), "tombstone {} was not in the index", record.number);
                 self.expiries.remove(&(**expires, record.tag.index, record.number));
             }
         }

@@ -10,6 +10,7 @@ use super::view::AttachmentIndex;
 /// A dot to send. Its content is looked up when it is sent: a dot superseded meanwhile is sent as such, so
 /// that no receiver takes it for a hole, and no stale value leaves the node.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct QueuedUpdate {
     pub(crate) dot: Dot,
     pub(crate) replaced: Vec<Dot>,
@@ -20,6 +21,7 @@ pub(crate) struct QueuedUpdate {
 /// Two queues share one threshold: at most eight datagrams' worth of updates wait. Beyond that the queues are
 /// emptied and the whole difference is pushed over streams, which need no queue.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct UpdateQueue {
     /// Our own writes are sent first: relaying must not starve them.
     local: VecDeque<QueuedUpdate>,

@@ -52,8 +52,17 @@ impl Tag {
     }
 }
 
+#[cfg(test)]
+impl std::hash::Hash for Tag {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { index, owner, epoch, digest, shown } = self;
+        (index, owner, epoch, digest, shown.load(Ordering::Acquire)).hash(state);
+    }
+}
+
 /// The content of a record.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Body {
     Live(Value),
     /// Tombstones keep no value: no reader needs it, and it would be most of the memory. The time is boxed:
@@ -75,6 +84,7 @@ impl Body {
 
 /// The newest version of a key: a value or a tombstone.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Record {
     pub(crate) time: u64,
     pub(crate) number: u64,
@@ -129,6 +139,18 @@ impl fmt::Debug for Table {
     }
 }
 
+#[cfg(test)]
+impl std::hash::Hash for Table {
+    /// Sorted by key: the map has no order.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { name, records } = self;
+        let mut records: Vec<_> = records.iter().collect();
+        records.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        (name, records.len()).hash(state);
+        records.iter().for_each(|record| record.pair().hash(state));
+    }
+}
+
 impl Table {
     pub(crate) fn get(&self, key: &str) -> Option<Entry> {
         let record = self.records.get(key)?;
@@ -178,6 +200,14 @@ pub(crate) type Location = (Arc<Table>, Arc<str>);
 pub(crate) struct View {
     pub(crate) name: Arc<str>,
     tables: RwLock<BTreeMap<Arc<str>, Arc<Table>>>,
+}
+
+#[cfg(test)]
+impl std::hash::Hash for View {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { name, tables } = self;
+        (name, &*tables.read()).hash(state);
+    }
 }
 
 impl View {

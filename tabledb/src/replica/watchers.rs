@@ -52,6 +52,18 @@ impl fmt::Debug for Watchers {
     }
 }
 
+#[cfg(test)]
+impl std::hash::Hash for Watchers {
+    /// Without the waiting changes, as in the debug form.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Self { watchers, in_all: _, limits: _, lagged: _, closed, wakers: _ } = self;
+        (watchers.len(), closed).hash(state);
+        for Watcher { filter, queue: _ } in watchers {
+            filter.hash(state);
+        }
+    }
+}
+
 impl Watchers {
     pub(crate) fn new(limits: QueueLimits) -> Self {
         Self { limits, ..Self::default() }

@@ -14,6 +14,7 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Why bytes do not decode as a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The bytes are not a valid encoding of the type.
     #[error("{found} bytes are not a {wanted}: {reason}")]

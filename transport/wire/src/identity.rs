@@ -19,6 +19,7 @@ pub struct NodeName(Arc<str>);
 
 /// Why a text is not a node name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeNameError {
     /// It is empty.
     #[error("a node name is empty; give it 1 to {MAX_NODE_NAME_BYTES} bytes")]

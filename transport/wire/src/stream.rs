@@ -19,6 +19,7 @@ pub struct Destination {
 
 /// The response of a state machine when a stream can send another frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: a driver acts on each.
 pub enum FramePoll {
     /// Send this frame, then ask again.
     Frame(Vec<u8>),

@@ -9,6 +9,7 @@ use crate::advice::advised;
 
 /// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {error}", path.display())]

@@ -13,6 +13,7 @@ use networkdb_http::{HttpConfig, HttpLimits};
 
 /// Validated HTTP settings.
 #[derive(Debug, Clone)]
+// Exhaustive: each setting is shown.
 pub struct HttpSettings {
     /// The address, or `None` if HTTP is off.
     pub address: Option<SocketAddr>,

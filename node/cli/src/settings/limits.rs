@@ -4,6 +4,7 @@ use crate::settings::error::SettingsError;
 
 /// All limits of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+// Exhaustive: the command line builds it.
 pub struct Limits {
     /// Limits of connections, streams and datagrams.
     pub transport: transport::Limits,
@@ -15,6 +16,7 @@ pub struct Limits {
 
 /// The limits of membership that are the same for all presets.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: the command line builds it.
 pub struct MemberLimits {
     /// The most members, departed ones included.
     pub members: usize,

@@ -28,6 +28,7 @@ pub use options::{RunOptions, SettingOptions};
 
 /// Validated settings. Errors of the system, such as a port in use, show at the start.
 #[derive(Debug, Clone)]
+// Exhaustive: each setting is used or shown.
 pub struct Settings {
     /// This node's name.
     pub name: NodeName,

@@ -64,6 +64,7 @@ impl fmt::Display for ListenAddress {
 
 /// The address of the HTTP endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Exhaustive: the server listens on an address or not at all.
 pub enum HttpAddress {
     /// No HTTP.
     Off,
@@ -114,6 +115,7 @@ impl fmt::Display for SocketPath {
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+// Exhaustive: the program writes each format.
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -133,6 +135,7 @@ impl fmt::Display for LogFormat {
 
 /// The kind of network between the nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+// Exhaustive: each stands for settings of all parts.
 pub enum Preset {
     /// A local network: the node detects failures within seconds.
     #[default]

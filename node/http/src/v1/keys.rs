@@ -75,7 +75,8 @@ fn refused(error: ChangeKeysError) -> HttpError {
         | ChangeKeysError::Certificates
         | ChangeKeysError::FileDiffers(_)
         | ChangeKeysError::Identity(_) => StatusCode::CONFLICT,
-        ChangeKeysError::File(_) | ChangeKeysError::Write { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        // The node cannot read or write its file.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     HttpError::new(status, error)
 }

@@ -281,6 +281,7 @@ pub struct ChangeRecord {
 /// The effect of an import on a key that exists already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+// Exhaustive: each decides what happens to an entry that exists.
 pub enum ImportMode {
     /// Update it.
     #[default]

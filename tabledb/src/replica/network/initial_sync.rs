@@ -25,6 +25,7 @@ use crate::JoinOutcome;
 
 /// The progress of the initial sync.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct InitialSync {
     /// Syncs that failed.
     failures: u32,

@@ -18,6 +18,7 @@ use crate::FinalSyncs;
 /// The final syncs of a network. Only syncs count that this node opened after its last write: one that a peer
 /// had opened before has compared an earlier state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Leaving {
     wanted: usize,
     /// Members with which a final sync completed.

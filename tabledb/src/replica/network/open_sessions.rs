@@ -15,6 +15,7 @@ use super::super::view::AttachmentIndex;
 
 /// A full sync or a pull that this node opened and that is in progress.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Syncing {
     pub(crate) peer: NodeName,
     opened_at: Instant,
@@ -45,6 +46,7 @@ impl Syncing {
 
 /// The sessions of a network that are in progress.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct OpenSessions {
     /// Full syncs that this node opened.
     full_syncs: BTreeMap<StreamId, Syncing>,

@@ -13,6 +13,7 @@ use super::Network;
 
 /// Numbers of an attachment that are known to exist and have not arrived.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Missing {
     /// A node that has them.
     pub(super) source: NodeName,

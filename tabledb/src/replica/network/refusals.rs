@@ -52,6 +52,7 @@ pub(super) struct Refused<'a> {
 
 /// The latest refused write under a key.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(Hash))]
 struct Guard {
     time: u64,
     dot: Dot,
@@ -66,6 +67,7 @@ impl Guard {
 
 /// The schedule of retries.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Retry {
     at: Instant,
     pause: Duration,
@@ -84,6 +86,7 @@ struct Retry {
 
 /// The refused writes of a network.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Refusals {
     guards: BTreeMap<u64, Guard>,
     /// More keys have refused writes than there are guards.

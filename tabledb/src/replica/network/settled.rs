@@ -30,6 +30,7 @@ const MAX_LATER: u64 = 1 << 16;
 
 /// A period of changes without a pause of `SETTLED_UNTIL`.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Busy {
     began_at: Instant,
     changed_at: Instant,

@@ -50,6 +50,7 @@ pub(super) struct Claims {
 
 /// The attachments that the spans of a request refer to.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Attachments(Vec<Option<AttachmentIndex>>);
 
 impl Attachments {
@@ -60,6 +61,7 @@ impl Attachments {
 
 /// The opener's side of a comparison.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Comparison {
     /// Spans still to be compared.
     wanted: VecDeque<(AttachmentIndex, u64, u64)>,

@@ -16,6 +16,7 @@ use super::version_vector::{IncomingVector, Scope, send_version_vector};
 
 /// What a full sync has learned about the peer's copy, on either side.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct PeerCopy {
     pub(crate) standing: PeerStanding,
     /// Attachments that the peer shows.
@@ -37,6 +38,7 @@ impl PeerCopy {
 
 /// Opens a full sync, and leads the comparison.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct FullOpener {
     /// Only the anti-entropy period caused it.
     pub(crate) periodic: bool,
@@ -45,12 +47,14 @@ pub(crate) struct FullOpener {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Opened {
     AwaitsResponse(IncomingVector),
     Syncs(Sending, Step),
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Step {
     /// Both sides send what the other lacks.
     Updates {
@@ -180,12 +184,14 @@ fn hidden_attachments(network: &Network) -> Option<Vec<AttachmentId<'_>>> {
 
 /// Answers a full sync.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct FullResponder {
     pub(crate) peer_copy: PeerCopy,
     stage: Accepted,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Accepted {
     AwaitsVector(IncomingVector),
     Exchanges {

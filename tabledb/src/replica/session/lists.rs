@@ -18,6 +18,7 @@ const NETWORKS_PER_FRAME: usize = 1024;
 
 /// Reports the versions that it knows.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ListsOpener;
 
 impl ListsOpener {
@@ -52,9 +53,11 @@ impl ListsOpener {
 
 /// Sends the lists of which the opener knows older versions, and asks for those that it knows older ones of.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct ListsResponder(Accepted);
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Accepted {
     Compares(ComparedVersions),
     AwaitsLists,
@@ -62,6 +65,7 @@ enum Accepted {
 
 /// The opener's list versions, compared with this node's.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 struct ComparedVersions {
     owners: BTreeSet<NodeName>,
     /// Lists of which the opener knows an older version.

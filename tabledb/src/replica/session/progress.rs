@@ -33,6 +33,7 @@ pub(super) const UNEXPECTED: SessionError = SessionError::Unexpected("this frame
 
 /// The framing and progress of a session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Progress {
     pub(crate) id: StreamId,
     pub(crate) peer: NodeName,

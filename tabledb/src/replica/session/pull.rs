@@ -12,6 +12,7 @@ use super::version_vector::{IncomingVector, Scope, send_version_vector};
 
 /// Receives what it lacks.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct PullOpener;
 
 impl PullOpener {
@@ -41,9 +42,11 @@ impl PullOpener {
 
 /// Sends what the opener lacks.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct PullResponder(Accepted);
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Accepted {
     AwaitsVector(IncomingVector),
     Sends(Sending),

@@ -13,6 +13,7 @@ use super::version_vector::{IncomingVector, Scope, send_version_vector};
 
 /// Sends what the responder lacks of some attachments.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct PushOpener {
     /// The attachments with updates.
     pub(crate) attachments: BTreeSet<AttachmentIndex>,
@@ -22,6 +23,7 @@ pub(crate) struct PushOpener {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Opened {
     /// The responder may decline attachments before it sends its version vector.
     AwaitsVector(IncomingVector, BTreeSet<AttachmentIndex>),
@@ -95,6 +97,7 @@ impl PushOpener {
 
 /// Receives what it lacks.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct PushResponder {
     /// This node is to push the updates on once.
     relay: bool,
@@ -102,6 +105,7 @@ pub(crate) struct PushResponder {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Accepted {
     AwaitsVector(IncomingVector),
     Receives(BTreeSet<AttachmentIndex>),

@@ -18,6 +18,7 @@ const CHUNKS_BETWEEN: usize = 4;
 
 /// What the peer lacks, and how much of it has been sent.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Sending {
     scope: Scope,
     /// The peer's version vector: as reported by the peer, and extended by the updates sent since.

@@ -16,6 +16,7 @@ const RANGES_PER_FRAME: usize = 2048;
 
 /// The attachments that a session is about.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) enum Scope {
     All,
     Of(BTreeSet<AttachmentIndex>),
@@ -66,6 +67,7 @@ pub(super) fn send_version_vector(scope: &Scope, context: &mut Context<'_>) {
 
 /// The peer's version vector, which arrives in parts.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct IncomingVector {
     pub(super) seen: VersionVector,
     /// Attachments that the peer shows.

@@ -1,14 +1,15 @@
-//! A recount of what the store counts incrementally.
+//! A recount of what the store counts incrementally, and rule 4 of ALGORITHM.md for everything in it.
 
 use super::super::attachment::live_digest;
 use super::super::ranges::record_digest;
 use super::super::view::Body;
 use super::super::view::Location;
-use super::Store;
+use super::{Store, Visibility};
 
 impl Store {
-    /// Checks the incremental counts against a recount: records, bytes, digests, and the times of tombstones.
-    /// Returns the first difference. O(entries).
+    /// Checks that every record is found by a seen number and every number's record is there (rule 4), and the
+    /// incremental counts: records, bytes, digests, the fingerprint, and the times of tombstones. Returns the
+    /// first difference. O(entries).
     pub(crate) fn recount(&self) -> Result<(), String> {
         let (mut records, mut bytes, mut tombstones) = (0, 0, 0);
         for table in self.view.tables() {
@@ -38,7 +39,23 @@ impl Store {
             }
         }
         let mut numbers = 0;
-        for held in self.attachments.values() {
+        let mut counted = 0;
+        for (&index, held) in &self.attachments {
+            self.check_fingerprint(index)?;
+            counted ^= held.counted.unwrap_or(0);
+            let owner = &held.tag.owner.name;
+            if self.by_owner.get(owner) != Some(&index) {
+                return Err(format!("the attachment of {owner} is not found by its owner"));
+            }
+            if !held.seen.is_subset_of(held.accounted()) {
+                return Err(format!("seen numbers of {owner} are not accounted for"));
+            }
+            if held.tag.is_shown() != (held.visibility == Visibility::Shown) {
+                return Err(format!(
+                    "the entries of {owner} are {:?}, and their tag differs",
+                    held.visibility
+                ));
+            }
             numbers += held.live.len() + held.tombstones.len();
             let digest =
                 held.live.iter().fold(0, |digest, (number, location)| digest ^ of_live(number, location));
@@ -46,7 +63,11 @@ impl Store {
                 return Err(format!("the live digest of {} differs", held.tag.owner.name));
             }
         }
+        if self.fingerprint.of_counted() != counted {
+            return Err("the fingerprint is not that of its attachments".to_owned());
+        }
         let counted = [
+            ("attachments by owner", self.by_owner.len(), self.attachments.len()),
             ("records", self.records, records),
             ("bytes", self.bytes, bytes),
             ("numbers", numbers, records),

@@ -134,3 +134,84 @@ fn superseded_tombstones_are_not_remembered() {
     world.store.end(world.writers[1].0, crate::DeleteReason::OwnerGone, &mut world.watchers);
     assert_eq!(world.store.expiries.len(), 0);
 }
+
+/// A store in which one writer has put three keys and deleted the second.
+fn three_keys() -> World {
+    let mut world = World::new(1);
+    for key in ["a", "b", "c"] {
+        world.write(0, ("t", key), put(3), 0, &[]);
+    }
+    let replaced: Vec<Dot> = world.present("t", "b").into_iter().collect();
+    let tombstone = world.tombstone(60);
+    world.write(0, ("t", "b"), tombstone, 0, &replaced);
+    world.store.fingerprint();
+    world
+}
+
+#[test]
+fn every_break_of_rule_4_is_named() {
+    type Break = fn(&mut Store, AttachmentIndex);
+    let breaks: [(&str, Break); 8] = [
+        ("its record is missing", |store, _| {
+            drop(store.view.table("t").unwrap().records.remove("a"));
+        }),
+        ("its location holds another record", |store, _| {
+            store.view.table("t").unwrap().records.get_mut("a").unwrap().number = 9;
+        }),
+        ("indexed under another digest", |store, _| {
+            store.view.table("t").unwrap().records.get_mut("a").unwrap().time += 1;
+        }),
+        ("is not in the version vector", |store, index| {
+            store.attachments.get_mut(&index).unwrap().seen.remove(1);
+        }),
+        ("not accounted for", |store, index| {
+            store.attachments.get_mut(&index).unwrap().accounted = Some(Box::default());
+        }),
+        ("both live and a tombstone", |store, index| {
+            let held = store.attachments.get_mut(&index).unwrap();
+            let location = held.live.get(1).unwrap().clone();
+            held.tombstones.insert(1, 0, location);
+        }),
+        ("changed, not the fingerprint", |store, index| {
+            store.attachments.get_mut(&index).unwrap().see(7, 7);
+        }),
+        ("leads elsewhere", |store, index| {
+            store.attachments.get_mut(&index).unwrap().live.remove(1);
+        }),
+    ];
+    for (expected, spoil) in breaks {
+        let mut world = three_keys();
+        let index = world.writers[0].0;
+        let table = world.store.view.table("t").unwrap();
+        let check = |store: &Store| {
+            store.check_around((index, 1))?;
+            store.check_fingerprint(index)?;
+            store.check_key(&table, "a")
+        };
+        assert_eq!((check(&world.store), world.store.recount()), (Ok(()), Ok(())));
+        spoil(&mut world.store, index);
+        let found = check(&world.store).unwrap_err();
+        assert!(found.contains(expected), "{found:?} instead of {expected:?}");
+        assert!(world.store.recount().is_err(), "a recount does not find that {expected}");
+    }
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "its record is missing")]
+fn a_lost_record_is_found_by_the_next_write_beside_it() {
+    let mut world = three_keys();
+    // The number of the delete is 4.
+    drop(world.store.view.table("t").unwrap().records.remove("b"));
+    world.write(0, ("t", "d"), put(1), 0, &[]);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "number 1 was live, and not in the index")]
+fn a_lost_index_entry_is_found_when_its_record_is_overwritten() {
+    let mut world = three_keys();
+    let (index, _) = world.writers[0];
+    world.store.attachments.get_mut(&index).unwrap().live.remove(1);
+    world.write(0, ("t", "a"), put(1), 0, &[(index, 1)]);
+}

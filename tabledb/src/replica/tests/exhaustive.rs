@@ -22,15 +22,16 @@
 //! written, so nothing is a backlog, and a comparison needs no descent. A stream has at most one frame each
 //! way in it. No node is restarted or forgotten. Clocks agree at the start.
 //!
-//! **When two states are equal.** A replica's state is the debug form of everything in it, without counters
-//! and generator ([`live`]), so no field that decides anything can be omitted. The generator is seeded before
-//! each step; where a step draws a partner, eight generators are tried, and each outcome counts.
+//! **When two states are equal.** A replica's state is a hash of everything in it, without counters and
+//! generator ([`state_hash`]); a field that is not hashed does not compile. The generator is seeded before each
+//! step; where a step draws a partner, eight generators are tried, and each outcome counts.
 
 mod content;
 mod live;
 mod moves;
 mod promises;
 mod quiet;
+mod state_hash;
 mod steps;
 mod world;
 

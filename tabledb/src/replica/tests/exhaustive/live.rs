@@ -1,17 +1,16 @@
 //! A production replica at work, with two watchers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use wire::{FramePoll, NodeId, NodeName, StreamId};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::content::{Content, Dot, Held, HeldRecord, View};
 use super::promises::Promise;
+use super::state_hash::hash128;
 use super::steps::Input;
 use super::{NODES, REAP_TIME};
 use crate::replica::message::SessionKind;
@@ -238,22 +237,16 @@ impl Live {
         })
     }
 
-    /// The whole state of the replica as text: two replicas with the same text have the same future.
-    ///
-    /// It is the debug form of everything, so nothing can be omitted. Excluded are the counters and the
-    /// generator, which is seeded before each step; cached values are computed first.
-    pub(super) fn picture(&mut self, text: &mut String) {
+    /// A hash of the whole state of the replica: two replicas with the same one have the same future. Cached
+    /// values are computed first.
+    pub(super) fn state_hash(&mut self) -> u128 {
         let Replica { networks, node, .. } = &mut self.replica;
-        node.counters = Counters::default();
-        node.rng = ChaCha8Rng::seed_from_u64(0);
-        node.wake = false;
         node.owners.lists_digest();
         for network in networks.iter_mut().flatten() {
             network.members(node);
             network.store.fingerprint();
         }
-        text.clear();
-        write!(text, "{:?} {:?}", self.now, self.replica).expect("a string takes everything");
+        hash128(&(self.now, &self.replica))
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -300,7 +293,7 @@ impl Live {
             }
         }
         let wait = self.replica.poll_timeout().map(|due| due.saturating_duration_since(self.now));
-        let digest = digest128(&format!("{content:?}"));
+        let digest = hash128(&content);
         View { content, wait, digest }
     }
 
@@ -323,10 +316,4 @@ impl Live {
             _ => false,
         }
     }
-}
-
-pub(super) fn digest128(text: &str) -> u128 {
-    let mut hash = Xxh3::new();
-    hash.update(text.as_bytes());
-    hash.digest128()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wire::FramePoll;
 
 use super::content::View;
-use super::live::{Live, digest128};
+use super::live::Live;
 use super::promises::{self, Promise};
 use crate::replica::tests::start;
 
@@ -124,14 +124,13 @@ pub(super) struct Replicas {
     start: Instant,
     reap_time: Duration,
     known: Vec<Known>,
-    by_picture: HashMap<u128, State>,
+    by_hash: HashMap<u128, State>,
     reactions: HashMap<(State, Input), Vec<Arc<Reaction>>>,
     texts: Vec<Arc<[u8]>>,
     by_text: HashMap<Arc<[u8]>, Text>,
     /// Replicas at work, to continue from without starting over.
     live: HashMap<State, Box<Live>>,
     left_in_order: VecDeque<State>,
-    picture: String,
     /// The effects of the steps, each counted once.
     pub(super) met: BTreeMap<&'static str, u64>,
     pub(super) steps: u64,
@@ -150,13 +149,12 @@ impl Replicas {
             start: start(),
             reap_time,
             known: Vec::new(),
-            by_picture: HashMap::new(),
+            by_hash: HashMap::new(),
             reactions: HashMap::new(),
             texts: Vec::new(),
             by_text: HashMap::new(),
             live: HashMap::new(),
             left_in_order: VecDeque::new(),
-            picture: String::new(),
             met: BTreeMap::new(),
             steps: 0,
             replayed: 0,
@@ -257,10 +255,9 @@ impl Replicas {
     }
 
     fn keep(&mut self, mut live: Box<Live>, from: Option<(State, Input, u64)>) -> State {
-        live.picture(&mut self.picture);
-        let picture = digest128(&self.picture);
+        let hash = live.state_hash();
         let next = State(self.known.len() as u32);
-        let state = *self.by_picture.entry(picture).or_insert(next);
+        let state = *self.by_hash.entry(hash).or_insert(next);
         if state == next {
             let view = Arc::new(live.view());
             self.known.push(Known { from, me: live.me, view });
