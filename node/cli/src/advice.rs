@@ -34,7 +34,7 @@ impl Advice for IdentityFileError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Secrets { .. } => Some("`networkdb keygen` makes a secret"),
-            Self::Unreadable { .. } | Self::Certificates { .. } => None,
+            _ => None,
         }
     }
 }
@@ -48,7 +48,7 @@ impl Advice for TokenFileError {
             Self::Content { error: TokensError::Token { .. }, .. } => {
                 Some("make one with `networkdb tokengen`")
             }
-            Self::Content { .. } | Self::Unreadable { .. } | Self::Writable { .. } => None,
+            _ => None,
         }
     }
 }
@@ -68,16 +68,18 @@ impl Advice for ListenError {
             Self::InUse(_) => Some("choose another one with --http, or port 0 for any free port"),
             Self::Unusable(..) => Some("choose an address of this host with --http"),
             Self::Unprotected(error) => error.advice(),
+            _ => None,
         }
     }
 }
 
 impl Advice for SocketError {
     fn advice(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::InUse(_) | Self::Occupied(_) => "choose another path with --admin-socket",
-            Self::Unusable { .. } => "choose another path with --admin-socket, or --admin-socket off",
-            Self::Folder(_) => "restrict it with chmod 700, or choose another path with --admin-socket",
-        })
+        match self {
+            Self::InUse(_) | Self::Occupied(_) => Some("choose another path with --admin-socket"),
+            Self::Unusable { .. } => Some("choose another path with --admin-socket, or --admin-socket off"),
+            Self::Folder(_) => Some("restrict it with chmod 700, or choose another path with --admin-socket"),
+            _ => None,
+        }
     }
 }

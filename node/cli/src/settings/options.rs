@@ -43,6 +43,7 @@ macro_rules! settings {
 
 /// The options of `networkdb run`.
 #[derive(Debug, Clone, Default, clap::Args)]
+// Exhaustive: the command line builds it.
 pub struct RunOptions {
     /// A TOML file with settings named like the flags; flags and environment have precedence
     #[arg(long, env = "NETWORKDB_CONFIG", hide_env_values = true, value_name = "FILE")]
@@ -54,6 +55,7 @@ pub struct RunOptions {
 
 settings! {
     /// The settings of one source: flags and environment, or the file.
+    // Exhaustive: the command line and the file build it.
     pub struct SettingOptions {
         /// This node's name, unique in its cluster [default: the host's name]
         #[arg(env = "NETWORKDB_NAME")]

@@ -91,6 +91,7 @@ impl fmt::Display for HttpAddress {
 
 /// The path of the admin socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Exhaustive: the socket has a path or does not exist.
 pub enum SocketPath {
     /// No socket.
     Off,
