@@ -86,7 +86,7 @@ counted! {
     /// Handshakes that were asked for proof of their address first.
     "transport" handshakes_retried,
     /// Peers refused for lack of capacity, by either side.
-    "transport" refused_no_room,
+    "transport" refused_capacity,
     /// Second connections of the same two nodes.
     "transport" connections_replaced,
     /// Connections that broke.

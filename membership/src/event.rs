@@ -202,7 +202,7 @@ wire::counters! {
         /// Out-of-turn probes that were not started because the limit was reached.
         hints_dropped,
         /// Answers to probes that arrived after the timeout or were not expected.
-        late_answers,
+        late_responses,
         /// Indirect probes made for other nodes.
         relayed_probes,
         /// Indirect probe requests dropped because the limit was reached.

@@ -745,7 +745,7 @@ impl Replica {
             }
         }
         let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.node, now);
-        self.node.counters.news += applied.learned;
+        self.node.counters.updates_learned += applied.learned;
         if applied.generation_conflict {
             self.node.report_generation_conflict();
         }
@@ -763,7 +763,7 @@ impl Replica {
             self.deferred.pop_front();
             self.node.counters.refuse(RefusalReason::UnknownInstance);
         }
-        self.node.counters.parked += 1;
+        self.node.counters.deferred += 1;
         self.deferred.push_back(Deferred {
             from: from.clone(),
             bytes: bytes.to_vec(),

@@ -389,7 +389,7 @@ async fn connections_from_one_address_are_bounded_and_others_are_accepted() {
     }
     let error = nodes[2].0.open_stream(&to).await.map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Refused { refusal: RefusalReason::AtCapacity, .. }), "{error}");
-    assert_eq!(transport.statistics().refused_no_room, 1);
+    assert_eq!(transport.statistics().refused_capacity, 1);
     let mut elsewhere = super::hostile_tests::config("e");
     elsewhere.bind = "127.0.0.2:0".parse().unwrap();
     let (other, _other_incoming) = bind(elsewhere);

@@ -442,7 +442,7 @@ impl Shared {
             RefusalReason::Name { .. } => counters.refused_name.increment(),
             RefusalReason::Myself => counters.refused_myself.increment(),
             RefusalReason::Protocol => counters.refused_protocol.increment(),
-            RefusalReason::AtCapacity => counters.refused_no_room.increment(),
+            RefusalReason::AtCapacity => counters.refused_capacity.increment(),
             RefusalReason::ByPeer(_) => counters.refused_by_peer.increment(),
         }
     }

@@ -93,7 +93,7 @@ wire::atomic_counters! {
         /// Handshakes of this node with itself.
         refused_myself,
         /// Peers refused because of a limit on connections.
-        refused_no_room,
+        refused_capacity,
         /// Peers that refused this node.
         refused_by_peer,
         /// Connections replaced by another one with the same peer.

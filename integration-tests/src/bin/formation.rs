@@ -185,7 +185,7 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
         counted.handshakes_capped,
         counted.handshakes_capped_by_address,
         counted.handshakes_retried,
-        counted.refused_no_room
+        counted.refused_capacity
     );
     println!(
         "    connections: {} replaced, {} lost; members: {} suspected, {} declared failed; {} stalls",

@@ -22,7 +22,7 @@ pub(crate) struct Relays {
 impl Relays {
     pub(crate) fn add(&mut self, counters: &Counters) {
         self.gossip_sent += counters.gossip_sent;
-        self.learned += counters.news;
+        self.learned += counters.updates_learned;
     }
 
     /// A replica sends each update at most once, to this many members at most, in a datagram with

@@ -219,7 +219,7 @@ fn an_update_relayed_more_than_once_by_a_replica_is_reported() {
     let mut relays = Relays::default();
     relays.add(&{
         let mut counters = tabledb::Counters::default();
-        (counters.gossip_sent, counters.news) = (24, 2);
+        (counters.gossip_sent, counters.updates_learned) = (24, 2);
         counters
     });
     assert_eq!(relays.check(1), Ok(()), "one write, new to two replicas: eight datagrams for each");

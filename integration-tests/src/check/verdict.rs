@@ -97,7 +97,7 @@ impl Cluster {
             let tries = self.refuses_anything(peer);
             let of_peer = [
                 counters.gossip_sent,
-                counters.heads_sent,
+                counters.watermarks_sent,
                 if tries { 0 } else { counters.pulls },
                 counters.backlogs,
                 if tries { 0 } else { counters.fingerprint_syncs },

@@ -205,8 +205,13 @@ impl Cluster {
         let mut relays = Relays::default();
         relays.add(&counters);
         let mut result = relays.check(written);
-        let changes =
-            [counters.writes, counters.news, counters.buried, counters.reaped, counters.provisional];
+        let changes = [
+            counters.writes,
+            counters.updates_learned,
+            counters.superseded_dropped,
+            counters.reaped,
+            counters.provisional,
+        ];
         if std::mem::replace(&mut instance.changes, changes) != changes {
             let mut held = 0;
             for network in &instance.joined {

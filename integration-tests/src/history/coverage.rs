@@ -125,9 +125,9 @@ impl Coverage {
         self.periodic_finds += counters.periodic_finds;
         self.pulls += counters.pulls;
         self.backlogs += counters.backlogs;
-        self.superseded_entries += counters.buried;
+        self.superseded_entries += counters.superseded_dropped;
         self.provisional_attachments += counters.provisional;
-        self.deferred_datagrams += counters.parked;
+        self.deferred_datagrams += counters.deferred;
         self.shown_uncompared += counters.shown_uncompared;
         self.refused_times += counters.refused_future;
         self.refused_updates += counters.refused_full

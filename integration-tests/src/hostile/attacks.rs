@@ -262,8 +262,11 @@ async fn slow_streams(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failur
 
 async fn events(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let Target { victim, from, keys, honest } = target(cluster)?;
-    let limits =
-        AttackLimits { growth: 128 * MIB, required_counters: &[("replication", "news")], disjoint: false };
+    let limits = AttackLimits {
+        growth: 128 * MIB,
+        required_counters: &[("replication", "updates_learned")],
+        disjoint: false,
+    };
     let attack = async move {
         let insider = Insider::enter("eager", from, victim, keys, &[JUNK], Modified::default()).await?;
         insider.await_others(honest).await?;
@@ -465,7 +468,7 @@ async fn denial(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let mut named = 0;
     for (&host, before) in hosts.iter().zip(&before) {
         let name = cluster.name(host);
-        match cluster.metrics(host).await?.grown_since(before).get("replication_buried_own") {
+        match cluster.metrics(host).await?.grown_since(before).get("replication_superseded_own_dropped") {
             Some(&DENIED) => {}
             counted => {
                 return Err(format!("{name} counts {counted:?} of its own entries that went, not {DENIED}"));
@@ -508,7 +511,10 @@ async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(), Failure> {
     let before: Vec<u64> = instances.iter().map(|(instance, _)| instance.generation).collect();
     let limits = AttackLimits {
         growth: 32 * MIB,
-        required_counters: &[("replication", "refused_unknown_life"), ("membership", "refused_not_member")],
+        required_counters: &[
+            ("replication", "refused_unknown_instance"),
+            ("membership", "refused_not_member"),
+        ],
         disjoint: false,
     };
     let attack = async move {

@@ -205,7 +205,9 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
         peers
             .iter()
             .map(counters)
-            .map(|counters| counters.news + counters.buried + counters.fingerprint_syncs)
+            .map(|counters| {
+                counters.updates_learned + counters.superseded_dropped + counters.fingerprint_syncs
+            })
             .sum()
     };
     cluster.run_for(10 * SECOND);

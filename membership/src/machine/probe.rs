@@ -367,11 +367,11 @@ impl Membership {
             return;
         }
         let Some(probe) = self.probes.get(&sequence) else {
-            self.statistics.late_answers += 1;
+            self.statistics.late_responses += 1;
             return;
         };
         if probe.target != *id {
-            self.statistics.late_answers += 1;
+            self.statistics.late_responses += 1;
             return;
         }
         if !(direct || probe.helpers.contains(from)) {
@@ -404,7 +404,7 @@ impl Membership {
     pub(super) fn process_nack(&mut self, from: &NodeName, sequence: u64) {
         match self.probes.get_mut(&sequence) {
             Some(probe) if probe.helpers.contains(from) => drop(probe.nacks.insert(from.clone())),
-            _ => self.statistics.late_answers += 1,
+            _ => self.statistics.late_responses += 1,
         }
     }
 

@@ -168,7 +168,7 @@ impl Admission {
         let permit =
             self.large_responses.wait(permits.caller, LARGE_RESPONSE_TIMEOUT).await.ok_or_else(|| {
                 too_many(
-                    &self.counters.large_answers_refused,
+                    &self.counters.large_responses_refused,
                     "large responses",
                     self.limits.large_responses(),
                 )

@@ -94,7 +94,7 @@ wire::atomic_counters! {
         /// Requests beyond the limit.
         requests_refused,
         /// Responses that grow with the data, beyond the limit.
-        large_answers_refused,
+        large_responses_refused,
         /// Imports beyond the limit.
         imports_refused,
         /// Watches beyond the limit.

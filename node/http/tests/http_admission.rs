@@ -585,7 +585,7 @@ async fn requests_and_large_responses_beyond_the_limit_are_refused() {
     let second = host.get("/v1/networks/net/tables/t/entries").await;
     assert_eq!(second.status, 503, "{second:?}");
     assert!(second.body.contains("the limit of 1 concurrent large responses"), "{second:?}");
-    assert_eq!(host.counter("large_answers_refused").await, 1);
+    assert_eq!(host.counter("large_responses_refused").await, 1);
     let (refused, _second) = refused_beside(&host, table).await;
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
     assert!(refused.body.contains("the limit of 2 concurrent requests"), "{refused:?}");

@@ -27,11 +27,11 @@ wire::counters! {
         /// Writes made on this node.
         writes,
         /// Dots learned from peers.
-        news,
+        updates_learned,
         /// Gossip datagrams sent.
         gossip_sent,
         /// Datagrams sent with high watermarks alone.
-        heads_sent,
+        watermarks_sent,
         /// Times there were more updates than datagrams should carry, so that they went over streams.
         backlogs,
         /// Sessions opened by this node.
@@ -54,13 +54,13 @@ wire::counters! {
         /// Periodic syncs that found differences, which the faster mechanisms had missed.
         periodic_finds,
         /// Live entries dropped because a peer reported them superseded.
-        buried,
+        superseded_dropped,
         /// Live entries of this node dropped because a peer reported them superseded: another node deleted them
         /// during a partition longer than the reap time, or a member lies.
-        buried_own,
+        superseded_own_dropped,
         /// Times a live entry was kept although a peer reported it superseded, because this node may have refused
         /// the superseding write.
-        burials_withheld,
+        superseded_withheld,
         /// Live entries that differ between this node and a peer under the same dot: two processes took the same
         /// generation.
         conflicting,
@@ -71,7 +71,7 @@ wire::counters! {
         /// Attachments of returned owners shown without a comparison, because none completed in time.
         shown_uncompared,
         /// Datagrams deferred until membership reports the instances they name.
-        parked,
+        deferred,
         /// Times a watcher lagged and had to start over.
         watchers_lagged,
         /// Messages refused because they did not decode or contradicted themselves.
@@ -79,7 +79,7 @@ wire::counters! {
         /// Messages refused because this node, or the sender, is not on the network.
         refused_not_member,
         /// Updates refused because membership did not report their instance in time.
-        refused_unknown_life,
+        refused_unknown_instance,
         /// Updates refused because their attachment has ended.
         refused_ended,
         /// Writes refused because their time is too far ahead of the wall clock.
@@ -94,7 +94,7 @@ wire::counters! {
         refused_bytes,
         /// Writes and ranges refused because they would fragment the version vector of an attachment beyond its
         /// limit.
-        refused_torn,
+        refused_fragmented,
         /// Attachment lists refused because they name too many networks or too long names, or exceed the total
         /// limit.
         refused_lists,
@@ -113,14 +113,14 @@ impl Counters {
         let counter = match refusal {
             RefusalReason::Malformed => &mut self.refused_malformed,
             RefusalReason::NotMember => &mut self.refused_not_member,
-            RefusalReason::UnknownInstance => &mut self.refused_unknown_life,
+            RefusalReason::UnknownInstance => &mut self.refused_unknown_instance,
             RefusalReason::EndedAttachment => &mut self.refused_ended,
             RefusalReason::FutureTime => &mut self.refused_future,
             RefusalReason::TooLong => &mut self.refused_too_long,
             RefusalReason::NetworkFull => &mut self.refused_full,
             RefusalReason::TooManyTables => &mut self.refused_tables,
             RefusalReason::TooManyBytes => &mut self.refused_bytes,
-            RefusalReason::Fragmented => &mut self.refused_torn,
+            RefusalReason::Fragmented => &mut self.refused_fragmented,
             RefusalReason::ListTooLong => &mut self.refused_lists,
             RefusalReason::NotAuthor => &mut self.refused_not_author,
             RefusalReason::UnexpectedFrame => &mut self.refused_unexpected,

@@ -196,14 +196,14 @@ fn updates_from_a_non_member_are_dropped() {
         let now = cluster.now;
         let refused = {
             let counters = cluster.replicas[0].counters();
-            counters.refused_not_member + counters.parked
+            counters.refused_not_member + counters.deferred
         };
         cluster.replicas[0].handle_datagram(&name(from), &forged_of_the_second(), now).unwrap();
         let (sent, partners) = sent_to(&mut cluster, from, Duration::from_secs(12));
         sent.iter().for_each(|bytes| sends_nothing_of_the_tables(bytes));
         assert_eq!(partners, BTreeSet::new(), "nothing is asked for");
         let counters = cluster.replicas[0].counters();
-        assert!(counters.refused_not_member + counters.parked > refused, "it is counted");
+        assert!(counters.refused_not_member + counters.deferred > refused, "it is counted");
         assert_eq!(cluster.get(0, "forged"), None);
         assert_eq!(
             cluster.get(0, &format!("{KEY}-2")).as_deref(),

@@ -232,13 +232,13 @@ fn version_vectors_are_fragmented_into_no_more_ranges_than_the_limit() {
     // Every other number is superseded: 16 bytes each, for nothing.
     let superseded = (0..100).map(|number| (0, 2 * number + 1, 2 * number + 1)).collect();
     gossip(&mut cluster, Bundle { superseded, ..bundle(clock, vec![], vec![]) });
-    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 84));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_fragmented")), (16, 84));
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(1001, 0, "k", b"v")]));
-    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 85));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_fragmented")), (16, 85));
     // Nor by what an event claims to have replaced.
     let replaced = (0..50).map(|number| (0, 2001 + 2 * number)).collect();
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![Event { replaced, ..put(2, 0, "k", b"v") }]));
-    assert_eq!((ranges(&cluster), count(&cluster, "refused_torn")), (16, 86));
+    assert_eq!((ranges(&cluster), count(&cluster, "refused_fragmented")), (16, 86));
     // Updates that close the gaps are accepted: superseded numbers in a session that brings their successors
     // too.
     gossip(&mut cluster, bundle(clock, vec!["t"], vec![put(2, 0, "k", b"v")]));
@@ -258,7 +258,7 @@ fn no_more_updates_of_unknown_instances_are_deferred_than_the_limit() {
         gossip(&mut cluster, Bundle { attachments, ..bundle(clock, vec!["t"], vec![put(1, 0, "k", b"v")]) });
     }
     assert_eq!(cluster.replicas[0].deferred.len(), 3);
-    assert_eq!((count(&cluster, "parked"), count(&cluster, "refused_unknown_life")), (10, 7));
+    assert_eq!((count(&cluster, "deferred"), count(&cluster, "refused_unknown_instance")), (10, 7));
 }
 
 #[test]

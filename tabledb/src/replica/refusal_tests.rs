@@ -52,7 +52,7 @@ fn assert_old_value_is_kept(cluster: &mut Cluster, counter: &str) {
     for at in [1, 2] {
         assert_eq!(shows(cluster, at, "k").as_deref(), Some("newnewne"), "{counter}");
     }
-    let superseded: u64 = (0..3).map(|at| counted(cluster, at, "buried")).sum();
+    let superseded: u64 = (0..3).map(|at| counted(cluster, at, "superseded_dropped")).sum();
     assert_eq!(superseded, 0, "{counter}");
 }
 
@@ -139,7 +139,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
     for at in 0..3 {
         assert_eq!(shows(&cluster, at, "k").as_deref(), Some("again"), "n{at}");
         assert_eq!(shows(&cluster, at, "new").as_deref(), Some("ours"), "n{at}");
-        assert_eq!(counted(&cluster, at, "buried"), 0);
+        assert_eq!(counted(&cluster, at, "superseded_dropped"), 0);
     }
     // When its time has come, it is the greater version, and is applied.
     cluster.run(Duration::from_secs(3600));
@@ -161,10 +161,10 @@ fn writes_that_would_fragment_beyond_the_limit_leave_the_old_value() {
         cluster.create(1, &format!("long-{round}"), &"v".repeat(101));
         cluster.settle();
     }
-    assert!(counted(&cluster, 0, "refused_torn") > 0);
+    assert!(counted(&cluster, 0, "refused_fragmented") > 0);
     cluster.update(1, "k", "newnewnew");
     cluster.settle();
-    assert_old_value_is_kept(&mut cluster, "refused_torn");
+    assert_old_value_is_kept(&mut cluster, "refused_fragmented");
 }
 
 #[test]
@@ -186,7 +186,10 @@ fn writes_beyond_capacity_supersede_nothing_and_arrive_when_capacity_is_free() {
         assert!((10..=30).contains(&held), "{counter}: {held}");
         assert!(counted(&cluster, 0, counter) > 0);
         assert_eq!(cluster.replicas[0].statistics(NET).unwrap().refused, 40 - held);
-        assert_eq!(counted(&cluster, 0, "buried") + counted(&cluster, 2, "buried"), 0);
+        assert_eq!(
+            counted(&cluster, 0, "superseded_dropped") + counted(&cluster, 2, "superseded_dropped"),
+            0
+        );
         if counter == "refused_too_long" {
             continue;
         }
@@ -258,7 +261,7 @@ fn a_claim_alone_drops_nothing_before_the_superseding_write_arrives() {
     assert_eq!(shows(&cluster, 0, "k").as_deref(), Some("old"));
     cluster.probe_for(100 * SECOND);
     assert_eq!(shows(&cluster, 0, "k").as_deref(), Some("old"));
-    assert!(counted(&cluster, 0, "burials_withheld") > 0, "it was asked to");
+    assert!(counted(&cluster, 0, "superseded_withheld") > 0, "it was asked to");
 }
 
 #[test]

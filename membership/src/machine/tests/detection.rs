@@ -103,11 +103,11 @@ fn an_answer_through_a_helper_or_over_the_stream_counts() {
 fn an_answer_of_another_instance_or_an_unasked_node_does_not_count() {
     let mut node = Node::among(5, |_| ());
     let sequence = node.await_probe("a");
-    let late = node.machine.statistics().late_answers;
+    let late = node.machine.statistics().late_responses;
     node.receive("a", Message::Ack { sequence, id: id("a", 9), incarnation: 0, digest: None });
     node.receive("b", Message::Ack { sequence, id: id("b", 10), incarnation: 0, digest: None });
     node.receive("b", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
-    assert_eq!(node.machine.statistics().late_answers, late + 2);
+    assert_eq!(node.machine.statistics().late_responses, late + 2);
     assert_eq!(node.machine.statistics().wrong_name, 1, "it was not asked to probe another node");
     node.pass(MILLI * 1100);
     assert_eq!(node.state("a"), Some(State::Suspect));
@@ -122,7 +122,7 @@ fn an_answer_after_the_probe_timeout_changes_nothing() {
     let health = node.machine.health_score();
     node.receive("a", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
     assert_eq!((node.state("a"), node.machine.health_score()), (Some(State::Suspect), health));
-    assert_eq!(node.machine.statistics().late_answers, 1);
+    assert_eq!(node.machine.statistics().late_responses, 1);
 }
 
 #[test]

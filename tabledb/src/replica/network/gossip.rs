@@ -114,7 +114,7 @@ impl Network {
             }
             bundle.set_fingerprint(fingerprint);
             let bytes = bundle.finish(&self.store, false, Envelope::Datagram);
-            node.counters.heads_sent += targets.len() as u64;
+            node.counters.watermarks_sent += targets.len() as u64;
             for peer in &targets {
                 node.outbox.push_back(Transmit::Datagram { to: peer.clone(), bytes: bytes.clone() });
             }

@@ -302,7 +302,7 @@ impl Claims {
                     || network.refusals.withholds(&network.store, dot)
                     || (!of_peer && refused_there())
                 {
-                    node.counters.burials_withheld += 1;
+                    node.counters.superseded_withheld += 1;
                     continue;
                 }
                 if let Some(location) = network.store.drop_superseded(index, number, &mut node.watchers) {
@@ -311,8 +311,8 @@ impl Claims {
             }
         }
         for (index, (superseded, example)) in dropped {
-            node.counters.buried += superseded;
-            node.counters.buried_own += if index == network.own() { superseded } else { 0 };
+            node.counters.superseded_dropped += superseded;
+            node.counters.superseded_own_dropped += if index == network.own() { superseded } else { 0 };
             progress.note_applied(Applied { superseded, ..Applied::default() }, node);
             log_dropped(progress, network, index, superseded, &example);
         }

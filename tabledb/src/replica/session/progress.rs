@@ -117,7 +117,7 @@ impl Progress {
 
     pub(super) fn note_applied(&mut self, applied: Applied, node: &mut NodeState) {
         self.learned += applied.learned + applied.superseded;
-        node.counters.news += applied.learned;
+        node.counters.updates_learned += applied.learned;
         if applied.generation_conflict {
             node.report_generation_conflict();
         }

@@ -195,7 +195,8 @@ fn a_small_world() {
         Bounds { name: "a comparison", writes: [1, 0, 0], streams: 1, cuts: 1, ..KNOWN_ENTRY },
         Bounds { name: "a comparison after a reap", writes: [0, 1, 0], reaps: 1, streams: 1, ..KNOWN_ENTRY },
     ];
-    let met = ["ties", "buried", "reaped", "provisional", "refused_ended", "pulls", "syncs_completed"];
+    let met =
+        ["ties", "superseded_dropped", "reaped", "provisional", "refused_ended", "pulls", "syncs_completed"];
     explore(&worlds, &met);
 }
 
@@ -226,7 +227,7 @@ fn deep_comparison() {
         Bounds { name: "a comparison of two keys", keys: 2, writes: [2, 0, 0], streams: 1, ..DEEP },
         Bounds { name: "a pull", writes: [1, 0, 0], timers: 2, streams: 1, cuts: 1, ..DEEP },
     ];
-    explore(&worlds, &["buried", "reaped", "pulls", "syncs_completed", "syncs_failed"]);
+    explore(&worlds, &["superseded_dropped", "reaped", "pulls", "syncs_completed", "syncs_failed"]);
 }
 
 /// Two comparisons at a time.

@@ -307,7 +307,7 @@ fn updates_of_an_unknown_instance_are_deferred() {
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_millis(5));
     assert_eq!(cluster.get(1, "k"), None);
-    assert!(cluster.replicas[1].counters().parked > 0);
+    assert!(cluster.replicas[1].counters().deferred > 0);
     cluster.alive(1, 0);
     assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
 }
@@ -567,7 +567,7 @@ fn entries_dropped_on_a_peers_claim_are_counted_and_own_entries_separately() {
     cluster.probe_for(Duration::from_secs(5));
     let counts = |at: usize| {
         let counters = cluster.replicas[at].counters();
-        (counters.buried, counters.buried_own)
+        (counters.superseded_dropped, counters.superseded_own_dropped)
     };
     assert_eq!((0..3).map(|at| cluster.get(at, "k")).collect::<Vec<_>>(), [None, None, None]);
     assert_eq!([counts(0), counts(1), counts(2)], [(1, 1), (1, 0), (0, 0)]);
