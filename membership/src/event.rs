@@ -8,7 +8,7 @@ use crate::member::NodeRecord;
 
 /// A change of the membership. Events are reported in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+// Exhaustive: a driver of tables has to decide about each.
 pub enum Event {
     /// A node became a member; it was unknown before, or its earlier instance had left or been
     /// removed.

@@ -559,8 +559,14 @@ impl NodeMachine {
             Event::Forgotten(id) => replica.handle_owner_forgotten(id, now),
             Event::SeedAnswered { id, .. } => replica.handle_cluster_joined(&id.name, now),
             Event::GenerationRaised(id) => replica.renew(id.generation, now),
-            // The others change nothing about the owners of entries.
-            _ => {}
+            // These change nothing about the owners of entries.
+            Event::Updated(_)
+            | Event::Suspected(_)
+            | Event::Refuted(_)
+            | Event::SeedFailed { .. }
+            | Event::SeedsMissing
+            | Event::NameConflict(_)
+            | Event::LeaveCompleted => {}
         }
     }
 

@@ -10,9 +10,12 @@ mod bundle;
 mod clock;
 mod connections;
 mod counters;
+mod datagrams;
 mod fingerprint;
 mod forgotten_owners;
 mod inspect;
+mod instances;
+mod joining;
 mod list_gossip;
 mod message;
 mod network;
@@ -49,21 +52,20 @@ pub use skews::ClockSkew;
 pub(crate) use view::{Map, View};
 pub(crate) use watch_queue::{Taken, WatchQueue};
 
-use crate::{Change, Config, ConfigError, JoinError, LeaveError, NetworkStatistics, WatchFilter};
+use crate::{Change, Config, ConfigError, NetworkStatistics, WatchFilter};
 use clock::Clock;
 use connections::Connections;
 use counters::RefusalReason;
 use forgotten_owners::ForgottenOwners;
 use list_gossip::ListGossip;
-use message::{Bundle, Datagram, Digest, SessionKind};
-use network::{Arrival, Network};
+use message::SessionKind;
+use network::Network;
 use node_state::NodeState;
 use owners::Owners;
-use ranges::digest_bytes;
 use requests::Requests;
 use session::Session;
 use skews::Skews;
-use timing::{DEFERRED_FOR, MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS, UNLISTED_GRACE};
+use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
 use view::Table;
 use watchers::Watchers;
 
@@ -294,159 +296,6 @@ impl Replica {
         self.node.connections.forget();
     }
 
-    /// Membership reports this instance alive: for the first time, again after a failure, or in place of an
-    /// earlier instance, whose entries are dropped.
-    pub fn handle_owner_alive(&mut self, instance: &NodeId, now: Instant) {
-        self.now = now;
-        let owners = &mut self.node.owners;
-        match owners.get(instance.name.as_str()).map(|owner| (owner.generation, owner.alive)) {
-            Some((generation, _)) if generation > instance.generation => return,
-            Some((generation, true)) if generation == instance.generation => return,
-            Some((generation, false)) if generation == instance.generation => {
-                owners.set_alive(instance.name.as_str(), true);
-                for network in self.networks.iter_mut().flatten() {
-                    network.owner_returned(&instance.name, &mut self.node, now);
-                }
-                self.want_lists(&instance.name);
-            }
-            former => {
-                if former.is_some() {
-                    self.end_owner(instance.name.as_str(), now);
-                }
-                match self.node.owners.add_instance(instance) {
-                    Some(list) => {
-                        self.handle_list(&list, now);
-                    }
-                    // Its attachment list is on its way by gossip or in an exchange of lists. If it is not,
-                    // this node asks for it later.
-                    None => {
-                        self.unlisted_at.get_or_insert(now + UNLISTED_GRACE);
-                    }
-                }
-                self.replay_deferred(None, now);
-            }
-        }
-        self.replan_all();
-    }
-
-    /// Membership reports that this instance has failed: its entries are hidden, and kept.
-    pub fn handle_owner_failed(&mut self, instance: &NodeId, now: Instant) {
-        self.now = now;
-        let owners = &mut self.node.owners;
-        if !owners
-            .get(instance.name.as_str())
-            .is_some_and(|owner| owner.generation == instance.generation && owner.alive)
-        {
-            return;
-        }
-        owners.set_alive(instance.name.as_str(), false);
-        self.node.requests.forget_peer(instance.name.as_str());
-        for network in self.networks.iter_mut().flatten() {
-            network.owner_failed(instance.name.as_str(), &mut self.node, now);
-        }
-        self.replan_all();
-    }
-
-    /// Membership has forgotten this instance a long time after its failure: its entries are dropped. Its
-    /// superseded numbers are retained, since it may return.
-    pub fn handle_owner_forgotten(&mut self, instance: &NodeId, now: Instant) {
-        let known = self.node.owners.get(instance.name.as_str());
-        if known.is_some_and(|owner| owner.generation == instance.generation) {
-            for network in self.networks.iter_mut().flatten() {
-                network.retain_superseded(instance.name.as_str(), &mut self.node);
-            }
-        }
-        self.handle_owner_gone(instance, now);
-    }
-
-    /// Membership reports that this instance has left for good: its entries are dropped.
-    pub fn handle_owner_gone(&mut self, instance: &NodeId, now: Instant) {
-        self.now = now;
-        let known = self.node.owners.get(instance.name.as_str());
-        if known.is_some_and(|owner| owner.generation == instance.generation) {
-            self.end_owner(instance.name.as_str(), now);
-            self.replan_all();
-        }
-    }
-
-    /// This node has joined a cluster through `peer`: it sends `peer` its attachment list, and asks for all
-    /// others.
-    pub fn handle_cluster_joined(&mut self, peer: &NodeName, now: Instant) {
-        self.now = now;
-        self.want_lists(peer);
-        let me = self.node().name.clone();
-        self.list_gossip.add(me, now);
-    }
-
-    /// Handles the content of a datagram from an authenticated peer.
-    pub fn handle_datagram(
-        &mut self,
-        from: &NodeName,
-        bytes: &[u8],
-        now: Instant,
-    ) -> Result<(), MessageError> {
-        self.now = now;
-        let datagram = self.decoded(codec::decode::<Datagram<'_>>(bytes))?;
-        match datagram {
-            Datagram::Gossip(bundle) => {
-                if self.handle_bundle(from, &bundle, now) {
-                    self.defer(from, bytes, now);
-                }
-            }
-            // An attachment list comes from its author, or from another member of the cluster that relays it.
-            Datagram::Lists { .. } if !self.node.owners.knows(from) => {
-                self.node.counters.refuse(RefusalReason::UnknownInstance);
-            }
-            Datagram::Lists { lists, versions, relay } => {
-                for list in &lists {
-                    if self.handle_list(list, now) && relay {
-                        self.list_gossip.add(list.owner.name.clone(), now);
-                    }
-                }
-                if versions.iter().any(|theirs| self.node.owners.is_behind(theirs)) {
-                    self.want_lists(from);
-                }
-                for theirs in versions {
-                    self.check_author(&theirs.owner, theirs.version);
-                }
-            }
-            Datagram::Settled { network, settled } => {
-                if let Some(&at) = self.by_name.get(network)
-                    && let Some(network) = &mut self.networks[at]
-                    && network.members(&self.node).binary_search(from).is_ok()
-                {
-                    network.note_settled(from, &settled, &mut self.node, now);
-                    // The pull of missing numbers may now be due earlier than the planned deadline.
-                    self.plan(at, now);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Handles the digest that a peer attached to a probe or acknowledgement; the peer made it with
-    /// [`Self::digest_for`].
-    pub fn handle_digest(&mut self, from: &NodeName, bytes: &[u8], now: Instant) -> Result<(), MessageError> {
-        self.now = now;
-        let digest = self.decoded(codec::decode::<Digest>(bytes))?;
-        let theirs = message::ListVersion {
-            owner: NodeId::new(from.clone(), digest.generation),
-            version: digest.version,
-        };
-        if self.node.owners.is_behind(&theirs) || self.lists_differ(from, digest.lists, now) {
-            self.want_lists(from);
-        }
-        let theirs: BTreeMap<u64, u64> = digest.fingerprints.into_iter().collect();
-        for at in 0..self.networks.len() {
-            let Some(network) = &mut self.networks[at] else { continue };
-            let Some(&theirs) = theirs.get(&digest_bytes(network.name.as_bytes())) else { continue };
-            if network.members(&self.node).binary_search(from).is_ok() {
-                network.note_fingerprint(from, theirs, &mut self.node, now);
-            }
-        }
-        Ok(())
-    }
-
     /// Does what is due. Calls that come early, late or twice are allowed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
@@ -481,89 +330,6 @@ impl Replica {
     }
 
     // Calls of the application.
-
-    /// Joins a network. It can be used at once; [`Event::NetworkReady`] reports that this node holds what the
-    /// other members hold.
-    pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
-        self.now = now;
-        let limits = &self.node.config.limits;
-        if !(1..=limits.name_bytes).contains(&network.len()) {
-            return Err(JoinError::Length {
-                found: network.len(),
-                allowed: format!("1 to {}", limits.name_bytes),
-            });
-        }
-        if self.by_name.contains_key(network) {
-            return Err(JoinError::AlreadyJoined { network: network.to_owned() });
-        }
-        if self.by_name.len() >= limits.networks {
-            return Err(JoinError::TooManyNetworks { limit: limits.networks });
-        }
-        let name: Arc<str> = network.into();
-        let epoch = self.node.owners.join(name.clone());
-        let network = Network::new(name.clone(), epoch, &mut self.node, now);
-        self.ended.remove(&name);
-        self.views.insert(name.clone(), network.store.view().clone());
-        let at = self.networks.iter().position(Option::is_none).unwrap_or(self.networks.len());
-        if at == self.networks.len() {
-            self.networks.push(None);
-            self.planned.push(now);
-        }
-        self.networks[at] = Some(network);
-        self.by_name.insert(name, at);
-        self.plan(at, now);
-        self.announce_own_list(now);
-        Ok(())
-    }
-
-    /// Starts to leave a network: it takes no more writes, runs a final sync with two members, then drops its
-    /// tables and reports the final syncs in [`Event::NetworkLeft`]. Takes at most two seconds after capacity
-    /// for the syncs is available, and at most thirty in all.
-    pub fn leave_network(&mut self, network: &str, now: Instant) -> Result<(), LeaveError> {
-        self.now = now;
-        let not_joined = || LeaveError::NotJoined { network: network.to_owned() };
-        let &at = self.by_name.get(network).ok_or_else(not_joined)?;
-        let others = self.networks.iter().flatten().filter(|network| network.is_leaving()).count();
-        let leaving =
-            self.networks[at].as_mut().filter(|network| !network.is_leaving()).ok_or_else(not_joined)?;
-        leaving.start_leaving(others, &mut self.node, now);
-        if leaving.left(now) {
-            self.finish_leaving(at, now);
-        } else {
-            self.plan(at, now);
-        }
-        self.node.wake = true;
-        Ok(())
-    }
-
-    /// Leaves all networks without waiting for final syncs: writes that only this node knows are lost.
-    pub fn leave_networks_at_once(&mut self, now: Instant) {
-        self.now = now;
-        for at in 0..self.networks.len() {
-            if let Some(network) = &mut self.networks[at] {
-                if !network.is_leaving() {
-                    network.start_leaving(0, &mut self.node, now);
-                }
-                self.finish_leaving(at, now);
-            }
-        }
-    }
-
-    /// Starts a new instance under the same name and writes our entries again in it. Called when an earlier
-    /// process has used our generation.
-    pub fn renew(&mut self, generation: u64, now: Instant) {
-        self.now = now;
-        if generation <= self.node().generation {
-            return;
-        }
-        self.node.owners.renew(generation);
-        let me = self.node().clone();
-        for network in self.networks.iter_mut().flatten() {
-            network.renew(me.clone(), &mut self.node, now);
-        }
-        self.announce_own_list(now);
-        self.replan_all();
-    }
 
     /// Starts a watch: returns the first chunk of the visible entries, and the queue from which the rest and
     /// every later change come, without a gap.
@@ -698,133 +464,7 @@ impl Replica {
         std::mem::take(&mut self.node.wake)
     }
 
-    /// The digest to attach to a probe or acknowledgement to `peer`, in at most `budget` bytes: the version
-    /// of our attachment list, and the fingerprints of shared networks that are quiescent. `None` if the
-    /// budget is too small.
-    pub fn digest_for(&mut self, peer: &NodeName, budget: usize, now: Instant) -> Option<Vec<u8>> {
-        self.now = now;
-        const FIXED: usize = 32;
-        const EACH: usize = 18;
-        let most = budget.checked_sub(FIXED)? / EACH;
-        let lists = self.node.owners.lists_digest();
-        let mut fingerprints = Vec::new();
-        for network in self.networks.iter_mut().flatten() {
-            if fingerprints.len() == most {
-                break;
-            }
-            if network.members(&self.node).binary_search(peer).is_ok()
-                && let Some(fingerprint) = network.offered_fingerprint(now)
-            {
-                fingerprints.push((digest_bytes(network.name.as_bytes()), fingerprint));
-            }
-        }
-        let digest = Digest {
-            generation: self.node().generation,
-            version: self.node.owners.own_version(),
-            lists,
-            fingerprints,
-        };
-        Some(codec::encode(&digest))
-    }
-
     // Internals.
-
-    /// Applies gossip. Returns true if it names an instance, or comes from a sender, that is not known yet.
-    fn handle_bundle(&mut self, from: &NodeName, bundle: &Bundle<'_>, now: Instant) -> bool {
-        let Some(&at) = self.by_name.get(bundle.network) else {
-            self.node.counters.refuse(RefusalReason::NotMember);
-            return false;
-        };
-        let Some(network) = &mut self.networks[at] else { return false };
-        match network.admit_sender(from, bundle, &mut self.node, now) {
-            Ok(()) => {}
-            Err(RefusalReason::UnknownInstance) => return true,
-            Err(why) => {
-                self.node.counters.refuse(why);
-                return false;
-            }
-        }
-        let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.node, now);
-        self.node.counters.updates_learned += applied.learned;
-        if applied.generation_conflict {
-            self.node.report_generation_conflict();
-        }
-        if let Some(theirs) = bundle.fingerprint
-            && network.members(&self.node).binary_search(from).is_ok()
-        {
-            network.note_fingerprint(from, theirs, &mut self.node, now);
-        }
-        self.plan(at, now);
-        applied.unknown_instance
-    }
-
-    fn defer(&mut self, from: &NodeName, bytes: &[u8], now: Instant) {
-        if self.deferred.len() >= self.node.config.limits.deferred {
-            self.deferred.pop_front();
-            self.node.counters.refuse(RefusalReason::UnknownInstance);
-        }
-        self.node.counters.deferred += 1;
-        self.deferred.push_back(Deferred {
-            from: from.clone(),
-            bytes: bytes.to_vec(),
-            until: now + DEFERRED_FOR,
-        });
-    }
-
-    /// Handles deferred datagrams again: all of them, or those of one sender.
-    fn replay_deferred(&mut self, sender: Option<&NodeName>, now: Instant) {
-        for deferred in std::mem::take(&mut self.deferred) {
-            if sender.is_some_and(|sender| deferred.from != *sender) {
-                self.deferred.push_back(deferred);
-            } else if let Ok(Datagram::Gossip(bundle)) = codec::decode::<Datagram<'_>>(&deferred.bytes)
-                && self.handle_bundle(&deferred.from, &bundle, now)
-            {
-                self.deferred.push_back(deferred);
-            }
-        }
-    }
-
-    fn end_owner(&mut self, name: &str, now: Instant) {
-        self.node.owners.remove(name);
-        for network in self.networks.iter_mut().flatten() {
-            network.owner_gone(name, &mut self.node, now);
-        }
-        self.node.requests.forget_peer(name);
-        self.lists_compared.remove(name);
-        self.node.skews.forget(name);
-    }
-
-    /// Drops the tables of a network; the shorter attachment list announces it to all members. No deletes are
-    /// written for our entries: the list ends them, and deletes would only supersede more.
-    fn finish_leaving(&mut self, at: usize, now: Instant) {
-        let Some(mut network) = self.networks[at].take() else { return };
-        self.deadlines.remove(&(self.planned[at], at));
-        self.by_name.remove(&network.name);
-        self.node.owners.leave(&network.name);
-        self.node.forgotten_owners.drop_network(&network.name);
-        // The sessions of this network refer to the ended attachment and to indexes of this store. A new
-        // attachment may begin before they end, so they end now.
-        for (&stream, state) in &mut self.streams {
-            if let Stream::Session(session) = state
-                && session.progress.network == network.name
-                && session.abandon(&self.node.owners)
-            {
-                // No other input would make the stream finish.
-                self.node.outbox.push_back(Transmit::WakeStream { stream });
-            }
-        }
-        self.node.requests.forget_network(&network.name);
-        let (name, final_syncs) = (network.name.to_string(), network.final_syncs());
-        self.node.events.push_back(Event::NetworkLeft { network: name, final_syncs });
-        if self.node.watchers.is_closed() {
-            // A proxy may be reading: an empty table would make it drop every backend.
-            self.ended.insert(network.name.clone(), network);
-        } else {
-            network.store.clear(&mut self.node.watchers);
-            self.views.remove(&network.name);
-        }
-        self.announce_own_list(now);
-    }
 
     fn plan(&mut self, at: usize, now: Instant) {
         let Some(network) = &self.networks[at] else { return };

@@ -398,7 +398,7 @@ fn an_attachment_that_is_on_no_list_ends_with_the_later_list() {
     cluster.create(0, "k", "v");
     cluster.run(Duration::from_millis(20));
     for (from, to, bytes) in cluster.held.take().unwrap() {
-        let list = matches!(wire::codec::decode(&bytes), Ok(crate::replica::Datagram::Lists { .. }));
+        let list = matches!(wire::codec::decode(&bytes), Ok(crate::replica::message::Datagram::Lists { .. }));
         if (from, to) == (0, 1) && !list {
             cluster.deliver(from, to, &bytes);
         }
