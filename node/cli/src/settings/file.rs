@@ -329,6 +329,8 @@ mod tests {
             ("[label]\n\"a=b\" = \"c\"\n", "line 2: ", "\"a=b\" contains ="),
             ("[label]\n\"\" = \"c\"\n", "line 2: ", "is not a label"),
             ("limit = 5\n", "line 1: ", "limit: 5 is not a table of whole numbers"),
+            ("[limit]\nsteams = 5\n", "line 2: ", "there is no limit \"steams\"; there are: "),
+            ("[limit]\nstreams = 0\n", "line 2: ", "streams: 0 is out of bounds"),
             ("[limit]\n\nstreams = \"a\"\n", "line 3: ", "limit: streams: \"a\" is not a whole number"),
             ("seed = \"a\"\nseeds = \"b\"\n", "line 2: ", "in the file already"),
             ("name = \"a\"\nname = \"b\"\n", "line 2: ", "duplicate"),

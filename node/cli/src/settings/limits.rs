@@ -174,7 +174,10 @@ impl Limits {
 pub(crate) fn limit(text: &str) -> Result<(String, usize), String> {
     let wrong = || format!("{text:?} is not a limit; valid examples: connections=100");
     let (name, limit) = text.split_once('=').ok_or_else(wrong)?;
-    Ok((name.to_owned(), limit.parse().map_err(|_| wrong())?))
+    let limit = limit.parse().map_err(|_| wrong())?;
+    // Here the error is shown with the flag, the variable, or the line of the file.
+    Limits::default().set(name, limit).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), limit))
 }
 
 #[cfg(test)]
