@@ -106,6 +106,9 @@ impl Watchdog {
         if let Some(superseded) = self.superseded.get_mut(&peer) {
             superseded.retain(|id| ledger.get(*id).version.dot.owner != *owner);
         }
+        for (_, held) in self.ever_held.iter_mut().filter(|((of, _), _)| *of == peer) {
+            held.retain(|dot| dot.owner != *owner);
+        }
     }
 
     /// Records what a process knows of a network, without a check.
@@ -168,7 +171,7 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Whether a process was seen holding a write since it joined the network.
+    /// Whether a process was seen holding a write since it joined the network, or last forgot the owner.
     pub(crate) fn has_held(&self, peer: Peer, network: &Arc<str>, dot: &Dot) -> bool {
         self.ever_held.get(&(peer, network.clone())).is_some_and(|held| held.contains(dot))
     }
