@@ -1,6 +1,7 @@
 //! Histories of the hard world: many nodes on many networks, with different clocks, limits and
 //! retentions, and writes that continue while agreement is checked.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use networkdb::NodeEvent;
@@ -159,12 +160,20 @@ impl History {
     fn agree_while_writing(&mut self) {
         let checked = self.draws.contains(&Draw::Agreement);
         // A node that refuses a write ignores fingerprints, and receives some writes in periodic
-        // comparisons only.
-        let strict = |cluster: &Cluster| checked && !cluster.any_node_refuses();
+        // comparisons only. What it ignored until it ceased to refuse, pairs of nodes find one after the
+        // other.
+        let has_refused = Cell::new(false);
+        let strict = |cluster: &Cluster| {
+            has_refused.set(has_refused.get() || cluster.any_node_refuses());
+            checked && !has_refused.get()
+        };
         let start = self.cluster.now();
         let (mut rng, networks) = (self.rng.clone(), self.networks.clone());
         let mut writer = Writer { rng: &mut rng, networks: &networks, written: 0, begin: self.writes };
-        let agreed = self.cluster.agree_meanwhile(MOMENT, AGREEMENT_WITHIN, |cluster| writer.write(cluster));
+        let agreed = self.cluster.agree_meanwhile(MOMENT, AGREEMENT_WITHIN, |cluster| {
+            writer.write(cluster);
+            strict(cluster);
+        });
         let taken = self.cluster.now() - start;
         match agreed {
             Err(difference) if strict(&self.cluster) => {
