@@ -58,11 +58,10 @@ use connections::Connections;
 use counters::RefusalReason;
 use forgotten_owners::ForgottenOwners;
 use list_gossip::ListGossip;
-use message::SessionKind;
 use network::Network;
 use node_state::NodeState;
 use owners::Owners;
-use requests::Requests;
+use requests::{Requests, SyncKind};
 use session::Session;
 use skews::Skews;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
@@ -415,7 +414,7 @@ impl Replica {
             let Some(network) = &mut self.networks[at] else { continue };
             if !self.node.owners.is_member(request.peer.as_str(), &request.network) {
                 // The peer has left the network since the request was made.
-                if request.kind == SessionKind::Full {
+                if request.kind == SyncKind::Full {
                     network.comparison_not_begun(now);
                     self.plan(at, now);
                 }
@@ -424,7 +423,7 @@ impl Replica {
             if !network.sessions.open(stream, request.kind, &request.peer, now) {
                 continue;
             }
-            if request.kind == SessionKind::Full {
+            if request.kind == SyncKind::Full {
                 network.final_sync_opened(stream, &request.peer, now);
             }
             let peer = request.peer.clone();

@@ -19,9 +19,9 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use wire::{NodeId, NodeName};
 
-use super::message::SessionKind;
 use super::node_state::NodeState;
 use super::requests::SessionRequest;
+use super::requests::SyncKind;
 use super::store::{Store, Visibility, Write};
 use super::timing::{AWAITED_AT_ONCE, COMPARISON_TIMEOUT, QUIESCENT_AFTER, RETRY};
 use super::update_queue::{QueuedUpdate, UpdateQueue};
@@ -295,7 +295,7 @@ impl Network {
         self.owners_turn &= !first;
         self.sync_at = if first { now + RETRY } else { self.sync_at.min(now + RETRY) };
         if self.awaiting.insert(index) && self.awaiting.len() <= AWAITED_AT_ONCE / 2 {
-            self.request(SessionKind::Full, owner.clone(), BTreeSet::new(), node);
+            self.request(SyncKind::Full, owner.clone(), BTreeSet::new(), node);
         }
     }
 
@@ -400,16 +400,11 @@ impl Network {
         self.store.sweep_empty_tables();
     }
 
-    fn plan_anti_entropy(&mut self, node: &mut NodeState, now: Instant) {
-        let interval = node.config.anti_entropy_interval;
-        self.anti_entropy_at = now + interval.mul_f64(node.rng.random_range(0.75..1.25));
-    }
-
     /// Requests a session. Only members receive a network's tables and version vectors: a request for any
     /// other peer is dropped.
     pub(crate) fn request(
         &mut self,
-        kind: SessionKind,
+        kind: SyncKind,
         peer: NodeName,
         indexes: BTreeSet<AttachmentIndex>,
         node: &mut NodeState,

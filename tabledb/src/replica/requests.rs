@@ -15,11 +15,30 @@ use super::message::SessionKind;
 use super::timing::{MAX_OPENED_SESSIONS, MAX_OPENED_TO_PEER, busy_backoff};
 use super::view::AttachmentIndex;
 
+/// The purpose of a session about a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum SyncKind {
+    Full,
+    Pull,
+    Push { relay: bool },
+}
+
+impl From<SyncKind> for SessionKind {
+    fn from(kind: SyncKind) -> Self {
+        match kind {
+            SyncKind::Full => Self::Full,
+            SyncKind::Pull => Self::Pull,
+            SyncKind::Push { relay } => Self::Push { relay },
+        }
+    }
+}
+
 /// A session that a network wants opened.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct SessionRequest {
-    pub(crate) kind: SessionKind,
+    pub(crate) kind: SyncKind,
     pub(crate) network: Arc<str>,
     pub(crate) peer: NodeName,
     /// For a pull or push: the attachments that it is about.
@@ -38,12 +57,11 @@ enum Class {
 }
 
 impl Class {
-    fn of(kind: SessionKind) -> Option<Self> {
+    fn of(kind: SyncKind) -> Self {
         match kind {
-            SessionKind::Full => Some(Self::Full),
-            SessionKind::Pull => Some(Self::Pull),
-            SessionKind::Push { .. } => Some(Self::Push),
-            SessionKind::Lists => None,
+            SyncKind::Full => Self::Full,
+            SyncKind::Pull => Self::Pull,
+            SyncKind::Push { .. } => Self::Push,
         }
     }
 }
@@ -98,9 +116,8 @@ pub(crate) struct Requests {
 impl Requests {
     /// Queues a request. A waiting request for the same network, kind and peer is extended instead.
     pub(crate) fn push(&mut self, request: SessionRequest) {
-        let Some(class) = Class::of(request.kind) else { return };
         self.blocked = false;
-        let turn = (request.network.clone(), class);
+        let turn = (request.network.clone(), Class::of(request.kind));
         let queue = self.waiting.entry(turn.clone()).or_default();
         if queue.is_empty() {
             self.turns.push_back(turn);
@@ -109,7 +126,7 @@ impl Requests {
             Some(waiting) => {
                 waiting.indexes.extend(request.indexes);
                 waiting.periodic &= request.periodic;
-                if let SessionKind::Push { relay: true } = request.kind {
+                if let SyncKind::Push { relay: true } = request.kind {
                     waiting.kind = request.kind;
                 }
             }
@@ -262,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    fn request(network: &str, peer: &str, kind: SessionKind) -> SessionRequest {
+    fn request(network: &str, peer: &str, kind: SyncKind) -> SessionRequest {
         let peer = NodeName::new(peer).unwrap();
         SessionRequest { kind, network: network.into(), peer, indexes: BTreeSet::new(), periodic: true }
     }
@@ -281,10 +298,10 @@ mod tests {
     fn networks_take_turns_and_so_do_kinds() {
         let mut requests = Requests::default();
         for peer in ["a", "b", "c"] {
-            requests.push(request("large", peer, SessionKind::Push { relay: false }));
+            requests.push(request("large", peer, SyncKind::Push { relay: false }));
         }
-        requests.push(request("large", "d", SessionKind::Full));
-        requests.push(request("small", "e", SessionKind::Full));
+        requests.push(request("large", "d", SyncKind::Full));
+        requests.push(request("small", "e", SyncKind::Full));
         let order: Vec<_> = std::iter::from_fn(|| next(&mut requests)).map(|(_, peer)| peer).collect();
         assert_eq!(order, ["a", "d", "e", "b", "c"]);
         assert_eq!(requests.len(), 0);
@@ -293,15 +310,15 @@ mod tests {
     #[test]
     fn a_request_like_one_that_waits_is_merged_with_it() {
         let mut requests = Requests::default();
-        requests.push(request("n", "a", SessionKind::Push { relay: false }));
-        let more = request("n", "a", SessionKind::Push { relay: true });
+        requests.push(request("n", "a", SyncKind::Push { relay: false }));
+        let more = request("n", "a", SyncKind::Push { relay: true });
         requests.push(SessionRequest {
             indexes: BTreeSet::from([AttachmentIndex(3)]),
             periodic: false,
             ..more
         });
         let merged = requests.next().unwrap();
-        assert_eq!((merged.kind, merged.periodic), (SessionKind::Push { relay: true }, false));
+        assert_eq!((merged.kind, merged.periodic), (SyncKind::Push { relay: true }, false));
         assert_eq!(merged.indexes, BTreeSet::from([AttachmentIndex(3)]));
         assert!(requests.next().is_none());
     }
@@ -310,9 +327,9 @@ mod tests {
     fn one_peer_does_not_take_all_the_capacity_and_nothing_is_lost_for_want_of_it() {
         let mut requests = Requests::default();
         for number in 0..100 {
-            requests.push(request(&format!("n{number}"), "slow", SessionKind::Full));
+            requests.push(request(&format!("n{number}"), "slow", SyncKind::Full));
         }
-        requests.push(request("n0", "quick", SessionKind::Full));
+        requests.push(request("n0", "quick", SyncKind::Full));
         let opened: Vec<_> = std::iter::from_fn(|| next(&mut requests)).collect();
         assert_eq!(opened.len(), MAX_OPENED_TO_PEER + 1);
         assert!(opened.iter().any(|(_, peer)| peer == "quick"));
@@ -332,11 +349,11 @@ mod tests {
         let (mut requests, peer) = (Requests::default(), NodeName::new("busy").unwrap());
         let mut pauses = Vec::new();
         for round in 0..8 {
-            requests.push(request("n", "busy", SessionKind::Full));
+            requests.push(request("n", "busy", SyncKind::Full));
             assert_eq!(next(&mut requests), pair("n", "busy"));
             requests.turned_away(&peer, &mut rng, now);
             requests.closed(&peer);
-            requests.push(request("n", "busy", SessionKind::Full));
+            requests.push(request("n", "busy", SyncKind::Full));
             assert!(requests.is_backing_off(&peer) && next(&mut requests).is_none(), "{round}");
             let until = requests.next_deadline().unwrap();
             pauses.push(until - now);
@@ -346,7 +363,7 @@ mod tests {
         }
         assert!(pauses[0] < Duration::from_millis(200) && pauses[7] > Duration::from_secs(1), "{pauses:?}");
         for number in 0..5 {
-            requests.push(request(&format!("n{number}"), "busy", SessionKind::Full));
+            requests.push(request(&format!("n{number}"), "busy", SyncKind::Full));
         }
         assert_eq!(std::iter::from_fn(|| next(&mut requests)).count(), 1);
         requests.served(&peer);

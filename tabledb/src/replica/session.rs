@@ -38,7 +38,7 @@ use super::message::{AttachmentId, Frame, Open, SessionKind, Standing};
 use super::network::Network;
 use super::node_state::NodeState;
 use super::owners::{Admission, Owners};
-use super::requests::SessionRequest;
+use super::requests::{SessionRequest, SyncKind};
 use super::session_result::Outcome;
 use super::timing::{DRAIN_TIMEOUT, SESSION_TIMEOUT};
 pub(crate) use full::PeerCopy;
@@ -108,7 +108,7 @@ impl Session {
         let mut progress = Progress::new(id, peer, network.name.clone(), now);
         let epoch = network.store.attachment(network.own()).map_or(0, |own| own.tag.epoch);
         let open = Open {
-            kind,
+            kind: kind.into(),
             network: &network.name,
             clock: node.clock.last(),
             generation: node.owners.me().generation,
@@ -116,15 +116,14 @@ impl Session {
             fingerprint: network.store.fingerprint(),
             periodic,
             wall: node.clock.wall(now),
-            standing: if kind == SessionKind::Full { network.standing() } else { Standing::Synchronised },
+            standing: if kind == SyncKind::Full { network.standing() } else { Standing::Synchronised },
         };
         progress.send(&Frame::Open(open));
         let mut context = Context { progress: &mut progress, network, node, now };
         let role = match kind {
-            SessionKind::Full => Role::FullOpener(FullOpener::new(periodic)),
-            SessionKind::Pull => Role::PullOpener(PullOpener::open(indexes, &mut context)),
-            SessionKind::Push { relay } => Role::PushOpener(PushOpener::open(indexes, relay, &mut context)),
-            SessionKind::Lists => Role::ListsOpener(ListsOpener::open(context.progress, context.node)),
+            SyncKind::Full => Role::FullOpener(FullOpener::new(periodic)),
+            SyncKind::Pull => Role::PullOpener(PullOpener::open(indexes, &mut context)),
+            SyncKind::Push { relay } => Role::PushOpener(PushOpener::open(indexes, relay, &mut context)),
         };
         Self { progress, role }
     }

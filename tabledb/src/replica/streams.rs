@@ -7,9 +7,10 @@ use std::time::Instant;
 use wire::{FramePoll, NodeName, StreamId, codec};
 
 use super::counters::RefusalReason;
-use super::message::{Frame, SessionKind};
+use super::message::Frame;
 use super::network::Network;
 use super::node_state::{NodeState, Transmit};
+use super::requests::SyncKind;
 use super::session::{PeerCopy, Progress, Role, Session};
 use super::session_result::{Outcome, PeerStanding};
 use super::timing::{self, SESSION_SHARES};
@@ -251,7 +252,7 @@ fn report_to_network(
         },
         Role::PushOpener(push) if outcome == Outcome::TurnedAway => {
             let (kind, attachments) =
-                (SessionKind::Push { relay: push.relay }, std::mem::take(&mut push.attachments));
+                (SyncKind::Push { relay: push.relay }, std::mem::take(&mut push.attachments));
             network.request(kind, peer.clone(), attachments, node);
         }
         Role::PushResponder(push) if *learned > 0 => {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use wire::{NodeId, NodeName};
 
 use super::super::counters::RefusalReason;
-use super::super::message::{AttachmentId, Bundle, Event, EventBody, SessionKind};
+use super::super::message::{AttachmentId, Bundle, Event, EventBody};
 use super::super::node_state::NodeState;
 use super::super::owners::Admission;
+use super::super::requests::SyncKind;
 use super::super::store::{Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::update_queue::QueuedUpdate;
@@ -352,6 +353,6 @@ impl Network {
         }
         node.counters.fingerprint_syncs += 1;
         self.comparing = Some((peer.clone(), Compared { mine, theirs, at: now }));
-        self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), node);
+        self.request(SyncKind::Full, peer.clone(), BTreeSet::new(), node);
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use rand::RngExt;
 use rand::seq::IndexedRandom;
 use wire::NodeName;
 
-use super::super::message::SessionKind;
 use super::super::node_state::NodeState;
 use super::super::requests::SessionRequest;
+use super::super::requests::SyncKind;
 use super::super::session_result::PeerStanding;
 use super::super::store::Visibility;
 use super::super::timing::{AWAITED_AT_ONCE, MAX_ABSENCES, RETRY};
@@ -76,13 +77,13 @@ impl Network {
         let chosen = chosen.map(|member| NodeName::clone(member));
         self.owners_turn = !self.owners_turn;
         if let Some(member) = chosen {
-            self.request(SessionKind::Full, member, BTreeSet::new(), node);
+            self.request(SyncKind::Full, member, BTreeSet::new(), node);
         }
     }
 
     pub(super) fn sync_with_random(&mut self, periodic: bool, node: &mut NodeState) {
         if let Some(peer) = self.sample_members(1, node).pop() {
-            let (kind, network) = (SessionKind::Full, self.name.clone());
+            let (kind, network) = (SyncKind::Full, self.name.clone());
             node.requests.push(SessionRequest { kind, network, peer, indexes: BTreeSet::new(), periodic });
         }
     }
@@ -108,6 +109,12 @@ impl Network {
             }
         }
         self.compare_awaiting(node, now);
+    }
+
+    /// Plans the next comparison that no known difference causes.
+    pub(super) fn plan_anti_entropy(&mut self, node: &mut NodeState, now: Instant) {
+        let interval = node.config.anti_entropy_interval;
+        self.anti_entropy_at = now + interval.mul_f64(node.rng.random_range(0.75..1.25));
     }
 
     // Results.
@@ -177,7 +184,7 @@ impl Network {
         match self.phase {
             Phase::Joining(_) => self.sync_at = now,
             Phase::Active if !periodic => {
-                self.request(SessionKind::Full, peer.clone(), BTreeSet::new(), node);
+                self.request(SyncKind::Full, peer.clone(), BTreeSet::new(), node);
             }
             Phase::Active | Phase::Leaving(_) => {}
         }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use wire::NodeName;
 
 use super::super::bundle::{BundleBuilder, Envelope};
-use super::super::message::SessionKind;
 use super::super::node_state::{NodeState, Transmit};
+use super::super::requests::SyncKind;
 use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, fan_out};
 use super::super::update_queue::{Flush, QueuedUpdate};
 use super::super::view::AttachmentIndex;
@@ -30,7 +30,7 @@ impl Network {
             Flush::Backlog(indexes) => {
                 node.counters.backlogs += 1;
                 for peer in targets {
-                    self.request(SessionKind::Push { relay: !direct }, peer, indexes.clone(), node);
+                    self.request(SyncKind::Push { relay: !direct }, peer, indexes.clone(), node);
                 }
             }
             Flush::Updates(updates) => self.send_updates(updates, &targets, !direct, node, now),
@@ -80,7 +80,7 @@ impl Network {
         }
         if !large.is_empty() {
             for peer in targets {
-                self.request(SessionKind::Push { relay }, peer.clone(), large.clone(), node);
+                self.request(SyncKind::Push { relay }, peer.clone(), large.clone(), node);
             }
         }
     }

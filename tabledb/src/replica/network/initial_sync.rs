@@ -13,8 +13,9 @@ use rand::seq::IndexedRandom;
 use wire::NodeName;
 
 use super::super::Event;
-use super::super::message::{SessionKind, Standing};
+use super::super::message::Standing;
 use super::super::node_state::NodeState;
+use super::super::requests::SyncKind;
 use super::super::session_result::PeerStanding;
 use super::super::timing::{
     FIRST_RESPONSE_TIMEOUT, INITIAL_SYNC_LIMIT, INITIAL_SYNC_TRIES, LISTS_TIMEOUT, MISSING_GRACE,
@@ -154,7 +155,7 @@ impl Network {
             others.iter().filter(|member| !node.requests.is_backing_off(member)).copied().collect();
         let choice = if ready_to_serve.is_empty() { others } else { ready_to_serve };
         if let Some(peer) = choice.choose(&mut node.rng).map(|peer| (*peer).clone()) {
-            self.request(SessionKind::Full, peer, BTreeSet::new(), node);
+            self.request(SyncKind::Full, peer, BTreeSet::new(), node);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use rand::seq::IndexedRandom;
 use wire::{NodeName, StreamId};
 
-use super::super::message::SessionKind;
 use super::super::node_state::NodeState;
+use super::super::requests::SyncKind;
 use super::super::session_result::Outcome;
 use super::super::timing::{
     FINAL_SYNCS, LEAVE_LIMIT, LEAVE_TIMEOUT, MAX_ABSENCES, MAX_OPENED_SESSIONS, RETRY,
@@ -180,7 +180,7 @@ impl Network {
         let chosen: Vec<NodeName> =
             choice.sample(&mut node.rng, lacking).map(|peer| (*peer).clone()).collect();
         for peer in chosen {
-            self.request(SessionKind::Full, peer, BTreeSet::new(), node);
+            self.request(SyncKind::Full, peer, BTreeSet::new(), node);
         }
     }
 }

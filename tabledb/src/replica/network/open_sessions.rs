@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wire::{NodeName, StreamId};
 
-use super::super::message::SessionKind;
+use super::super::requests::SyncKind;
 use super::super::timing::{FIRST_RESPONSE_TIMEOUT, PEER_IDLE_TIMEOUT};
 use super::super::view::AttachmentIndex;
 
@@ -63,23 +63,22 @@ pub(crate) struct OpenSessions {
 impl OpenSessions {
     /// Records a session that this node opens. False if it is needless: a pull is in progress, or a push to
     /// this peer.
-    pub(crate) fn open(&mut self, id: StreamId, kind: SessionKind, peer: &NodeName, now: Instant) -> bool {
+    pub(crate) fn open(&mut self, id: StreamId, kind: SyncKind, peer: &NodeName, now: Instant) -> bool {
         match kind {
-            SessionKind::Full => {
+            SyncKind::Full => {
                 self.full_syncs.insert(id, Syncing::new(peer.clone(), now));
                 true
             }
-            SessionKind::Pull if self.pull.is_some() => false,
-            SessionKind::Pull => {
+            SyncKind::Pull if self.pull.is_some() => false,
+            SyncKind::Pull => {
                 self.pull = Some((id, Syncing::new(peer.clone(), now)));
                 true
             }
-            SessionKind::Push { .. } if self.pushes.contains_key(peer) => false,
-            SessionKind::Push { .. } => {
+            SyncKind::Push { .. } if self.pushes.contains_key(peer) => false,
+            SyncKind::Push { .. } => {
                 self.pushes.insert(peer.clone(), id);
                 true
             }
-            SessionKind::Lists => false,
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use wire::{NodeName, StreamId};
 
-use super::super::message::SessionKind;
 use super::super::node_state::NodeState;
+use super::super::requests::SyncKind;
 use super::super::timing::{MAX_PULLS, RETRY};
 use super::super::view::AttachmentIndex;
 use super::Network;
@@ -58,7 +58,7 @@ impl Network {
         }
         if let Some(source) = source.filter(|_| !indexes.is_empty()) {
             node.counters.pulls += 1;
-            self.request(SessionKind::Pull, source, indexes, node);
+            self.request(SyncKind::Pull, source, indexes, node);
         }
     }
 

@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use wire::{NodeName, codec};
 
-use super::super::message::{Datagram, SessionKind, Settled};
+use super::super::message::{Datagram, Settled};
 use super::super::node_state::{NodeState, Transmit};
+use super::super::requests::SyncKind;
 use super::super::store::Attachment;
 use super::super::timing::{
     DATAGRAM_BUDGET, QUIESCENT_AFTER, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE,
@@ -158,7 +159,7 @@ impl Network {
             let pause = SETTLED_PAUSE * (1 + attachments / ATTACHMENTS_A_SECOND) as u32;
             self.settled_pause = Some(now + pause);
             node.counters.settled_syncs += 1;
-            self.request(SessionKind::Full, peer.clone(), Default::default(), node);
+            self.request(SyncKind::Full, peer.clone(), Default::default(), node);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wire::{FramePoll, NodeId, NodeName, StreamId};
 
 use super::super::message::{AttachmentList, Bundle, Frame, Open, SessionKind, Standing};
-use super::super::requests::SessionRequest;
+use super::super::requests::{SessionRequest, SyncKind};
 use super::super::tests::{Cluster, NET, name};
 use super::{Session, SessionError};
 
@@ -16,24 +16,27 @@ struct Side {
 }
 
 impl Side {
-    /// The side that opens a session with the second node.
-    fn opens(kind: SessionKind) -> Self {
+    /// The side that opens a session with the second node about a network.
+    fn opens(kind: SyncKind) -> Self {
         let mut cluster = Cluster::joined(2);
         cluster.replicas[0].create(NET, "table", "key", b"value".as_slice(), cluster.now).unwrap();
         let replica = &mut cluster.replicas[0];
-        let session = if kind == SessionKind::Lists {
-            Session::open_lists(StreamId(99), name(1), &mut replica.node, cluster.now)
-        } else {
-            let network = replica.networks[replica.by_name[NET]].as_mut().unwrap();
-            let request = SessionRequest {
-                kind,
-                network: network.name.clone(),
-                peer: name(1),
-                indexes: BTreeSet::from([network.own()]),
-                periodic: false,
-            };
-            Session::open(StreamId(99), request, network, &mut replica.node, cluster.now)
+        let network = replica.networks[replica.by_name[NET]].as_mut().unwrap();
+        let request = SessionRequest {
+            kind,
+            network: network.name.clone(),
+            peer: name(1),
+            indexes: BTreeSet::from([network.own()]),
+            periodic: false,
         };
+        let session = Session::open(StreamId(99), request, network, &mut replica.node, cluster.now);
+        Self { cluster, session }
+    }
+
+    /// The side that opens an exchange of lists with the second node.
+    fn opens_lists() -> Self {
+        let mut cluster = Cluster::joined(2);
+        let session = Session::open_lists(StreamId(99), name(1), &mut cluster.replicas[0].node, cluster.now);
         Self { cluster, session }
     }
 
@@ -134,11 +137,9 @@ fn taken_by(side: impl Fn() -> Side) -> String {
     taken.join(" ")
 }
 
-const PUSH: SessionKind = SessionKind::Push { relay: false };
-
 #[test]
 fn each_step_of_a_full_sync_takes_only_its_frames() {
-    let opener = || Side::opens(SessionKind::Full);
+    let opener = || Side::opens(SyncKind::Full);
     assert_eq!(
         taken_by(opener),
         "Equal Busy OpenedElsewhere NotMember VersionVector Lists WallClock Standing"
@@ -160,7 +161,7 @@ fn each_step_of_a_full_sync_takes_only_its_frames() {
 
 #[test]
 fn each_step_of_a_pull_takes_only_its_frames() {
-    assert_eq!(taken_by(|| Side::opens(SessionKind::Pull)), "Busy NotMember Decline Lists Chunk ChunksDone");
+    assert_eq!(taken_by(|| Side::opens(SyncKind::Pull)), "Busy NotMember Decline Lists Chunk ChunksDone");
     let responder = || Side::answers(SessionKind::Pull);
     assert_eq!(taken_by(responder), "VersionVector Lists");
     let sends = || {
@@ -173,7 +174,7 @@ fn each_step_of_a_pull_takes_only_its_frames() {
 
 #[test]
 fn each_step_of_a_push_takes_only_its_frames() {
-    let opener = || Side::opens(PUSH);
+    let opener = || Side::opens(SyncKind::Push { relay: false });
     assert_eq!(taken_by(opener), "Busy NotMember VersionVector Decline Lists");
     let sends = || {
         let mut side = opener();
@@ -183,14 +184,14 @@ fn each_step_of_a_push_takes_only_its_frames() {
     assert_eq!(taken_by(sends), "NotMember Lists");
     assert_eq!(taken_by(|| sends().sends()), "NotMember Lists Done");
 
-    let responder = || Side::answers(PUSH);
+    let responder = || Side::answers(SessionKind::Push { relay: false });
     assert_eq!(taken_by(responder), "VersionVector Lists");
     assert_eq!(taken_by(|| responder().after(empty_vector(true))), "Decline Lists Chunk ChunksDone");
 }
 
 #[test]
 fn each_step_of_an_exchange_of_lists_takes_only_its_frames() {
-    assert_eq!(taken_by(|| Side::opens(SessionKind::Lists)), "Busy Lists WantLists");
+    assert_eq!(taken_by(Side::opens_lists), "Busy Lists WantLists");
     let responder = || Side::answers(SessionKind::Lists);
     assert_eq!(taken_by(responder), "Lists ListVersions");
     let versions = || Frame::ListVersions { versions: Vec::new(), last: true };

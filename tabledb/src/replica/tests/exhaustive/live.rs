@@ -13,9 +13,8 @@ use super::promises::Promise;
 use super::state_hash::hash128;
 use super::steps::Input;
 use super::{NODES, REAP_TIME};
-use crate::replica::message::SessionKind;
 use crate::replica::network::Network;
-use crate::replica::requests::SessionRequest;
+use crate::replica::requests::{SessionRequest, SyncKind};
 use crate::replica::session::{Role, Session};
 use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
@@ -205,7 +204,7 @@ impl Live {
         let is_member = network.members(node).contains(&name(with));
         if is_member && network.sessions.full_syncs().len() == 0 && !network.is_leaving() {
             node.requests.push(SessionRequest {
-                kind: SessionKind::Full,
+                kind: SyncKind::Full,
                 network: network.name.clone(),
                 peer: name(with),
                 indexes: BTreeSet::new(),
