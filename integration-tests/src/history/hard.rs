@@ -1,7 +1,6 @@
 //! Histories of the hard world: many nodes on many networks, with different clocks, limits and
 //! retentions, and writes that continue while agreement is checked.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use networkdb::NodeEvent;
@@ -27,6 +26,9 @@ const MOMENT: Duration = SECOND;
 /// All other entries are the same everywhere this soon after the heal, whatever the faults were,
 /// and remain so.
 const AGREEMENT_WITHIN: Duration = Duration::from_secs(5);
+/// The same if a node has refused a write meanwhile, and none does any more: pairs of nodes find one after
+/// the other what was ignored.
+const AGREEMENT_AFTER_REFUSALS: Duration = Duration::from_secs(10);
 /// Timeout where that is not promised.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(180);
 /// How long writes continue after that.
@@ -160,26 +162,21 @@ impl History {
     fn agree_while_writing(&mut self) {
         let checked = self.draws.contains(&Draw::Agreement);
         // A node that refuses a write ignores fingerprints, and receives some writes in periodic
-        // comparisons only. What it ignored until it ceased to refuse, pairs of nodes find one after the
-        // other.
-        let has_refused = Cell::new(false);
-        let strict = |cluster: &Cluster| {
-            has_refused.set(has_refused.get() || cluster.any_node_refuses());
-            checked && !has_refused.get()
-        };
+        // comparisons only.
+        let mut has_refused = self.cluster.any_node_refuses();
         let start = self.cluster.now();
         let (mut rng, networks) = (self.rng.clone(), self.networks.clone());
         let mut writer = Writer { rng: &mut rng, networks: &networks, written: 0, begin: self.writes };
         let agreed = self.cluster.agree_meanwhile(MOMENT, AGREEMENT_WITHIN, |cluster| {
             writer.write(cluster);
-            strict(cluster);
+            has_refused |= cluster.any_node_refuses();
         });
         let taken = self.cluster.now() - start;
         match agreed {
-            Err(difference) if strict(&self.cluster) => {
+            Err(difference) if checked && !has_refused => {
                 panic!("{taken:?} after the heal members do not agree: {difference}")
             }
-            Ok(_) if strict(&self.cluster) => {
+            Ok(_) if checked && !has_refused => {
                 self.coverage.longest_while_writing = self.coverage.longest_while_writing.max(taken);
             }
             _ => {}
@@ -196,10 +193,23 @@ impl History {
             let networks = self.cluster.networks();
             let difference =
                 networks.iter().find_map(|network| self.cluster.difference_but_for(network, MOMENT));
-            let Some(difference) = difference.filter(|_| strict(&self.cluster)) else { continue };
+            has_refused |= self.cluster.any_node_refuses();
+            let Some(difference) = difference.filter(|_| checked && !has_refused) else { continue };
             self.coverage.longest_while_writing = self.cluster.now() - start;
             if self.cluster.now() >= promised {
                 panic!("members that had agreed no longer do: {difference}");
+            }
+        }
+        if checked && has_refused && !self.cluster.any_node_refuses() {
+            let agreed = self
+                .cluster
+                .agree_meanwhile(MOMENT, AGREEMENT_AFTER_REFUSALS, |cluster| writer.write(cluster));
+            if let Err(difference) = agreed
+                && !self.cluster.any_node_refuses()
+            {
+                panic!(
+                    "{AGREEMENT_AFTER_REFUSALS:?} after the last refusal members do not agree: {difference}"
+                );
             }
         }
         let written = writer.written;
