@@ -1,52 +1,15 @@
-//! Entries of a real node over HTTP: their versions, conditional writes, and how a join went.
+//! Entries: their versions, conditional writes, and how a join went.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use http_client_for_tests::{Request, Response};
-use networkdb::{Node, NodeConfig};
-use networkdb_http::{HttpConfig, HttpListener, HttpServer};
+use http_client_for_tests::Response;
+use networkdb_http::HttpConfig;
 use serde_json::{Value, json};
-use transport::KeySet;
-use wire::NodeName;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+use super::host::Host;
+
 const ENTRY: &str = "/v1/networks/net/tables/t/entries/k";
 
-struct Host {
-    node: Node,
-    http: HttpServer,
-}
-
-impl Host {
-    async fn start(name: &str) -> Self {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = NodeConfig {
-            membership: membership::Config::loopback(),
-            ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
-        };
-        let node = Node::start(config).await.unwrap();
-        let http = HttpListener::bind(loopback, HttpConfig::default()).await.unwrap().serve(node.clone());
-        Self { node, http }
-    }
-
-    async fn on_network(name: &str) -> Self {
-        let host = Self::start(name).await;
-        host.node.join_network("net").await.unwrap();
-        host
-    }
-
-    /// The response to one request with these header lines, each with a line end.
-    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Response {
-        let address = self.http.local_address();
-        let request = Request::new(method, path).headers(headers).body(body);
-        tokio::task::spawn_blocking(move || request.send(address, TIMEOUT).unwrap()).await.unwrap()
-    }
-
-    async fn end(self) {
-        self.http.shutdown(Duration::from_secs(1)).await;
-        self.node.shutdown(Duration::from_secs(1)).await;
-    }
+async fn alone(name: &str) -> Host {
+    Host::off_networks(name, HttpConfig::default(), None).await
 }
 
 /// The version in the `ETag`.
@@ -67,7 +30,7 @@ fn refusal(response: &Response) -> (u16, String, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_shows_its_version_everywhere() {
-    let host = Host::on_network("shown").await;
+    let host = Host::start(HttpConfig::default()).await;
     let created = host.ask("POST", ENTRY, "", "1").await;
     assert_eq!((created.status, created.body.as_str()), (201, ""));
     let first = version(&created);
@@ -78,7 +41,7 @@ async fn an_entry_shows_its_version_everywhere() {
     let found = host.node.tables().get("net", "t", "k").unwrap().version;
     assert_eq!(second, found.to_string());
 
-    let record = json!({ "key": "k", "value": "2", "owner": "shown", "version": second });
+    let record = json!({ "key": "k", "value": "2", "owner": "host", "version": second });
     let shown = host.ask("GET", ENTRY, "", "").await;
     assert_eq!((version(&shown), body(&shown)), (second.clone(), record.clone()));
     let raw = host.ask("GET", &format!("{ENTRY}?raw"), "", "").await;
@@ -93,7 +56,7 @@ async fn an_entry_shows_its_version_everywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_has_the_version_does_not_receive_it_again() {
-    let host = Host::on_network("cached").await;
+    let host = Host::start(HttpConfig::default()).await;
     let first = version(&host.ask("POST", ENTRY, "", "1").await);
     let known = format!("if-none-match: \"{first}\"\r\n");
     for path in [ENTRY, &format!("{ENTRY}?raw")] {
@@ -108,7 +71,7 @@ async fn a_reader_that_has_the_version_does_not_receive_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
-    let host = Host::on_network("conditional").await;
+    let host = Host::start(HttpConfig::default()).await;
     let read = || host.node.tables().get("net", "t", "k").map(|entry| entry.value.to_vec());
     let only = |version: &str| format!("if-match: \"{version}\"\r\n");
     let first = version(&host.ask("POST", ENTRY, "", "1").await);
@@ -151,7 +114,7 @@ async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_can_require_that_there_is_no_entry() {
-    let host = Host::on_network("absent").await;
+    let host = Host::start(HttpConfig::default()).await;
     let absent = "if-none-match: *\r\n";
     let created = host.ask("PUT", ENTRY, absent, "1").await;
     assert_eq!(created.status, 201, "{created:?}");
@@ -166,7 +129,7 @@ async fn a_write_can_require_that_there_is_no_entry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condition_that_cannot_be_checked_is_refused() {
-    let host = Host::on_network("refusing").await;
+    let host = Host::start(HttpConfig::default()).await;
     host.ask("POST", ENTRY, "", "1").await;
     for (method, condition) in [
         ("PUT", "if-match: 1-2-3"),
@@ -188,7 +151,7 @@ async fn a_condition_that_cannot_be_checked_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_says_how_it_went() {
-    let (first, second) = (Host::start("first").await, Host::start("second").await);
+    let (first, second) = (alone("first").await, alone("second").await);
     let joined = first.ask("PUT", "/v1/networks/net", "", "").await;
     assert_eq!(joined.status, 201);
     assert_eq!(body(&joined), json!({ "result": "alone", "outcome": "no other member is known yet" }));

@@ -1,0 +1,7 @@
+//! A real node over HTTP.
+
+mod admission;
+mod entries;
+mod host;
+mod limits;
+mod protocol;
