@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("bob received {received}");
     }
     assert_eq!(received.len(), 3, "a datagram and two frames");
-    // That bob shuts down is no failure: ada is told so, and does not dial again.
+    // That bob shuts down is no failure: ada learns the reason, and does not dial again.
     if let Some(Arrival::Lost { peer, loss }) = at_ada.next().await {
         println!("ada lost {}: {loss:?}", peer.name);
     }
