@@ -24,11 +24,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Any member may replace an entry: here only the one that it has read.
     let seen = second.tables().get("blue", "services", "web").ok_or("it was shown")?;
-    second.tables().compare_and_set("blue", "services", "web", seen.version, "10.0.0.8:80")?;
+    second.tables().compare_and_set("blue", "services", "web", seen.version(), "10.0.0.8:80")?;
     let mut watch = first.tables().watch(WatchFilter { exclude_own: true, ..WatchFilter::default() });
     let WatchEvent::Change(change) = watch.recv().await else { return Err("the node has ended".into()) };
     println!("first sees {} of {}", change.key, change.owner);
-    assert_eq!(first.tables().get("blue", "services", "web").map(|entry| entry.value), change.value);
+    let read = first.tables().get("blue", "services", "web");
+    assert_eq!(read.as_ref().map(|entry| entry.value()), change.value.as_deref());
 
     second.shutdown(Duration::from_secs(5)).await;
     first.shutdown(Duration::from_secs(5)).await;

@@ -67,6 +67,34 @@ fn writes(c: &mut Criterion, keys: &[String]) {
     });
     group.finish();
 
+    let mut group = c.benchmark_group("delete 100,000 entries");
+    group.throughput(Throughput::Elements(ENTRIES as u64)).sample_size(20);
+    group.bench_function("tabledb", |b| {
+        b.iter_batched(
+            || filled(keys).0,
+            |tables| {
+                for key in keys {
+                    tables.delete("net", "table", key).unwrap();
+                }
+                tables
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("bare DashMap", |b| {
+        b.iter_batched(
+            || filled(keys).1,
+            |bare| {
+                for key in keys {
+                    bare.remove(key.as_str());
+                }
+                bare
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+
     let (tables, bare) = filled(keys);
     let mut group = c.benchmark_group("update one of 100,000");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -81,16 +109,25 @@ fn writes(c: &mut Criterion, keys: &[String]) {
 
 fn reads(c: &mut Criterion, keys: &[String]) {
     let (tables, bare) = filled(keys);
-    for threads in [1, 2] {
-        let mut group = c.benchmark_group(format!("get one of 100,000, {threads} thread(s)"));
-        group.bench_function(BenchmarkId::from_parameter("tabledb"), |b| {
+    for (threads, count) in [(1, 1_000), (1, ENTRIES), (2, 1_000), (2, ENTRIES)] {
+        let keys = &keys[..count];
+        let mut group = c.benchmark_group(format!("get one of {count}, {threads} thread(s)"));
+        group.bench_function(BenchmarkId::from_parameter("tabledb, by reader"), |b| {
             b.iter_custom(|times| {
-                on_threads(threads, times, keys, |key| tables.get("net", "table", key).is_some())
+                on_threads(threads, times, keys, || {
+                    let reader = tables.reader("net", "table");
+                    move |key: &str| reader.get(key).is_some()
+                })
+            });
+        });
+        group.bench_function(BenchmarkId::from_parameter("tabledb, by name"), |b| {
+            b.iter_custom(|times| {
+                on_threads(threads, times, keys, || |key: &str| tables.get("net", "table", key).is_some())
             });
         });
         group.bench_function(BenchmarkId::from_parameter("bare DashMap"), |b| {
             b.iter_custom(|times| {
-                on_threads(threads, times, keys, |key| bare.get(key).map(|v| v.clone()).is_some())
+                on_threads(threads, times, keys, || |key: &str| bare.get(key).map(|v| v.clone()).is_some())
             });
         });
         group.finish();
@@ -108,21 +145,22 @@ fn reads(c: &mut Criterion, keys: &[String]) {
     group.finish();
 }
 
-/// Each thread makes `times` look-ups of random keys; the time is that of all threads together.
-fn on_threads(
+/// Each thread makes `times` look-ups of random keys with a look-up of its own; the time is that of all threads
+/// together.
+fn on_threads<L: Fn(&str) -> bool>(
     threads: usize,
     times: u64,
     keys: &[String],
-    look_up: impl Fn(&str) -> bool + Sync,
+    look_up: impl Fn() -> L + Sync,
 ) -> Duration {
     let start = now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let look_up = &look_up;
             scope.spawn(move || {
-                let mut rng = ChaCha8Rng::seed_from_u64(thread as u64);
+                let (look_up, mut rng) = (look_up(), ChaCha8Rng::seed_from_u64(thread as u64));
                 for _ in 0..times {
-                    assert!(black_box(look_up(&keys[rng.random_range(0..ENTRIES)])));
+                    assert!(black_box(look_up(&keys[rng.random_range(0..keys.len())])));
                 }
             });
         }
@@ -191,7 +229,7 @@ fn memory(keys: &[String]) {
 }
 
 fn main() {
-    let many: Vec<String> = (0..500_000).map(key).collect();
+    let many: Vec<String> = (0..1_000_000).map(key).collect();
     memory(&many);
     let keys = &many[..ENTRIES];
     let mut c = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(3));

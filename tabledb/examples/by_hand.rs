@@ -109,7 +109,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{messages} messages");
     for (database, name) in databases.iter().zip(&wire.names) {
         let mut keys: Vec<_> =
-            database.entries("blue", "services").into_iter().map(|entry| entry.key).collect();
+            database.entries("blue", "services").into_iter().map(|entry| entry.key().to_owned()).collect();
         keys.sort();
         println!("{name} has {keys:?}");
         assert_eq!(keys.len(), 2, "both have both entries");

@@ -34,7 +34,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mistake = tables.create("blue", "services", "db", *b"10.0.0.9:5433");
     println!("error: {}", mistake.expect_err("the key is taken"));
     for entry in tables.entries("blue", "services") {
-        println!("{} is at {}, reports {}", entry.key, String::from_utf8_lossy(&entry.value), entry.owner);
+        println!(
+            "{} is at {}, reports {}",
+            entry.key(),
+            String::from_utf8_lossy(entry.value()),
+            entry.owner()
+        );
     }
     tables.delete("blue", "services", "web")?;
     follower.join().map_err(|_| "the follower panicked")?;

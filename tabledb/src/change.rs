@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wire::NodeName;
 
-use crate::{Value, Version};
+use crate::{Key, Value, Version};
 
 /// Which changes a watcher wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Change {
     /// In which table.
     pub table: Arc<str>,
     /// To which key.
-    pub key: Arc<str>,
+    pub key: Key,
     /// The value now; `None` after a delete.
     pub value: Option<Value>,
     /// The value before; `None` before a create.

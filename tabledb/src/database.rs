@@ -12,8 +12,8 @@ use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin, Value,
-    Version, Watch, WatchFilter, WriteError,
+    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
+    TableReader, Version, Watch, WatchFilter, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -29,7 +29,7 @@ use crate::{
 /// let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
 /// tables.join_network("blue")?;
 /// tables.create("blue", "services", "web", *b"10.0.0.7:80")?;
-/// assert_eq!(&*tables.get("blue", "services", "web").unwrap().value, b"10.0.0.7:80");
+/// assert_eq!(tables.get("blue", "services", "web").unwrap().value(), b"10.0.0.7:80");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -165,7 +165,6 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        let value = Value::from(value.as_ref());
         self.change(|replica, now| replica.create(network, table, key, value, now))
     }
 
@@ -178,7 +177,6 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        let value = Value::from(value.as_ref());
         self.change(|replica, now| replica.update(network, table, key, value, now))
     }
 
@@ -190,7 +188,6 @@ impl TableDb {
         key: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        let value = Value::from(value.as_ref());
         self.change(|replica, now| replica.upsert(network, table, key, value, now))
     }
 
@@ -207,8 +204,8 @@ impl TableDb {
     /// # tables.join_network("blue")?;
     /// tables.create("blue", "services", "web", "10.0.0.7:80")?;
     /// let seen = tables.get("blue", "services", "web").unwrap();
-    /// let replaced = tables.compare_and_set("blue", "services", "web", seen.version, "10.0.0.8:80")?;
-    /// let late = tables.compare_and_set("blue", "services", "web", seen.version, "too late");
+    /// let replaced = tables.compare_and_set("blue", "services", "web", seen.version(), "10.0.0.8:80")?;
+    /// let late = tables.compare_and_set("blue", "services", "web", seen.version(), "too late");
     /// assert!(matches!(late, Err(WriteError::VersionMismatch { found, .. }) if found == Some(replaced)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -220,7 +217,6 @@ impl TableDb {
         expected: Version,
         value: impl AsRef<[u8]>,
     ) -> Result<Version, WriteError> {
-        let value = Value::from(value.as_ref());
         self.change(|replica, now| replica.compare_and_set(network, table, key, expected, value, now))
     }
 
@@ -246,11 +242,16 @@ impl TableDb {
         self.shared.views.get(network)?.get(table, key)
     }
 
+    /// Reads many entries of one table, which need not exist yet.
+    pub fn reader(&self, network: &str, table: &str) -> TableReader {
+        TableReader::new(self.shared.clone(), network, table)
+    }
+
     /// The visible entries of a table, sorted by key; none for a network not joined.
     pub fn entries(&self, network: &str, table: &str) -> Vec<Entry> {
-        let table = self.view(network).and_then(|view| view.table(table));
+        let table = self.shared.table(network, table);
         let mut entries = table.map(|table| table.entries()).unwrap_or_default();
-        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        entries.sort_unstable_by(|a, b| a.key_bytes().cmp(b.key_bytes()));
         entries
     }
 
@@ -262,11 +263,11 @@ impl TableDb {
         table: &str,
         keep_going: impl FnMut() -> bool,
     ) -> Option<Vec<Entry>> {
-        let Some(table) = self.view(network).and_then(|view| view.table(table)) else {
+        let Some(table) = self.shared.table(network, table) else {
             return Some(Vec::new());
         };
         let mut entries = table.entries_while(keep_going)?;
-        entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        entries.sort_unstable_by(|a, b| a.key_bytes().cmp(b.key_bytes()));
         Some(entries)
     }
 
@@ -290,7 +291,7 @@ impl TableDb {
     /// Calls `visit` for each visible entry of a table, in no particular order, until it breaks. No lock is
     /// held meanwhile, so `visit` may use the database; it sees the table as it was when the walk began.
     pub fn walk(&self, network: &str, table: &str, mut visit: impl FnMut(&Entry) -> ControlFlow<()>) {
-        let table = self.view(network).and_then(|view| view.table(table));
+        let table = self.shared.table(network, table);
         for entry in table.map(|table| table.entries()).unwrap_or_default() {
             if visit(&entry).is_break() {
                 return;

@@ -1,88 +1,228 @@
 //! What a reader sees of an entry.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::str::FromStr;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use wire::NodeName;
 
-/// The bytes of an entry's value. Cloning copies a pointer.
-pub type Value = Arc<[u8]>;
+use crate::Version;
+use crate::record::{Identity, Record, TablePlace, Tag};
 
-/// One visible entry of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+/// One visible entry of a table, as it was when it was read. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct Entry(Record);
+
+impl Entry {
+    /// An entry that is in no table, for example for a test of what reads entries.
+    pub fn new(key: &str, value: &[u8], owner: NodeName, version: Version) -> Self {
+        let tag = Arc::new(Tag::of_writer(version.writer, owner));
+        let identity =
+            Identity { tag: &tag, number: version.number, time: version.time, table: (TablePlace(0), "") };
+        Self(Record::new(identity, key, Some(value), &mut Vec::new()))
+    }
+
+    pub(crate) fn of(record: Record) -> Self {
+        Self(record)
+    }
+
+    pub(crate) fn into_record(self) -> Record {
+        self.0
+    }
+
     /// The key, unique within its table.
-    pub key: Arc<str>,
+    pub fn key(&self) -> &str {
+        self.0.key()
+    }
+
+    pub(crate) fn key_bytes(&self) -> &[u8] {
+        self.0.key_bytes()
+    }
+
     /// The value, opaque bytes; may be empty.
-    pub value: Value,
-    /// The node that wrote this version last.
-    pub owner: NodeName,
+    pub fn value(&self) -> &[u8] {
+        self.0.value()
+    }
+
+    /// The node that wrote this version.
+    pub fn owner(&self) -> &NodeName {
+        &self.0.tag().owner.name
+    }
+
     /// Which write this is, see [`TableDb::compare_and_set`](crate::TableDb::compare_and_set).
-    pub version: Version,
-}
-
-/// Identifies one write of a network: the same on all nodes, and different for any two writes but for chance
-/// (2⁻⁶⁴). As text, for example in an HTTP header, it is three hexadecimal numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Version {
-    /// The Lamport time in microseconds since 1970.
-    pub(crate) time: u64,
-    /// A digest of the writer's instance and the epoch of its attachment.
-    pub(crate) writer: u64,
-    /// The number of the write in that epoch.
-    pub(crate) number: u64,
-}
-
-impl Version {
-    /// The time of the write since 1970, by its writer's clock. Later than all that the writer knew, so it runs
-    /// ahead of the clock where other clocks are ahead.
-    pub fn time(&self) -> Duration {
-        Duration::from_micros(self.time)
+    pub fn version(&self) -> Version {
+        self.0.version()
     }
 }
 
-impl fmt::Display for Version {
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |entry: &Self| (entry.version(), entry.0.key_bytes().len());
+        self.0.is_same(&other.0)
+            || parts(self) == parts(other)
+                && self.owner() == other.owner()
+                && (self.key(), self.value()) == (other.key(), other.value())
+    }
+}
+
+impl Eq for Entry {}
+
+impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}-{:x}", self.time, self.writer, self.number)
+        f.debug_struct("Entry")
+            .field("key", &self.key())
+            .field("value", &self.value())
+            .field("owner", self.owner())
+            .field("version", &self.version())
+            .finish()
     }
 }
 
-/// A text is not a version.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a version: three hexadecimal numbers with - between them, as an entry shows it")]
-pub struct VersionError(String);
+/// The key of a changed entry: text. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct Key(Source<str>);
 
-impl FromStr for Version {
-    type Err = VersionError;
+/// The bytes of an entry's value. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct Value(Source<[u8]>);
 
-    fn from_str(text: &str) -> Result<Self, VersionError> {
-        let number = |digits: &str| {
-            // `from_str_radix` also takes a sign.
-            let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
-        };
-        let mut parts = text.split('-').map(number);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Some(time)), Some(Some(writer)), Some(Some(number)), None) => {
-                Ok(Self { time, writer, number })
+/// Where the bytes are.
+enum Source<T: ?Sized> {
+    /// In the record of an entry.
+    Record(Record),
+    /// In an allocation of their own.
+    Own(Arc<T>),
+}
+
+impl<T: ?Sized> Clone for Source<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Record(record) => Self::Record(record.clone()),
+            Self::Own(own) => Self::Own(own.clone()),
+        }
+    }
+}
+
+impl Key {
+    pub(crate) fn of(record: &Record) -> Self {
+        Self(Source::Record(record.clone()))
+    }
+}
+
+impl Value {
+    pub(crate) fn of(record: &Record) -> Self {
+        Self(Source::Record(record.clone()))
+    }
+}
+
+impl Deref for Key {
+    type Target = str;
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Source::Record(record) => record.key(),
+            Source::Own(key) => key,
+        }
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Source::Record(record) => record.value(),
+            Source::Own(value) => value,
+        }
+    }
+}
+
+impl From<&str> for Key {
+    fn from(key: &str) -> Self {
+        Self(Source::Own(key.into()))
+    }
+}
+
+impl From<Arc<str>> for Key {
+    fn from(key: Arc<str>) -> Self {
+        Self(Source::Own(key))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self(Source::Own(value.into()))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(value: Vec<u8>) -> Self {
+        Self(Source::Own(value.into()))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+/// Both compare, hash and print as what they hold.
+macro_rules! as_held {
+    ($($type:ident)*) => {
+        $(
+            impl fmt::Debug for $type {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    (**self).fmt(f)
+                }
             }
-            _ => Err(VersionError(text.chars().take(64).collect())),
-        }
-    }
+
+            impl PartialEq for $type {
+                fn eq(&self, other: &Self) -> bool {
+                    **self == **other
+                }
+            }
+
+            impl Eq for $type {}
+
+            impl PartialOrd for $type {
+                fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                    Some(self.cmp(other))
+                }
+            }
+
+            impl Ord for $type {
+                fn cmp(&self, other: &Self) -> Ordering {
+                    (**self).cmp(&**other)
+                }
+            }
+
+            impl Hash for $type {
+                fn hash<H: Hasher>(&self, state: &mut H) {
+                    (**self).hash(state);
+                }
+            }
+        )*
+    };
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_survives_its_text() {
-        let version = Version { time: 1_764_000_000_000_000, writer: u64::MAX, number: 0 };
-        assert_eq!(version.to_string().parse(), Ok(version));
-        for text in ["", "1", "1-2", "1-2-3-4", "1-+2-3", "1-g-3", "1--3", "11111111111111111-2-3"] {
-            assert_eq!(text.parse::<Version>(), Err(VersionError(text.to_owned())));
-        }
-    }
-}
+as_held!(Key Value);

@@ -10,20 +10,24 @@
 mod change;
 mod config;
 mod database;
+mod digest;
 mod entry;
 mod error;
 mod final_syncs;
 mod host_clock;
 mod join_outcome;
 mod network_statistics;
+mod record;
 mod replica;
 mod shared;
+mod table_reader;
+mod version;
 mod watch;
 
 pub use change::{Change, ChangeKind, DeleteReason, WatchFilter};
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
 pub use database::{Driver, TableDb};
-pub use entry::{Entry, Value, Version, VersionError};
+pub use entry::{Entry, Key, Value};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;
 pub use join_outcome::JoinOutcome;
@@ -33,5 +37,7 @@ pub use replica::{
     Ranges, Replica, Transmit,
 };
 pub use shared::ReplicaGuard;
+pub use table_reader::TableReader;
+pub use version::{Version, VersionError};
 pub use watch::{Watch, WatchEvent};
 pub use wire::{FramePoll, NodeId, NodeName, StreamId};

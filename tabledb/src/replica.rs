@@ -23,12 +23,14 @@ mod node_state;
 mod number_index;
 mod owners;
 mod ranges;
+mod record_map;
 mod requests;
 mod session;
 mod session_result;
 mod skews;
 mod store;
 mod streams;
+mod tables;
 mod timing;
 mod update_queue;
 mod view;
@@ -49,7 +51,7 @@ pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use node_state::{Event, Transmit};
 pub use ranges::Ranges;
 pub use skews::ClockSkew;
-pub(crate) use view::{Map, View};
+pub(crate) use view::{Map, Table, View};
 pub(crate) use watch_queue::{Taken, WatchQueue};
 
 use crate::{Change, Config, ConfigError, NetworkStatistics, WatchFilter};
@@ -65,7 +67,6 @@ use requests::{Requests, SyncKind};
 use session::Session;
 use skews::Skews;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
-use view::Table;
 use watchers::Watchers;
 
 #[cfg(test)]

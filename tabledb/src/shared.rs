@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::replica::{Map, Replica, View};
+use crate::replica::{Map, Replica, Table, View};
 
 /// What all handles of a database share.
 pub(crate) struct Shared {
@@ -24,6 +24,11 @@ impl Shared {
         let views = replica.views();
         let (waker, driven) = (OnceLock::new(), AtomicBool::new(false));
         Arc::new(Self { replica: Mutex::new(replica), views, waker, driven })
+    }
+
+    /// The table, if it exists.
+    pub(crate) fn table(&self, network: &str, table: &str) -> Option<Arc<Table>> {
+        self.views.get(network)?.table(table)
     }
 
     pub(crate) fn replica(&self) -> ReplicaGuard<'_> {

@@ -102,7 +102,7 @@ impl Pair {
         let place = (network, table, key.clone());
         let known = self.model.entries.contains_key(&place);
         let too_long = key.len() > KEY_BYTES || table.is_empty() || value.len() > VALUE_BYTES;
-        let present = self.db.get(network, table, &key).map(|entry| entry.version);
+        let present = self.db.get(network, table, &key).map(|entry| entry.version());
         // Two of three conditional writes expect what is there.
         let current = if what == 9 && input.below(3) > 0 { present } else { None };
         let none = "1-2-3".parse().expect("it has the form of a version");
@@ -120,7 +120,7 @@ impl Pair {
         };
         drop(replica);
         if let Ok(version @ Some(_)) = outcome {
-            let read = self.db.get(network, table, &key).map(|entry| entry.version);
+            let read = self.db.get(network, table, &key).map(|entry| entry.version());
             assert_eq!(read, version, "the version of {place:?}");
         }
         let agrees = match &outcome {
@@ -182,7 +182,7 @@ impl Pair {
             assert_eq!(found, wanted, "the tables of {network}");
             for table in TABLES {
                 let found = self.db.entries(network, table);
-                let found = found.iter().map(|entry| (&*entry.key, &*entry.value)).collect::<Vec<_>>();
+                let found = found.iter().map(|entry| (entry.key(), entry.value())).collect::<Vec<_>>();
                 let wanted =
                     self.model.entries.iter().filter(|(place, _)| place.0 == network && place.1 == table);
                 let wanted =
@@ -190,7 +190,7 @@ impl Pair {
                 assert_eq!(found, wanted, "table {table} of {network}");
                 for (key, value) in wanted {
                     let entry = self.db.get(network, table, key);
-                    assert_eq!(entry.map(|entry| entry.value.to_vec()).as_deref(), Some(value));
+                    assert_eq!(entry.map(|entry| entry.value().to_vec()).as_deref(), Some(value));
                 }
             }
         }

@@ -117,7 +117,7 @@ impl Machine for Tables {
 pub(crate) fn share(one: &TableDb, other: &TableDb) -> bool {
     let shown = |tables: &TableDb| {
         let entries = tables.entries("fresh", "t");
-        entries.iter().map(|entry| (entry.key.to_string(), entry.value.to_vec())).collect::<Vec<_>>()
+        entries.iter().map(|entry| (entry.key().to_string(), entry.value().to_vec())).collect::<Vec<_>>()
     };
     let wanted = [("one".to_owned(), b"1".to_vec()), ("other".to_owned(), b"2".to_vec())];
     shown(one) == wanted && shown(other) == wanted

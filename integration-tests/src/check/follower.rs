@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tabledb::{Change, ChangeKind, TableDb, Version, Watch, WatchEvent, WatchFilter};
+use tabledb::{Change, ChangeKind, Entry, TableDb, Value, Version, Watch, WatchEvent, WatchFilter};
 use wire::NodeName;
 
 /// Network, table, key.
 pub(crate) type EntryKey = (Arc<str>, Arc<str>, Arc<str>);
 
 /// Value, owner, version.
-type Shown = (Arc<[u8]>, NodeName, Version);
+type Shown = (Value, NodeName, Version);
 
 /// All changes that a watcher received, combined.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Follower {
         for entry_key in entry_keys {
             let (network, table, key) = &entry_key;
             let read = tables.get(network, table, key);
-            let read = read.map(|entry| (entry.value, entry.owner, entry.version));
+            let read = read.as_ref().map(shown);
             let received = self.shown.get(&entry_key).cloned();
             if read != received {
                 return Err(format!(
@@ -103,8 +103,8 @@ impl Follower {
                 let entries = tables.entries(&network, &table);
                 let table: Arc<str> = table.into();
                 for entry in entries {
-                    let entry_key = (network.clone(), table.clone(), entry.key);
-                    read.insert(entry_key, (entry.value, entry.owner, entry.version));
+                    let entry_key = (network.clone(), table.clone(), entry.key().into());
+                    read.insert(entry_key, shown(&entry));
                 }
             }
         }
@@ -154,8 +154,12 @@ impl Follower {
     }
 }
 
+fn shown(entry: &Entry) -> Shown {
+    (entry.value().into(), entry.owner().clone(), entry.version())
+}
+
 pub(crate) fn entry_key(change: &Change) -> EntryKey {
-    (change.network.clone(), change.table.clone(), change.key.clone())
+    (change.network.clone(), change.table.clone(), (*change.key).into())
 }
 
 fn text(shown: Option<&Shown>) -> String {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tabledb::Value;
 use wire::NodeId;
 
 use super::follower::EntryKey;
@@ -25,7 +26,7 @@ pub struct RecordedWrite {
     /// Its version.
     pub version: Version,
     /// What was written; `None` for a delete.
-    pub value: Option<Arc<[u8]>>,
+    pub value: Option<Value>,
     /// The write that the writer's store held before.
     pub replaced: Option<WriteId>,
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tabledb::{InspectedEntry, Replica};
+use tabledb::{InspectedEntry, Replica, Value};
 use wire::NodeId;
 
 use super::knowledge::{VersionVector, contains, dots};
@@ -43,7 +42,7 @@ pub struct HeldEntry {
     /// Its version.
     pub version: Version,
     /// The value; `None` for a tombstone.
-    pub value: Option<Arc<[u8]>>,
+    pub value: Option<Value>,
     /// For a tombstone, the remaining time.
     pub residual: Option<Duration>,
     /// Whether readers see it.

@@ -1,9 +1,8 @@
 //! Reading and writing tables on nodes of the cluster, and joining and leaving networks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use tabledb::{JoinError, LeaveError, WriteError};
+use tabledb::{JoinError, LeaveError, Value, WriteError};
 
 use super::{Cluster, Peer};
 use crate::check::{HeldEntry, NetworkState};
@@ -211,8 +210,8 @@ impl Cluster {
     }
 
     /// The visible value under a key.
-    pub fn value(&self, peer: Peer, key: Key<'_>) -> Option<Arc<[u8]>> {
-        self.instance(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value)
+    pub fn value(&self, peer: Peer, key: Key<'_>) -> Option<Value> {
+        self.instance(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value().into())
     }
 
     /// Whether a node shows this value under the key.
@@ -261,8 +260,8 @@ impl Cluster {
         let mut visible = Visible::new();
         for table in tables.tables(network) {
             for entry in tables.entries(network, &table) {
-                let shown = (entry.value.to_vec(), entry.owner.to_string());
-                visible.insert((table.clone(), entry.key.to_string()), shown);
+                let shown = (entry.value().to_vec(), entry.owner().to_string());
+                visible.insert((table.clone(), entry.key().to_string()), shown);
             }
         }
         visible

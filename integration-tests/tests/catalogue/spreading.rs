@@ -111,7 +111,7 @@ fn entries(database: &TableDb) -> BTreeMap<String, Vec<u8>> {
     let tables = database.tables(NET).into_iter();
     tables
         .flat_map(|table| database.entries(NET, &table))
-        .map(|entry| (entry.key.to_string(), entry.value.to_vec()))
+        .map(|entry| (entry.key().to_string(), entry.value().to_vec()))
         .collect()
 }
 

@@ -217,14 +217,14 @@ impl Cluster {
 /// What the node shows under the key of [`TABLE`] in [`NET`].
 pub(crate) fn shown(node: &Node, key: &str) -> Option<String> {
     let entry = node.tables().get(NET, TABLE, key)?;
-    Some(String::from_utf8_lossy(&entry.value).into_owned())
+    Some(String::from_utf8_lossy(entry.value()).into_owned())
 }
 
 /// Everything the node shows in [`TABLE`] of [`NET`].
 pub(crate) fn table(node: &Node) -> BTreeMap<String, String> {
     let entries = node.tables().entries(NET, TABLE);
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    entries.iter().map(|entry| (entry.key.to_string(), text(&entry.value))).collect()
+    entries.iter().map(|entry| (entry.key().to_string(), text(entry.value()))).collect()
 }
 
 /// Creates an entry in [`TABLE`] of [`NET`].

@@ -104,7 +104,7 @@ async fn two_hundred_networks_that_cannot_be_synced_do_not_hold_up_the_farewell(
     assert!(taken < limit * 3, "{taken:?}");
     cluster.holds("c", "a", State::Left).await;
     // Who still asks is shown what there was.
-    assert_eq!(a.tables().get("of a and b 7", TABLE, "k").unwrap().value[..], *b"v");
+    assert_eq!(a.tables().get("of a and b 7", TABLE, "k").unwrap().value()[..], *b"v");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,8 +29,8 @@ fn describe(name: &str, node: &Node, f: &mut Formatter<'_>) -> fmt::Result {
         for table in tables.tables(&network) {
             let entries = tables.entries(&network, &table);
             for entry in entries.iter().take(SHOWN) {
-                let start = String::from_utf8_lossy(&entry.value[..entry.value.len().min(SHOWN)]);
-                let (key, bytes, owner) = (&entry.key, entry.value.len(), &entry.owner);
+                let start = String::from_utf8_lossy(&entry.value()[..entry.value().len().min(SHOWN)]);
+                let (key, bytes, owner) = (&entry.key(), entry.value().len(), &entry.owner());
                 writeln!(f, "    {table}/{key} = {start:?} ({bytes} bytes) of {owner}")?;
             }
             if entries.len() > SHOWN {

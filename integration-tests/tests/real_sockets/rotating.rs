@@ -103,8 +103,8 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node_and_no_write_is_
             for (_, node) in cluster.nodes() {
                 let latest = node.tables().entries(NET, TABLE).into_iter().rev();
                 let own = node.id().name;
-                let Some(latest) = latest.into_iter().find(|entry| entry.owner == own) else { continue };
-                cluster.show(&latest.key, Some(&format!("of {own}"))).await;
+                let Some(latest) = latest.into_iter().find(|entry| *entry.owner() == own) else { continue };
+                cluster.show(latest.key(), Some(&format!("of {own}"))).await;
             }
         }
     }

@@ -24,7 +24,7 @@ async fn every_node_creates_changes_and_deletes_and_all_see_it() {
     for (name, key) in names.iter().zip(names.iter().cycle().skip(1)) {
         cluster.show(key, Some(&format!("by {name}"))).await;
         for (_, node) in cluster.nodes() {
-            let owner = node.tables().get(NET, TABLE, key).expect("just shown").owner;
+            let owner = node.tables().get(NET, TABLE, key).expect("just shown").owner().clone();
             assert_eq!(owner.as_str(), *name, "{cluster}");
         }
     }
@@ -62,7 +62,7 @@ async fn tables_go_to_the_members_of_their_network_only() {
     }
     let value = |name: &str, network: &str| {
         let entry = cluster.node(name).tables().get(network, TABLE, "k");
-        entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
+        entry.map(|entry| String::from_utf8_lossy(entry.value()).into_owned())
     };
     for network in ["one", "two"] {
         let arrived = || value("b", network).as_deref() == Some(network);
@@ -86,7 +86,7 @@ async fn values_of_every_size_up_to_the_limit_arrive_whole() {
     for size in sizes {
         let (key, wanted) = (size.to_string(), value(size));
         let holds = |node: &networkdb::Node| {
-            node.tables().get(NET, TABLE, &key).is_some_and(|entry| *entry.value == wanted)
+            node.tables().get(NET, TABLE, &key).is_some_and(|entry| *entry.value() == wanted)
         };
         let all_hold = || cluster.nodes().all(|(_, node)| holds(node));
         cluster.eventually(format!("all hold the value of {size} bytes"), all_hold).await;
@@ -130,7 +130,7 @@ async fn of_concurrent_writers_to_one_key_one_wins_everywhere() {
     let last = last.expect("the condition held");
     let (winner, _) = last.split_once(' ').expect("as written above");
     for (_, node) in cluster.nodes() {
-        let owner = node.tables().get(NET, TABLE, "k").expect("just shown").owner;
+        let owner = node.tables().get(NET, TABLE, "k").expect("just shown").owner().clone();
         assert_eq!(owner.as_str(), winner, "{cluster}");
     }
 }

@@ -253,7 +253,7 @@ async fn the_client_commands() {
     );
 
     assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "1 2"]).await, done("Created.\n"));
-    let version = || host.node.tables().get("net", "a/b", "żółw").unwrap().version;
+    let version = || host.node.tables().get("net", "a/b", "żółw").unwrap().version();
     let exists = format!(
         "entry żółw of table a/b in network net exists already, with version {}; update it, or choose another key",
         version()
@@ -289,7 +289,7 @@ async fn the_client_commands() {
         client(&host, &["import", "net", "copy", file]).await,
         done("1 created, 0 updated, 0 unchanged.\n")
     );
-    let copied = host.node.tables().get("net", "copy", "żółw").unwrap().version;
+    let copied = host.node.tables().get("net", "copy", "żółw").unwrap().version();
     assert_eq!(client(&host, &["export", "net", "copy"]).await, done(&json(copied)));
     std::fs::write(file, "nonsense\n").unwrap();
     let (status, _, sentence) = client(&host, &["import", "net", "copy", file]).await;

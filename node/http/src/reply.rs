@@ -251,12 +251,12 @@ fn write_peer(out: &mut Vec<u8>, index: usize, peer: &Peer) -> std::io::Result<(
 }
 
 fn write_entry(out: &mut Vec<u8>, index: usize, entry: &Entry, values: ValueSpelling) -> std::io::Result<()> {
-    write!(out, "{index}) k:`{}` -> v:`", entry.key)?;
+    write!(out, "{index}) k:`{}` -> v:`", entry.key())?;
     match values {
-        ValueSpelling::Base64 => write!(out, "{}", to_base64(&entry.value))?,
-        ValueSpelling::Raw => out.write_all(&entry.value)?,
+        ValueSpelling::Base64 => write!(out, "{}", to_base64(entry.value()))?,
+        ValueSpelling::Raw => out.write_all(entry.value())?,
     }
-    writeln!(out, "` owner:`{}`", entry.owner)
+    writeln!(out, "` owner:`{}`", entry.owner())
 }
 
 #[derive(Serialize)]
@@ -332,10 +332,10 @@ impl<'a> From<&'a Peer> for JsonPeer<'a> {
 impl<'a> JsonEntry<'a> {
     fn new(entry: &'a Entry, values: ValueSpelling) -> Self {
         let value = match values {
-            ValueSpelling::Base64 => to_base64(&entry.value).into(),
-            ValueSpelling::Raw => String::from_utf8_lossy(&entry.value),
+            ValueSpelling::Base64 => to_base64(entry.value()).into(),
+            ValueSpelling::Raw => String::from_utf8_lossy(entry.value()),
         };
-        Self { key: &entry.key, value, owner: entry.owner.as_str() }
+        Self { key: entry.key(), value, owner: entry.owner().as_str() }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 fn entry(key: &str, value: &[u8]) -> Entry {
     let owner = NodeName::new("node-1").unwrap();
-    Entry { key: key.into(), value: value.into(), owner, version: "1-2-3".parse().unwrap() }
+    Entry::new(key, value, owner, "1-2-3".parse().unwrap())
 }
 
 #[track_caller]

@@ -172,7 +172,8 @@ impl TableCache {
     }
 
     fn apply_change(&mut self, change: Change, most: usize) {
-        let key = (change.key, change.network);
+        // A copy: the key of a change holds the whole entry, also after it is replaced.
+        let key = (Arc::from(&*change.key), change.network);
         match change.value {
             None => {
                 self.elements.remove(&key);

@@ -6,8 +6,9 @@ use std::time::Instant;
 use wire::codec;
 
 use super::message::{AttachmentId, Bundle, Datagram, Event, EventBody, Frame};
-use super::store::{Dot, Store};
-use super::view::{AttachmentIndex, Body, Location, Table};
+use super::store::{Dot, Held, Store, Tombstone};
+use super::view::Table;
+use crate::record::AttachmentIndex;
 
 /// The message that carries a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,8 @@ impl BundleBuilder {
     /// Adds one number in its current state. False if it does not fit; then nothing was added.
     pub(crate) fn add_number(&mut self, store: &Store, dot: Dot, replaced: &[Dot], now: Instant) -> bool {
         let Some(attachment) = store.attachment(dot.0) else { return true };
-        match attachment.live().get(dot.1).or_else(|| attachment.tombstones().get(dot.1)) {
-            Some(location) => self.add_record(store, dot, location, replaced, now),
+        match attachment.get(dot.1) {
+            Some(held) => self.add_record(store, held, replaced, now),
             None => {
                 self.add_superseded(store, dot.0, dot.1, dot.1)
                     // It was superseded after it was queued, and so are the dots that it replaced.
@@ -78,32 +79,32 @@ impl BundleBuilder {
         }
     }
 
-    /// Adds the record at a location. False if it does not fit; then nothing was added.
+    /// Adds a record. False if it does not fit; then nothing was added.
     pub(crate) fn add_record(
         &mut self,
         store: &Store,
-        dot: Dot,
-        (table, key): &Location,
+        held: Held<'_>,
         replaced: &[Dot],
         now: Instant,
     ) -> bool {
-        let Some(record) = table.records.get(key) else { return true };
+        let record = held.record();
         let before = self.mark();
-        let attachment = self.attachment(store, dot.0);
+        let attachment = self.attachment(store, record.tag().index);
         let replaced = replaced
             .iter()
             .filter(|(index, _)| store.attachment(*index).is_some())
             .map(|&(index, number)| (self.attachment(store, index), number))
             .collect();
-        let body = match &record.body {
-            Body::Live(value) => EventBody::Value(value),
-            Body::Tombstone { expires } => {
+        let body = match held {
+            Held::Live(record) => EventBody::Value(record.value()),
+            Held::Tombstone(Tombstone { expires, .. }) => {
                 EventBody::Deleted { residual_ms: expires.saturating_duration_since(now).as_millis() as u64 }
             }
         };
-        let age = self.clock.saturating_sub(record.time);
-        let table = self.table(table);
-        let event = Event { attachment, number: dot.1, age, table, key, body, replaced };
+        let age = self.clock.saturating_sub(record.time());
+        let table = self.table(store.table_of(record));
+        let (number, key) = (record.number(), record.key());
+        let event = Event { attachment, number, age, table, key, body, replaced };
         codec::encode_into(&event, &mut self.event_bytes);
         self.events += 1;
         // A single entry larger than the budget is still sent, alone.
@@ -252,7 +253,7 @@ struct Mark {
 }
 
 /// The identity of an attachment on the wire.
-pub(crate) fn attachment_id(tag: &super::view::Tag) -> AttachmentId<'_> {
+pub(crate) fn attachment_id(tag: &crate::record::Tag) -> AttachmentId<'_> {
     AttachmentId { owner: tag.owner.name.as_str(), generation: tag.owner.generation, epoch: tag.epoch }
 }
 

@@ -8,9 +8,9 @@ use wire::{NodeId, NodeName, codec};
 use super::counters::RefusalReason;
 use super::message::{Bundle, Datagram, Digest, ListVersion};
 use super::network::Arrival;
-use super::ranges::digest_bytes;
 use super::timing::DEFERRED_FOR;
 use super::{Deferred, MessageError, Replica};
+use crate::digest::digest_bytes;
 
 impl Replica {
     /// Handles the content of a datagram from an authenticated peer.

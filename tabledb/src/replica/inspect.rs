@@ -7,8 +7,7 @@ use wire::{NodeId, NodeName};
 
 use super::Replica;
 use super::ranges::Ranges;
-use super::store::Visibility;
-use super::view::Body;
+use super::store::{Held, Visibility};
 use crate::Value;
 
 /// Everything a replica holds of one network.
@@ -84,23 +83,25 @@ impl Replica {
     pub fn inspect(&self, network: &str, now: Instant) -> Option<InspectedNetwork> {
         let network = self.network(network)?;
         let mut entries = BTreeMap::new();
-        for table in network.store.view().tables() {
-            for record in &table.records {
-                let (value, residual) = match &record.body {
-                    Body::Live(value) => (Some(value.clone()), None),
-                    Body::Tombstone { expires } => (None, Some(expires.saturating_duration_since(now))),
-                };
-                let entry = InspectedEntry {
-                    time: record.time,
-                    owner: record.tag.owner.clone(),
-                    epoch: record.tag.epoch,
-                    number: record.number,
-                    visible: record.visible().is_some(),
-                    value,
-                    residual,
-                };
-                entries.insert((table.name.to_string(), record.key().to_string()), entry);
-            }
+        for (_, held) in
+            network.store.attachments().flat_map(|(_, attachment)| attachment.held_within(0, u64::MAX))
+        {
+            let record = held.record();
+            let (value, residual) = match held {
+                Held::Live(record) => (Some(Value::of(record)), None),
+                Held::Tombstone(tombstone) => (None, Some(tombstone.expires.saturating_duration_since(now))),
+            };
+            let entry = InspectedEntry {
+                time: record.time(),
+                owner: record.tag().owner.clone(),
+                epoch: record.tag().epoch,
+                number: record.number(),
+                visible: record.is_visible(),
+                value,
+                residual,
+            };
+            let table = &network.store.table_of(record).name;
+            entries.insert((table.to_string(), record.key().to_owned()), entry);
         }
         let attachments = network.store.attachments().map(|(index, held)| {
             let shown = match held.visibility() {

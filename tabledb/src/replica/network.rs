@@ -22,10 +22,10 @@ use wire::{NodeId, NodeName};
 use super::node_state::NodeState;
 use super::requests::SessionRequest;
 use super::requests::SyncKind;
-use super::store::{Store, Visibility, Write};
+use super::store::{Body, Store, Visibility, Write};
 use super::timing::{AWAITED_AT_ONCE, COMPARISON_TIMEOUT, QUIESCENT_AFTER, RETRY};
 use super::update_queue::{QueuedUpdate, UpdateQueue};
-use super::view::{AttachmentIndex, Body};
+use super::view::AttachmentIndex;
 use crate::DeleteReason;
 use initial_sync::InitialSync;
 use leaving::Leaving;
@@ -223,26 +223,20 @@ impl Network {
     pub(crate) fn renew(&mut self, me: NodeId, node: &mut NodeState, now: Instant) {
         let Some(former) = self.store.attachment(self.own) else { return };
         let epoch = former.tag.epoch;
-        let own: Vec<_> = former.live().iter().map(|(_, location)| location.clone()).collect();
-        let values: Vec<_> = own
-            .into_iter()
-            .filter_map(|(table, key)| {
-                let record = table.records.get(&key)?;
-                let (value, time) = (record.visible()?.clone(), record.time);
-                drop(record);
-                Some((table, key, value, time))
-            })
-            .collect();
+        let own: Vec<_> = former.live().iter().map(|(_, record)| record.clone()).collect();
+        let tables: Vec<_> = own.iter().map(|record| self.store.table_of(record).name.clone()).collect();
         self.drop_attachment(self.own, node);
         self.own = self.store.attach(me, epoch, Visibility::Shown);
-        for (number, (table, key, value, time)) in (1..).zip(values) {
-            let bytes = key.len() + value.len();
+        for (number, (table, record)) in (1..).zip(tables.iter().zip(&own)) {
             let dot = (self.own, number);
-            let table = self.store.view().table_or_new(&table.name);
+            let table = self.store.table_or_new(table);
+            let body = Body::Live(record.value());
             // With its original time: it must not win over writes that other nodes have made since.
-            let write = Write { dot, time, table: &table, key: &key, body: Body::Live(value), replaced: &[] };
+            let write =
+                Write { dot, time: record.time(), table: &table, key: record.key(), body, replaced: &[] };
             self.store.apply(write, &mut node.watchers);
-            self.updates.push(QueuedUpdate { dot, replaced: Vec::new() }, true, bytes, now);
+            let queued = QueuedUpdate { dot, replaced: Vec::new() };
+            self.updates.push(queued, true, record.weight(), now);
         }
         node.wake = true;
     }
@@ -423,7 +417,7 @@ impl Network {
 }
 
 /// The approximate size of an update in a bundle, in bytes.
-fn update_bytes(table: &str, key: &str, body: &Body) -> usize {
-    let value = if let Body::Live(value) = body { value.len() } else { 8 };
+fn update_bytes(table: &str, key: &str, value: Option<&[u8]>) -> usize {
+    let value = value.map_or(8, <[u8]>::len);
     24 + table.len() / 4 + key.len() + value
 }

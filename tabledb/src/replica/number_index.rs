@@ -3,46 +3,58 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::view::Location;
-
-/// A number within its chunk, with the digest and location of its record.
-#[derive(Debug)]
-struct Numbered {
-    offset: u8,
-    /// Fits in the padding, so it costs no memory.
-    digest: u32,
-    location: Location,
-}
-
-#[cfg(test)]
-impl std::hash::Hash for Numbered {
-    /// By the name of the table, whose records the store hashes once.
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let Self { offset, digest, location: (table, key) } = self;
-        (offset, digest, &table.name, key).hash(state);
-    }
-}
-
 /// The numbers per chunk.
 const SPAN: u64 = 64;
 
-/// A map from numbers to the locations and digests of their records, for numbers that mostly arrive in
-/// ascending order.
-///
-/// A tree of small sorted arrays: ascending insertion leaves a plain B-tree half empty, which would double
-/// the memory per entry. Everything is O(log n); appending touches the last array only.
-#[derive(Debug, Default)]
+/// Some numbers of one span.
+#[derive(Debug)]
 #[cfg_attr(test, derive(Hash))]
-pub(crate) struct NumberIndex {
-    chunks: BTreeMap<u64, Vec<Numbered>>,
+struct Chunk<T> {
+    /// A bit for each number that is present.
+    present: u64,
+    /// What belongs to them, in their order.
+    items: Vec<T>,
+}
+
+impl<T> Chunk<T> {
+    /// Where the item of the number at this offset is, or would be.
+    fn find(&self, offset: u64) -> Result<usize, usize> {
+        let at = (self.present & ((1 << offset) - 1)).count_ones() as usize;
+        if self.present & (1 << offset) == 0 { Err(at) } else { Ok(at) }
+    }
+
+    fn offsets(&self) -> impl Iterator<Item = u64> {
+        let mut left = self.present;
+        std::iter::from_fn(move || {
+            let offset = u64::from(left.trailing_zeros());
+            (left != 0).then(|| left &= left - 1)?;
+            Some(offset)
+        })
+    }
+}
+
+/// A map from numbers, which mostly arrive in ascending order.
+///
+/// A tree of small arrays: ascending insertion leaves a plain B-tree half empty, and an array needs no place
+/// for the numbers. Everything is O(log n); appending touches the last array only.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct NumberIndex<T> {
+    chunks: BTreeMap<u64, Chunk<T>>,
     count: usize,
 }
 
-fn split(number: u64) -> (u64, u8) {
-    (number / SPAN, (number % SPAN) as u8)
+impl<T> Default for NumberIndex<T> {
+    fn default() -> Self {
+        Self { chunks: BTreeMap::new(), count: 0 }
+    }
 }
 
-impl NumberIndex {
+fn split(number: u64) -> (u64, u64) {
+    (number / SPAN, number % SPAN)
+}
+
+impl<T> NumberIndex<T> {
     /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -52,96 +64,72 @@ impl NumberIndex {
         self.count == 0
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&Location> {
+    pub(crate) fn get(&self, number: u64) -> Option<&T> {
         let (chunk, offset) = split(number);
         let chunk = self.chunks.get(&chunk)?;
-        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
-        Some(&chunk[at].location)
+        chunk.find(offset).ok().map(|at| &chunk.items[at])
     }
 
-    /// The digest of a number's record.
-    pub(crate) fn digest(&self, number: u64) -> Option<u32> {
+    /// Inserts a number, replacing what belongs to it.
+    pub(crate) fn insert(&mut self, number: u64, item: T) {
         let (chunk, offset) = split(number);
-        let chunk = self.chunks.get(&chunk)?;
-        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
-        Some(chunk[at].digest)
-    }
-
-    /// Inserts a number, replacing an existing entry.
-    pub(crate) fn insert(&mut self, number: u64, digest: u32, location: Location) {
-        let (chunk, offset) = split(number);
-        let chunk = self.chunks.entry(chunk).or_default();
-        let new = Numbered { offset, digest, location };
-        if chunk.last().is_none_or(|last| last.offset < offset) {
-            chunk.push(new);
-        } else {
-            match chunk.binary_search_by_key(&offset, |numbered| numbered.offset) {
-                Ok(at) => {
-                    chunk[at] = new;
-                    return;
-                }
-                Err(at) => chunk.insert(at, new),
+        let chunk = self.chunks.entry(chunk).or_insert_with(|| Chunk { present: 0, items: Vec::new() });
+        match chunk.find(offset) {
+            Ok(at) => chunk.items[at] = item,
+            Err(at) => {
+                chunk.items.insert(at, item);
+                chunk.present |= 1 << offset;
+                self.count += 1;
             }
         }
-        self.count += 1;
     }
 
-    /// Removes a number; returns the digest and location of its record.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<(u32, Location)> {
+    /// Removes a number; returns what belonged to it.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let (key, offset) = split(number);
         let chunk = self.chunks.get_mut(&key)?;
-        let at = chunk.binary_search_by_key(&offset, |numbered| numbered.offset).ok()?;
-        let Numbered { digest, location, .. } = chunk.remove(at);
+        let at = chunk.find(offset).ok()?;
+        let item = chunk.items.remove(at);
+        chunk.present &= !(1 << offset);
         self.count -= 1;
-        if chunk.is_empty() {
+        if chunk.items.is_empty() {
             self.chunks.remove(&key);
-        } else if chunk.len() * 4 <= chunk.capacity() {
+        } else if chunk.items.len() * 4 <= chunk.items.capacity() {
             // Chunks that shrink after many updates must not keep their former capacity.
-            chunk.shrink_to(chunk.len() * 2);
+            chunk.items.shrink_to(chunk.items.len() * 2);
         }
-        Some((digest, location))
+        Some(item)
     }
 
-    /// The numbers within `low..=high`, ascending, with the locations of their records.
-    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Location)> {
-        self.within(low, high).map(|(number, numbered)| (number, &numbered.location))
-    }
-
-    /// The numbers within `low..=high`, ascending, with the digests of their records.
-    pub(crate) fn digests(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, u32)> {
-        self.within(low, high).map(|(number, numbered)| (number, numbered.digest))
-    }
-
-    fn within(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &Numbered)> {
+    /// The numbers within `low..=high`, ascending, with what belongs to them.
+    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, &T)> {
         // `BTreeMap::range` panics on an inverted range.
         let chunks = (Bound::Included(low.min(high) / SPAN), Bound::Included(high / SPAN));
         self.chunks
             .range(chunks)
             .flat_map(|(&chunk, numbers)| {
-                numbers.iter().map(move |numbered| (chunk * SPAN + u64::from(numbered.offset), numbered))
+                numbers.offsets().map(move |offset| chunk * SPAN + offset).zip(&numbers.items)
             })
             .filter(move |&(number, _)| low <= number && number <= high)
     }
 
-    /// All numbers, ascending, with the locations of their records.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Location)> {
+    /// All numbers, ascending, with what belongs to them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.range(0, u64::MAX)
     }
 
-    /// All locations, in the order of their numbers.
-    pub(crate) fn into_locations(self) -> impl Iterator<Item = Location> {
-        self.chunks.into_values().flatten().map(|numbered| numbered.location)
+    /// What belongs to the numbers, in their order.
+    pub(crate) fn into_items(self) -> impl Iterator<Item = T> {
+        self.chunks.into_values().flat_map(|chunk| chunk.items)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
-    use super::super::view::{Map, Table};
     use super::*;
 
     proptest! {
@@ -151,31 +139,29 @@ mod tests {
             low in 0u64..500,
             high in 0u64..500,
         ) {
-            let table = Arc::new(Table { name: "t".into(), records: Map::default() });
-            let (mut index, mut model) = (NumberIndex::default(), BTreeMap::<u64, Arc<str>>::new());
-            for (put, number) in operations {
+            let (mut index, mut model) = (NumberIndex::default(), BTreeMap::<u64, usize>::new());
+            for (at, (put, number)) in operations.into_iter().enumerate() {
                 if put {
-                    let key: Arc<str> = format!("{number}-{}", model.len()).into();
-                    index.insert(number, number as u32 * 3, (table.clone(), key.clone()));
-                    model.insert(number, key);
+                    index.insert(number, at);
+                    model.insert(number, at);
                 } else {
-                    prop_assert_eq!(index.remove(number).map(|(_, (_, key))| key), model.remove(&number));
+                    prop_assert_eq!(index.remove(number), model.remove(&number));
                 }
                 prop_assert_eq!(index.len(), model.len());
                 prop_assert_eq!(index.is_empty(), model.is_empty());
             }
-            let keys = |locations: Vec<(u64, &Location)>| {
-                locations.into_iter().map(|(number, (_, key))| (number, key.clone())).collect::<Vec<_>>()
+            let all = |numbers: Vec<(u64, &usize)>| -> Vec<(u64, usize)> {
+                numbers.into_iter().map(|(number, &at)| (number, at)).collect()
             };
-            let expected = |low, high| model.iter().filter(move |&(&n, _)| low <= n && n <= high).map(|(&n, k)| (n, k.clone()));
-            prop_assert_eq!(keys(index.iter().collect()), expected(0, 1000).collect::<Vec<_>>());
-            prop_assert_eq!(keys(index.range(low, high).collect()), expected(low, high).collect::<Vec<_>>());
+            let expected = |low, high| -> Vec<(u64, usize)> {
+                model.iter().filter(|&(&n, _)| low <= n && n <= high).map(|(&n, &at)| (n, at)).collect()
+            };
+            prop_assert_eq!(all(index.iter().collect()), expected(0, 1000));
+            prop_assert_eq!(all(index.range(low, high).collect()), expected(low, high));
             for number in 0..500 {
-                prop_assert_eq!(index.digest(number), model.contains_key(&number).then_some(number as u32 * 3));
-                prop_assert_eq!(index.get(number).is_some(), model.contains_key(&number));
+                prop_assert_eq!(index.get(number), model.get(&number));
             }
-            let locations: Vec<_> = index.into_locations().map(|(_, key)| key).collect();
-            prop_assert_eq!(locations, model.into_values().collect::<Vec<_>>());
+            prop_assert_eq!(index.into_items().collect::<Vec<_>>(), model.into_values().collect::<Vec<_>>());
         }
     }
 }

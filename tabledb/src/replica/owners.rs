@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wire::{NodeId, NodeName};
 
 use super::message::{AttachmentList, ListVersion};
-use super::ranges::{digest_bytes, mix};
 use crate::Limits;
+use crate::digest::{digest_bytes, mix};
 
 /// The state of a node, as reported by membership and by the node itself.
 #[derive(Debug, Clone)]

@@ -12,23 +12,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use dashmap::Entry;
 use wire::{NodeId, NodeName};
 
 use super::attachment::live_digest;
-pub(crate) use super::attachment::{Attachment, Visibility};
+pub(crate) use super::attachment::{Attachment, Held, Tombstone, Visibility};
 use super::fingerprint::Fingerprint;
 use super::number_index::NumberIndex;
-use super::ranges::{Ranges, mix, record_digest};
-use super::view::{AttachmentIndex, Body, Location, Record, Table, Tag, View};
+use super::ranges::Ranges;
+use super::record_map::Offered;
+use super::tables::Tables;
+use super::view::{Table, View};
 use super::watchers::Watchers;
-use crate::{Change, ChangeKind, DeleteReason, Limits, Value};
+use crate::digest::mix;
+use crate::record::{AttachmentIndex, Identity, Record, Tag};
+use crate::{Change, ChangeKind, DeleteReason, Key, Limits, Value};
 
 /// A dot: the attachment of a write, and its number there.
 pub(crate) type Dot = (AttachmentIndex, u64);
 
 /// A version vector with exceptions: the numbers seen of each attachment.
 pub(crate) type VersionVector = BTreeMap<AttachmentIndex, Ranges>;
+
+/// What is written under a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Live(&'a [u8]),
+    Tombstone { expires: Instant },
+}
+
+impl<'a> Body<'a> {
+    /// The value; `None` for a delete.
+    pub(crate) fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Live(value) => Some(value),
+            Self::Tombstone { .. } => None,
+        }
+    }
+}
 
 /// A write to be applied to the store.
 #[derive(Debug)]
@@ -37,7 +57,7 @@ pub(crate) struct Write<'a> {
     pub(crate) time: u64,
     pub(crate) table: &'a Arc<Table>,
     pub(crate) key: &'a str,
-    pub(crate) body: Body,
+    pub(crate) body: Body<'a>,
     /// The dots that the writer's store held under the key.
     pub(crate) replaced: &'a [Dot],
 }
@@ -55,6 +75,7 @@ pub(crate) enum Full {
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Store {
     view: Arc<View>,
+    tables: Tables,
     me: NodeName,
     attachments: BTreeMap<AttachmentIndex, Attachment>,
     by_owner: BTreeMap<NodeName, AttachmentIndex>,
@@ -67,12 +88,15 @@ pub(crate) struct Store {
     fingerprint: Fingerprint,
     /// A record was removed since the last search for empty tables.
     removed_records: bool,
+    /// Where a record is put together: without a new allocation for each.
+    buffer: Vec<u8>,
 }
 
 impl Store {
     pub(crate) fn new(name: Arc<str>, me: NodeName) -> Self {
         Self {
             view: Arc::new(View::new(name)),
+            tables: Tables::default(),
             me,
             attachments: BTreeMap::new(),
             by_owner: BTreeMap::new(),
@@ -82,11 +106,26 @@ impl Store {
             expiries: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
             removed_records: false,
+            buffer: Vec::new(),
         }
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
         &self.view
+    }
+
+    /// The table of that name, created if it does not exist.
+    pub(crate) fn table_or_new(&mut self, name: &str) -> Arc<Table> {
+        self.view.table(name).unwrap_or_else(|| {
+            let table = self.tables.create(name);
+            self.view.add(table.clone());
+            table
+        })
+    }
+
+    /// The table that a record of this store is in.
+    pub(crate) fn table_of(&self, record: &Record) -> &Arc<Table> {
+        self.tables.at(record.table())
     }
 
     /// The bytes of all keys and values held.
@@ -100,15 +139,15 @@ impl Store {
         &self,
         table: Option<&Arc<Table>>,
         key: &str,
-        body: &Body,
+        value: Option<&[u8]>,
         limits: &Limits,
     ) -> Option<Full> {
-        let weight = key.len() + body.weight();
+        let weight = key.len() + value.map_or(0, <[u8]>::len);
         let fits = self.records < limits.entries && self.bytes + weight <= limits.bytes;
         if fits && table.is_some() {
             return None;
         }
-        let present = table.and_then(|table| Some(table.records.get(key)?.weight(key)));
+        let present = table.and_then(|table| Some(table.records.get(key)?.weight()));
         let after = self.bytes - present.unwrap_or(0) + weight;
         match present {
             _ if after > limits.bytes && after > self.bytes => Some(Full::Bytes),
@@ -159,17 +198,13 @@ impl Store {
         let Some(attachment) = self.attachments.remove(&index) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
         self.fingerprint.remove(index, &attachment);
-        for (table, key) in attachment.live.into_locations().chain(attachment.tombstones.into_locations()) {
-            if let Some((_, record)) = table.records.remove(&key) {
-                debug_assert_eq!(record.tag.index, index, "the index leads to another attachment's record");
-                self.records -= 1;
-                self.bytes -= record.weight(&key);
-                self.removed_records = true;
-                if let Body::Tombstone { expires } = &record.body {
-                    self.expiries.remove(&(**expires, index, record.number));
-                }
-                self.report(watchers, &table, &key, (Some(&record), None), reason);
-            }
+        for Tombstone { record, expires } in attachment.tombstones.into_items() {
+            self.expiries.remove(&(expires, index, record.number()));
+            self.remove(&record);
+        }
+        for record in attachment.live.into_items() {
+            self.remove(&record);
+            self.report(watchers, (Some(&record), None), reason);
         }
         self.debug_recount();
     }
@@ -201,16 +236,12 @@ impl Store {
             return;
         }
         let kind = if is { ChangeKind::Create } else { ChangeKind::Delete };
-        for (_, (table, key)) in attachment.live.iter() {
-            let Some(record) = table.records.get(key) else { continue };
-            let Body::Live(value) = &record.body else { continue };
-            let (value, version) = (value.clone(), record.version());
-            drop(record);
-            let (value, previous) = if is { (Some(value), None) } else { (None, Some(value)) };
+        for (_, record) in attachment.live.iter() {
+            let (value, previous) = if is { (Some(record), None) } else { (None, Some(record)) };
             let owner = attachment.tag.owner.name.clone();
             let former = previous.is_some().then(|| owner.clone());
-            let mut change = self.change(kind, table, key, value, previous, owner);
-            change.version = is.then_some(version);
+            let mut change = self.change(kind, record, value, previous);
+            change.version = is.then(|| record.version());
             change.reason = (!is).then_some(DeleteReason::OwnerFailed);
             watchers.send(change, former.as_ref(), &self.me);
         }
@@ -232,8 +263,8 @@ impl Store {
         let mut replaces_present = false;
         for &(index, number) in replaced {
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
-            let location = attachment.live.get(number).or_else(|| attachment.tombstones.get(number));
-            if location.is_some_and(|(at, under)| Arc::ptr_eq(at, table) && **under == *key) {
+            let is_under_key = |held: Held<'_>| held.record().is_under(table.place, key);
+            if attachment.get(number).is_some_and(is_under_key) {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
             } else {
@@ -242,8 +273,9 @@ impl Store {
                 self.drop_live(index, number, watchers);
             }
         }
-        let incoming = Record { time, number, tag, body };
-        self.keep_greater(incoming, (table, key), !replaced.is_empty(), replaces_present, watchers);
+        let identity = Identity { tag: &tag, number, time, table: (table.place, &table.name) };
+        let incoming = Record::new(identity, key, body.value(), &mut self.buffer);
+        self.keep_greater(&incoming, body, table, replaces_present, watchers);
         self.debug_check_applied((index, number), (time, replaced), (table, key));
         true
     }
@@ -251,50 +283,35 @@ impl Store {
     /// Keeps the greater version under a key, or the incoming one if it replaces the present one.
     fn keep_greater(
         &mut self,
-        incoming: Record,
-        (table, key): (&Arc<Table>, &str),
-        replaces_any: bool,
+        incoming: &Record,
+        body: Body<'_>,
+        table: &Table,
         replaces_present: bool,
         watchers: &mut Watchers,
     ) {
-        let records = &table.records;
-        // A write that replaces nothing usually has a new key: one search finds and inserts it.
-        let present = if replaces_any { records.get_mut(key) } else { None };
-        let mut present = match present {
-            Some(present) => present,
-            None => match records.entry(key.into()) {
-                Entry::Occupied(present) => present.into_ref(),
-                Entry::Vacant(vacant) => {
-                    self.records += 1;
-                    self.bytes += incoming.weight(key);
-                    self.link(&incoming, table, vacant.key());
-                    let shown = || (vacant.key().clone(), incoming.clone());
-                    let shown = watchers.wants(&self.view.name).then(shown);
-                    drop(vacant.insert(incoming));
-                    // Not while the map is locked: a watcher that wakes up may read it at once.
-                    if let Some((key, record)) = shown {
-                        let change = (None, Some(&record));
-                        self.report(watchers, table, &key, change, DeleteReason::Deleted);
-                    }
-                    return;
-                }
-            },
+        let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
+        let former = match table.records.offer(incoming, replaces) {
+            Offered::Declined => return,
+            Offered::Inserted => {
+                self.records += 1;
+                None
+            }
+            Offered::Replaced(former) => {
+                debug_assert!(
+                    replaces_present || former.rank() < incoming.rank(),
+                    "{former:?} went for {incoming:?}"
+                );
+                self.bytes -= former.weight();
+                self.unlink(&former);
+                Some(former)
+            }
         };
-        if !replaces_present && incoming.rank() < present.rank() {
-            return;
+        self.bytes += incoming.weight();
+        self.link(incoming, body);
+        if let Some(former) = &former {
+            self.debug_check_removed(former.dot());
         }
-        let key = present.key().clone();
-        let former = std::mem::replace(&mut *present, incoming.clone());
-        drop(present);
-        debug_assert!(
-            replaces_present || former.rank() < incoming.rank(),
-            "{former:?} went for {incoming:?}"
-        );
-        self.bytes = self.bytes - former.weight(&key) + incoming.weight(&key);
-        self.unlink(&former);
-        self.link(&incoming, table, &key);
-        self.debug_check_removed((former.tag.index, former.number));
-        self.report(watchers, table, &key, (Some(&former), Some(&incoming)), DeleteReason::Deleted);
+        self.report(watchers, (former.as_ref(), Some(incoming)), DeleteReason::Deleted);
     }
 
     /// Marks the numbers of `low..=high` as seen, since a peer has seen them and does not hold them live.
@@ -308,23 +325,25 @@ impl Store {
 
     /// Whether a number is held here under another key: then no write under this key has superseded it.
     pub(crate) fn is_elsewhere(&self, (index, number): Dot, table: &str, key: &str) -> bool {
-        let Some(held) = self.attachments.get(&index) else { return false };
-        let location = held.live.get(number).or_else(|| held.tombstones.get(number));
-        location.is_some_and(|(of, under)| *of.name != *table || **under != *key)
+        let Some(held) = self.attachments.get(&index).and_then(|attachment| attachment.get(number)) else {
+            return false;
+        };
+        let record = held.record();
+        record.key_bytes() != key.as_bytes() || *self.table_of(record).name != *table
     }
 
-    /// Drops a live entry that a peer reports superseded. Returns its location if it was live here.
+    /// Drops a live entry that a peer reports superseded. Returns it if it was live here.
     pub(crate) fn drop_superseded(
         &mut self,
         index: AttachmentIndex,
         number: u64,
         watchers: &mut Watchers,
-    ) -> Option<Location> {
-        let location = self.drop_live(index, number, watchers)?;
+    ) -> Option<Record> {
+        let record = self.drop_live(index, number, watchers)?;
         self.fingerprint.invalidate(index, self.attachments.get_mut(&index)?);
         self.debug_check_removed((index, number));
         self.debug_recount();
-        Some(location)
+        Some(record)
     }
 
     /// Accounts for a refused write, so that it is not sent again and again, in at most about `max_ranges`
@@ -370,13 +389,8 @@ impl Store {
         {
             self.expiries.pop_first();
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
-            let Some((_, (table, key))) = attachment.tombstones.remove(number) else { continue };
-            if let Some((_, record)) = table.records.remove(&key) {
-                debug_assert_eq!((record.tag.index, record.number), (index, number), "another was reaped");
-                self.bytes -= record.weight(&key);
-            }
-            self.records -= 1;
-            self.removed_records = true;
+            let Some(tombstone) = attachment.tombstones.remove(number) else { continue };
+            self.remove(&tombstone.record);
             reaped += 1;
             self.debug_check_removed((index, number));
         }
@@ -388,7 +402,9 @@ impl Store {
     /// otherwise go into a removed table.
     pub(crate) fn sweep_empty_tables(&mut self) {
         if std::mem::take(&mut self.removed_records) {
-            self.view.drop_empty_tables();
+            for table in self.view.drop_empty_tables() {
+                self.tables.free(table.place);
+            }
         }
     }
 
@@ -420,62 +436,59 @@ impl Store {
         })
     }
 
-    fn drop_live(
-        &mut self,
-        index: AttachmentIndex,
-        number: u64,
-        watchers: &mut Watchers,
-    ) -> Option<Location> {
+    fn drop_live(&mut self, index: AttachmentIndex, number: u64, watchers: &mut Watchers) -> Option<Record> {
         let attachment = self.attachments.get_mut(&index)?;
-        let (digest, (table, key)) = attachment.live.remove(number)?;
-        attachment.live_digest ^= live_digest(number, digest);
-        if let Some((_, record)) = table.records.remove(&key) {
-            debug_assert_eq!(
-                (record.tag.index, record.number),
-                (index, number),
-                "another record was dropped"
-            );
-            self.records -= 1;
-            self.bytes -= record.weight(&key);
-            self.removed_records = true;
-            self.report(watchers, &table, &key, (Some(&record), None), DeleteReason::Deleted);
-        }
-        Some((table, key))
+        let record = attachment.live.remove(number)?;
+        attachment.live_digest ^= live_digest(&record);
+        self.remove(&record);
+        self.report(watchers, (Some(&record), None), DeleteReason::Deleted);
+        Some(record)
+    }
+
+    /// Removes a record, which no index leads to any more, from its table.
+    fn remove(&mut self, record: &Record) {
+        let removed = self.table_of(record).records.remove(record);
+        debug_assert!(
+            removed.as_ref().is_some_and(|removed| removed.is_same(record)),
+            "{removed:?} went for {record:?}"
+        );
+        self.records -= 1;
+        self.bytes -= record.weight();
+        self.removed_records = true;
     }
 
     /// Removes an overwritten record from the index of its attachment.
     fn unlink(&mut self, record: &Record) {
         // The records of an ended attachment are removed with it, so this attachment exists.
-        let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
-        match &record.body {
-            Body::Live(_) => {
-                let removed = attachment.live.remove(record.number);
-                debug_assert!(removed.is_some(), "number {} was live, and not in the index", record.number);
-                if let Some((digest, _)) = removed {
-                    attachment.live_digest ^= live_digest(record.number, digest);
-                }
-                self.fingerprint.invalidate(record.tag.index, attachment);
+        let (index, number) = record.dot();
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
+        if record.is_live() {
+            let removed = attachment.live.remove(number);
+            debug_assert!(removed.is_some(), "number {number} was live, and not in the index");
+            if removed.is_some() {
+                attachment.live_digest ^= live_digest(record);
             }
-            Body::Tombstone { expires } => {
-                let removed = attachment.tombstones.remove(record.number);
-                debug_assert!(removed.is_some(), "tombstone {} was not in the index", record.number);
-                self.expiries.remove(&(**expires, record.tag.index, record.number));
+            self.fingerprint.invalidate(index, attachment);
+        } else {
+            let removed = attachment.tombstones.remove(number);
+            debug_assert!(removed.is_some(), "tombstone {number} was not in the index");
+            if let Some(Tombstone { expires, .. }) = removed {
+                self.expiries.remove(&(expires, index, number));
             }
         }
     }
 
-    fn link(&mut self, record: &Record, table: &Arc<Table>, key: &Arc<str>) {
-        let Some(attachment) = self.attachments.get_mut(&record.tag.index) else { return };
-        let location = (table.clone(), key.clone());
-        match &record.body {
-            Body::Live(value) => {
-                let digest = record_digest(record.time, &table.name, key, value);
-                attachment.live.insert(record.number, digest, location);
-                attachment.live_digest ^= live_digest(record.number, digest);
+    fn link(&mut self, record: &Record, body: Body<'_>) {
+        let (index, number) = record.dot();
+        let Some(attachment) = self.attachments.get_mut(&index) else { return };
+        match body {
+            Body::Live(_) => {
+                attachment.live.insert(number, record.clone());
+                attachment.live_digest ^= live_digest(record);
             }
             Body::Tombstone { expires } => {
-                attachment.tombstones.insert(record.number, 0, location);
-                self.expiries.insert((**expires, record.tag.index, record.number));
+                attachment.tombstones.insert(number, Tombstone { record: record.clone(), expires });
+                self.expiries.insert((expires, index, number));
             }
         }
     }
@@ -485,26 +498,23 @@ impl Store {
     fn report(
         &self,
         watchers: &mut Watchers,
-        table: &Table,
-        key: &Arc<str>,
         (before, after): (Option<&Record>, Option<&Record>),
         reason: DeleteReason,
     ) {
         if !watchers.wants(&self.view.name) {
             return;
         }
-        let old = before.and_then(|record| record.visible());
-        let new = after.and_then(|record| record.visible());
+        let old = before.filter(|record| record.is_visible());
+        let new = after.filter(|record| record.is_visible());
         let (kind, record) = match (old, new) {
             (None, None) => return,
-            (None, Some(_)) => (ChangeKind::Create, after),
-            (Some(_), Some(_)) => (ChangeKind::Update, after),
-            (Some(_), None) => (ChangeKind::Delete, before),
+            (None, Some(new)) => (ChangeKind::Create, new),
+            (Some(_), Some(new)) => (ChangeKind::Update, new),
+            (Some(old), None) => (ChangeKind::Delete, old),
         };
-        let Some(owner) = record.map(|record| record.tag.owner.name.clone()) else { return };
-        let former = before.map(|record| &record.tag.owner.name);
-        let mut change = self.change(kind, table, key, new.cloned(), old.cloned(), owner);
-        change.version = after.filter(|_| new.is_some()).map(Record::version);
+        let former = before.map(|record| &record.tag().owner.name);
+        let mut change = self.change(kind, record, new, old);
+        change.version = new.map(Record::version);
         change.reason = (kind == ChangeKind::Delete).then_some(reason);
         watchers.send(change, former, &self.me);
     }
@@ -512,14 +522,20 @@ impl Store {
     fn change(
         &self,
         kind: ChangeKind,
-        table: &Table,
-        key: &Arc<str>,
-        value: Option<Value>,
-        previous: Option<Value>,
-        owner: NodeName,
+        record: &Record,
+        new: Option<&Record>,
+        old: Option<&Record>,
     ) -> Change {
-        let network = self.view.name.clone();
-        let (table, key) = (table.name.clone(), key.clone());
-        Change { kind, network, table, key, value, previous, version: None, owner, reason: None }
+        Change {
+            kind,
+            network: self.view.name.clone(),
+            table: self.table_of(record).name.clone(),
+            key: Key::of(record),
+            value: new.map(Value::of),
+            previous: old.map(Value::of),
+            version: None,
+            owner: record.tag().owner.name.clone(),
+            reason: None,
+        }
     }
 }

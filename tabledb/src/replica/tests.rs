@@ -161,7 +161,7 @@ impl Cluster {
         let visible = inspected.entries.into_iter().filter(|(_, entry)| entry.visible);
         visible
             .map(|((_, key), entry)| {
-                (key, String::from_utf8_lossy(&entry.value.unwrap_or_default()).into_owned())
+                (key, String::from_utf8_lossy(entry.value.as_deref().unwrap_or_default()).into_owned())
             })
             .collect()
     }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 use super::Replica;
 use super::view::Table;
-use crate::{Change, ChangeKind, Limits, WatchFilter};
+use crate::record::Record;
+use crate::{Change, ChangeKind, Key, Limits, Value, WatchFilter};
 
 /// The size of a change without its key and values, in bytes.
 const BESIDE_A_CHANGE: usize = 160;
@@ -119,16 +120,17 @@ impl Unread {
         let mut smallest = BinaryHeap::<Arc<str>>::new();
         let mut bytes = 0;
         let weight = |key: &Arc<str>| key.len() + size_of::<Arc<str>>();
-        for record in &table.records {
+        for record in table.records.iter().filter(Record::is_visible) {
             let key = record.key();
-            if after.as_ref().is_some_and(|after| key <= after)
-                || record.visible().is_none()
-                || (self.listed_to.is_some() && smallest.peek().is_some_and(|largest| key > largest))
+            if after.as_deref().is_some_and(|after| key <= after)
+                || (self.listed_to.is_some() && smallest.peek().is_some_and(|largest| key > &**largest))
             {
                 continue;
             }
-            bytes += weight(key);
-            smallest.push(key.clone());
+            // A copy: the record may be replaced before the key is read, and would be kept until then.
+            let key: Arc<str> = key.into();
+            bytes += weight(&key);
+            smallest.push(key);
             while bytes > LISTED_BYTES && smallest.len() > 1 {
                 bytes -= smallest.pop().as_ref().map_or(0, weight);
                 self.listed_to = smallest.peek().cloned();
@@ -286,18 +288,19 @@ impl WatchQueue {
             if let Some(key) = unread.keys.pop_front() {
                 let (Some((network, name)), Some(table)) = (&unread.at, &table) else { continue };
                 let Some(entry) = table.get(&key) else { continue };
-                if !filter.wants(network, name, &entry.owner, me) {
+                if !filter.wants(network, name, entry.owner(), me) {
                     continue;
                 }
+                let record = entry.into_record();
                 let change = Change {
                     kind: ChangeKind::Create,
                     network: network.clone(),
                     table: name.clone(),
-                    key: entry.key,
-                    value: Some(entry.value),
+                    key: Key::of(&record),
+                    value: Some(Value::of(&record)),
                     previous: None,
-                    version: Some(entry.version),
-                    owner: entry.owner,
+                    version: Some(record.version()),
+                    owner: record.tag().owner.name.clone(),
                     reason: None,
                 };
                 bytes += weight(&change);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Replica;
 use super::network::own_writes::Operation;
-use crate::{Value, Version, WriteError};
+use crate::{Version, WriteError};
 
 impl Replica {
     /// Adds an entry; an error if the key is live.
@@ -13,10 +13,10 @@ impl Replica {
         network: &str,
         table: &str,
         key: &str,
-        value: impl Into<Value>,
+        value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Create(value.into()), now)
+        self.write(network, table, key, Operation::Create(value.as_ref()), now)
     }
 
     /// Replaces an entry, whichever node wrote it; an error if the key is not live.
@@ -25,10 +25,10 @@ impl Replica {
         network: &str,
         table: &str,
         key: &str,
-        value: impl Into<Value>,
+        value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Update(value.into()), now)
+        self.write(network, table, key, Operation::Update(value.as_ref()), now)
     }
 
     /// Adds an entry, or replaces it, whichever node wrote it.
@@ -37,10 +37,10 @@ impl Replica {
         network: &str,
         table: &str,
         key: &str,
-        value: impl Into<Value>,
+        value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Upsert(value.into()), now)
+        self.write(network, table, key, Operation::Upsert(value.as_ref()), now)
     }
 
     /// Replaces an entry; an error unless it has the version `expected` here.
@@ -50,10 +50,10 @@ impl Replica {
         table: &str,
         key: &str,
         expected: Version,
-        value: impl Into<Value>,
+        value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::CompareAndSet(expected, value.into()), now)
+        self.write(network, table, key, Operation::CompareAndSet(expected, value.as_ref()), now)
     }
 
     /// Deletes an entry; an error unless it has the version `expected` here.
@@ -78,7 +78,7 @@ impl Replica {
         network: &str,
         table: &str,
         key: &str,
-        operation: Operation,
+        operation: Operation<'_>,
         now: Instant,
     ) -> Result<Version, WriteError> {
         self.now = now;

@@ -145,7 +145,7 @@ fn difference(demo_node: &DemoNode, expected: &BTreeMap<String, String>) -> Opti
     let found = demo_node.node.tables().entries(NETWORK, TABLE);
     let found = found
         .iter()
-        .map(|entry| (entry.key.to_string(), String::from_utf8_lossy(&entry.value).into_owned()))
+        .map(|entry| (entry.key().to_string(), String::from_utf8_lossy(entry.value()).into_owned()))
         .collect::<BTreeMap<_, _>>();
     let missing =
         expected.keys().find(|key| !found.contains_key(*key)).map(|key| format!("{key} is missing"));

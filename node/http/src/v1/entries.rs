@@ -123,19 +123,19 @@ async fn show_entry(
         let sentence = format_args!("entry {key} of table {table} in network {network} does not exist");
         HttpError::new(StatusCode::NOT_FOUND, sentence)
     })?;
-    let tag = tag(entry.version);
-    if is_known(&headers, entry.version) {
+    let tag = tag(entry.version());
+    if is_known(&headers, entry.version()) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {
         return Ok((tag, Json(EntryRecord::from(&entry))).into_response());
     }
-    let mut response = (tag, entry.value.to_vec()).into_response();
+    let mut response = (tag, entry.value().to_vec()).into_response();
     response
         .headers_mut()
         .insert(CONTENT_TYPE, "application/octet-stream".parse().expect("it is a media type"));
     // A node's name has no control characters, but it may have other characters that a header cannot contain.
-    if let Ok(owner) = entry.owner.as_str().parse() {
+    if let Ok(owner) = entry.owner().as_str().parse() {
         response.headers_mut().insert(OWNER_HEADER, owner);
     }
     Ok(response)

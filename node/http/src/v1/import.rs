@@ -91,7 +91,7 @@ impl Import<'_> {
         match self.mode {
             ImportMode::Create => self.db.create(network, table, key, value).map(|_| Taken::Created),
             ImportMode::Upsert => match self.db.get(network, table, key) {
-                Some(entry) if *entry.value == *value => Ok(Taken::Unchanged),
+                Some(entry) if *entry.value() == *value => Ok(Taken::Unchanged),
                 Some(_) => self.db.upsert(network, table, key, value).map(|_| Taken::Updated),
                 None => self.db.upsert(network, table, key, value).map(|_| Taken::Created),
             },
@@ -192,8 +192,8 @@ mod tests {
         .await;
         let wanted = ImportOutcome { created: 1, updated: 1, unchanged: 1, ..ImportOutcome::default() };
         assert_eq!(outcome, wanted);
-        assert_eq!(*db.get("net", "tab", "old").unwrap().value, *b"2");
-        assert_eq!(*db.get("net", "tab", "new").unwrap().value, [0xff]);
+        assert_eq!(*db.get("net", "tab", "old").unwrap().value(), *b"2");
+        assert_eq!(*db.get("net", "tab", "new").unwrap().value(), [0xff]);
     }
 
     #[tokio::test]
@@ -206,7 +206,7 @@ mod tests {
             outcome.errors[0].starts_with("line 1: entry old of table tab in network net exists already"),
             "{outcome:?}"
         );
-        assert_eq!(*db.get("net", "tab", "old").unwrap().value, *b"1");
+        assert_eq!(*db.get("net", "tab", "old").unwrap().value(), *b"1");
     }
 
     #[tokio::test]

@@ -224,13 +224,13 @@ impl EntryRecord {
 
 impl From<&Entry> for EntryRecord {
     fn from(entry: &Entry) -> Self {
-        let (value, value_base64) = text_or_base64(&entry.value);
+        let (value, value_base64) = text_or_base64(entry.value());
         Self {
-            key: entry.key.to_string(),
+            key: entry.key().to_string(),
             value,
             value_base64,
-            owner: Some(entry.owner.to_string()),
-            version: Some(entry.version.to_string()),
+            owner: Some(entry.owner().to_string()),
+            version: Some(entry.version().to_string()),
         }
     }
 }
@@ -349,7 +349,7 @@ mod tests {
 
     fn entry(value: &[u8]) -> Entry {
         let owner = NodeName::new("n1").unwrap();
-        Entry { key: "k".into(), value: value.into(), owner, version: "1-2-3".parse().unwrap() }
+        Entry::new("k", value, owner, "1-2-3".parse().unwrap())
     }
 
     #[test]

@@ -74,7 +74,7 @@ async fn an_entry_is_created_read_updated_and_deleted() {
     let none = (404, error_body("entry k of table tab in network net does not exist"));
     assert_eq!(server.ask(Method::GET, path, "").await, none);
     assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
-    let version = server.db.get("net", "tab", "k").unwrap().version.to_string();
+    let version = server.db.get("net", "tab", "k").unwrap().version().to_string();
     let exists = format!(
         "entry k of table tab in network net exists already, with version {version}; update it, or choose another key"
     );
@@ -101,7 +101,7 @@ async fn any_name_and_any_bytes() {
         assert_eq!(response.headers()["x-networkdb-owner"], "n1");
         assert_eq!(response.headers()["content-type"], "application/octet-stream");
         assert_eq!(*response.into_body().collect().await.unwrap().to_bytes(), [0xff, 0], "{key:?}");
-        assert_eq!(*server.db.get("net", "/t/", key).unwrap().value, [0xff, 0], "{key:?}");
+        assert_eq!(*server.db.get("net", "/t/", key).unwrap().value(), [0xff, 0], "{key:?}");
     }
 }
 
@@ -193,7 +193,7 @@ async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
         }
     };
     next(&mut lines, &mut body, 1).await;
-    let created = server.db.get("net", "tab", "before").unwrap().version;
+    let created = server.db.get("net", "tab", "before").unwrap().version();
     let updated = server.db.update("net", "tab", "before", b"2".as_slice()).unwrap();
     server.db.create("net", "other", "k", b"x".as_slice()).unwrap();
     server.db.delete("net", "tab", "before").unwrap();

@@ -2,9 +2,8 @@
 //! that one watch may use for text.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use tabledb::{Change, ChangeKind, DeleteReason, Value, WatchEvent};
+use tabledb::{Change, ChangeKind, DeleteReason, Key, Value, WatchEvent};
 
 use crate::value_text::to_base64;
 
@@ -27,7 +26,7 @@ enum Part {
     /// What every such line contains.
     Fixed(&'static str),
     /// The inside of a JSON string, from this byte on.
-    Name(Arc<str>, usize),
+    Name(Key, usize),
     /// A value that is UTF-8, in the same form.
     Text(Value, usize),
     /// The base64 of a value, from this byte on.
@@ -84,10 +83,10 @@ impl WatchLine {
         self.value(value, r#"","value":""#, r#"","value_base64":""#);
         self.value(previous, r#"","previous":""#, r#"","previous_base64":""#);
         self.fixed(r#"","owner":""#);
-        self.name(owner.as_str().into());
+        self.name(owner.as_str());
         if let Some(version) = version {
             self.fixed(r#"","version":""#);
-            self.name(version.to_string().into());
+            self.name(&*version.to_string());
         }
         if let Some(reason) = reason {
             self.fixed(r#"","reason":""#);
@@ -100,8 +99,8 @@ impl WatchLine {
         self.parts.push_back(Part::Fixed(text));
     }
 
-    fn name(&mut self, name: Arc<str>) {
-        self.parts.push_back(Part::Name(name, 0));
+    fn name(&mut self, name: impl Into<Key>) {
+        self.parts.push_back(Part::Name(name.into(), 0));
     }
 
     fn value(&mut self, value: Option<Value>, before_text: &'static str, before_base64: &'static str) {

@@ -38,7 +38,7 @@ async fn an_entry_shows_its_version_everywhere() {
     assert_eq!((updated.status, updated.body.as_str()), (204, ""));
     let second = version(&updated);
     assert_ne!(first, second);
-    let found = host.node.tables().get("net", "t", "k").unwrap().version;
+    let found = host.node.tables().get("net", "t", "k").unwrap().version();
     assert_eq!(second, found.to_string());
 
     let record = json!({ "key": "k", "value": "2", "owner": "host", "version": second });
@@ -72,7 +72,7 @@ async fn a_reader_that_has_the_version_does_not_receive_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
     let host = Host::start(HttpConfig::default()).await;
-    let read = || host.node.tables().get("net", "t", "k").map(|entry| entry.value.to_vec());
+    let read = || host.node.tables().get("net", "t", "k").map(|entry| entry.value().to_vec());
     let only = |version: &str| format!("if-match: \"{version}\"\r\n");
     let first = version(&host.ask("POST", ENTRY, "", "1").await);
     let replaced = host.ask("PUT", ENTRY, &only(&first), "2").await;
@@ -123,7 +123,7 @@ async fn a_write_can_require_that_there_is_no_entry() {
         let refused = host.ask(method, ENTRY, absent, "2").await;
         assert_eq!(refusal(&refused), (412, first.clone(), json!(first)), "{method}: {refused:?}");
     }
-    assert_eq!(&*host.node.tables().get("net", "t", "k").unwrap().value, b"1");
+    assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value(), b"1");
     host.end().await;
 }
 
@@ -145,7 +145,7 @@ async fn a_condition_that_cannot_be_checked_is_refused() {
         assert_eq!(refused.status, 400, "{method} {condition}: {refused:?}");
         assert!(body(&refused)["error"].as_str().unwrap().contains("match"), "{refused:?}");
     }
-    assert_eq!(&*host.node.tables().get("net", "t", "k").unwrap().value, b"1");
+    assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value(), b"1");
     host.end().await;
 }
 

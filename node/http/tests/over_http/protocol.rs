@@ -63,7 +63,7 @@ async fn forms_large_values_and_unclean_paths_work_as_in_the_original() {
     let create = format!("nid=net&tname=t&key=k&unsafe&value={value}");
     let response = host.ask("POST", "/createentry?key=other", form, &create).await;
     assert_eq!(response.body, "OK");
-    assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value.len(), 1 << 20);
+    assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value().len(), 1 << 20);
     let response = host
         .ask("POST", "/createentry?nid=net&tname=t&key=l", "content-type: text/plain\r\n", "value=")
         .await;

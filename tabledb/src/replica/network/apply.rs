@@ -10,12 +10,12 @@ use super::super::message::{AttachmentId, Bundle, Event, EventBody};
 use super::super::node_state::NodeState;
 use super::super::owners::Admission;
 use super::super::requests::SyncKind;
-use super::super::store::{Dot, Full, Visibility, Write};
+use super::super::store::{Body, Dot, Full, Visibility, Write};
 use super::super::timing::MISSING_GRACE;
 use super::super::update_queue::QueuedUpdate;
-use super::super::view::{AttachmentIndex, Body};
 use super::refusals::Refused;
 use super::{Applied, Arrival, Compared, Missing, Network, update_bytes};
+use crate::record::AttachmentIndex;
 
 impl Network {
     /// The admission check of an attachment that a peer names. If a new attachment passes, it starts, and the
@@ -208,16 +208,16 @@ impl Network {
             })
             .collect();
         let body = match event.body {
-            EventBody::Value(value) => Body::Live(value.into()),
+            EventBody::Value(value) => Body::Live(value),
             // The residual travels with the delete and only shrinks; the bound prevents a peer from making it
             // unlimited.
             EventBody::Deleted { residual_ms } => {
                 let residual = Duration::from_millis(residual_ms).min(node.config.reap_time);
-                Body::Tombstone { expires: Box::new(now + residual) }
+                Body::Tombstone { expires: now + residual }
             }
         };
         let found = self.store.view().table(table_name);
-        let full = self.store.lacks_capacity(found.as_ref(), event.key, &body, limits);
+        let full = self.store.lacks_capacity(found.as_ref(), event.key, body.value(), limits);
         if let Some(full) = full {
             let why = match full {
                 Full::Entries => RefusalReason::NetworkFull,
@@ -235,8 +235,8 @@ impl Network {
         if fragmented {
             return self.refuse(&refused(RefusalReason::Fragmented), node, now);
         }
-        let bytes = update_bytes(table_name, event.key, &body) + 16 * replaced.len().saturating_sub(1);
-        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        let bytes = update_bytes(table_name, event.key, body.value()) + 16 * replaced.len().saturating_sub(1);
+        let table = found.unwrap_or_else(|| self.store.table_or_new(table_name));
         let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
         if self.store.apply(write, &mut node.watchers) {
             self.supersede_refused(table_name, event.key, time);

@@ -3,26 +3,25 @@
 use std::time::Instant;
 
 use super::super::node_state::NodeState;
-use super::super::store::{Dot, Full, Write};
+use super::super::store::{Body, Dot, Full, Write};
 use super::super::update_queue::QueuedUpdate;
-use super::super::view::Body;
 use super::{Network, update_bytes};
-use crate::{Value, Version, WriteError};
+use crate::{Version, WriteError};
 
 /// The operation of a caller on a key.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    Create(Value),
-    Update(Value),
-    Upsert(Value),
-    CompareAndSet(Version, Value),
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation<'a> {
+    Create(&'a [u8]),
+    Update(&'a [u8]),
+    Upsert(&'a [u8]),
+    CompareAndSet(Version, &'a [u8]),
     Delete,
     CompareAndDelete(Version),
 }
 
-impl Operation {
+impl<'a> Operation<'a> {
     /// The value that it writes.
-    pub(crate) fn value(&self) -> Option<&Value> {
+    pub(crate) fn value(self) -> Option<&'a [u8]> {
         match self {
             Self::Create(value)
             | Self::Update(value)
@@ -36,7 +35,7 @@ impl Operation {
 impl Network {
     pub(crate) fn write(
         &mut self,
-        operation: Operation,
+        operation: Operation<'_>,
         table_name: &str,
         key: &str,
         node: &mut NodeState,
@@ -49,8 +48,8 @@ impl Network {
         let found = self.store.view().table(table_name);
         let present = found.as_ref().and_then(|table| {
             let record = table.records.get(key)?;
-            let version = record.visible().is_some().then(|| record.version());
-            Some(((record.tag.index, record.number), version))
+            let version = record.is_visible().then(|| record.version());
+            Some((record.dot(), version))
         });
         let live = present.and_then(|(_, version)| version);
         let body = match operation {
@@ -73,12 +72,12 @@ impl Network {
             | Operation::Upsert(value)
             | Operation::CompareAndSet(_, value) => Body::Live(value),
             Operation::Delete | Operation::CompareAndDelete(_) => {
-                Body::Tombstone { expires: Box::new(now + node.config.reap_time) }
+                Body::Tombstone { expires: now + node.config.reap_time }
             }
         };
         let limits = &node.config.limits;
         let network = || self.name.to_string();
-        match self.store.lacks_capacity(found.as_ref(), key, &body, limits) {
+        match self.store.lacks_capacity(found.as_ref(), key, body.value(), limits) {
             None => {}
             Some(Full::Entries) => {
                 return Err(WriteError::NetworkFull { network: network(), limit: limits.entries });
@@ -90,8 +89,8 @@ impl Network {
                 return Err(WriteError::NetworkBytes { network: network(), limit: limits.bytes });
             }
         }
-        let bytes = update_bytes(table_name, key, &body);
-        let table = found.unwrap_or_else(|| self.store.view().table_or_new(table_name));
+        let bytes = update_bytes(table_name, key, body.value());
+        let table = found.unwrap_or_else(|| self.store.table_or_new(table_name));
         let (own, writer) =
             self.store.attachment(self.own).map_or((0, 0), |own| (own.seen().highest(), own.tag.digest));
         let dot = (self.own, own + 1);

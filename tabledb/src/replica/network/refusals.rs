@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use super::super::counters::RefusalReason;
 use super::super::node_state::NodeState;
-use super::super::ranges::{Ranges, digest_bytes, mix};
+use super::super::ranges::Ranges;
 use super::super::store::{Attachment, Dot, Store};
 use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
 use super::super::view::AttachmentIndex;
 use super::Network;
+use crate::digest::{digest_bytes, mix};
 
 /// The number of keys whose latest refused writes are remembered. Beyond it, no entry at all is dropped
 /// because of a peer's claim.
@@ -106,8 +107,8 @@ fn key_digest(table: &str, key: &str) -> u64 {
 
 /// The digest of the key under which a number is live.
 pub(crate) fn live_key(store: &Store, (index, number): Dot) -> Option<u64> {
-    let (table, key) = store.attachment(index)?.live().get(number)?;
-    Some(key_digest(&table.name, key))
+    let record = store.attachment(index)?.live().get(number)?;
+    Some(key_digest(&store.table_of(record).name, record.key()))
 }
 
 impl Refusals {

@@ -13,9 +13,9 @@ use super::super::network::{Applied, Network};
 use super::super::ranges::Ranges;
 use super::super::store::{Attachment, Store};
 use super::super::timing::MAX_NAMED;
-use super::super::view::{AttachmentIndex, Location};
 use super::progress::{Context, Progress, SessionError};
 use super::sending::Sending;
+use crate::record::{AttachmentIndex, Record};
 
 /// The most spans in one request.
 const SPANS_PER_ROUND: usize = 512;
@@ -187,7 +187,7 @@ impl Comparison {
         // Only the numbers in question, so that a span full of live entries is not sent.
         let (mut seen, mut conflicting) = (Vec::new(), Vec::new());
         for &(number, theirs) in live {
-            match held.live().digest(number) {
+            match held.live().get(number).map(Record::digest) {
                 None if backed && held.seen().contains(number) => seen.push((number, number)),
                 Some(mine) if mine != theirs && of_peer => {
                     seen.push((number, number));
@@ -264,7 +264,7 @@ impl Claims {
             return Err(SessionError::TooMany("keys with refused writes"));
         }
         let refused_keys: BTreeSet<u64> = self.refused_keys.iter().copied().collect();
-        let mut dropped: BTreeMap<AttachmentIndex, (u64, Location)> = BTreeMap::new();
+        let mut dropped: BTreeMap<AttachmentIndex, (u64, Record)> = BTreeMap::new();
         let Context { progress, network, node, .. } = context;
         for state in &self.states {
             let SpanState::Exact { span, seen, live } = state else { continue };
@@ -276,7 +276,7 @@ impl Claims {
                 return Err(SessionError::Ranges);
             }
             let differs = |&&(number, theirs): &&(u64, u32)| {
-                held.live().digest(number).is_some_and(|mine| mine != theirs)
+                held.live().get(number).is_some_and(|mine| mine.digest() != theirs)
             };
             let conflicting = live.iter().filter(differs).count() as u64;
             if conflicting > 0 {
@@ -305,8 +305,8 @@ impl Claims {
                     node.counters.superseded_withheld += 1;
                     continue;
                 }
-                if let Some(location) = network.store.drop_superseded(index, number, &mut node.watchers) {
-                    dropped.entry(index).or_insert((0, location)).0 += 1;
+                if let Some(record) = network.store.drop_superseded(index, number, &mut node.watchers) {
+                    dropped.entry(index).or_insert((0, record)).0 += 1;
                 }
             }
         }
@@ -326,7 +326,7 @@ fn log_dropped(
     network: &Network,
     index: AttachmentIndex,
     entries: u64,
-    (table, key): &Location,
+    example: &Record,
 ) {
     let shown = |text: &str| text.chars().take(LOGGED_KEY).collect::<String>();
     tracing::info!(
@@ -334,8 +334,8 @@ fn log_dropped(
         peer = progress.peer.as_str(),
         owner = network.store.attachment(index).map(|held| held.tag.owner.name.as_str()),
         entries,
-        table = shown(&table.name),
-        key = shown(key),
+        table = shown(&network.store.table_of(example).name),
+        key = shown(example.key()),
         "dropped entries that a peer reported as superseded"
     );
 }
@@ -360,7 +360,12 @@ fn live_digest(store: &Store, index: AttachmentIndex, low: u64, high: u64) -> u6
 /// Read in one step: seen and live numbers of different moments would make live entries look superseded.
 fn exact(store: &Store, index: AttachmentIndex, span: Span) -> Option<SpanState> {
     let held = store.attachment(index)?;
-    let live: Vec<(u64, u32)> = held.live().digests(span.low, span.high).take(EXACT_LIVE + 1).collect();
+    let live: Vec<(u64, u32)> = held
+        .live()
+        .range(span.low, span.high)
+        .map(|(number, record)| (number, record.digest()))
+        .take(EXACT_LIVE + 1)
+        .collect();
     if live.len() > EXACT_LIVE {
         return None;
     }

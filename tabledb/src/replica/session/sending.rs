@@ -8,10 +8,10 @@ use super::super::message::{AttachmentId, FRAME_BUDGET};
 use super::super::network::Network;
 use super::super::node_state::NodeState;
 use super::super::ranges::Ranges;
-use super::super::store::{Attachment, Store, VersionVector};
-use super::super::view::{AttachmentIndex, Body, Location};
+use super::super::store::{Held, Store, Tombstone, VersionVector};
 use super::progress::Context;
 use super::version_vector::Scope;
+use crate::record::AttachmentIndex;
 
 /// The most chunks of updates between two frames of a comparison.
 const CHUNKS_BETWEEN: usize = 4;
@@ -134,13 +134,13 @@ fn add_updates_of(
     let Some(attachment) = store.attachment(index) else { return true };
     while let Some((low, high)) = attachment.seen().first_beyond(peer_seen, 1) {
         let mut next = low;
-        for (number, location) in records_within(attachment, low, high) {
+        for (number, held) in attachment.held_within(low, high) {
             // A tombstone whose time is up is sent as a superseded number.
-            if is_expired(location, now) {
+            if matches!(held, Held::Tombstone(Tombstone { expires, .. }) if *expires <= now) {
                 continue;
             }
             let added = (number == next || chunk.add_superseded(store, index, next, number - 1))
-                && chunk.add_record(store, (index, number), location, &[], now);
+                && chunk.add_record(store, held, &[], now);
             if !added {
                 // The gap before it may have fitted; sending it twice is harmless.
                 if next > low {
@@ -159,22 +159,4 @@ fn add_updates_of(
         peer_seen.insert_range(low, high);
     }
     true
-}
-
-fn is_expired((table, key): &Location, now: Instant) -> bool {
-    table
-        .records
-        .get(key)
-        .is_some_and(|record| matches!(&record.body, Body::Tombstone { expires } if **expires <= now))
-}
-
-/// The live records and tombstones of an attachment with numbers within `low..=high`, ascending.
-fn records_within(attachment: &Attachment, low: u64, high: u64) -> impl Iterator<Item = (u64, &Location)> {
-    let mut live = attachment.live().range(low, high).peekable();
-    let mut tombstones = attachment.tombstones().range(low, high).peekable();
-    std::iter::from_fn(move || match (live.peek(), tombstones.peek()) {
-        (Some((a, _)), Some((b, _))) if a > b => tombstones.next(),
-        (Some(_), _) => live.next(),
-        (None, _) => tombstones.next(),
-    })
 }

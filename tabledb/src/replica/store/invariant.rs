@@ -5,11 +5,10 @@
 //! it; and what a write replaced has no record any more. Checked are the numbers that a change touched and
 //! those beside them, in O(log n). [`Store::recount`] checks all.
 
-use std::sync::Arc;
-
-use super::super::ranges::record_digest;
-use super::super::view::{AttachmentIndex, Body, Table};
-use super::{Attachment, Dot, Store};
+use super::super::view::Table;
+use super::{Attachment, Dot, Held, Store, Tombstone};
+use crate::digest::record_digest;
+use crate::record::AttachmentIndex;
 
 impl Store {
     /// A write was applied: it is seen, what it replaced is superseded, and the greater version is under its
@@ -18,7 +17,7 @@ impl Store {
         &self,
         dot: Dot,
         (time, replaced): (u64, &[Dot]),
-        (table, key): (&Arc<Table>, &str),
+        (table, key): (&Table, &str),
     ) {
         if cfg!(debug_assertions) {
             debug_assert_eq!(self.check_around(dot), Ok(()), "after the write of {dot:?}");
@@ -34,7 +33,7 @@ impl Store {
                 debug_assert_eq!(self.check_fingerprint(index), Ok(()), "after the write of {dot:?}");
             }
             debug_assert_eq!(self.check_key(table, key), Ok(()), "after the write of {dot:?}");
-            let present = table.records.get(key).map(|record| (record.time, record.number));
+            let present = table.records.get(key).map(|record| (record.time(), record.number()));
             debug_assert!(
                 present.is_some_and(|(present, number)| present >= time || number == dot.1),
                 "{dot:?} was written at {time}, and {present:?} is kept"
@@ -46,11 +45,7 @@ impl Store {
     /// The record of a number was removed, because the number is superseded.
     pub(super) fn debug_check_removed(&self, (index, number): Dot) {
         if cfg!(debug_assertions) {
-            let is_superseded = |held: &Attachment| {
-                held.seen.contains(number)
-                    && held.live.get(number).is_none()
-                    && held.tombstones.get(number).is_none()
-            };
+            let is_superseded = |held: &Attachment| held.seen.contains(number) && held.get(number).is_none();
             let dot = (index, number);
             debug_assert!(
                 self.attachments.get(&index).is_some_and(is_superseded),
@@ -105,28 +100,33 @@ impl Store {
         if is_seen && !held.accounted().contains(number) {
             return wrong("it is seen, and not accounted for");
         }
-        let (table, key) = match (held.live.get(number), held.tombstones.get(number)) {
-            (None, None) => return Ok(()),
-            (Some(_), Some(_)) => return wrong("it is both live and a tombstone"),
-            (Some(location), None) | (None, Some(location)) => location,
-        };
+        if held.live.get(number).is_some() && held.tombstones.get(number).is_some() {
+            return wrong("it is both live and a tombstone");
+        }
+        let Some(found) = held.get(number) else { return Ok(()) };
         if !is_seen {
             return wrong("it has a record, and is not in the version vector");
         }
-        let Some(record) = table.records.get(key) else { return wrong("its record is missing") };
-        if (record.tag.index, record.number) != (index, number) {
-            return wrong("its location holds another record");
+        let record = found.record();
+        if record.dot() != (index, number) {
+            return wrong("it leads to the record of another number");
         }
-        match &record.body {
-            Body::Live(value) => {
-                let digest = record_digest(record.time, &table.name, key, value);
-                if held.live.digest(number) != Some(digest) {
-                    return wrong("it is indexed under another digest, or as a tombstone");
+        let table = self.table_of(record);
+        match table.records.get(record.key()) {
+            None => return wrong("its record is missing"),
+            Some(present) if !present.is_same(record) => return wrong("its key has another record"),
+            Some(_) => {}
+        }
+        match found {
+            Held::Live(record) => {
+                let digest = record_digest(record.time(), &table.name, record.key(), record.value());
+                if !record.is_live() || record.digest() != digest {
+                    return wrong("its record has another digest, or is a tombstone");
                 }
             }
-            Body::Tombstone { expires } => {
-                if !self.expiries.contains(&(**expires, index, number)) || held.live.get(number).is_some() {
-                    return wrong("its tombstone is indexed as live, or is never reaped");
+            Held::Tombstone(Tombstone { record, expires }) => {
+                if record.is_live() || !self.expiries.contains(&(*expires, index, number)) {
+                    return wrong("its tombstone is live, or is never reaped");
                 }
             }
         }
@@ -134,15 +134,15 @@ impl Store {
     }
 
     /// Checks that the record under a key is found by its number.
-    pub(super) fn check_key(&self, table: &Arc<Table>, key: &str) -> Result<(), String> {
-        let Some(record) = table.records.get(key).map(|record| record.clone()) else { return Ok(()) };
-        let Some(held) = self.attachments.get(&record.tag.index) else {
+    pub(super) fn check_key(&self, table: &Table, key: &str) -> Result<(), String> {
+        let Some(record) = table.records.get(key) else { return Ok(()) };
+        let (index, number) = record.dot();
+        let Some(held) = self.attachments.get(&index) else {
             return Err(format!("the attachment of the record under {}/{key} has ended", table.name));
         };
-        let location = held.live.get(record.number).or_else(|| held.tombstones.get(record.number));
-        match location.is_some_and(|(at, under)| Arc::ptr_eq(at, table) && **under == *key) {
-            true => self.check_number((record.tag.index, record.number)),
-            false => Err(format!("{}/{key}: its number {} leads elsewhere", table.name, record.number)),
+        match held.get(number).is_some_and(|found| found.record().is_same(&record)) {
+            true => self.check_number((index, number)),
+            false => Err(format!("{}/{key}: its number {number} leads elsewhere", table.name)),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! A recount of what the store counts incrementally, and rule 4 of ALGORITHM.md for everything in it.
 
+use std::sync::Arc;
+
 use super::super::attachment::live_digest;
-use super::super::ranges::record_digest;
-use super::super::view::Body;
-use super::super::view::Location;
-use super::{Store, Visibility};
+use super::{Held, Store, Tombstone, Visibility};
+use crate::digest::record_digest;
 
 impl Store {
     /// Checks that every record is found by a seen number and every number's record is there (rule 4), and the
@@ -13,29 +13,31 @@ impl Store {
     pub(crate) fn recount(&self) -> Result<(), String> {
         let (mut records, mut bytes, mut tombstones) = (0, 0, 0);
         for table in self.view.tables() {
-            for record in &table.records {
+            for record in table.records.iter() {
                 let what = || format!("{}/{}", table.name, record.key());
-                let Some(held) = self.attachments.get(&record.tag.index) else {
+                let (index, number) = record.dot();
+                let Some(held) = self.attachments.get(&index) else {
                     return Err(format!("{} belongs to an attachment that has ended", what()));
                 };
-                if !held.seen.contains(record.number) {
-                    return Err(format!("{}: its number {} was never seen", what(), record.number));
+                if !held.seen.contains(number) {
+                    return Err(format!("{}: its number {number} was never seen", what()));
                 }
-                let index = match &record.body {
-                    Body::Live(_) => &held.live,
-                    Body::Tombstone { expires } => {
+                let found = held.get(number).filter(|found| found.record().is_same(&record));
+                match found {
+                    None => return Err(format!("{}: its number {number} leads elsewhere", what())),
+                    Some(Held::Live(_)) => {}
+                    Some(Held::Tombstone(Tombstone { expires, .. })) => {
                         tombstones += 1;
-                        if !self.expiries.contains(&(**expires, record.tag.index, record.number)) {
+                        if !self.expiries.contains(&(*expires, index, number)) {
                             return Err(format!("{}: its expiry is missing", what()));
                         }
-                        &held.tombstones
                     }
-                };
-                if index.get(record.number).is_none_or(|(_, key)| key != record.key()) {
-                    return Err(format!("{}: its number {} has another location", what(), record.number));
+                }
+                if !Arc::ptr_eq(self.table_of(&record), &table) {
+                    return Err(format!("{} leads to another table", what()));
                 }
                 records += 1;
-                bytes += record.weight(record.key());
+                bytes += record.weight();
             }
         }
         let mut numbers = 0;
@@ -57,8 +59,11 @@ impl Store {
                 ));
             }
             numbers += held.live.len() + held.tombstones.len();
-            let digest =
-                held.live.iter().fold(0, |digest, (number, location)| digest ^ of_live(number, location));
+            let digest = held.live.iter().fold(0, |digest, (_, record)| {
+                let table = &self.table_of(record).name;
+                let of_record = record_digest(record.time(), table, record.key(), record.value());
+                digest ^ if of_record == record.digest() { live_digest(record) } else { 1 }
+            });
             if digest != held.live_digest {
                 return Err(format!("the live digest of {} differs", held.tag.owner.name));
             }
@@ -88,13 +93,4 @@ impl Store {
             debug_assert_eq!(self.recount(), Ok(()));
         }
     }
-}
-
-/// The part of a live number in the digest, computed from the record itself.
-fn of_live(number: u64, (table, key): &Location) -> u64 {
-    let record = table.records.get(key);
-    record.map_or(0, |record| match &record.body {
-        Body::Live(value) => live_digest(number, record_digest(record.time, &table.name, key, value)),
-        Body::Tombstone { .. } => 0,
-    })
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use wire::{NodeId, NodeName};
 
-use super::super::view::{AttachmentIndex, Body};
 use super::super::watchers::Watchers;
-use super::{Dot, Store, Visibility, Write};
+use super::{Body, Dot, Store, Tombstone, Visibility, Write};
+use crate::record::{AttachmentIndex, Identity, Record};
 
 fn instance(at: usize, generation: u64) -> NodeId {
     NodeId::new(NodeName::new(&format!("n{at}")).unwrap(), generation)
@@ -19,8 +19,8 @@ fn start() -> Instant {
     Instant::now()
 }
 
-fn put(size: usize) -> Body {
-    Body::Live(vec![7; size].into())
+fn put(size: usize) -> Body<'static> {
+    Body::Live(&[7; 64][..size])
 }
 
 /// A store with writers, each with the greatest number that it has used.
@@ -41,12 +41,12 @@ impl World {
     }
 
     /// The next write of `at`; `late` is how much older than the newest it is.
-    fn write(&mut self, at: usize, (table, key): (&str, &str), body: Body, late: u64, replaced: &[Dot]) {
+    fn write(&mut self, at: usize, (table, key): (&str, &str), body: Body<'_>, late: u64, replaced: &[Dot]) {
         self.time += 2;
         let (index, number) = &mut self.writers[at];
         *number += 1;
         let dot = (*index, *number);
-        let table = self.store.view().table_or_new(table);
+        let table = self.store.table_or_new(table);
         let time = self.time.saturating_sub(late);
         let write = Write { dot, time, table: &table, key, body, replaced };
         self.store.apply(write, &mut self.watchers);
@@ -54,12 +54,11 @@ impl World {
 
     fn present(&self, table: &str, key: &str) -> Option<Dot> {
         let table = self.store.view().table(table)?;
-        let record = table.records.get(key)?;
-        Some((record.tag.index, record.number))
+        table.records.get(key).map(|record| record.dot())
     }
 
-    fn tombstone(&self, seconds: u64) -> Body {
-        Body::Tombstone { expires: Box::new(self.now + Duration::from_secs(seconds)) }
+    fn tombstone(&self, seconds: u64) -> Body<'static> {
+        Body::Tombstone { expires: self.now + Duration::from_secs(seconds) }
     }
 }
 
@@ -148,18 +147,42 @@ fn three_keys() -> World {
     world
 }
 
+/// Removes the record under a key from its table, and from nowhere else.
+fn lose(store: &mut Store, key: &str) {
+    let table = store.view.table("t").unwrap();
+    let record = table.records.get(key).unwrap();
+    assert!(table.records.remove(&record).is_some());
+}
+
 #[test]
 fn every_break_of_rule_4_is_named() {
     type Break = fn(&mut Store, AttachmentIndex);
-    let breaks: [(&str, Break); 8] = [
-        ("its record is missing", |store, _| {
-            drop(store.view.table("t").unwrap().records.remove("a"));
+    let breaks: [(&str, Break); 9] = [
+        ("its record is missing", |store, _| lose(store, "a")),
+        ("leads to the record of another number", |store, index| {
+            let live = &mut store.attachments.get_mut(&index).unwrap().live;
+            let of_three = live.get(3).unwrap().clone();
+            live.insert(1, of_three);
         }),
-        ("its location holds another record", |store, _| {
-            store.view.table("t").unwrap().records.get_mut("a").unwrap().number = 9;
+        ("its key has another record", |store, index| {
+            let table = store.view.table("t").unwrap();
+            let identity = Identity {
+                tag: &store.attachments[&index].tag.clone(),
+                number: 1,
+                time: 99,
+                table: (table.place, "t"),
+            };
+            let other = Record::new(identity, "a", Some(b"other"), &mut Vec::new());
+            table.records.offer(&other, |_| true);
         }),
-        ("indexed under another digest", |store, _| {
-            store.view.table("t").unwrap().records.get_mut("a").unwrap().time += 1;
+        ("its record has another digest", |store, index| {
+            let table = store.view.table("t").unwrap();
+            let held = store.attachments.get_mut(&index).unwrap();
+            let identity =
+                Identity { tag: &held.tag.clone(), number: 1, time: 2, table: (table.place, "another") };
+            let other = Record::new(identity, "a", Some(&[7; 3]), &mut Vec::new());
+            table.records.offer(&other, |_| true);
+            held.live.insert(1, other);
         }),
         ("is not in the version vector", |store, index| {
             store.attachments.get_mut(&index).unwrap().seen.remove(1);
@@ -169,8 +192,8 @@ fn every_break_of_rule_4_is_named() {
         }),
         ("both live and a tombstone", |store, index| {
             let held = store.attachments.get_mut(&index).unwrap();
-            let location = held.live.get(1).unwrap().clone();
-            held.tombstones.insert(1, 0, location);
+            let (record, expires) = (held.live.get(1).unwrap().clone(), start());
+            held.tombstones.insert(1, Tombstone { record, expires });
         }),
         ("changed, not the fingerprint", |store, index| {
             store.attachments.get_mut(&index).unwrap().see(7, 7);
@@ -202,7 +225,7 @@ fn every_break_of_rule_4_is_named() {
 fn a_lost_record_is_found_by_the_next_write_beside_it() {
     let mut world = three_keys();
     // The number of the delete is 4.
-    drop(world.store.view.table("t").unwrap().records.remove("b"));
+    lose(&mut world.store, "b");
     world.write(0, ("t", "d"), put(1), 0, &[]);
 }
 

@@ -32,10 +32,10 @@ fn an_entry_has_the_version_that_its_write_returned_on_every_node() {
     cluster.settle();
     let updated = cluster.replicas[1].upsert(NET, TABLE, "k", *b"2", now).unwrap();
     assert_ne!(created, updated);
-    assert_eq!(cluster.entry(0).unwrap().version, created, "it has not heard of the other yet");
+    assert_eq!(cluster.entry(0).unwrap().version(), created, "it has not heard of the other yet");
     cluster.settle();
     for at in 0..3 {
-        assert_eq!(cluster.entry(at).unwrap().version, updated);
+        assert_eq!(cluster.entry(at).unwrap().version(), updated);
     }
 }
 
@@ -46,25 +46,25 @@ fn an_upsert_creates_and_replaces_whoever_wrote() {
         let now = cluster.now;
         cluster.replicas[at].upsert(NET, TABLE, "k", *value, now).unwrap();
         cluster.settle();
-        assert_eq!(&*cluster.entry(1 - at).unwrap().value, value);
+        assert_eq!(cluster.entry(1 - at).unwrap().value(), value);
     }
     cluster.delete(1, "k");
     cluster.settle();
     let now = cluster.now;
     cluster.replicas[0].upsert(NET, TABLE, "k", *b"again", now).unwrap();
     cluster.settle();
-    assert_eq!(&*cluster.entry(1).unwrap().value, b"again");
+    assert_eq!(cluster.entry(1).unwrap().value(), b"again");
 }
 
 #[test]
 fn a_conditional_write_takes_exactly_the_version_it_expects() {
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "k", "1");
-    let first = cluster.entry(0).unwrap().version;
+    let first = cluster.entry(0).unwrap().version();
     let second = cluster.compare_and_set(0, first, "2").unwrap();
     assert_eq!(cluster.compare_and_set(0, first, "3"), Err(mismatch(Some(second))));
     assert_eq!(cluster.compare_and_delete(0, first), Err(mismatch(Some(second))));
-    assert_eq!(&*cluster.entry(0).unwrap().value, b"2");
+    assert_eq!(cluster.entry(0).unwrap().value(), b"2");
     cluster.settle();
     assert_eq!(cluster.compare_and_delete(1, second), Ok(()));
     cluster.settle();
@@ -116,10 +116,10 @@ fn of_two_nodes_that_replace_one_version_at_once_both_succeed_and_agree_afterwar
     let mut cluster = Cluster::joined(2);
     cluster.create(0, "k", "1");
     cluster.settle();
-    let seen = cluster.entry(1).unwrap().version;
+    let seen = cluster.entry(1).unwrap().version();
     let written = [0, 1].map(|at| cluster.compare_and_set(at, seen, &format!("of {at}")).unwrap());
     cluster.settle();
-    let left = [0, 1].map(|at| cluster.entry(at).unwrap().version);
+    let left = [0, 1].map(|at| cluster.entry(at).unwrap().version());
     assert_eq!(left[0], left[1]);
     assert!(written.contains(&left[0]));
 }

@@ -20,14 +20,14 @@ use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
 use crate::replica::timing::LEAVE_LIMIT;
 use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Taken, Transmit, WatchQueue};
-use crate::{Config, Value, WatchFilter};
+use crate::{Config, Key, Value, WatchFilter};
 
 /// One watch, and the table as its watcher sees it.
 #[derive(Debug)]
 struct Watching {
     filter: WatchFilter,
     queue: Arc<WatchQueue>,
-    table: BTreeMap<Arc<str>, (Value, NodeName)>,
+    table: BTreeMap<Key, (Value, NodeName)>,
 }
 
 /// A replica at work.
@@ -94,7 +94,7 @@ impl Live {
                 let wanted = |owner: &NodeName| !(watching.filter.exclude_own && *owner == name(self.me));
                 let shown = held.iter().filter(|(_, entry)| entry.visible && wanted(&entry.owner.name));
                 let shown = shown.filter_map(|((_, key), entry)| {
-                    Some((Arc::from(key.as_str()), (entry.value.clone()?, entry.owner.name.clone())))
+                    Some((Key::from(key.as_str()), (entry.value.clone()?, entry.owner.name.clone())))
                 });
                 shown.collect::<BTreeMap<_, _>>() == watching.table
             })
@@ -217,7 +217,7 @@ impl Live {
     pub(super) fn follow_watches(&mut self) -> bool {
         self.watches.iter_mut().all(|watching| {
             while let Taken::Change(change) = watching.queue.take() {
-                let before = watching.table.get(&change.key).map(|(value, _)| value.clone());
+                let before = watching.table.get(&*change.key).map(|(value, _)| value.clone());
                 let kind = match (&before, &change.value) {
                     (None, Some(_)) => crate::ChangeKind::Create,
                     (Some(_), Some(_)) => crate::ChangeKind::Update,
