@@ -415,16 +415,13 @@ impl Replica {
             if !self.node.owners.is_member(request.peer.as_str(), &request.network) {
                 // The peer has left the network since the request was made.
                 if request.kind == SyncKind::Full {
-                    network.comparison_not_begun(now);
+                    network.scheduler.full_sync_not_begun(now);
                     self.plan(at, now);
                 }
                 continue;
             }
-            if !network.sessions.open(stream, request.kind, &request.peer, now) {
+            if !network.scheduler.session_opened(stream, request.kind, &request.peer, now) {
                 continue;
-            }
-            if request.kind == SyncKind::Full {
-                network.final_sync_opened(stream, &request.peer, now);
             }
             let peer = request.peer.clone();
             let session = Session::open(stream, request, network, &mut self.node, now);

@@ -1,7 +1,6 @@
 //! The state of one owner's attachment: the seen numbers, and where their records are.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::number_index::NumberIndex;
 use super::ranges::{Ranges, mix};
@@ -15,10 +14,8 @@ pub(crate) enum Visibility {
     /// The owner has failed: the entries are hidden, and kept.
     OwnerFailed,
     /// The owner has returned, but its entries here may be stale: hidden until a comparison with a node that
-    /// shows them, or until this time.
-    AwaitsComparison {
-        until: Instant,
-    },
+    /// shows them, or until they have waited for it too long.
+    AwaitsComparison,
 }
 
 /// The state of one owner's attachment in one epoch on this network.
