@@ -40,8 +40,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use wire::{NodeId, NodeName, StreamId, codec};
 
 pub use counters::Counters;
@@ -53,20 +51,14 @@ pub(crate) use view::{Map, View};
 pub(crate) use watch_queue::{Taken, WatchQueue};
 
 use crate::{Change, Config, ConfigError, NetworkStatistics, WatchFilter};
-use clock::Clock;
-use connections::Connections;
 use counters::RefusalReason;
-use forgotten_owners::ForgottenOwners;
 use list_gossip::ListGossip;
 use network::Network;
 use node_state::NodeState;
-use owners::Owners;
-use requests::{Requests, SyncKind};
+use requests::SyncKind;
 use session::Session;
-use skews::Skews;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
 use view::Table;
-use watchers::Watchers;
 
 #[cfg(test)]
 mod disclosure_tests;
@@ -158,24 +150,8 @@ impl Replica {
     /// An empty replica, on no network.
     pub fn new(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         config.validate()?;
-        let owners = Owners::new(config.node.clone(), &config.limits);
-        let node = NodeState {
-            clock: Clock::new(origin.now, origin.wall_clock),
-            rng: ChaCha8Rng::seed_from_u64(origin.seed),
-            owners,
-            connections: Connections::default(),
-            forgotten_owners: ForgottenOwners::default(),
-            watchers: Watchers::new((&config.limits).into()),
-            outbox: VecDeque::new(),
-            requests: Requests::default(),
-            events: VecDeque::new(),
-            counters: Counters::default(),
-            skews: Skews::default(),
-            wake: false,
-            config,
-        };
         Ok(Self {
-            node,
+            node: NodeState::new(config, origin),
             networks: Vec::new(),
             by_name: HashMap::default(),
             ended: BTreeMap::new(),
