@@ -45,8 +45,8 @@ impl From<&Standing<'_>> for PeerStanding {
 /// The node that opened a full sync.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Opener {
-    /// `periodic`: only the anti-entropy period caused it, no known difference.
     ThisNode {
+        /// Only the anti-entropy period caused it, no known difference.
         periodic: bool,
     },
     Peer,

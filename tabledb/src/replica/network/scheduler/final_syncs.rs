@@ -80,7 +80,8 @@ impl Leaving {
         }
     }
 
-    /// A full sync is over. Returns whether it was a final one.
+    /// A full sync is over. Returns whether it was a final one. `returns_too_often`: members have answered many
+    /// times in a row that they are not on the network, and still count as members.
     pub(super) fn ended(
         &mut self,
         id: StreamId,
