@@ -42,8 +42,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use wire::{NodeId, NodeName, StreamId, codec};
 
 pub use counters::Counters;
@@ -55,19 +53,13 @@ pub(crate) use view::{Map, Table, View};
 pub(crate) use watch_queue::{Taken, WatchQueue};
 
 use crate::{Change, Config, ConfigError, NetworkStatistics, WatchFilter};
-use clock::Clock;
-use connections::Connections;
 use counters::RefusalReason;
-use forgotten_owners::ForgottenOwners;
 use list_gossip::ListGossip;
 use network::Network;
 use node_state::NodeState;
-use owners::Owners;
-use requests::{Requests, SyncKind};
+use requests::SyncKind;
 use session::Session;
-use skews::Skews;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
-use watchers::Watchers;
 
 #[cfg(test)]
 mod disclosure_tests;
@@ -159,24 +151,8 @@ impl Replica {
     /// An empty replica, on no network.
     pub fn new(config: Config, origin: Origin) -> Result<Self, ConfigError> {
         config.validate()?;
-        let owners = Owners::new(config.node.clone(), &config.limits);
-        let node = NodeState {
-            clock: Clock::new(origin.now, origin.wall_clock),
-            rng: ChaCha8Rng::seed_from_u64(origin.seed),
-            owners,
-            connections: Connections::default(),
-            forgotten_owners: ForgottenOwners::default(),
-            watchers: Watchers::new((&config.limits).into()),
-            outbox: VecDeque::new(),
-            requests: Requests::default(),
-            events: VecDeque::new(),
-            counters: Counters::default(),
-            skews: Skews::default(),
-            wake: false,
-            config,
-        };
         Ok(Self {
-            node,
+            node: NodeState::new(config, origin),
             networks: Vec::new(),
             by_name: HashMap::default(),
             ended: BTreeMap::new(),
@@ -416,16 +392,13 @@ impl Replica {
             if !self.node.owners.is_member(request.peer.as_str(), &request.network) {
                 // The peer has left the network since the request was made.
                 if request.kind == SyncKind::Full {
-                    network.comparison_not_begun(now);
+                    network.scheduler.full_sync_not_begun(now);
                     self.plan(at, now);
                 }
                 continue;
             }
-            if !network.sessions.open(stream, request.kind, &request.peer, now) {
+            if !network.scheduler.session_opened(stream, request.kind, &request.peer, now) {
                 continue;
-            }
-            if request.kind == SyncKind::Full {
-                network.final_sync_opened(stream, &request.peer, now);
             }
             let peer = request.peer.clone();
             let session = Session::open(stream, request, network, &mut self.node, now);

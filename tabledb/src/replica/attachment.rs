@@ -16,10 +16,8 @@ pub(crate) enum Visibility {
     /// The owner has failed: the entries are hidden, and kept.
     OwnerFailed,
     /// The owner has returned, but its entries here may be stale: hidden until a comparison with a node that
-    /// shows them, or until this time.
-    AwaitsComparison {
-        until: Instant,
-    },
+    /// shows them, or until they have waited for it too long.
+    AwaitsComparison,
 }
 
 /// A deleted key, until its time has come.

@@ -107,9 +107,7 @@ impl Replica {
             let shown = match held.visibility() {
                 Visibility::Shown => "shown",
                 Visibility::OwnerFailed => "hidden: the owner has failed",
-                Visibility::AwaitsComparison { .. } => {
-                    "hidden: the owner has returned and is not compared yet"
-                }
+                Visibility::AwaitsComparison => "hidden: the owner has returned and is not compared yet",
             };
             let attachment = InspectedAttachment {
                 owner: held.tag.owner.clone(),

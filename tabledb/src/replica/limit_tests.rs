@@ -504,5 +504,5 @@ fn nothing_is_remembered_of_a_peer_that_goes_in_the_middle_of_an_exchange() {
     }
     let replica = &cluster.replicas[0];
     assert!(replica.lists_compared.is_empty(), "{:?}", replica.lists_compared);
-    assert_eq!(replica.networks[0].as_ref().unwrap().compared_count(), 0);
+    assert_eq!(replica.networks[0].as_ref().unwrap().scheduler.compared_count(), 0);
 }

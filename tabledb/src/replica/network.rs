@@ -1,57 +1,28 @@
 //! One joined network: its store, its pending updates, and its members.
 
 mod apply;
-mod full_syncs;
 mod gossip;
-mod initial_sync;
-mod leaving;
-pub(super) mod open_sessions;
 pub(super) mod own_writes;
-mod pulls;
 pub(super) mod refusals;
+mod scheduler;
 mod settled;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use rand::seq::IndexedRandom;
-use wire::{NodeId, NodeName};
+use wire::{NodeId, NodeName, StreamId};
 
 use super::node_state::NodeState;
-use super::requests::SessionRequest;
-use super::requests::SyncKind;
+use super::session_result::{FullSyncResult, Outcome};
 use super::store::{Body, Store, Visibility, Write};
-use super::timing::{AWAITED_AT_ONCE, COMPARISON_TIMEOUT, QUIESCENT_AFTER, RETRY};
+use super::timing::QUIESCENT_AFTER;
 use super::update_queue::{QueuedUpdate, UpdateQueue};
 use super::view::AttachmentIndex;
-use crate::DeleteReason;
-use initial_sync::InitialSync;
-use leaving::Leaving;
-use open_sessions::OpenSessions;
-use pulls::Missing;
+use crate::{DeleteReason, FinalSyncs};
+use scheduler::SyncScheduler;
 use settled::Busy;
-
-/// The phase of a network on this node.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Hash))]
-enum Phase {
-    /// Its initial sync has not completed since it was joined.
-    Joining(InitialSync),
-    Active,
-    /// Writes are refused; final syncs are in progress.
-    Leaving(Leaving),
-}
-
-/// A comparison of fingerprints that changed nothing.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Hash))]
-struct Compared {
-    mine: u64,
-    theirs: u64,
-    at: Instant,
-}
 
 /// The path by which a bundle arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,32 +51,15 @@ pub(crate) struct Network {
     pub(crate) name: Arc<str>,
     pub(crate) store: Store,
     own: AttachmentIndex,
-    phase: Phase,
     updates: UpdateQueue,
-    /// The other alive members, ascending; `None` after a change.
-    members: Option<Vec<NodeName>>,
-    missing: BTreeMap<AttachmentIndex, Missing>,
-    /// The sessions in progress.
-    pub(crate) sessions: OpenSessions,
-    awaiting: BTreeSet<AttachmentIndex>,
-    /// Whether the next comparison for hidden entries is with one of their owners.
-    owners_turn: bool,
-    /// The number of full syncs in a row that a member answered with `NotMember`.
-    absences: u32,
-    sync_at: Instant,
-    anti_entropy_at: Instant,
-    joined_at: Instant,
+    /// With whom this node opens sessions, and when.
+    pub(crate) scheduler: SyncScheduler,
     unchanged_since: Instant,
     last_fingerprint: u64,
-    /// The comparison in progress that differing fingerprints caused.
-    comparing: Option<(NodeName, Compared)>,
-    compared: BTreeMap<NodeName, Compared>,
     /// Writes of other nodes that this node refused.
     pub(crate) refusals: refusals::Refusals,
     /// Set while changes come without a pause.
     busy: Option<Busy>,
-    /// The earliest time of the next full sync that a difference in settled attachments may cause.
-    settled_pause: Option<Instant>,
 }
 
 impl Network {
@@ -114,29 +68,16 @@ impl Network {
         let mut store = Store::new(name.clone(), me.name.clone());
         let own = store.attach(me, epoch, Visibility::Shown);
         let mut network = Self {
-            anti_entropy_at: now,
-            name: name.clone(),
+            scheduler: SyncScheduler::new(name.clone(), node, now),
+            name,
             store,
             own,
-            phase: Phase::Joining(InitialSync::default()),
             updates: UpdateQueue::default(),
-            members: None,
-            missing: BTreeMap::new(),
-            sessions: OpenSessions::default(),
-            awaiting: BTreeSet::new(),
-            owners_turn: false,
-            absences: 0,
-            sync_at: now,
-            joined_at: now,
             unchanged_since: now,
             last_fingerprint: 0,
-            comparing: None,
-            compared: BTreeMap::new(),
             refusals: refusals::Refusals::default(),
             busy: None,
-            settled_pause: None,
         };
-        network.plan_anti_entropy(node, now);
         let others: Vec<NodeId> =
             node.owners.others().map(|(n, o)| NodeId::new(n.clone(), o.generation)).collect();
         for other in others {
@@ -152,11 +93,21 @@ impl Network {
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Leaving(_))
+        self.scheduler.is_leaving()
     }
 
     pub(crate) fn is_synced(&self) -> bool {
-        !matches!(self.phase, Phase::Joining(_))
+        self.scheduler.is_synced()
+    }
+
+    /// Whether it was being left, and can be dropped now.
+    pub(crate) fn left(&self, now: Instant) -> bool {
+        self.scheduler.left(now)
+    }
+
+    /// The result of the final syncs.
+    pub(crate) fn final_syncs(&self) -> FinalSyncs {
+        self.scheduler.final_syncs()
     }
 
     pub(crate) fn queue_length(&self) -> usize {
@@ -165,26 +116,7 @@ impl Network {
 
     /// The other alive members of this network, ascending. O(cluster) after a change, else O(1).
     pub(crate) fn members(&mut self, node: &NodeState) -> &[NodeName] {
-        self.members.get_or_insert_with(|| node.owners.members_of(&self.name).cloned().collect())
-    }
-
-    /// A uniform random sample of `count` members, or all if there are fewer.
-    fn sample_members(&mut self, count: usize, node: &mut NodeState) -> Vec<NodeName> {
-        self.members(node);
-        let members = self.members.as_deref().unwrap_or_default();
-        members.sample(&mut node.rng, count).cloned().collect()
-    }
-
-    pub(crate) fn members_changed(&mut self) {
-        self.members = None;
-    }
-
-    /// A member may have been added: if there was none before, the initial sync can be made with it.
-    pub(crate) fn member_appeared(&mut self, now: Instant) {
-        self.members_changed();
-        if !self.is_synced() {
-            self.sync_at = self.sync_at.min(now);
-        }
+        self.scheduler.members(node)
     }
 
     /// The fingerprint, if the network is quiescent: each call compares it with the previous one.
@@ -205,18 +137,11 @@ impl Network {
 
     /// The next deadline of this network.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let missing = self.missing.values().map(|missing| missing.pull_at).min();
-        let missing = missing.zip(self.may_pull_at()).map(|(due, possible)| due.max(possible));
-        let phase = match &self.phase {
-            Phase::Joining(_) => Some(self.sync_at),
-            _ => self.leaving_deadline(),
-        };
-        let awaiting = (!self.awaiting.is_empty()).then_some(self.sync_at);
         let (refused, settled) = (self.refusals.next_deadline(), self.settled_deadline());
-        [self.updates.next_deadline(), missing, phase, awaiting, refused, settled, self.store.next_expiry()]
+        [self.updates.next_deadline(), refused, settled, self.store.next_expiry()]
             .into_iter()
             .flatten()
-            .fold(self.anti_entropy_at, Instant::min)
+            .fold(self.scheduler.next_deadline(), Instant::min)
     }
 
     /// Writes our own entries again in a later instance of this node, under the same epoch.
@@ -245,7 +170,7 @@ impl Network {
 
     /// Brings the attachment of `owner` in line with its attachment list: ends, starts or keeps it.
     pub(crate) fn follow_list(&mut self, owner: &NodeId, node: &mut NodeState, now: Instant) {
-        self.member_appeared(now);
+        self.scheduler.member_appeared(now);
         let Some(known) = node.owners.get(owner.name.as_str()) else { return };
         let (version, listed, alive) = (known.list_version, known.listed_epoch(&self.name), known.alive);
         let held = self.store.of_owner(owner.name.as_str()).map(|(index, held)| (index, held.tag.epoch));
@@ -259,48 +184,31 @@ impl Network {
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
             self.start_attachment(owner.clone(), epoch, visibility, node);
-            if let Phase::Joining(first) = &mut self.phase {
-                first.forget(owner.name.as_str());
-            }
         }
-        self.final_syncs_without(owner.name.as_str(), node, now);
+        self.scheduler.attachment_changed(owner.name.as_str(), listed.is_some(), node, now);
     }
 
     pub(crate) fn owner_failed(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
-        self.members_changed();
-        self.final_syncs_without(owner, node, now);
-        let Some((index, _)) = self.store.of_owner(owner) else { return };
-        self.awaiting.remove(&index);
-        self.store.set_visibility(index, Visibility::OwnerFailed, &mut node.watchers);
+        let held = self.store.of_owner(owner).map(|(index, _)| index);
+        self.scheduler.owner_failed(owner, held, node, now);
+        if let Some(index) = held {
+            self.store.set_visibility(index, Visibility::OwnerFailed, &mut node.watchers);
+        }
     }
 
     /// The owner has returned: its entries stay hidden until they have been compared.
     pub(crate) fn owner_returned(&mut self, owner: &NodeName, node: &mut NodeState, now: Instant) {
-        self.member_appeared(now);
+        self.scheduler.member_appeared(now);
         let Some((index, attachment)) = self.store.of_owner(owner.as_str()) else { return };
-        if attachment.visibility() != Visibility::OwnerFailed {
-            return;
-        }
-        let until = now + COMPARISON_TIMEOUT;
-        self.store.set_visibility(index, Visibility::AwaitsComparison { until }, &mut node.watchers);
-        // Half a cluster may return at once, and each member shows the entries of the others. The first
-        // owners are asked now, the next ones after the result; further returns do not delay it.
-        let first = self.awaiting.is_empty();
-        self.owners_turn &= !first;
-        self.sync_at = if first { now + RETRY } else { self.sync_at.min(now + RETRY) };
-        if self.awaiting.insert(index) && self.awaiting.len() <= AWAITED_AT_ONCE / 2 {
-            self.request(SyncKind::Full, owner.clone(), BTreeSet::new(), node);
+        if attachment.visibility() == Visibility::OwnerFailed {
+            self.store.set_visibility(index, Visibility::AwaitsComparison, &mut node.watchers);
+            self.scheduler.owner_returned(owner, index, node, now);
         }
     }
 
     /// The owner's instance has ended, or it has left the network.
     pub(crate) fn owner_gone(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
-        self.members_changed();
-        self.final_syncs_without(owner, node, now);
-        self.compared.remove(owner);
-        if let Phase::Joining(first) = &mut self.phase {
-            first.forget(owner);
-        }
+        self.scheduler.owner_gone(owner, node, now);
         if let Some((index, _)) = self.store.of_owner(owner) {
             self.drop_attachment(index, node);
         }
@@ -338,9 +246,7 @@ impl Network {
     fn drop_attachment(&mut self, index: AttachmentIndex, node: &mut NodeState) {
         self.store.end(index, DeleteReason::OwnerGone, &mut node.watchers);
         self.updates.forget(index);
-        self.missing.remove(&index);
-        self.sessions.forget(index);
-        self.awaiting.remove(&index);
+        self.scheduler.attachment_ended(index);
         self.refusals.forget(index);
     }
 
@@ -360,9 +266,60 @@ impl Network {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn compared_count(&self) -> usize {
-        self.compared.len()
+    /// Shows attachments whose owners have returned.
+    fn show(&mut self, indexes: Vec<AttachmentIndex>, node: &mut NodeState) {
+        for index in indexes {
+            self.store.set_visibility(index, Visibility::Shown, &mut node.watchers);
+        }
+    }
+
+    // Events from peers.
+
+    /// Handles a peer's fingerprint from a probe. If both networks are quiescent, a difference causes a sync.
+    pub(crate) fn note_fingerprint(
+        &mut self,
+        peer: &NodeName,
+        theirs: u64,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        if self.refusals.puts_off_comparison(now) {
+            return;
+        }
+        if let Some(mine) = self.quiescent_fingerprint(now)
+            && mine != theirs
+        {
+            self.scheduler.fingerprint_differs(peer, (mine, theirs), node, now);
+        }
+    }
+
+    /// A full sync is over, on either side.
+    pub(crate) fn full_sync_over(&mut self, sync: &FullSyncResult<'_>, node: &mut NodeState, now: Instant) {
+        if sync.outcome == Outcome::Completed {
+            self.refusals.compared(node.config.anti_entropy_interval, now);
+        }
+        let shown = self.scheduler.full_sync_over(sync, &self.store, node, now);
+        self.show(shown, node);
+    }
+
+    /// A pull that this node opened is over.
+    pub(crate) fn pull_over(
+        &mut self,
+        id: StreamId,
+        peer: &NodeName,
+        outcome: Outcome,
+        node: &mut NodeState,
+        now: Instant,
+    ) {
+        self.scheduler.pull_over(id, peer, outcome, &self.store, node, now);
+    }
+
+    // Calls of the application.
+
+    /// Starts leaving: writes are refused, final syncs run, then [`Self::left`] is true. `others` networks
+    /// are being left at the same time and share the capacity.
+    pub(crate) fn start_leaving(&mut self, others: usize, node: &mut NodeState, now: Instant) {
+        self.scheduler.start_leaving(others, node, now);
     }
 
     // Timers.
@@ -376,43 +333,14 @@ impl Network {
             self.send_watermarks(&watermarks, fan_out, node, now);
         }
         self.retry_refused(node, now);
-        self.pull_missing(node, now);
-        self.keep_awaiting(node, now);
-        self.keep_initial_sync(node, now);
-        self.keep_final_syncs(node, now);
+        let shown = self.scheduler.request_needed(&self.store, node, now);
+        self.show(shown, node);
         self.send_settled(node, now);
-        if now >= self.anti_entropy_at {
-            self.plan_anti_entropy(node, now);
-            if !self.is_syncing(node) && !self.is_leaving() {
-                node.counters.periodic_syncs += 1;
-                self.sync_with_random(true, node);
-            }
-        }
+        self.scheduler.request_periodic(node, now);
         if self.store.next_expiry().is_some_and(|at| at <= now) {
             node.counters.reaped += self.store.reap(now) as u64;
         }
         self.store.sweep_empty_tables();
-    }
-
-    /// Requests a session. Only members receive a network's tables and version vectors: a request for any
-    /// other peer is dropped.
-    pub(crate) fn request(
-        &mut self,
-        kind: SyncKind,
-        peer: NodeName,
-        indexes: BTreeSet<AttachmentIndex>,
-        node: &mut NodeState,
-    ) {
-        if !node.owners.is_member(peer.as_str(), &self.name) {
-            return;
-        }
-        node.requests.push(SessionRequest {
-            kind,
-            network: self.name.clone(),
-            peer,
-            indexes,
-            periodic: false,
-        });
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use wire::{NodeName, StreamId};
 
+use super::Origin;
 use super::clock::Clock;
 use super::connections::Connections;
 use super::counters::Counters;
@@ -97,6 +99,25 @@ pub(crate) struct NodeState {
 }
 
 impl NodeState {
+    /// The state of a node on no network.
+    pub(crate) fn new(config: Config, origin: Origin) -> Self {
+        Self {
+            clock: Clock::new(origin.now, origin.wall_clock),
+            rng: ChaCha8Rng::seed_from_u64(origin.seed),
+            owners: Owners::new(config.node.clone(), &config.limits),
+            connections: Connections::default(),
+            forgotten_owners: ForgottenOwners::default(),
+            watchers: Watchers::new((&config.limits).into()),
+            outbox: VecDeque::new(),
+            requests: Requests::default(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            skews: Skews::default(),
+            wake: false,
+            config,
+        }
+    }
+
     /// A peer has reported its wall clock.
     pub(crate) fn note_wall_clock(&mut self, peer: &NodeName, theirs: u64, now: Instant) {
         if self.owners.get(peer.as_str()).is_some() {

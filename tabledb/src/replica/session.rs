@@ -116,7 +116,11 @@ impl Session {
             fingerprint: network.store.fingerprint(),
             periodic,
             wall: node.clock.wall(now),
-            standing: if kind == SyncKind::Full { network.standing() } else { Standing::Synchronised },
+            standing: if kind == SyncKind::Full {
+                network.scheduler.standing()
+            } else {
+                Standing::Synchronised
+            },
         };
         progress.send(&Frame::Open(open));
         let mut context = Context { progress: &mut progress, network, node, now };
@@ -206,7 +210,7 @@ impl Session {
             return progress.refuse();
         }
         if node.owners.note_own_claim(progress.peer.as_str(), network.name.clone(), open.epoch) {
-            network.member_appeared(now);
+            network.scheduler.member_appeared(now);
         }
         let mut context = Context { progress, network, node, now };
         context.observe_clock(open.clock);
@@ -230,7 +234,7 @@ impl Session {
             return Ok(());
         }
         if let Some(network) = &mut network {
-            network.sessions.frame_received(progress.id, now);
+            network.scheduler.frame_received(progress.id, now);
         }
         if let Frame::Lists(lists) = frame {
             // Either side of any session may know newer ones.

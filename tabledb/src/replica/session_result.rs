@@ -1,8 +1,9 @@
 //! How sessions end, and what a full sync's peer claims about its own copy.
 
-use wire::NodeName;
+use wire::{NodeName, StreamId};
 
 use super::message::Standing;
+use super::view::AttachmentIndex;
 
 /// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,4 +40,26 @@ impl From<&Standing<'_>> for PeerStanding {
             }
         }
     }
+}
+
+/// The node that opened a full sync.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opener {
+    ThisNode {
+        /// Only the anti-entropy period caused it, no known difference.
+        periodic: bool,
+    },
+    Peer,
+}
+
+/// How a full sync ended, and what it has shown of the peer's copy.
+#[derive(Debug)]
+pub(crate) struct FullSyncResult<'a> {
+    pub(crate) stream: StreamId,
+    pub(crate) peer: &'a NodeName,
+    pub(crate) opener: Opener,
+    pub(crate) outcome: Outcome,
+    pub(crate) standing: &'a PeerStanding,
+    /// Attachments that the peer shows.
+    pub(crate) shown: &'a [AttachmentIndex],
 }

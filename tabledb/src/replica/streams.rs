@@ -10,9 +10,8 @@ use super::counters::RefusalReason;
 use super::message::Frame;
 use super::network::Network;
 use super::node_state::{NodeState, Transmit};
-use super::requests::SyncKind;
 use super::session::{PeerCopy, Progress, Role, Session};
-use super::session_result::{Outcome, PeerStanding};
+use super::session_result::{FullSyncResult, Opener, Outcome};
 use super::timing::{self, SESSION_SHARES};
 use super::{MessageError, Replica, Stream, find};
 
@@ -185,7 +184,7 @@ impl Replica {
         }
         let Some(&at) = self.by_name.get(&session.progress.network) else { return };
         let Some(network) = &mut self.networks[at] else { return };
-        network.sessions.over(session.progress.id);
+        network.scheduler.session_over(session.progress.id);
         report_to_network(session, outcome, network, &mut self.node, now);
         if network.left(now) {
             self.finish_leaving(at, now);
@@ -222,38 +221,18 @@ fn report_to_network(
                     "the periodic comparison found differences"
                 );
             }
-            let was_in_progress = network.sessions.full_sync_over(*id);
-            match outcome {
-                Outcome::Completed => {
-                    let PeerCopy { shown, standing, .. } = &sync.peer_copy;
-                    network.compared_with(peer, shown, standing, node, now);
-                }
-                Outcome::OpenedElsewhere => network.comparison_postponed(now),
-                Outcome::TurnedAway => network.comparison_turned_away(peer, sync.periodic, node, now),
-                Outcome::NotMember if was_in_progress => network.comparison_with_non_member(peer, node, now),
-                Outcome::Failed if was_in_progress => network.comparison_failed(node, now),
-                Outcome::NotMember | Outcome::Failed => {}
-            }
-            let is_leaving = sync.peer_copy.standing == PeerStanding::Leaving;
-            network.final_sync_over(*id, outcome, is_leaving, node, now);
+            let opener = Opener::ThisNode { periodic: sync.periodic };
+            let result = full_sync_result(*id, peer, opener, outcome, &sync.peer_copy);
+            network.full_sync_over(&result, node, now);
         }
-        Role::FullResponder(sync) => match outcome {
-            Outcome::Completed => {
-                let PeerCopy { shown, standing, .. } = &sync.peer_copy;
-                network.compared_with(peer, shown, standing, node, now);
-            }
-            Outcome::OpenedElsewhere => network.comparison_postponed(now),
-            Outcome::TurnedAway | Outcome::NotMember | Outcome::Failed => {}
-        },
-        Role::PullOpener(_) => match outcome {
-            Outcome::TurnedAway => network.pull_turned_away(*id, node, now),
-            Outcome::NotMember => network.pulled_from_non_member(*id, peer, node, now),
-            Outcome::Completed | Outcome::OpenedElsewhere | Outcome::Failed => network.pulled(*id, node, now),
-        },
+        Role::FullResponder(sync) => {
+            let result = full_sync_result(*id, peer, Opener::Peer, outcome, &sync.peer_copy);
+            network.full_sync_over(&result, node, now);
+        }
+        Role::PullOpener(_) => network.pull_over(*id, peer, outcome, node, now),
         Role::PushOpener(push) if outcome == Outcome::TurnedAway => {
-            let (kind, attachments) =
-                (SyncKind::Push { relay: push.relay }, std::mem::take(&mut push.attachments));
-            network.request(kind, peer.clone(), attachments, node);
+            let attachments = std::mem::take(&mut push.attachments);
+            network.scheduler.push(&attachments, push.relay, [peer.clone()], node);
         }
         Role::PushResponder(push) if *learned > 0 => {
             if let Some(attachments) = push.to_relay() {
@@ -262,4 +241,14 @@ fn report_to_network(
         }
         _ => {}
     }
+}
+
+fn full_sync_result<'a>(
+    stream: StreamId,
+    peer: &'a NodeName,
+    opener: Opener,
+    outcome: Outcome,
+    copy: &'a PeerCopy,
+) -> FullSyncResult<'a> {
+    FullSyncResult { stream, peer, opener, outcome, standing: &copy.standing, shown: &copy.shown }
 }

@@ -1,6 +1,5 @@
 //! Handling bundles from peers: the admission check, and applying what passes it.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use wire::{NodeId, NodeName};
@@ -9,12 +8,10 @@ use super::super::counters::RefusalReason;
 use super::super::message::{AttachmentId, Bundle, Event, EventBody};
 use super::super::node_state::NodeState;
 use super::super::owners::Admission;
-use super::super::requests::SyncKind;
 use super::super::store::{Body, Dot, Full, Visibility, Write};
-use super::super::timing::MISSING_GRACE;
 use super::super::update_queue::QueuedUpdate;
 use super::refusals::Refused;
-use super::{Applied, Arrival, Compared, Missing, Network, update_bytes};
+use super::{Applied, Arrival, Network, update_bytes};
 use crate::record::AttachmentIndex;
 
 impl Network {
@@ -73,7 +70,7 @@ impl Network {
             return match node.owners.admission(&self.name, sender, id.generation, id.epoch, held) {
                 Admission::Attached | Admission::Provisional => {
                     if node.owners.note_own_claim(sender, self.name.clone(), id.epoch) {
-                        self.member_appeared(now);
+                        self.scheduler.member_appeared(now);
                     }
                     Ok(())
                 }
@@ -289,8 +286,7 @@ impl Network {
         }
     }
 
-    /// Records that `source` has an attachment up to `watermark`: missing numbers are pulled if they do not
-    /// arrive soon.
+    /// Records that `source` has an attachment up to `watermark`.
     pub(super) fn note_watermark(
         &mut self,
         index: AttachmentIndex,
@@ -298,61 +294,8 @@ impl Network {
         source: &NodeName,
         now: Instant,
     ) {
-        let Some(attachment) = self.store.attachment(index) else { return };
-        let accounted = attachment.accounted();
-        if index == self.own || (watermark <= accounted.highest() && !accounted.has_holes()) {
-            return;
+        if index != self.own {
+            self.scheduler.watermark_received(index, watermark, source, &self.store, now);
         }
-        self.note_missing(index, watermark, source, now + MISSING_GRACE, now);
-    }
-
-    /// Schedules a pull of the numbers of an attachment up to `watermark` that are not accounted for.
-    pub(crate) fn note_missing(
-        &mut self,
-        index: AttachmentIndex,
-        watermark: u64,
-        source: &NodeName,
-        pull_at: Instant,
-        now: Instant,
-    ) {
-        let missing = self.missing.entry(index).or_insert_with(|| Missing {
-            source: source.clone(),
-            upto: 0,
-            pull_at,
-            tries: 0,
-        });
-        if watermark > missing.upto && missing.tries > 0 {
-            // This node has more than those that were asked without success.
-            missing.source = source.clone();
-            missing.pull_at = missing.pull_at.min(now + MISSING_GRACE);
-            missing.tries = 0;
-        }
-        missing.upto = missing.upto.max(watermark);
-    }
-
-    /// Handles a peer's fingerprint from a probe. If both networks are quiescent, a difference causes a sync.
-    pub(crate) fn note_fingerprint(
-        &mut self,
-        peer: &NodeName,
-        theirs: u64,
-        node: &mut NodeState,
-        now: Instant,
-    ) {
-        if self.refusals.puts_off_comparison(now) {
-            return;
-        }
-        let Some(mine) = self.quiescent_fingerprint(now) else { return };
-        if mine == theirs || self.is_syncing(node) {
-            return;
-        }
-        if let Some(compared) = self.compared.get(peer.as_str())
-            && (compared.mine, compared.theirs) == (mine, theirs)
-            && now < compared.at + node.config.anti_entropy_interval
-        {
-            return;
-        }
-        node.counters.fingerprint_syncs += 1;
-        self.comparing = Some((peer.clone(), Compared { mine, theirs, at: now }));
-        self.request(SyncKind::Full, peer.clone(), BTreeSet::new(), node);
     }
 }

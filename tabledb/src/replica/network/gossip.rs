@@ -1,4 +1,4 @@
-//! Sending updates and high watermarks, and pulling missing numbers.
+//! Sending updates and high watermarks.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -7,7 +7,6 @@ use wire::NodeName;
 
 use super::super::bundle::{BundleBuilder, Envelope};
 use super::super::node_state::{NodeState, Transmit};
-use super::super::requests::SyncKind;
 use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, fan_out};
 use super::super::update_queue::{Flush, QueuedUpdate};
 use super::super::view::AttachmentIndex;
@@ -23,15 +22,11 @@ impl Network {
             Flush::Backlog(_) => PUSH_FAN_OUT,
             Flush::Updates(_) => fan_out(members),
         };
-        let mut targets = self.sample_members(count, node);
-        // A member that a push session follows receives all of this on its stream.
-        targets.retain(|peer| !self.sessions.pushes_to(peer));
+        let targets = self.scheduler.gossip_targets(count, node);
         match flush {
             Flush::Backlog(indexes) => {
                 node.counters.backlogs += 1;
-                for peer in targets {
-                    self.request(SyncKind::Push { relay: !direct }, peer, indexes.clone(), node);
-                }
+                self.scheduler.push(&indexes, !direct, targets, node);
             }
             Flush::Updates(updates) => self.send_updates(updates, &targets, !direct, node, now),
         }
@@ -79,9 +74,7 @@ impl Network {
             }
         }
         if !large.is_empty() {
-            for peer in targets {
-                self.request(SyncKind::Push { relay }, peer.clone(), large.clone(), node);
-            }
+            self.scheduler.push(&large, relay, targets.iter().cloned(), node);
         }
     }
 
@@ -96,7 +89,7 @@ impl Network {
         now: Instant,
     ) {
         let fingerprint = self.offered_fingerprint(now);
-        let targets = self.sample_members(fan_out, node);
+        let targets = self.scheduler.sample_members(fan_out, node);
         if targets.is_empty() {
             return;
         }

@@ -345,17 +345,12 @@ impl Network {
         usize::try_from(numbers.fold(0, u64::saturating_add)).unwrap_or(usize::MAX)
     }
 
-    /// Requests a sample of the refused writes again: capacity may be available, or the clocks may be right.
+    /// Has a sample of the refused writes pulled again: capacity may be available, or the clocks may be right.
     pub(super) fn retry_refused(&mut self, node: &mut NodeState, now: Instant) {
         if self.refusals.next_deadline().is_none_or(|at| at > now) {
             return;
         }
         let sample = self.refusals.next_sample(&mut self.store, now);
-        let Some(peer) = (!sample.is_empty()).then(|| self.sample_members(1, node).pop()).flatten() else {
-            return;
-        };
-        for (index, _, high) in sample {
-            self.note_missing(index, high, &peer, now, now);
-        }
+        self.scheduler.refused_writes_retried(&sample, node, now);
     }
 }

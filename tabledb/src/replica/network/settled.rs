@@ -14,17 +14,12 @@ use wire::{NodeName, codec};
 
 use super::super::message::{Datagram, Settled};
 use super::super::node_state::{NodeState, Transmit};
-use super::super::requests::SyncKind;
 use super::super::store::Attachment;
 use super::super::timing::{
-    DATAGRAM_BUDGET, QUIESCENT_AFTER, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_PAUSE,
-    SETTLED_UNTIL,
+    DATAGRAM_BUDGET, QUIESCENT_AFTER, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_UNTIL,
 };
 use super::super::view::AttachmentIndex;
-use super::{Network, Phase};
-
-/// The number of attachments for which such a sync may run every second; more of them lengthen the pause.
-const ATTACHMENTS_A_SECOND: usize = 64;
+use super::Network;
 
 /// The most numbers that may have followed the settled ones.
 const MAX_LATER: u64 = 1 << 16;
@@ -79,7 +74,7 @@ impl Network {
         }
         busy.send_at = now + SETTLED_INTERVAL;
         // During the initial sync, numbers look live that later ones have superseded.
-        if matches!(self.phase, Phase::Joining(_)) {
+        if !self.scheduler.is_synced() {
             return;
         }
         let from = busy.next;
@@ -106,7 +101,7 @@ impl Network {
         }
         let datagram = Datagram::Settled { network: &self.name, settled };
         let bytes = codec::encode(&datagram);
-        for to in self.sample_members(SETTLED_FAN_OUT, node) {
+        for to in self.scheduler.sample_members(SETTLED_FAN_OUT, node) {
             node.outbox.push_back(Transmit::Datagram { to, bytes: bytes.clone() });
         }
     }
@@ -135,10 +130,7 @@ impl Network {
         for (index, upto) in watermarks {
             self.note_watermark(index, upto, peer, now);
         }
-        if self.is_syncing(node)
-            || self.refusals.puts_off_comparison(now)
-            || self.settled_pause.is_some_and(|until| now < until)
-        {
+        if self.refusals.puts_off_comparison(now) || !self.scheduler.follows_settled(node, now) {
             return;
         }
         let differs = |held: &Attachment| {
@@ -156,10 +148,7 @@ impl Network {
             found = found || differs(held);
         }
         if found {
-            let pause = SETTLED_PAUSE * (1 + attachments / ATTACHMENTS_A_SECOND) as u32;
-            self.settled_pause = Some(now + pause);
-            node.counters.settled_syncs += 1;
-            self.request(SyncKind::Full, peer.clone(), Default::default(), node);
+            self.scheduler.settled_differs(peer, attachments, node, now);
         }
     }
 }

@@ -215,14 +215,14 @@ impl FullResponder {
         // leaver's last writes.
         if node.owners.me().name < progress.peer
             && open.standing != Standing::Leaving
-            && network.is_syncing_with(&progress.peer, *now)
+            && network.scheduler.is_syncing_with(&progress.peer, *now)
         {
             progress.send(&Frame::OpenedElsewhere);
             return progress.end(Outcome::OpenedElsewhere);
         }
         // The initial sync already brings what a synchronised member holds; over a slow link each copy
         // takes minutes.
-        if open.standing == Standing::Synchronised && network.is_receiving_initial_sync() {
+        if open.standing == Standing::Synchronised && network.scheduler.is_receiving_initial_sync() {
             return progress.refuse();
         }
         let wall = node.clock.wall(*now);
@@ -230,7 +230,7 @@ impl FullResponder {
             progress.send(&Frame::WallClock { wall });
         }
         self.peer_copy.standing = PeerStanding::from(&open.standing);
-        let standing = network.standing();
+        let standing = network.scheduler.standing();
         if standing != Standing::Synchronised {
             progress.send(&Frame::Standing(standing));
         }

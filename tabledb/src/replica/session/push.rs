@@ -89,7 +89,7 @@ impl PushOpener {
         sending.send_next(context);
         if sending.is_complete {
             // From here on, new writes are sent by gossip again.
-            context.network.sessions.push_caught_up(context.progress.id);
+            context.network.scheduler.push_caught_up(context.progress.id);
             context.send(&Frame::ChunksDone);
         }
     }

@@ -147,7 +147,7 @@ impl IncomingVector {
         let Context { network, now, .. } = context;
         let refused = &mut self.refused;
         self.seen.retain(|index, _| {
-            let is_coming = network.sessions.brings(*index, *now);
+            let is_coming = network.scheduler.brings(*index, *now);
             if is_coming && let Some(held) = network.store.attachment(*index) {
                 let tag = &held.tag;
                 refused.push((tag.owner.name.to_string(), tag.owner.generation, tag.epoch));
@@ -176,7 +176,7 @@ impl IncomingVector {
             let lacking =
                 network.store.attachment(index).is_some_and(|held| !theirs.is_subset_of(held.accounted()));
             if lacking {
-                network.sessions.will_bring(index, progress.id, *now);
+                network.scheduler.will_bring(index, progress.id, *now);
             }
         }
     }

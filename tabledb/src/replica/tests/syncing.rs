@@ -8,6 +8,7 @@ use super::super::message::{
     AttachmentId, AttachmentList, Bundle, Datagram, Frame, SessionKind, Settled, VersionVectorEntry,
 };
 use super::super::session::Role;
+use super::super::timing::MISSING_GRACE;
 use super::*;
 
 fn network(number: usize) -> String {
@@ -271,7 +272,7 @@ fn a_sync_that_has_not_reached_the_peer_does_not_keep_the_peer_from_another() {
     // There is no connection yet.
     while cluster.replicas[0].poll_transmit(now).is_some() {}
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 1);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().scheduler.full_syncs().len(), 1);
     compare(&mut cluster, 1, 0);
     cluster.exchange();
     assert_eq!(cluster.get(0, "k").as_deref(), Some("v"));
@@ -386,7 +387,8 @@ fn a_pull_without_a_response_is_made_from_another_member() {
     let at = replica.by_name[NET];
     let network = replica.networks[at].as_mut().unwrap();
     let (index, _) = network.store.of_owner(owner.name.as_str()).unwrap();
-    network.note_missing(index, 1, &owner.name, now, now);
+    network.scheduler.watermark_received(index, 1, &owner.name, &network.store, now);
+    let now = now + MISSING_GRACE;
     network.handle_timeout(&mut replica.node, now);
     // The owner is unreachable.
     let mut asked = Vec::new();
@@ -415,8 +417,8 @@ fn updates_that_one_member_lacks_as_well_are_pulled_from_their_owner() {
     let at = replica.by_name[NET];
     let network = replica.networks[at].as_mut().unwrap();
     let (index, _) = network.store.of_owner(owner.name.as_str()).unwrap();
-    network.note_missing(index, 1, &name(1), now, now);
-    network.handle_timeout(&mut replica.node, now);
+    network.scheduler.watermark_received(index, 1, &name(1), &network.store, now);
+    network.handle_timeout(&mut replica.node, now + MISSING_GRACE);
     cluster.run(Duration::from_millis(600));
     assert_eq!(cluster.get(8, "k").as_deref(), Some("v"));
     assert_eq!(cluster.replicas[8].counters().pulls, 2);
@@ -498,7 +500,7 @@ fn a_final_sync_does_not_give_way_to_one_that_the_other_side_has_opened() {
     cluster.join(0);
     cluster.run(Duration::from_millis(50));
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 1);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().scheduler.full_syncs().len(), 1);
     let now = cluster.now;
     let opened = cluster.replicas[1].counters().sessions_opened;
     cluster.replicas[1].leave_network(NET, now).unwrap();
@@ -543,7 +545,7 @@ fn a_node_that_leaves_together_with_all_others_does_not_wait() {
     cluster.replicas[0].leave_network(NET, now).unwrap();
     cluster.run(Duration::from_millis(120));
     let at = cluster.replicas[0].by_name[NET];
-    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().sessions.full_syncs().len(), 2);
+    assert_eq!(cluster.replicas[0].networks[at].as_ref().unwrap().scheduler.full_syncs().len(), 2);
     leave_at_once(&mut cluster, 1);
     leave_at_once(&mut cluster, 2);
     // A frame moves every tenth of a second, and carries it.
@@ -618,7 +620,7 @@ fn a_newcomer_whose_peer_leaves_in_the_initial_sync_asks_another_at_once() {
     cluster.join(0);
     cluster.run(Duration::from_millis(120));
     let at = cluster.replicas[0].by_name[NET];
-    let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().sessions;
+    let syncing = &cluster.replicas[0].networks[at].as_ref().unwrap().scheduler;
     let asked = if syncing.full_syncs().next().unwrap().peer == name(1) { 1 } else { 2 };
     let opened = cluster.replicas[0].counters().sessions_opened;
     leave_at_once(&mut cluster, asked);

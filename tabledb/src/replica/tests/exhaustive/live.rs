@@ -164,7 +164,7 @@ impl Live {
                 }
                 // A leaving node without a reachable member tries until its time is up.
                 let reaches_nobody =
-                    replica.network(NET).is_some_and(|network| network.sessions.full_syncs().len() == 0);
+                    replica.network(NET).is_some_and(|network| network.scheduler.full_syncs().len() == 0);
                 if replica.network(NET).is_some_and(Network::is_leaving) && reaches_nobody {
                     self.now += LEAVE_LIMIT;
                     replica.handle_timeout(self.now);
@@ -202,7 +202,7 @@ impl Live {
         let Replica { networks, by_name, node, .. } = &mut self.replica;
         let Some(network) = by_name.get(NET).and_then(|&at| networks[at].as_mut()) else { return };
         let is_member = network.members(node).contains(&name(with));
-        if is_member && network.sessions.full_syncs().len() == 0 && !network.is_leaving() {
+        if is_member && network.scheduler.full_syncs().len() == 0 && !network.is_leaving() {
             node.requests.push(SessionRequest {
                 kind: SyncKind::Full,
                 network: network.name.clone(),
@@ -301,8 +301,7 @@ impl Live {
         let Some(network) = self.replica.network(NET) else { return false };
         match *input {
             Input::Timer | Input::ReapTime => {
-                let awaits =
-                    |held: &Attachment| matches!(held.visibility(), Visibility::AwaitsComparison { .. });
+                let awaits = |held: &Attachment| matches!(held.visibility(), Visibility::AwaitsComparison);
                 !network.is_synced() || network.store.attachments().any(|(_, held)| awaits(held))
             }
             Input::Frame { stream, .. }
