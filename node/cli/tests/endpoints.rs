@@ -163,15 +163,6 @@ async fn wrong_calls_are_answered_with_status_200() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_long_is_refused() {
-    let host = Host::start("bad-heads").await;
-    let long = Request::new("GET", "/ready").headers(&format!("x: {}\r\n", "y".repeat(200 << 10)));
-    let response = host.exchange(long).await;
-    assert_eq!(response.status, 431, "{response:?}");
-    host.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_v1_show_the_node() {
     let host = Host::start("shown").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
