@@ -310,6 +310,37 @@ async fn the_client_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_updated_and_deleted_only_with_the_version_that_the_call_names() {
+    let host = Host::start("conditional").await;
+    assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    assert_eq!(client(&host, &["entry", "create", "net", "t", "k", "1"]).await, done("Created.\n"));
+    let shown = async || {
+        let (status, entry, _) = client(&host, &["entry", "get", "net", "t", "k", "--json"]).await;
+        assert_eq!(status, 0, "{entry}");
+        let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+        ["value", "version"].map(|field| entry[field].as_str().unwrap().to_owned())
+    };
+    let [_, first] = shown().await;
+    let update = ["entry", "update", "net", "t", "k", "2", "--if-version", &first];
+    assert_eq!(client(&host, &update).await, done("Updated.\n"));
+    let [_, second] = shown().await;
+    let outdated = refused(&format!(
+        "entry k of table t in network net has version {second}, which is not the expected one; read it again"
+    ));
+    let delete = ["entry", "delete", "net", "t", "k", "--if-version"];
+    assert_eq!(client(&host, &update).await, outdated);
+    assert_eq!(client(&host, &[&delete[..], &[&first]].concat()).await, outdated);
+    assert_eq!(shown().await, ["2".to_owned(), second.clone()], "nothing changed");
+    assert_eq!(client(&host, &[&delete[..], &[&second]].concat()).await, done("Deleted.\n"));
+    let gone = refused("entry k of table t in network net does not exist; read it again");
+    assert_eq!(client(&host, &[&delete[..], &[&second]].concat()).await, gone);
+    let (status, _, sentence) = client(&host, &[&delete[..], &["latest"]].concat()).await;
+    assert_eq!(status, 2);
+    assert!(sentence.contains("\"latest\" is not a version: three hexadecimal numbers"), "{sentence}");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn agreement_compares_nodes_and_reports_networks_that_differ() {
     let (host, apart) = (Host::start("one").await, Host::start("apart").await);
     for host in [&host, &apart] {
