@@ -145,6 +145,7 @@ fn f07_newcomers_hold_as_much_of_the_failed_as_those_who_saw_them_fail() {
     cluster.await_members(&[a, b, d], 10 * SECOND);
     assert_no_more_syncs(&mut cluster, &[a, b, d]);
     assert!(cluster.held(d, K).is_some_and(|held| !held.shown), "for C may return");
+    assert_eq!(cluster.shown_so_far(d, K), [], "but it was never shown");
 }
 
 /// Over several anti-entropy periods no fingerprints differ.

@@ -1,6 +1,7 @@
 //! The state machine: its state and its public interface. The modules below implement it by
 //! subject.
 
+mod accusations;
 mod claims;
 mod connections;
 mod exchange;

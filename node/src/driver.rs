@@ -50,9 +50,11 @@ pub(crate) struct Shared {
 /// Reports the outcome of each seed.
 type SeedOutcomes = mpsc::UnboundedSender<(SocketAddr, Result<(), SeedFailure>)>;
 
-/// Calls that wait for an event.
+/// Calls that wait for an event, and how the joins of networks went.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
+    /// The outcomes of the joins that have been reported, of joined networks.
+    joined: HashMap<String, JoinOutcome>,
     ready: HashMap<String, Vec<oneshot::Sender<JoinOutcome>>>,
     left: HashMap<String, Vec<oneshot::Sender<FinalSyncs>>>,
     cluster_left: Vec<oneshot::Sender<()>>,
@@ -62,6 +64,11 @@ pub(crate) struct Waiters {
 impl Waiters {
     pub(crate) fn ready(&mut self, network: &str) -> oneshot::Receiver<JoinOutcome> {
         add(self.ready.entry(network.to_owned()).or_default())
+    }
+
+    /// How the join of a network went, if that has been reported.
+    pub(crate) fn join_outcome(&self, network: &str) -> Option<JoinOutcome> {
+        self.joined.get(network).copied()
     }
 
     pub(crate) fn left(&mut self, network: &str) -> oneshot::Receiver<FinalSyncs> {
@@ -349,9 +356,11 @@ impl Driver {
         let mut waiters = self.shared.waiters.lock();
         match event {
             NodeEvent::NetworkReady { network, outcome } => {
-                notify_all(waiters.ready.remove(&network).unwrap_or_default(), outcome)
+                notify_all(waiters.ready.remove(&network).unwrap_or_default(), outcome);
+                waiters.joined.insert(network, outcome);
             }
             NodeEvent::NetworkLeft { network, final_syncs } => {
+                waiters.joined.remove(&network);
                 notify_all(waiters.left.remove(&network).unwrap_or_default(), final_syncs)
             }
             NodeEvent::Membership(Event::LeaveCompleted) => notify_all(waiters.cluster_left.drain(..), ()),

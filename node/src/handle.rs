@@ -289,6 +289,13 @@ impl Node {
         Ok(wait(ready).await.unwrap_or(JoinOutcome::Unsynchronised))
     }
 
+    /// How the join of a network went: `None` if the network is not joined, or its initial sync is still being
+    /// waited for. Members that appear after [`JoinOutcome::Alone`] or [`JoinOutcome::Unsynchronised`] are synchronised
+    /// with in the background, which [`TableDb::statistics`] shows.
+    pub fn join_outcome(&self, network: &str) -> Option<JoinOutcome> {
+        self.shared().waiters.lock().join_outcome(network)
+    }
+
     /// Leaves a network. Returns when the final syncs have sent other members what only this node had, or
     /// some seconds later; the result shows whether they completed.
     ///

@@ -4,15 +4,21 @@
 //! module passes membership's events to the tables, piggybacks the tables' digests on membership's probes,
 //! and merges both deadlines.
 
+mod interface;
+mod streaming;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose};
-use tabledb::{Driver, FinalSyncs, JoinError, JoinOutcome, LeaveError, ReplicaGuard, TableDb};
-use wire::{Destination, FramePoll, NodeName, StreamId};
+use tabledb::{Driver, JoinError, LeaveError, ReplicaGuard, TableDb};
+use wire::{Destination, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
+pub use interface::{MachineError, NodeEvent, NodeTransmit};
 
 /// The largest datagram, in bytes: a little less than what every QUIC path carries.
 pub const DATAGRAM_BUDGET: usize = 1150;
@@ -24,79 +30,6 @@ const FOR_TABLES: u8 = 1;
 /// The minimum interval between two new generations that are taken because of peers' updates in this node's
 /// name.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// An action on the network that the machine requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-// Exhaustive: a driver that ignored one would break the protocol.
-pub enum NodeTransmit {
-    /// Send one datagram; it may be lost.
-    Datagram {
-        /// The argument of [`NodeMachine::handle_unsent`] if the datagram cannot be sent.
-        id: Option<u64>,
-        /// The destination.
-        to: Destination,
-        /// At most [`DATAGRAM_BUDGET`] bytes.
-        bytes: Vec<u8>,
-    },
-    /// Open a bidirectional stream, report the peer by [`NodeMachine::handle_stream_connected`], then move
-    /// frames.
-    OpenStream {
-        /// The machine's ID of the stream.
-        stream: StreamId,
-        /// The destination.
-        to: Destination,
-    },
-    /// Reset the stream in both directions. The machine needs no report of it.
-    CloseStream {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// Poll the stream's frames although nothing has arrived on it: its exchange has ended.
-    WakeStream {
-        /// The stream.
-        stream: StreamId,
-    },
-}
-
-/// An event of the node, for the program that runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NodeEvent {
-    /// An event of membership.
-    Membership(membership::Event),
-    /// The initial sync of a joined network is complete, or is not waited for any longer.
-    NetworkReady {
-        /// The network.
-        network: String,
-        /// What this node holds of it.
-        outcome: JoinOutcome,
-    },
-    /// The node has left a network and dropped its tables.
-    NetworkLeft {
-        /// The network.
-        network: String,
-        /// The final syncs, which show whether other members have what only this node had.
-        final_syncs: FinalSyncs,
-    },
-}
-
-/// Why a datagram or frame was dropped; it was counted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MachineError {
-    /// The first byte names no part of the node.
-    #[error("{0} bytes are neither for membership nor for tables")]
-    Unaddressed(usize),
-    /// Membership refused it.
-    #[error(transparent)]
-    Membership(#[from] membership::MessageError),
-    /// The tables refused it.
-    #[error(transparent)]
-    Tables(#[from] tabledb::MessageError),
-    /// The stream is not open.
-    #[error("stream {} is not open", .0.0)]
-    UnknownStream(StreamId),
-}
 
 /// The progress of a graceful leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,91 +160,6 @@ impl NodeMachine {
     /// A datagram that was just polled could not be sent.
     pub fn handle_unsent(&mut self, datagram: u64, now: Instant) {
         self.membership.handle_unsent(datagram, now);
-    }
-
-    /// A peer opened a stream. Returns the machine's ID of it.
-    pub fn handle_stream_opened(&mut self, from: &NodeName, source: SocketAddr, now: Instant) -> StreamId {
-        self.streams.accept(from.clone(), source, now)
-    }
-
-    /// A stream that this machine requested is open to `peer`.
-    pub fn handle_stream_connected(&mut self, stream: StreamId, peer: &NodeName, now: Instant) {
-        if let Some(Owner::Membership(inner)) = self.owner(stream) {
-            self.membership.handle_stream_connected(inner, peer, now);
-            self.settle(now);
-        }
-    }
-
-    /// A frame of a stream arrived. After an error the machine has closed the stream, and the caller has to
-    /// reset it.
-    pub fn handle_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
-        let result = self.dispatch_frame(stream, bytes, now);
-        if result.is_err() {
-            self.drop_stream(stream, now);
-        }
-        self.settle(now);
-        result
-    }
-
-    fn dispatch_frame(&mut self, stream: StreamId, bytes: &[u8], now: Instant) -> Result<(), MachineError> {
-        let known = self.streams.get(stream).ok_or(MachineError::UnknownStream(stream))?;
-        let has_sent_all = known.has_sent_all();
-        let (owner, bytes) = match (known.owner.clone(), bytes) {
-            (Owner::Unknown { from, source }, [FOR_MEMBERSHIP, first @ ..]) => {
-                let inner = self.membership.handle_stream_opened(&from, source, now);
-                (Owner::Membership(inner), first)
-            }
-            (Owner::Unknown { from, .. }, [FOR_TABLES, first @ ..]) => {
-                (Owner::Tables(self.driver.replica().handle_stream_opened(&from, now)), first)
-            }
-            (Owner::Unknown { .. }, _) => return Err(MachineError::Unaddressed(bytes.len())),
-            (owner, bytes) => (owner, bytes),
-        };
-        if self.owner(stream).as_ref() != Some(&owner) {
-            self.streams.assign(stream, owner.clone());
-        }
-        match owner {
-            Owner::Membership(inner) => {
-                self.streams.note_frame(stream, now);
-                Ok(self.membership.handle_frame(inner, bytes, now)?)
-            }
-            // The peer sent it before it saw the end of the exchange.
-            Owner::Tables(_) if has_sent_all => Ok(()),
-            Owner::Tables(inner) => Ok(self.driver.replica().handle_frame(inner, bytes, now)?),
-            Owner::Unknown { .. } => Ok(()),
-        }
-    }
-
-    /// The peer has closed its half of a stream. Poll the stream's frames afterwards: this node closes its
-    /// half when it has sent everything.
-    pub fn handle_stream_finished(&mut self, stream: StreamId, now: Instant) {
-        match self.owner(stream) {
-            Some(Owner::Membership(inner)) => self.membership.handle_stream_finished(inner, now),
-            Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_finished(inner, now),
-            Some(Owner::Unknown { .. }) | None => {}
-        }
-        self.streams.finish_receiving(stream);
-        self.settle(now);
-    }
-
-    /// A stream is closed in both directions, broke, or could not be opened. Has no effect on a stream that
-    /// is closed already.
-    pub fn handle_stream_closed(&mut self, stream: StreamId, now: Instant) {
-        self.drop_stream(stream, now);
-        self.settle(now);
-    }
-
-    /// Removes a stream and notifies its owner.
-    fn drop_stream(&mut self, stream: StreamId, now: Instant) {
-        match self.streams.remove(stream) {
-            Some(Owner::Membership(inner)) => self.membership.handle_stream_closed(inner, now),
-            Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_closed(inner, now),
-            Some(Owner::Unknown { .. }) | None => {}
-        }
-    }
-
-    fn owner(&self, stream: StreamId) -> Option<Owner> {
-        self.streams.get(stream).map(|known| known.owner.clone())
     }
 
     /// The connection with a peer broke. For the failure detector this is a hint, not a proof.
@@ -455,36 +303,6 @@ impl NodeMachine {
         }
     }
 
-    /// The next frame of a stream. Poll it whenever the stream can take a frame: after it was opened, after a
-    /// frame was handled or sent, after the peer closed its half, and on [`NodeTransmit::WakeStream`].
-    pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
-        let Some(known) = self.streams.get(stream) else { return FramePoll::Finish };
-        if known.has_sent_all() {
-            return FramePoll::Finish;
-        }
-        let has_received_all = known.has_received_all();
-        let (poll, kind) = match known.owner {
-            Owner::Unknown { .. } if has_received_all => (FramePoll::Finish, FOR_TABLES),
-            Owner::Unknown { .. } => return FramePoll::Wait,
-            Owner::Membership(inner) => (self.membership.poll_frame(inner, now), FOR_MEMBERSHIP),
-            Owner::Tables(inner) => (self.driver.replica().poll_frame(inner, now), FOR_TABLES),
-        };
-        let poll = match poll {
-            FramePoll::Frame(frame) if self.streams.take_announce(stream) => {
-                let mut first = Vec::with_capacity(frame.len() + 1);
-                first.push(kind);
-                first.extend_from_slice(&frame);
-                FramePoll::Frame(first)
-            }
-            other => other,
-        };
-        if poll == FramePoll::Finish {
-            self.streams.finish_sending(stream, now);
-        }
-        self.settle(now);
-        poll
-    }
-
     /// The next event.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
         self.events.pop_front()
@@ -589,40 +407,5 @@ impl NodeMachine {
     fn destination(&self, peer: &NodeName) -> Option<Destination> {
         let member = self.membership.member(peer.as_str())?;
         Some(Destination { name: Some(peer.clone()), address: member.record.address })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use wire::{NodeId, codec};
-
-    use super::*;
-    use crate::compose::{MachineSettings, compose};
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
-    fn forged_updates_raise_the_generation_at_most_once_a_second() {
-        let (now, name) = (Instant::now(), NodeName::new("a").unwrap());
-        let id = NodeId::new(name.clone(), 1);
-        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let wall = Duration::from_secs(1_000_000);
-        let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
-        let forger = NodeName::new("b").unwrap();
-        machine.driver.replica().handle_owner_alive(&NodeId::new(forger.clone(), 1), now);
-        // An attachment list in its name, with a version that it never issued, for its current instance.
-        let mut forge = |now: Instant| {
-            let id = machine.membership().me().record.id.clone();
-            let attachments = vec![(id, u64::MAX, Vec::<(String, u64)>::new())];
-            let (of_attachments, watermarks, relay) = (1u32, Vec::<(NodeId, u64)>::new(), false);
-            let bytes = codec::encode(&(FOR_TABLES, of_attachments, attachments, watermarks, relay));
-            machine.handle_datagram(&forger, address, &bytes, now).unwrap();
-            machine.membership().me().record.id.generation
-        };
-        let second = forge(now);
-        assert!(second > 1);
-        for millisecond in 0..1000 {
-            assert_eq!(forge(now + Duration::from_millis(millisecond)), second);
-        }
-        assert!(forge(now + RENEW_INTERVAL) > second);
     }
 }

@@ -1,11 +1,12 @@
 //! Rules that select single messages.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::NodeName;
 
-use super::Location;
+use super::{EndpointId, Fabric, Location, Pending};
 
 /// The first byte of a datagram, or of the first frame of a stream, for tables; all else is for
 /// membership.
@@ -107,15 +108,99 @@ pub enum Verdict {
 
 /// The number under which a rule can be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RuleId(pub(super) u64);
+pub struct RuleId(u64);
 
 pub(super) struct Rule {
-    pub(super) id: RuleId,
-    pub(super) decide: Box<dyn FnMut(&Message<'_>) -> Verdict>,
+    id: RuleId,
+    decide: Box<dyn FnMut(&Message<'_>) -> Verdict>,
 }
 
 impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rule").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A datagram that a rule withheld.
+#[derive(Debug, Clone)]
+pub struct HeldDatagram {
+    pub(super) from: EndpointId,
+    pub(super) to: EndpointId,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+impl HeldDatagram {
+    /// The process that sent it.
+    pub fn from(&self) -> EndpointId {
+        self.from
+    }
+
+    /// The process it is for.
+    pub fn to(&self) -> EndpointId {
+        self.to
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Fabric {
+    /// Asks `decide` about every message from now on.
+    pub fn add_rule(&mut self, decide: impl FnMut(&Message<'_>) -> Verdict + 'static) -> RuleId {
+        let id = RuleId(self.next_rule);
+        self.next_rule += 1;
+        self.rules.push(Rule { id, decide: Box::new(decide) });
+        id
+    }
+
+    /// Removes a rule. Messages it withheld stay withheld.
+    pub fn remove_rule(&mut self, id: RuleId) {
+        self.rules.retain(|rule| rule.id != id);
+    }
+
+    /// The datagrams that rules withheld, oldest first. The fabric forgets them: deliver those that
+    /// are to arrive.
+    pub fn take_held(&mut self) -> Vec<HeldDatagram> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Delivers a withheld datagram now, in the order of calls, once for each call.
+    pub fn deliver(&mut self, held: &HeldDatagram) {
+        let HeldDatagram { from, to, bytes } = held.clone();
+        self.schedule.push(self.now, Pending::Datagram { from, to, sent: self.now, bytes });
+    }
+
+    /// Applies the rules in order.
+    pub(super) fn decide(
+        &mut self,
+        from: EndpointId,
+        to: EndpointId,
+        kind: MessageKind,
+        first: bool,
+        bytes: &[u8],
+    ) -> Verdict {
+        if self.rules.is_empty() {
+            return Verdict::Pass;
+        }
+        let (sender, receiver) = (&self.endpoints[from.0 as usize], &self.endpoints[to.0 as usize]);
+        let message = Message {
+            now: self.now,
+            from: sender.location,
+            sender: &sender.name,
+            to: receiver.location,
+            receiver: &receiver.name,
+            kind,
+            first,
+            bytes,
+        };
+        for rule in &mut self.rules {
+            let verdict = (rule.decide)(&message);
+            if verdict != Verdict::Pass {
+                return verdict;
+            }
+        }
+        Verdict::Pass
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use membership::State;
 use networkdb::{JoinOutcome, NodeConfig};
-use transport::{KeySet, Secret, generate_secret};
 
 use crate::cluster::{Cluster, NET, TABLE, create, create_many, table};
 
@@ -30,16 +29,6 @@ async fn nodes_that_name_the_same_seed_all_know_each_other() {
     for name in ["b", "c", "d", "e"] {
         let seeds = vec![seed.advertised_address().to_string()];
         cluster.start(NodeConfig { seeds, ..without_repair(cluster.config(name)) }).await;
-    }
-    cluster.know_each_other().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_of_the_clusters_own_works_as_the_development_secret_does() {
-    let keys = KeySet::new(Secret::parse(&generate_secret()).unwrap());
-    let mut cluster = Cluster::new();
-    for name in ["a", "b", "c"] {
-        cluster.start_joined(NodeConfig { identity: keys.clone().into(), ..cluster.config(name) }).await;
     }
     cluster.know_each_other().await;
 }

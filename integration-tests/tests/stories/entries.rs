@@ -120,25 +120,16 @@ fn leave_and_rejoin() -> (Cluster, Peer, [Vec<HeldDatagram>; 4]) {
 }
 
 #[test]
-fn story_02_leave_and_rejoin_reordered() {
-    let (mut cluster, b, [joined, created, left, rejoined]) = leave_and_rejoin();
-    for held in [&joined, &created, &left, &rejoined, &created].into_iter().flatten() {
-        cluster.deliver(held);
-        cluster.run_for(MILLISECOND);
-    }
-    assert!(cluster.shows(b, K, "v"), "A need not write again");
-    cluster.assert_promises();
-}
-
-#[test]
 fn story_02_in_every_order() {
     for order in orders() {
         let (mut cluster, b, updates) = leave_and_rejoin();
-        for held in order.iter().flat_map(|index| &updates[*index]) {
+        let [_, created, ..] = &updates;
+        // The entry comes a second time, after all.
+        for held in order.iter().flat_map(|index| &updates[*index]).chain(created) {
             cluster.deliver(held);
             cluster.run_for(MILLISECOND);
         }
-        assert!(cluster.shows(b, K, "v"), "in the order {order:?}");
+        assert!(cluster.shows(b, K, "v"), "A need not write again, in the order {order:?}");
         cluster.assert_promises();
     }
 }
@@ -214,28 +205,6 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
     let before = (activity(cluster), syncs(cluster));
     cluster.run_for(100 * SECOND);
     assert_eq!((activity(cluster), syncs(cluster)), before, "later syncs do nothing");
-    cluster.assert_promises();
-}
-
-#[test]
-fn story_04_cut_off_beyond_the_reap_time() {
-    let settings = Settings { reap_time: 20 * SECOND, ..Settings::seeded(104) };
-    let (mut cluster, [a, b, c, d]) = Cluster::settled(settings, ["a", "b", "c", "d"], NET);
-    cluster.create(a, K, "v");
-    cluster.await_agreement(NET, SECOND);
-    // Membership stays green, but no tables travel to or from C.
-    let rules = cluster.isolate_tables(c, &[a, b, d]);
-    cluster.delete(a, K);
-    cluster.run_for(25 * SECOND);
-    for peer in [a, b, d] {
-        assert_eq!(cluster.held(peer, K), None, "the tombstone is reaped");
-    }
-    assert!(cluster.shows(c, K, "v"));
-    assert_eq!(cluster.state_of(a, c), Some(State::Alive));
-    cluster.remove_rules(rules);
-    cluster.await_absent(&[c], K, 10 * SECOND);
-    cluster.run_for(60 * SECOND);
-    assert_eq!(cluster.shown_so_far(b, K), [Some("v".to_owned()), None], "it never reappears");
     cluster.assert_promises();
 }
 
@@ -318,30 +287,6 @@ fn story_05_neither_lists_nor_syncs_reach_it() {
         cluster.machine(b).tables().network_peers(NET).len() == 15
     });
     cluster.await_agreement(NET, 5 * SECOND);
-    cluster.assert_promises();
-}
-
-#[test]
-fn story_06_fail_change_return() {
-    let (mut cluster, [a, b, c]) = cluster(106, ["a", "b", "c"]);
-    cluster.create(a, K1, "k1");
-    cluster.create(a, K2, "k2 old");
-    cluster.await_agreement(NET, SECOND);
-    cluster.partition(&[&[a, c], &[b]]);
-    cluster.run_until("B holds A for failed", 60 * SECOND, |cluster| {
-        cluster.state_of(b, a) == Some(State::Failed)
-    });
-    assert_eq!((cluster.value(b, K1), cluster.value(b, K2)), (None, None), "B's watchers have seen them go");
-    cluster.delete(a, K1);
-    cluster.update(a, K2, "k2 new");
-    cluster.await_shown(&[c], K2, "k2 new", SECOND);
-    cluster.heal();
-    cluster.await_shown(&[b], K2, "k2 new", 15 * SECOND);
-    cluster.await_members(&[a, b, c], 15 * SECOND);
-    cluster.run_for(40 * SECOND);
-    assert_eq!(cluster.shown_so_far(b, K1), [Some("k1".to_owned()), None], "K1 never comes back");
-    let k2 = [Some("k2 old".to_owned()), None, Some("k2 new".to_owned())];
-    assert_eq!(cluster.shown_so_far(b, K2), k2, "the new value comes once, the old one never");
     cluster.assert_promises();
 }
 

@@ -278,7 +278,8 @@ fn story_08_the_whole_cluster_loses_its_memory_at_once() {
 
 #[test]
 fn story_09_islands() {
-    // Three sides, and two of which one sees a single seed.
+    // All start again together; three sides; and two of which one sees a single seed.
+    islands(&[&[0, 1, 2, 3, 4, 5]]);
     islands(&[&[0, 3], &[1, 4], &[2, 5]]);
     islands(&[&[0, 3, 4], &[1, 2, 5]]);
     islands(&[&[0], &[1, 2], &[3, 4, 5]]);
@@ -320,9 +321,12 @@ fn islands(sides: &[&[usize]]) {
     cluster.await_shown(&peers, K, "v", SECOND);
     let joins = |cluster: &Cluster| {
         let about_seeds = |event: &NodeEvent| {
-            use membership::Event::{Joined, SeedAnswered, SeedFailed, SeedsMissing};
+            use membership::Event::{Joined, Replaced, SeedAnswered, SeedFailed, SeedsMissing};
             let NodeEvent::Membership(event) = event else { return false };
-            matches!(event, Joined(_) | SeedAnswered { .. } | SeedFailed { .. } | SeedsMissing)
+            matches!(
+                event,
+                Joined(_) | Replaced { .. } | SeedAnswered { .. } | SeedFailed { .. } | SeedsMissing
+            )
         };
         let of = |peer: Peer| cluster.events(peer).iter().filter(|(_, event)| about_seeds(event)).count();
         peers.into_iter().map(of).sum::<usize>()

@@ -9,11 +9,12 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use tabledb::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -131,10 +132,24 @@ impl Api {
         path: &str,
         body: Option<(&'static str, Body)>,
     ) -> Result<Response<Incoming>, Failure> {
+        self.request_if(None, method, path, body).await
+    }
+
+    /// Sends a request that the node refuses unless the entry has this version, if one is given.
+    pub(super) async fn request_if(
+        &self,
+        version: Option<Version>,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Body)>,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, format!("{}:{}", self.host, self.port));
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
+        }
+        if let Some(version) = version {
+            request = request.header(IF_MATCH, format!("\"{version}\""));
         }
         if let Some((kind, _)) = &body {
             request = request.header(CONTENT_TYPE, *kind);

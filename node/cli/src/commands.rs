@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use axum::body::Body;
 use hyper::Method;
+use tabledb::Version;
 
 use super::api::{Api, parameter, path};
 use super::escaping::harmless;
@@ -165,15 +166,16 @@ fn entry_path(EntryPath { network, table, key }: &EntryPath) -> String {
 async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode, Failure> {
     match action {
         EntryAction::Create(write) => {
-            write_entry(&client.api, Method::POST, &write).await?;
+            write_entry(&client.api, Method::POST, &write, None).await?;
             print_done(client.json, "Created.")?;
         }
-        EntryAction::Update(write) => {
-            write_entry(&client.api, Method::PUT, &write).await?;
+        EntryAction::Update { write, condition } => {
+            write_entry(&client.api, Method::PUT, &write, condition.if_version).await?;
             print_done(client.json, "Updated.")?;
         }
-        EntryAction::Delete(entry) => {
-            client.api.request(Method::DELETE, &entry_path(&entry), None).await?;
+        EntryAction::Delete { entry, condition } => {
+            let path = entry_path(&entry);
+            client.api.request_if(condition.if_version, Method::DELETE, &path, None).await?;
             print_done(client.json, "Deleted.")?;
         }
         EntryAction::Get { entry, raw } if client.json && !raw => {
@@ -198,13 +200,18 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn write_entry(api: &Api, method: Method, write: &WriteEntry) -> Result<(), Failure> {
+async fn write_entry(
+    api: &Api,
+    method: Method,
+    write: &WriteEntry,
+    replaced: Option<Version>,
+) -> Result<(), Failure> {
     let value = match (&write.value, &write.file) {
         (Some(value), _) => value.clone().into_bytes(),
         (None, file) => read_value(file.as_deref())?,
     };
     let body = Some(("application/octet-stream", Body::from(value)));
-    api.request(method, &entry_path(&write.entry), body).await.map(drop)
+    api.request_if(replaced, method, &entry_path(&write.entry), body).await.map(drop)
 }
 
 fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
@@ -429,6 +436,7 @@ mod tests {
             queue_length: 0,
             peers: 3,
             synchronised: true,
+            join: "synchronised".into(),
             digest: digest.into(),
         }
     }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tabledb::Version;
 
 use crate::demo::DemoOptions;
 use crate::settings::RunOptions;
@@ -211,9 +212,19 @@ enum EntryAction {
     /// Create an entry; refused if the key exists
     Create(WriteEntry),
     /// Update an entry; refused if the key does not exist
-    Update(WriteEntry),
+    Update {
+        #[command(flatten)]
+        write: WriteEntry,
+        #[command(flatten)]
+        condition: VersionCondition,
+    },
     /// Delete an entry
-    Delete(EntryPath),
+    Delete {
+        #[command(flatten)]
+        entry: EntryPath,
+        #[command(flatten)]
+        condition: VersionCondition,
+    },
     /// Print an entry's value
     Get {
         #[command(flatten)]
@@ -232,6 +243,13 @@ struct EntryPath {
     table: String,
     /// The key
     key: String,
+}
+
+#[derive(Debug, Args)]
+struct VersionCondition {
+    /// Only if the entry still has this version, as `entry get --json` shows it; otherwise nothing changes
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<Version>,
 }
 
 #[derive(Debug, Args)]
@@ -414,6 +432,8 @@ mod tests {
             &["entry", "create", "n", "t", "k", "v"],
             &["entry", "update", "n", "t", "k", "--file", "-"],
             &["entry", "delete", "n", "t", "k"],
+            &["entry", "update", "n", "t", "k", "v", "--if-version", "1-2-3"],
+            &["entry", "delete", "n", "t", "k", "--if-version", "1-2-3"],
             &["entry", "get", "n", "t", "k", "--raw"],
             &["tables", "n"],
             &["table", "n", "t"],
@@ -442,6 +462,10 @@ mod tests {
             &["keys"],
             &["entry", "create", "n", "t", "k"],
             &["entry", "create", "n", "t", "k", "v", "--file", "f"],
+            // A create needs no version: there must be no entry.
+            &["entry", "create", "n", "t", "k", "v", "--if-version", "1-2-3"],
+            &["entry", "update", "n", "t", "k", "v", "--if-version", "7"],
+            &["entry", "delete", "n", "t", "k", "--if-version", "*"],
             &["peers", "--api", "https://127.0.0.1:2000"],
         ] {
             match parse(words) {

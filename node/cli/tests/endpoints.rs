@@ -163,15 +163,6 @@ async fn wrong_calls_are_answered_with_status_200() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_long_is_refused() {
-    let host = Host::start("bad-heads").await;
-    let long = Request::new("GET", "/ready").headers(&format!("x: {}\r\n", "y".repeat(200 << 10)));
-    let response = host.exchange(long).await;
-    assert_eq!(response.status, 431, "{response:?}");
-    host.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_v1_show_the_node() {
     let host = Host::start("shown").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
@@ -316,6 +307,37 @@ async fn the_client_commands() {
     );
     host.end().await;
     other.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_updated_and_deleted_only_with_the_version_that_the_call_names() {
+    let host = Host::start("conditional").await;
+    assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+    assert_eq!(client(&host, &["entry", "create", "net", "t", "k", "1"]).await, done("Created.\n"));
+    let shown = async || {
+        let (status, entry, _) = client(&host, &["entry", "get", "net", "t", "k", "--json"]).await;
+        assert_eq!(status, 0, "{entry}");
+        let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+        ["value", "version"].map(|field| entry[field].as_str().unwrap().to_owned())
+    };
+    let [_, first] = shown().await;
+    let update = ["entry", "update", "net", "t", "k", "2", "--if-version", &first];
+    assert_eq!(client(&host, &update).await, done("Updated.\n"));
+    let [_, second] = shown().await;
+    let outdated = refused(&format!(
+        "entry k of table t in network net has version {second}, which is not the expected one; read it again"
+    ));
+    let delete = ["entry", "delete", "net", "t", "k", "--if-version"];
+    assert_eq!(client(&host, &update).await, outdated);
+    assert_eq!(client(&host, &[&delete[..], &[&first]].concat()).await, outdated);
+    assert_eq!(shown().await, ["2".to_owned(), second.clone()], "nothing changed");
+    assert_eq!(client(&host, &[&delete[..], &[&second]].concat()).await, done("Deleted.\n"));
+    let gone = refused("entry k of table t in network net does not exist; read it again");
+    assert_eq!(client(&host, &[&delete[..], &[&second]].concat()).await, gone);
+    let (status, _, sentence) = client(&host, &[&delete[..], &["latest"]].concat()).await;
+    assert_eq!(status, 2);
+    assert!(sentence.contains("\"latest\" is not a version: three hexadecimal numbers"), "{sentence}");
+    host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,17 +86,6 @@ impl Drop for Process {
     }
 }
 
-#[track_caller]
-fn await_true(what: &str, mut look: impl FnMut() -> bool) {
-    for _ in 0..TIMEOUT.as_millis() / 10 {
-        if look() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("after {TIMEOUT:?} this is not true: {what}");
-}
-
 /// A loopback address that was free a moment ago, for a node whose address others need before it starts.
 fn free_address() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
@@ -137,22 +126,6 @@ fn a_node_prints_its_name_warns_of_the_development_secret_and_leaves_at_a_signal
         node.signal(signal);
         assert_eq!(node.await_end(), 0, "SIG{signal}");
     }
-}
-
-#[test]
-fn a_node_that_a_signal_ends_leaves_the_others_and_its_entries_are_removed() {
-    let first = Process::start(&["--name", "first", "--bind", "127.0.0.1:0", "--network", "net"]);
-    let address = first.banner.split(" at ").nth(1).unwrap().split(';').next().unwrap();
-    let mut second =
-        Process::start(&["--name", "second", "--bind", "127.0.0.1:0", "--network", "net", "--seed", address]);
-    second.await_error("joined the cluster");
-    await_true("both know each other", || first.get("/clusterpeers").contains("total entries: 2"));
-    assert_eq!(second.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v"), "OK");
-    await_true("the entry is there", || first.get("/gettable?nid=net&tname=t").contains("total entries: 1"));
-    second.signal("TERM");
-    assert_eq!(second.await_end(), 0);
-    await_true("the entry is gone", || first.get("/gettable?nid=net&tname=t").contains("total entries: 0"));
-    assert!(first.get("/clusterpeers").contains("total entries: 1"));
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn a_time_too_far_ahead_leaves_the_old_value_here_and_everywhere() {
     cluster.create(3, "new", "ahead");
     cluster.probe_for(60 * SECOND);
     for at in 0..3 {
+        assert!(counted(&cluster, at, "refused_future") > 0, "n{at}");
         assert_eq!(shows(&cluster, at, "k").as_deref(), Some("old"), "n{at}");
         assert_eq!(shows(&cluster, at, "new"), None, "n{at}");
     }

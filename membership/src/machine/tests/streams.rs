@@ -162,14 +162,20 @@ fn failed_entries_of_a_list_only_start_suspicions() {
     );
 }
 
-#[test]
-fn a_list_with_a_later_failed_instance_ends_the_earlier_one() {
+/// A node that knows b's instance 10, and received a list with a later one in this state.
+fn with_a_later_instance_of_b(state: State) -> (Node, NodeRecord) {
     let mut node = Node::among(3, |_| ());
     let (stream, _) = node.hello_from(record("x", 1, Node::at("x")), 0);
     node.events();
     let later = record("b", 11, Node::at("b"));
-    let claim = Claim { record: later.clone(), incarnation: 2, state: State::Failed, departed_for: 9 };
+    let claim = Claim { record: later.clone(), incarnation: 2, state, departed_for: 9 };
     node.frame(stream, &Frame::Members(vec![claim])).expect("understood");
+    (node, later)
+}
+
+#[test]
+fn a_list_with_a_later_failed_instance_ends_the_earlier_one() {
+    let (mut node, later) = with_a_later_instance_of_b(State::Failed);
     // It counts as a suspect while it can refute.
     let old = id("b", 10);
     assert_eq!(node.events(), [Event::Replaced { old, new: later }, Event::Suspected(id("b", 11))]);
@@ -178,12 +184,7 @@ fn a_list_with_a_later_failed_instance_ends_the_earlier_one() {
 
 #[test]
 fn a_list_with_a_later_left_instance_ends_the_earlier_one() {
-    let mut node = Node::among(3, |_| ());
-    let (stream, _) = node.hello_from(record("x", 1, Node::at("x")), 0);
-    node.events();
-    let later = record("b", 11, Node::at("b"));
-    let claim = Claim { record: later.clone(), incarnation: 2, state: State::Left, departed_for: 9 };
-    node.frame(stream, &Frame::Members(vec![claim])).expect("understood");
+    let (mut node, later) = with_a_later_instance_of_b(State::Left);
     let old = id("b", 10);
     assert_eq!(node.events(), [Event::Replaced { old, new: later }, Event::Left(id("b", 11))]);
     assert_eq!(node.state("b"), Some(State::Left));

@@ -10,7 +10,6 @@ use axum::{Json, Router};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use membership::Member;
-use tabledb::TableDb;
 use wire::NodeName;
 
 use super::model::{
@@ -125,15 +124,15 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
 }
 
 async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
-    let db = node.tables().clone();
-    list(json_list(None, "networks", db.networks(), move |network| network_view(&db, &network)))
+    let networks = node.tables().networks();
+    list(json_list(None, "networks", networks, move |network| network_view(&node, &network)))
 }
 
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
 ) -> Result<Json<NetworkView>, HttpError> {
-    network_view(node.tables(), &network).map(Json).ok_or_else(|| HttpError::not_joined(&network))
+    network_view(&node, &network).map(Json).ok_or_else(|| HttpError::not_joined(&network))
 }
 
 async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
@@ -166,19 +165,19 @@ async fn agreement(
     RawQuery(query): RawQuery,
 ) -> Result<Response, HttpError> {
     let query = Query::parse(query.as_deref().unwrap_or_default());
-    let db = node.tables().clone();
+    let db = node.tables();
     let networks = match query.text("nid").map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))? {
         None => db.networks(),
         Some(nid) if db.statistics(nid).is_none() => return Err(HttpError::not_joined(nid)),
         Some(nid) => vec![nid.to_owned()],
     };
     let name = node.id().name;
-    let view = move |network: String| network_view(&db, &network);
+    let view = move |network: String| network_view(&node, &network);
     Ok(list(json_list(Some(("node", name.as_str())), "networks", networks, view)))
 }
 
-fn network_view(db: &TableDb, network: &str) -> Option<NetworkView> {
-    Some(NetworkView::new(network, &db.statistics(network)?))
+fn network_view(node: &Node, network: &str) -> Option<NetworkView> {
+    Some(NetworkView::new(network, &node.tables().statistics(network)?, node.join_outcome(network)))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const CALLS: [(&str, &str); 24] = [
     ("PUT /v1/keys", "replace all secrets by those in the body"),
     ("POST /v1/keys/{fingerprint}/use", "authenticate with this secret"),
     ("DELETE /v1/keys/{fingerprint}", "stop accepting this secret"),
-    ("GET /v1/networks", "the networks of this node with counts and digests"),
+    ("GET /v1/networks", "the networks of this node with counts, digests, and how each join went"),
     ("PUT /v1/networks/{network}", "join a network; reports whether its entries have arrived"),
     ("GET /v1/networks/{network}", "counts and digest of a network"),
     ("DELETE /v1/networks/{network}", "leave a network; reports whether the final syncs are complete"),

@@ -81,12 +81,16 @@ pub struct NetworkJoinOutcome {
 
 impl From<tabledb::JoinOutcome> for NetworkJoinOutcome {
     fn from(outcome: tabledb::JoinOutcome) -> Self {
-        let result = match outcome {
-            tabledb::JoinOutcome::Synchronised => "synchronised",
-            tabledb::JoinOutcome::Alone => "alone",
-            tabledb::JoinOutcome::Unsynchronised => "unsynchronised",
-        };
-        Self { result: result.to_owned(), outcome: outcome.to_string() }
+        Self { result: word(outcome).to_owned(), outcome: outcome.to_string() }
+    }
+}
+
+/// The outcome of joining a network, as a word for programs.
+fn word(outcome: tabledb::JoinOutcome) -> &'static str {
+    match outcome {
+        tabledb::JoinOutcome::Synchronised => "synchronised",
+        tabledb::JoinOutcome::Alone => "alone",
+        tabledb::JoinOutcome::Unsynchronised => "unsynchronised",
     }
 }
 
@@ -124,13 +128,23 @@ pub struct NetworkView {
     pub peers: usize,
     /// Whether the node has synced with another member since it joined the network.
     pub synchronised: bool,
+    /// How the join went, as [`NetworkJoinOutcome::result`] reported it, or `joining` until then. It stays when the
+    /// node syncs with members later.
+    #[serde(default)]
+    pub join: String,
     /// Sixteen hexadecimal digits: equal on two nodes if and only if they show the same entries.
     pub digest: String,
 }
 
 impl NetworkView {
-    /// The statistics of `network`.
-    pub fn new(network: &str, statistics: &NetworkStatistics) -> Self {
+    /// The statistics of `network`, and how its join went, if that has been reported.
+    pub fn new(network: &str, statistics: &NetworkStatistics, join: Option<tabledb::JoinOutcome>) -> Self {
+        // The tables are synchronised a moment before that is reported.
+        let join = match join {
+            Some(outcome) => word(outcome),
+            None if statistics.synchronised => word(tabledb::JoinOutcome::Synchronised),
+            None => "joining",
+        };
         Self {
             network: network.to_owned(),
             entries: statistics.entries,
@@ -140,6 +154,7 @@ impl NetworkView {
             queue_length: statistics.queue_length,
             peers: statistics.peers,
             synchronised: statistics.synchronised,
+            join: join.to_owned(),
             digest: format!("{:016x}", statistics.digest),
         }
     }

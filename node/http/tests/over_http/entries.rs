@@ -2,6 +2,7 @@
 
 use http_client_for_tests::Response;
 use networkdb_http::HttpConfig;
+use networkdb_http::v1::model::NetworkView;
 use serde_json::{Value, json};
 
 use super::host::Host;
@@ -160,6 +161,20 @@ async fn a_join_says_how_it_went() {
     let joined = second.ask("PUT", "/v1/networks/net", "", "").await;
     let synchronised = json!({ "result": "synchronised", "outcome": "it holds what other members had" });
     assert_eq!((joined.status, body(&joined)), (201, synchronised));
+    // Each node goes on showing it. The first has synced meanwhile, and joined alone all the same.
+    let shown = async |host: &Host, path: &str| {
+        let shown = body(&host.ask("GET", path, "", "").await);
+        let network = if shown["networks"].is_array() { &shown["networks"][0] } else { &shown };
+        network["join"].as_str().unwrap().to_owned()
+    };
+    for path in ["/v1/networks", "/v1/networks/net", "/v1/agreement"] {
+        assert_eq!(shown(&first, path).await, "alone", "{path}");
+        assert_eq!(shown(&second, path).await, "synchronised", "{path}");
+    }
+    // A join that waits for an answer is under way.
+    let mut waiting = second.node.tables().statistics("net").unwrap();
+    waiting.synchronised = false;
+    assert_eq!(NetworkView::new("net", &waiting, None).join, "joining");
     let again = second.ask("PUT", "/v1/networks/net", "", "").await;
     assert_eq!(again.status, 409);
     let sentence =
