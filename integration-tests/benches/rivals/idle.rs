@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::now;
 use crate::cluster::Cluster;
+use crate::namespace::{Namespace, Sent};
 use crate::participant::{Failure, Kind, Participant};
 use crate::report::Comparison;
 use crate::settings::Settings;
@@ -13,8 +14,10 @@ const ENTRIES: usize = 5;
 /// The default of chitchat.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// After the cluster has formed and the entries are everywhere, before anything is counted.
-const SETTLING: Duration = Duration::from_secs(15);
+/// For each node, after the cluster has formed and before anything is counted. A node of ours probes a member a second,
+/// and connects with it first: all connections are there after as many seconds as there are members. Until then,
+/// handshakes are most of the traffic.
+const SETTLING: Duration = Duration::from_millis(1_200);
 
 const WINDOW: Duration = Duration::from_secs(10);
 const WINDOWS: usize = 3;
@@ -36,7 +39,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<(), Failure> {
             cluster.participants[0].ask(&format!("write 0 {ENTRIES}"), TIMEOUT)?;
             cluster.send_hold(ENTRIES, TIMEOUT)?;
             cluster.held(TIMEOUT)?;
-            std::thread::sleep(settings.time(SETTLING));
+            std::thread::sleep(settings.time(SETTLING * count as u32));
             for _ in 0..if settings.is_smoke() { 1 } else { WINDOWS } {
                 let (before, processor_before, begin) = (sent(&cluster)?, cluster.processor()?, now());
                 std::thread::sleep(settings.time(WINDOW));
@@ -59,6 +62,6 @@ pub(crate) fn measure(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sent(cluster: &Cluster) -> Result<Option<crate::namespace::Sent>, Failure> {
-    cluster.namespace.as_ref().map(crate::namespace::Namespace::sent).transpose()
+fn sent(cluster: &Cluster) -> Result<Option<Sent>, Failure> {
+    cluster.namespace.as_ref().map(Namespace::sent).transpose()
 }

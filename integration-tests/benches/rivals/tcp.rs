@@ -49,7 +49,8 @@ impl Carrier for Tcp {
 
     async fn send(&self, bytes: usize) -> Result<(), Failure> {
         let mut tasks = JoinSet::new();
-        for peer in self.peers.iter().cloned() {
+        for peer in &self.peers {
+            let peer = Arc::clone(peer);
             tasks.spawn(async move {
                 let mut peer = peer.lock().await;
                 let chunk = [7; CHUNK_BYTES];
