@@ -25,12 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn measure(settings: &Settings) -> Result<(), Failure> {
     for count in [25, 100].map(|count| settings.processes(count)) {
-        let mut bytes = Comparison::new(
-            format!(
-                "{count} idle nodes, one network of {ENTRIES} entries: sent a second and node, with headers"
-            ),
-            "B",
-        );
+        println!("{count} idle nodes, one network of {ENTRIES} entries");
+        let mut bytes = Comparison::new("  sent a second and node, with headers", "B");
         let mut packets = Comparison::new("  packets sent a second and node", "packets");
         let mut processors = Comparison::new("  processor time a second and node", "ms");
         let mut memory = Comparison::new("  memory of a process (PSS)", "MiB");

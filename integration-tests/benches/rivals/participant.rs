@@ -136,6 +136,21 @@ pub(crate) fn processor_of(participants: &mut [Participant]) -> Result<Duration,
     participants.iter_mut().map(Participant::processor).sum()
 }
 
+/// The participant's end: the commands, as they come. When the coordinator has ended the process does, even in the middle of
+/// a command.
+pub(crate) fn commands() -> mpsc::IntoIter<String> {
+    let (sender, commands) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    commands.into_iter()
+}
+
 impl Drop for Participant {
     fn drop(&mut self) {
         let _ = self.process.kill();

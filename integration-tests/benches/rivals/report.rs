@@ -39,6 +39,9 @@ impl Comparison {
     }
 
     pub(crate) fn print(&self) {
+        if self.sides.is_empty() {
+            return; // It could not be measured here, as packets without a namespace.
+        }
         println!("{}, {}", self.title, self.unit);
         let first = self.sides.first().and_then(Side::summary);
         for (at, side) in self.sides.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! The participant's end for a store: commands on standard input, an answer on standard output for each.
 
-use std::io::BufRead;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::mpsc;
@@ -10,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::clock::{now, processor, written};
 use crate::entries::Values;
-use crate::participant::Failure;
+use crate::participant::{Failure, commands};
 
 /// How often a receiver compares its counter.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -44,7 +43,7 @@ pub(crate) struct StoreSettings {
 pub(crate) fn run<S: Store>() {
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else { return };
     let mut role = Role::<S> { runtime, values: Values::new(), store: None, arrivals: None };
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    for line in commands() {
         match role.answer(&line) {
             Ok(answer) => println!("{answer}"),
             Err(failure) => println!("failed {failure}"),

@@ -1,12 +1,11 @@
 //! The limit: as many bytes from one process to others, without anything that a store does. Both ends.
 
-use std::io::BufRead;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::{now, processor, written};
 use crate::namespace::{Namespace, available};
-use crate::participant::{Failure, Kind, PROMPT, Participant, processor_of};
+use crate::participant::{Failure, Kind, PROMPT, Participant, commands, processor_of};
 
 /// How the bytes travel.
 pub(crate) trait Carrier: Sized {
@@ -26,7 +25,7 @@ pub(crate) trait Carrier: Sized {
 pub(crate) fn run<C: Carrier>() {
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else { return };
     let Ok(mut carrier) = runtime.block_on(C::bind()) else { return };
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    for line in commands() {
         match runtime.block_on(answer(&mut carrier, &line)) {
             Ok(answer) => println!("{answer}"),
             Err(failure) => println!("failed {failure}"),

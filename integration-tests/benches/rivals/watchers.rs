@@ -3,7 +3,6 @@
 //! Each watcher is a task that awaits its watch, as in a program that follows a table. The writer has a thread of its own
 //! and pauses between writes, so that watchers take each change before the next.
 
-use std::io::BufRead;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::clock::{now, processor, written};
 use crate::entries::{Values, key};
 use crate::networkdb_store::{NETWORK, TABLE};
-use crate::participant::{Failure, Kind, Participant};
+use crate::participant::{Failure, Kind, Participant, commands};
 use crate::report::Comparison;
 use crate::settings::Settings;
 
@@ -48,7 +47,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<(), Failure> {
 /// The participant: each command has the number of watchers and of writes.
 pub(crate) fn run() {
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else { return };
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    for line in commands() {
         let numbers: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
         let result = match numbers[..] {
             [watchers, writes] => watched(&runtime, watchers, writes),
