@@ -9,11 +9,11 @@
 //! run. A ratio is ours to the other side, for the minimum, which suffers least from other load, and for the median.
 //!
 //! Each side has the settings with which it is used: our nodes those of `NodeConfig::new`, the streams the windows of
-//! our transport. chitchat has its newest protocol, and a gossip interval of 50 ms, that of its own tests of
-//! speed; its default of one second would be slower in every measurement of time, and is what the idle clusters have.
+//! our transport. chitchat has its newest protocol, and a gossip interval of 50 ms, that of its own
+//! tests; its default of one second would be slower in every measurement of time, and is what the idle clusters have.
 //!
 //! How arrival is detected: receivers compare a counter once a millisecond (ours: the number of entries; chitchat: the
-//! version up to which it has everything), 10 µs each. Only a single write is awaited by a watch and a listener. While
+//! version up to which it has everything), which visits no entry. Only a single write is awaited by a watch and a listener. While
 //! processor time is measured for slow writes, receivers look only after the last write.
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::namespace::{Namespace, available};
 use crate::participant::{Failure, Kind, PROMPT, Participant, processor_of};
 
-/// How often chitchat gossips where speed is measured: as in its own tests of speed.
+/// How often chitchat gossips where speed is measured: as in its own tests.
 pub(crate) const QUICK: Duration = Duration::from_millis(50);
 
 /// Timeout until all know all.

@@ -9,7 +9,7 @@ use crate::report::Comparison;
 use crate::settings::Settings;
 use crate::streams::transfer;
 
-/// The goal that the rival is given: what takes it longer is measured with fewer entries.
+/// What takes the rival longer is measured with fewer entries.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// From starting the node and joining the cluster on, as chitchat has no networks that could be joined later.
