@@ -7,7 +7,7 @@ use std::time::Duration;
 /// uses a few.
 pub(crate) const DATAGRAM_BUDGET: usize = 1140;
 
-/// The time that the first update waits for others to share its datagram.
+/// The time after updates were sent in which further ones wait for each other, to share a datagram.
 pub(crate) const FLUSH_DELAY: Duration = Duration::from_millis(2);
 
 /// More bytes of updates than this go over streams instead: eight datagrams.

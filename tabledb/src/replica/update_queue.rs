@@ -28,6 +28,8 @@ pub(crate) struct UpdateQueue {
     relayed: VecDeque<QueuedUpdate>,
     bytes: usize,
     flush_at: Option<Instant>,
+    /// Until then, updates wait for others to share their datagram.
+    pause_until: Option<Instant>,
     /// More updates wait than datagrams should carry.
     backlog: bool,
     /// Attachments with updates since the last push over streams.
@@ -60,7 +62,8 @@ impl UpdateQueue {
         if self.bytes >= DATAGRAM_BUDGET {
             return self.flush_by(now);
         }
-        self.flush_by(now + FLUSH_DELAY)
+        // The first after a pause goes at once: a single write is not delayed, and a burst costs one datagram more.
+        self.flush_by(self.pause_until.map_or(now, |until| until.max(now)))
     }
 
     /// Pushes everything new over streams at once.
@@ -109,8 +112,9 @@ impl UpdateQueue {
     }
 
     /// What to send now: the waiting updates, or the attachments to push.
-    pub(crate) fn take(&mut self) -> Flush {
+    pub(crate) fn take(&mut self, now: Instant) -> Flush {
         self.flush_at = None;
+        self.pause_until = Some(now + FLUSH_DELAY);
         self.bytes = 0;
         let touched = std::mem::take(&mut self.touched);
         if std::mem::take(&mut self.backlog) {
@@ -163,4 +167,32 @@ pub(crate) enum Flush {
     Updates(Vec<QueuedUpdate>),
     /// To be pushed over streams: all that the receivers lack of these attachments.
     Backlog(BTreeSet<AttachmentIndex>),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "only a starting point")]
+    fn a_single_update_goes_at_once_and_the_next_ones_together() {
+        let (mut queue, mut now) = (UpdateQueue::default(), Instant::now());
+        let push = |queue: &mut UpdateQueue, number, now| {
+            let update = QueuedUpdate { dot: (AttachmentIndex(0), number), replaced: Vec::new() };
+            queue.push(update, true, 100, now)
+        };
+        assert!(push(&mut queue, 1, now) && queue.flush_due(now), "the first goes at once");
+        assert!(matches!(queue.take(now), Flush::Updates(updates) if updates.len() == 1));
+        now += Duration::from_micros(10);
+        assert!(push(&mut queue, 2, now) && !queue.flush_due(now), "it waits for others");
+        now += Duration::from_micros(10);
+        assert!(!push(&mut queue, 3, now), "it waits with the one before");
+        now += FLUSH_DELAY;
+        assert!(queue.flush_due(now));
+        assert!(matches!(queue.take(now), Flush::Updates(updates) if updates.len() == 2));
+        now += FLUSH_DELAY;
+        assert!(push(&mut queue, 4, now) && queue.flush_due(now), "after a pause the next goes at once");
+    }
 }

@@ -16,7 +16,7 @@ impl Network {
     pub(super) fn flush(&mut self, node: &mut NodeState, now: Instant) {
         let members = self.members(node).len();
         let direct = members <= DIRECT_MEMBERS;
-        let flush = self.updates.take();
+        let flush = self.updates.take(now);
         let count = match flush {
             _ if direct => members,
             Flush::Backlog(_) => PUSH_FAN_OUT,
