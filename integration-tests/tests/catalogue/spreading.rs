@@ -438,15 +438,16 @@ fn l16_each_write_is_relayed_finitely_often() {
 #[test]
 fn l16_what_only_a_dead_node_has_is_not_asked_for_without_end() {
     let (mut cluster, [a, b, c]) = cluster(417, ["a", "b", "c"]);
-    // Of three writes the middle one reaches nobody before A crashes: B and C are left with a hole.
+    // Of three writes, each sent by itself, the middle one reaches nobody before A crashes: B and C are left with
+    // a hole.
     cluster.create(a, K, "1");
-    cluster.run_for(3 * MILLISECOND);
+    cluster.run_for(6 * MILLISECOND);
     let lost = [b, c].map(|peer| cluster.on_tables(a, peer, Verdict::Drop));
     cluster.create(a, Key::new(NET, "services", "lost"), "2");
-    cluster.run_for(3 * MILLISECOND);
+    cluster.run_for(6 * MILLISECOND);
     lost.into_iter().for_each(|rule| cluster.remove_rule(rule));
     cluster.create(a, Key::new(NET, "services", "third"), "3");
-    cluster.run_for(3 * MILLISECOND);
+    cluster.run_for(6 * MILLISECOND);
     cluster.crash(a);
     let holes = |cluster: &Cluster, peer: Peer| {
         cluster

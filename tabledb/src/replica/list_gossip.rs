@@ -10,7 +10,7 @@ use wire::{NodeId, NodeName, codec};
 use super::message::{AttachmentList, Datagram, ListVersion};
 use super::node_state::{NodeState, Transmit};
 use super::timing::{
-    DATAGRAM_BUDGET, DIRECT_MEMBERS, FLUSH_DELAY, LISTS_AGAIN_AFTER, LISTS_AGAIN_FAN_OUT, LISTS_PAUSE,
+    DATAGRAM_BUDGET, DIRECT_MEMBERS, LISTS_AGAIN_AFTER, LISTS_AGAIN_FAN_OUT, LISTS_DELAY, LISTS_PAUSE,
     fan_out,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct ListGossip {
 impl ListGossip {
     /// The list of `owner` is new here.
     pub(crate) fn add(&mut self, owner: NodeName, now: Instant) {
-        self.schedule(owner, now + FLUSH_DELAY, 0);
+        self.schedule(owner, now + LISTS_DELAY, 0);
     }
 
     fn schedule(&mut self, owner: NodeName, at: Instant, times_sent: usize) {
@@ -163,10 +163,10 @@ mod tests {
         let (start, name) = (Instant::now(), |name: &str| NodeName::new(name).unwrap());
         let mut gossip = ListGossip::default();
         gossip.add(name("b"), start);
-        gossip.add(name("a"), start + FLUSH_DELAY / 2);
+        gossip.add(name("a"), start + LISTS_DELAY / 2);
         // A newer version of the same list replaces the older one.
-        gossip.add(name("b"), start + FLUSH_DELAY / 2);
-        assert_eq!(gossip.take_due(start + FLUSH_DELAY), Due::default());
+        gossip.add(name("b"), start + LISTS_DELAY / 2);
+        assert_eq!(gossip.take_due(start + LISTS_DELAY), Due::default());
         let mut rounds = Vec::new();
         while let Some(at) = gossip.next_deadline() {
             let Due { first, again } = gossip.take_due(at);

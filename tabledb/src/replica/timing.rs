@@ -7,8 +7,12 @@ use std::time::Duration;
 /// uses a few.
 pub(crate) const DATAGRAM_BUDGET: usize = 1140;
 
-/// The time after updates were sent in which further ones wait for each other, to share a datagram.
-pub(crate) const FLUSH_DELAY: Duration = Duration::from_millis(2);
+/// The time after updates were sent in which further ones wait for each other, to share a datagram. A single
+/// write does not wait; at a thousand writes a second five share one.
+pub(crate) const UPDATES_PAUSE: Duration = Duration::from_millis(5);
+
+/// The time that the first attachment list waits for others to share its datagram.
+pub(crate) const LISTS_DELAY: Duration = Duration::from_millis(2);
 
 /// More bytes of updates than this go over streams instead: eight datagrams.
 pub(crate) const BACKLOG_BYTES: usize = 8 * DATAGRAM_BUDGET;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::store::Dot;
-use super::timing::{BACKLOG_BYTES, DATAGRAM_BUDGET, FLUSH_DELAY, WATERMARKS_AFTER};
+use super::timing::{BACKLOG_BYTES, DATAGRAM_BUDGET, UPDATES_PAUSE, WATERMARKS_AFTER};
 use super::view::AttachmentIndex;
 
 /// A dot to send. Its content is looked up when it is sent: a dot superseded meanwhile is sent as such, so
@@ -114,7 +114,7 @@ impl UpdateQueue {
     /// What to send now: the waiting updates, or the attachments to push.
     pub(crate) fn take(&mut self, now: Instant) -> Flush {
         self.flush_at = None;
-        self.pause_until = Some(now + FLUSH_DELAY);
+        self.pause_until = Some(now + UPDATES_PAUSE);
         self.bytes = 0;
         let touched = std::mem::take(&mut self.touched);
         if std::mem::take(&mut self.backlog) {
@@ -189,10 +189,10 @@ mod tests {
         assert!(push(&mut queue, 2, now) && !queue.flush_due(now), "it waits for others");
         now += Duration::from_micros(10);
         assert!(!push(&mut queue, 3, now), "it waits with the one before");
-        now += FLUSH_DELAY;
+        now += UPDATES_PAUSE;
         assert!(queue.flush_due(now));
         assert!(matches!(queue.take(now), Flush::Updates(updates) if updates.len() == 2));
-        now += FLUSH_DELAY;
+        now += UPDATES_PAUSE;
         assert!(push(&mut queue, 4, now) && queue.flush_due(now), "after a pause the next goes at once");
     }
 }
