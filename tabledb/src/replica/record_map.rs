@@ -6,7 +6,8 @@ use parking_lot::RwLock;
 
 use crate::record::Record;
 
-/// The number of parts, each with a lock of its own.
+/// The number of parts, each with a lock of its own. No power of two: the size of each is one, and sixteen would
+/// leave them half empty at round numbers of entries.
 const SHARDS: usize = 20;
 
 /// Each in a cache line of its own: readers of different parts do not slow each other down.
