@@ -13,7 +13,7 @@ pub enum NodeTransmit {
         id: Option<u64>,
         /// The destination.
         to: Destination,
-        /// At most [`DATAGRAM_BUDGET`] bytes.
+        /// At most [`DATAGRAM_BUDGET`](super::DATAGRAM_BUDGET) bytes.
         bytes: Vec<u8>,
     },
     /// Open a bidirectional stream, report the peer by [`NodeMachine::handle_stream_connected`](super::NodeMachine::handle_stream_connected), then move

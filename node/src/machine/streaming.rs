@@ -82,7 +82,7 @@ impl NodeMachine {
     }
 
     /// The next frame of a stream. Poll it whenever the stream can take a frame: after it was opened, after a
-    /// frame was handled or sent, after the peer closed its half, and on [`NodeTransmit::WakeStream`].
+    /// frame was handled or sent, after the peer closed its half, and on [`NodeTransmit::WakeStream`](super::NodeTransmit::WakeStream).
     pub fn poll_frame(&mut self, stream: StreamId, now: Instant) -> FramePoll {
         let Some(known) = self.streams.get(stream) else { return FramePoll::Finish };
         if known.has_sent_all() {
