@@ -273,6 +273,17 @@ impl Node {
         }
     }
 
+    /// Changes this node's labels. All nodes learn of it ([`Event::Updated`](membership::Event::Updated)).
+    ///
+    /// # Errors
+    /// If they are too long; nothing has changed.
+    pub fn update_labels(&self, labels: BTreeMap<String, String>) -> Result<(), membership::RecordError> {
+        let shared = self.shared();
+        shared.with_machine(|machine, now| machine.update_labels(labels, now))?;
+        shared.wake.notify_one();
+        Ok(())
+    }
+
     /// Joins a network. Returns after the initial sync with another member, at once if no other member is
     /// known, or after thirty seconds.
     ///

@@ -18,7 +18,7 @@
 //! let node = Node::start(config).await?;
 //! node.join_network("blue").await?;
 //! node.tables().create("blue", "services", "web", *b"10.0.0.7:80")?;
-//! assert_eq!(node.tables().get("blue", "services", "web").unwrap().value.as_ref(), b"10.0.0.7:80");
+//! assert_eq!(node.tables().get("blue", "services", "web").unwrap().value(), b"10.0.0.7:80");
 //! node.shutdown(Duration::from_secs(5)).await;
 //! # Ok(())
 //! # }
@@ -48,10 +48,10 @@ pub use seeds::ResolveError;
 pub use subscription::{MembershipUpdate, Subscription};
 
 // The types in the signatures above, so that an embedding program needs one dependency only.
-pub use membership::{Event, Member, NodeRecord, State};
+pub use membership::{Event, Member, NodeRecord, RecordError, State};
 pub use tabledb::{
-    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, JoinOutcome, LeaveError, TableDb, Value,
-    Version, Watch, WatchEvent, WatchFilter, WriteError,
+    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, JoinOutcome, Key, LeaveError, TableDb,
+    TableReader, Value, Version, Watch, WatchEvent, WatchFilter, WriteError,
 };
 pub use transport::{ClusterName, Identity, KeySet, Secret};
 pub use wire::{NodeId, NodeName};

@@ -9,11 +9,11 @@ mod streaming;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use membership::{Membership, Purpose};
+use membership::{Membership, Purpose, RecordError};
 use tabledb::{Driver, JoinError, LeaveError, ReplicaGuard, TableDb};
 use wire::{Destination, NodeName, StreamId};
 
@@ -209,6 +209,20 @@ impl NodeMachine {
     pub fn join(&mut self, seeds: &[SocketAddr], now: Instant) {
         self.membership.join(seeds, now);
         self.settle(now);
+    }
+
+    /// Changes this node's labels and announces them.
+    ///
+    /// # Errors
+    /// If they are too long; nothing has changed.
+    pub fn update_labels(
+        &mut self,
+        labels: BTreeMap<String, String>,
+        now: Instant,
+    ) -> Result<(), RecordError> {
+        let updated = self.membership.update_labels(labels, now);
+        self.settle(now);
+        updated
     }
 
     /// Joins a network. [`NodeEvent::NetworkReady`] reports the end of the initial sync.

@@ -1,5 +1,6 @@
 //! Membership's events as a program that embeds nodes receives them, over real sockets.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ async fn start(name: &str) -> Node {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_sees_a_peer_join_and_leave_and_then_the_end_of_its_own_node() {
+async fn a_subscriber_sees_a_peer_join_change_and_leave_and_then_the_end_of_its_own_node() {
     let (here, peer) = (start("here").await, start("peer").await);
     let peer_id = peer.id();
     let mut subscription = here.subscribe();
@@ -29,6 +30,19 @@ async fn a_subscriber_sees_a_peer_join_and_leave_and_then_the_end_of_its_own_nod
             other => panic!("{other:?} instead of the join"),
         }
     }
+    let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
+    peer.update_labels(labels.clone()).unwrap();
+    loop {
+        match next().await {
+            MembershipUpdate::Event(Event::Updated(record)) if record.id == peer_id => {
+                assert_eq!(record.labels, labels);
+                break;
+            }
+            MembershipUpdate::Event(_) => {}
+            other => panic!("{other:?} instead of the labels"),
+        }
+    }
+    peer.update_labels(BTreeMap::from([("zone".to_owned(), "b".repeat(10_000))])).unwrap_err();
     peer.shutdown(TIMEOUT).await;
     loop {
         match next().await {

@@ -13,7 +13,7 @@ use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
     ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
-    TableReader, Version, Watch, WatchFilter, WriteError,
+    TableReader, Version, Watch, WatchFilter, WatchStatistics, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -138,6 +138,11 @@ impl TableDb {
     /// Counts of a network; `None` if it is not joined here.
     pub fn statistics(&self, network: &str) -> Option<NetworkStatistics> {
         self.replica().statistics(network)
+    }
+
+    /// Counts of all watches.
+    pub fn watch_statistics(&self) -> WatchStatistics {
+        self.replica().watch_statistics()
     }
 
     /// What the replication has done since the database was made.

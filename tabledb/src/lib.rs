@@ -23,6 +23,7 @@ mod shared;
 mod table_reader;
 mod version;
 mod watch;
+mod watch_statistics;
 
 pub use change::{Change, ChangeKind, DeleteReason, WatchFilter};
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
@@ -40,4 +41,5 @@ pub use shared::ReplicaGuard;
 pub use table_reader::TableReader;
 pub use version::{Version, VersionError};
 pub use watch::{Watch, WatchEvent};
+pub use watch_statistics::WatchStatistics;
 pub use wire::{FramePoll, NodeId, NodeName, StreamId};

@@ -358,14 +358,8 @@ impl Replica {
         self.node.watchers.close();
     }
 
-    /// The number of watchers.
-    pub fn watcher_count(&self) -> usize {
-        self.node.watchers.count()
-    }
-
-    /// The bytes of changes that wait for watchers.
-    pub fn watcher_bytes(&self) -> usize {
-        self.node.watchers.bytes()
+    pub(crate) fn watch_statistics(&self) -> crate::WatchStatistics {
+        crate::WatchStatistics { watches: self.node.watchers.count(), bytes: self.node.watchers.bytes() }
     }
 
     // Output.

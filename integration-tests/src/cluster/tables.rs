@@ -209,6 +209,11 @@ impl Cluster {
         self.inspect(peer, key.network)?.entries.remove(&table_key)
     }
 
+    /// The number of open watches on a node.
+    pub fn watches(&self, peer: Peer) -> usize {
+        self.instance(peer).tables.watch_statistics().watches
+    }
+
     /// The visible value under a key.
     pub fn value(&self, peer: Peer, key: Key<'_>) -> Option<Value> {
         self.instance(peer).tables.get(key.network, key.table, key.key).map(|entry| entry.value().into())

@@ -333,8 +333,8 @@ fn n36_after_much_coming_and_going_nothing_is_left_behind() {
             let machine = cluster.machine(*peer);
             let state = machine.replica().inspect(NET, cluster.instant(*peer));
             let state = state.map(|state| (state.entries.len(), state.attachments.len(), state.queue_length));
-            let watchers = machine.replica().watcher_count();
-            (state, watchers, machine.membership().stream_count(), machine.membership().broadcast_count())
+            let watches = cluster.watches(*peer);
+            (state, watches, machine.membership().stream_count(), machine.membership().broadcast_count())
         };
         ([a, b, c].each_ref().map(of), cluster.fabric().open_streams())
     };

@@ -186,6 +186,7 @@ impl Endpoints {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             members,
             clock_skew,
+            watches: db.watch_statistics(),
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
             parts: vec![
                 ("transport", self.node.transport().statistics().iter().collect()),

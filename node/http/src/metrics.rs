@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tabledb::NetworkStatistics;
+use tabledb::{NetworkStatistics, WatchStatistics};
 use wire::Count;
 
 /// The counters of one part of the node.
@@ -17,6 +17,8 @@ pub struct Metrics {
     pub members: Vec<(String, usize)>,
     /// The differences between the clocks of peers and this node's.
     pub clock_skew: tabledb::ClockSkew,
+    /// The watches of all tables.
+    pub watches: WatchStatistics,
     /// The joined networks, sorted.
     pub networks: Vec<(String, NetworkStatistics)>,
     /// The counters of each part of the node, by the part's name.
@@ -64,6 +66,10 @@ impl Metrics {
         let name = "networkdb_clock_skewed_peers";
         head(out, name, "gauge", "Peers whose wall clocks differ by more than a minute.")?;
         writeln!(out, "{name} {}", skew.peers_beyond)?;
+        head(out, "networkdb_watches", "gauge", "Open watches of tables, by programs and over HTTP.")?;
+        writeln!(out, "networkdb_watches {}", self.watches.watches)?;
+        head(out, "networkdb_watch_bytes", "gauge", "Bytes of the changes that wait for watches.")?;
+        writeln!(out, "networkdb_watch_bytes {}", self.watches.bytes)?;
         for (name, help, measure) in NETWORK_GAUGES {
             head(out, name, "gauge", help)?;
             for (network, statistics) in &self.networks {
@@ -101,10 +107,13 @@ mod tests {
         let mut clock_skew = tabledb::ClockSkew::default();
         clock_skew.largest = std::time::Duration::from_millis(7_200_500);
         clock_skew.peers_beyond = 1;
+        let mut watches = tabledb::WatchStatistics::default();
+        (watches.watches, watches.bytes) = (4, 4096);
         let metrics = Metrics {
             uptime_seconds: 1.5,
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
             clock_skew,
+            watches,
             networks: vec![("a \"b\"\\\n".into(), statistics)],
             parts: vec![("transport", vec![count("frames_sent", 9)]), ("http", vec![count("requests", 7)])],
         };
@@ -114,6 +123,8 @@ mod tests {
             "networkdb_uptime_seconds 1.5",
             "networkdb_clock_skew_seconds 7200.5",
             "networkdb_clock_skewed_peers 1",
+            "networkdb_watches 4",
+            "networkdb_watch_bytes 4096",
             "networkdb_members{state=\"failed\"} 1",
             "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
             "# HELP networkdb_http_requests_total What was counted.",

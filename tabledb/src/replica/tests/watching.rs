@@ -150,7 +150,7 @@ fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
         let key = format!("k{}", n % 20);
         let written = database.create("net", "t", &key, [n; 10_000]);
         written.or_else(|_| database.update("net", "t", &key, [n; 10_000])).unwrap();
-        most = most.max(database.replica().watcher_bytes());
+        most = most.max(database.watch_statistics().bytes);
         lagged += follow(&mut awake, &mut shown);
     }
     assert!((100_000..=150_000).contains(&most), "{most}");
@@ -160,18 +160,18 @@ fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
         assert_eq!(follow(watch, &mut shown), 1);
         assert_eq!(shown, visible(&database));
     }
-    assert_eq!(database.replica().watcher_bytes(), 0);
+    assert_eq!(database.watch_statistics().bytes, 0);
     drop(stalled);
     let held = database.watch(WatchFilter::default());
     database.create("net", "u", "k", [0; 10_000]).unwrap();
     let of_awake = 160 + 1 + 10_000;
-    assert_eq!(database.replica().watcher_bytes(), of_awake, "unread entries are not queued");
+    assert_eq!(database.watch_statistics().bytes, of_awake, "unread entries are not queued");
     drop(held);
     assert_eq!(follow(&mut awake, &mut shown), 0);
     database.create("net", "u", "l", [0; 200_000]).unwrap();
     assert_eq!(follow(&mut awake, &mut shown), 0, "one change may be longer than the limit");
     assert_eq!(shown, visible(&database));
-    assert_eq!(database.replica().watcher_bytes(), 0);
+    assert_eq!(database.watch_statistics().bytes, 0);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_database_that_ends_closes_its_watches_and_deletes_nothing() {
     }
     let mut late = database.watch(WatchFilter::default());
     assert_eq!(late.try_next(), Some(WatchEvent::Closed));
-    assert_eq!(database.replica().watcher_count(), 0);
+    assert_eq!(database.watch_statistics().watches, 0);
 }
 
 #[test]
@@ -293,6 +293,6 @@ fn dropped_watches_are_forgotten() {
         drop(database.watch(WatchFilter::default()));
     }
     let watch = database.watch(WatchFilter::default());
-    assert_eq!(database.replica().watcher_count(), 1);
+    assert_eq!(database.watch_statistics().watches, 1);
     drop(watch);
 }
