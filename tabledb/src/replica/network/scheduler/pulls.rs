@@ -126,11 +126,13 @@ impl Pulls {
         self.missing.retain(|_, missing| missing.tries < MAX_PULLS);
     }
 
-    /// Chooses the next source of each: its owner or `other`. Other members may lack the same numbers; every
-    /// other pull asks the owner, which does not.
-    pub(super) fn choose_sources(&mut self, other: Option<&NodeName>, store: &Store, owners: &Owners) {
+    /// Chooses the next source of each: its owner or one of the two `others`. Other members may lack the same
+    /// numbers; every other pull asks the owner, which does not. No more of them do: an owner that has crashed
+    /// and is still held alive would take most of the few pulls.
+    pub(super) fn choose_sources(&mut self, others: &[NodeName], store: &Store, owners: &Owners) {
         for (&index, missing) in &mut self.missing {
             let owner = store.attachment(index).map(|held| &held.tag.owner.name);
+            let other = others.iter().find(|other| Some(*other) != owner);
             let owner = owner.filter(|owner| missing.tries % 2 == 1 && owners.is_alive(owner));
             if let Some(source) = owner.or(other) {
                 missing.source = source.clone();

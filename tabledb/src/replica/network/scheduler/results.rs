@@ -240,8 +240,8 @@ impl SyncScheduler {
         self.pulls.forget_arrived(store);
         self.pulls.ended(now);
         if !self.pulls.is_empty() {
-            let other = self.members.sample(1, node).pop();
-            self.pulls.choose_sources(other.as_ref(), store, &node.owners);
+            let others = self.members.sample(2, node);
+            self.pulls.choose_sources(&others, store, &node.owners);
         }
     }
 }

@@ -263,12 +263,21 @@ fn what_a_pull_did_not_bring_is_pulled_from_the_owner_and_not_for_ever() {
     let second = only(world.opened());
     assert_eq!(second.peer, owner, "it has what it wrote");
     world.end_pull(&second, Outcome::Failed);
+    let mut asked = Vec::new();
     for _ in 0..20 {
         world.now += Duration::from_secs(2);
-        let opened = world.opened();
-        opened.iter().for_each(|pull| world.end_pull(pull, Outcome::Completed));
+        for pull in world.opened() {
+            world.end_pull(&pull, Outcome::Failed);
+            asked.push(pull.peer);
+        }
     }
     assert_eq!(world.node.counters.pulls, u64::from(MAX_PULLS));
+    let of_owner = asked.iter().map(|peer| *peer == owner).collect::<Vec<_>>();
+    assert_eq!(
+        of_owner,
+        [false, true, false],
+        "in turn with others, of which it is none: it may have crashed"
+    );
     world.scheduler.watermark_received(world.indexes[3], 7, &owner, &world.store, world.now);
     world.store.note_superseded(world.indexes[3], 1, 7);
     world.now += MISSING_GRACE;
