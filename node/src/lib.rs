@@ -39,6 +39,7 @@ mod node_config;
 mod seeds;
 mod streams;
 mod subscription;
+mod watch_stream;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, StartError};
@@ -46,6 +47,7 @@ pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTra
 pub use node_config::NodeConfig;
 pub use seeds::ResolveError;
 pub use subscription::{MembershipUpdate, Subscription};
+pub use watch_stream::WatchStream;
 
 // The types in the signatures above, so that an embedding program needs one dependency only.
 pub use membership::{Event, Member, NodeRecord, RecordError, State};
