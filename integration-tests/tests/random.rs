@@ -45,11 +45,6 @@ fn short_histories_1001_to_1040_keep_every_promise() {
 }
 
 #[test]
-fn short_histories_1041_to_1080_keep_every_promise() {
-    histories(1_041, 40, &short());
-}
-
-#[test]
 fn hard_histories_1_to_6_keep_every_promise() {
     histories(1, 6, &hard());
 }
@@ -57,7 +52,7 @@ fn hard_histories_1_to_6_keep_every_promise() {
 #[test]
 fn one_seed_gives_one_trace() {
     assert_eq!(run(13, &hard()), run(13, &hard()));
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let (first, second) = (run(seed, &plan()), run(seed, &plan()));
         assert_eq!(first, second, "seed {seed}");
         assert_ne!(first.trace_hash, run(seed + 1_000, &plan()).trace_hash);
