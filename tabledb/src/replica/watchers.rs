@@ -8,7 +8,7 @@ use std::task::Waker;
 use wire::NodeName;
 
 use super::watch_queue::{QueueLimits, WatchQueue};
-use crate::{Change, ChangeKind, DeleteReason, WatchFilter};
+use crate::{Change, ChangeKind, DeleteReason, Key, WatchFilter};
 
 impl WatchFilter {
     fn wants_network(&self, network: &str) -> bool {
@@ -141,6 +141,9 @@ impl Watchers {
                     let reason = change.reason.or(Some(DeleteReason::NowOwn));
                     Change {
                         kind: ChangeKind::Delete,
+                        // A copy: the key of a change holds the record that it is in, here with a value that is neither
+                        // sent nor counted.
+                        key: Key::from(&*change.key),
                         value: None,
                         version: None,
                         owner,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use wire::{NodeId, NodeName};
 
+use super::{Cluster, NET, TABLE};
+use crate::replica::Taken;
 use crate::{ChangeKind, Config, DeleteReason, TableDb, WatchEvent, WatchFilter, WriteError};
 
 fn database(queue: usize) -> TableDb {
@@ -295,4 +297,24 @@ fn dropped_watches_are_forgotten() {
     let watch = database.watch(WatchFilter::default());
     assert_eq!(database.watch_statistics().watches, 1);
     drop(watch);
+}
+
+#[test]
+fn a_change_holds_no_value_that_it_does_not_report() {
+    let mut cluster = Cluster::joined(2);
+    cluster.create(1, "k", "theirs");
+    cluster.settle();
+    let filter = WatchFilter { exclude_own: true, ..WatchFilter::default() };
+    let (snapshot, queue) = cluster.replicas[0].watch(&filter);
+    while let Taken::Unread = queue.take() {
+        queue.read(&cluster.replicas[0], &filter);
+    }
+    // For this watcher the entry disappears.
+    cluster.update(0, "k", "ours, which may be long");
+    let Taken::Change(change) = queue.take() else { panic!("a change") };
+    assert_eq!((&*change.key, change.reason), ("k", Some(DeleteReason::NowOwn)));
+    let record = cluster.replicas[0].table(NET, TABLE).unwrap().records.get("k").unwrap();
+    assert_eq!(record.value(), b"ours, which may be long");
+    assert_eq!(record.holders(), 3, "the table, the index, and this test");
+    drop((snapshot, change));
 }
