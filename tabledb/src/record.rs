@@ -70,7 +70,7 @@ struct Header {
     /// See [`record_digest`]; 0 for a tombstone.
     digest: u32,
     table: TablePlace,
-    key_bytes: u32,
+    key_length: u32,
     is_live: bool,
 }
 
@@ -108,7 +108,7 @@ impl Record {
             digest: value.map_or(0, |value| record_digest(time, name, key, value)),
             table,
             // Limits are far below that.
-            key_bytes: key.len() as u32,
+            key_length: key.len() as u32,
             is_live: value.is_some(),
         };
         buffer.extend_from_slice(key.as_bytes());
@@ -157,7 +157,7 @@ impl Record {
     }
 
     pub(crate) fn key_bytes(&self) -> &[u8] {
-        &self.0.slice[..self.header().key_bytes as usize]
+        &self.0.slice[..self.header().key_length as usize]
     }
 
     /// Whether it is, or was, under this key of this table.
@@ -171,7 +171,7 @@ impl Record {
 
     /// The value; empty for a tombstone.
     pub(crate) fn value(&self) -> &[u8] {
-        &self.0.slice[self.header().key_bytes as usize..]
+        &self.0.slice[self.header().key_length as usize..]
     }
 
     pub(crate) fn rank(&self) -> Rank<'_> {
@@ -214,7 +214,7 @@ impl fmt::Debug for Record {
 impl std::hash::Hash for Record {
     /// Without the place of the table, which depends on the order in which tables were made.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let Header { time, number, tag, digest, table: _, key_bytes, is_live } = self.header();
-        (time, number, tag, digest, key_bytes, is_live, &self.0.slice).hash(state);
+        let Header { time, number, tag, digest, table: _, key_length, is_live } = self.header();
+        (time, number, tag, digest, key_length, is_live, &self.0.slice).hash(state);
     }
 }

@@ -62,7 +62,10 @@ impl TableReader {
         }
         let table = self.shared.table(&self.network, &self.table);
         let entry = table.as_ref().and_then(|table| table.get(key));
-        *self.found.write() = table;
+        // Not for a table that does not exist: readers of the others would wait for each such look-up.
+        if table.is_some() {
+            *self.found.write() = table;
+        }
         entry
     }
 }

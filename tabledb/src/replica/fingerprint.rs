@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attachment::Attachment;
-use super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// The combined digest of all attachments. Every probe and every report of watermarks asks for it, while a
 /// few of many attachments change: only those are digested again.

@@ -19,7 +19,7 @@ use super::session_result::{FullSyncResult, Outcome};
 use super::store::{Body, Store, Visibility, Write};
 use super::timing::QUIESCENT_AFTER;
 use super::update_queue::{QueuedUpdate, UpdateQueue};
-use super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 use crate::{DeleteReason, FinalSyncs};
 use scheduler::SyncScheduler;
 use settled::Busy;

@@ -15,7 +15,7 @@ const SHARDS: usize = 20;
 #[repr(align(64))]
 struct Shard(RwLock<HashTable<Record>>);
 
-/// The records of a table. A lock is held for one look-up or one change, never while a caller's code runs.
+/// The records of a table. A lock is held for one look-up or one change, never while code of the crate's users runs.
 ///
 /// `DashMap` keeps a key beside its value, and never replaces it. Here the record is both, so that an entry
 /// is one allocation and one pointer in the map (ARCHITECTURE.md).
@@ -89,6 +89,11 @@ impl RecordMap {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.shards.iter().all(|shard| shard.0.read().is_empty())
+    }
+
+    /// Whether this is true of any record. It is called with a lock held.
+    pub(crate) fn any(&self, holds: impl Fn(&Record) -> bool) -> bool {
+        self.shards.iter().any(|shard| shard.0.read().iter().any(&holds))
     }
 
     /// All records, in no particular order. Copies the pointers of one part at a time.

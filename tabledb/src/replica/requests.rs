@@ -13,7 +13,7 @@ use wire::NodeName;
 
 use super::message::SessionKind;
 use super::timing::{MAX_OPENED_SESSIONS, MAX_OPENED_TO_PEER, busy_backoff};
-use super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// The purpose of a session about a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use wire::{NodeName, StreamId};
 
 use super::message::Standing;
-use super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

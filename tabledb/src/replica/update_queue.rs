@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::store::Dot;
 use super::timing::{BACKLOG_BYTES, DATAGRAM_BUDGET, UPDATES_PAUSE, WATERMARKS_AFTER};
-use super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// A dot to send. Its content is looked up when it is sent: a dot superseded meanwhile is sent as such, so
 /// that no receiver takes it for a hole, and no stale value leaves the node.

@@ -11,7 +11,6 @@ use parking_lot::RwLock;
 
 use super::record_map::RecordMap;
 use crate::Entry;
-pub(crate) use crate::record::AttachmentIndex;
 use crate::record::{Record, TablePlace};
 
 /// A concurrent map by text. Callers choose the names, so the hash is keyed at random; every read uses it, so
@@ -96,7 +95,7 @@ impl Table {
     }
 
     fn has_visible(&self) -> bool {
-        self.records.iter().any(|record| record.is_visible())
+        self.records.any(Record::is_visible)
     }
 }
 

@@ -9,8 +9,8 @@ use super::super::bundle::{BundleBuilder, Envelope};
 use super::super::node_state::{NodeState, Transmit};
 use super::super::timing::{DATAGRAM_BUDGET, DIRECT_MEMBERS, PUSH_FAN_OUT, fan_out};
 use super::super::update_queue::{Flush, QueuedUpdate};
-use super::super::view::AttachmentIndex;
 use super::Network;
+use crate::record::AttachmentIndex;
 
 impl Network {
     pub(super) fn flush(&mut self, node: &mut NodeState, now: Instant) {

@@ -17,9 +17,9 @@ use super::super::node_state::NodeState;
 use super::super::ranges::Ranges;
 use super::super::store::{Attachment, Dot, Store};
 use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
-use super::super::view::AttachmentIndex;
 use super::Network;
 use crate::digest::{digest_bytes, mix};
+use crate::record::AttachmentIndex;
 
 /// The number of keys whose latest refused writes are remembered. Beyond it, no entry at all is dropped
 /// because of a peer's claim.

@@ -18,8 +18,8 @@ use super::super::store::Attachment;
 use super::super::timing::{
     DATAGRAM_BUDGET, QUIESCENT_AFTER, SETTLED_AFTER, SETTLED_FAN_OUT, SETTLED_INTERVAL, SETTLED_UNTIL,
 };
-use super::super::view::AttachmentIndex;
 use super::Network;
+use crate::record::AttachmentIndex;
 
 /// The most numbers that may have followed the settled ones.
 const MAX_LATER: u64 = 1 << 16;

@@ -7,12 +7,12 @@ use super::super::message::{AttachmentId, FRAME_BUDGET, Frame, Open, Standing};
 use super::super::network::Network;
 use super::super::session_result::{Outcome, PeerStanding};
 use super::super::skews;
-use super::super::view::AttachmentIndex;
 use super::chunks::apply_chunk;
 use super::comparison::{Attachments, Claims, Comparison, answer_comparison};
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::record::AttachmentIndex;
 
 /// What a full sync has learned about the peer's copy, on either side.
 #[derive(Debug, Default)]

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::message::Frame;
 use super::super::session_result::Outcome;
-use super::super::view::AttachmentIndex;
 use super::chunks::apply_chunk;
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::record::AttachmentIndex;
 
 /// Receives what it lacks.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::super::bundle::index_of;
 use super::super::message::Frame;
 use super::super::session_result::Outcome;
-use super::super::view::AttachmentIndex;
 use super::chunks::apply_chunk;
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::record::AttachmentIndex;
 
 /// Sends what the responder lacks of some attachments.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::super::owners::Admission;
 use super::super::ranges::Ranges;
 use super::super::store::VersionVector;
 use super::super::timing::{MAX_HELD_RANGES, MAX_NAMED};
-use super::super::view::AttachmentIndex;
 use super::progress::{Context, SessionError};
+use crate::record::AttachmentIndex;
 
 /// The most ranges, apart from names, in one frame of a version vector.
 const RANGES_PER_FRAME: usize = 2048;

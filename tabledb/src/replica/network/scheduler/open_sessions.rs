@@ -11,7 +11,7 @@ use wire::{NodeName, StreamId};
 
 use super::super::super::requests::SyncKind;
 use super::super::super::timing::{FIRST_RESPONSE_TIMEOUT, PEER_IDLE_TIMEOUT};
-use super::super::super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// A full sync or a pull that this node opened and that is in progress.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::super::super::owners::Owners;
 use super::super::super::ranges::Ranges;
 use super::super::super::store::Store;
 use super::super::super::timing::{MAX_PULLS, MISSING_GRACE, RETRY};
-use super::super::super::view::AttachmentIndex;
+use crate::record::AttachmentIndex;
 
 /// Numbers of an attachment that are known to exist and have not arrived.
 #[derive(Debug)]

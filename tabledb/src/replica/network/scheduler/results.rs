@@ -9,8 +9,8 @@ use super::super::super::requests::SyncKind;
 use super::super::super::session_result::{FullSyncResult, Opener, Outcome, PeerStanding};
 use super::super::super::store::Store;
 use super::super::super::timing::{MAX_ABSENCES, RETRY};
-use super::super::super::view::AttachmentIndex;
 use super::{Phase, SyncScheduler};
+use crate::record::AttachmentIndex;
 
 impl SyncScheduler {
     // Sessions in progress.

@@ -10,8 +10,8 @@ use wire::NodeName;
 
 use super::super::super::node_state::NodeState;
 use super::super::super::timing::{AWAITED_AT_ONCE, COMPARISON_TIMEOUT, RETRY};
-use super::super::super::view::AttachmentIndex;
 use super::open_sessions::OpenSessions;
+use crate::record::AttachmentIndex;
 
 /// A returned owner's attachment, whose entries are hidden.
 #[derive(Debug)]

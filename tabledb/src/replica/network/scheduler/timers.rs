@@ -8,9 +8,9 @@ use super::super::super::store::Store;
 use super::super::super::timing::{
     FIRST_RESPONSE_TIMEOUT, INITIAL_SYNC_LIMIT, LISTS_TIMEOUT, MISSING_GRACE, PEER_IDLE_TIMEOUT, RETRY,
 };
-use super::super::super::view::AttachmentIndex;
 use super::{Phase, SyncScheduler};
 use crate::JoinOutcome;
+use crate::record::AttachmentIndex;
 
 impl SyncScheduler {
     /// The next time at which something is due.
