@@ -1,17 +1,15 @@
 //! The HTTP endpoints of real nodes over real sockets, as the original's tools, curl and the client commands
 //! use them.
 
-mod program;
-
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::program::networkdb;
 use http_client_for_tests::{Request, Response};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::Access;
 use networkdb_http::{HttpConfig, HttpListener, HttpServer};
-use program::networkdb;
 use transport::KeySet;
 use wire::NodeName;
 

@@ -2,16 +2,13 @@
 //! again, and ended by a signal.
 //!
 //! On Linux, every address in 127.0.0.0/8 belongs to this host; elsewhere only 127.0.0.1 does.
-#![cfg(target_os = "linux")]
-
-mod program;
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use program::networkdb;
+use crate::program::networkdb;
 use tempfile::NamedTempFile;
 
 /// Timeout of every condition, long enough for a busy machine.

@@ -1,15 +1,13 @@
 //! Nodes as processes: their start, their output, their end.
 
-mod program;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::program::networkdb;
 use http_client_for_tests::Request;
-use program::networkdb;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

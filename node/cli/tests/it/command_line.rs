@@ -1,11 +1,9 @@
 //! The command line of the binary: its output and its exit status.
 
-mod program;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use program::networkdb;
+use crate::program::networkdb;
 
 fn ends(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");

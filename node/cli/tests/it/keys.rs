@@ -1,15 +1,13 @@
 //! Secrets of running processes: commands show their fingerprints, commands and SIGHUP change them, and no
 //! output shows them.
 
-mod program;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use program::networkdb;
+use crate::program::networkdb;
 use tempfile::TempDir;
 use transport::{Fingerprint, SECRET_PREFIX, Secret, generate_secret};
 
