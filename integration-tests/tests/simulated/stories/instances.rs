@@ -7,7 +7,7 @@ use integration_tests::fabric::{Latency, Link, MessageKind, Verdict};
 use membership::State;
 use networkdb::NodeEvent;
 
-use crate::{K, K1, K2, NET, cluster};
+use super::{K, K1, K2, NET, cluster};
 
 #[test]
 fn story_07_new_identity_same_address() {
@@ -147,7 +147,7 @@ fn story_07_rolling_restart_under_new_names() {
 }
 
 #[test]
-#[ignore = "takes eleven minutes in a release build: cargo test --release -p integration-tests --test stories -- --ignored"]
+#[ignore = "takes eleven minutes in a release build: cargo test --release -p integration-tests --test simulated -- --ignored"]
 fn story_07_rolling_restart_of_six_hundred() {
     rolling_restart(600, true);
 }

@@ -10,7 +10,7 @@ use integration_tests::fabric::{HeldDatagram, Link, MessageKind, Verdict};
 use membership::State;
 use tabledb::WriteError;
 
-use crate::{K, NET, cluster, many, some};
+use super::{K, NET, cluster, many, some};
 
 const K1: Key<'static> = Key::new(NET, "services", "k1");
 const K2: Key<'static> = Key::new(NET, "services", "k2");

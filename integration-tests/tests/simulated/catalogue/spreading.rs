@@ -11,7 +11,7 @@ use integration_tests::fabric::{DropReason, Link, MessageKind, Verdict};
 use tabledb::{ChangeKind, TableDb, WatchEvent, WatchFilter};
 use wire::{NodeId, NodeName};
 
-use crate::{K, NET, cluster, many, some};
+use super::{K, NET, cluster, many, some};
 
 /// Nothing but what costs next to nothing is checked: for tests of much load.
 fn unwatched(seed: u64) -> Settings {

@@ -3,7 +3,7 @@
 use integration_tests::cluster::{Cluster, Key, MILLISECOND, SECOND, Settings};
 use integration_tests::fabric::{Latency, Link};
 
-use crate::NET;
+use super::NET;
 
 #[test]
 fn every_stream_ends_however_often_a_network_is_joined_and_left() {

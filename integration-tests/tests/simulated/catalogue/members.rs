@@ -8,7 +8,7 @@ use integration_tests::fabric::{Link, MessageKind, Verdict};
 use membership::{Event, State};
 use networkdb::NodeEvent;
 
-use crate::{K, NET, cluster, many, some};
+use super::{K, NET, cluster, many, some};
 
 fn has_reported(cluster: &Cluster, peer: Peer, wanted: impl Fn(&Event) -> bool) -> bool {
     let reported = |event: &NodeEvent| matches!(event, NodeEvent::Membership(event) if wanted(event));

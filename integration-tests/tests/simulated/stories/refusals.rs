@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_tests::cluster::{Cluster, Key, Peer, SECOND, Settings};
 use tabledb::Limits;
 
-use crate::{K, NET};
+use super::{K, NET};
 
 /// Three nodes on the network, and a fourth with these limits.
 fn with_small(seed: u64, limits: Limits) -> (Cluster, [Peer; 4]) {

@@ -7,7 +7,7 @@ use integration_tests::cluster::{Cluster, MILLISECOND, Peer, SECOND, Settings};
 use integration_tests::fabric::{HeldDatagram, MessageKind, Verdict};
 use membership::State;
 
-use crate::{K, K1, K2, NET, cluster};
+use super::{K, K1, K2, NET, cluster};
 
 #[test]
 fn story_01_delete_overtakes_create() {

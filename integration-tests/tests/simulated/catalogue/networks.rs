@@ -7,7 +7,7 @@ use integration_tests::cluster::{Cluster, Key, MILLISECOND, Peer, SECOND, Settin
 use integration_tests::fabric::{Link, MessageKind, Verdict};
 use networkdb::NodeEvent;
 
-use crate::{K, NET};
+use super::{K, NET};
 
 fn network(number: usize) -> String {
     format!("net-{number:03}")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use integration_tests::cluster::{Cluster, Peer, SECOND, Settings};
 
-use crate::{K, K1, NET, cluster};
+use super::{K, K1, NET, cluster};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HOURS: i64 = 3600 * 1_000_000;

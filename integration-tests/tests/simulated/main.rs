@@ -1,0 +1,8 @@
+//! Whole clusters in the simulator, in virtual time.
+
+mod catalogue;
+mod clusters;
+mod first_draft;
+mod heals;
+mod random;
+mod stories;
