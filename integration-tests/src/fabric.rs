@@ -128,6 +128,7 @@ enum Pending {
     Handshake(Handshake),
     OpenInTurn { from: EndpointId, to: Destination, stream: StreamId, deadline: Duration },
     IdleCheck { connection: ConnectionId, since: Duration },
+    AnswerCheck { connection: ConnectionId, end: EndpointId, since: Duration },
     ConnectionLost { at: EndpointId, peer: EndpointId },
     Timer { at: EndpointId },
 }
@@ -341,6 +342,10 @@ impl Fabric {
                 }
                 Pending::IdleCheck { connection, since } => {
                     self.check_idle(connection, since);
+                    None
+                }
+                Pending::AnswerCheck { connection, end, since } => {
+                    self.check_answer(connection, end, since);
                     None
                 }
                 Pending::ConnectionLost { at, peer } => self.deliver_connection_lost(at, peer),

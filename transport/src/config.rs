@@ -64,9 +64,14 @@ pub struct Timeouts {
     /// The longest backoff of an address that was learned from a peer and has never answered. Default 60
     /// s.
     pub dial_backoff_unanswered: Duration,
-    /// The idle timeout: a connection without a packet for this time is lost. Default 10 s.
+    /// How long the peer may leave packets unanswered before the connection is lost. Default 10 s, and up
+    /// to an eighth more.
+    pub unanswered: Duration,
+    /// The idle timeout: a connection without a packet for this time is lost. It only removes what nobody
+    /// uses any more, see `unanswered`. Default 5 min.
     pub idle: Duration,
-    /// The keep-alive interval of an idle connection; must be well below `idle`. Default 3 s.
+    /// The keep-alive interval of an idle connection; must be well below `idle`. A node behind a firewall
+    /// or NAT that forgets silent connections needs a shorter one, such as 20 s. Default 100 s.
     pub keep_alive: Duration,
     /// How long a connection may carry no data before it is closed, if there are more than
     /// [`Limits::warm_connections`]. Default 60 s.
@@ -94,8 +99,9 @@ impl Default for Timeouts {
             dial_backoff: Duration::from_millis(200),
             dial_backoff_most: Duration::from_secs(3),
             dial_backoff_unanswered: Duration::from_secs(60),
-            idle: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(3),
+            unanswered: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(100),
             unused: Duration::from_secs(60),
             frame: Duration::from_secs(10),
             drain: Duration::from_secs(30),

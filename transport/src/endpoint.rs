@@ -21,7 +21,7 @@ use crate::peer::Peer;
 use crate::shared::{ConnectionChanges, Shared};
 use crate::socket::canonical;
 use crate::statistics::{ConnectionStatistics, Statistics};
-use crate::upkeep::upkeep;
+use crate::upkeep::{close_unanswered, upkeep};
 
 /// What happened to a datagram that was accepted for sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ impl Transport {
         let shared = Shared::new(config)?;
         shared.tracker.spawn(accept(shared.clone()));
         shared.tracker.spawn(upkeep(shared.clone()));
+        shared.tracker.spawn(close_unanswered(shared.clone()));
         tracing::debug!(name = %shared.subject.name, address = %shared.local, "listening");
         let incoming = Incoming::new(shared.arrivals.clone());
         Ok((Self { owner: Arc::new(Owner(shared)) }, incoming))

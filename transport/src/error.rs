@@ -129,8 +129,8 @@ impl RefusalReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Loss {
-    /// No packet arrived from the peer for the idle timeout.
-    #[error("no packet arrived from it for the idle timeout")]
+    /// The peer left packets unanswered, or was silent for the idle timeout.
+    #[error("it did not answer any more")]
     TimedOut,
     /// The peer does not know the connection: it was restarted.
     #[error("it does not know the connection any more, so it was restarted")]
@@ -165,6 +165,8 @@ pub(crate) enum CloseCode {
     Disconnected = 5,
     /// The dialler has reached itself.
     Myself = 6,
+    /// The peer left packets unanswered.
+    Unanswered = 7,
 }
 
 impl CloseCode {
@@ -180,6 +182,7 @@ impl CloseCode {
             Self::Refused,
             Self::Disconnected,
             Self::Myself,
+            Self::Unanswered,
         ];
         known.into_iter().find(|known| known.code() == code)
     }
@@ -406,6 +409,7 @@ mod tests {
             CloseCode::Refused,
             CloseCode::Disconnected,
             CloseCode::Myself,
+            CloseCode::Unanswered,
         ] {
             assert_eq!(CloseCode::of(code.code()), Some(code));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quinn::SendDatagramError;
+use quinn::{ConnectionError, FrameStats, SendDatagramError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -42,6 +42,32 @@ pub(crate) struct Link {
     frame_settings: FrameSettings,
     retirement: watch::Sender<Option<Retirement>>,
     activity: Mutex<(u64, Instant)>,
+    answers: Mutex<Answers>,
+}
+
+/// What earlier looks at a connection saw, to find out whether the peer still answers.
+#[derive(Debug, Default)]
+struct Answers {
+    received: u64,
+    asked: u64,
+    /// Consecutive looks with an unanswered packet.
+    unanswered: u32,
+    /// The connection was closed for want of an answer.
+    given_up: bool,
+}
+
+impl Answers {
+    /// Takes in how many packets were received, and how many frames that ask for an answer were sent.
+    fn look(&mut self, received: u64, asked: u64) -> u32 {
+        if received != self.received {
+            self.unanswered = 0;
+        } else if self.unanswered > 0 || asked != self.asked {
+            // Until there is an answer QUIC asks again, so a packet sent just before something arrived is noticed too.
+            self.unanswered += 1;
+        }
+        (self.received, self.asked) = (received, asked);
+        self.unanswered
+    }
 }
 
 /// How a connection is drained.
@@ -94,6 +120,7 @@ impl Link {
             frame_settings,
             retirement: watch::Sender::new(None),
             activity: Mutex::new((0, Instant::now())),
+            answers: Mutex::default(),
         })
     }
 
@@ -170,6 +197,27 @@ impl Link {
         now.saturating_duration_since(activity.1)
     }
 
+    /// For how many consecutive calls a packet to the peer has been without an answer.
+    pub(crate) fn look_for_answer(&self) -> u32 {
+        let stats = self.connection.stats();
+        // QUIC repeats any other frame that it asks an answer for, with one of these.
+        let FrameStats { datagram, stream, ping, immediate_ack, .. } = stats.frame_tx;
+        let asked = datagram + stream + ping + immediate_ack;
+        self.answers.lock().look(stats.udp_rx.datagrams, asked)
+    }
+
+    pub(crate) fn close_unanswered(&self) {
+        self.answers.lock().given_up = true;
+        self.close(CloseCode::Unanswered, "packets were not answered");
+    }
+
+    /// Why the connection ended, if it did.
+    pub(crate) fn end(&self) -> Option<ConnectionError> {
+        let end = self.connection.close_reason()?;
+        // To the owner it is the same, whether QUIC or `close_unanswered` found it.
+        Some(if self.answers.lock().given_up { ConnectionError::TimedOut } else { end })
+    }
+
     pub(crate) fn statistics(&self, current: bool) -> ConnectionStatistics {
         let stats = self.connection.stats();
         ConnectionStatistics {
@@ -222,4 +270,20 @@ pub(crate) enum DatagramFailure {
     Ended,
     /// An error that is returned to the owner of the transport.
     Send(SendError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packets_that_stay_unanswered_count_as_looks_without_an_answer() {
+        let mut answers = Answers::default();
+        assert_eq!(answers.look(5, 5), 0, "something arrived");
+        assert_eq!(answers.look(5, 5), 0, "silence on both sides");
+        assert_eq!(answers.look(5, 6), 1);
+        assert_eq!(answers.look(5, 6), 2, "QUIC waits longer each time before it asks again");
+        assert_eq!(answers.look(6, 7), 0, "an answer, and a new packet that may still get one");
+        assert_eq!(answers.look(6, 7), 0);
+    }
 }

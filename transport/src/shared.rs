@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::TransportConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionError, TransportConfig};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -388,9 +388,8 @@ impl Shared {
             successor.set_retirement(None);
         }
         drop(table);
-        let Some(error) = link.connection.close_reason() else { return };
-        if removed == Removed::Unknown || error == quinn::ConnectionError::LocallyClosed || is_orderly(&error)
-        {
+        let Some(error) = link.end() else { return };
+        if removed == Removed::Unknown || error == ConnectionError::LocallyClosed || is_orderly(&error) {
             return;
         }
         self.counters.connections_lost.increment();

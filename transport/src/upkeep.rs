@@ -14,6 +14,9 @@ use crate::shared::Shared;
 /// The interval of the maintenance.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// How often a peer's silence is looked at before its connection is lost.
+const LOOKS: u32 = 8;
+
 /// The interval between two warnings that a certificate of an operator's authority is about to expire.
 const WARN_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -42,6 +45,25 @@ pub(crate) async fn upkeep(shared: Arc<Shared>) {
             );
         }
         close_unused(&shared, now);
+    }
+}
+
+/// Closes connections whose peers leave packets unanswered, until the transport stops.
+///
+/// The idle timeout of QUIC does the same, but also ends every connection that is silent for as long, unless
+/// keep-alives prevent that. They would be most of the traffic of an idle node.
+pub(crate) async fn close_unanswered(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(shared.config.timeouts.unanswered / LOOKS) => {}
+            () = shared.stop.cancelled() => return,
+        }
+        for link in shared.links() {
+            // Looks are counted, not time: a process that did not run has not read what arrived meanwhile.
+            if link.look_for_answer() > LOOKS {
+                link.close_unanswered();
+            }
+        }
     }
 }
 

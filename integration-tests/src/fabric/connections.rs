@@ -1,6 +1,7 @@
-//! Connections: kept while there is traffic, lost after the idle timeout.
+//! Connections: kept while packets are answered, lost to an end whose packets are not, and after the idle timeout.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::StreamId;
@@ -25,6 +26,8 @@ pub(super) struct Connection {
     pub(super) stalled: Vec<Pending>,
     /// Since when no packet and answer can pass.
     blocked_since: Option<Duration>,
+    /// Which end has sent something since then.
+    unanswered: [bool; 2],
     /// When each direction's link is free again for stream frames and for datagrams, if its
     /// bandwidth is limited.
     free_for_frames: [Duration; 2],
@@ -63,12 +66,17 @@ impl Fabric {
                 waiting: [const { VecDeque::new() }; 2],
                 stalled: Vec::new(),
                 blocked_since: None,
+                unanswered: [false; 2],
                 free_for_frames: [Duration::ZERO; 2],
                 free_for_datagrams: [Duration::ZERO; 2],
                 last_used: self.now,
                 since: self.now,
             },
         );
+        for (end, peer) in [(from, to), (to, from)] {
+            self.endpoint(end).given_up_by.remove(&peer);
+            self.forget_ended_at(self.location(peer), end);
+        }
         self.endpoint(from).connections.insert(to, id);
         self.endpoint(to).connections.insert(from, id);
         self.connection_changes.extend([(from, to, true), (to, from, true)]);
@@ -106,6 +114,20 @@ impl Fabric {
         self.endpoint(b).connections.remove(&a);
         self.connection_changes.extend([(a, b, false), (b, a, false)]);
         Some(connection)
+    }
+
+    /// Ends the connections of a process with earlier ones at a location: as in production, a new one that answers
+    /// there shows that they no longer exist.
+    fn forget_ended_at(&mut self, location: Location, end: EndpointId) {
+        let here = self.endpoint(end).connections.clone();
+        for (peer, id) in here {
+            if self.location(peer) == location && self.endpoint(peer).activity == Activity::Ended {
+                let connection = self.forget_connection(id);
+                for number in connection.into_iter().flat_map(|connection| connection.streams) {
+                    self.break_stream(number, Duration::ZERO);
+                }
+            }
+        }
     }
 
     /// Since when two processes have had their present connection.
@@ -199,6 +221,7 @@ impl Fabric {
             }
             (Some(_), false) => {
                 connection.blocked_since = None;
+                connection.unanswered = [false; 2];
                 for pending in std::mem::take(&mut connection.stalled) {
                     self.schedule.push(now + round_trip, pending);
                 }
@@ -207,22 +230,82 @@ impl Fabric {
         }
     }
 
+    /// An end sends something over a connection.
+    pub(super) fn note_sent(&mut self, id: ConnectionId, end: EndpointId) {
+        let at = self.now + self.config.unanswered;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let direction = connection.direction(end);
+        if let Some(since) = connection.blocked_since
+            && !std::mem::replace(&mut connection.unanswered[direction], true)
+        {
+            self.schedule.push(at, Pending::AnswerCheck { connection: id, end, since });
+        }
+    }
+
+    /// A process sends something to an address where nobody listens any more.
+    pub(super) fn note_sent_to_nobody(&mut self, from: EndpointId, address: SocketAddr) {
+        for (peer, id) in self.endpoint(from).connections.clone() {
+            if self.address(self.location(peer)) == address {
+                self.note_sent(id, from);
+            }
+        }
+    }
+
+    /// Loses a connection to the ends whose packets are not answered. The other end learns of that when it sends
+    /// something.
+    pub(super) fn check_answer(&mut self, id: ConnectionId, end: EndpointId, since: Duration) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.blocked_since != Some(since) || !connection.unanswered[connection.direction(end)] {
+            return;
+        }
+        let (ends, unanswered) = (connection.ends, connection.unanswered);
+        let waits = |index: usize| {
+            !unanswered[index] && self.endpoints[ends[index].0 as usize].activity != Activity::Ended
+        };
+        let unaware = (0..2).find(|index| waits(*index)).map(|index| (ends[index], ends[1 - index]));
+        self.break_connection(id, Duration::ZERO, unaware);
+    }
+
+    /// Whether the peer has given up the connection that this process sends something over. If so, what was sent is
+    /// lost, and the process learns of it: at once if a reset can reach it, else by want of an answer.
+    pub(super) fn is_given_up(&mut self, from: EndpointId, to: EndpointId) -> bool {
+        if !self.endpoint(from).given_up_by.remove(&to) {
+            return false;
+        }
+        let (here, there) = (self.location(from), self.location(to));
+        let passes = self.is_running(to) && !self.is_cut(here, there) && !self.is_cut(there, here);
+        let delay = if passes { self.round_trip(here, there) } else { self.config.unanswered };
+        self.connection_changes.push((from, to, false));
+        self.schedule.push(self.now + delay, Pending::ConnectionLost { at: from, peer: to });
+        true
+    }
+
     pub(super) fn check_idle(&mut self, id: ConnectionId, since: Duration) {
         if self.connections.get(&id).is_some_and(|connection| connection.blocked_since == Some(since)) {
-            self.break_connection(id, Duration::ZERO);
+            self.break_connection(id, Duration::ZERO, None);
         }
     }
 
     pub(super) fn break_connections_of(&mut self, endpoint: EndpointId) {
         for (peer, id) in self.endpoint(endpoint).connections.clone() {
             let delay = self.round_trip(self.location(endpoint), self.location(peer)) / 2;
-            self.break_connection(id, delay);
+            self.break_connection(id, delay, None);
         }
     }
 
-    /// Loses a connection with its streams; both ends learn of it after `delay`.
-    pub(super) fn break_connection(&mut self, id: ConnectionId, delay: Duration) {
+    /// Loses a connection with its streams; both ends learn of it after `delay`, except for an `unaware` one, of which
+    /// the other end comes second.
+    pub(super) fn break_connection(
+        &mut self,
+        id: ConnectionId,
+        delay: Duration,
+        unaware: Option<(EndpointId, EndpointId)>,
+    ) {
         let Some(connection) = self.forget_connection(id) else { return };
+        if let Some((end, peer)) = unaware {
+            self.connection_changes.retain(|change| *change != (end, peer, false));
+            self.endpoint(end).given_up_by.insert(peer);
+        }
         for number in connection.streams {
             self.break_stream(number, delay);
         }
@@ -233,7 +316,9 @@ impl Fabric {
         }
         let [a, b] = connection.ends;
         for (at, peer) in [(a, b), (b, a)] {
-            self.schedule.push(self.now + delay, Pending::ConnectionLost { at, peer });
+            if Some((at, peer)) != unaware {
+                self.schedule.push(self.now + delay, Pending::ConnectionLost { at, peer });
+            }
         }
     }
 

@@ -34,9 +34,14 @@ impl Fabric {
             traffic.load(for_tables).count(bytes.len());
         }
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
+            self.note_sent_to_nobody(from, to.address);
             self.drop_datagram(from, None, DropReason::NoListener, bytes);
             return Ok(());
         };
+        if self.is_given_up(from, receiver) {
+            self.drop_datagram(from, Some(receiver), DropReason::NotConnected, bytes);
+            return Ok(());
+        }
         let mut delay = Duration::ZERO;
         match self.decide(from, receiver, MessageKind::Datagram, false, &bytes) {
             Verdict::Pass => {}
@@ -75,6 +80,9 @@ impl Fabric {
         delay: Duration,
     ) -> Result<(), DropReason> {
         let (here, there) = (self.location(from), self.location(to));
+        if let Some(id) = self.connection_between(from, to) {
+            self.note_sent(id, from);
+        }
         if self.is_cut(here, there) {
             self.drop_datagram(from, Some(to), DropReason::Cut, bytes);
             return Ok(());

@@ -1,6 +1,6 @@
 //! Processes: how they start, pause, sleep, resume and end, and their timers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use transport::DialPolicy;
@@ -38,6 +38,8 @@ pub(super) struct Endpoint {
     pub(super) inbox: VecDeque<Pending>,
     pub(super) inbox_bytes: usize,
     pub(super) connections: BTreeMap<EndpointId, ConnectionId>,
+    /// Peers that gave up a connection which this process still takes for one.
+    pub(super) given_up_by: BTreeSet<EndpointId>,
     /// With more connections than this, the endpoint checks which of them are idle.
     pub(super) connections_before_tidying: usize,
     pub(super) streams: BTreeMap<StreamId, (u64, usize)>,
@@ -75,6 +77,7 @@ impl Fabric {
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             connections: BTreeMap::new(),
+            given_up_by: BTreeSet::new(),
             connections_before_tidying: CONNECTIONS_KEPT_IDLE,
             streams: BTreeMap::new(),
             timer_scheduled: None,

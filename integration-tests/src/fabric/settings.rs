@@ -14,6 +14,8 @@ pub struct FabricConfig {
     pub seed: u64,
     /// The conditions of links without conditions of their own.
     pub link: Link,
+    /// A connection is lost to an end whose packets are unanswered for this long.
+    pub unanswered: Duration,
     /// A connection without traffic for this long is lost.
     pub idle_timeout: Duration,
     /// A dial without an answer for this long has failed, unless `dialling` sets another limit.
@@ -51,7 +53,8 @@ impl Default for FabricConfig {
         Self {
             seed: 0,
             link: Link::default(),
-            idle_timeout: Duration::from_secs(10),
+            unanswered: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(3),
             dialling: None,
             handshakes: None,

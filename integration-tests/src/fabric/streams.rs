@@ -76,6 +76,9 @@ impl Fabric {
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
             return self.open_after_dial(from, to, stream);
         };
+        if self.is_given_up(from, receiver) {
+            return self.fail_open(from, stream);
+        }
         let mut delay = Duration::ZERO;
         match self.decide(from, receiver, MessageKind::StreamOpening, false, &[]) {
             Verdict::Pass | Verdict::Hold => {}
@@ -144,6 +147,7 @@ impl Fabric {
         }
         let round_trip = self.round_trip(here, there);
         delay += link.retransmission_delay(bytes.len(), round_trip, &mut self.rng);
+        self.note_sent(connection, endpoint);
         let departure = self.occupy_for_frame(connection, endpoint, &link, bytes.len());
         let (from, to) = (self.positions[here.0 as usize], self.positions[there.0 as usize]);
         let arrival = departure + delay + link.latency.draw(from, to, &mut self.rng);
@@ -333,11 +337,16 @@ impl Fabric {
         }
         let stream = self.streams.get(&number)?;
         let connection = self.connections.get_mut(&stream.connection)?;
+        let (opener, acceptor) = (stream.ends[0].endpoint, stream.ends[1].endpoint);
         if connection.is_blocked() {
             connection.stalled.push(Pending::Stream { number, event });
+            // What was on its way when the connection was blocked is unanswered too.
+            let id = stream.connection;
+            for end in [opener, acceptor] {
+                self.note_sent(id, end);
+            }
             return None;
         }
-        let (opener, acceptor) = (stream.ends[0].endpoint, stream.ends[1].endpoint);
         match event {
             StreamEvent::Opened => {
                 self.trace.record(self.now, TraceEvent::StreamOpened { number, from: opener, to: acceptor });

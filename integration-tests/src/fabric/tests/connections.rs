@@ -10,8 +10,8 @@ fn no_traffic_for_the_idle_timeout_loses_the_connection_and_its_streams_at_both_
     fabric.cut([(locations[0], locations[1])]);
     let start = fabric.now();
     let mut events = Vec::new();
-    while let Some(event) = fabric.next(start + 60 * SECOND) {
-        assert_eq!(fabric.now(), start + 10 * SECOND);
+    while let Some(event) = fabric.next(start + 600 * SECOND) {
+        assert_eq!(fabric.now(), start + 300 * SECOND);
         events.push(event);
     }
     assert_eq!(
@@ -24,6 +24,40 @@ fn no_traffic_for_the_idle_timeout_loses_the_connection_and_its_streams_at_both_
         ]
     );
     assert_eq!(fabric.open_streams(), 0);
+}
+
+#[test]
+fn unanswered_packets_lose_the_connection_to_their_sender_and_to_the_other_end_when_it_sends() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (locations, ids) = endpoints(&mut fabric, 2);
+    fabric.send_datagram(ids[0], &destination(1), b"dials".to_vec()).unwrap();
+    assert!(matches!(fabric.next(SECOND), Some((_, FabricEvent::Datagram { .. }))));
+    fabric.cut([(locations[0], locations[1])]);
+    let start = fabric.now();
+    fabric.send_datagram(ids[0], &destination(1), b"unanswered".to_vec()).unwrap();
+    let lost = |at: usize| Some((ids[at], FabricEvent::ConnectionLost { peer: ids[1 - at] }));
+    assert_eq!(fabric.next(start + 60 * SECOND), lost(0));
+    assert_eq!(fabric.now(), start + 10 * SECOND);
+    assert_eq!(fabric.next(start + 60 * SECOND), None, "the other end has sent nothing");
+    fabric.mend_all();
+    fabric.send_datagram(ids[1], &destination(0), b"lost, and answered by a reset".to_vec()).unwrap();
+    assert_eq!(fabric.next(start + 120 * SECOND), lost(1));
+    assert_eq!(fabric.now(), start + 60 * SECOND);
+}
+
+#[test]
+fn an_answer_in_time_keeps_the_connection() {
+    let mut fabric = Fabric::new(FabricConfig::default());
+    let (locations, ids) = endpoints(&mut fabric, 2);
+    fabric.send_datagram(ids[0], &destination(1), b"dials".to_vec()).unwrap();
+    assert!(matches!(fabric.next(SECOND), Some((_, FabricEvent::Datagram { .. }))));
+    fabric.cut([(locations[0], locations[1])]);
+    let start = fabric.now();
+    fabric.send_datagram(ids[0], &destination(1), b"lost".to_vec()).unwrap();
+    assert_eq!(fabric.next(start + 9 * SECOND), None);
+    fabric.mend_all();
+    assert_eq!(fabric.next(start + 60 * SECOND), None);
+    assert!(fabric.connected_since(ids[0], ids[1]).is_some());
 }
 
 #[test]
