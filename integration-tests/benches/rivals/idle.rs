@@ -15,9 +15,9 @@ const ENTRIES: usize = 5;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// For each node, after the cluster has formed and before anything is counted. A node of ours probes a member a second,
-/// and connects with it first: all connections are there after as many seconds as there are members. Until then,
-/// handshakes are most of the traffic.
-const SETTLING: Duration = Duration::from_millis(1_200);
+/// each once in a round of random order, and connects with it first: all connections are there after two rounds. Until
+/// then, handshakes are most of the traffic.
+const SETTLING: Duration = Duration::from_millis(2_200);
 
 const WINDOW: Duration = Duration::from_secs(10);
 const WINDOWS: usize = 3;

@@ -52,9 +52,12 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             Command::Import(command) => import(command).await,
             Command::Export(command) => export(command).await,
             Command::Agreement(command) => agreement(command).await,
-            Command::Run(_) | Command::Demo(_) | Command::Keygen(_) | Command::Tokengen(_) => {
-                unreachable!("these commands call no node")
-            }
+            Command::Run(_)
+            | Command::Demo(_)
+            | Command::Keygen(_)
+            | Command::Tokengen(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => unreachable!("these commands call no node"),
         }
     });
     // A blocked read of the standard input must not keep the process running.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod api;
+mod command_line;
 mod commands;
 mod demo;
 mod escaping;
@@ -10,6 +11,7 @@ mod import;
 mod keygen;
 mod keys;
 mod logging;
+mod manual;
 mod output;
 mod run;
 pub mod settings;
@@ -18,7 +20,7 @@ mod tokens;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tabledb::Version;
 
 use crate::demo::DemoOptions;
@@ -69,6 +71,16 @@ enum Command {
     Export(ExportCommand),
     /// Compare the tables of several nodes by their digests
     Agreement(AgreementCommand),
+    /// Print the completions of a shell: source them, or write them to where the shell looks for them
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a folder
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -353,7 +365,12 @@ impl Command {
     /// The client options of a command that calls a node.
     fn client(&mut self) -> Option<&mut ClientOptions> {
         match self {
-            Self::Run(_) | Self::Demo(_) | Self::Keygen(_) | Self::Tokengen(_) => None,
+            Self::Run(_)
+            | Self::Demo(_)
+            | Self::Keygen(_)
+            | Self::Tokengen(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => None,
             Self::Keys(KeysCommand { client, .. })
             | Self::Join(JoinCommand { client, .. })
             | Self::Peers(PeersCommand { client, .. })
@@ -371,12 +388,15 @@ impl Command {
 
 /// Runs the command of the command line, and returns its exit status.
 pub fn main() -> ExitCode {
-    let command = CommandLine::parse().command;
-    let outcome = match command {
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    let line = command_line::read::<CommandLine>(std::env::args_os().collect(), variables);
+    let outcome = match line.unwrap_or_else(|error| error.exit()).command {
         Command::Run(run) => run::run(run.options, run.check),
         Command::Demo(options) => crate::demo::run(&options),
         Command::Keygen(keygen) => keygen::keygen(keygen.out.as_deref()),
         Command::Tokengen(tokengen) => tokens::tokengen(tokengen.out.as_deref()),
+        Command::Completions { shell } => manual::completions(shell, &mut CommandLine::command()),
+        Command::Man { folder } => manual::pages(CommandLine::command(), &folder),
         client => commands::run(client),
     };
     outcome.unwrap_or_else(|failure| failure.report())
@@ -440,6 +460,8 @@ mod tests {
             &["watch", "--network", "n", "--table", "t", "--exclude-own"],
             &["import", "n", "t", "file", "--mode", "create"],
             &["export", "n", "t", "--out", "file"],
+            &["completions", "bash"],
+            &["man", "folder"],
             &["agreement", "--with", "127.0.0.1:2001,127.0.0.1:2002", "--share-token"],
         ] {
             if let Err(error) = parse(words) {

@@ -22,7 +22,7 @@ use networkdb_http::access::{
 };
 
 /// The environment variable for a token. There is no flag for it: all users of the host can see flags.
-const TOKEN_VARIABLE: &str = "NETWORKDB_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "NETWORKDB_TOKEN";
 
 /// The token that a client command sends to the node.
 #[derive(Clone, PartialEq, Eq)]

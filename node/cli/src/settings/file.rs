@@ -155,7 +155,7 @@ impl Form {
     fn description(self) -> &'static str {
         match self {
             Self::Text | Self::File => "a text in quotes",
-            Self::Number => "a whole number from 0 to 2^64 - 1",
+            Self::Number => "a whole number from 0 to 2^64 - 1, or a size such as \"1MiB\"",
             Self::Boolean => "true or false",
             Self::Texts => "a text or a list of texts, such as \"a\" or [\"a\", \"b\"]",
             Self::TableOfTexts => "a table of texts, such as { zone = \"a\" }",
@@ -199,6 +199,8 @@ fn scalar(form: Form, value: &Spanned<DeValue<'_>>) -> Option<(usize, String)> {
         (Form::Number, DeValue::Integer(number)) => {
             usize::from_str_radix(number.as_str(), number.radix()).ok()?.to_string()
         }
+        // A size: the flag reads its unit.
+        (Form::Number, DeValue::String(text)) => text.to_string(),
         (Form::Boolean, DeValue::Boolean(value)) => value.to_string(),
         (Form::Text | Form::File | Form::Texts, DeValue::String(text)) => text.to_string(),
         _ => return None,
@@ -319,7 +321,8 @@ mod tests {
             ("reap-time = \"soon\"\n", "line 1: ", "\"soon\" is not a time"),
             ("reap-time = \"soon\"\n", "line 1: ", "valid examples: 90s"),
             ("reap-time = 5\n", "line 1: ", "reap-time: 5 is not a text"),
-            ("max-entries = \"5\"\n", "line 1: ", "max-entries: \"5\" is not a whole number"),
+            ("max-entries = true\n", "line 1: ", "max-entries: true is not a whole number"),
+            ("max-value-bytes = \"1MiX\"\n", "line 1: ", "\"1MiX\" is not a number or a size"),
             ("max-entries = -5\n", "line 1: ", "max-entries: -5 is not a whole number"),
             ("http-open = \"true\"\n", "line 1: ", "true or false"),
             ("secret-file = \"\"\n", "line 1: ", "secret-file: \"\" is not a value"),
@@ -331,7 +334,7 @@ mod tests {
             ("limit = 5\n", "line 1: ", "limit: 5 is not a table of whole numbers"),
             ("[limit]\nsteams = 5\n", "line 2: ", "there is no limit \"steams\"; there are: "),
             ("[limit]\nstreams = 0\n", "line 2: ", "streams: 0 is out of bounds"),
-            ("[limit]\n\nstreams = \"a\"\n", "line 3: ", "limit: streams: \"a\" is not a whole number"),
+            ("[limit]\n\nstreams = true\n", "line 3: ", "limit: streams: true is not a whole number"),
             ("seed = \"a\"\nseeds = \"b\"\n", "line 2: ", "in the file already"),
             ("name = \"a\"\nname = \"b\"\n", "line 2: ", "duplicate"),
             ("seed = 1\n", "line 1: ", "a text or a list of texts"),
@@ -342,6 +345,13 @@ mod tests {
             let why = parse(text).unwrap_err();
             assert!(why.starts_with(location) && why.contains(what) && !why.contains('\n'), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn sizes_may_have_units() {
+        let file = parse("max-value-bytes = \"2MiB\"\n[limit]\nstream-window = \"64KiB\"\n").unwrap();
+        assert_eq!(file.max_value_bytes, Some(2 << 20));
+        assert_eq!(file.limits, Some(vec![("stream-window".to_owned(), 64 << 10)]));
     }
 
     #[test]

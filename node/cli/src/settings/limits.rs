@@ -1,6 +1,7 @@
 //! The limits of a node, by name.
 
 use crate::settings::error::SettingsError;
+use crate::settings::values::size;
 
 /// All limits of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -172,9 +173,9 @@ impl Limits {
 
 /// Reads `name=number`.
 pub(crate) fn limit(text: &str) -> Result<(String, usize), String> {
-    let wrong = || format!("{text:?} is not a limit; valid examples: connections=100");
+    let wrong = || format!("{text:?} is not a limit; valid examples: connections=100, stream-window=4MiB");
     let (name, limit) = text.split_once('=').ok_or_else(wrong)?;
-    let limit = limit.parse().map_err(|_| wrong())?;
+    let limit = size(limit).map_err(|_| wrong())?;
     // Here the error is shown with the flag, the variable, or the line of the file.
     Limits::default().set(name, limit).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), limit))

@@ -12,7 +12,7 @@ use wire::NodeName;
 use crate::settings::file_value::FileValue;
 use crate::settings::limits::limit;
 use crate::settings::values::{
-    HttpAddress, ListenAddress, LogFormat, Preset, SocketPath, label, log_filter, time,
+    HttpAddress, ListenAddress, LogFormat, Preset, SocketPath, label, log_filter, size, time,
 };
 
 /// Defines a struct of options that clap reads, all of them optional, and the operations on all of them.
@@ -108,7 +108,7 @@ settings! {
         pub http_max_watches: Option<usize>,
         /// The longest body of an HTTP request other than an import, in bytes; longer ones get 413
         /// [default: 4194304, or the largest value if that is more]
-        #[arg(env = "NETWORKDB_HTTP_MAX_BODY_BYTES", value_name = "N")]
+        #[arg(env = "NETWORKDB_HTTP_MAX_BODY_BYTES", value_name = "SIZE", value_parser = size)]
         pub http_max_body_bytes: Option<usize>,
         /// Timeout for the head of an HTTP request, answered with 408, and for an idle connection [default:
         /// 10s]
@@ -166,7 +166,7 @@ settings! {
         /// Timeout for leaving the cluster when a signal ends the node [default: 5s]
         #[arg(env = "NETWORKDB_LEAVE_TIME", value_name = "TIME", value_parser = time)]
         pub leave_time: Option<Duration>,
-        /// A limit, such as connections=100; may be repeated, or separated by commas. --check prints all limits
+        /// A limit, such as connections=100 or stream-window=4MiB; may be repeated, or separated by commas. --check prints all limits
         /// with their values
         #[arg(
             long = "limit", alias = "limits",
@@ -174,7 +174,7 @@ settings! {
         )]
         pub limits: Option<Vec<(String, usize)>>,
         /// The largest value, in bytes [default: 1048576]
-        #[arg(env = "NETWORKDB_MAX_VALUE_BYTES", value_name = "N")]
+        #[arg(env = "NETWORKDB_MAX_VALUE_BYTES", value_name = "SIZE", value_parser = size)]
         pub max_value_bytes: Option<usize>,
         /// The most entries of a network, tombstones included [default: 10000000]
         #[arg(env = "NETWORKDB_MAX_ENTRIES", value_name = "N")]

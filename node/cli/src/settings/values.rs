@@ -32,8 +32,23 @@ impl ListenAddress {
 
 /// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IP address; valid examples: 127.0.0.1, 10.0.0.1:7946, ::1 or [::1]:7946")]
-pub struct AddressError(String);
+#[non_exhaustive]
+pub enum AddressError {
+    /// It does not begin with an IP address.
+    #[error("{0:?} is not an IP address; valid examples: 127.0.0.1, 10.0.0.1:7946, ::1 or [::1]:7946")]
+    Ip(String),
+    /// The address is valid, the port is not.
+    #[error(
+        "{port:?} in {text:?} is not a port: a port is a number from 0 to 65535; valid examples: 127.0.0.1, \
+         10.0.0.1:7946, ::1 or [::1]:7946"
+    )]
+    Port {
+        /// The whole text.
+        text: String,
+        /// What stands after the address.
+        port: String,
+    },
+}
 
 impl FromStr for ListenAddress {
     type Err = AddressError;
@@ -43,7 +58,15 @@ impl FromStr for ListenAddress {
         if let Ok(ip) = bare.parse() {
             return Ok(Self { ip, port: None });
         }
-        text.parse::<SocketAddr>().map(Self::from).map_err(|_| AddressError(text.to_owned()))
+        text.parse::<SocketAddr>().map(Self::from).map_err(|_| {
+            let ip = |ip: &str| ip.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            match text.rsplit_once(':') {
+                Some((before, port)) if ip(before).is_ok() => {
+                    AddressError::Port { text: text.to_owned(), port: port.to_owned() }
+                }
+                _ => AddressError::Ip(text.to_owned()),
+            }
+        })
     }
 }
 
@@ -182,6 +205,12 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{text:?} is not a time ({error}); valid examples: 90s, 30m"))
 }
 
+/// Reads a number, or a size in bytes with its unit.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse::<bytesize::ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
+    size.ok_or_else(|| format!("{text:?} is not a number or a size; valid examples: 1000, 64KiB, 1MiB"))
+}
+
 /// The parts that write log lines, with the beginnings of their modules' paths.
 const PARTS: [(&str, &str); 9] = [
     ("audit", "audit"),
@@ -255,6 +284,26 @@ mod tests {
         for text in ["", "localhost", "127.0.0.1:", "127.0.0.1:99999", "[::1", "1.2.3"] {
             let error = text.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")) && error.contains("valid examples"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_port_is_named() {
+        for (text, port) in [("127.0.0.1:99999", "99999"), ("[::1]:x", "x"), ("10.0.0.1:", "")] {
+            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{port:?}")) && error.contains("65535"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_or_none() {
+        for (text, bytes) in
+            [("0", 0), ("1000", 1000), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2 MB", 2_000_000)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "x", "1MiX", "-1", "99999999999999999999"] {
+            assert!(size(text).is_err_and(|why| why.contains(&format!("{text:?}"))), "{text}");
         }
     }
 

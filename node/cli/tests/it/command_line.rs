@@ -161,6 +161,22 @@ fn a_wrong_environment_variable_is_refused_like_a_flag() {
     let (status, _, stderr) = ends(networkdb(&["run", "--check"]).env("NETWORKDB_BIND", "localhost"));
     assert_eq!(status, 2);
     assert!(stderr.contains("\"localhost\" is not an IP address"), "{stderr}");
+    assert!(stderr.contains("of the environment variable NETWORKDB_BIND"), "{stderr}");
+    let (status, _, stderr) = ends(networkdb(&["run", "--check"]).env("NETWORKDB_SEED", "10.0.0.1"));
+    assert_eq!(status, 2);
+    assert!(stderr.contains("did you mean NETWORKDB_SEEDS?"), "{stderr}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_generated() {
+    let (status, script, _) = ends(&mut networkdb(&["completions", "bash"]));
+    assert!(status == 0 && script.contains("--secret-file"), "{script}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(ends(&mut networkdb(&["man", path])).0, 0);
+    let page = std::fs::read_to_string(folder.path().join("networkdb-run.1")).unwrap();
+    assert!(page.contains("NETWORKDB_SECRET_FILE"), "{page}");
+    assert_refused(&["man", "/no/such/folder"], &["/no/such/folder", "manual pages"]);
 }
 
 #[test]
