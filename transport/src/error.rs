@@ -132,8 +132,8 @@ pub enum Loss {
     /// The peer left packets unanswered, or was silent for the idle timeout.
     #[error("it did not answer any more")]
     TimedOut,
-    /// The peer does not know the connection: it was restarted.
-    #[error("it does not know the connection any more, so it was restarted")]
+    /// The peer does not know the connection: it was restarted, or lost the connection before this node did.
+    #[error("it does not know the connection any more: it was restarted, or lost the connection first")]
     Forgotten,
     /// The peer shut down and closed its connections.
     #[error("it is shutting down")]
