@@ -26,3 +26,40 @@ pub(crate) fn start(machine: &NodeMachine) -> JoinHandle<()> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use tabledb::{WatchEvent, WatchFilter};
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    use crate::{KeySet, Node, NodeConfig, NodeName};
+
+    #[tokio::test]
+    async fn many_watchers_receive_changes_and_the_end_of_their_node() {
+        let bind = (IpAddr::from(Ipv4Addr::LOCALHOST), 0).into();
+        let name = NodeName::new("watched").unwrap();
+        let node = Node::start(NodeConfig::new(name, bind, KeySet::development())).await.unwrap();
+        node.join_network("net").await.unwrap();
+        let mut watchers = JoinSet::new();
+        for _ in 0..200 {
+            let mut watch = node.tables().watch(WatchFilter::default());
+            watchers.spawn(async move {
+                assert!(matches!(watch.recv().await, WatchEvent::Change(_)));
+                watch.recv().await
+            });
+        }
+        // So that all of them sleep.
+        tokio::task::yield_now().await;
+        node.tables().create("net", "t", "k", *b"v").unwrap();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(node);
+        let events = timeout(Duration::from_secs(20), watchers.join_all()).await.expect("one still sleeps");
+        assert!(events.iter().all(|event| *event == WatchEvent::Closed));
+    }
+}
