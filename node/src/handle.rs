@@ -21,6 +21,7 @@ use crate::identity::IdentitySource;
 use crate::node_config::NodeConfig;
 use crate::seeds::{ResolveError, resolve};
 use crate::subscription::Subscription;
+use crate::watch_notifier;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,7 @@ struct Running {
     /// Held during a change of the identity, so that concurrent changes do not overwrite each other.
     changing_identity: Mutex<()>,
     driver: Mutex<Option<JoinHandle<()>>>,
+    watch_notifier: JoinHandle<()>,
 }
 
 impl Drop for Running {
@@ -106,6 +108,7 @@ impl Running {
         if let Some(driver) = self.driver.lock().take() {
             driver.abort();
         }
+        self.watch_notifier.abort();
     }
 }
 
@@ -163,6 +166,7 @@ impl Node {
         let shared = Shared::new(machine, tables, transport, local.port());
         let waker = shared.wake.clone();
         shared.machine.lock().set_waker(move || waker.notify_one());
+        let watch_notifier = watch_notifier::start(&shared.machine.lock());
         let driver = tokio::spawn(Driver::new(shared.clone(), incoming).run());
         if !config.seeds.is_empty() {
             shared.set_seeds(config.seeds);
@@ -173,6 +177,7 @@ impl Node {
             source: config.identity_source,
             changing_identity: Mutex::default(),
             driver: Mutex::new(Some(driver)),
+            watch_notifier,
         };
         Ok(Node { running: Arc::new(running) })
     }

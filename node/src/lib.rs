@@ -39,6 +39,7 @@ mod node_config;
 mod seeds;
 mod streams;
 mod subscription;
+mod watch_notifier;
 mod watch_stream;
 
 pub use compose::{ComposeError, MachineSettings, compose};

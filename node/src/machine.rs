@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use membership::{Membership, Purpose, RecordError};
-use tabledb::{Driver, JoinError, LeaveError, ReplicaGuard, TableDb};
+use tabledb::{Driver, JoinError, LeaveError, ReplicaGuard, SleepingWatches, TableDb};
 use wire::{Destination, NodeName, StreamId};
 
 use crate::streams::{Owner, Streams};
@@ -97,6 +97,11 @@ impl NodeMachine {
     /// Sets a callback for writes that need this machine to be polled, see [`Driver::set_waker`].
     pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
         self.driver.set_waker(waker);
+    }
+
+    /// Sets who wakes many watches, see [`Driver::set_watch_notifier`].
+    pub fn set_watch_notifier(&self, notifier: impl Fn(SleepingWatches) + Send + Sync + 'static) {
+        self.driver.set_watch_notifier(notifier);
     }
 
     /// The number of streams that are open in at least one direction.

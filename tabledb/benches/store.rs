@@ -5,14 +5,15 @@
 //! an entry.
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use dashmap::DashMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tabledb::{Config, NodeId, NodeName, TableDb};
+use tabledb::{Config, NodeId, NodeName, SleepingWatches, TableDb, Watch, WatchFilter};
 
 const ENTRIES: usize = 100_000;
 const VALUE: [u8; 100] = [7; 100];
@@ -228,9 +229,69 @@ fn memory(keys: &[String]) {
     black_box((tables, bare));
 }
 
+/// Which watchers a create is measured with.
+const WATCHED: [(&str, usize, &str); 4] = [
+    ("no watcher", 0, "table"),
+    ("one watcher of the table", 1, "table"),
+    ("1,000 watchers of the table", 1_000, "table"),
+    ("1,000 watchers of another table", 1_000, "other"),
+];
+
+/// A task that waits for a watch: its waker adds it to the tasks that are ready, as an executor does.
+struct Task {
+    number: usize,
+    ready: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.ready.lock().unwrap().push(self.number);
+    }
+}
+
+/// The cost of watchers to the one who writes: the median time of a create while all watchers sleep. What they do once
+/// they are awake is not measured.
+fn watched_writes(keys: &[String]) {
+    let mut alone = None;
+    for (name, count, table) in WATCHED {
+        let tables = database();
+        // Woken by another thread or task, as in a node.
+        let (hand_over, handed_over) = mpsc::channel();
+        tables.driver().unwrap().set_watch_notifier(move |watches| drop(hand_over.send(watches)));
+        let ready = Arc::<Mutex<Vec<usize>>>::default();
+        let filter = WatchFilter { table: Some(table.to_owned()), ..WatchFilter::default() };
+        let mut watchers: Vec<(Watch, Waker)> = (0..count)
+            .map(|number| {
+                (tables.watch(filter.clone()), Arc::new(Task { number, ready: ready.clone() }).into())
+            })
+            .collect();
+        let mut run = |tasks: &mut dyn Iterator<Item = usize>| {
+            for number in tasks {
+                let (watch, waker) = &mut watchers[number];
+                while watch.poll_recv(&mut Context::from_waker(waker)).is_ready() {}
+            }
+        };
+        run(&mut (0..count));
+        let mut times = Vec::new();
+        for key in &keys[..2_000] {
+            let begin = now();
+            tables.create("net", "table", key, VALUE).unwrap();
+            times.push(begin.elapsed());
+            handed_over.try_iter().for_each(drop::<SleepingWatches>);
+            let woken = std::mem::take(&mut *ready.lock().unwrap());
+            run(&mut woken.into_iter());
+        }
+        times.sort_unstable();
+        let median = times[times.len() / 2].as_nanos() as f64 / 1e3;
+        let alone = *alone.get_or_insert(median);
+        println!("create with {name}: {median:.2} µs, {:.2} x", median / alone);
+    }
+}
+
 fn main() {
     let many: Vec<String> = (0..1_000_000).map(key).collect();
     memory(&many);
+    watched_writes(&many);
     let keys = &many[..ENTRIES];
     let mut c = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(3));
     writes(&mut c, keys);

@@ -37,13 +37,15 @@ pub struct Limits {
     /// The most sessions that peers may have open at a time; one peer may have a quarter of them. Default
     /// 128.
     pub sessions: usize,
-    /// The most changes that wait for one watcher before it lags and starts over. Default 8,192.
+    /// The most changes that wait for the watchers with one filter. Beyond it, those that still had to receive the
+    /// oldest lag and start over. Default 8,192.
     pub watch_queue: usize,
-    /// The most bytes of changes, with their values before and after, that wait for one watcher before it
-    /// lags and starts over. A single change may be larger. Default 8 MiB.
+    /// The most bytes of changes, with their values before and after, that wait for the watchers with one filter.
+    /// Beyond it, those that still had to receive the oldest lag and start over. A single change may be larger.
+    /// Default 8 MiB.
     pub watch_bytes: usize,
-    /// The most bytes of changes that wait for all watchers together. Beyond it, the watcher with the most
-    /// waiting bytes lags and starts over. Default 64 MiB.
+    /// The most bytes of changes that wait for all watchers together; a change counts once for each filter.
+    /// Beyond it, the slowest watchers with the filter for which most waits lag and start over. Default 64 MiB.
     pub watch_bytes_total: usize,
 }
 

@@ -13,7 +13,7 @@ use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
     ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
-    TableReader, Version, Watch, WatchFilter, WatchStatistics, WriteError,
+    SleepingWatches, TableReader, Version, Watch, WatchFilter, WatchStatistics, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -78,6 +78,17 @@ impl Driver {
     /// effect.
     pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.shared.waker.set(Box::new(waker));
+    }
+
+    /// Sets a callback that has watches woken by another thread or task than the one that makes a change: it gets
+    /// them, without a lock held, if more than eight sleep, so that a write costs the same for ten watchers and for ten
+    /// thousand. Without it, the thread that makes the change wakes each of them.
+    ///
+    /// The callback returns at once. Its watches should be woken soon: until then they do not wake for later changes
+    /// either. They wait at the latest until the [`SleepingWatches`] are dropped. Can be set once; later calls have no
+    /// effect.
+    pub fn set_watch_notifier(&self, notifier: impl Fn(SleepingWatches) + Send + Sync + 'static) {
+        let _ = self.0.shared.watch_notifier.set(Box::new(notifier));
     }
 }
 
@@ -306,8 +317,8 @@ impl TableDb {
 
     /// Watches changes: first a create for each visible entry, then each change.
     pub fn watch(&self, filter: WatchFilter) -> Watch {
-        let (snapshot, queue) = self.replica().watch(&filter);
-        Watch::new(Arc::downgrade(&self.shared), filter, snapshot, queue)
+        let (snapshot, cursor) = self.replica().watch(&filter);
+        Watch::new(Arc::downgrade(&self.shared), filter, snapshot, cursor)
     }
 
     /// Ends every watch. Each watcher receives the changes that already happened, then

@@ -20,6 +20,7 @@ mod network_statistics;
 mod record;
 mod replica;
 mod shared;
+mod sleeping_watches;
 mod table_reader;
 mod version;
 mod watch;
@@ -38,6 +39,7 @@ pub use replica::{
     Ranges, Replica, Transmit,
 };
 pub use shared::ReplicaGuard;
+pub use sleeping_watches::SleepingWatches;
 pub use table_reader::TableReader;
 pub use version::{Version, VersionError};
 pub use watch::{Watch, WatchEvent};

@@ -34,7 +34,8 @@ mod tables;
 mod timing;
 mod update_queue;
 mod view;
-mod watch_queue;
+mod watch_cursor;
+mod watch_log;
 mod watchers;
 mod writes;
 
@@ -50,9 +51,9 @@ pub use node_state::{Event, Transmit};
 pub use ranges::Ranges;
 pub use skews::ClockSkew;
 pub(crate) use view::{Map, Table, View};
-pub(crate) use watch_queue::{Taken, WatchQueue};
+pub(crate) use watch_cursor::{Taken, WatchCursor};
 
-use crate::{Change, Config, ConfigError, NetworkStatistics, WatchFilter};
+use crate::{Change, Config, ConfigError, NetworkStatistics, SleepingWatches, WatchFilter};
 use counters::RefusalReason;
 use list_gossip::ListGossip;
 use network::Network;
@@ -307,11 +308,11 @@ impl Replica {
 
     // Calls of the application.
 
-    /// Starts a watch: returns the first chunk of the visible entries, and the queue from which the rest and
+    /// Starts a watch: returns the first chunk of the visible entries, and the cursor from which the rest and
     /// every later change come, without a gap.
-    pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<Change>, Arc<WatchQueue>) {
-        let queue = self.node.watchers.add(filter.clone());
-        (queue.read(self, filter), queue)
+    pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<Change>, WatchCursor) {
+        let mut cursor = WatchCursor::new(self.node.watchers.log_for(filter));
+        (cursor.read(self, filter), cursor)
     }
 
     /// A table of a network of this node.
@@ -420,9 +421,9 @@ impl Replica {
             .min()
     }
 
-    /// The tasks of watchers to wake. To be called last before the lock is released.
-    pub(crate) fn take_watch_wakers(&mut self) -> Vec<std::task::Waker> {
-        self.node.watchers.take_wakers()
+    /// The watches to wake. To be called last before the lock is released.
+    pub(crate) fn take_woken_watches(&mut self) -> SleepingWatches {
+        self.node.watchers.take_woken()
     }
 
     /// Whether a call other than the driver's own has moved a deadline forward since the last call of this

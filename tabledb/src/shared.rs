@@ -4,17 +4,24 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::SleepingWatches;
 use crate::replica::{Map, Replica, Table, View};
+
+/// Called with the watches to wake.
+type WatchNotifier = Box<dyn Fn(SleepingWatches) + Send + Sync>;
+
+/// As many watches are woken at once. More of them go to the notifier, which itself has to be woken.
+const WOKEN_AT_ONCE: usize = 8;
 
 /// What all handles of a database share.
 pub(crate) struct Shared {
     replica: Mutex<Replica>,
     pub(crate) views: Arc<Map<Arc<View>>>,
     pub(crate) waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) watch_notifier: OnceLock<WatchNotifier>,
     /// Whether the driver has been handed out.
     pub(crate) driven: AtomicBool,
 }
@@ -22,8 +29,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(replica: Replica) -> Arc<Self> {
         let views = replica.views();
-        let (waker, driven) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { replica: Mutex::new(replica), views, waker, driven })
+        let (waker, watch_notifier, driven) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { replica: Mutex::new(replica), views, waker, watch_notifier, driven })
     }
 
     /// The table, if it exists.
@@ -32,7 +39,16 @@ impl Shared {
     }
 
     pub(crate) fn replica(&self) -> ReplicaGuard<'_> {
-        ReplicaGuard(Some(self.replica.lock()))
+        ReplicaGuard { replica: Some(self.replica.lock()), shared: self }
+    }
+
+    /// Wakes these watches, or has them woken. Not under a lock: a waker runs an executor's code.
+    fn wake(&self, watches: SleepingWatches) {
+        if watches.len() > WOKEN_AT_ONCE
+            && let Some(notifier) = self.watch_notifier.get()
+        {
+            notifier(watches);
+        }
     }
 }
 
@@ -47,34 +63,36 @@ impl Drop for Shared {
         // A watch does not keep the database; it ends with it.
         let replica = self.replica.get_mut();
         replica.end_watches();
-        replica.take_watch_wakers().into_iter().for_each(Waker::wake);
+        drop(replica.take_woken_watches());
     }
 }
 
 /// The replica behind a database, locked: for driving the replication. Hold it briefly.
 #[derive(Debug)]
-pub struct ReplicaGuard<'a>(Option<MutexGuard<'a, Replica>>);
+pub struct ReplicaGuard<'a> {
+    replica: Option<MutexGuard<'a, Replica>>,
+    shared: &'a Shared,
+}
 
 const LOCKED: &str = "locked until it is dropped";
 
 impl Deref for ReplicaGuard<'_> {
     type Target = Replica;
     fn deref(&self) -> &Replica {
-        self.0.as_ref().expect(LOCKED)
+        self.replica.as_ref().expect(LOCKED)
     }
 }
 
 impl DerefMut for ReplicaGuard<'_> {
     fn deref_mut(&mut self) -> &mut Replica {
-        self.0.as_mut().expect(LOCKED)
+        self.replica.as_mut().expect(LOCKED)
     }
 }
 
 impl Drop for ReplicaGuard<'_> {
     fn drop(&mut self) {
-        let wakers = self.take_watch_wakers();
-        self.0 = None;
-        // Not under the lock: a waker runs an executor's code.
-        wakers.into_iter().for_each(Waker::wake);
+        let watches = self.take_woken_watches();
+        self.replica = None;
+        self.shared.wake(watches);
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::change::{Change, WatchFilter};
-use crate::replica::{Taken, WatchQueue};
+use crate::host_clock::monotonic_now;
+use crate::replica::{Taken, WatchCursor};
 use crate::shared::Shared;
 
 /// What a watcher receives.
@@ -24,23 +27,48 @@ pub enum WatchEvent {
 
 /// A subscription: first a create for each visible entry, then each change, in order and without a gap.
 ///
-/// The snapshot is read from the store as the caller takes it, so a watch that nobody reads holds little
-/// memory. At most [`Limits::watch_queue`](crate::Limits::watch_queue) changes and
-/// [`Limits::watch_bytes`](crate::Limits::watch_bytes) bytes wait for it. Beyond that, changes are dropped,
-/// the watcher receives [`WatchEvent::Lagged`] once, and a fresh snapshot follows. Dropping the watch ends
-/// the subscription. When the database ends, the watcher receives [`WatchEvent::Closed`] and no deletes.
+/// Watches with the same filter read one log, each at its own pace, and a change is in it once: a write costs the
+/// same for one of them and for a thousand. At most [`Limits::watch_queue`](crate::Limits::watch_queue)
+/// changes and [`Limits::watch_bytes`](crate::Limits::watch_bytes) bytes are in the log, from the oldest one
+/// that any of them has not taken. Beyond that, the oldest are dropped; a watcher that has not taken one of them
+/// receives [`WatchEvent::Lagged`] once, and a fresh snapshot follows. The others notice nothing.
+///
+/// The snapshot is read from the store as the caller takes it, a chunk of 256 KiB at a time, so a watch that nobody
+/// reads holds no more than a chunk and the log. Changes of keys that it has still to read stay in the log until
+/// its next chunk. Dropping the watch ends the subscription. When the database ends, the watcher receives
+/// [`WatchEvent::Closed`] and no deletes.
 #[derive(Debug)]
 pub struct Watch {
     database: Weak<Shared>,
     filter: WatchFilter,
     /// The chunk of the snapshot that has been read.
     snapshot: VecDeque<Change>,
-    queue: Arc<WatchQueue>,
+    cursor: WatchCursor,
+    /// For a thread that waits.
+    waiting: Option<WaitingThread>,
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.queue.abandon();
+/// How a thread waits for a watch.
+#[derive(Debug)]
+struct WaitingThread {
+    waker: Waker,
+    woken: Receiver<()>,
+}
+
+/// Wakes a thread that waits for the other end.
+struct Token(Sender<()>);
+
+impl Wake for Token {
+    fn wake(self: Arc<Self>) {
+        // A token that is still there does the same.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl WaitingThread {
+    fn new() -> Self {
+        let (sender, woken) = crossbeam_channel::bounded(1);
+        Self { waker: Arc::new(Token(sender)).into(), woken }
     }
 }
 
@@ -49,18 +77,34 @@ impl Watch {
         database: Weak<Shared>,
         filter: WatchFilter,
         snapshot: VecDeque<Change>,
-        queue: Arc<WatchQueue>,
+        cursor: WatchCursor,
     ) -> Self {
-        Self { database, filter, snapshot, queue }
+        Self { database, filter, snapshot, cursor, waiting: None }
     }
 
     /// The next event. Waits up to `timeout`, and returns `None` when no event came.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<WatchEvent> {
-        if let Some(event) = self.try_next() {
-            return Some(event);
+        let deadline = monotonic_now().checked_add(timeout);
+        loop {
+            match self.try_next() {
+                None if self.wait(deadline) => {}
+                event => return event,
+            }
         }
-        self.queue.wait(Some(timeout));
-        self.try_next()
+    }
+
+    /// Blocks until there may be an event. False if the deadline passed before.
+    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        let thread = self.waiting.get_or_insert_with(WaitingThread::new);
+        // A token of an event that has been taken already.
+        let _ = thread.woken.try_recv();
+        if !self.cursor.sleep(&thread.waker) {
+            return true;
+        }
+        match deadline {
+            Some(deadline) => thread.woken.recv_deadline(deadline).is_ok(),
+            None => thread.woken.recv().is_ok(),
+        }
     }
 
     /// The next event if there is one now.
@@ -69,22 +113,18 @@ impl Watch {
             if let Some(change) = self.snapshot.pop_front() {
                 return Some(WatchEvent::Change(change));
             }
-            match self.queue.take() {
+            match self.cursor.take() {
                 Taken::Change(change) => return Some(WatchEvent::Change(change)),
                 Taken::Closed => return Some(WatchEvent::Closed),
                 Taken::Nothing => return None,
                 Taken::Unread => {
                     let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
-                    self.snapshot = self.queue.read(&database.replica(), &self.filter);
+                    self.snapshot = self.cursor.read(&database.replica(), &self.filter);
                 }
                 Taken::Lagged => {
                     // The snapshot is read by later calls: a task that awaits this event can leave them to a
                     // thread that may block.
-                    let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
-                    // No write is between its look at this queue and its push: what it pushed now would be
-                    // read from the store too.
-                    let _replica = database.replica();
-                    self.queue.start_over();
+                    self.cursor.start_over();
                     return Some(WatchEvent::Lagged);
                 }
             }
@@ -104,15 +144,19 @@ impl Watch {
     /// that may not take so long calls [`Self::try_next`] on a thread that may block, from the start and after each
     /// [`WatchEvent::Lagged`], until it returns `None`.
     ///
-    /// The waker is called by the thread that makes the change, without a lock of the database. In a node that thread
-    /// may hold the node's own lock: a waker schedules its task, as those of all runtimes do, and does not call the node.
+    /// The waker is called by the thread that makes the change, without a lock of the database, or, if more than eight
+    /// watches sleep, by whom the driver has set ([`Driver::set_watch_notifier`](crate::Driver::set_watch_notifier)): in
+    /// a node, a task. In a node the thread that makes the change may hold the node's own lock: a waker schedules its
+    /// task, as those of all runtimes do, and does not call the node.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<WatchEvent> {
-        if let Some(event) = self.try_next() {
-            return Poll::Ready(event);
+        loop {
+            if let Some(event) = self.try_next() {
+                return Poll::Ready(event);
+            }
+            if self.cursor.sleep(context.waker()) {
+                return Poll::Pending;
+            }
         }
-        // Registered before the last look, so that an event in between wakes the task.
-        self.queue.register(context.waker());
-        self.try_next().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -125,7 +169,9 @@ impl Iterator for Watch {
             match self.try_next() {
                 Some(WatchEvent::Closed) => return None,
                 Some(event) => return Some(event),
-                None => self.queue.wait(None),
+                None => {
+                    self.wait(None);
+                }
             }
         }
     }
@@ -134,7 +180,6 @@ impl Iterator for Watch {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
     use std::thread;
 
     use super::*;
@@ -163,7 +208,7 @@ mod tests {
         receiver.recv_timeout(Duration::from_secs(20)).expect("still at work after 20 s")
     }
 
-    fn key(event: Poll<WatchEvent>) -> Option<String> {
+    fn key_of(event: Poll<WatchEvent>) -> Option<String> {
         match event {
             Poll::Ready(WatchEvent::Change(change)) => Some(change.key.to_string()),
             _ => None,
@@ -181,12 +226,41 @@ mod tests {
         database.create("net", "t", "a", *b"1").unwrap();
         database.create("net", "t", "b", *b"2").unwrap();
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert_eq!(key(watch.poll_recv(&mut context)).as_deref(), Some("a"));
-        assert_eq!(key(watch.poll_recv(&mut context)).as_deref(), Some("b"));
+        assert_eq!(key_of(watch.poll_recv(&mut context)).as_deref(), Some("a"));
+        assert_eq!(key_of(watch.poll_recv(&mut context)).as_deref(), Some("b"));
         assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
         database.end_watches();
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
         assert_eq!(watch.poll_recv(&mut context), Poll::Ready(WatchEvent::Closed));
+    }
+
+    /// A thousand watchers must not cost the one who writes a thousand wake-ups, and a notifier that is late must not
+    /// hold more than one for each.
+    #[test]
+    fn many_sleeping_watches_are_woken_once_each_by_the_notifier() {
+        let database = database();
+        let handed_over = Arc::<parking_lot::Mutex<Vec<crate::SleepingWatches>>>::default();
+        let notifier = handed_over.clone();
+        database.driver().unwrap().set_watch_notifier(move |watches| notifier.lock().push(watches));
+        let woken = Arc::new(Counted(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut watches: Vec<Watch> = (0..20).map(|_| database.watch(WatchFilter::default())).collect();
+        for key in ["a", "b"] {
+            // The second time they wait again before they are woken.
+            assert!(watches.iter_mut().all(|watch| watch.poll_recv(&mut context).is_pending()));
+            database.create("net", "t", key, *b"1").unwrap();
+            for watch in &mut watches {
+                assert_eq!(key_of(watch.poll_recv(&mut context)).as_deref(), Some(key));
+            }
+        }
+        let mut batches = std::mem::take(&mut *handed_over.lock());
+        assert_eq!(batches.iter().map(crate::SleepingWatches::len).collect::<Vec<_>>(), [20]);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "by the one who writes");
+        assert!(batches[0].wake(5));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 5);
+        drop(batches);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 20, "none is forgotten");
     }
 
     /// A search through a large table would delay the other tasks of the executor.
@@ -205,7 +279,7 @@ mod tests {
         assert_eq!(watch.poll_recv(&mut context), Poll::Ready(WatchEvent::Lagged));
         assert!(watch.snapshot.is_empty(), "{:?}", watch.snapshot);
         database.create("net", "t", "d", *b"1").unwrap();
-        let keys = std::iter::from_fn(|| key(watch.poll_recv(&mut context))).collect::<Vec<_>>();
+        let keys = std::iter::from_fn(|| key_of(watch.poll_recv(&mut context))).collect::<Vec<_>>();
         assert_eq!(keys, ["a", "b", "c", "d"]);
         assert_eq!(watch.poll_recv(&mut context), Poll::Pending);
     }

@@ -6,6 +6,6 @@
 pub struct WatchStatistics {
     /// Watches that have not been dropped.
     pub watches: usize,
-    /// The bytes of the changes that wait for them.
+    /// The bytes of the changes that wait for them. A change counts once for all watches with the same filter.
     pub bytes: usize,
 }

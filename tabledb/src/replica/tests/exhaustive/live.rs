@@ -1,7 +1,6 @@
 //! A production replica at work, with two watchers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -19,14 +18,14 @@ use crate::replica::session::{Role, Session};
 use crate::replica::store::{Attachment, Visibility};
 use crate::replica::tests::{NET, TABLE, name};
 use crate::replica::timing::LEAVE_LIMIT;
-use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Taken, Transmit, WatchQueue};
+use crate::replica::{Counters, Event, MessageError, Origin, Replica, Stream, Taken, Transmit, WatchCursor};
 use crate::{Config, Key, Value, WatchFilter};
 
 /// One watch, and the table as its watcher sees it.
 #[derive(Debug)]
 struct Watching {
     filter: WatchFilter,
-    queue: Arc<WatchQueue>,
+    cursor: WatchCursor,
     table: BTreeMap<Key, (Value, NodeName)>,
 }
 
@@ -70,8 +69,8 @@ impl Live {
         let mut replica = Replica::new(config, origin).expect("settings within their bounds");
         let watches = [false, true].map(|exclude_own| {
             let filter = WatchFilter { exclude_own, ..WatchFilter::default() };
-            let (_, queue) = replica.watch(&filter);
-            Watching { filter, queue, table: BTreeMap::new() }
+            let (_, cursor) = replica.watch(&filter);
+            Watching { filter, cursor, table: BTreeMap::new() }
         });
         Self { me, replica, now: start, start, watches: watches.into() }
     }
@@ -216,7 +215,7 @@ impl Live {
     /// Applies the changes that the watchers received, and returns whether each fitted the previous state.
     pub(super) fn follow_watches(&mut self) -> bool {
         self.watches.iter_mut().all(|watching| {
-            while let Taken::Change(change) = watching.queue.take() {
+            while let Taken::Change(change) = watching.cursor.take() {
                 let before = watching.table.get(&*change.key).map(|(value, _)| value.clone());
                 let kind = match (&before, &change.value) {
                     (None, Some(_)) => crate::ChangeKind::Create,
