@@ -25,21 +25,17 @@ pub(crate) fn record_digest(time: u64, table: &str, key: &str, value: &[u8]) -> 
         let product = u128::from(digest ^ low) * u128::from(high ^ 0x9e37_79b9_7f4a_7c15);
         (product >> 64) as u64 ^ product as u64 ^ low.rotate_left(29) ^ high.rotate_left(41)
     }
-    fn word(bytes: &[u8]) -> u64 {
-        u64::from_le_bytes(bytes.try_into().unwrap_or_default())
-    }
     let mut digest = mix(time);
     for part in [table.as_bytes(), key.as_bytes(), value] {
-        let mut pairs = part.chunks_exact(16);
-        for pair in &mut pairs {
-            digest = fold(digest, word(&pair[..8]), word(&pair[8..]));
+        let (pairs, left) = part.as_chunks::<16>();
+        for pair in pairs {
+            let pair = u128::from_le_bytes(*pair);
+            digest = fold(digest, pair as u64, (pair >> 64) as u64);
         }
         // The remainder, and the length of the part: equal bytes divided differently give another digest.
-        let left = pairs.remainder();
-        let (first, last) = match left.len() {
-            0 => (0, 0),
-            1..=8 => (0, last_word(left)),
-            _ => (word(&left[..8]), last_word(left)),
+        let (first, last) = match left.first_chunk::<8>() {
+            Some(first) if left.len() > 8 => (u64::from_le_bytes(*first), last_word(left)),
+            _ => (0, last_word(left)),
         };
         digest = fold(digest.rotate_left(23) ^ part.len() as u64, first, last);
     }

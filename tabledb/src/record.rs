@@ -62,16 +62,19 @@ impl std::hash::Hash for Tag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TablePlace(pub(crate) u32);
 
+/// The counter of pointers is before it, the key behind it. A reader needs both, and mostly from two lines of the
+/// cache: what is compared first is beside the counter, so that both lines are loaded at once.
 #[derive(Debug)]
+#[repr(C)]
 struct Header {
+    key_length: u32,
+    is_live: bool,
+    tag: Arc<Tag>,
     time: u64,
     number: u64,
-    tag: Arc<Tag>,
     /// See [`record_digest`]; 0 for a tombstone.
     digest: u32,
     table: TablePlace,
-    key_length: u32,
-    is_live: bool,
 }
 
 /// The version of a key: a value or a tombstone. Cloning copies a pointer.

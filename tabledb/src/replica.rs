@@ -11,6 +11,7 @@ mod clock;
 mod connections;
 mod counters;
 mod datagrams;
+mod expiries;
 mod fingerprint;
 mod forgotten_owners;
 mod inspect;

@@ -157,8 +157,8 @@ impl Network {
             let table = self.store.table_or_new(table);
             let body = Body::Live(record.value());
             // With its original time: it must not win over writes that other nodes have made since.
-            let write =
-                Write { dot, time: record.time(), table: &table, key: record.key(), body, replaced: &[] };
+            let (time, key) = (record.time(), record.key());
+            let write = Write { dot, time, table: &table, key, body, replaced: &[], present: None };
             self.store.apply(write, &mut node.watchers);
             let queued = QueuedUpdate { dot, replaced: Vec::new() };
             self.updates.push(queued, true, record.weight(), now);

@@ -76,12 +76,6 @@ impl Ranges {
 
     /// Adds one number; false if it was there.
     pub fn insert(&mut self, number: u64) -> bool {
-        if let Some(last) = self.ranges.last_mut()
-            && number == last.1 + 1
-        {
-            last.1 = number;
-            return true;
-        }
         if self.contains(number) {
             return false;
         }
@@ -92,6 +86,12 @@ impl Ranges {
     /// Adds `low..=high`.
     pub fn insert_range(&mut self, low: u64, high: u64) {
         debug_assert!(0 < low && low <= high);
+        if let Some(last) = self.ranges.last_mut()
+            && low == last.1 + 1
+        {
+            last.1 = high;
+            return;
+        }
         // The ranges that adjoin or overlap [low - 1, high + 1] become one.
         let first = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < low);
         let past = self.ranges.partition_point(|&(start, _)| start <= high.saturating_add(1));

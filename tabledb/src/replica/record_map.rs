@@ -55,9 +55,14 @@ impl RecordMap {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Record> {
+        self.read(key, Record::clone)
+    }
+
+    /// What `of` takes from the record under a key, if there is one. It is called with a lock held.
+    pub(crate) fn read<T>(&self, key: &str, of: impl FnOnce(&Record) -> T) -> Option<T> {
         let key = key.as_bytes();
         let hash = self.hash(key);
-        self.shard(hash).read().find(hash, |record| record.key_bytes() == key).cloned()
+        self.shard(hash).read().find(hash, |record| record.key_bytes() == key).map(of)
     }
 
     /// Puts a record under its key, if there is none or `replaces` is true of the present one.

@@ -8,7 +8,7 @@ mod recount;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use wire::{NodeId, NodeName};
 
 use super::attachment::live_digest;
 pub(crate) use super::attachment::{Attachment, Held, Tombstone, Visibility};
+use super::expiries::Expiries;
 use super::fingerprint::Fingerprint;
 use super::number_index::NumberIndex;
 use super::ranges::Ranges;
@@ -60,6 +61,8 @@ pub(crate) struct Write<'a> {
     pub(crate) body: Body<'a>,
     /// The dots that the writer's store held under the key.
     pub(crate) replaced: &'a [Dot],
+    /// The dot under the key here, if the caller has looked it up.
+    pub(crate) present: Option<Dot>,
 }
 
 /// The limit that a write would exceed.
@@ -84,7 +87,7 @@ pub(crate) struct Store {
     /// The bytes of their keys and values.
     bytes: usize,
     /// The times at which tombstones are to be reaped.
-    expiries: BTreeSet<(Instant, AttachmentIndex, u64)>,
+    expiries: Expiries,
     fingerprint: Fingerprint,
     /// A record was removed since the last search for empty tables.
     removed_records: bool,
@@ -103,7 +106,7 @@ impl Store {
             next_index: 0,
             records: 0,
             bytes: 0,
-            expiries: BTreeSet::new(),
+            expiries: Expiries::default(),
             fingerprint: Fingerprint::default(),
             removed_records: false,
             buffer: Vec::new(),
@@ -121,6 +124,17 @@ impl Store {
             self.view.add(table.clone());
             table
         })
+    }
+
+    /// The table of that name, if it exists, for a write that gives it back to [`Self::keep_table`]: nobody has
+    /// to find or count the table of many writes in a row.
+    pub(crate) fn take_table(&mut self, name: &str) -> Option<Arc<Table>> {
+        self.tables.take_latest(name).or_else(|| self.view.table(name))
+    }
+
+    /// Keeps the table of a write for the next one.
+    pub(crate) fn keep_table(&mut self, table: Arc<Table>) {
+        self.tables.keep_latest(table);
     }
 
     /// The table that a record of this store is in.
@@ -199,7 +213,7 @@ impl Store {
         self.by_owner.remove(&attachment.tag.owner.name);
         self.fingerprint.remove(index, &attachment);
         for Tombstone { record, expires } in attachment.tombstones.into_items() {
-            self.expiries.remove(&(expires, index, record.number()));
+            self.expiries.remove((expires, index, record.number()));
             self.remove(&record);
         }
         for record in attachment.live.into_items() {
@@ -252,16 +266,21 @@ impl Store {
     /// The dots that it replaced are superseded here too, wherever they are; then the greater version remains
     /// under the key.
     pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
-        let Write { dot: (index, number), time, table, key, body, replaced } = write;
+        let Write { dot: (index, number), time, table, key, body, replaced, present } = write;
         let Some(attachment) = self.attachments.get_mut(&index) else { return false };
         if attachment.seen.contains(number) {
             return false;
         }
         attachment.see(number, number);
         self.fingerprint.invalidate(index, attachment);
-        let tag = attachment.tag.clone();
+        let identity = Identity { tag: &attachment.tag, number, time, table: (table.place, &table.name) };
+        let incoming = Record::new(identity, key, body.value(), &mut self.buffer);
         let mut replaces_present = false;
         for &(index, number) in replaced {
+            if present == Some((index, number)) {
+                replaces_present = true;
+                continue;
+            }
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
             let is_under_key = |held: Held<'_>| held.record().is_under(table.place, key);
             if attachment.get(number).is_some_and(is_under_key) {
@@ -273,9 +292,7 @@ impl Store {
                 self.drop_live(index, number, watchers);
             }
         }
-        let identity = Identity { tag: &tag, number, time, table: (table.place, &table.name) };
-        let incoming = Record::new(identity, key, body.value(), &mut self.buffer);
-        self.keep_greater(&incoming, body, table, replaces_present, watchers);
+        self.keep_greater(incoming, body, table, replaces_present, watchers);
         self.debug_check_applied((index, number), (time, replaced), (table, key));
         true
     }
@@ -283,14 +300,14 @@ impl Store {
     /// Keeps the greater version under a key, or the incoming one if it replaces the present one.
     fn keep_greater(
         &mut self,
-        incoming: &Record,
+        incoming: Record,
         body: Body<'_>,
         table: &Table,
         replaces_present: bool,
         watchers: &mut Watchers,
     ) {
         let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
-        let former = match table.records.offer(incoming, replaces) {
+        let former = match table.records.offer(&incoming, replaces) {
             Offered::Declined => return,
             Offered::Inserted => {
                 self.records += 1;
@@ -302,16 +319,19 @@ impl Store {
                     "{former:?} went for {incoming:?}"
                 );
                 self.bytes -= former.weight();
-                self.unlink(&former);
                 Some(former)
             }
         };
         self.bytes += incoming.weight();
+        let reported = watchers.wants(&self.view.name).then(|| incoming.clone());
         self.link(incoming, body);
         if let Some(former) = &former {
+            self.unlink(former);
             self.debug_check_removed(former.dot());
         }
-        self.report(watchers, (former.as_ref(), Some(incoming)), DeleteReason::Deleted);
+        if reported.is_some() {
+            self.report(watchers, (former.as_ref(), reported.as_ref()), DeleteReason::Deleted);
+        }
     }
 
     /// Marks the numbers of `low..=high` as seen, since a peer has seen them and does not hold them live.
@@ -384,10 +404,7 @@ impl Store {
     /// Removes tombstones whose time has come. Their numbers stay in the version vector, as superseded.
     pub(crate) fn reap(&mut self, now: Instant) -> usize {
         let mut reaped = 0;
-        while let Some(&(expires, index, number)) = self.expiries.first()
-            && expires <= now
-        {
-            self.expiries.pop_first();
+        while let Some((_, index, number)) = self.expiries.pop_due(now) {
             let Some(attachment) = self.attachments.get_mut(&index) else { continue };
             let Some(tombstone) = attachment.tombstones.remove(number) else { continue };
             self.remove(&tombstone.record);
@@ -410,7 +427,7 @@ impl Store {
 
     /// The time at which the next tombstone is due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.expiries.first().map(|&(expires, ..)| expires)
+        self.expiries.next()
     }
 
     /// A digest of the whole content: the attachments, their seen numbers, and the live ones. Equal on
@@ -473,21 +490,22 @@ impl Store {
             let removed = attachment.tombstones.remove(number);
             debug_assert!(removed.is_some(), "tombstone {number} was not in the index");
             if let Some(Tombstone { expires, .. }) = removed {
-                self.expiries.remove(&(expires, index, number));
+                self.expiries.remove((expires, index, number));
             }
         }
     }
 
-    fn link(&mut self, record: &Record, body: Body<'_>) {
+    /// Adds a record to the index of its attachment.
+    fn link(&mut self, record: Record, body: Body<'_>) {
         let (index, number) = record.dot();
         let Some(attachment) = self.attachments.get_mut(&index) else { return };
         match body {
             Body::Live(_) => {
-                attachment.live.insert(number, record.clone());
-                attachment.live_digest ^= live_digest(record);
+                attachment.live_digest ^= live_digest(&record);
+                attachment.live.insert(number, record);
             }
             Body::Tombstone { expires } => {
-                attachment.tombstones.insert(number, Tombstone { record: record.clone(), expires });
+                attachment.tombstones.insert(number, Tombstone { record, expires });
                 self.expiries.insert((expires, index, number));
             }
         }

@@ -10,6 +10,8 @@ use crate::record::TablePlace;
 pub(super) struct Tables {
     places: Vec<Option<Arc<Table>>>,
     free: Vec<u32>,
+    /// The table of the latest write, which is mostly that of the next.
+    latest: Option<Arc<Table>>,
 }
 
 #[cfg(test)]
@@ -35,8 +37,19 @@ impl Tables {
         self.places[place.0 as usize].as_ref().expect("a table stays while it has records")
     }
 
+    /// Takes the table that was kept last, if it has this name.
+    pub(super) fn take_latest(&mut self, name: &str) -> Option<Arc<Table>> {
+        self.latest.take_if(|table| *table.name == *name && !table.is_dropped())
+    }
+
+    /// Keeps the table of a write for the next one.
+    pub(super) fn keep_latest(&mut self, table: Arc<Table>) {
+        self.latest = Some(table);
+    }
+
     /// The table has no records any more.
     pub(super) fn free(&mut self, place: TablePlace) {
+        self.latest.take_if(|table| table.place == place);
         self.places[place.0 as usize] = None;
         self.free.push(place.0);
     }

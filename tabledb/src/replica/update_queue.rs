@@ -44,6 +44,11 @@ impl UpdateQueue {
         self.local.len() + self.relayed.len()
     }
 
+    /// Whether everything new is to be pushed over streams, and no update is queued.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog
+    }
+
     /// Queues one update of about `bytes`. Returns whether the driver has to look at its deadline again.
     pub(crate) fn push(&mut self, update: QueuedUpdate, local: bool, bytes: usize, now: Instant) -> bool {
         self.touch(update.dot.0, now);

@@ -234,7 +234,8 @@ impl Network {
         }
         let bytes = update_bytes(table_name, event.key, body.value()) + 16 * replaced.len().saturating_sub(1);
         let table = found.unwrap_or_else(|| self.store.table_or_new(table_name));
-        let write = Write { dot, time, table: &table, key: event.key, body, replaced: &replaced };
+        let write =
+            Write { dot, time, table: &table, key: event.key, body, replaced: &replaced, present: None };
         if self.store.apply(write, &mut node.watchers) {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::node_state::NodeState;
-use super::super::store::{Body, Dot, Full, Write};
+use super::super::store::{Body, Full, Write};
 use super::super::update_queue::QueuedUpdate;
 use super::{Network, update_bytes};
 use crate::{Version, WriteError};
@@ -45,13 +45,15 @@ impl Network {
             return Err(WriteError::NotJoined { network: self.name.to_string() });
         }
         let target = || (self.name.to_string(), table_name.to_owned(), key.to_owned());
-        let found = self.store.view().table(table_name);
+        let found = self.store.take_table(table_name);
         let present = found.as_ref().and_then(|table| {
-            let record = table.records.get(key)?;
-            let version = record.is_visible().then(|| record.version());
-            Some((record.dot(), version))
+            table.records.read(key, |record| {
+                let version = record.is_visible().then(|| record.version());
+                (record.dot(), version)
+            })
         });
         let live = present.and_then(|(_, version)| version);
+        let present = present.map(|(dot, _)| dot);
         let body = match operation {
             Operation::Create(_) if let Some(found) = live => {
                 let (network, table, key) = target();
@@ -94,13 +96,15 @@ impl Network {
         let (own, writer) =
             self.store.attachment(self.own).map_or((0, 0), |own| (own.seen().highest(), own.tag.digest));
         let dot = (self.own, own + 1);
-        let replaced: Vec<Dot> = present.map(|(dot, _)| dot).into_iter().collect();
         let time = node.clock.tick(now);
-        let write = Write { dot, time, table: &table, key, body, replaced: &replaced };
+        let write = Write { dot, time, table: &table, key, body, replaced: present.as_slice(), present };
         self.store.apply(write, &mut node.watchers);
+        self.store.keep_table(table);
         self.supersede_refused(table_name, key, time);
         node.counters.writes += 1;
         self.note_change(now);
+        // A backlog has no queue: no list is made for it.
+        let replaced = present.filter(|_| !self.updates.has_backlog()).into_iter().collect();
         node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, true, bytes, now);
         Ok(Version { time, writer, number: dot.1 })
     }

@@ -125,7 +125,7 @@ impl Store {
                 }
             }
             Held::Tombstone(Tombstone { record, expires }) => {
-                if record.is_live() || !self.expiries.contains(&(*expires, index, number)) {
+                if record.is_live() || !self.expiries.contains((*expires, index, number)) {
                     return wrong("its tombstone is live, or is never reaped");
                 }
             }

@@ -28,7 +28,7 @@ impl Store {
                     Some(Held::Live(_)) => {}
                     Some(Held::Tombstone(Tombstone { expires, .. })) => {
                         tombstones += 1;
-                        if !self.expiries.contains(&(*expires, index, number)) {
+                        if !self.expiries.contains((*expires, index, number)) {
                             return Err(format!("{}: its expiry is missing", what()));
                         }
                     }
