@@ -103,6 +103,17 @@ fn no_more_tables_than_the_limit() {
 }
 
 #[test]
+fn a_table_that_a_bundle_names_twice_is_one_table() {
+    let mut cluster = under(Limits { tables: 2, ..Limits::default() });
+    let clock = wall(&cluster);
+    let events = [(0, "a"), (1, "b"), (2, "a"), (0, "c"), (1, "d")];
+    let events = (1..).zip(events).map(|(number, (table, key))| put(number, table, key, b"v")).collect();
+    gossip(&mut cluster, bundle(clock, vec!["t0", "t0", "t1"], events));
+    let counts = cluster.replicas[0].statistics(NET).unwrap();
+    assert_eq!((counts.tables, counts.entries, count(&cluster, "refused_tables")), (2, 5, 0));
+}
+
+#[test]
 fn no_more_entries_than_the_limit_and_what_is_there_may_change_and_go() {
     let mut cluster = under(Limits { entries: 3, ..Limits::default() });
     let clock = wall(&cluster);

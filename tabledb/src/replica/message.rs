@@ -4,7 +4,7 @@
 //! except a frame with a single larger entry. Only `wire::codec` knows their encoding.
 
 use serde::{Deserialize, Serialize};
-use wire::{NodeId, NodeName};
+use wire::{NodeId, NodeName, codec};
 
 /// The size up to which a frame is filled, in bytes: large enough to keep a stream busy, small enough that
 /// the lock is held for less than a millisecond while the frame is built or applied.
@@ -65,7 +65,7 @@ pub(crate) struct Event<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EventBody<'a> {
-    Value(#[serde(borrow)] &'a [u8]),
+    Value(#[serde(borrow, serialize_with = "codec::serialize_bytes")] &'a [u8]),
     Deleted { residual_ms: u64 },
 }
 

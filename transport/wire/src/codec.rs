@@ -5,7 +5,7 @@
 //! little-endian. The format is part of the protocol version that peers negotiate in their handshake.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The largest message that is decoded, in bytes: 4 MiB.
 ///
@@ -60,6 +60,12 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
     bincode::serde::encode_into_std_write(value, bytes, config::standard())
         .expect("writing a plain value to memory cannot fail");
+}
+
+/// Writes a byte string at once: by itself, serde writes it byte by byte. For a field's `serialize_with`; the
+/// encoding is the same.
+pub fn serialize_bytes<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// Decodes a value, which must use up all of `bytes`. Texts and byte strings may borrow from `bytes`.
@@ -124,6 +130,15 @@ mod tests {
             let sample = Sample { text: &text, bytes: &bytes, numbers, list };
             let encoded = encode(&sample);
             prop_assert_eq!(decode::<Sample<'_>>(&encoded), Ok(sample));
+        }
+
+        #[test]
+        fn a_byte_string_is_encoded_alike_at_once_and_byte_by_byte(
+            bytes in proptest::collection::vec(any::<u8>(), 0..700)
+        ) {
+            #[derive(Serialize)]
+            struct AtOnce<'a>(#[serde(serialize_with = "serialize_bytes")] &'a [u8]);
+            prop_assert_eq!(encode(&AtOnce(&bytes)), encode(&bytes));
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! Handling bundles from peers: the admission check, and applying what passes it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wire::{NodeId, NodeName};
@@ -10,9 +11,26 @@ use super::super::node_state::NodeState;
 use super::super::owners::Admission;
 use super::super::store::{Body, Dot, Full, Visibility, Write};
 use super::super::update_queue::QueuedUpdate;
+use super::super::view::Table;
 use super::refusals::Refused;
 use super::{Applied, Arrival, Network, update_bytes};
 use crate::record::AttachmentIndex;
+
+/// What all events of a bundle have in common.
+struct Events<'a> {
+    clock: u64,
+    /// The attachments that the bundle names; `None` for those that were not admitted.
+    indexes: &'a [Option<AttachmentIndex>],
+    /// The names of the tables.
+    tables: &'a [&'a str],
+    /// The table of the latest event, by its place among them: most often that of the next one, too. It is not
+    /// dropped meanwhile.
+    table: Option<(u32, Arc<Table>)>,
+    own_highest: u64,
+    relay: bool,
+    /// The attachment of the latest event that was applied and is not relayed: it is touched once.
+    touched: Option<AttachmentIndex>,
+}
 
 impl Network {
     /// The admission check of an attachment that a peer names. If a new attachment passes, it starts, and the
@@ -111,8 +129,17 @@ impl Network {
         }
         let own_highest = self.store.attachment(self.own).map_or(0, |own| own.seen().highest());
         let relay = arrival == Arrival::Gossip && bundle.relay;
+        let mut events = Events {
+            clock: bundle.clock,
+            indexes: &indexes,
+            tables: &bundle.tables,
+            table: None,
+            own_highest,
+            relay,
+            touched: None,
+        };
         for event in &bundle.events {
-            self.apply_event(event, bundle, &indexes, own_highest, relay, &mut applied, node, now);
+            self.apply_event(event, &mut events, &mut applied, node, now);
         }
         for &(attachment, low, high) in &bundle.superseded {
             let Some(&Some(index)) = indexes.get(attachment as usize) else { continue };
@@ -144,23 +171,20 @@ impl Network {
         applied
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the body of one loop, separated for readability")]
     fn apply_event(
         &mut self,
         event: &Event<'_>,
-        bundle: &Bundle<'_>,
-        indexes: &[Option<AttachmentIndex>],
-        own_highest: u64,
-        relay: bool,
+        events: &mut Events<'_>,
         applied: &mut Applied,
         node: &mut NodeState,
         now: Instant,
     ) {
+        let &mut Events { clock, indexes, tables, own_highest, relay, .. } = events;
         let Some(&Some(index)) = indexes.get(event.attachment as usize) else { return };
-        let Some(&table_name) = bundle.tables.get(event.table as usize) else {
+        let Some(&table_name) = tables.get(event.table as usize) else {
             return node.counters.refuse(RefusalReason::Malformed);
         };
-        if event.number == 0 || event.number >= u64::MAX - 1 || event.age > bundle.clock {
+        if event.number == 0 || event.number >= u64::MAX - 1 || event.age > clock {
             return node.counters.refuse(RefusalReason::Malformed);
         }
         if index == self.own {
@@ -169,12 +193,10 @@ impl Network {
             applied.generation_conflict |= event.number > own_highest;
             return;
         }
-        let known =
-            |index| self.store.attachment(index).is_some_and(|held| held.seen().contains(event.number));
-        if known(index) {
+        if self.store.attachment(index).is_some_and(|held| held.seen().contains(event.number)) {
             return;
         }
-        let time = bundle.clock - event.age;
+        let time = clock - event.age;
         let dot = (index, event.number);
         let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
         let refused = |why| {
@@ -213,8 +235,11 @@ impl Network {
                 Body::Tombstone { expires: now + residual }
             }
         };
-        let found = self.store.view().table(table_name);
-        let full = self.store.lacks_capacity(found.as_ref(), event.key, body.value(), limits);
+        if events.table.as_ref().is_none_or(|(of, _)| *of != event.table) {
+            events.table = self.store.view().table(table_name).map(|table| (event.table, table));
+        }
+        let found = events.table.as_ref().map(|(_, table)| table);
+        let full = self.store.lacks_capacity(found, event.key, body.value(), limits);
         if let Some(full) = full {
             let why = match full {
                 Full::Entries => RefusalReason::NetworkFull,
@@ -233,15 +258,15 @@ impl Network {
             return self.refuse(&refused(RefusalReason::Fragmented), node, now);
         }
         let bytes = update_bytes(table_name, event.key, body.value()) + 16 * replaced.len().saturating_sub(1);
-        let table = found.unwrap_or_else(|| self.store.table_or_new(table_name));
-        let write =
-            Write { dot, time, table: &table, key: event.key, body, replaced: &replaced, present: None };
+        let new = || (event.table, self.store.table_or_new(table_name));
+        let (_, table) = events.table.get_or_insert_with(new);
+        let write = Write { dot, time, table, key: event.key, body, replaced: &replaced, present: None };
         if self.store.apply(write, &mut node.watchers) {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
             if relay {
                 node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, false, bytes, now);
-            } else {
+            } else if events.touched.replace(index) != Some(index) {
                 self.updates.touch(index, now);
             }
         }
