@@ -3,20 +3,23 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use hyper::{Method, StatusCode};
 use membership::Member;
+use tabledb::JoinError;
 use wire::NodeName;
 
 use super::model::{
     JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkJoinOutcome, NetworkView, NodeView,
 };
-use crate::http_error::{HttpError, Names};
-use crate::query::Query;
+use super::parameters::{FromParameters, Given, NoParameters, Parameters};
+use super::precondition::Precondition;
+use crate::problem::{Names, Problem, ProblemCode};
 use crate::streamed::json_list;
 use networkdb::{JoinClusterError, Node};
 
@@ -45,7 +48,10 @@ pub(super) fn router(node: Node, started: Instant) -> Router {
         .with_state(Cluster { node, started })
 }
 
-async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<NodeView> {
+async fn show_node(
+    State(Cluster { node, started }): State<Cluster>,
+    _: Parameters<NoParameters>,
+) -> Json<NodeView> {
     let id = node.id();
     Json(NodeView {
         name: id.name.to_string(),
@@ -58,7 +64,7 @@ async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<Nod
 }
 
 #[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
-async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Response {
+async fn list_members(State(Cluster { node, .. }): State<Cluster>, _: Parameters<NoParameters>) -> Response {
     let (me, now) = (node.id().name, Instant::now());
     list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
 }
@@ -89,25 +95,26 @@ fn seconds(duration: Duration) -> f64 {
 
 async fn join(
     State(Cluster { node, .. }): State<Cluster>,
-    request: Result<Json<JoinRequest>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<JoinOutcome>, HttpError> {
+    _: Parameters<NoParameters>,
+    request: Result<Json<JoinRequest>, JsonRejection>,
+) -> Result<Json<JoinOutcome>, Problem> {
     let Json(JoinRequest { seeds }) = request.map_err(|error| {
-        HttpError::new(
-            error.status(),
-            format_args!("{}; expected {{\"seeds\":[\"host:port\"]}} as application/json", error.body_text()),
-        )
+        let code = match error {
+            JsonRejection::MissingJsonContentType(_) => ProblemCode::UnsupportedMediaType,
+            _ => ProblemCode::InvalidBody,
+        };
+        let expected = "expected {\"seeds\":[\"host:port\"]} as application/json";
+        Problem::new(code, format_args!("{}; {expected}", error.body_text()))
     })?;
     if seeds.is_empty() {
-        return Err(HttpError::new(
-            StatusCode::BAD_REQUEST,
-            "there are no seeds in the request; name at least one",
-        ));
+        let sentence = "there are no seeds in the request; name at least one";
+        return Err(Problem::new(ProblemCode::InvalidBody, sentence));
     }
-    check_seeds(&seeds).map_err(|sentence| HttpError::new(StatusCode::BAD_REQUEST, sentence))?;
+    check_seeds(&seeds).map_err(|sentence| Problem::new(ProblemCode::InvalidBody, sentence))?;
     let answered = node
         .join(&seeds)
         .await
-        .map_err(|error: JoinClusterError| HttpError::new(StatusCode::BAD_GATEWAY, error))?;
+        .map_err(|error: JoinClusterError| Problem::new(ProblemCode::SeedsUnreachable, error))?;
     Ok(Json(JoinOutcome { answered }))
 }
 
@@ -123,7 +130,7 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     }
 }
 
-async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
+async fn list_networks(State(Cluster { node, .. }): State<Cluster>, _: Parameters<NoParameters>) -> Response {
     let networks = node.tables().networks();
     list(json_list(None, "networks", networks, move |network| network_view(&node, &network)))
 }
@@ -131,26 +138,51 @@ async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response 
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<NetworkView>, HttpError> {
-    network_view(&node, &network).map(Json).ok_or_else(|| HttpError::not_joined(&network))
+    _: Parameters<NoParameters>,
+) -> Result<Json<NetworkView>, Problem> {
+    network_view(&node, &network).map(Json).ok_or_else(|| Problem::not_joined(&network))
 }
 
-async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
+async fn list_peers(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+    _: Parameters<NoParameters>,
+) -> Response {
     list(json_list(None, "peers", node.tables().network_peers(&network), |name| Some(name.to_string())))
 }
 
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<(StatusCode, Json<NetworkJoinOutcome>), HttpError> {
-    let outcome = node.join_network(&network).await?;
-    Ok((StatusCode::CREATED, Json(outcome.into())))
+    _: Parameters<NoParameters>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let condition = Precondition::of(&headers)?;
+    if !matches!(condition, Precondition::None | Precondition::Absent) {
+        return Err(condition.unsupported(&Method::PUT));
+    }
+    let outcome = |outcome: Option<tabledb::JoinOutcome>| Json(NetworkJoinOutcome::from(outcome));
+    match node.join_network(&network).await {
+        Ok(joined) => {
+            Ok((StatusCode::CREATED, [(LOCATION, uri.path())], outcome(Some(joined))).into_response())
+        }
+        Err(JoinError::AlreadyJoined { .. }) if node.tables().networks().contains(&network) => {
+            if condition == Precondition::Absent {
+                let sentence = format_args!("network {network} is joined on this node already");
+                return Err(Problem::new(ProblemCode::PreconditionFailed, sentence));
+            }
+            Ok((StatusCode::OK, outcome(node.join_outcome(&network))).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<LeaveOutcome>, HttpError> {
+    _: Parameters<NoParameters>,
+) -> Result<Json<LeaveOutcome>, Problem> {
     let final_syncs = node.leave_network(&network).await?;
     Ok(Json(LeaveOutcome {
         saved: final_syncs.saved(),
@@ -160,16 +192,27 @@ async fn leave_network(
     }))
 }
 
+struct AgreementParameters {
+    network: Option<String>,
+}
+
+impl FromParameters for AgreementParameters {
+    const KNOWN: &'static [&'static str] = &["network"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        Ok(Self { network: given.text("network") })
+    }
+}
+
 async fn agreement(
     State(Cluster { node, .. }): State<Cluster>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, HttpError> {
-    let query = Query::parse(query.as_deref().unwrap_or_default());
+    Parameters(AgreementParameters { network }): Parameters<AgreementParameters>,
+) -> Result<Response, Problem> {
     let db = node.tables();
-    let networks = match query.text("nid").map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))? {
+    let networks = match network {
         None => db.networks(),
-        Some(nid) if db.statistics(nid).is_none() => return Err(HttpError::not_joined(nid)),
-        Some(nid) => vec![nid.to_owned()],
+        Some(network) if db.statistics(&network).is_none() => return Err(Problem::not_joined(&network)),
+        Some(network) => vec![network],
     };
     let name = node.id().name;
     let view = move |network: String| network_view(&node, &network);

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LOCATION};
+use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
-use tabledb::{Entry, TableDb, Version};
+use tabledb::{Entry, TableDb, Version, WriteError};
 
 use super::import::import;
-use super::model::{EntryRecord, ImportMode, TableView};
+use super::model::{EntryRecord, ImportMode, TableView, WriteOutcome};
+use super::parameters::{FromParameters, Given, NoParameters, Parameters};
 use super::precondition::{Precondition, is_known};
 use crate::admission::{Admission, RequestPermits};
 use crate::client_origin::client_origin;
-use crate::http_error::{HttpError, Names, entity_tag};
-use crate::query::Query;
+use crate::problem::{Names, Problem, ProblemCode, entity_tag};
 use crate::streamed::{JSON_LINES, items, json, json_list};
 
 /// The header with an entry's owner in a response that contains the raw value.
@@ -62,7 +62,8 @@ async fn list_tables(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
     Names(network): Names<String>,
-) -> Result<Response, HttpError> {
+    _: Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
     let counting = move |gone: &AtomicBool| db.table_counts_while(&network, || !gone.load(Ordering::Relaxed));
     let (counts, permit) = admission.large_response(&permits, counting).await?;
@@ -77,7 +78,8 @@ async fn export_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
     Names((network, table)): Names<(String, String)>,
-) -> Result<Response, HttpError> {
+    _: Parameters<NoParameters>,
+) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
     // The list holds pointers to keys and values, not copies. Only the chunk that is being sent is rendered.
     let listing =
@@ -91,43 +93,58 @@ async fn export_table(
     Ok((JSON_LINES, items(Vec::new(), entries.unwrap_or_default(), write, Vec::new())).into_response())
 }
 
+struct ImportParameters {
+    mode: ImportMode,
+}
+
+impl FromParameters for ImportParameters {
+    const KNOWN: &'static [&'static str] = &["mode"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        let mode = given.parsed("mode", "upsert (the default) and create")?;
+        Ok(Self { mode: mode.unwrap_or_default() })
+    }
+}
+
 async fn import_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Names((network, table)): Names<(String, String)>,
+    Parameters(ImportParameters { mode }): Parameters<ImportParameters>,
     request: Request,
-) -> Result<Response, HttpError> {
+) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let mode = match query.bytes("mode") {
-        None | Some(b"upsert") => ImportMode::Upsert,
-        Some(b"create") => ImportMode::Create,
-        Some(other) => {
-            let other = String::from_utf8_lossy(other);
-            let sentence =
-                format_args!("the mode {other} is unknown; valid modes are upsert (the default) and create");
-            return Err(HttpError::new(StatusCode::BAD_REQUEST, sentence));
-        }
-    };
     let _permit = admission.import(client_origin(&request))?;
     Ok(Json(import(&db, &network, &table, mode, request.into_body(), &admission).await?).into_response())
+}
+
+struct EntryParameters {
+    raw: bool,
+}
+
+impl FromParameters for EntryParameters {
+    const KNOWN: &'static [&'static str] = &["raw"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        Ok(Self { raw: given.flag("raw")? })
+    }
 }
 
 async fn show_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
-    RawQuery(query): RawQuery,
+    Parameters(EntryParameters { raw }): Parameters<EntryParameters>,
     headers: HeaderMap,
-) -> Result<Response, HttpError> {
+) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
     let entry = db.get(&network, &table, &key).ok_or_else(|| {
         let sentence = format_args!("entry {key} of table {table} in network {network} does not exist");
-        HttpError::new(StatusCode::NOT_FOUND, sentence)
+        Problem::new(ProblemCode::EntryNotFound, sentence)
     })?;
     let tag = tag(entry.version());
     if is_known(&headers, entry.version()) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
-    if !Query::parse(query.as_deref().unwrap_or_default()).has("raw") {
+    if !raw {
         return Ok((tag, Json(EntryRecord::from(&entry))).into_response());
     }
     let mut response = (tag, entry.value().to_vec()).into_response();
@@ -149,43 +166,75 @@ fn tag(version: Version) -> [(HeaderName, String); 1] {
 async fn create_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    _: Parameters<NoParameters>,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     value: Bytes,
-) -> Result<Response, HttpError> {
+) -> Result<Response, Problem> {
     let condition = Precondition::of(&headers)?;
     let created = match condition {
         Precondition::None | Precondition::Absent => db.create(&network, &table, &key, &*value),
         Precondition::Present | Precondition::Version(_) => return Err(condition.unsupported(&Method::POST)),
     };
-    let version = created.map_err(|error| condition.refused(error))?;
-    Ok((StatusCode::CREATED, tag(version)).into_response())
+    Ok(written(&uri, true, created.map_err(|error| condition.refused(error))?))
 }
 
 async fn put_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    _: Parameters<NoParameters>,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     value: Bytes,
-) -> Result<Response, HttpError> {
+) -> Result<Response, Problem> {
     let condition = Precondition::of(&headers)?;
-    let (status, written) = match condition {
-        Precondition::Absent => (StatusCode::CREATED, db.create(&network, &table, &key, &*value)),
-        Precondition::None | Precondition::Present => {
-            (StatusCode::NO_CONTENT, db.update(&network, &table, &key, &*value))
-        }
+    let (created, version) = match condition {
+        Precondition::Absent => (true, db.create(&network, &table, &key, &*value)),
+        Precondition::Present => (false, db.update(&network, &table, &key, &*value)),
         Precondition::Version(expected) => {
-            (StatusCode::NO_CONTENT, db.compare_and_set(&network, &table, &key, expected, &*value))
+            (false, db.compare_and_set(&network, &table, &key, expected, &*value))
         }
+        Precondition::None => create_or_replace(&db, &network, &table, &key, &value),
     };
-    let version = written.map_err(|error| condition.refused(error))?;
-    Ok((status, tag(version)).into_response())
+    Ok(written(&uri, created, version.map_err(|error| condition.refused(error))?))
+}
+
+/// Writes an entry, and returns whether it is new.
+fn create_or_replace(
+    db: &TableDb,
+    network: &str,
+    table: &str,
+    key: &str,
+    value: &[u8],
+) -> (bool, Result<Version, WriteError>) {
+    loop {
+        match db.update(network, table, key, value) {
+            Err(WriteError::NotFound { .. }) => {}
+            replaced => return (false, replaced),
+        }
+        match db.create(network, table, key, value) {
+            // Another caller created it meanwhile.
+            Err(WriteError::AlreadyExists { .. }) => {}
+            created => return (true, created),
+        }
+    }
+}
+
+/// The response to a write of the entry at `uri`.
+fn written(uri: &Uri, created: bool, version: Version) -> Response {
+    let outcome = Json(WriteOutcome { version: version.to_string() });
+    match created {
+        true => (StatusCode::CREATED, [(LOCATION, uri.path())], tag(version), outcome).into_response(),
+        false => (StatusCode::OK, tag(version), outcome).into_response(),
+    }
 }
 
 async fn delete_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
+    _: Parameters<NoParameters>,
     headers: HeaderMap,
-) -> Result<StatusCode, HttpError> {
+) -> Result<StatusCode, Problem> {
     let condition = Precondition::of(&headers)?;
     let deleted = match condition {
         Precondition::Absent => return Err(condition.unsupported(&Method::DELETE)),
@@ -196,6 +245,6 @@ async fn delete_entry(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn require_joined(db: &TableDb, network: &str) -> Result<(), HttpError> {
-    db.statistics(network).map(drop).ok_or_else(|| HttpError::not_joined(network))
+fn require_joined(db: &TableDb, network: &str) -> Result<(), Problem> {
+    db.statistics(network).map(drop).ok_or_else(|| Problem::not_joined(network))
 }

@@ -5,6 +5,7 @@ mod entries;
 mod import;
 mod keys;
 pub mod model;
+mod parameters;
 mod precondition;
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,13 @@ use axum::extract::{DefaultBodyLimit, OriginalUri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::json;
 use tokio::sync::watch::Receiver;
 
+use self::parameters::{NoParameters, Parameters};
 use super::admission::{self, Admission};
-pub use crate::http_error::HttpError;
+pub use crate::problem::{Problem, ProblemCode};
 use networkdb::Node;
 
 /// All calls, as `GET /v1` lists them.
@@ -96,17 +98,17 @@ fn with_short_requests(routes: Router, admission: Arc<Admission>) -> Router {
     routes.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(admission, admission::buffer_body))
 }
 
-async fn index() -> Json<serde_json::Value> {
+async fn index(_: Parameters<NoParameters>) -> Json<serde_json::Value> {
     let calls = CALLS.iter().map(|(call, what)| json!({ "call": call, "what": what })).collect::<Vec<_>>();
     Json(json!({ "calls": calls }))
 }
 
-async fn unknown(OriginalUri(uri): OriginalUri) -> HttpError {
+async fn unknown(OriginalUri(uri): OriginalUri) -> Problem {
     let sentence = format_args!("there is no call {}; GET /v1 lists all calls", uri.path());
-    HttpError::new(StatusCode::NOT_FOUND, sentence)
+    Problem::new(ProblemCode::PathNotFound, sentence)
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> HttpError {
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
     let sentence = format_args!("{} does not support {method}; GET /v1 lists all calls", uri.path());
-    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, sentence)
+    Problem::new(ProblemCode::MethodNotAllowed, sentence)
 }

@@ -1,11 +1,12 @@
 //! The JSON of `/v1`, as the server writes it and the client commands read it.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tabledb::{Entry, NetworkStatistics};
 
-pub use crate::http_error::ErrorBody;
+pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
 
 /// The responding node.
@@ -73,24 +74,28 @@ pub struct JoinOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkJoinOutcome {
     /// `synchronised`: the node holds what other members had. `alone`: it knows no other member.
-    /// `unsynchronised`: entries may still be missing, and the node tries again in the background.
+    /// `unsynchronised`: entries may still be missing, and the node tries again in the background. `joining`:
+    /// another call joined it, and its outcome is not known yet.
     pub result: String,
     /// The same as a sentence.
     pub outcome: String,
 }
 
-impl From<tabledb::JoinOutcome> for NetworkJoinOutcome {
-    fn from(outcome: tabledb::JoinOutcome) -> Self {
-        Self { result: word(outcome).to_owned(), outcome: outcome.to_string() }
+impl From<Option<tabledb::JoinOutcome>> for NetworkJoinOutcome {
+    fn from(outcome: Option<tabledb::JoinOutcome>) -> Self {
+        let sentence =
+            outcome.map_or("its outcome is not known yet".to_owned(), |outcome| outcome.to_string());
+        Self { result: word(outcome).to_owned(), outcome: sentence }
     }
 }
 
 /// The outcome of joining a network, as a word for programs.
-fn word(outcome: tabledb::JoinOutcome) -> &'static str {
+fn word(outcome: Option<tabledb::JoinOutcome>) -> &'static str {
     match outcome {
-        tabledb::JoinOutcome::Synchronised => "synchronised",
-        tabledb::JoinOutcome::Alone => "alone",
-        tabledb::JoinOutcome::Unsynchronised => "unsynchronised",
+        Some(tabledb::JoinOutcome::Synchronised) => "synchronised",
+        Some(tabledb::JoinOutcome::Alone) => "alone",
+        Some(tabledb::JoinOutcome::Unsynchronised) => "unsynchronised",
+        None => "joining",
     }
 }
 
@@ -140,11 +145,8 @@ impl NetworkView {
     /// The statistics of `network`, and how its join went, if that has been reported.
     pub fn new(network: &str, statistics: &NetworkStatistics, join: Option<tabledb::JoinOutcome>) -> Self {
         // The tables are synchronised a moment before that is reported.
-        let join = match join {
-            Some(outcome) => word(outcome),
-            None if statistics.synchronised => word(tabledb::JoinOutcome::Synchronised),
-            None => "joining",
-        };
+        let synchronised = statistics.synchronised.then_some(tabledb::JoinOutcome::Synchronised);
+        let join = word(join.or(synchronised));
         Self {
             network: network.to_owned(),
             entries: statistics.entries,
@@ -250,6 +252,13 @@ impl From<&Entry> for EntryRecord {
     }
 }
 
+/// The outcome of a write of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteOutcome {
+    /// The version of the entry now, as in the `ETag`.
+    pub version: String,
+}
+
 /// A line of `/v1/watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRecord {
@@ -303,6 +312,18 @@ pub enum ImportMode {
     Upsert,
     /// Keep it and count the line as failed.
     Create,
+}
+
+impl FromStr for ImportMode {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "upsert" => Ok(Self::Upsert),
+            "create" => Ok(Self::Create),
+            _ => Err(()),
+        }
+    }
 }
 
 /// The outcome of an import.

@@ -14,19 +14,18 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::StatusCode;
 use hyper::body::{Bytes, Frame};
 use tabledb::{TableDb, Watch, WatchEvent, WatchFilter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
+use super::parameters::{FromParameters, Given, Parameters};
 use super::watch_line::{MAX_PIECE_BYTES, WatchLine};
 use crate::admission::Admission;
 use crate::client_origin::client_origin;
-use crate::http_error::HttpError;
 use crate::permits::Permit;
-use crate::query::{NotUtf8, Query};
+use crate::problem::Problem;
 use crate::streamed::JSON_LINES;
 
 /// The longest chunk. A watch holds no other text.
@@ -50,22 +49,26 @@ pub(super) fn router(db: TableDb, admission: Arc<Admission>, stopping: watch::Re
 
 async fn follow(
     State(Watching { db, admission, stopping }): State<Watching>,
+    Parameters(WatchParameters(filter)): Parameters<WatchParameters>,
     request: Request,
-) -> Result<Response, HttpError> {
-    let query = request.uri().query();
-    let filter = filter(&Query::parse(query.unwrap_or_default()))
-        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
+) -> Result<Response, Problem> {
     let permit = admission.watch(client_origin(&request))?;
     let body = WatchBody::start(db, filter, permit, stopping, HEARTBEAT_INTERVAL);
     Ok((JSON_LINES, Body::new(body)).into_response())
 }
 
-fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
-    Ok(WatchFilter {
-        network: query.text("network")?.map(str::to_owned),
-        table: query.text("table")?.map(str::to_owned),
-        exclude_own: query.has("exclude_own"),
-    })
+struct WatchParameters(WatchFilter);
+
+impl FromParameters for WatchParameters {
+    const KNOWN: &'static [&'static str] = &["network", "table", "exclude_own"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        Ok(Self(WatchFilter {
+            network: given.text("network"),
+            table: given.text("table"),
+            exclude_own: given.flag("exclude_own")?,
+        }))
+    }
 }
 
 /// The body of a watch's response. It renders a chunk when the client can take one, and ends its watch when
