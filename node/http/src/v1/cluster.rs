@@ -17,6 +17,7 @@ use wire::NodeName;
 use super::model::{
     JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkJoinOutcome, NetworkView, NodeView,
 };
+use super::page::{Next, Page};
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
 use super::precondition::Precondition;
 use crate::problem::{Names, Problem, ProblemCode};
@@ -64,13 +65,18 @@ async fn show_node(
 }
 
 #[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
-async fn list_members(State(Cluster { node, .. }): State<Cluster>, _: Parameters<NoParameters>) -> Response {
+async fn list_members(
+    State(Cluster { node, .. }): State<Cluster>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
     let (me, now) = (node.id().name, Instant::now());
-    list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
+    let (members, next) = page.of(&uri, node.members(), |member| member.name().as_str());
+    list(next, json_list(None, "members", members, move |member| Some(view(&member, &me, now))))
 }
 
-fn list(body: Body) -> Response {
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+fn list(next: Next, body: Body) -> Response {
+    (next, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
@@ -130,9 +136,13 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     }
 }
 
-async fn list_networks(State(Cluster { node, .. }): State<Cluster>, _: Parameters<NoParameters>) -> Response {
-    let networks = node.tables().networks();
-    list(json_list(None, "networks", networks, move |network| network_view(&node, &network)))
+async fn list_networks(
+    State(Cluster { node, .. }): State<Cluster>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let (networks, next) = page.of(&uri, node.tables().networks(), String::as_str);
+    list(next, json_list(None, "networks", networks, move |network| network_view(&node, &network)))
 }
 
 async fn show_network(
@@ -146,9 +156,11 @@ async fn show_network(
 async fn list_peers(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-    _: Parameters<NoParameters>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
 ) -> Response {
-    list(json_list(None, "peers", node.tables().network_peers(&network), |name| Some(name.to_string())))
+    let (peers, next) = page.of(&uri, node.tables().network_peers(&network), |name| name.as_str());
+    list(next, json_list(None, "peers", peers, |name| Some(name.to_string())))
 }
 
 async fn join_network(
@@ -216,7 +228,7 @@ async fn agreement(
     };
     let name = node.id().name;
     let view = move |network: String| network_view(&node, &network);
-    Ok(list(json_list(Some(("node", name.as_str())), "networks", networks, view)))
+    Ok(list(None, json_list(Some(("node", name.as_str())), "networks", networks, view)))
 }
 
 fn network_view(node: &Node, network: &str) -> Option<NetworkView> {

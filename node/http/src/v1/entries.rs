@@ -11,10 +11,11 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LOCATION};
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
-use tabledb::{Entry, TableDb, Version, WriteError};
+use tabledb::{Listed, Listing, TableDb, Version, WriteError};
 
 use super::import::import;
-use super::model::{EntryRecord, ImportMode, TableView, WriteOutcome};
+use super::model::{EntryRecord, HiddenMode, ImportMode, TableView, WriteOutcome};
+use super::page::Page;
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
 use super::precondition::{Precondition, is_known};
 use crate::admission::{Admission, RequestPermits};
@@ -62,35 +63,61 @@ async fn list_tables(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
     Names(network): Names<String>,
-    _: Parameters<NoParameters>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
     let counting = move |gone: &AtomicBool| db.table_counts_while(&network, || !gone.load(Ordering::Relaxed));
     let (counts, permit) = admission.large_response(&permits, counting).await?;
-    let body = json_list(None, "tables", counts.unwrap_or_default(), move |(table, entries)| {
+    let (counts, next) = page.of(&uri, counts.unwrap_or_default(), |(table, _)| table);
+    let body = json_list(None, "tables", counts, move |(table, entries)| {
         let _permit = &permit;
         Some(TableView { table: table.to_string(), entries })
     });
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    Ok((next, [(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Which entries of a table to list.
+struct ListParameters {
+    page: Page,
+    hidden: bool,
+}
+
+impl FromParameters for ListParameters {
+    const KNOWN: &'static [&'static str] = &["prefix", "after", "limit", "hidden"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        let hidden: Option<HiddenMode> = given.parsed("hidden", "include and exclude (the default)")?;
+        Ok(Self { page: Page::read(given)?, hidden: hidden == Some(HiddenMode::Include) })
+    }
 }
 
 async fn export_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
     Names((network, table)): Names<(String, String)>,
-    _: Parameters<NoParameters>,
+    Parameters(ListParameters { page, hidden }): Parameters<ListParameters>,
+    OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Problem> {
     require_joined(&db, &network)?;
     // The list holds pointers to keys and values, not copies. Only the chunk that is being sent is rendered.
-    let listing =
-        move |gone: &AtomicBool| db.entries_while(&network, &table, || !gone.load(Ordering::Relaxed));
-    let (entries, permit) = admission.large_response(&permits, listing).await?;
-    let write = move |chunk: &mut Vec<u8>, _index, entry: Entry| {
+    let listing = move |gone: &AtomicBool| {
+        let Page { prefix, after, limit } = &page;
+        let part = Listing { prefix, after: after.as_deref(), limit: *limit, hidden };
+        let (part, more) = db.list(&network, &table, part, || !gone.load(Ordering::Relaxed))?;
+        let parameters = if hidden { "&hidden=include" } else { "" };
+        let last = part.last().filter(|_| more);
+        let next = last.map(|last| page.next(&uri, last.entry.key(), parameters));
+        Some((next, part))
+    };
+    let (listed, permit) = admission.large_response(&permits, listing).await?;
+    let (next, entries) = listed.unwrap_or_default();
+    let write = move |chunk: &mut Vec<u8>, _index, listed: Listed| {
         let _permit = &permit;
-        json(chunk, &EntryRecord::from(&entry));
+        json(chunk, &EntryRecord::from(&listed));
         chunk.push(b'\n');
     };
-    Ok((JSON_LINES, items(Vec::new(), entries.unwrap_or_default(), write, Vec::new())).into_response())
+    Ok((next, JSON_LINES, items(Vec::new(), entries, write, Vec::new())).into_response())
 }
 
 struct ImportParameters {

@@ -5,6 +5,7 @@ mod entries;
 mod import;
 mod keys;
 pub mod model;
+mod page;
 mod parameters;
 mod precondition;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tabledb::{Entry, NetworkStatistics};
+use tabledb::{Entry, HiddenReason, Listed, NetworkStatistics};
 
 pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
@@ -220,6 +220,10 @@ pub struct EntryRecord {
     /// Which write this is, for `If-Match`: the same on all nodes. An import ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Why readers do not see it, if they do not: `owner_failed`, or `awaits_comparison` if its owner has
+    /// returned and the entry may be stale. An import ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
 }
 
 impl EntryRecord {
@@ -248,6 +252,41 @@ impl From<&Entry> for EntryRecord {
             value_base64,
             owner: Some(entry.owner().to_string()),
             version: Some(entry.version().to_string()),
+            hidden: None,
+        }
+    }
+}
+
+impl From<&Listed> for EntryRecord {
+    fn from(listed: &Listed) -> Self {
+        let hidden = listed.hidden.map(|reason| match reason {
+            HiddenReason::AwaitsComparison => "awaits_comparison".to_owned(),
+            // And what later versions of the store may add.
+            _ => "owner_failed".to_owned(),
+        });
+        Self { hidden, ..Self::from(&listed.entry) }
+    }
+}
+
+/// Whether a list has the entries that readers do not see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+// Exhaustive: a list has them or not.
+pub enum HiddenMode {
+    /// It has them, each with the reason.
+    Include,
+    /// It has only visible entries.
+    #[default]
+    Exclude,
+}
+
+impl FromStr for HiddenMode {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "include" => Ok(Self::Include),
+            "exclude" => Ok(Self::Exclude),
+            _ => Err(()),
         }
     }
 }

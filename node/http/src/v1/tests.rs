@@ -121,6 +121,30 @@ async fn tables_are_listed_with_their_sizes() {
 }
 
 #[tokio::test]
+async fn a_table_is_read_in_parts() {
+    let server = Server::new();
+    for key in ["a/1", "a/2", "a/ż", "a/4", "b"] {
+        server.db.create("net", "tab", key, b"v".as_slice()).unwrap();
+    }
+    let mut parts = Vec::new();
+    let mut next = Some("/networks/net/tables/tab/entries?prefix=a%2F&limit=3".to_owned());
+    while let Some(path) = next {
+        let response = server.send(Method::GET, &path, "").await;
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        next = link
+            .map(|link| link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned());
+        let lines = text(response).await;
+        let keys = lines.lines().map(|line| serde_json::from_str::<EntryRecord>(line).unwrap().key);
+        parts.push(keys.collect::<Vec<_>>());
+    }
+    assert_eq!(parts, [vec!["a/1", "a/2", "a/4"], vec!["a/ż"]]);
+    for wrong in ["limit=0", "limit=-1", "limit=x", "hidden=yes"] {
+        let refused = server.ask(Method::GET, &format!("/networks/net/tables/tab/entries?{wrong}"), "").await;
+        assert_eq!((refused.0, refused.1.contains("invalid_parameter")), (400, true), "{wrong}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_network_that_is_not_joined_is_an_error() {
     let server = Server::new();
     let not_joined = problem(ProblemCode::NetworkNotJoined, "network other is not joined on this node");

@@ -160,6 +160,35 @@ async fn a_condition_that_cannot_be_checked_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_a_failed_node_is_listed_with_the_reason() {
+    let host = Host::start(HttpConfig::default()).await;
+    let other = alone("other").await;
+    other.node.join(&[host.node.advertised_address().to_string()]).await.unwrap();
+    other.node.join_network("net").await.unwrap();
+    let version = version(&other.ask("PUT", ENTRY, "", "1").await);
+    let all = "/v1/networks/net/tables/t/entries?hidden=include";
+    let until = async |shown: Value| {
+        let mut found = String::new();
+        for _ in 0..2000 {
+            found = host.get(all).await.body;
+            if serde_json::from_str(&found).ok().as_ref() == Some(&shown) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("twenty seconds later the list is {found}, not {shown}");
+    };
+    let mut shown = json!({ "key": "k", "value": "1", "owner": "other", "version": version });
+    until(shown.clone()).await;
+    // It ends without leaving.
+    drop(other);
+    shown["hidden"] = "owner_failed".into();
+    until(shown).await;
+    assert_eq!(host.get("/v1/networks/net/tables/t/entries").await.body, "");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_join_says_how_it_went() {
     let (first, second) = (alone("first").await, alone("second").await);
     let joined = first.ask("PUT", "/v1/networks/net", "", "").await;
