@@ -7,6 +7,7 @@ use hyper::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tabledb::{JoinError, LeaveError, Version, WriteError};
+use utoipa::ToSchema;
 
 pub use crate::problem_code::ProblemCode;
 
@@ -14,7 +15,8 @@ pub use crate::problem_code::ProblemCode;
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The body of an error response, a problem document as in RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemDocument {
     /// A reference to the description of the code.
     pub r#type: String,

@@ -2,20 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Method, StatusCode};
 use membership::Member;
 use tabledb::JoinError;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use wire::NodeName;
 
 use super::model::{
-    JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkJoinOutcome, NetworkView, NodeView,
+    Agreement, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkJoinOutcome, NetworkView,
+    Networks, NodeView, Peers,
 };
 use super::page::{Next, Page};
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
@@ -37,18 +40,25 @@ struct Cluster {
 }
 
 /// The routes of the node itself, of `/members`, `/join`, `/networks` and `/agreement`.
-pub(super) fn router(node: Node, started: Instant) -> Router {
-    Router::new()
-        .route("/node", get(show_node))
-        .route("/members", get(list_members))
-        .route("/join", post(join))
-        .route("/networks", get(list_networks))
-        .route("/networks/{network}", put(join_network).delete(leave_network).get(show_network))
-        .route("/networks/{network}/peers", get(list_peers))
-        .route("/agreement", get(agreement))
+pub(super) fn router(node: Node, started: Instant) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(show_node))
+        .routes(routes!(list_members))
+        .routes(routes!(join))
+        .routes(routes!(list_networks))
+        .routes(routes!(show_network, join_network, leave_network))
+        .routes(routes!(list_peers))
+        .routes(routes!(agreement))
         .with_state(Cluster { node, started })
 }
 
+/// Show the responding node
+#[utoipa::path(
+    get,
+    path = "/node",
+    tag = "cluster",
+    responses((status = 200, description = "The node", body = NodeView)),
+)]
 async fn show_node(
     State(Cluster { node, started }): State<Cluster>,
     _: Parameters<NoParameters>,
@@ -64,6 +74,16 @@ async fn show_node(
     })
 }
 
+/// List the known members of the cluster
+///
+/// With state, labels and when each was last seen, sorted by name.
+#[utoipa::path(
+    get,
+    path = "/members",
+    tag = "cluster",
+    params(Page),
+    responses((status = 200, description = "The members", body = Members, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
 #[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
 async fn list_members(
     State(Cluster { node, .. }): State<Cluster>,
@@ -99,6 +119,15 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Join a cluster through these nodes
+#[utoipa::path(
+    post,
+    path = "/join",
+    tag = "cluster",
+    request_body = JoinRequest,
+    responses((status = 200, description = "At least one seed answered", body = JoinOutcome)),
+    extensions(("x-problems" = json!(["invalid_body", "unsupported_media_type", "seeds_unreachable", "admin_socket_required"]))),
+)]
 async fn join(
     State(Cluster { node, .. }): State<Cluster>,
     _: Parameters<NoParameters>,
@@ -136,6 +165,16 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     }
 }
 
+/// List the networks of this node
+///
+/// With counts, digests, and how each join went, sorted by name.
+#[utoipa::path(
+    get,
+    path = "/networks",
+    tag = "networks",
+    params(Page),
+    responses((status = 200, description = "The networks", body = Networks, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
 async fn list_networks(
     State(Cluster { node, .. }): State<Cluster>,
     Parameters(page): Parameters<Page>,
@@ -145,6 +184,15 @@ async fn list_networks(
     list(next, json_list(None, "networks", networks, move |network| network_view(&node, &network)))
 }
 
+/// Show counts and digest of a network
+#[utoipa::path(
+    get,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network")),
+    responses((status = 200, description = "The network", body = NetworkView)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
@@ -153,6 +201,14 @@ async fn show_network(
     network_view(&node, &network).map(Json).ok_or_else(|| Problem::not_joined(&network))
 }
 
+/// List the nodes on a network, also if this node has not joined it
+#[utoipa::path(
+    get,
+    path = "/networks/{network}/peers",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network"), Page),
+    responses((status = 200, description = "Their names, sorted", body = Peers, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
 async fn list_peers(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
@@ -163,6 +219,17 @@ async fn list_peers(
     list(next, json_list(None, "peers", peers, |name| Some(name.to_string())))
 }
 
+/// Join a network, or find it joined
+///
+/// The outcome says whether the entries of other members have arrived.
+#[utoipa::path(
+    put,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    responses((status = 201, description = "It is joined now", body = NetworkJoinOutcome, headers(("Location" = String, description = "The path of what is new"))), (status = 200, description = "It was joined already; how that went", body = NetworkJoinOutcome)),
+    extensions(("x-problems" = json!(["invalid_precondition", "invalid_length", "network_leaving", "precondition_failed", "too_many_networks"]))),
+)]
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
@@ -190,6 +257,17 @@ async fn join_network(
     }
 }
 
+/// Leave a network
+///
+/// The outcome says whether other members have what only this node had.
+#[utoipa::path(
+    delete,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network")),
+    responses((status = 200, description = "The final syncs", body = LeaveOutcome)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
@@ -204,7 +282,10 @@ async fn leave_network(
     }))
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct AgreementParameters {
+    /// Only this network.
     network: Option<String>,
 }
 
@@ -216,6 +297,15 @@ impl FromParameters for AgreementParameters {
     }
 }
 
+/// Show the digests of networks, for comparison with other nodes
+#[utoipa::path(
+    get,
+    path = "/agreement",
+    tag = "networks",
+    params(AgreementParameters),
+    responses((status = 200, description = "The networks with their digests", body = Agreement)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn agreement(
     State(Cluster { node, .. }): State<Cluster>,
     Parameters(AgreementParameters { network }): Parameters<AgreementParameters>,

@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LOCATION};
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
 use tabledb::{Listed, Listing, TableDb, Version, WriteError};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::import::import;
-use super::model::{EntryRecord, HiddenMode, ImportMode, TableView, WriteOutcome};
+use super::model::{EntryRecord, HiddenMode, ImportMode, ImportOutcome, TableView, Tables, WriteOutcome};
+use super::openapi::ENTRIES_PATH;
 use super::page::Page;
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
 use super::precondition::{Precondition, is_known};
@@ -27,27 +30,24 @@ use crate::streamed::{JSON_LINES, items, json, json_list};
 const OWNER_HEADER: &str = "x-networkdb-owner";
 
 /// The routes below `/networks/{network}/tables`.
-pub(super) fn router(db: TableDb, admission: Arc<Admission>) -> Router {
-    let large = Router::new()
-        .route("/networks/{network}/tables", get(list_tables))
-        .route("/networks/{network}/tables/{table}/entries", get(export_table))
+pub(super) fn router(db: TableDb, admission: Arc<Admission>) -> OpenApiRouter {
+    let large = OpenApiRouter::new()
+        .routes(routes!(list_tables))
+        .routes(routes!(export_table))
         .with_state((db.clone(), admission));
-    Router::new()
-        .route("/networks/{network}/tables/{table}/entries/{key}", one_entry())
-        // A key may be empty, but the path parameter of the route above may not.
-        .route("/networks/{network}/tables/{table}/entries/", one_entry())
+    // A key may be empty, but a path parameter may not.
+    let path = format!("{}/", ENTRIES_PATH);
+    let (schemas, paths, one_entry) = routes!(show_entry, create_entry, put_entry, delete_entry);
+    OpenApiRouter::new()
+        .route(&path, one_entry.clone())
+        .routes((schemas, paths, one_entry))
         .with_state(db)
         .merge(large)
 }
 
 /// The route of imports, whose bodies are read line by line and may have any length.
-pub(super) fn import_router(db: TableDb, admission: Arc<Admission>) -> Router {
-    let path = "/networks/{network}/tables/{table}/entries";
-    Router::new().route(path, post(import_table)).with_state((db, admission))
-}
-
-fn one_entry() -> MethodRouter<TableDb> {
-    get(show_entry).post(create_entry).put(put_entry).delete(delete_entry)
+pub(super) fn import_router(db: TableDb, admission: Arc<Admission>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(import_table)).with_state((db, admission))
 }
 
 /// The path of an entry.
@@ -59,6 +59,17 @@ struct EntryPath {
     key: String,
 }
 
+/// List the tables of a network
+///
+/// With the number of visible entries of each, sorted by name.
+#[utoipa::path(
+    get,
+    path = "/networks/{network}/tables",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), Page),
+    responses((status = 200, description = "The tables", body = Tables, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    extensions(("x-problems" = json!(["network_not_joined", "internal_error", "too_many_large_responses"]))),
+)]
 async fn list_tables(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
@@ -78,8 +89,13 @@ async fn list_tables(
 }
 
 /// Which entries of a table to list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ListParameters {
+    #[param(ignore)]
     page: Page,
+    /// Whether to list entries that readers do not see, with the reason.
+    #[param(value_type = Option<HiddenMode>, inline)]
     hidden: bool,
 }
 
@@ -92,6 +108,17 @@ impl FromParameters for ListParameters {
     }
 }
 
+/// List the entries of a table, a JSON line each
+///
+/// Sorted by key. What it sends can be imported.
+#[utoipa::path(
+    get,
+    path = "/networks/{network}/tables/{table}/entries",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), Page, ListParameters),
+    responses((status = 200, description = "An entry on each line", body = EntryRecord, content_type = "application/x-ndjson", headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    extensions(("x-problems" = json!(["network_not_joined", "internal_error", "too_many_large_responses"]))),
+)]
 async fn export_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
@@ -120,7 +147,11 @@ async fn export_table(
     Ok((next, JSON_LINES, items(Vec::new(), entries, write, Vec::new())).into_response())
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ImportParameters {
+    /// What to do with a key that exists.
+    #[param(value_type = Option<ImportMode>, inline)]
     mode: ImportMode,
 }
 
@@ -133,6 +164,18 @@ impl FromParameters for ImportParameters {
     }
 }
 
+/// Import entries, a JSON line each
+///
+/// The body may have any length. Lines that are not valid are counted, and the others imported.
+#[utoipa::path(
+    post,
+    path = "/networks/{network}/tables/{table}/entries",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ImportParameters),
+    request_body(content = EntryRecord, content_type = "application/x-ndjson", description = "An entry on each line"),
+    responses((status = 200, description = "What became of the lines", body = ImportOutcome)),
+    extensions(("x-problems" = json!(["incomplete_body", "network_not_joined", "too_many_imports"]))),
+)]
 async fn import_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Names((network, table)): Names<(String, String)>,
@@ -144,7 +187,11 @@ async fn import_table(
     Ok(Json(import(&db, &network, &table, mode, request.into_body(), &admission).await?).into_response())
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct EntryParameters {
+    /// Whether the answer is the bytes of the value.
+    #[param(value_type = Option<bool>)]
     raw: bool,
 }
 
@@ -156,6 +203,17 @@ impl FromParameters for EntryParameters {
     }
 }
 
+/// Show an entry
+///
+/// As JSON, or the bytes of its value.
+#[utoipa::path(
+    get,
+    path = "/networks/{network}/tables/{table}/entries/{key}",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), EntryParameters, ("If-None-Match" = Option<String>, Header, description = "Versions that the reader has, each in double quotes")),
+    responses((status = 200, description = "The entry", headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("x-networkdb-owner" = Option<String>, description = "The owner, beside the bytes of a value")), content((EntryRecord = "application/json"), (Vec<u8> = "application/octet-stream"))), (status = 304, description = "The reader has this version", headers(("ETag" = String, description = "The version of the entry, in double quotes")))),
+    extensions(("x-problems" = json!(["network_not_joined", "entry_not_found"]))),
+)]
 async fn show_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
@@ -190,6 +248,16 @@ fn tag(version: Version) -> [(HeaderName, String); 1] {
     [(ETAG, entity_tag(version))]
 }
 
+/// Create an entry
+#[utoipa::path(
+    post,
+    path = "/networks/{network}/tables/{table}/entries/{key}",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
+    responses((status = 201, description = "It is new", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("Location" = String, description = "The path of what is new")))),
+    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed", "value_too_large", "network_full", "entry_exists"]))),
+)]
 async fn create_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
@@ -206,6 +274,16 @@ async fn create_entry(
     Ok(written(&uri, true, created.map_err(|error| condition.refused(error))?))
 }
 
+/// Create or replace an entry, whichever node wrote it
+#[utoipa::path(
+    put,
+    path = "/networks/{network}/tables/{table}/entries/{key}",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-Match" = Option<String>, Header, pattern = r#"^(\*|"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")$"#, description = "Only over the entry of this version, in double quotes; * only if there is an entry"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
+    responses((status = 201, description = "It is new", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("Location" = String, description = "The path of what is new"))), (status = 200, description = "It is replaced", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes")))),
+    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed", "value_too_large", "network_full"]))),
+)]
 async fn put_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
@@ -256,6 +334,15 @@ fn written(uri: &Uri, created: bool, version: Version) -> Response {
     }
 }
 
+/// Delete an entry, whichever node wrote it
+#[utoipa::path(
+    delete,
+    path = "/networks/{network}/tables/{table}/entries/{key}",
+    tag = "entries",
+    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-Match" = Option<String>, Header, pattern = r#"^(\*|"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")$"#, description = "Only over the entry of this version, in double quotes; * only if there is an entry")),
+    responses((status = 204, description = "It is deleted")),
+    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "entry_not_found", "precondition_failed", "network_full"]))),
+)]
 async fn delete_entry(
     State(db): State<TableDb>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,

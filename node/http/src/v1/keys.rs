@@ -1,10 +1,11 @@
 //! The node's identity. Responses contain the fingerprints of secrets, never the secrets.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use transport::{Fingerprint, Identity, KeySet, KeySetError};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::model::{KeyView, Keys};
 use super::parameters::{NoParameters, Parameters};
@@ -13,18 +14,38 @@ use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
 
 /// The routes below `/keys`.
-pub(super) fn router(node: Node) -> Router {
-    Router::new()
-        .route("/keys", get(list).post(add).put(replace))
-        .route("/keys/{fingerprint}", axum::routing::delete(remove))
-        .route("/keys/{fingerprint}/use", post(make_primary))
+pub(super) fn router(node: Node) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list, add, replace))
+        .routes(routes!(remove))
+        .routes(routes!(make_primary))
         .with_state(node)
 }
 
+/// List the secrets or authorities that the node uses and accepts
+///
+/// By their fingerprints.
+#[utoipa::path(
+    get,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "list_keys",
+    responses((status = 200, description = "The keys", body = Keys)),
+)]
 async fn list(State(node): State<Node>, _: Parameters<NoParameters>) -> Json<Keys> {
     Json(view(&node))
 }
 
+/// Accept more secrets
+#[utoipa::path(
+    post,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "add_keys",
+    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+)]
 async fn add(
     State(node): State<Node>,
     _: Parameters<NoParameters>,
@@ -33,6 +54,16 @@ async fn add(
     change(node, KeyChange::Add(parse(&body)?)).await
 }
 
+/// Replace all secrets
+#[utoipa::path(
+    put,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "replace_keys",
+    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+)]
 async fn replace(
     State(node): State<Node>,
     _: Parameters<NoParameters>,
@@ -41,6 +72,16 @@ async fn replace(
     change(node, KeyChange::Replace(parse(&body)?)).await
 }
 
+/// Stop accepting a secret
+#[utoipa::path(
+    delete,
+    path = "/keys/{fingerprint}",
+    tag = "keys",
+    operation_id = "remove_key",
+    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+)]
 async fn remove(
     State(node): State<Node>,
     Names(text): Names<String>,
@@ -49,6 +90,16 @@ async fn remove(
     change(node, KeyChange::Remove(fingerprint(&text)?)).await
 }
 
+/// Authenticate with a secret from now on
+#[utoipa::path(
+    post,
+    path = "/keys/{fingerprint}/use",
+    tag = "keys",
+    operation_id = "use_key",
+    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+)]
 async fn make_primary(
     State(node): State<Node>,
     Names(text): Names<String>,

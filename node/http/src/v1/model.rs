@@ -5,12 +5,29 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tabledb::{Entry, HiddenReason, Listed, NetworkStatistics};
+use utoipa::ToSchema;
 
 pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
 
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallView {
+    /// Its method and path.
+    pub call: String,
+    /// What it does.
+    pub what: String,
+}
+
+/// All calls below `/v1`, by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Calls {
+    /// The calls.
+    pub calls: Vec<CallView>,
+}
+
 /// The responding node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
@@ -27,7 +44,7 @@ pub struct NodeView {
 }
 
 /// A member of the cluster.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Its name.
     pub name: String,
@@ -50,28 +67,29 @@ pub struct MemberView {
 }
 
 /// All known members, sorted by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Members {
     /// The members.
     pub members: Vec<MemberView>,
 }
 
 /// Seeds to join through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "seeds": ["10.0.0.7:7946"] }))]
 pub struct JoinRequest {
     /// Host names or addresses, with or without a port.
     pub seeds: Vec<String>,
 }
 
 /// The outcome of a join.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinOutcome {
     /// The number of seeds that responded.
     pub answered: usize,
 }
 
 /// The outcome of joining a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkJoinOutcome {
     /// `synchronised`: the node holds what other members had. `alone`: it knows no other member.
     /// `unsynchronised`: entries may still be missing, and the node tries again in the background. `joining`:
@@ -100,7 +118,7 @@ fn word(outcome: Option<tabledb::JoinOutcome>) -> &'static str {
 }
 
 /// The outcome of leaving a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeaveOutcome {
     /// Whether another member has everything that this node had, or no other member is on the network.
     pub saved: bool,
@@ -113,7 +131,7 @@ pub struct LeaveOutcome {
 }
 
 /// One network as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkView {
     /// Its name.
     pub network: String,
@@ -163,21 +181,21 @@ impl NetworkView {
 }
 
 /// The networks a node is on, sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Networks {
     /// The networks.
     pub networks: Vec<NetworkView>,
 }
 
 /// The nodes on a network, sorted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peers {
     /// Their names.
     pub peers: Vec<String>,
 }
 
 /// A table of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableView {
     /// Its name.
     pub table: String,
@@ -186,14 +204,14 @@ pub struct TableView {
 }
 
 /// The tables of a network, sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tables {
     /// The tables.
     pub tables: Vec<TableView>,
 }
 
 /// The networks of a node with their digests, for comparison with other nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agreement {
     /// The responding node.
     pub node: String,
@@ -204,7 +222,8 @@ pub struct Agreement {
 /// An entry; also a line of an export or an import.
 ///
 /// The value is in exactly one of the two fields: as text if it is UTF-8, in base64 if not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "key": "web", "value": "10.0.0.7:80", "owner": "host-1", "version": "1-2-3" }))]
 pub struct EntryRecord {
     /// The key.
     pub key: String,
@@ -269,7 +288,8 @@ impl From<&Listed> for EntryRecord {
 }
 
 /// Whether a list has the entries that readers do not see.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 // Exhaustive: a list has them or not.
 pub enum HiddenMode {
     /// It has them, each with the reason.
@@ -292,14 +312,14 @@ impl FromStr for HiddenMode {
 }
 
 /// The outcome of a write of an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WriteOutcome {
     /// The version of the entry now, as in the `ETag`.
     pub version: String,
 }
 
 /// A line of `/v1/watch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WatchRecord {
     /// `create`, `update`, `delete`, `closed`, or `lagged`: discard everything, a new snapshot follows as
     /// creates.
@@ -310,7 +330,7 @@ pub struct WatchRecord {
 }
 
 /// A change in a line of `/v1/watch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeRecord {
     /// The network.
     pub network: String,
@@ -342,7 +362,7 @@ pub struct ChangeRecord {
 }
 
 /// The effect of an import on a key that exists already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 // Exhaustive: each decides what happens to an entry that exists.
 pub enum ImportMode {
@@ -366,7 +386,7 @@ impl FromStr for ImportMode {
 }
 
 /// The outcome of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImportOutcome {
     /// Created entries.
     pub created: u64,
@@ -389,7 +409,7 @@ fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
 }
 
 /// The identity of the node, and the identities that it accepts from peers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Keys {
     /// `secret-file`, `certificates`, `development` (the public development secret), or `program` (set by the
     /// embedding program).
@@ -402,7 +422,7 @@ pub struct Keys {
 }
 
 /// A secret or an authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyView {
     /// Its fingerprint of sixteen hexadecimal digits, the same on all nodes.
     pub fingerprint: String,

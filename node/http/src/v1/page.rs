@@ -5,18 +5,22 @@ use std::num::NonZeroUsize;
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue, LINK};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use utoipa::IntoParams;
 
 use super::parameters::{FromParameters, Given};
 use crate::problem::Problem;
 
 /// Which part of a list is requested: all of it by default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// Only names that begin with this.
+    #[param(value_type = Option<String>)]
     pub(super) prefix: String,
     /// Only names behind this one, in the order of their bytes.
     pub(super) after: Option<String>,
-    /// The most items.
+    /// The most items. All by default.
+    #[param(value_type = Option<u32>, minimum = 1)]
     pub(super) limit: Option<NonZeroUsize>,
 }
 

@@ -40,11 +40,12 @@ impl Server {
         let (stop, stopping) = channel(false);
         let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
         let admission = Admission::new(HttpConfig { limits, ..HttpConfig::default() });
-        let router = with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
-            .merge(entries::import_router(db.clone(), admission.clone()))
-            .merge(watch::router(db.clone(), admission, stopping))
-            .fallback(unknown)
-            .method_not_allowed_fallback(wrong_method);
+        let (router, _) =
+            with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
+                .merge(entries::import_router(db.clone(), admission.clone()))
+                .merge(watch::router(db.clone(), admission, stopping))
+                .split_for_parts();
+        let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
     }
 

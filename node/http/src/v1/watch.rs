@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use hyper::body::{Bytes, Frame};
 use tabledb::{TableDb, Watch, WatchEvent, WatchFilter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::model::WatchRecord;
 use super::parameters::{FromParameters, Given, Parameters};
 use super::watch_line::{MAX_PIECE_BYTES, WatchLine};
 use crate::admission::Admission;
@@ -43,31 +45,58 @@ struct Watching {
 }
 
 /// The route of `/watch`; its streams end when `stopping` becomes true.
-pub(super) fn router(db: TableDb, admission: Arc<Admission>, stopping: watch::Receiver<bool>) -> Router {
-    Router::new().route("/watch", get(follow)).with_state(Watching { db, admission, stopping })
+pub(super) fn router(
+    db: TableDb,
+    admission: Arc<Admission>,
+    stopping: watch::Receiver<bool>,
+) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(follow)).with_state(Watching { db, admission, stopping })
 }
 
+/// Watch: all entries, then every change, a JSON line each
+///
+/// An empty line shows that the connection is alive.
+#[utoipa::path(
+    get,
+    path = "/watch",
+    tag = "watch",
+    operation_id = "watch",
+    params(WatchParameters),
+    responses((status = 200, description = "A change on each line", body = WatchRecord, content_type = "application/x-ndjson")),
+    extensions(("x-problems" = json!(["too_many_watches"]))),
+)]
 async fn follow(
     State(Watching { db, admission, stopping }): State<Watching>,
-    Parameters(WatchParameters(filter)): Parameters<WatchParameters>,
+    Parameters(WatchParameters { network, table, exclude_own }): Parameters<WatchParameters>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let filter = WatchFilter { network, table, exclude_own };
     let permit = admission.watch(client_origin(&request))?;
     let body = WatchBody::start(db, filter, permit, stopping, HEARTBEAT_INTERVAL);
     Ok((JSON_LINES, Body::new(body)).into_response())
 }
 
-struct WatchParameters(WatchFilter);
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WatchParameters {
+    /// Only this network.
+    network: Option<String>,
+    /// Only tables of this name.
+    table: Option<String>,
+    /// Without the entries of the responding node.
+    #[param(value_type = Option<bool>)]
+    exclude_own: bool,
+}
 
 impl FromParameters for WatchParameters {
     const KNOWN: &'static [&'static str] = &["network", "table", "exclude_own"];
 
     fn read(given: &Given) -> Result<Self, Problem> {
-        Ok(Self(WatchFilter {
+        Ok(Self {
             network: given.text("network"),
             table: given.text("table"),
             exclude_own: given.flag("exclude_own")?,
-        }))
+        })
     }
 }
 
