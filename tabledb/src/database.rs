@@ -1,6 +1,7 @@
 //! The thread-safe handle that programs embed.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,8 +13,9 @@ use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, JoinError, LeaveError, NetworkStatistics, Origin,
-    SleepingWatches, TableReader, Version, Watch, WatchFilter, WatchStatistics, WriteError,
+    ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed, Listing,
+    NetworkStatistics, Origin, SleepingWatches, TableReader, Version, Watch, WatchFilter, WatchStatistics,
+    WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -285,6 +287,56 @@ impl TableDb {
         let mut entries = table.entries_while(keep_going)?;
         entries.sort_unstable_by(|a, b| a.key_bytes().cmp(b.key_bytes()));
         Some(entries)
+    }
+
+    /// A part of a table, sorted by key, and whether there is more behind it; empty for a network that is not
+    /// joined. O(n log n) in the entries of the table, whichever part it is. Calls `keep_going` before each
+    /// entry, and returns `None` once it returns false.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tabledb::{Config, Listing, NodeName, TableDb};
+    /// # let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
+    /// # tables.join_network("blue")?;
+    /// for key in ["web/1", "web/2", "dns/1"] {
+    ///     tables.create("blue", "services", key, "10.0.0.7:80")?;
+    /// }
+    /// let first = Listing { prefix: "web/", limit: 1.try_into().ok(), ..Listing::default() };
+    /// let (part, more) = tables.list("blue", "services", first, || true).unwrap();
+    /// assert_eq!((part[0].entry.key(), part.len(), more), ("web/1", 1, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn list(
+        &self,
+        network: &str,
+        table: &str,
+        listing: Listing<'_>,
+        keep_going: impl FnMut() -> bool,
+    ) -> Option<(Vec<Listed>, bool)> {
+        let Listing { prefix, after, limit, hidden } = listing;
+        let hidden_owners = if hidden { self.replica().hidden_owners(network) } else { Vec::new() };
+        let Some(table) = self.shared.table(network, table) else { return Some((Vec::new(), false)) };
+        let reason = |entry: &Entry| {
+            let found = hidden_owners.iter().find(|(owner, _)| owner == entry.owner());
+            // It has been hidden since the owners were read.
+            found.map_or(HiddenReason::OwnerFailed, |(_, reason)| *reason)
+        };
+        let wanted = |key: &[u8]| {
+            key.starts_with(prefix.as_bytes()) && after.is_none_or(|after| key > after.as_bytes())
+        };
+        let mut listed = Vec::new();
+        table.walk_while(keep_going, |record| {
+            let is_visible = record.is_visible();
+            if wanted(record.key_bytes()) && (is_visible || hidden && record.is_live()) {
+                let entry = Entry::of(record);
+                let hidden = (!is_visible).then(|| reason(&entry));
+                listed.push(Listed { entry, hidden });
+            }
+        })?;
+        listed.sort_unstable_by(|a, b| a.entry.key_bytes().cmp(b.entry.key_bytes()));
+        let more = limit.is_some_and(|limit| listed.len() > limit.get());
+        listed.truncate(limit.map_or(usize::MAX, NonZeroUsize::get));
+        Some((listed, more))
     }
 
     /// The tables of `network` with at least one visible entry and the number of entries of each, sorted.

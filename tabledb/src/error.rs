@@ -1,5 +1,7 @@
 //! Errors of the caller, one enum per operation.
 
+use std::ops::RangeInclusive;
+
 use crate::Version;
 
 /// Why a create, update or delete failed. Nothing has changed.
@@ -58,14 +60,14 @@ pub enum WriteError {
         found: Option<Version>,
     },
     /// A name, key or value is empty where it must not be, or exceeds the limit.
-    #[error("the {what} has {found} bytes; {allowed} are allowed")]
+    #[error("the {what} has {found} bytes; {} to {} are allowed", allowed.start(), allowed.end())]
     Length {
         /// `table name`, `key` or `value`.
         what: &'static str,
         /// Its length.
         found: usize,
-        /// The allowed lengths, such as `1 to 255`.
-        allowed: String,
+        /// The allowed lengths.
+        allowed: RangeInclusive<usize>,
     },
     /// The network holds as many entries as its limit allows.
     #[error("network {network} holds {limit} entries, its limit; delete some or raise the limit")]
@@ -109,12 +111,12 @@ pub enum JoinError {
         network: String,
     },
     /// The name is empty or longer than the limit.
-    #[error("the network name has {found} bytes; {allowed} are allowed")]
+    #[error("the network name has {found} bytes; {} to {} are allowed", allowed.start(), allowed.end())]
     Length {
         /// Its length.
         found: usize,
         /// The allowed lengths.
-        allowed: String,
+        allowed: RangeInclusive<usize>,
     },
     /// The node is on as many networks as its limit allows.
     #[error("this node is on {limit} networks, its limit; leave one or raise the limit")]

@@ -16,6 +16,7 @@ mod error;
 mod final_syncs;
 mod host_clock;
 mod join_outcome;
+mod listing;
 mod network_statistics;
 mod record;
 mod replica;
@@ -33,6 +34,7 @@ pub use entry::{Entry, Key, Value};
 pub use error::{JoinError, LeaveError, WriteError};
 pub use final_syncs::FinalSyncs;
 pub use join_outcome::JoinOutcome;
+pub use listing::{HiddenReason, Listed, Listing};
 pub use network_statistics::NetworkStatistics;
 pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,

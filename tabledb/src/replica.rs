@@ -54,13 +54,14 @@ pub use skews::ClockSkew;
 pub(crate) use view::{Map, Table, View};
 pub(crate) use watch_cursor::{Taken, WatchCursor};
 
-use crate::{Change, Config, ConfigError, NetworkStatistics, SleepingWatches, WatchFilter};
+use crate::{Change, Config, ConfigError, HiddenReason, NetworkStatistics, SleepingWatches, WatchFilter};
 use counters::RefusalReason;
 use list_gossip::ListGossip;
 use network::Network;
 use node_state::NodeState;
 use requests::SyncKind;
 use session::Session;
+use store::Visibility;
 use timing::{MAX_LIST_SESSIONS, MAX_OPENED_SESSIONS};
 
 #[cfg(test)]
@@ -228,6 +229,20 @@ impl Replica {
             digest: network.store.visible_digest(),
             synchronised: network.is_synced(),
         })
+    }
+
+    /// The owners whose entries of `network` readers do not see, and why; none for a network not joined.
+    pub(crate) fn hidden_owners(&self, network: &str) -> Vec<(NodeName, HiddenReason)> {
+        let attachments = self.network(network).into_iter().flat_map(|network| network.store.attachments());
+        let hidden = attachments.filter_map(|(_, attachment)| {
+            let reason = match attachment.visibility() {
+                Visibility::Shown => return None,
+                Visibility::OwnerFailed => HiddenReason::OwnerFailed,
+                Visibility::AwaitsComparison => HiddenReason::AwaitsComparison,
+            };
+            Some((attachment.tag.owner.name.clone(), reason))
+        });
+        hidden.collect()
     }
 
     /// Counters since the start.

@@ -9,7 +9,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::tokens::Token;
 use crate::settings::values::DEFAULT_HTTP_PORT;
 use networkdb_http::admin_socket::find;
-use networkdb_http::v1::model::ErrorBody;
+use networkdb_http::v1::model::ProblemDocument;
 
 /// Timeout of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +44,19 @@ pub(super) struct Api {
     token: Option<Token>,
     /// The Unix socket that is used in place of host and port.
     socket: Option<PathBuf>,
+}
+
+/// What must hold for a change to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Whatever is there.
+    None,
+    /// There is no entry, or the network is not joined.
+    Absent,
+    /// There is an entry.
+    Present,
+    /// The entry has this version.
+    Version(Version),
 }
 
 impl FromStr for Api {
@@ -132,13 +145,13 @@ impl Api {
         path: &str,
         body: Option<(&'static str, Body)>,
     ) -> Result<Response<Incoming>, Failure> {
-        self.request_if(None, method, path, body).await
+        self.request_if(Condition::None, method, path, body).await
     }
 
-    /// Sends a request that the node refuses unless the entry has this version, if one is given.
+    /// Sends a request that the node refuses unless the condition holds.
     pub(super) async fn request_if(
         &self,
-        version: Option<Version>,
+        condition: Condition,
         method: Method,
         path: &str,
         body: Option<(&'static str, Body)>,
@@ -148,9 +161,12 @@ impl Api {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
         }
-        if let Some(version) = version {
-            request = request.header(IF_MATCH, format!("\"{version}\""));
-        }
+        request = match condition {
+            Condition::None => request,
+            Condition::Absent => request.header(IF_NONE_MATCH, "*"),
+            Condition::Present => request.header(IF_MATCH, "*"),
+            Condition::Version(version) => request.header(IF_MATCH, format!("\"{version}\"")),
+        };
         if let Some((kind, _)) = &body {
             request = request.header(CONTENT_TYPE, *kind);
         }
@@ -257,8 +273,8 @@ impl Api {
         let status = response.status();
         let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BYTES).collect().await;
         let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
-        match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(ErrorBody { error, .. }) => Failure::Refused(error),
+        match serde_json::from_slice::<ProblemDocument>(&bytes) {
+            Ok(ProblemDocument { detail, .. }) => Failure::Refused(detail),
             Err(_) => Failure::Refused(format!("the node at {self} answered with {status}")),
         }
     }
@@ -308,6 +324,6 @@ mod tests {
             path(&["networks", "a/b", "tables", "..", "ż ?"]),
             "/v1/networks/a%2Fb/tables/%2E%2E/%C5%BC%20%3F"
         );
-        assert_eq!(parameter("nid", "a&b=c+d"), "nid=a%26b%3Dc%2Bd");
+        assert_eq!(parameter("network", "a&b=c+d"), "network=a%26b%3Dc%2Bd");
     }
 }

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use axum::body::Body;
 use hyper::Method;
-use tabledb::Version;
 
-use super::api::{Api, parameter, path};
+use super::api::{Api, Condition, parameter, path};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
@@ -114,7 +113,8 @@ fn member_table(members: &[MemberView]) -> String {
 async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<ExitCode, Failure> {
     match action {
         NetworkAction::Join { network } => {
-            let response = client.api.request(Method::PUT, &path(&["networks", &network]), None).await?;
+            let path = path(&["networks", &network]);
+            let response = client.api.request_if(Condition::Absent, Method::PUT, &path, None).await?;
             let joined: NetworkJoinOutcome = client.api.read_json(response).await?;
             if client.json {
                 print_json(&joined)?;
@@ -169,16 +169,18 @@ fn entry_path(EntryPath { network, table, key }: &EntryPath) -> String {
 async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode, Failure> {
     match action {
         EntryAction::Create(write) => {
-            write_entry(&client.api, Method::POST, &write, None).await?;
+            write_entry(&client.api, &write, Condition::Absent).await?;
             print_done(client.json, "Created.")?;
         }
         EntryAction::Update { write, condition } => {
-            write_entry(&client.api, Method::PUT, &write, condition.if_version).await?;
+            let condition = condition.if_version.map_or(Condition::Present, Condition::Version);
+            write_entry(&client.api, &write, condition).await?;
             print_done(client.json, "Updated.")?;
         }
         EntryAction::Delete { entry, condition } => {
             let path = entry_path(&entry);
-            client.api.request_if(condition.if_version, Method::DELETE, &path, None).await?;
+            let condition = condition.if_version.map_or(Condition::None, Condition::Version);
+            client.api.request_if(condition, Method::DELETE, &path, None).await?;
             print_done(client.json, "Deleted.")?;
         }
         EntryAction::Get { entry, raw } if client.json && !raw => {
@@ -203,18 +205,13 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn write_entry(
-    api: &Api,
-    method: Method,
-    write: &WriteEntry,
-    replaced: Option<Version>,
-) -> Result<(), Failure> {
+async fn write_entry(api: &Api, write: &WriteEntry, condition: Condition) -> Result<(), Failure> {
     let value = match (&write.value, &write.file) {
         (Some(value), _) => value.clone().into_bytes(),
         (None, file) => read_value(file.as_deref())?,
     };
     let body = Some(("application/octet-stream", Body::from(value)));
-    api.request_if(replaced, method, &entry_path(&write.entry), body).await.map(drop)
+    api.request_if(condition, Method::PUT, &entry_path(&write.entry), body).await.map(drop)
 }
 
 fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
@@ -366,7 +363,7 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
 async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
     let AgreementCommand { client, network, others, share_token } = command;
     let path = match network {
-        Some(network) => format!("/v1/agreement?{}", parameter("nid", &network)),
+        Some(network) => format!("/v1/agreement?{}", parameter("network", &network)),
         None => "/v1/agreement".to_owned(),
     };
     let mut responses: Vec<Agreement> = Vec::new();

@@ -28,10 +28,10 @@ use super::access::{Access, AccessDenied, Principal, Role};
 use super::audit::{Change, Target};
 use super::client_origin::{ClientOrigin, client_origin};
 use super::diagnostic;
-use super::http_error::HttpError;
 use super::limits::{HttpCounters, HttpLimits};
 use super::origin::{HostNames, OriginError, check_host, check_page, is_from_browser};
 use super::permits::{Caller, Permit, Permits};
+use super::problem::{Problem, ProblemCode};
 use super::reply::{Reply, Spelling};
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
@@ -106,10 +106,15 @@ pub(super) fn is_health(path: &str) -> bool {
     matches!(path, "/ready" | "/metrics")
 }
 
+/// Whether a path is that of `/v1`, or below it.
+fn is_v1(path: &str) -> bool {
+    path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The role that a call needs. Only calls that are known to change nothing need the role read.
 fn needed(method: &Method, path: &str) -> Role {
     let admin = path == "/join" || path == "/v1/join" || path == "/v1/keys" || path.starts_with("/v1/keys/");
-    let reads = if path == "/v1" || path.starts_with("/v1/") || path == "/metrics" {
+    let reads = if is_v1(path) || path == "/metrics" {
         matches!(*method, Method::GET | Method::HEAD)
     } else {
         // The diagnostic calls treat all methods alike.
@@ -146,15 +151,21 @@ impl Admission {
     }
 
     /// A permit for a watch.
-    pub(super) fn watch(&self, client: ClientOrigin) -> Result<Permit, HttpError> {
+    pub(super) fn watch(&self, client: ClientOrigin) -> Result<Permit, Problem> {
         let permit = self.watches.take(client.caller);
-        permit.ok_or_else(|| too_many(&self.counters.watches_refused, "watches", self.limits.watches))
+        permit.ok_or_else(|| {
+            let counter = &self.counters.watches_refused;
+            too_many(ProblemCode::TooManyWatches, counter, "watches", self.limits.watches)
+        })
     }
 
     /// A permit for an import.
-    pub(super) fn import(&self, client: ClientOrigin) -> Result<Permit, HttpError> {
+    pub(super) fn import(&self, client: ClientOrigin) -> Result<Permit, Problem> {
         let permit = self.imports.take(client.caller);
-        permit.ok_or_else(|| too_many(&self.counters.imports_refused, "imports", self.limits.imports()))
+        permit.ok_or_else(|| {
+            let counter = &self.counters.imports_refused;
+            too_many(ProblemCode::TooManyImports, counter, "imports", self.limits.imports())
+        })
     }
 
     /// Runs `work` on a blocking thread, for a response that grows with the data. The caller puts the
@@ -164,10 +175,11 @@ impl Admission {
         &self,
         permits: &RequestPermits,
         work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
-    ) -> Result<(T, Permit), HttpError> {
+    ) -> Result<(T, Permit), Problem> {
         let permit =
             self.large_responses.wait(permits.caller, LARGE_RESPONSE_TIMEOUT).await.ok_or_else(|| {
                 too_many(
+                    ProblemCode::TooManyLargeResponses,
                     &self.counters.large_responses_refused,
                     "large responses",
                     self.limits.large_responses(),
@@ -179,11 +191,11 @@ impl Admission {
             let _permits = permits;
             (work(&gone), permit)
         });
-        working.await.map_err(|error| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error))
+        working.await.map_err(|error| Problem::new(ProblemCode::InternalError, error))
     }
 
     /// Admits a request. Returns the audit record of a request that changes something.
-    fn admit(&self, request: &Request) -> Result<Option<Change>, HttpError> {
+    fn admit(&self, request: &Request) -> Result<Option<Change>, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
         well_formed(request)?;
         let needed = needed(request.method(), uri.path());
@@ -214,55 +226,58 @@ impl Admission {
             let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
                             over the node's Unix socket, on its own host and as its user, or change its \
                             secret file";
-            return Err(HttpError::new(StatusCode::FORBIDDEN, sentence));
+            return Err(Problem::new(ProblemCode::AdminSocketRequired, sentence));
         }
         if client.reserved && !is_health(uri.path()) {
             let sentence = "the limit of connections is reached; this connection serves only /ready and \
                             /metrics; try again later";
-            return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
+            let limit = self.limits.connections;
+            return Err(Problem::new(ProblemCode::TooManyConnections, sentence).with_limit(limit));
         }
         Ok(change(&principal))
     }
 
-    fn origin_error(&self, error: &OriginError) -> HttpError {
-        let (counter, advice) = match error {
-            OriginError::UnknownHost(_) => (&self.counters.foreign_host, self.advice.unknown_host),
+    fn origin_error(&self, error: &OriginError) -> Problem {
+        let (code, counter, advice) = match error {
+            OriginError::UnknownHost(_) => {
+                (ProblemCode::ForeignHost, &self.counters.foreign_host, self.advice.unknown_host)
+            }
             OriginError::CrossOrigin | OriginError::UndeclaredPage | OriginError::ExternalLink => {
-                (&self.counters.foreign_page, "")
+                (ProblemCode::ForeignPage, &self.counters.foreign_page, "")
             }
         };
         counter.increment();
-        HttpError::new(StatusCode::FORBIDDEN, advised(error, advice))
+        Problem::new(code, advised(error, advice))
     }
 
-    fn denied(&self, denied: AccessDenied) -> HttpError {
-        let (status, counter, fact, advice) = match denied {
+    fn denied(&self, denied: AccessDenied) -> Problem {
+        let (code, counter, fact, advice) = match denied {
             AccessDenied::NoToken => (
-                StatusCode::UNAUTHORIZED,
+                ProblemCode::TokenRequired,
                 &self.counters.unauthorized,
                 "this node requires a token: send the header Authorization: Bearer TOKEN",
                 self.advice.no_token,
             ),
             AccessDenied::UnknownToken => (
-                StatusCode::UNAUTHORIZED,
+                ProblemCode::UnknownToken,
                 &self.counters.unauthorized,
                 "this token is unknown to the node",
                 "",
             ),
             AccessDenied::Needs(Role::Admin) => (
-                StatusCode::FORBIDDEN,
+                ProblemCode::RoleRequired,
                 &self.counters.forbidden,
                 "this call decides which nodes are in the cluster; it needs a token for admin",
                 "",
             ),
             AccessDenied::Needs(_) => (
-                StatusCode::FORBIDDEN,
+                ProblemCode::RoleRequired,
                 &self.counters.forbidden,
                 "this token is for reading; the call needs one for changing",
                 "",
             ),
             AccessDenied::NeedsSocket => (
-                StatusCode::FORBIDDEN,
+                ProblemCode::AdminSocketRequired,
                 &self.counters.forbidden,
                 "this call decides which nodes are in the cluster; without tokens only the node's own user \
                  may do that, over its Unix socket",
@@ -270,7 +285,7 @@ impl Admission {
             ),
         };
         counter.increment();
-        HttpError::new(status, advised(fact, advice))
+        Problem::new(code, advised(fact, advice))
     }
 }
 
@@ -279,27 +294,28 @@ fn advised(fact: impl Display, advice: &str) -> String {
     if advice.is_empty() { fact.to_string() } else { format!("{fact}; {advice}") }
 }
 
-fn too_many(refused: &AtomicCounter, what: &str, limit: usize) -> HttpError {
+fn too_many(code: ProblemCode, refused: &AtomicCounter, what: &str, limit: usize) -> Problem {
     refused.increment();
     let sentence = format_args!(
         "the limit of {limit} concurrent {what} is reached, or your share of it, three quarters; try again \
          later"
     );
-    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    Problem::new(code, sentence).with_limit(limit)
 }
 
 /// Checks that apply to every request, so that handlers need not repeat them.
-fn well_formed(request: &Request) -> Result<(), HttpError> {
+fn well_formed(request: &Request) -> Result<(), Problem> {
     if request.method() == Method::CONNECT {
-        return Err(HttpError::new(StatusCode::NOT_IMPLEMENTED, "a node is not a proxy"));
+        return Err(Problem::new(ProblemCode::NotAProxy, "a node is not a proxy"));
     }
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
         let sentence = format_args!("the request has {hosts} Host headers; it must have one");
-        return Err(HttpError::new(StatusCode::BAD_REQUEST, sentence));
+        return Err(Problem::new(ProblemCode::InvalidHost, sentence));
     }
     if request.uri().path() == "/v1/" {
-        return Err(HttpError::new(StatusCode::NOT_FOUND, "there is no call /v1/; GET /v1 lists all calls"));
+        let sentence = "there is no call /v1/; GET /v1 lists all calls";
+        return Err(Problem::new(ProblemCode::PathNotFound, sentence));
     }
     Ok(())
 }
@@ -311,7 +327,7 @@ pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Reque
     let reserved = client_origin(&request).reserved;
     let mut response = match admission.admit(&request) {
         Err(refused) => {
-            tracing::debug!(path, status = refused.status.as_u16(), "request refused");
+            tracing::debug!(path, code = refused.code.as_str(), "request refused");
             reject(&path, refused)
         }
         Ok(change) => {
@@ -355,7 +371,8 @@ pub(super) async fn buffer_body(
     let permit = admission.requests.take(caller);
     let permit = permit.or_else(|| is_health(&path).then(|| admission.health.take(caller)).flatten());
     let Some(permit) = permit else {
-        let refused = too_many(&admission.counters.requests_refused, "requests", admission.limits.requests);
+        let (counter, limit) = (&admission.counters.requests_refused, admission.limits.requests);
+        let refused = too_many(ProblemCode::TooManyRequests, counter, "requests", limit);
         return reject(&path, refused);
     };
     let permits = RequestPermits { caller, _permits: Arc::new((permit, body_permit)) };
@@ -365,12 +382,12 @@ pub(super) async fn buffer_body(
 }
 
 /// An error response in the format of the endpoint at `path`.
-fn reject(path: &str, refused: HttpError) -> Response {
-    let status = refused.status;
-    let mut response = if path.starts_with("/v1") {
+fn reject(path: &str, refused: Problem) -> Response {
+    let status = refused.code.status();
+    let mut response = if is_v1(path) {
         refused.into_response()
     } else {
-        let body = Reply::fail(&refused.sentence).render(Spelling::Text);
+        let body = Reply::fail(&refused.detail).render(Spelling::Text);
         (status, [(CONTENT_TYPE, Spelling::Text.content_type())], body).into_response()
     };
     let headers = response.headers_mut();
@@ -392,12 +409,12 @@ async fn read_body(
     admission: &Admission,
     caller: Caller,
     body: &mut Body,
-) -> Result<(Vec<u8>, Permit), HttpError> {
+) -> Result<(Vec<u8>, Permit), Problem> {
     let limit = admission.limits.body_bytes;
     let too_large = || {
         admission.counters.bodies_too_large.increment();
         let sentence = format_args!("the body has more than {limit} bytes, the limit");
-        HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+        Problem::new(ProblemCode::BodyTooLarge, sentence).with_limit(limit)
     };
     // A body that is announced as too long is not read at all.
     if body.size_hint().lower() > limit as u64 {
@@ -410,7 +427,7 @@ async fn read_body(
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 let sentence = format_args!("the body did not arrive completely: {error}");
-                HttpError::new(StatusCode::BAD_REQUEST, sentence)
+                Problem::new(ProblemCode::IncompleteBody, sentence)
             })?;
             let Ok(piece) = frame.into_data() else { continue };
             if bytes.len() + piece.len() > limit {
@@ -419,7 +436,7 @@ async fn read_body(
             if !permit.grow(piece.len()) {
                 admission.counters.bodies_refused.increment();
                 let sentence = "the bodies of other requests use all the memory for bodies; try again later";
-                return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, sentence));
+                return Err(Problem::new(ProblemCode::TooManyBodies, sentence));
             }
             bytes.extend_from_slice(&piece);
         }
@@ -431,7 +448,7 @@ async fn read_body(
             admission.counters.bodies_too_slow.increment();
             let seconds = admission.limits.body_time.as_secs_f64();
             let sentence = format_args!("the body did not arrive within {seconds} seconds");
-            return Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, sentence));
+            return Err(Problem::new(ProblemCode::RequestTimeout, sentence));
         }
     }
     Ok((bytes, permit))

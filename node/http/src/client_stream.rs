@@ -14,9 +14,14 @@ use tokio::time::{Sleep, sleep};
 /// Timeout for sending the final response of a connection.
 const FINAL_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// So much of a request shows whether it is for `/v1`.
+const REQUEST_BEGIN_BYTES: usize = 32;
+
 #[derive(Debug)]
 struct Shared<S> {
     stream: S,
+    /// The first bytes of the last request.
+    begin: Vec<u8>,
     /// Part of a request arrived, and no part of a response was sent since.
     unanswered: bool,
     /// The client did not read for too long.
@@ -27,6 +32,18 @@ struct Shared<S> {
 }
 
 impl<S> Shared<S> {
+    /// Part of a request has arrived.
+    fn note_request(&mut self, part: &[u8]) {
+        if part.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.unanswered, true) {
+            self.begin.clear();
+        }
+        let missing = REQUEST_BEGIN_BYTES - self.begin.len();
+        self.begin.extend_from_slice(&part[..part.len().min(missing)]);
+    }
+
     /// Whether `bytes` are such a response. The stream then reports them as written without sending them.
     fn withholds(&mut self, bytes: &[u8]) -> bool {
         self.bare = self.bare.or_else(|| bare_refusal(bytes));
@@ -44,6 +61,12 @@ fn bare_refusal(bytes: &[u8]) -> Option<u16> {
     (matches!(status, 400 | 414 | 431) && whole && !ours).then_some(status)
 }
 
+/// Whether a request that begins with these bytes is for `/v1`, or a path below it.
+fn is_v1_request(begin: &[u8]) -> bool {
+    let path = begin.split(|byte| *byte == b' ').nth(1).and_then(|path| path.strip_prefix(b"/v1"));
+    path.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
+}
+
 /// The stream that the HTTP library serves.
 #[derive(Debug)]
 pub(super) struct ClientStream<S> {
@@ -59,7 +82,8 @@ pub(super) struct StreamHandle<S>(Arc<Mutex<Shared<S>>>);
 impl<S> ClientStream<S> {
     /// The connection is closed if the client reads no part of a response for `stall_time`.
     pub(super) fn new(stream: S, stall_time: Duration) -> (Self, StreamHandle<S>) {
-        let shared = Arc::new(Mutex::new(Shared { stream, unanswered: false, stalled: false, bare: None }));
+        let shared = Shared { stream, begin: Vec::new(), unanswered: false, stalled: false, bare: None };
+        let shared = Arc::new(Mutex::new(shared));
         (Self { shared: shared.clone(), stall_time, waiting: None }, StreamHandle(shared))
     }
 
@@ -81,6 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamHandle<S> {
     /// Whether part of a request has arrived without a response.
     pub(super) fn is_unanswered(&self) -> bool {
         self.0.lock().unanswered
+    }
+
+    /// Whether the path of the last request is that of `/v1`, or below it.
+    pub(super) fn is_v1(&self) -> bool {
+        is_v1_request(&self.0.lock().begin)
     }
 
     /// Whether the connection was closed because the client did not read.
@@ -124,7 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         let mut shared = self.shared.lock();
         let before = buffer.filled().len();
         let outcome = ready!(Pin::new(&mut shared.stream).poll_read(context, buffer));
-        shared.unanswered |= buffer.filled().len() > before;
+        shared.note_request(&buffer.filled()[before..]);
         Poll::Ready(outcome)
     }
 }

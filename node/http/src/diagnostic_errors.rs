@@ -67,7 +67,7 @@ mod tests {
             WriteError::NotFound { network: network.clone(), table: table.clone(), key: key.clone() };
         let changed =
             WriteError::VersionMismatch { network: network.clone(), table, key, found: Some(found) };
-        let too_long = WriteError::Length { what: "key", found: 9, allowed: "0 to 8".into() };
+        let too_long = WriteError::Length { what: "key", found: 9, allowed: 0..=8 };
         let (all, limit) = (|| network.clone(), 7);
         for (operation, error, sentence) in [
             (
@@ -118,7 +118,7 @@ mod tests {
         for (error, sentence) in [
             (JoinError::AlreadyJoined { network: all() }, "networkdb: network net is already joined"),
             (
-                JoinError::Length { found: 0, allowed: "1 to 255".into() },
+                JoinError::Length { found: 0, allowed: 1..=255 },
                 "the network name has 0 bytes; 1 to 255 are allowed",
             ),
             (

@@ -21,9 +21,9 @@ use tokio::sync::watch::Receiver;
 use super::admission::{self, Admission, RequestPermits};
 use super::audit::Target;
 use super::diagnostic::{self, Call, TableCall};
-use super::http_error::HttpError;
 use super::metrics::Metrics;
 use super::permits::Permit;
+use super::problem::Problem;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
 use super::streamed::streamed;
@@ -209,14 +209,14 @@ async fn metrics(State(endpoints): State<Arc<Endpoints>>) -> Response {
 
 /// The body of a response that grows with the data. It holds its permit. It is empty if the client has
 /// disconnected.
-fn large(made: Result<(Option<ReplyWriter>, Permit), HttpError>, spelling: Spelling) -> Body {
+fn large(made: Result<(Option<ReplyWriter>, Permit), Problem>, spelling: Spelling) -> Body {
     match made {
         Ok((Some(mut writer), permit)) => streamed(move |chunk| {
             let _permit = &permit;
             writer(chunk)
         }),
         Ok((None, _)) => Body::empty(),
-        Err(refused) => Reply::fail(refused.sentence).render(spelling).into(),
+        Err(refused) => Reply::fail(refused.detail).render(spelling).into(),
     }
 }
 

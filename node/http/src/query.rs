@@ -49,7 +49,7 @@ impl Query {
 pub struct NotUtf8(pub &'static str);
 
 /// `None` for a `%` that two hexadecimal digits do not follow.
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let bytes = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<_>>();
     let mut rest = bytes.as_slice();
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {

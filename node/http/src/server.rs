@@ -25,6 +25,7 @@ use super::client_origin::ClientOrigin;
 use super::client_stream::ClientStream;
 use super::endpoints;
 use super::permits::{Caller, Permit, Permits, share};
+use super::problem::{PROBLEM_JSON, Problem, ProblemCode};
 use networkdb::Node;
 
 /// The most concurrent connections beyond the limit, which serve health and metrics only. A further one
@@ -268,7 +269,9 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
         if let Some(status) = handle.bare_refusal() {
             admission.counters.heads_refused.increment();
-            handle.send_final_response(refusal_of_a_head(status)).await;
+            let refusal = refusal_of_a_head(status);
+            let text = final_response(&refusal, handle.is_v1());
+            handle.send_final_response(text).await;
             return;
         }
         let Err(error) = ended else { return };
@@ -277,33 +280,40 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             admission.counters.readers_too_slow.increment();
         } else if error.is_timeout() && handle.is_unanswered() {
             admission.counters.heads_too_slow.increment();
-            handle.send_final_response(plain_response("408 Request Timeout", TOO_SLOW)).await;
+            let refusal = Problem::new(ProblemCode::RequestTimeout, TOO_SLOW);
+            let text = final_response(&refusal, handle.is_v1());
+            handle.send_final_response(text).await;
         }
     }
 }
 
-/// The response to a head that the HTTP library refused.
-fn refusal_of_a_head(status: u16) -> String {
+/// Why the HTTP library refused a head.
+fn refusal_of_a_head(status: u16) -> Problem {
     match status {
-        414 => plain_response(
-            "414 URI Too Long",
+        414 => Problem::new(
+            ProblemCode::UriTooLong,
             "the address of a request may have 65,534 bytes; send longer parameters in the body of a POST as \
              application/x-www-form-urlencoded",
-        ),
-        431 => plain_response(
-            "431 Request Header Fields Too Large",
+        )
+        .with_limit(65_534),
+        431 => Problem::new(
+            ProblemCode::HeadTooLarge,
             "the head of the request is longer than the limit, or has more than 100 headers; send longer \
              parameters in the body of a POST as application/x-www-form-urlencoded",
         ),
-        _ => plain_response("400 Bad Request", "this is not an HTTP/1.1 request"),
+        _ => Problem::new(ProblemCode::MalformedRequest, "this is not an HTTP/1.1 request"),
     }
 }
 
-/// A response to a request that the HTTP library could not parse.
-fn plain_response(status: &str, sentence: &str) -> String {
-    let length = sentence.len() + 2;
+/// A response to a request that the HTTP library could not read: a problem document below `/v1`, else text.
+fn final_response(problem: &Problem, is_v1: bool) -> String {
+    let (kind, body) = match is_v1 {
+        true => (PROBLEM_JSON, problem.json()),
+        false => ("text/plain; charset=utf-8", format!("{}\r\n", problem.detail)),
+    };
+    let (status, length) = (problem.code.status(), body.len());
     format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\
-         content-length: {length}\r\n\r\n{sentence}\r\n"
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n\
+         {body}"
     )
 }

@@ -13,11 +13,9 @@ impl Replica {
     pub fn join_network(&mut self, network: &str, now: Instant) -> Result<(), JoinError> {
         self.now = now;
         let limits = &self.node.config.limits;
-        if !(1..=limits.name_bytes).contains(&network.len()) {
-            return Err(JoinError::Length {
-                found: network.len(),
-                allowed: format!("1 to {}", limits.name_bytes),
-            });
+        let allowed = 1..=limits.name_bytes;
+        if !allowed.contains(&network.len()) {
+            return Err(JoinError::Length { found: network.len(), allowed });
         }
         if self.by_name.contains_key(network) {
             return Err(JoinError::AlreadyJoined { network: network.to_owned() });

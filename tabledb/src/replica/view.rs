@@ -71,15 +71,27 @@ impl Table {
     }
 
     /// The same, until `keep_going` returns false.
-    pub(crate) fn entries_while(&self, mut keep_going: impl FnMut() -> bool) -> Option<Vec<Entry>> {
+    pub(crate) fn entries_while(&self, keep_going: impl FnMut() -> bool) -> Option<Vec<Entry>> {
         let mut entries = Vec::new();
+        self.walk_while(keep_going, |record| {
+            entries.extend(record.is_visible().then(|| Entry::of(record)));
+        })?;
+        Some(entries)
+    }
+
+    /// Calls `visit` for each record, in no particular order, until `keep_going` returns false.
+    pub(crate) fn walk_while(
+        &self,
+        mut keep_going: impl FnMut() -> bool,
+        mut visit: impl FnMut(Record),
+    ) -> Option<()> {
         for record in self.records.iter() {
             if !keep_going() {
                 return None;
             }
-            entries.extend(record.is_visible().then(|| Entry::of(record)));
+            visit(record);
         }
-        Some(entries)
+        Some(())
     }
 
     /// The number of visible entries, counted while `keep_going` returns true.

@@ -85,15 +85,15 @@ impl Replica {
         let limits = &self.node.config.limits;
         let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
         if !(1..=limits.name_bytes).contains(&table.len()) {
-            return length("table name", table.len(), format!("1 to {}", limits.name_bytes));
+            return length("table name", table.len(), 1..=limits.name_bytes);
         }
         if key.len() > limits.key_bytes {
-            return length("key", key.len(), format!("0 to {}", limits.key_bytes));
+            return length("key", key.len(), 0..=limits.key_bytes);
         }
         if let Some(value) = operation.value()
             && value.len() > limits.value_bytes
         {
-            return length("value", value.len(), format!("0 to {}", limits.value_bytes));
+            return length("value", value.len(), 0..=limits.value_bytes);
         }
         let Some(&at) = self.by_name.get(network) else {
             return Err(WriteError::NotJoined { network: network.to_owned() });

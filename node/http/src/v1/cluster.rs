@@ -2,21 +2,28 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
-use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use hyper::{Method, StatusCode};
 use membership::Member;
+use tabledb::JoinError;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use wire::NodeName;
 
 use super::model::{
-    JoinOutcome, JoinRequest, LeaveOutcome, MemberView, NetworkJoinOutcome, NetworkView, NodeView,
+    Agreement, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkJoinOutcome, NetworkView,
+    Networks, NodeView, Peers,
 };
-use crate::http_error::{HttpError, Names};
-use crate::query::Query;
+use super::page::{Next, Page};
+use super::parameters::{FromParameters, Given, NoParameters, Parameters};
+use super::precondition::Precondition;
+use crate::problem::{Names, Problem, ProblemCode};
 use crate::streamed::json_list;
 use networkdb::{JoinClusterError, Node};
 
@@ -33,19 +40,29 @@ struct Cluster {
 }
 
 /// The routes of the node itself, of `/members`, `/join`, `/networks` and `/agreement`.
-pub(super) fn router(node: Node, started: Instant) -> Router {
-    Router::new()
-        .route("/node", get(show_node))
-        .route("/members", get(list_members))
-        .route("/join", post(join))
-        .route("/networks", get(list_networks))
-        .route("/networks/{network}", put(join_network).delete(leave_network).get(show_network))
-        .route("/networks/{network}/peers", get(list_peers))
-        .route("/agreement", get(agreement))
+pub(super) fn router(node: Node, started: Instant) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(show_node))
+        .routes(routes!(list_members))
+        .routes(routes!(join))
+        .routes(routes!(list_networks))
+        .routes(routes!(show_network, join_network, leave_network))
+        .routes(routes!(list_peers))
+        .routes(routes!(agreement))
         .with_state(Cluster { node, started })
 }
 
-async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<NodeView> {
+/// Show the responding node
+#[utoipa::path(
+    get,
+    path = "/node",
+    tag = "cluster",
+    responses((status = 200, description = "The node", body = NodeView)),
+)]
+async fn show_node(
+    State(Cluster { node, started }): State<Cluster>,
+    _: Parameters<NoParameters>,
+) -> Json<NodeView> {
     let id = node.id();
     Json(NodeView {
         name: id.name.to_string(),
@@ -57,14 +74,29 @@ async fn show_node(State(Cluster { node, started }): State<Cluster>) -> Json<Nod
     })
 }
 
+/// List the known members of the cluster
+///
+/// With state, labels and when each was last seen, sorted by name.
+#[utoipa::path(
+    get,
+    path = "/members",
+    tag = "cluster",
+    params(Page),
+    responses((status = 200, description = "The members", body = Members, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
 #[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
-async fn list_members(State(Cluster { node, .. }): State<Cluster>) -> Response {
+async fn list_members(
+    State(Cluster { node, .. }): State<Cluster>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
     let (me, now) = (node.id().name, Instant::now());
-    list(json_list(None, "members", node.members(), move |member| Some(view(&member, &me, now))))
+    let (members, next) = page.of(&uri, node.members(), |member| member.name().as_str());
+    list(next, json_list(None, "members", members, move |member| Some(view(&member, &me, now))))
 }
 
-fn list(body: Body) -> Response {
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+fn list(next: Next, body: Body) -> Response {
+    (next, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
@@ -87,27 +119,37 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Join a cluster through these nodes
+#[utoipa::path(
+    post,
+    path = "/join",
+    tag = "cluster",
+    request_body = JoinRequest,
+    responses((status = 200, description = "At least one seed answered", body = JoinOutcome)),
+    extensions(("x-problems" = json!(["invalid_body", "unsupported_media_type", "seeds_unreachable", "admin_socket_required"]))),
+)]
 async fn join(
     State(Cluster { node, .. }): State<Cluster>,
-    request: Result<Json<JoinRequest>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<JoinOutcome>, HttpError> {
+    _: Parameters<NoParameters>,
+    request: Result<Json<JoinRequest>, JsonRejection>,
+) -> Result<Json<JoinOutcome>, Problem> {
     let Json(JoinRequest { seeds }) = request.map_err(|error| {
-        HttpError::new(
-            error.status(),
-            format_args!("{}; expected {{\"seeds\":[\"host:port\"]}} as application/json", error.body_text()),
-        )
+        let code = match error {
+            JsonRejection::MissingJsonContentType(_) => ProblemCode::UnsupportedMediaType,
+            _ => ProblemCode::InvalidBody,
+        };
+        let expected = "expected {\"seeds\":[\"host:port\"]} as application/json";
+        Problem::new(code, format_args!("{}; {expected}", error.body_text()))
     })?;
     if seeds.is_empty() {
-        return Err(HttpError::new(
-            StatusCode::BAD_REQUEST,
-            "there are no seeds in the request; name at least one",
-        ));
+        let sentence = "there are no seeds in the request; name at least one";
+        return Err(Problem::new(ProblemCode::InvalidBody, sentence));
     }
-    check_seeds(&seeds).map_err(|sentence| HttpError::new(StatusCode::BAD_REQUEST, sentence))?;
+    check_seeds(&seeds).map_err(|sentence| Problem::new(ProblemCode::InvalidBody, sentence))?;
     let answered = node
         .join(&seeds)
         .await
-        .map_err(|error: JoinClusterError| HttpError::new(StatusCode::BAD_GATEWAY, error))?;
+        .map_err(|error: JoinClusterError| Problem::new(ProblemCode::SeedsUnreachable, error))?;
     Ok(Json(JoinOutcome { answered }))
 }
 
@@ -123,34 +165,114 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     }
 }
 
-async fn list_networks(State(Cluster { node, .. }): State<Cluster>) -> Response {
-    let networks = node.tables().networks();
-    list(json_list(None, "networks", networks, move |network| network_view(&node, &network)))
+/// List the networks of this node
+///
+/// With counts, digests, and how each join went, sorted by name.
+#[utoipa::path(
+    get,
+    path = "/networks",
+    tag = "networks",
+    params(Page),
+    responses((status = 200, description = "The networks", body = Networks, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
+async fn list_networks(
+    State(Cluster { node, .. }): State<Cluster>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let (networks, next) = page.of(&uri, node.tables().networks(), String::as_str);
+    list(next, json_list(None, "networks", networks, move |network| network_view(&node, &network)))
 }
 
+/// Show counts and digest of a network
+#[utoipa::path(
+    get,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network")),
+    responses((status = 200, description = "The network", body = NetworkView)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<NetworkView>, HttpError> {
-    network_view(&node, &network).map(Json).ok_or_else(|| HttpError::not_joined(&network))
+    _: Parameters<NoParameters>,
+) -> Result<Json<NetworkView>, Problem> {
+    network_view(&node, &network).map(Json).ok_or_else(|| Problem::not_joined(&network))
 }
 
-async fn list_peers(State(Cluster { node, .. }): State<Cluster>, Names(network): Names<String>) -> Response {
-    list(json_list(None, "peers", node.tables().network_peers(&network), |name| Some(name.to_string())))
+/// List the nodes on a network, also if this node has not joined it
+#[utoipa::path(
+    get,
+    path = "/networks/{network}/peers",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network"), Page),
+    responses((status = 200, description = "Their names, sorted", body = Peers, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+)]
+async fn list_peers(
+    State(Cluster { node, .. }): State<Cluster>,
+    Names(network): Names<String>,
+    Parameters(page): Parameters<Page>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let (peers, next) = page.of(&uri, node.tables().network_peers(&network), |name| name.as_str());
+    list(next, json_list(None, "peers", peers, |name| Some(name.to_string())))
 }
 
+/// Join a network, or find it joined
+///
+/// The outcome says whether the entries of other members have arrived.
+#[utoipa::path(
+    put,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    responses((status = 201, description = "It is joined now", body = NetworkJoinOutcome, headers(("Location" = String, description = "The path of what is new"))), (status = 200, description = "It was joined already; how that went", body = NetworkJoinOutcome)),
+    extensions(("x-problems" = json!(["invalid_precondition", "invalid_length", "network_leaving", "precondition_failed", "too_many_networks"]))),
+)]
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<(StatusCode, Json<NetworkJoinOutcome>), HttpError> {
-    let outcome = node.join_network(&network).await?;
-    Ok((StatusCode::CREATED, Json(outcome.into())))
+    _: Parameters<NoParameters>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let condition = Precondition::of(&headers)?;
+    if !matches!(condition, Precondition::None | Precondition::Absent) {
+        return Err(condition.unsupported(&Method::PUT));
+    }
+    let outcome = |outcome: Option<tabledb::JoinOutcome>| Json(NetworkJoinOutcome::from(outcome));
+    match node.join_network(&network).await {
+        Ok(joined) => {
+            Ok((StatusCode::CREATED, [(LOCATION, uri.path())], outcome(Some(joined))).into_response())
+        }
+        Err(JoinError::AlreadyJoined { .. }) if node.tables().networks().contains(&network) => {
+            if condition == Precondition::Absent {
+                let sentence = format_args!("network {network} is joined on this node already");
+                return Err(Problem::new(ProblemCode::PreconditionFailed, sentence));
+            }
+            Ok((StatusCode::OK, outcome(node.join_outcome(&network))).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
+/// Leave a network
+///
+/// The outcome says whether other members have what only this node had.
+#[utoipa::path(
+    delete,
+    path = "/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "The network")),
+    responses((status = 200, description = "The final syncs", body = LeaveOutcome)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
     Names(network): Names<String>,
-) -> Result<Json<LeaveOutcome>, HttpError> {
+    _: Parameters<NoParameters>,
+) -> Result<Json<LeaveOutcome>, Problem> {
     let final_syncs = node.leave_network(&network).await?;
     Ok(Json(LeaveOutcome {
         saved: final_syncs.saved(),
@@ -160,20 +282,43 @@ async fn leave_network(
     }))
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AgreementParameters {
+    /// Only this network.
+    network: Option<String>,
+}
+
+impl FromParameters for AgreementParameters {
+    const KNOWN: &'static [&'static str] = &["network"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        Ok(Self { network: given.text("network") })
+    }
+}
+
+/// Show the digests of networks, for comparison with other nodes
+#[utoipa::path(
+    get,
+    path = "/agreement",
+    tag = "networks",
+    params(AgreementParameters),
+    responses((status = 200, description = "The networks with their digests", body = Agreement)),
+    extensions(("x-problems" = json!(["network_not_joined"]))),
+)]
 async fn agreement(
     State(Cluster { node, .. }): State<Cluster>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, HttpError> {
-    let query = Query::parse(query.as_deref().unwrap_or_default());
+    Parameters(AgreementParameters { network }): Parameters<AgreementParameters>,
+) -> Result<Response, Problem> {
     let db = node.tables();
-    let networks = match query.text("nid").map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))? {
+    let networks = match network {
         None => db.networks(),
-        Some(nid) if db.statistics(nid).is_none() => return Err(HttpError::not_joined(nid)),
-        Some(nid) => vec![nid.to_owned()],
+        Some(network) if db.statistics(&network).is_none() => return Err(Problem::not_joined(&network)),
+        Some(network) => vec![network],
     };
     let name = node.id().name;
     let view = move |network: String| network_view(&node, &network);
-    Ok(list(json_list(Some(("node", name.as_str())), "networks", networks, view)))
+    Ok(list(None, json_list(Some(("node", name.as_str())), "networks", networks, view)))
 }
 
 fn network_view(node: &Node, network: &str) -> Option<NetworkView> {

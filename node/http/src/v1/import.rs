@@ -2,12 +2,11 @@
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use hyper::StatusCode;
 use tabledb::TableDb;
 
 use super::model::{EntryRecord, ImportMode, ImportOutcome};
 use crate::admission::Admission;
-use crate::http_error::HttpError;
+use crate::problem::{Problem, ProblemCode};
 
 /// The longest line: the largest value, in base64 or with escaped control characters, and its key.
 const MAX_LINE_BYTES: usize = 8 << 20;
@@ -24,7 +23,7 @@ pub(super) async fn import(
     mode: ImportMode,
     mut body: Body,
     admission: &Admission,
-) -> Result<ImportOutcome, HttpError> {
+) -> Result<ImportOutcome, Problem> {
     let mut import = Import { db, network, table, mode, line: 0, outcome: ImportOutcome::default() };
     let mut lines = Lines::default();
     loop {
@@ -32,15 +31,15 @@ pub(super) async fn import(
             admission.counters.bodies_too_slow.increment();
             let sentence =
                 format!("nothing arrived for {} seconds", admission.limits.body_time.as_secs_f64());
-            import.stopped(StatusCode::REQUEST_TIMEOUT, &sentence)
+            import.stopped(ProblemCode::RequestTimeout, &sentence)
         })?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| import.stopped(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let frame = frame.map_err(|error| import.stopped(ProblemCode::IncompleteBody, &error.to_string()))?;
         if let Ok(bytes) = frame.into_data() {
             lines.push(&bytes, |line| import.take(line)).map_err(|TooLong| {
                 admission.counters.bodies_too_large.increment();
                 let sentence = format!("the next line has more than {MAX_LINE_BYTES} bytes");
-                import.stopped(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
+                import.stopped(ProblemCode::BodyTooLarge, &sentence).with_limit(MAX_LINE_BYTES)
             })?;
         }
     }
@@ -99,10 +98,10 @@ impl Import<'_> {
         .map_err(|error| error.to_string())
     }
 
-    fn stopped(&self, status: StatusCode, why: &str) -> HttpError {
+    fn stopped(&self, code: ProblemCode, why: &str) -> Problem {
         let written = self.outcome.created + self.outcome.updated;
-        HttpError::new(
-            status,
+        Problem::new(
+            code,
             format_args!(
                 "the import stopped after line {}: {why}; {written} entries were written",
                 self.line

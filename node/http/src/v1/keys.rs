@@ -1,47 +1,114 @@
 //! The node's identity. Responses contain the fingerprints of secrets, never the secrets.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use hyper::StatusCode;
 use transport::{Fingerprint, Identity, KeySet, KeySetError};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::model::{KeyView, Keys};
-use crate::http_error::{HttpError, Names};
+use super::parameters::{NoParameters, Parameters};
+use crate::problem::{Names, Problem, ProblemCode};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
 
 /// The routes below `/keys`.
-pub(super) fn router(node: Node) -> Router {
-    Router::new()
-        .route("/keys", get(list).post(add).put(replace))
-        .route("/keys/{fingerprint}", axum::routing::delete(remove))
-        .route("/keys/{fingerprint}/use", post(make_primary))
+pub(super) fn router(node: Node) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list, add, replace))
+        .routes(routes!(remove))
+        .routes(routes!(make_primary))
         .with_state(node)
 }
 
-async fn list(State(node): State<Node>) -> Json<Keys> {
+/// List the secrets or authorities that the node uses and accepts
+///
+/// By their fingerprints.
+#[utoipa::path(
+    get,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "list_keys",
+    responses((status = 200, description = "The keys", body = Keys)),
+)]
+async fn list(State(node): State<Node>, _: Parameters<NoParameters>) -> Json<Keys> {
     Json(view(&node))
 }
 
-async fn add(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, HttpError> {
+/// Accept more secrets
+#[utoipa::path(
+    post,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "add_keys",
+    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+)]
+async fn add(
+    State(node): State<Node>,
+    _: Parameters<NoParameters>,
+    body: Bytes,
+) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Add(parse(&body)?)).await
 }
 
-async fn replace(State(node): State<Node>, body: Bytes) -> Result<Json<Keys>, HttpError> {
+/// Replace all secrets
+#[utoipa::path(
+    put,
+    path = "/keys",
+    tag = "keys",
+    operation_id = "replace_keys",
+    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+)]
+async fn replace(
+    State(node): State<Node>,
+    _: Parameters<NoParameters>,
+    body: Bytes,
+) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Replace(parse(&body)?)).await
 }
 
-async fn remove(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, HttpError> {
+/// Stop accepting a secret
+#[utoipa::path(
+    delete,
+    path = "/keys/{fingerprint}",
+    tag = "keys",
+    operation_id = "remove_key",
+    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+)]
+async fn remove(
+    State(node): State<Node>,
+    Names(text): Names<String>,
+    _: Parameters<NoParameters>,
+) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Remove(fingerprint(&text)?)).await
 }
 
-async fn make_primary(State(node): State<Node>, Names(text): Names<String>) -> Result<Json<Keys>, HttpError> {
+/// Authenticate with a secret from now on
+#[utoipa::path(
+    post,
+    path = "/keys/{fingerprint}/use",
+    tag = "keys",
+    operation_id = "use_key",
+    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    responses((status = 200, description = "The keys now", body = Keys)),
+    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+)]
+async fn make_primary(
+    State(node): State<Node>,
+    Names(text): Names<String>,
+    _: Parameters<NoParameters>,
+) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Use(fingerprint(&text)?)).await
 }
 
-async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, HttpError> {
+async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, Problem> {
     // It writes a file and syncs it to disk.
     let changed = tokio::task::spawn_blocking(move || {
         node.change_keys(&change)?;
@@ -49,36 +116,36 @@ async fn change(node: Node, change: KeyChange) -> Result<Json<Keys>, HttpError> 
     });
     match changed.await {
         Ok(changed) => changed.map(Json).map_err(refused),
-        Err(error) => Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        Err(error) => Err(Problem::new(ProblemCode::InternalError, error)),
     }
 }
 
 /// Parses a body in the format of a secret file. The error does not contain the secret.
-fn parse(body: &[u8]) -> Result<KeySet, HttpError> {
+fn parse(body: &[u8]) -> Result<KeySet, Problem> {
     let wrong = |error: &dyn std::fmt::Display| {
-        HttpError::new(StatusCode::BAD_REQUEST, format_args!("the body is not a secret file: {error}"))
+        Problem::new(ProblemCode::InvalidBody, format_args!("the body is not a secret file: {error}"))
     };
     KeySet::parse(std::str::from_utf8(body).map_err(|_| wrong(&"it is not text"))?)
         .map_err(|error| wrong(&error))
 }
 
-fn fingerprint(text: &str) -> Result<Fingerprint, HttpError> {
-    text.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))
+fn fingerprint(text: &str) -> Result<Fingerprint, Problem> {
+    text.parse().map_err(|error| Problem::new(ProblemCode::InvalidPath, error))
 }
 
-fn refused(error: ChangeKeysError) -> HttpError {
-    let status = match &error {
-        ChangeKeysError::Keys(KeySetError::Unknown(_)) => StatusCode::NOT_FOUND,
-        ChangeKeysError::Keys(KeySetError::TooMany) => StatusCode::INSUFFICIENT_STORAGE,
+fn refused(error: ChangeKeysError) -> Problem {
+    let code = match &error {
+        ChangeKeysError::Keys(KeySetError::Unknown(_)) => ProblemCode::KeyNotFound,
+        ChangeKeysError::Keys(KeySetError::TooMany) => ProblemCode::TooManyKeys,
         ChangeKeysError::Keys(_)
         | ChangeKeysError::NoFile
         | ChangeKeysError::Certificates
         | ChangeKeysError::FileDiffers(_)
-        | ChangeKeysError::Identity(_) => StatusCode::CONFLICT,
+        | ChangeKeysError::Identity(_) => ProblemCode::KeysUnchanged,
         // The node cannot read or write its file.
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => ProblemCode::InternalError,
     };
-    HttpError::new(status, error)
+    Problem::new(code, error)
 }
 
 fn view(node: &Node) -> Keys {
@@ -110,8 +177,8 @@ mod tests {
     #[test]
     fn a_program_without_a_command_line_can_send_the_answers_too() {
         let answer = refused(ChangeKeysError::NoFile);
-        assert_eq!(answer.status, StatusCode::CONFLICT);
-        assert!(answer.sentence.contains("without a secret file"), "{answer:?}");
-        assert!(!answer.sentence.contains("--"), "{answer:?}");
+        assert_eq!(answer.code, ProblemCode::KeysUnchanged);
+        assert!(answer.detail.contains("without a secret file"), "{answer:?}");
+        assert!(!answer.detail.contains("--"), "{answer:?}");
     }
 }

@@ -1,15 +1,33 @@
 //! The JSON of `/v1`, as the server writes it and the client commands read it.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tabledb::{Entry, NetworkStatistics};
+use tabledb::{Entry, HiddenReason, Listed, NetworkStatistics};
+use utoipa::ToSchema;
 
-pub use crate::http_error::ErrorBody;
+pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
 
+/// A call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallView {
+    /// Its method and path.
+    pub call: String,
+    /// What it does.
+    pub what: String,
+}
+
+/// All calls below `/v1`, by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Calls {
+    /// The calls.
+    pub calls: Vec<CallView>,
+}
+
 /// The responding node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
@@ -26,7 +44,7 @@ pub struct NodeView {
 }
 
 /// A member of the cluster.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Its name.
     pub name: String,
@@ -49,53 +67,58 @@ pub struct MemberView {
 }
 
 /// All known members, sorted by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Members {
     /// The members.
     pub members: Vec<MemberView>,
 }
 
 /// Seeds to join through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "seeds": ["10.0.0.7:7946"] }))]
 pub struct JoinRequest {
     /// Host names or addresses, with or without a port.
     pub seeds: Vec<String>,
 }
 
 /// The outcome of a join.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinOutcome {
     /// The number of seeds that responded.
     pub answered: usize,
 }
 
 /// The outcome of joining a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkJoinOutcome {
     /// `synchronised`: the node holds what other members had. `alone`: it knows no other member.
-    /// `unsynchronised`: entries may still be missing, and the node tries again in the background.
+    /// `unsynchronised`: entries may still be missing, and the node tries again in the background. `joining`:
+    /// another call joined it, and its outcome is not known yet.
     pub result: String,
     /// The same as a sentence.
     pub outcome: String,
 }
 
-impl From<tabledb::JoinOutcome> for NetworkJoinOutcome {
-    fn from(outcome: tabledb::JoinOutcome) -> Self {
-        Self { result: word(outcome).to_owned(), outcome: outcome.to_string() }
+impl From<Option<tabledb::JoinOutcome>> for NetworkJoinOutcome {
+    fn from(outcome: Option<tabledb::JoinOutcome>) -> Self {
+        let sentence =
+            outcome.map_or("its outcome is not known yet".to_owned(), |outcome| outcome.to_string());
+        Self { result: word(outcome).to_owned(), outcome: sentence }
     }
 }
 
 /// The outcome of joining a network, as a word for programs.
-fn word(outcome: tabledb::JoinOutcome) -> &'static str {
+fn word(outcome: Option<tabledb::JoinOutcome>) -> &'static str {
     match outcome {
-        tabledb::JoinOutcome::Synchronised => "synchronised",
-        tabledb::JoinOutcome::Alone => "alone",
-        tabledb::JoinOutcome::Unsynchronised => "unsynchronised",
+        Some(tabledb::JoinOutcome::Synchronised) => "synchronised",
+        Some(tabledb::JoinOutcome::Alone) => "alone",
+        Some(tabledb::JoinOutcome::Unsynchronised) => "unsynchronised",
+        None => "joining",
     }
 }
 
 /// The outcome of leaving a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeaveOutcome {
     /// Whether another member has everything that this node had, or no other member is on the network.
     pub saved: bool,
@@ -108,7 +131,7 @@ pub struct LeaveOutcome {
 }
 
 /// One network as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkView {
     /// Its name.
     pub network: String,
@@ -140,11 +163,8 @@ impl NetworkView {
     /// The statistics of `network`, and how its join went, if that has been reported.
     pub fn new(network: &str, statistics: &NetworkStatistics, join: Option<tabledb::JoinOutcome>) -> Self {
         // The tables are synchronised a moment before that is reported.
-        let join = match join {
-            Some(outcome) => word(outcome),
-            None if statistics.synchronised => word(tabledb::JoinOutcome::Synchronised),
-            None => "joining",
-        };
+        let synchronised = statistics.synchronised.then_some(tabledb::JoinOutcome::Synchronised);
+        let join = word(join.or(synchronised));
         Self {
             network: network.to_owned(),
             entries: statistics.entries,
@@ -161,21 +181,21 @@ impl NetworkView {
 }
 
 /// The networks a node is on, sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Networks {
     /// The networks.
     pub networks: Vec<NetworkView>,
 }
 
 /// The nodes on a network, sorted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peers {
     /// Their names.
     pub peers: Vec<String>,
 }
 
 /// A table of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableView {
     /// Its name.
     pub table: String,
@@ -184,14 +204,14 @@ pub struct TableView {
 }
 
 /// The tables of a network, sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tables {
     /// The tables.
     pub tables: Vec<TableView>,
 }
 
 /// The networks of a node with their digests, for comparison with other nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agreement {
     /// The responding node.
     pub node: String,
@@ -202,7 +222,8 @@ pub struct Agreement {
 /// An entry; also a line of an export or an import.
 ///
 /// The value is in exactly one of the two fields: as text if it is UTF-8, in base64 if not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "key": "web", "value": "10.0.0.7:80", "owner": "host-1", "version": "1-2-3" }))]
 pub struct EntryRecord {
     /// The key.
     pub key: String,
@@ -218,6 +239,10 @@ pub struct EntryRecord {
     /// Which write this is, for `If-Match`: the same on all nodes. An import ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Why readers do not see it, if they do not: `owner_failed`, or `awaits_comparison` if its owner has
+    /// returned and the entry may be stale. An import ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<String>,
 }
 
 impl EntryRecord {
@@ -246,12 +271,55 @@ impl From<&Entry> for EntryRecord {
             value_base64,
             owner: Some(entry.owner().to_string()),
             version: Some(entry.version().to_string()),
+            hidden: None,
         }
     }
 }
 
+impl From<&Listed> for EntryRecord {
+    fn from(listed: &Listed) -> Self {
+        let hidden = listed.hidden.map(|reason| match reason {
+            HiddenReason::AwaitsComparison => "awaits_comparison".to_owned(),
+            // And what later versions of the store may add.
+            _ => "owner_failed".to_owned(),
+        });
+        Self { hidden, ..Self::from(&listed.entry) }
+    }
+}
+
+/// Whether a list has the entries that readers do not see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+// Exhaustive: a list has them or not.
+pub enum HiddenMode {
+    /// It has them, each with the reason.
+    Include,
+    /// It has only visible entries.
+    #[default]
+    Exclude,
+}
+
+impl FromStr for HiddenMode {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "include" => Ok(Self::Include),
+            "exclude" => Ok(Self::Exclude),
+            _ => Err(()),
+        }
+    }
+}
+
+/// The outcome of a write of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WriteOutcome {
+    /// The version of the entry now, as in the `ETag`.
+    pub version: String,
+}
+
 /// A line of `/v1/watch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WatchRecord {
     /// `create`, `update`, `delete`, `closed`, or `lagged`: discard everything, a new snapshot follows as
     /// creates.
@@ -262,7 +330,7 @@ pub struct WatchRecord {
 }
 
 /// A change in a line of `/v1/watch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeRecord {
     /// The network.
     pub network: String,
@@ -294,7 +362,7 @@ pub struct ChangeRecord {
 }
 
 /// The effect of an import on a key that exists already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 // Exhaustive: each decides what happens to an entry that exists.
 pub enum ImportMode {
@@ -305,8 +373,20 @@ pub enum ImportMode {
     Create,
 }
 
+impl FromStr for ImportMode {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "upsert" => Ok(Self::Upsert),
+            "create" => Ok(Self::Create),
+            _ => Err(()),
+        }
+    }
+}
+
 /// The outcome of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImportOutcome {
     /// Created entries.
     pub created: u64,
@@ -329,7 +409,7 @@ fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
 }
 
 /// The identity of the node, and the identities that it accepts from peers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Keys {
     /// `secret-file`, `certificates`, `development` (the public development secret), or `program` (set by the
     /// embedding program).
@@ -342,7 +422,7 @@ pub struct Keys {
 }
 
 /// A secret or an authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyView {
     /// Its fingerprint of sixteen hexadecimal digits, the same on all nodes.
     pub fingerprint: String,

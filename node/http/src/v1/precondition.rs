@@ -1,11 +1,11 @@
 //! Conditional requests: an entry's version is its `ETag`, `If-Match` names the version that a write replaces, and
 //! `If-None-Match` the one that a reader has.
 
+use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use hyper::{Method, StatusCode};
 use tabledb::{Version, WriteError};
 
-use crate::http_error::{HttpError, entity_tag};
+use crate::problem::{Problem, ProblemCode, entity_tag};
 
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(super) enum Precondition {
 impl Precondition {
     /// The condition in the headers of a write. A condition that cannot be checked is an error, because the
     /// client relies on it.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
-        let wrong = |expected: &str| Err(HttpError::new(StatusCode::BAD_REQUEST, expected));
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let wrong = |expected: &str| Err(Problem::new(ProblemCode::InvalidPrecondition, expected));
         match (only(headers, IF_MATCH)?, only(headers, IF_NONE_MATCH)?) {
             (None, None) => Ok(Self::None),
             (Some("*"), None) => Ok(Self::Present),
@@ -45,22 +45,22 @@ impl Precondition {
     }
 
     /// The error for a call whose method cannot keep this condition.
-    pub(super) fn unsupported(self, method: &Method) -> HttpError {
+    pub(super) fn unsupported(self, method: &Method) -> Problem {
         let header = if self == Self::Absent { IF_NONE_MATCH } else { IF_MATCH };
         let sentence = format_args!("{method} does not support {header}; GET /v1 lists all calls");
-        HttpError::new(StatusCode::BAD_REQUEST, sentence)
+        Problem::new(ProblemCode::InvalidPrecondition, sentence)
     }
 
     /// The response to a write that failed: status 412 if the condition was the reason.
-    pub(super) fn refused(self, error: WriteError) -> HttpError {
+    pub(super) fn refused(self, error: WriteError) -> Problem {
         let is_condition = match error {
             WriteError::AlreadyExists { .. } => self == Self::Absent,
             WriteError::NotFound { .. } => self == Self::Present,
             // Its status is 412 anyway.
             _ => false,
         };
-        let refused = HttpError::from(error);
-        if is_condition { HttpError { status: StatusCode::PRECONDITION_FAILED, ..refused } } else { refused }
+        let refused = Problem::from(error);
+        if is_condition { Problem { code: ProblemCode::PreconditionFailed, ..refused } } else { refused }
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) fn is_known(headers: &HeaderMap, version: Version) -> bool {
 }
 
 /// The value of a header that occurs at most once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, HttpError> {
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(&name).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Ok(None),
@@ -83,7 +83,7 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, HttpError
         (Some(_), Some(_)) => None,
     };
     let sentence =
-        || HttpError::new(StatusCode::BAD_REQUEST, format_args!("{name} takes one value in ASCII"));
+        || Problem::new(ProblemCode::InvalidPrecondition, format_args!("{name} takes one value in ASCII"));
     value.map(str::trim).map(Some).ok_or_else(sentence)
 }
 
@@ -122,7 +122,7 @@ mod tests {
             &[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")],
         ] {
             let refused = Precondition::of(&headers(lines)).unwrap_err();
-            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{lines:?}");
+            assert_eq!(refused.code, ProblemCode::InvalidPrecondition, "{lines:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use wire::{NodeId, NodeName};
 use super::model::EntryRecord;
 use super::{entries, unknown, watch, with_short_requests, wrong_method};
 use crate::admission::Admission;
+use crate::problem::{Problem, ProblemCode};
 use crate::{HttpConfig, HttpLimits};
 
 /// A smaller limit than the default, so that the test reaches it.
@@ -39,11 +40,12 @@ impl Server {
         let (stop, stopping) = channel(false);
         let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
         let admission = Admission::new(HttpConfig { limits, ..HttpConfig::default() });
-        let router = with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
-            .merge(entries::import_router(db.clone(), admission.clone()))
-            .merge(watch::router(db.clone(), admission, stopping))
-            .fallback(unknown)
-            .method_not_allowed_fallback(wrong_method);
+        let (router, _) =
+            with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
+                .merge(entries::import_router(db.clone(), admission.clone()))
+                .merge(watch::router(db.clone(), admission, stopping))
+                .split_for_parts();
+        let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
     }
 
@@ -64,30 +66,30 @@ async fn text(response: Response<Body>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
 }
 
-fn error_body(sentence: &str) -> String {
-    serde_json::json!({ "error": sentence }).to_string()
+fn problem(code: ProblemCode, sentence: &str) -> (u16, String) {
+    (code.status().as_u16(), Problem::new(code, sentence).json())
 }
 
 #[tokio::test]
 async fn an_entry_is_created_read_updated_and_deleted() {
     let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
-    let none = (404, error_body("entry k of table tab in network net does not exist"));
+    let none = problem(ProblemCode::EntryNotFound, "entry k of table tab in network net does not exist");
     assert_eq!(server.ask(Method::GET, path, "").await, none);
-    assert_eq!(server.ask(Method::POST, path, "1").await, (201, String::new()));
-    let version = server.db.get("net", "tab", "k").unwrap().version().to_string();
+    assert_eq!(server.ask(Method::POST, path, "1").await.0, 201);
+    let version = server.db.get("net", "tab", "k").unwrap().version();
     let exists = format!(
         "entry k of table tab in network net exists already, with version {version}; update it, or choose another key"
     );
-    let exists = serde_json::json!({ "error": exists, "version": version }).to_string();
-    assert_eq!(server.ask(Method::POST, path, "2").await, (409, exists));
+    let exists = Problem { version: Some(version), ..Problem::new(ProblemCode::EntryExists, exists) };
+    assert_eq!(server.ask(Method::POST, path, "2").await, (409, exists.json()));
     let entry = format!(r#"{{"key":"k","value":"1","owner":"n1","version":"{version}"}}"#);
     assert_eq!(server.ask(Method::GET, path, "").await, (200, entry));
-    assert_eq!(server.ask(Method::PUT, path, "2").await, (204, String::new()));
+    assert_eq!(server.ask(Method::PUT, path, "2").await.0, 200);
     assert_eq!(server.ask(Method::GET, &format!("{path}?raw"), "").await, (200, "2".to_owned()));
     assert_eq!(server.ask(Method::DELETE, path, "").await, (204, String::new()));
     assert_eq!(server.ask(Method::GET, path, "").await, none);
-    assert_eq!(server.ask(Method::PUT, path, "3").await.0, 404);
     assert_eq!(server.ask(Method::DELETE, path, "").await.0, 404);
+    assert_eq!(server.ask(Method::PUT, path, "3").await.0, 201);
 }
 
 #[tokio::test]
@@ -120,9 +122,33 @@ async fn tables_are_listed_with_their_sizes() {
 }
 
 #[tokio::test]
+async fn a_table_is_read_in_parts() {
+    let server = Server::new();
+    for key in ["a/1", "a/2", "a/ż", "a/4", "b"] {
+        server.db.create("net", "tab", key, b"v".as_slice()).unwrap();
+    }
+    let mut parts = Vec::new();
+    let mut next = Some("/networks/net/tables/tab/entries?prefix=a%2F&limit=3".to_owned());
+    while let Some(path) = next {
+        let response = server.send(Method::GET, &path, "").await;
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        next = link
+            .map(|link| link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned());
+        let lines = text(response).await;
+        let keys = lines.lines().map(|line| serde_json::from_str::<EntryRecord>(line).unwrap().key);
+        parts.push(keys.collect::<Vec<_>>());
+    }
+    assert_eq!(parts, [vec!["a/1", "a/2", "a/4"], vec!["a/ż"]]);
+    for wrong in ["limit=0", "limit=-1", "limit=x", "hidden=yes"] {
+        let refused = server.ask(Method::GET, &format!("/networks/net/tables/tab/entries?{wrong}"), "").await;
+        assert_eq!((refused.0, refused.1.contains("invalid_parameter")), (400, true), "{wrong}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_network_that_is_not_joined_is_an_error() {
     let server = Server::new();
-    let not_joined = (404, error_body("network other is not joined on this node"));
+    let not_joined = problem(ProblemCode::NetworkNotJoined, "network other is not joined on this node");
     for path in ["tables", "tables/t/entries", "tables/t/entries/k"] {
         assert_eq!(
             server.ask(Method::GET, &format!("/networks/other/{path}"), "").await,
@@ -154,8 +180,8 @@ async fn an_export_can_be_imported_again() {
     assert_eq!(without_versions(&again), without_versions(&export));
     assert_ne!(again, export, "an import writes new versions");
     let wrong = other.ask(Method::POST, &format!("{path}?mode=merge"), export).await;
-    let unknown = "the mode merge is unknown; valid modes are upsert (the default) and create";
-    assert_eq!(wrong, (400, error_body(unknown)));
+    let unknown = "the parameter mode cannot be \"merge\"; it takes upsert (the default) and create";
+    assert_eq!(wrong, problem(ProblemCode::InvalidParameter, unknown));
 }
 
 /// The entries of an export, without what an import ignores.
@@ -240,11 +266,17 @@ async fn watches_beyond_the_limit_are_refused_until_one_ends() {
 async fn an_unknown_call_points_to_the_list_of_calls() {
     let server = Server::new();
     let (status, sentence) = server.ask(Method::GET, "/nosuch", "").await;
-    assert_eq!((status, sentence), (404, error_body("there is no call /nosuch; GET /v1 lists all calls")));
-    let (status, sentence) = server.ask(Method::PATCH, "/networks/net/tables", "").await;
-    assert_eq!(status, 405);
-    assert!(sentence.contains("/networks/net/tables does not support PATCH"), "{sentence}");
+    let nosuch = problem(ProblemCode::PathNotFound, "there is no call /nosuch; GET /v1 lists all calls");
+    assert_eq!((status, sentence), nosuch);
+    let entries = "/networks/net/tables/t/entries";
+    let refused = server.send(Method::PATCH, entries, "").await;
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["allow"]),
+        (405, &"GET,HEAD,POST".parse().unwrap())
+    );
+    let sentence = text(refused).await;
+    assert!(sentence.contains("/networks/net/tables/t/entries does not support PATCH"), "{sentence}");
     let (status, sentence) = server.ask(Method::GET, "/networks/net/tables/t/entries/%ff", "").await;
     assert_eq!(status, 400);
-    assert!(sentence.starts_with("{\"error\":\"a name in the path is invalid"), "{sentence}");
+    assert!(sentence.contains("a name in the path is invalid"), "{sentence}");
 }

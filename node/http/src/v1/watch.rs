@@ -9,24 +9,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use hyper::StatusCode;
 use hyper::body::{Bytes, Frame};
 use tabledb::{TableDb, Watch, WatchEvent, WatchFilter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::model::WatchRecord;
+use super::parameters::{FromParameters, Given, Parameters};
 use super::watch_line::{MAX_PIECE_BYTES, WatchLine};
 use crate::admission::Admission;
 use crate::client_origin::client_origin;
-use crate::http_error::HttpError;
 use crate::permits::Permit;
-use crate::query::{NotUtf8, Query};
+use crate::problem::Problem;
 use crate::streamed::JSON_LINES;
 
 /// The longest chunk. A watch holds no other text.
@@ -44,28 +45,59 @@ struct Watching {
 }
 
 /// The route of `/watch`; its streams end when `stopping` becomes true.
-pub(super) fn router(db: TableDb, admission: Arc<Admission>, stopping: watch::Receiver<bool>) -> Router {
-    Router::new().route("/watch", get(follow)).with_state(Watching { db, admission, stopping })
+pub(super) fn router(
+    db: TableDb,
+    admission: Arc<Admission>,
+    stopping: watch::Receiver<bool>,
+) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(follow)).with_state(Watching { db, admission, stopping })
 }
 
+/// Watch: all entries, then every change, a JSON line each
+///
+/// An empty line shows that the connection is alive.
+#[utoipa::path(
+    get,
+    path = "/watch",
+    tag = "watch",
+    operation_id = "watch",
+    params(WatchParameters),
+    responses((status = 200, description = "A change on each line", body = WatchRecord, content_type = "application/x-ndjson")),
+    extensions(("x-problems" = json!(["too_many_watches"]))),
+)]
 async fn follow(
     State(Watching { db, admission, stopping }): State<Watching>,
+    Parameters(WatchParameters { network, table, exclude_own }): Parameters<WatchParameters>,
     request: Request,
-) -> Result<Response, HttpError> {
-    let query = request.uri().query();
-    let filter = filter(&Query::parse(query.unwrap_or_default()))
-        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
+) -> Result<Response, Problem> {
+    let filter = WatchFilter { network, table, exclude_own };
     let permit = admission.watch(client_origin(&request))?;
     let body = WatchBody::start(db, filter, permit, stopping, HEARTBEAT_INTERVAL);
     Ok((JSON_LINES, Body::new(body)).into_response())
 }
 
-fn filter(query: &Query) -> Result<WatchFilter, NotUtf8> {
-    Ok(WatchFilter {
-        network: query.text("network")?.map(str::to_owned),
-        table: query.text("table")?.map(str::to_owned),
-        exclude_own: query.has("exclude_own"),
-    })
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WatchParameters {
+    /// Only this network.
+    network: Option<String>,
+    /// Only tables of this name.
+    table: Option<String>,
+    /// Without the entries of the responding node.
+    #[param(value_type = Option<bool>)]
+    exclude_own: bool,
+}
+
+impl FromParameters for WatchParameters {
+    const KNOWN: &'static [&'static str] = &["network", "table", "exclude_own"];
+
+    fn read(given: &Given) -> Result<Self, Problem> {
+        Ok(Self {
+            network: given.text("network"),
+            table: given.text("table"),
+            exclude_own: given.flag("exclude_own")?,
+        })
+    }
 }
 
 /// The body of a watch's response. It renders a chunk when the client can take one, and ends its watch when

@@ -60,12 +60,15 @@ impl Wake for Counted {
 
 #[test]
 fn the_filter_is_read_from_the_query() {
-    assert_eq!(filter(&Query::parse("")), Ok(WatchFilter::default()));
-    assert_eq!(
-        filter(&Query::parse("network=a%2Fb&table=t&exclude_own")),
-        Ok(WatchFilter { network: Some("a/b".into()), table: Some("t".into()), exclude_own: true })
-    );
-    assert_eq!(filter(&Query::parse("table=%ff")), Err(NotUtf8("table")));
+    let filter = |query| {
+        let given = Given::parse(query, WatchParameters::KNOWN)?;
+        let WatchParameters { network, table, exclude_own } = WatchParameters::read(&given)?;
+        Ok::<_, Problem>((network, table, exclude_own))
+    };
+    assert_eq!(filter(""), Ok((None, None, false)));
+    let read = filter("network=a%2Fb&table=t&exclude_own");
+    assert_eq!(read, Ok((Some("a/b".into()), Some("t".into()), true)));
+    assert!(filter("netwrk=blue").is_err());
 }
 
 /// The call that makes the change wakes the watch before it returns, so nothing looks at intervals.

@@ -103,10 +103,10 @@ async fn a_request_without_a_sufficient_token_changes_nothing_and_learns_what_it
     let response = host.ask("GET", create, &bearer(READ), "").await;
     assert_eq!(response.body, "FAIL\nError: this token is for reading; the call needs one for changing");
     let response = host.ask("POST", "/v1/networks/net/tables/t/entries/k", &bearer(READ), "v").await;
-    assert_eq!(
-        response.body, r#"{"error":"this token is for reading; the call needs one for changing"}"#,
-        "{response:?}"
-    );
+    let problem: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+    assert_eq!(problem["detail"], "this token is for reading; the call needs one for changing");
+    assert_eq!(problem["code"], "role_required");
+    assert!(response.head.contains("content-type: application/problem+json"), "{response:?}");
     assert!(host.node.tables().get("net", "t", "k").is_none());
     let response = host.ask("GET", create, &bearer(CHANGE), "").await;
     assert_eq!((response.status, response.body.as_str()), (200, "OK"));

@@ -20,6 +20,11 @@ fn version(response: &Response) -> String {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or_else(|| panic!("{tag}")).to_owned()
 }
 
+fn location(response: &Response) -> String {
+    let found = response.head.lines().find_map(|line| line.strip_prefix("location: "));
+    found.unwrap_or_else(|| panic!("no location in {response:?}")).to_owned()
+}
+
 fn body(response: &Response) -> Value {
     serde_json::from_str(&response.body).unwrap_or_else(|_| panic!("{response:?}"))
 }
@@ -33,11 +38,12 @@ fn refusal(response: &Response) -> (u16, String, Value) {
 async fn an_entry_shows_its_version_everywhere() {
     let host = Host::start(HttpConfig::default()).await;
     let created = host.ask("POST", ENTRY, "", "1").await;
-    assert_eq!((created.status, created.body.as_str()), (201, ""));
+    assert_eq!((created.status, location(&created)), (201, ENTRY.to_owned()));
     let first = version(&created);
+    assert_eq!(body(&created), json!({ "version": first }));
     let updated = host.ask("PUT", ENTRY, "", "2").await;
-    assert_eq!((updated.status, updated.body.as_str()), (204, ""));
     let second = version(&updated);
+    assert_eq!((updated.status, body(&updated)), (200, json!({ "version": second })));
     assert_ne!(first, second);
     let found = host.node.tables().get("net", "t", "k").unwrap().version();
     assert_eq!(second, found.to_string());
@@ -77,7 +83,7 @@ async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
     let only = |version: &str| format!("if-match: \"{version}\"\r\n");
     let first = version(&host.ask("POST", ENTRY, "", "1").await);
     let replaced = host.ask("PUT", ENTRY, &only(&first), "2").await;
-    assert_eq!(replaced.status, 204, "{replaced:?}");
+    assert_eq!(replaced.status, 200, "{replaced:?}");
     let second = version(&replaced);
 
     let late = host.ask("PUT", ENTRY, &only(&first), "late").await;
@@ -85,13 +91,14 @@ async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
     let sentence = format!(
         "entry k of table t in network net has version {second}, which is not the expected one; read it again"
     );
-    assert_eq!(body(&late)["error"], sentence);
+    assert_eq!(body(&late)["detail"], sentence);
+    assert_eq!(body(&late)["code"], "precondition_failed");
     let late = host.ask("DELETE", ENTRY, &only(&first), "").await;
     assert_eq!(refusal(&late), (412, second.clone(), json!(second)), "{late:?}");
     assert_eq!(read().as_deref(), Some(&b"2"[..]));
 
     let present = host.ask("PUT", ENTRY, "if-match: *\r\n", "3").await;
-    assert_eq!(present.status, 204, "{present:?}");
+    assert_eq!(present.status, 200, "{present:?}");
     let third = version(&present);
     let deleted = host.ask("DELETE", ENTRY, &only(&third), "").await;
     assert_eq!((deleted.status, deleted.body.as_str(), read()), (204, "", None));
@@ -105,11 +112,13 @@ async fn a_write_replaces_and_deletes_only_the_version_that_it_names() {
         let error = body(&gone);
         assert_eq!((gone.status, error.get("version")), (412, None), "{method} {condition}: {gone:?}");
         let what = "entry k of table t in network net does not exist";
-        assert!(error["error"].as_str().unwrap().starts_with(what), "{error}");
-        // Without a condition, a write of a missing entry has the status that it always had.
-        assert_eq!(host.ask(method, ENTRY, "", "4").await.status, 404);
+        assert!(error["detail"].as_str().unwrap().starts_with(what), "{error}");
     }
     assert_eq!(read(), None);
+    // Without a condition, a PUT creates what is not there, and a DELETE misses it.
+    assert_eq!(host.ask("DELETE", ENTRY, "", "").await.status, 404);
+    let created = host.ask("PUT", ENTRY, "", "5").await;
+    assert_eq!((created.status, location(&created)), (201, ENTRY.to_owned()));
     host.end().await;
 }
 
@@ -144,9 +153,38 @@ async fn a_condition_that_cannot_be_checked_is_refused() {
     ] {
         let refused = host.ask(method, ENTRY, &format!("{condition}\r\n"), "2").await;
         assert_eq!(refused.status, 400, "{method} {condition}: {refused:?}");
-        assert!(body(&refused)["error"].as_str().unwrap().contains("match"), "{refused:?}");
+        assert!(body(&refused)["detail"].as_str().unwrap().contains("match"), "{refused:?}");
     }
     assert_eq!(host.node.tables().get("net", "t", "k").unwrap().value(), b"1");
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_a_failed_node_is_listed_with_the_reason() {
+    let host = Host::start(HttpConfig::default()).await;
+    let other = alone("other").await;
+    other.node.join(&[host.node.advertised_address().to_string()]).await.unwrap();
+    other.node.join_network("net").await.unwrap();
+    let version = version(&other.ask("PUT", ENTRY, "", "1").await);
+    let all = "/v1/networks/net/tables/t/entries?hidden=include";
+    let until = async |shown: Value| {
+        let mut found = String::new();
+        for _ in 0..2000 {
+            found = host.get(all).await.body;
+            if serde_json::from_str(&found).ok().as_ref() == Some(&shown) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("twenty seconds later the list is {found}, not {shown}");
+    };
+    let mut shown = json!({ "key": "k", "value": "1", "owner": "other", "version": version });
+    until(shown.clone()).await;
+    // It ends without leaving.
+    drop(other);
+    shown["hidden"] = "owner_failed".into();
+    until(shown).await;
+    assert_eq!(host.get("/v1/networks/net/tables/t/entries").await.body, "");
     host.end().await;
 }
 
@@ -160,7 +198,8 @@ async fn a_join_says_how_it_went() {
     second.node.join(&[seed]).await.unwrap();
     let joined = second.ask("PUT", "/v1/networks/net", "", "").await;
     let synchronised = json!({ "result": "synchronised", "outcome": "it holds what other members had" });
-    assert_eq!((joined.status, body(&joined)), (201, synchronised));
+    assert_eq!((joined.status, body(&joined)), (201, synchronised.clone()));
+    assert_eq!(location(&joined), "/v1/networks/net");
     // Each node goes on showing it. The first has synced meanwhile, and joined alone all the same.
     let shown = async |host: &Host, path: &str| {
         let shown = body(&host.ask("GET", path, "", "").await);
@@ -176,10 +215,9 @@ async fn a_join_says_how_it_went() {
     waiting.synchronised = false;
     assert_eq!(NetworkView::new("net", &waiting, None).join, "joining");
     let again = second.ask("PUT", "/v1/networks/net", "", "").await;
-    assert_eq!(again.status, 409);
-    let sentence =
-        "network net is joined on this node already, or is still being left; join it again after the leave";
-    assert_eq!(body(&again), json!({ "error": sentence }));
+    assert_eq!((again.status, body(&again)), (200, synchronised), "a PUT is idempotent");
+    let once = second.ask("PUT", "/v1/networks/net", "if-none-match: *\r\n", "").await;
+    assert_eq!((once.status, body(&once)["code"].as_str()), (412, Some("precondition_failed")));
     first.end().await;
     second.end().await;
 }

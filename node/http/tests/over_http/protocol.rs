@@ -40,6 +40,17 @@ async fn an_invalid_request_is_refused_with_an_explanation() {
             431,
             "in the body of a POST",
         ),
+        ("GET /v1/ nonsense\r\n\r\n".to_owned(), 400, "\"code\":\"malformed_request\""),
+        (
+            format!("GET /v1?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", &long[..100 << 10]),
+            414,
+            "\"code\":\"uri_too_long\"",
+        ),
+        (
+            format!("GET /v1/node HTTP/1.1\r\nhost: localhost\r\nx: {long}\r\n\r\n"),
+            431,
+            "\"code\":\"head_too_large\"",
+        ),
     ] {
         let mut stream = host.connect();
         let response = off_the_runtime(move || {
