@@ -60,12 +60,12 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     // It ends with the last byte of the response.
     tokio::spawn(connection);
-    let request = Request::builder()
-        .method(&method)
-        .uri(path)
-        .header(hyper::header::HOST, ADDRESS)
-        .body(Full::new(body))
-        .map_err(|error| failed(&error))?;
+    let mut request = Request::builder().method(&method).uri(path).header(hyper::header::HOST, ADDRESS);
+    if method == Method::PUT && path.contains("/entries/") {
+        // An update: it must not create what another host has deleted.
+        request = request.header(hyper::header::IF_MATCH, "*");
+    }
+    let request = request.body(Full::new(body)).map_err(|error| failed(&error))?;
     sender.send_request(request).await.map_err(|error| failed(&error))
 }
 

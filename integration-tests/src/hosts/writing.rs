@@ -209,7 +209,9 @@ impl Writer {
             let answer = write(self.ledger.clone(), self.host.clone(), key.clone(), kind).await;
             let done = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
             // A missing key (not yet created, or deleted meanwhile) is no error.
-            let missing = answer.is_ok_and(|answer| answer.status == StatusCode::NOT_FOUND);
+            let missing = answer.is_ok_and(|answer| {
+                matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED)
+            });
             if done && kind == Kind::Create {
                 self.keys.lock().push(key);
             } else if (done && kind == Kind::Delete) || (missing && kind == Kind::Update) {
