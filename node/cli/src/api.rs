@@ -177,7 +177,7 @@ impl Api {
         let response =
             tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange(request)).await.map_err(|_| {
                 Failure::unusable(format_args!(
-                    "the node at {self} did not response within {} seconds",
+                    "the node at {self} did not respond within {} seconds",
                     RESPONSE_TIMEOUT.as_secs()
                 ))
             })??;
@@ -274,7 +274,7 @@ impl Api {
         let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BYTES).collect().await;
         let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
         match serde_json::from_slice::<ProblemDocument>(&bytes) {
-            Ok(ProblemDocument { detail, .. }) => Failure::Refused(detail),
+            Ok(ProblemDocument { detail, code, .. }) => Failure::Problem { sentence: detail, code },
             Err(_) => Failure::Refused(format!("the node at {self} answered with {status}")),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use axum::body::Body;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 
 use super::api::{Api, Condition, parameter, path};
 use super::escaping::harmless;
@@ -16,12 +16,13 @@ use super::output::{age, json_line, print, print_done, print_json, shown, table}
 use super::tokens::Token;
 use super::{
     AgreementCommand, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand,
-    ImportMode, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand,
-    WatchCommand, WriteEntry,
+    ImportMode, InfoCommand, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand,
+    TablesCommand, WatchCommand, WriteEntry,
 };
+use networkdb_http::v1::ProblemCode;
 use networkdb_http::v1::model::{
     Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
-    Members, NetworkJoinOutcome, NetworkView, Networks, Peers, Tables, WatchRecord,
+    Members, NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables, WatchRecord,
 };
 
 /// Calls the node, prints its response, and returns the exit status.
@@ -42,6 +43,7 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
         match command {
             Command::Keys(command) => keys(command).await,
             Command::Join(command) => join(command).await,
+            Command::Info(command) => info(command).await,
             Command::Peers(command) => peers(command).await,
             Command::Network(command) => network(command).await,
             Command::Entry(command) => entry(command).await,
@@ -78,8 +80,35 @@ async fn join(JoinCommand { client, seeds }: JoinCommand) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
-async fn peers(PeersCommand { client, network }: PeersCommand) -> Result<ExitCode, Failure> {
+async fn info(InfoCommand { client }: InfoCommand) -> Result<ExitCode, Failure> {
+    let node: NodeView = client.api.get("/v1/node").await?;
+    if client.json {
+        print_json(&node)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let NodeView { name, generation, address, version, uptime_seconds, networks } = node;
+    let networks = networks.iter().map(|network| harmless(network)).collect::<Vec<_>>().join(", ");
+    let rows = [
+        ("name", name),
+        ("instance", generation.to_string()),
+        ("address", address),
+        ("version", version),
+        ("started", age(uptime_seconds)),
+        ("networks", if networks.is_empty() { "none".to_owned() } else { networks }),
+    ];
+    let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or_default();
+    let lines = rows.map(|(what, value)| format!("{what:width$}  {}\n", harmless(&value)));
+    print(&lines.concat())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn peers(command: PeersCommand) -> Result<ExitCode, Failure> {
+    let PeersCommand { client, network, states, labels } = command;
     let mut members: Members = client.api.get("/v1/members").await?;
+    members.members.retain(|member| {
+        let has = |(key, value): &(String, String)| member.labels.get(key) == Some(value);
+        (states.is_empty() || states.contains(&member.state)) && labels.iter().all(has)
+    });
     if let Some(network) = network {
         let Peers { peers } = client.api.get(&path(&["networks", &network, "peers"])).await?;
         members.members.retain(|member| peers.contains(&member.name));
@@ -122,8 +151,15 @@ async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<Ex
                 print(&format!("Joined network {}; {}.\n", harmless(&network), harmless(&joined.outcome)))?;
             }
         }
-        NetworkAction::Leave { network } => {
-            let left: LeaveOutcome = client.api.delete(&path(&["networks", &network])).await?;
+        NetworkAction::Leave { network, if_needed } => {
+            let left = client.api.delete::<LeaveOutcome>(&path(&["networks", &network])).await;
+            let left = match left {
+                Err(failure) if if_needed && failure.is(ProblemCode::NetworkNotJoined) => {
+                    print_done(client.json, "The node is not on the network.")?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                left => left?,
+            };
             let outcome = harmless(&left.outcome);
             if client.json {
                 print_json(&left)?;
@@ -172,16 +208,27 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
             write_entry(&client.api, &write, Condition::Absent).await?;
             print_done(client.json, "Created.")?;
         }
+        EntryAction::Put(write) => {
+            let is_new = write_entry(&client.api, &write, Condition::None).await?;
+            print_done(client.json, if is_new { "Created." } else { "Replaced." })?;
+        }
         EntryAction::Update { write, condition } => {
             let condition = condition.if_version.map_or(Condition::Present, Condition::Version);
             write_entry(&client.api, &write, condition).await?;
             print_done(client.json, "Updated.")?;
         }
-        EntryAction::Delete { entry, condition } => {
+        EntryAction::Delete { entry, condition, if_needed } => {
             let path = entry_path(&entry);
             let condition = condition.if_version.map_or(Condition::None, Condition::Version);
-            client.api.request_if(condition, Method::DELETE, &path, None).await?;
-            print_done(client.json, "Deleted.")?;
+            match client.api.request_if(condition, Method::DELETE, &path, None).await {
+                Err(failure) if if_needed && failure.is(ProblemCode::EntryNotFound) => {
+                    print_done(client.json, "There is no such entry.")?;
+                }
+                deleted => {
+                    deleted?;
+                    print_done(client.json, "Deleted.")?;
+                }
+            }
         }
         EntryAction::Get { entry, raw } if client.json && !raw => {
             print_json(&client.api.get::<EntryRecord>(&entry_path(&entry)).await?)?;
@@ -190,14 +237,11 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
             let response = client.api.request(Method::GET, &(entry_path(&entry) + "?raw"), None).await?;
             let value = client.api.read_bytes(response).await?;
             let mut stdout = std::io::stdout().lock();
-            match std::str::from_utf8(&value) {
-                _ if raw => stdout.write_all(&value)?,
+            if raw || !stdout.is_terminal() {
+                stdout.write_all(&value)?;
+            } else {
                 // A value from another node must not control the terminal.
-                Ok(text) if stdout.is_terminal() => writeln!(stdout, "{}", harmless(text))?,
-                _ => {
-                    stdout.write_all(&value)?;
-                    stdout.write_all(b"\n")?;
-                }
+                writeln!(stdout, "{}", harmless(&String::from_utf8_lossy(&value)))?;
             }
             stdout.flush()?;
         }
@@ -205,13 +249,15 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn write_entry(api: &Api, write: &WriteEntry, condition: Condition) -> Result<(), Failure> {
+/// Writes an entry. Returns whether it is new.
+async fn write_entry(api: &Api, write: &WriteEntry, condition: Condition) -> Result<bool, Failure> {
     let value = match (&write.value, &write.file) {
         (Some(value), _) => value.clone().into_bytes(),
         (None, file) => read_value(file.as_deref())?,
     };
     let body = Some(("application/octet-stream", Body::from(value)));
-    api.request_if(condition, Method::PUT, &entry_path(&write.entry), body).await.map(drop)
+    let response = api.request_if(condition, Method::PUT, &entry_path(&write.entry), body).await?;
+    Ok(response.status() == StatusCode::CREATED)
 }
 
 fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use networkdb_http::v1::ProblemCode;
+
 use super::escaping::harmless;
 
 /// Why a command failed.
@@ -9,6 +11,13 @@ use super::escaping::harmless;
 pub(crate) enum Failure {
     /// The node refused the request, or nodes do not agree: status 1.
     Refused(String),
+    /// The node refused the request, for the reason with this code: status 1.
+    Problem {
+        /// What the node said.
+        sentence: String,
+        /// The code of the problem, as the node's documentation lists it.
+        code: String,
+    },
     /// The call is invalid, or no node is reachable: status 2.
     Unusable(String),
     /// The reader of the standard output closed it: status 0.
@@ -21,10 +30,15 @@ impl Failure {
         Self::Unusable(sentence.to_string())
     }
 
+    /// Whether the node refused the request for the reason with this code.
+    pub(crate) fn is(&self, wanted: ProblemCode) -> bool {
+        matches!(self, Self::Problem { code, .. } if code == wanted.as_str())
+    }
+
     /// The failure as a sentence.
     pub(crate) fn sentence(&self) -> &str {
         match self {
-            Self::Refused(sentence) | Self::Unusable(sentence) => sentence,
+            Self::Refused(sentence) | Self::Problem { sentence, .. } | Self::Unusable(sentence) => sentence,
             Self::ReaderGone => "the reader of the output closed it",
         }
     }
@@ -32,7 +46,7 @@ impl Failure {
     /// Prints the sentence to the standard error, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         let (sentence, status) = match self {
-            Self::Refused(sentence) => (sentence, 1),
+            Self::Refused(sentence) | Self::Problem { sentence, .. } => (sentence, 1),
             Self::Unusable(sentence) => (sentence, 2),
             Self::ReaderGone => return ExitCode::SUCCESS,
         };

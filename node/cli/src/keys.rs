@@ -39,7 +39,7 @@ pub(super) async fn keys(KeysCommand { client, action }: KeysCommand) -> Result<
         }
     };
     let response = response.map_err(|failure| match failure {
-        Failure::Refused(sentence) => Failure::Refused(format!(
+        Failure::Problem { sentence, .. } => Failure::Refused(format!(
             "{sentence}; `networkdb run --secret-file FILE` sets the file of a node's secrets, and SIGHUP \
                  makes the node read its files again"
         )),

@@ -25,6 +25,7 @@ use tabledb::Version;
 
 use crate::demo::DemoOptions;
 use crate::settings::RunOptions;
+use crate::settings::values::label;
 use api::Api;
 
 /// Replicated tables for service discovery and other runtime state of a cluster.
@@ -53,6 +54,8 @@ enum Command {
     Keys(KeysCommand),
     /// Join a cluster through other nodes
     Join(JoinCommand),
+    /// Show the node: its name, address, version and networks
+    Info(InfoCommand),
     /// Show the members of the cluster
     Peers(PeersCommand),
     /// Join, leave and show networks
@@ -174,12 +177,24 @@ struct JoinCommand {
 }
 
 #[derive(Debug, Args)]
+struct InfoCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+#[derive(Debug, Args)]
 struct PeersCommand {
     #[command(flatten)]
     client: ClientOptions,
     /// Only the nodes on this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// Only the members in this state: alive, suspect, failed or left; may be repeated, or separated by commas
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = ["alive", "suspect", "failed", "left"], hide_possible_values = true)]
+    states: Vec<String>,
+    /// Only the members with this label; may be repeated, then with all of them
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +216,9 @@ enum NetworkAction {
     Leave {
         /// The network's name
         network: String,
+        /// Succeed too if the node is not on the network
+        #[arg(long)]
+        if_needed: bool,
     },
     /// Show the networks that the node has joined
     List,
@@ -223,6 +241,8 @@ struct EntryCommand {
 enum EntryAction {
     /// Create an entry; refused if the key exists
     Create(WriteEntry),
+    /// Create an entry or replace it, whichever node wrote it
+    Put(WriteEntry),
     /// Update an entry; refused if the key does not exist
     Update {
         #[command(flatten)]
@@ -236,12 +256,15 @@ enum EntryAction {
         entry: EntryPath,
         #[command(flatten)]
         condition: VersionCondition,
+        /// Succeed too if there is no such entry
+        #[arg(long)]
+        if_needed: bool,
     },
-    /// Print an entry's value
+    /// Print an entry's value as it is; on a terminal with a line end, and with control characters escaped
     Get {
         #[command(flatten)]
         entry: EntryPath,
-        /// Print the value's raw bytes, without a line end
+        /// Print the value as it is on a terminal too
         #[arg(long)]
         raw: bool,
     },
@@ -299,10 +322,8 @@ struct WatchCommand {
     #[command(flatten)]
     client: ClientOptions,
     /// Only this network
-    #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Only this table
-    #[arg(long, value_name = "NAME")]
+    /// Only this table of the network
     table: Option<String>,
     /// Exclude the node's own entries
     #[arg(long)]
@@ -373,6 +394,7 @@ impl Command {
             | Self::Man { .. } => None,
             Self::Keys(KeysCommand { client, .. })
             | Self::Join(JoinCommand { client, .. })
+            | Self::Info(InfoCommand { client })
             | Self::Peers(PeersCommand { client, .. })
             | Self::Network(NetworkCommand { client, .. })
             | Self::Entry(EntryCommand { client, .. })
@@ -444,20 +466,25 @@ mod tests {
             &["tokengen", "--out", "http-tokens"],
             &["peers", "--token-file", "http-tokens"],
             &["join", "127.0.0.2", "host:7946"],
+            &["info", "--json"],
             &["peers", "--json", "--network", "n"],
+            &["peers", "--state", "alive,suspect", "--label", "zone=a", "--label", "rack=1"],
             &["network", "join", "n", "--api", "http://127.0.0.1:2001"],
             &["network", "--json", "list"],
-            &["network", "leave", "n"],
+            &["network", "leave", "n", "--if-needed"],
             &["network", "stats", "n"],
             &["entry", "create", "n", "t", "k", "v"],
             &["entry", "update", "n", "t", "k", "--file", "-"],
-            &["entry", "delete", "n", "t", "k"],
+            &["entry", "put", "n", "t", "k", "v"],
+            &["entry", "delete", "n", "t", "k", "--if-needed"],
             &["entry", "update", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "delete", "n", "t", "k", "--if-version", "1-2-3"],
             &["entry", "get", "n", "t", "k", "--raw"],
             &["tables", "n"],
             &["table", "n", "t"],
-            &["watch", "--network", "n", "--table", "t", "--exclude-own"],
+            &["watch"],
+            &["watch", "n", "--exclude-own"],
+            &["watch", "n", "t"],
             &["import", "n", "t", "file", "--mode", "create"],
             &["export", "n", "t", "--out", "file"],
             &["completions", "bash"],
@@ -489,6 +516,8 @@ mod tests {
             &["entry", "update", "n", "t", "k", "v", "--if-version", "7"],
             &["entry", "delete", "n", "t", "k", "--if-version", "*"],
             &["peers", "--api", "https://127.0.0.1:2000"],
+            &["peers", "--state", "asleep"],
+            &["peers", "--label", "zone"],
         ] {
             match parse(words) {
                 Ok(command) => panic!("{words:?} is {command:?}"),

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
@@ -354,7 +354,9 @@ pub(super) async fn buffer_body(
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path().to_owned();
+    // Below a nested router the URI of a request is without the beginning of its path.
+    let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
+    let path = uri.path().to_owned();
     let caller = client_origin(&request).caller;
     let (head, mut body) = request.into_parts();
     let (bytes, body_permit) = match read_body(&admission, caller, &mut body).await {

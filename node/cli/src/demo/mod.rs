@@ -102,7 +102,7 @@ fn invite(screen: &Screen, cluster: &DemoCluster) {
         ));
     }
     if let Some(demo_node) = cluster.running().next() {
-        screen.line(format_args!("  networkdb watch --network {NETWORK} --api {}", demo_node.url));
+        screen.line(format_args!("  networkdb watch {NETWORK} --api {}", demo_node.url));
         screen.line(format_args!(
             "  networkdb entry create {NETWORK} {TABLE} my/tcp 4711 --api {}",
             demo_node.url

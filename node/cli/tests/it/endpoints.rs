@@ -246,7 +246,7 @@ async fn the_client_commands() {
         version()
     );
     assert_eq!(client(&host, &["entry", "create", "net", "a/b", "żółw", "x"]).await, refused(&exists));
-    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw"]).await, done("1 2\n"));
+    assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw"]).await, done("1 2"));
     assert_eq!(client(&host, &["entry", "update", "net", "a/b", "żółw", "3"]).await, done("Updated.\n"));
     assert_eq!(client(&host, &["entry", "get", "net", "a/b", "żółw", "--raw"]).await, done("3"));
     let json = |version: tabledb::Version| {
@@ -283,7 +283,13 @@ async fn the_client_commands() {
     assert_eq!(status, 1);
     assert!(sentence.starts_with("networkdb: 1 line was not imported: line 1: "), "{sentence}");
 
+    assert_eq!(client(&host, &["entry", "put", "net", "copy", "żółw", "4"]).await, done("Replaced.\n"));
+    assert_eq!(client(&host, &["entry", "put", "net", "copy", "new", "5"]).await, done("Created.\n"));
     assert_eq!(client(&host, &["entry", "delete", "net", "copy", "żółw"]).await, done("Deleted.\n"));
+    assert_eq!(
+        client(&host, &["entry", "delete", "net", "copy", "żółw", "--if-needed"]).await,
+        done("There is no such entry.\n")
+    );
     let (status, _, sentence) = client(&host, &["entry", "get", "net", "copy", "żółw"]).await;
     assert_eq!(
         (status, sentence.as_str()),
@@ -294,6 +300,12 @@ async fn the_client_commands() {
         done("Left network net; 1 other member holds everything that this node held.\n")
     );
     let not_joined = refused("network net is not joined on this node");
+    assert_eq!(
+        client(&host, &["network", "leave", "net", "--if-needed"]).await,
+        done("The node is not on the network.\n")
+    );
+    let (status, node, _) = client(&host, &["info"]).await;
+    assert!(status == 0 && node.starts_with("name      client\n") && node.ends_with("none\n"), "{node}");
     assert_eq!(client(&host, &["network", "stats", "net"]).await, not_joined);
     assert_eq!(
         client(&host, &["network", "leave", "net"]).await,
@@ -359,7 +371,7 @@ async fn a_watch_command_prints_changes_until_the_node_ends() {
     let host = Host::start("watched").await;
     assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=before&value=1").await, "OK");
-    let mut watch = networkdb(&["watch", "--network", "net", "--table", "t", "--api", &host.api()])
+    let mut watch = networkdb(&["watch", "net", "t", "--api", &host.api()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

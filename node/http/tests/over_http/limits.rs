@@ -31,6 +31,8 @@ async fn bodies_are_bounded_in_size_and_time_on_every_route() {
         let announced = send("content-length: 1001", "").await;
         assert_eq!(announced.status, 413, "{path}: {announced:?}");
         assert!(announced.body.contains("1000 bytes"), "{announced:?}");
+        let is_problem = announced.body.contains("\"code\":\"body_too_large\"");
+        assert_eq!(is_problem, path.starts_with("/v1"), "{path}: {announced:?}");
         let piecewise = send("transfer-encoding: chunked", &format!("3e9\r\n{}\r\n", "v".repeat(1001))).await;
         assert_eq!(piecewise.status, 413, "{path}: {piecewise:?}");
         let slow = send("content-length: 10", "v").await;
