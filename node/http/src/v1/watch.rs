@@ -111,9 +111,9 @@ struct WatchBody {
 
 enum Source {
     /// A blocking thread reads the snapshot and renders its next chunk.
-    Snapshot(JoinHandle<(Lines, Vec<u8>)>),
+    Snapshot(JoinHandle<(Box<Lines>, Vec<u8>)>),
     /// The next change is awaited.
-    Changes(Lines),
+    Changes(Box<Lines>),
     Ended,
 }
 
@@ -125,7 +125,7 @@ impl WatchBody {
         mut stopping: watch::Receiver<bool>,
         heartbeat_interval: Duration,
     ) -> Self {
-        let start = move || Lines::new(db.watch(filter), permit).read_snapshot();
+        let start = move || Box::new(Lines::new(db.watch(filter), permit)).read_snapshot();
         Self {
             source: Source::Snapshot(tokio::task::spawn_blocking(start)),
             stopped: Box::pin(async move {
@@ -219,7 +219,7 @@ impl Lines {
     }
 
     /// The next chunk, from a thread that may block.
-    fn read_snapshot(mut self) -> (Self, Vec<u8>) {
+    fn read_snapshot(mut self: Box<Self>) -> (Box<Self>, Vec<u8>) {
         let chunk = self.fill_chunk(Watch::try_next);
         (self, chunk)
     }
