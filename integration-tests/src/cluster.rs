@@ -106,8 +106,8 @@ pub(crate) struct Instance {
     pub(crate) events: Vec<(Duration, NodeEvent)>,
     /// Networks this process joined and did not begin to leave.
     pub(crate) joined: BTreeSet<String>,
-    /// Networks it is leaving.
-    pub(crate) departing: BTreeSet<String>,
+    /// Networks it is leaving, and since when.
+    pub(crate) departing: BTreeMap<String, Duration>,
     /// Networks whose initial sync has completed.
     pub(crate) ready: BTreeSet<String>,
     /// What the settled members of each network knew when this process joined it, if that is
@@ -429,7 +429,7 @@ impl Cluster {
             follower,
             events: Vec::new(),
             joined: BTreeSet::new(),
-            departing: BTreeSet::new(),
+            departing: BTreeMap::new(),
             ready: BTreeSet::new(),
             join_baseline: BTreeMap::new(),
             returned: BTreeMap::new(),

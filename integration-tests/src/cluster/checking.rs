@@ -96,7 +96,8 @@ impl Cluster {
             return;
         }
         let former = std::mem::replace(&mut instance.id, id.clone());
-        let networks: Vec<String> = instance.joined.union(&instance.departing).cloned().collect();
+        let networks: BTreeSet<String> =
+            instance.joined.iter().chain(instance.departing.keys()).cloned().collect();
         let departing = instance.departing.clone();
         self.note_on(peer, format!("is {id} from now on"));
         self.ledger.instance_ended(&former);
@@ -109,7 +110,7 @@ impl Cluster {
                 }
             }
         }
-        for network in &departing {
+        for network in departing.keys() {
             self.ledger.left(&id, network);
         }
     }
@@ -306,7 +307,8 @@ impl Cluster {
             return;
         }
         let instance = self.instance(peer);
-        let networks: Vec<String> = instance.joined.union(&instance.departing).cloned().collect();
+        let networks: BTreeSet<String> =
+            instance.joined.iter().chain(instance.departing.keys()).cloned().collect();
         for network in networks.into_iter().filter(|network| of.is_none_or(|of| of == network)) {
             if let Some(state) = self.inspect(peer, &network) {
                 self.watchdog.learn(peer, &network.into(), &state);

@@ -177,10 +177,12 @@ impl Cluster {
                         became_ready.push(network.clone());
                     }
                     NodeEvent::NetworkLeft { network, final_syncs } => {
-                        instance.departing.remove(network);
+                        let began = instance.departing.remove(network);
                         // A leave that reached no node reports that: writes that only the leaver
-                        // knew may be lost.
-                        let handed_on = self.fault_free_since.is_some() && final_syncs.completed > 0;
+                        // knew may be lost. So they may if it reached one before the last fault,
+                        // which may have ended that node.
+                        let lasting = self.fault_free_since.is_some_and(|since| began >= Some(since));
+                        let handed_on = lasting && final_syncs.completed > 0;
                         if handed_on && !instance.join_baseline.contains_key(network) {
                             self.ledger.handed_on(&instance.id, network);
                         }

@@ -78,10 +78,12 @@ impl Cluster {
         self.note_on(peer, format!("leaves network {network}"));
         self.learn_before_end(peer, Some(network));
         // From here on its entries may vanish on this node.
+        let now = self.now();
         let instance = self.instance_mut(peer);
         let was_joined = instance.joined.remove(network);
         // Without other members, it is off the network before the call returns.
-        let began = instance.departing.insert(network.to_owned());
+        let began = !instance.departing.contains_key(network);
+        instance.departing.entry(network.to_owned()).or_insert(now);
         if let Err(error) = self.drive(peer, |machine, now| machine.leave_network(network, now)) {
             let instance = self.instance_mut(peer);
             if was_joined {
