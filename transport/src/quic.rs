@@ -32,6 +32,13 @@ pub(crate) fn transport_config(config: &Config) -> Result<TransportConfig, BindE
             timeouts.keep_alive, timeouts.idle
         )));
     }
+    if timeouts.unanswered.is_zero() {
+        return Err(BindError::Setting(
+            "the timeout for unanswered packets is zero, so every connection would be lost at once; the default \
+             is 10 s"
+                .to_owned(),
+        ));
+    }
     let Limits { frame_bytes, unfinished_bytes_per_connection, unfinished_bytes, .. } = *limits;
     for (which, bytes) in [
         ("unfinished_bytes_per_connection", unfinished_bytes_per_connection),

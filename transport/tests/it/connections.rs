@@ -267,6 +267,10 @@ async fn contradictory_settings_are_refused() {
     impossible.timeouts.keep_alive = impossible.timeouts.idle;
     let text = Transport::bind(impossible).map(drop).unwrap_err().to_string();
     assert!(text.contains("keep-alive") && text.contains("300s"), "{text}");
+    let mut impossible = config("a", &KeySet::development());
+    impossible.timeouts.unanswered = Duration::ZERO;
+    let text = Transport::bind(impossible).map(drop).unwrap_err().to_string();
+    assert!(text.contains("unanswered") && text.contains("10 s"), "{text}");
 }
 
 #[tokio::test]
