@@ -22,7 +22,8 @@ use super::model::{
 };
 use super::page::{Next, Page};
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
-use super::precondition::Precondition;
+use super::places::NetworkPath;
+use super::precondition::{OnlyIfNone, Precondition};
 use crate::problem::{Names, Problem, ProblemCode};
 use crate::streamed::json_list;
 use networkdb::{JoinClusterError, Node};
@@ -82,7 +83,7 @@ async fn show_node(
     path = "/members",
     tag = "cluster",
     params(Page),
-    responses((status = 200, description = "The members", body = Members, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    responses((status = 200, description = "The members", body = Members)),
 )]
 #[expect(clippy::disallowed_methods, reason = "ages are only displayed")]
 async fn list_members(
@@ -126,7 +127,9 @@ fn seconds(duration: Duration) -> f64 {
     tag = "cluster",
     request_body = JoinRequest,
     responses((status = 200, description = "At least one seed answered", body = JoinOutcome)),
-    extensions(("x-problems" = json!(["invalid_body", "unsupported_media_type", "seeds_unreachable", "admin_socket_required"]))),
+    extensions(("x-problems" = json!([
+        "invalid_body", "unsupported_media_type", "seeds_unreachable", "admin_socket_required",
+    ]))),
 )]
 async fn join(
     State(Cluster { node, .. }): State<Cluster>,
@@ -173,7 +176,7 @@ pub(crate) fn check_seeds(seeds: &[String]) -> Result<(), String> {
     path = "/networks",
     tag = "networks",
     params(Page),
-    responses((status = 200, description = "The networks", body = Networks, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    responses((status = 200, description = "The networks", body = Networks)),
 )]
 async fn list_networks(
     State(Cluster { node, .. }): State<Cluster>,
@@ -189,13 +192,13 @@ async fn list_networks(
     get,
     path = "/networks/{network}",
     tag = "networks",
-    params(("network" = String, Path, description = "The network")),
+    params(NetworkPath),
     responses((status = 200, description = "The network", body = NetworkView)),
     extensions(("x-problems" = json!(["network_not_joined"]))),
 )]
 async fn show_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Names(network): Names<String>,
+    Names(NetworkPath { network }): Names<NetworkPath>,
     _: Parameters<NoParameters>,
 ) -> Result<Json<NetworkView>, Problem> {
     network_view(&node, &network).map(Json).ok_or_else(|| Problem::not_joined(&network))
@@ -206,12 +209,12 @@ async fn show_network(
     get,
     path = "/networks/{network}/peers",
     tag = "networks",
-    params(("network" = String, Path, description = "The network"), Page),
-    responses((status = 200, description = "Their names, sorted", body = Peers, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    params(NetworkPath, Page),
+    responses((status = 200, description = "Their names, sorted", body = Peers)),
 )]
 async fn list_peers(
     State(Cluster { node, .. }): State<Cluster>,
-    Names(network): Names<String>,
+    Names(NetworkPath { network }): Names<NetworkPath>,
     Parameters(page): Parameters<Page>,
     OriginalUri(uri): OriginalUri,
 ) -> Response {
@@ -226,13 +229,19 @@ async fn list_peers(
     put,
     path = "/networks/{network}",
     tag = "networks",
-    params(("network" = String, Path, description = "The network"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
-    responses((status = 201, description = "It is joined now", body = NetworkJoinOutcome, headers(("Location" = String, description = "The path of what is new"))), (status = 200, description = "It was joined already; how that went", body = NetworkJoinOutcome)),
-    extensions(("x-problems" = json!(["invalid_precondition", "invalid_length", "network_leaving", "precondition_failed", "too_many_networks"]))),
+    params(NetworkPath, OnlyIfNone),
+    responses(
+        (status = 201, description = "It is joined now", body = NetworkJoinOutcome, headers(("Location" = String))),
+        (status = 200, description = "It was joined already; how that went", body = NetworkJoinOutcome),
+    ),
+    extensions(("x-problems" = json!([
+        "invalid_precondition", "invalid_length", "network_leaving", "precondition_failed",
+        "too_many_networks",
+    ]))),
 )]
 async fn join_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Names(network): Names<String>,
+    Names(NetworkPath { network }): Names<NetworkPath>,
     _: Parameters<NoParameters>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
@@ -264,13 +273,13 @@ async fn join_network(
     delete,
     path = "/networks/{network}",
     tag = "networks",
-    params(("network" = String, Path, description = "The network")),
+    params(NetworkPath),
     responses((status = 200, description = "The final syncs", body = LeaveOutcome)),
     extensions(("x-problems" = json!(["network_not_joined"]))),
 )]
 async fn leave_network(
     State(Cluster { node, .. }): State<Cluster>,
-    Names(network): Names<String>,
+    Names(NetworkPath { network }): Names<NetworkPath>,
     _: Parameters<NoParameters>,
 ) -> Result<Json<LeaveOutcome>, Problem> {
     let final_syncs = node.leave_network(&network).await?;

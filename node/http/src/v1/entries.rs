@@ -9,7 +9,6 @@ use axum::{Extension, Json};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LOCATION};
 use hyper::{Method, StatusCode, Uri};
-use serde::Deserialize;
 use tabledb::{Listed, Listing, TableDb, Version, WriteError};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +19,8 @@ use super::model::{EntryRecord, HiddenMode, ImportMode, ImportOutcome, TableView
 use super::openapi::ENTRIES_PATH;
 use super::page::Page;
 use super::parameters::{FromParameters, Given, NoParameters, Parameters};
-use super::precondition::{Precondition, is_known};
+use super::places::{EntryPath, NetworkPath, TablePath};
+use super::precondition::{OnlyIfNone, OnlyIfVersion, Precondition, is_known};
 use crate::admission::{Admission, RequestPermits};
 use crate::client_origin::client_origin;
 use crate::problem::{Names, Problem, ProblemCode, entity_tag};
@@ -50,15 +50,6 @@ pub(super) fn import_router(db: TableDb, admission: Arc<Admission>) -> OpenApiRo
     OpenApiRouter::new().routes(routes!(import_table)).with_state((db, admission))
 }
 
-/// The path of an entry.
-#[derive(Deserialize)]
-struct EntryPath {
-    network: String,
-    table: String,
-    #[serde(default)]
-    key: String,
-}
-
 /// List the tables of a network
 ///
 /// With the number of visible entries of each, sorted by name.
@@ -66,14 +57,14 @@ struct EntryPath {
     get,
     path = "/networks/{network}/tables",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), Page),
-    responses((status = 200, description = "The tables", body = Tables, headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    params(NetworkPath, Page),
+    responses((status = 200, description = "The tables", body = Tables)),
     extensions(("x-problems" = json!(["network_not_joined", "internal_error", "too_many_large_responses"]))),
 )]
 async fn list_tables(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
-    Names(network): Names<String>,
+    Names(NetworkPath { network }): Names<NetworkPath>,
     Parameters(page): Parameters<Page>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Problem> {
@@ -115,14 +106,17 @@ impl FromParameters for ListParameters {
     get,
     path = "/networks/{network}/tables/{table}/entries",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), Page, ListParameters),
-    responses((status = 200, description = "An entry on each line", body = EntryRecord, content_type = "application/x-ndjson", headers(("Link" = Option<String>, description = "The address of the next part with rel=\"next\"; absent from the last part")))),
+    params(TablePath, Page, ListParameters),
+    responses((
+        status = 200, description = "An entry on each line", body = EntryRecord,
+        content_type = "application/x-ndjson"
+    )),
     extensions(("x-problems" = json!(["network_not_joined", "internal_error", "too_many_large_responses"]))),
 )]
 async fn export_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
     Extension(permits): Extension<RequestPermits>,
-    Names((network, table)): Names<(String, String)>,
+    Names(TablePath { network, table }): Names<TablePath>,
     Parameters(ListParameters { page, hidden }): Parameters<ListParameters>,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, Problem> {
@@ -171,14 +165,18 @@ impl FromParameters for ImportParameters {
     post,
     path = "/networks/{network}/tables/{table}/entries",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ImportParameters),
-    request_body(content = EntryRecord, content_type = "application/x-ndjson", description = "An entry on each line"),
+    params(TablePath, ImportParameters),
+    request_body(
+        content = EntryRecord,
+        content_type = "application/x-ndjson",
+        description = "An entry on each line",
+    ),
     responses((status = 200, description = "What became of the lines", body = ImportOutcome)),
     extensions(("x-problems" = json!(["incomplete_body", "network_not_joined", "too_many_imports"]))),
 )]
 async fn import_table(
     State((db, admission)): State<(TableDb, Arc<Admission>)>,
-    Names((network, table)): Names<(String, String)>,
+    Names(TablePath { network, table }): Names<TablePath>,
     Parameters(ImportParameters { mode }): Parameters<ImportParameters>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -210,8 +208,19 @@ impl FromParameters for EntryParameters {
     get,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), EntryParameters, ("If-None-Match" = Option<String>, Header, description = "Versions that the reader has, each in double quotes")),
-    responses((status = 200, description = "The entry", headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("x-networkdb-owner" = Option<String>, description = "The owner, beside the bytes of a value")), content((EntryRecord = "application/json"), (Vec<u8> = "application/octet-stream"))), (status = 304, description = "The reader has this version", headers(("ETag" = String, description = "The version of the entry, in double quotes")))),
+    params(
+        EntryPath,
+        EntryParameters,
+        ("If-None-Match" = Option<String>, Header, description = "Versions that the reader has, each in double quotes"),
+    ),
+    responses(
+        (
+            status = 200, description = "The entry",
+            headers(("ETag" = String), ("x-networkdb-owner" = Option<String>)),
+            content((EntryRecord = "application/json"), (Vec<u8> = "application/octet-stream"))
+        ),
+        (status = 304, description = "The reader has this version", headers(("ETag" = String))),
+    ),
     extensions(("x-problems" = json!(["network_not_joined", "entry_not_found"]))),
 )]
 async fn show_entry(
@@ -253,10 +262,16 @@ fn tag(version: Version) -> [(HeaderName, String); 1] {
     post,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    params(EntryPath, OnlyIfNone),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
-    responses((status = 201, description = "It is new", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("Location" = String, description = "The path of what is new")))),
-    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed", "value_too_large", "network_full", "entry_exists"]))),
+    responses((
+        status = 201, description = "It is new", body = WriteOutcome,
+        headers(("ETag" = String), ("Location" = String))
+    )),
+    extensions(("x-problems" = json!([
+        "network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed",
+        "value_too_large", "network_full", "entry_exists",
+    ]))),
 )]
 async fn create_entry(
     State(db): State<TableDb>,
@@ -279,10 +294,19 @@ async fn create_entry(
     put,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-Match" = Option<String>, Header, pattern = r#"^(\*|"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")$"#, description = "Only over the entry of this version, in double quotes; * only if there is an entry"), ("If-None-Match" = Option<String>, Header, pattern = r"^\*$", description = "With *: only if there is none")),
+    params(EntryPath, OnlyIfVersion, OnlyIfNone),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
-    responses((status = 201, description = "It is new", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes"), ("Location" = String, description = "The path of what is new"))), (status = 200, description = "It is replaced", body = WriteOutcome, headers(("ETag" = String, description = "The version of the entry, in double quotes")))),
-    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed", "value_too_large", "network_full"]))),
+    responses(
+        (
+            status = 201, description = "It is new", body = WriteOutcome,
+            headers(("ETag" = String), ("Location" = String))
+        ),
+        (status = 200, description = "It is replaced", body = WriteOutcome, headers(("ETag" = String))),
+    ),
+    extensions(("x-problems" = json!([
+        "network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed",
+        "value_too_large", "network_full",
+    ]))),
 )]
 async fn put_entry(
     State(db): State<TableDb>,
@@ -339,9 +363,12 @@ fn written(uri: &Uri, created: bool, version: Version) -> Response {
     delete,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(("network" = String, Path, description = "The network"), ("table" = String, Path, description = "The table"), ("key" = String, Path, description = "The key; may be empty"), ("If-Match" = Option<String>, Header, pattern = r#"^(\*|"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")$"#, description = "Only over the entry of this version, in double quotes; * only if there is an entry")),
+    params(EntryPath, OnlyIfVersion),
     responses((status = 204, description = "It is deleted")),
-    extensions(("x-problems" = json!(["network_not_joined", "invalid_precondition", "invalid_length", "entry_not_found", "precondition_failed", "network_full"]))),
+    extensions(("x-problems" = json!([
+        "network_not_joined", "invalid_precondition", "invalid_length", "entry_not_found",
+        "precondition_failed", "network_full",
+    ]))),
 )]
 async fn delete_entry(
     State(db): State<TableDb>,

@@ -9,6 +9,7 @@ use utoipa_axum::routes;
 
 use super::model::{KeyView, Keys};
 use super::parameters::{NoParameters, Parameters};
+use super::places::KeyPath;
 use crate::problem::{Names, Problem, ProblemCode};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource, KeyChange};
@@ -42,9 +43,15 @@ async fn list(State(node): State<Node>, _: Parameters<NoParameters>) -> Json<Key
     path = "/keys",
     tag = "keys",
     operation_id = "add_keys",
-    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    request_body(
+        content = String,
+        content_type = "text/plain",
+        description = "Secrets in the format of a secret file",
+    ),
     responses((status = 200, description = "The keys now", body = Keys)),
-    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+    extensions(("x-problems" = json!([
+        "invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys",
+    ]))),
 )]
 async fn add(
     State(node): State<Node>,
@@ -60,9 +67,15 @@ async fn add(
     path = "/keys",
     tag = "keys",
     operation_id = "replace_keys",
-    request_body(content = String, content_type = "text/plain", description = "Secrets in the format of a secret file"),
+    request_body(
+        content = String,
+        content_type = "text/plain",
+        description = "Secrets in the format of a secret file",
+    ),
     responses((status = 200, description = "The keys now", body = Keys)),
-    extensions(("x-problems" = json!(["invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys"]))),
+    extensions(("x-problems" = json!([
+        "invalid_body", "admin_socket_required", "keys_unchanged", "internal_error", "too_many_keys",
+    ]))),
 )]
 async fn replace(
     State(node): State<Node>,
@@ -78,13 +91,15 @@ async fn replace(
     path = "/keys/{fingerprint}",
     tag = "keys",
     operation_id = "remove_key",
-    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    params(KeyPath),
     responses((status = 200, description = "The keys now", body = Keys)),
-    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+    extensions(("x-problems" = json!([
+        "admin_socket_required", "key_not_found", "keys_unchanged", "internal_error",
+    ]))),
 )]
 async fn remove(
     State(node): State<Node>,
-    Names(text): Names<String>,
+    Names(KeyPath { fingerprint: text }): Names<KeyPath>,
     _: Parameters<NoParameters>,
 ) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Remove(fingerprint(&text)?)).await
@@ -96,13 +111,15 @@ async fn remove(
     path = "/keys/{fingerprint}/use",
     tag = "keys",
     operation_id = "use_key",
-    params(("fingerprint" = String, Path, description = "Sixteen hexadecimal digits", pattern = "^[0-9a-f]{16}$")),
+    params(KeyPath),
     responses((status = 200, description = "The keys now", body = Keys)),
-    extensions(("x-problems" = json!(["admin_socket_required", "key_not_found", "keys_unchanged", "internal_error"]))),
+    extensions(("x-problems" = json!([
+        "admin_socket_required", "key_not_found", "keys_unchanged", "internal_error",
+    ]))),
 )]
 async fn make_primary(
     State(node): State<Node>,
-    Names(text): Names<String>,
+    Names(KeyPath { fingerprint: text }): Names<KeyPath>,
     _: Parameters<NoParameters>,
 ) -> Result<Json<Keys>, Problem> {
     change(node, KeyChange::Use(fingerprint(&text)?)).await

@@ -9,6 +9,7 @@ pub mod model;
 mod openapi;
 mod page;
 mod parameters;
+mod places;
 mod precondition;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ const DESCRIPTION: &str = "The API of a networkdb node. Values are bytes; names 
 /// The whole document. `handlers` has the paths below `/v1`.
 ///
 /// # Panics
-/// If a handler names a code that does not exist.
+/// If a handler names a code that does not exist, or a header of a response that has no meaning.
 pub(super) fn complete(handlers: &OpenApi) -> Value {
     let mut document = serde_json::to_value(handlers).expect("the document has a JSON form");
     document["info"] = json!({
@@ -61,6 +61,7 @@ pub(super) fn complete(handlers: &OpenApi) -> Value {
     let mut paths = Map::new();
     for (path, mut item) in members(document["paths"].take()) {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            describe_headers(operation);
             describe_problems(operation, &format!("{method} {path}"), path.contains('{'));
         }
         if let Some(entries) = path.strip_suffix("{key}") {
@@ -79,10 +80,35 @@ fn members(object: Value) -> Map<String, Value> {
     }
 }
 
+/// Describes the headers of the responses, which mean the same for every call. A list that takes a limit names its next
+/// part.
+fn describe_headers(operation: &mut Value) {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let is_list = parameters.into_iter().any(|parameter| parameter["name"] == "limit");
+    if is_list {
+        operation["responses"]["200"]["headers"]["Link"] =
+            json!({ "schema": { "type": ["string", "null"] } });
+    }
+    let responses = operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let headers = responses.filter_map(|response| response.get_mut("headers")?.as_object_mut()).flatten();
+    for (name, header) in headers {
+        header["description"] = meaning(name).into();
+    }
+}
+
+/// What a header of a response means.
+fn meaning(header: &str) -> &'static str {
+    match header {
+        "ETag" => "The version of the entry, in double quotes",
+        "Link" => "The address of the next part with rel=\"next\"; absent from the last part",
+        "Location" => "The path of what is new",
+        "x-networkdb-owner" => "The owner, beside the bytes of a value",
+        other => panic!("the header {other} has no meaning"),
+    }
+}
+
 /// Replaces the codes in an operation by the responses with them.
 fn describe_problems(operation: &mut Value, call: &str, has_names: bool) {
-    let named = members(operation.take());
-    *operation = named.into();
     let own = operation.as_object_mut().and_then(|operation| operation.remove(PROBLEMS));
     let own = own.as_ref().and_then(Value::as_array).into_iter().flatten().map(|code| {
         let known = ProblemCode::ALL.iter().find(|known| code.as_str() == Some(known.as_str()));

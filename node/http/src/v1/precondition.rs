@@ -4,8 +4,29 @@
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use tabledb::{Version, WriteError};
+use utoipa::IntoParams;
 
 use crate::problem::{Problem, ProblemCode, entity_tag};
+
+/// The header of a write that only creates, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "`Precondition::of` reads it")]
+pub(super) struct OnlyIfNone {
+    /// With *: only if there is none
+    #[param(rename = "If-None-Match", pattern = r"^\*$")]
+    if_none_match: Option<String>,
+}
+
+/// The header of a write over one version, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "`Precondition::of` reads it")]
+pub(super) struct OnlyIfVersion {
+    /// Only over the entry of this version, in double quotes; * only if there is an entry
+    #[param(rename = "If-Match", pattern = r#"^(\*|"[0-9a-f]{1,16}-[0-9a-f]{1,16}-[0-9a-f]{1,16}")$"#)]
+    if_match: Option<String>,
+}
 
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,7 +62,10 @@ pub(super) fn router(
     tag = "watch",
     operation_id = "watch",
     params(WatchParameters),
-    responses((status = 200, description = "A change on each line", body = WatchRecord, content_type = "application/x-ndjson")),
+    responses((
+        status = 200, description = "A change on each line", body = WatchRecord,
+        content_type = "application/x-ndjson"
+    )),
     extensions(("x-problems" = json!(["too_many_watches"]))),
 )]
 async fn follow(
