@@ -268,7 +268,7 @@ impl Fabric {
 
     /// Whether the peer has given up the connection that this process sends something over. If so, what was sent is
     /// lost, and the process learns of it: at once if a reset can reach it, else by want of an answer.
-    pub(super) fn is_given_up(&mut self, from: EndpointId, to: EndpointId) -> bool {
+    pub(super) fn notice_given_up(&mut self, from: EndpointId, to: EndpointId) -> bool {
         if !self.endpoint(from).given_up_by.remove(&to) {
             return false;
         }

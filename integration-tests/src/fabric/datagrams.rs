@@ -38,7 +38,7 @@ impl Fabric {
             self.drop_datagram(from, None, DropReason::NoListener, bytes);
             return Ok(());
         };
-        if self.is_given_up(from, receiver) {
+        if self.notice_given_up(from, receiver) {
             self.drop_datagram(from, Some(receiver), DropReason::NotConnected, bytes);
             return Ok(());
         }

@@ -76,7 +76,7 @@ impl Fabric {
         let Some(receiver) = self.listeners.get(&to.address).copied() else {
             return self.open_after_dial(from, to, stream);
         };
-        if self.is_given_up(from, receiver) {
+        if self.notice_given_up(from, receiver) {
             return self.fail_open(from, stream);
         }
         let mut delay = Duration::ZERO;

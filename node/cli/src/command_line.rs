@@ -45,10 +45,11 @@ fn unknown_variable(command: &Command, variables: impl IntoIterator<Item = OsStr
             && !known.contains(name.as_str())
     };
     let name = variables.into_iter().filter_map(|name| name.into_string().ok()).find(is_unknown)?;
-    let similar = |known: &&&str| known.starts_with(&name) || name.starts_with(**known);
-    let hint = match known.iter().find(similar) {
-        Some(similar) => format!("did you mean {similar}?"),
-        None => "`networkdb run --help` shows the variables of a node".to_owned(),
+    let in_common =
+        |known: &str| known.bytes().zip(name.bytes()).take_while(|(one, other)| one == other).count();
+    let hint = match known.iter().max_by_key(|known| in_common(known)) {
+        Some(similar) if in_common(similar) > PREFIX.len() + 2 => format!("did you mean {similar}?"),
+        _ => "`networkdb run --help` shows the variables of a node".to_owned(),
     };
     Some(format!("the environment variable {name} means nothing to networkdb; {hint}"))
 }
@@ -130,6 +131,8 @@ mod tests {
     fn a_variable_that_means_nothing_is_refused_and_those_of_others_are_not() {
         let error = parse(&["keygen"], &["HOME", "NETWORKDB_SEED"]).unwrap_err().to_string();
         assert!(error.contains("NETWORKDB_SEED means") && error.contains("NETWORKDB_SEEDS?"), "{error}");
+        let error = parse(&["keygen"], &["NETWORKDB_HTTP_NAME"]).unwrap_err().to_string();
+        assert!(error.contains("NETWORKDB_HTTP_NAMES?"), "{error}");
         assert!(parse(&["keygen"], &["NETWORKDB_WHAT"]).unwrap_err().to_string().contains("run --help"));
         let fine =
             ["NETWORKDB_SEEDS", "NETWORKDB_TOKEN", "NETWORKDB_PORT_7946_UDP", "NETWORKDB_SERVICE_HOST"];

@@ -26,13 +26,19 @@ fn no_traffic_for_the_idle_timeout_loses_the_connection_and_its_streams_at_both_
     assert_eq!(fabric.open_streams(), 0);
 }
 
-#[test]
-fn unanswered_packets_lose_the_connection_to_their_sender_and_to_the_other_end_when_it_sends() {
+/// Two processes that have a connection, between which nothing passes any more.
+fn connected_and_cut() -> (Fabric, Vec<EndpointId>) {
     let mut fabric = Fabric::new(FabricConfig::default());
     let (locations, ids) = endpoints(&mut fabric, 2);
     fabric.send_datagram(ids[0], &destination(1), b"dials".to_vec()).unwrap();
     assert!(matches!(fabric.next(SECOND), Some((_, FabricEvent::Datagram { .. }))));
     fabric.cut([(locations[0], locations[1])]);
+    (fabric, ids)
+}
+
+#[test]
+fn unanswered_packets_lose_the_connection_to_their_sender_and_to_the_other_end_when_it_sends() {
+    let (mut fabric, ids) = connected_and_cut();
     let start = fabric.now();
     fabric.send_datagram(ids[0], &destination(1), b"unanswered".to_vec()).unwrap();
     let lost = |at: usize| Some((ids[at], FabricEvent::ConnectionLost { peer: ids[1 - at] }));
@@ -47,11 +53,7 @@ fn unanswered_packets_lose_the_connection_to_their_sender_and_to_the_other_end_w
 
 #[test]
 fn an_answer_in_time_keeps_the_connection() {
-    let mut fabric = Fabric::new(FabricConfig::default());
-    let (locations, ids) = endpoints(&mut fabric, 2);
-    fabric.send_datagram(ids[0], &destination(1), b"dials".to_vec()).unwrap();
-    assert!(matches!(fabric.next(SECOND), Some((_, FabricEvent::Datagram { .. }))));
-    fabric.cut([(locations[0], locations[1])]);
+    let (mut fabric, ids) = connected_and_cut();
     let start = fabric.now();
     fabric.send_datagram(ids[0], &destination(1), b"lost".to_vec()).unwrap();
     assert_eq!(fabric.next(start + 9 * SECOND), None);
