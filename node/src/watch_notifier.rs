@@ -52,8 +52,10 @@ mod tests {
                 watch.recv().await
             });
         }
-        // So that all of them sleep.
-        tokio::task::yield_now().await;
+        // So that all of them sleep: the executor polls a few dozen tasks each time.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
         node.tables().create("net", "t", "k", *b"v").unwrap();
         for _ in 0..10 {
             tokio::task::yield_now().await;

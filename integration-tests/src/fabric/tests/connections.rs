@@ -52,14 +52,20 @@ fn unanswered_packets_lose_the_connection_to_their_sender_and_to_the_other_end_w
 }
 
 #[test]
-fn an_answer_in_time_keeps_the_connection() {
+fn an_answer_in_time_keeps_the_connection_until_packets_are_unanswered_again() {
     let (mut fabric, ids) = connected_and_cut();
+    let locations = [fabric.location(ids[0]), fabric.location(ids[1])];
     let start = fabric.now();
     fabric.send_datagram(ids[0], &destination(1), b"lost".to_vec()).unwrap();
     assert_eq!(fabric.next(start + 9 * SECOND), None);
     fabric.mend_all();
     assert_eq!(fabric.next(start + 60 * SECOND), None);
     assert!(fabric.connected_since(ids[0], ids[1]).is_some());
+    fabric.cut([(locations[0], locations[1])]);
+    fabric.send_datagram(ids[0], &destination(1), b"lost again".to_vec()).unwrap();
+    let lost = Some((ids[0], FabricEvent::ConnectionLost { peer: ids[1] }));
+    assert_eq!(fabric.next(start + 120 * SECOND), lost);
+    assert_eq!(fabric.now(), start + 70 * SECOND);
 }
 
 #[test]
