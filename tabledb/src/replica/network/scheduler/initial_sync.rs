@@ -65,8 +65,9 @@ impl InitialSync {
         }
     }
 
-    /// The member to sync with next: one that may be synchronised and has not been asked, if possible one
-    /// that has not turned a session away lately.
+    /// The member to sync with next: one that may be synchronised and has not been asked. If possible it has
+    /// not turned a session away lately, and is connected: a member that has just died without a word does
+    /// not answer, and a second passes until another one is asked.
     pub(super) fn next_peer(
         &self,
         members: &[NodeName],
@@ -81,6 +82,6 @@ impl InitialSync {
         let ready_to_serve: Vec<&NodeName> =
             others.iter().filter(|member| !node.requests.is_backing_off(member)).copied().collect();
         let choice = if ready_to_serve.is_empty() { others } else { ready_to_serve };
-        choice.choose(&mut node.rng).map(|peer| (*peer).clone())
+        node.connections.prefer(choice).choose(&mut node.rng).map(|peer| (*peer).clone())
     }
 }

@@ -153,6 +153,23 @@ fn a_member_that_does_not_respond_is_not_the_one_asked_next() {
     assert!(world.opened().is_empty(), "all have been asked");
 }
 
+/// A member that has died without a word has no connection with a newcomer.
+#[test]
+fn the_members_with_a_connection_are_asked_first() {
+    let mut world = World::new(8);
+    let connected = [name(3), name(7)];
+    for peer in &connected {
+        world.node.connections.change(peer, true);
+    }
+    for _ in 0..2 {
+        let sync = only(world.opened());
+        assert!(connected.contains(&sync.peer), "{}", sync.peer);
+        world.wait(FIRST_RESPONSE_TIMEOUT + RETRY);
+    }
+    let sync = only(world.opened());
+    assert!(!connected.contains(&sync.peer), "{} was asked twice", sync.peer);
+}
+
 #[test]
 fn a_member_without_capacity_is_passed_over_and_failures_end_the_wait() {
     let mut world = World::new(2);
