@@ -13,9 +13,9 @@ use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed, Listing,
-    NetworkStatistics, Origin, SleepingWatches, TableReader, Version, Watch, WatchFilter, WatchStatistics,
-    WriteError,
+    BatchError, ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed,
+    Listing, NetworkStatistics, Origin, SleepingWatches, TableReader, Version, Watch, WatchFilter,
+    WatchStatistics, Write, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -253,6 +253,34 @@ impl TableDb {
     /// Deletes an entry, whichever node wrote it; an error if the key is not live.
     pub fn delete(&self, network: &str, table: &str, key: &str) -> Result<(), WriteError> {
         self.change(|replica, now| replica.delete(network, table, key, now))
+    }
+
+    /// Makes all of these writes in one step, or none of them; returns their versions. At most
+    /// [`MAX_BATCH_WRITES`](crate::MAX_BATCH_WRITES), each to another entry; conditions and limits are checked as if
+    /// they were made one after the other.
+    ///
+    /// One step here: no other write of this node comes between. A batch that fits into one datagram, about a
+    /// kilobyte, travels in one, and is one step on each node that receives it. A longer one, and one that a
+    /// node learns in a sync, arrives in pieces. Readers of several entries can see some of them replaced and
+    /// others not yet, on this node too: reads take no lock.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tabledb::{BatchError, Config, NodeName, Operation, TableDb, Write};
+    /// # let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
+    /// # tables.join_network("blue")?;
+    /// tables.create("blue", "addresses", "10.0.0.7", "web")?;
+    /// let moved = [
+    ///     Write { table: "addresses", key: "10.0.0.8", operation: Operation::Create(b"web") },
+    ///     Write { table: "addresses", key: "10.0.0.7", operation: Operation::Delete },
+    /// ];
+    /// tables.write_batch("blue", &moved)?;
+    /// let again = tables.write_batch("blue", &moved);
+    /// assert!(matches!(again, Err(BatchError::Write { index: 0, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_batch(&self, network: &str, batch: &[Write<'_>]) -> Result<Vec<Version>, BatchError> {
+        self.change(|replica, now| replica.write_batch(network, batch, now))
     }
 
     /// The visible entry under `key`, if any.

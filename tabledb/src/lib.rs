@@ -7,6 +7,7 @@
 //! simulator over a heap of events. ALGORITHM.md explains how tables converge and why a deleted entry does
 //! not come back.
 
+mod batch;
 mod change;
 mod config;
 mod database;
@@ -27,6 +28,7 @@ mod version;
 mod watch;
 mod watch_statistics;
 
+pub use batch::{BatchError, MAX_BATCH_WRITES, Operation, Write};
 pub use change::{Change, ChangeKind, DeleteReason, WatchFilter};
 pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
 pub use database::{Driver, TableDb};

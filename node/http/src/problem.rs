@@ -1,5 +1,6 @@
 //! Error responses: problem documents as in RFC 9457.
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
@@ -34,6 +35,9 @@ pub struct ProblemDocument {
     /// The limit that the request exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Which write of a batch failed, from 0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<u64>,
     /// The query parameters that the call knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Vec<String>>,
@@ -50,6 +54,8 @@ pub struct Problem {
     pub version: Option<Version>,
     /// The limit that the request exceeds, if it is one number.
     pub limit: Option<u64>,
+    /// Which write of a batch failed, from 0 on.
+    pub write: Option<u64>,
     /// The query parameters that the call knows, if the request has another one.
     pub known: Option<&'static [&'static str]>,
 }
@@ -57,12 +63,27 @@ pub struct Problem {
 impl Problem {
     /// A problem of this kind with this sentence.
     pub fn new(code: ProblemCode, detail: impl std::fmt::Display) -> Self {
-        Self { code, detail: detail.to_string(), version: None, limit: None, known: None }
+        Self { code, detail: detail.to_string(), version: None, limit: None, write: None, known: None }
     }
 
     /// The same with the limit that the request exceeds.
     pub(crate) fn with_limit(self, limit: usize) -> Self {
         Self { limit: Some(limit as u64), ..self }
+    }
+
+    /// The same for a write of a batch.
+    pub(crate) fn of_write(self, index: usize) -> Self {
+        let detail = format!("write {index} of the batch: {}", self.detail);
+        Self { write: Some(index as u64), detail, ..self }
+    }
+
+    /// The body is not JSON, or not what the call takes.
+    pub(crate) fn unexpected_json(error: &JsonRejection, expected: &str) -> Self {
+        let code = match error {
+            JsonRejection::MissingJsonContentType(_) => ProblemCode::UnsupportedMediaType,
+            _ => ProblemCode::InvalidBody,
+        };
+        Self::new(code, format_args!("{}; expected {expected} as application/json", error.body_text()))
     }
 
     /// This node has not joined the network.
@@ -72,7 +93,7 @@ impl Problem {
 
     /// The body of the response.
     pub(crate) fn document(&self) -> ProblemDocument {
-        let Self { code, detail, version, limit, known } = self;
+        let Self { code, detail, version, limit, write, known } = self;
         ProblemDocument {
             r#type: format!("/v1/docs#{}", code.as_str()),
             title: code.title().to_owned(),
@@ -81,6 +102,7 @@ impl Problem {
             code: code.as_str().to_owned(),
             version: version.map(|version| version.to_string()),
             limit: *limit,
+            write: *write,
             known: known.map(|known| known.iter().map(|&name| name.to_owned()).collect()),
         }
     }

@@ -66,6 +66,11 @@ impl BundleBuilder {
         &self.attachments
     }
 
+    /// Whether this many more bytes fit, or would not fit into an empty bundle either.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.size() + bytes <= self.budget || bytes > self.budget - BUNDLE_OVERHEAD - ATTACHMENT_OVERHEAD
+    }
+
     /// Adds one number in its current state. False if it does not fit; then nothing was added.
     pub(crate) fn add_number(&mut self, store: &Store, dot: Dot, replaced: &[Dot], now: Instant) -> bool {
         let Some(attachment) = store.attachment(dot.0) else { return true };

@@ -160,7 +160,7 @@ impl Network {
             let (time, key) = (record.time(), record.key());
             let write = Write { dot, time, table: &table, key, body, replaced: &[], present: None };
             self.store.apply(write, &mut node.watchers);
-            let queued = QueuedUpdate { dot, replaced: Vec::new() };
+            let queued = QueuedUpdate { dot, replaced: Vec::new(), together: 0 };
             self.updates.push(queued, true, record.weight(), now);
         }
         node.wake = true;

@@ -73,6 +73,27 @@ pub(crate) enum Full {
     Bytes,
 }
 
+/// How much a network holds, or will hold after the first writes of a batch.
+#[derive(Debug)]
+pub(crate) struct Load<'a> {
+    records: usize,
+    bytes: usize,
+    /// The tables that the batch creates.
+    new_tables: Vec<&'a str>,
+}
+
+impl<'a> Load<'a> {
+    /// Adds a write whose table has this name, and exists if it is given.
+    pub(crate) fn add(&mut self, name: &'a str, table: Option<&Table>, key: &str, value: Option<&[u8]>) {
+        let present = table.and_then(|table| Some(table.records.get(key)?.weight()));
+        self.records += usize::from(present.is_none());
+        self.bytes = self.bytes - present.unwrap_or(0) + key.len() + value.map_or(0, <[u8]>::len);
+        if table.is_none() && !self.new_tables.contains(&name) {
+            self.new_tables.push(name);
+        }
+    }
+}
+
 /// The writer's side of a network's tables.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Hash))]
@@ -147,27 +168,36 @@ impl Store {
         self.bytes
     }
 
+    /// How much it holds.
+    pub(crate) fn load<'a>(&self) -> Load<'a> {
+        Load { records: self.records, bytes: self.bytes, new_tables: Vec::new() }
+    }
+
     /// The limit that prevents a body from being stored under a key, if any. A write that makes a full
-    /// network smaller is accepted.
+    /// network smaller is accepted. The table has this name, and exists if it is given.
     pub(crate) fn lacks_capacity(
         &self,
-        table: Option<&Arc<Table>>,
+        load: &Load<'_>,
+        (name, table): (&str, Option<&Arc<Table>>),
         key: &str,
         value: Option<&[u8]>,
         limits: &Limits,
     ) -> Option<Full> {
         let weight = key.len() + value.map_or(0, <[u8]>::len);
-        let fits = self.records < limits.entries && self.bytes + weight <= limits.bytes;
+        let fits = load.records < limits.entries && load.bytes + weight <= limits.bytes;
         if fits && table.is_some() {
             return None;
         }
         let present = table.and_then(|table| Some(table.records.get(key)?.weight()));
-        let after = self.bytes - present.unwrap_or(0) + weight;
+        let after = load.bytes - present.unwrap_or(0) + weight;
+        let is_new = table.is_none() && !load.new_tables.contains(&name);
         match present {
-            _ if after > limits.bytes && after > self.bytes => Some(Full::Bytes),
+            _ if after > limits.bytes && after > load.bytes => Some(Full::Bytes),
             Some(_) => None,
-            None if self.records >= limits.entries => Some(Full::Entries),
-            None if table.is_none() && self.view.table_count() >= limits.tables => Some(Full::Tables),
+            None if load.records >= limits.entries => Some(Full::Entries),
+            None if is_new && self.view.table_count() + load.new_tables.len() >= limits.tables => {
+                Some(Full::Tables)
+            }
             None => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Replicas connected by a simulated wire: every datagram and frame is really encoded, and delivered in order
 //! at once, unless a test arranges otherwise.
 
+mod batches;
 mod conditional_writes;
 mod connections;
 mod convergence;

@@ -14,6 +14,8 @@ use crate::record::AttachmentIndex;
 pub(crate) struct QueuedUpdate {
     pub(crate) dot: Dot,
     pub(crate) replaced: Vec<Dot>,
+    /// The bytes of a batch that begins here, which one datagram carries if it can; else 0.
+    pub(crate) together: usize,
 }
 
 /// The queue of updates of one network.
@@ -185,7 +187,8 @@ mod tests {
     fn a_single_update_goes_at_once_and_the_next_ones_together() {
         let (mut queue, mut now) = (UpdateQueue::default(), Instant::now());
         let push = |queue: &mut UpdateQueue, number, now| {
-            let update = QueuedUpdate { dot: (AttachmentIndex(0), number), replaced: Vec::new() };
+            let update =
+                QueuedUpdate { dot: (AttachmentIndex(0), number), replaced: Vec::new(), together: 0 };
             queue.push(update, true, 100, now)
         };
         assert!(push(&mut queue, 1, now) && queue.flush_due(now), "the first goes at once");

@@ -1,10 +1,12 @@
 //! What the application writes.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use super::Replica;
-use super::network::own_writes::Operation;
-use crate::{Version, WriteError};
+use super::network::Network;
+use super::node_state::NodeState;
+use crate::{BatchError, Limits, MAX_BATCH_WRITES, Operation, Version, Write, WriteError};
 
 impl Replica {
     /// Adds an entry; an error if the key is live.
@@ -16,7 +18,7 @@ impl Replica {
         value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Create(value.as_ref()), now)
+        self.write(network, Write { table, key, operation: Operation::Create(value.as_ref()) }, now)
     }
 
     /// Replaces an entry, whichever node wrote it; an error if the key is not live.
@@ -28,7 +30,7 @@ impl Replica {
         value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Update(value.as_ref()), now)
+        self.write(network, Write { table, key, operation: Operation::Update(value.as_ref()) }, now)
     }
 
     /// Adds an entry, or replaces it, whichever node wrote it.
@@ -40,7 +42,7 @@ impl Replica {
         value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::Upsert(value.as_ref()), now)
+        self.write(network, Write { table, key, operation: Operation::Upsert(value.as_ref()) }, now)
     }
 
     /// Replaces an entry; an error unless it has the version `expected` here.
@@ -53,7 +55,11 @@ impl Replica {
         value: impl AsRef<[u8]>,
         now: Instant,
     ) -> Result<Version, WriteError> {
-        self.write(network, table, key, Operation::CompareAndSet(expected, value.as_ref()), now)
+        self.write(
+            network,
+            Write { table, key, operation: Operation::CompareAndSet(expected, value.as_ref()) },
+            now,
+        )
     }
 
     /// Deletes an entry; an error unless it has the version `expected` here.
@@ -65,46 +71,78 @@ impl Replica {
         expected: Version,
         now: Instant,
     ) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::CompareAndDelete(expected), now).map(drop)
+        self.write(network, Write { table, key, operation: Operation::CompareAndDelete(expected) }, now)
+            .map(drop)
     }
 
     /// Deletes an entry, whichever node wrote it; an error if the key is not live.
     pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Delete, now).map(drop)
+        self.write(network, Write { table, key, operation: Operation::Delete }, now).map(drop)
     }
 
-    fn write(
+    /// Makes all of these writes in one step, or none: their conditions are checked as if they were made one
+    /// after the other. Returns their versions.
+    pub fn write_batch(
         &mut self,
         network: &str,
-        table: &str,
-        key: &str,
-        operation: Operation<'_>,
+        batch: &[Write<'_>],
         now: Instant,
-    ) -> Result<Version, WriteError> {
+    ) -> Result<Vec<Version>, BatchError> {
+        if batch.len() > MAX_BATCH_WRITES {
+            return Err(BatchError::TooLong { found: batch.len() });
+        }
+        let mut written = HashMap::with_capacity(batch.len());
+        for (second, &Write { table, key, .. }) in batch.iter().enumerate() {
+            if let Some(first) = written.insert((table, key), second) {
+                return Err(BatchError::SameEntry { first, second, table: table.into(), key: key.into() });
+            }
+        }
+        let failed = |index| move |error| BatchError::Write { index, error };
+        for (index, write) in batch.iter().enumerate() {
+            check_lengths(write, &self.node.config.limits).map_err(failed(index))?;
+        }
+        let writing = |target: &mut Network, node: &mut NodeState| {
+            target.write_batch(batch, node, now).map_err(|(index, error)| failed(index)(error))
+        };
+        self.write_to(network, now, writing).unwrap_or_else(|error| Err(failed(0)(error)))
+    }
+
+    fn write(&mut self, network: &str, write: Write<'_>, now: Instant) -> Result<Version, WriteError> {
+        check_lengths(&write, &self.node.config.limits)?;
+        self.write_to(network, now, |target, node| target.write(write, node, now))?
+    }
+
+    /// Lets `writing` write to a network, and plans what follows from it.
+    fn write_to<T>(
+        &mut self,
+        network: &str,
+        now: Instant,
+        writing: impl FnOnce(&mut Network, &mut NodeState) -> T,
+    ) -> Result<T, WriteError> {
         self.now = now;
-        let limits = &self.node.config.limits;
-        let length = |what, found, allowed| Err(WriteError::Length { what, found, allowed });
-        if !(1..=limits.name_bytes).contains(&table.len()) {
-            return length("table name", table.len(), 1..=limits.name_bytes);
-        }
-        if key.len() > limits.key_bytes {
-            return length("key", key.len(), 0..=limits.key_bytes);
-        }
-        if let Some(value) = operation.value()
-            && value.len() > limits.value_bytes
-        {
-            return length("value", value.len(), 0..=limits.value_bytes);
-        }
-        let Some(&at) = self.by_name.get(network) else {
-            return Err(WriteError::NotJoined { network: network.to_owned() });
-        };
-        let Some(target) = &mut self.networks[at] else {
-            return Err(WriteError::NotJoined { network: network.to_owned() });
-        };
-        let version = target.write(operation, table, key, &mut self.node, now)?;
+        let not_joined = || WriteError::NotJoined { network: network.to_owned() };
+        let &at = self.by_name.get(network).ok_or_else(not_joined)?;
+        let target =
+            self.networks[at].as_mut().filter(|target| !target.is_leaving()).ok_or_else(not_joined)?;
+        let written = writing(target, &mut self.node);
         if self.node.wake {
             self.plan(at, now);
         }
-        Ok(version)
+        Ok(written)
     }
+}
+
+fn check_lengths(write: &Write<'_>, limits: &Limits) -> Result<(), WriteError> {
+    let Write { table, key, operation } = write;
+    let value = operation.value().map_or(0, <[u8]>::len);
+    for (what, found, allowed) in [
+        ("table name", table.len(), 1..=limits.name_bytes),
+        ("key", key.len(), 0..=limits.key_bytes),
+        ("value", value, 0..=limits.value_bytes),
+    ] {
+        if !allowed.contains(&found) {
+            return Err(WriteError::Length { what, found, allowed });
+        }
+    }
+    Ok(())
 }

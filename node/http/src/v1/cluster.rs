@@ -136,14 +136,8 @@ async fn join(
     _: Parameters<NoParameters>,
     request: Result<Json<JoinRequest>, JsonRejection>,
 ) -> Result<Json<JoinOutcome>, Problem> {
-    let Json(JoinRequest { seeds }) = request.map_err(|error| {
-        let code = match error {
-            JsonRejection::MissingJsonContentType(_) => ProblemCode::UnsupportedMediaType,
-            _ => ProblemCode::InvalidBody,
-        };
-        let expected = "expected {\"seeds\":[\"host:port\"]} as application/json";
-        Problem::new(code, format_args!("{}; {expected}", error.body_text()))
-    })?;
+    let expected = r#"{"seeds":["host:port"]}"#;
+    let Json(JoinRequest { seeds }) = request.map_err(|error| Problem::unexpected_json(&error, expected))?;
     if seeds.is_empty() {
         let sentence = "there are no seeds in the request; name at least one";
         return Err(Problem::new(ProblemCode::InvalidBody, sentence));

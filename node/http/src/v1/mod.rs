@@ -1,5 +1,6 @@
 //! The endpoints below `/v1`: JSON, HTTP status codes, arbitrary names and values, streams.
 
+mod batch;
 pub(crate) mod cluster;
 mod docs_page;
 mod entries;
@@ -60,6 +61,7 @@ pub(super) fn router(
         .routes(routes!(show_page))
         .merge(keys::router(node.clone()))
         .merge(cluster::router(node, started))
+        .merge(batch::router(db.clone()))
         .merge(entries::router(db.clone(), admission.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))

@@ -1,5 +1,8 @@
 //! The JSON of `/v1`, as the server writes it and the client commands read it.
 
+mod batch;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -7,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tabledb::{Entry, HiddenReason, Listed, NetworkStatistics};
 use utoipa::ToSchema;
 
+pub use self::batch::{Batch, BatchDelete, BatchOutcome, BatchPut, BatchWrite};
 pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
 
@@ -250,15 +254,20 @@ impl EntryRecord {
     ///
     /// # Errors
     /// If the record has no value, two values, or invalid base64.
-    pub fn bytes(&self) -> Result<Vec<u8>, String> {
-        match (&self.value, &self.value_base64) {
-            (Some(text), None) => Ok(text.clone().into_bytes()),
-            (None, Some(base64)) => from_base64(base64.as_bytes()).map_err(|error| error.to_string()),
-            (None, None) => Err("there is neither a value nor a value_base64".to_owned()),
-            (Some(_), Some(_)) => {
-                Err("there is both a value and a value_base64; only one is allowed".to_owned())
-            }
+    pub fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
+        only_value(self.value.as_deref(), self.value_base64.as_deref())
+    }
+}
+
+/// The bytes of the value that is in exactly one of these two fields.
+pub(super) fn only_value<'a>(text: Option<&'a str>, base64: Option<&str>) -> Result<Cow<'a, [u8]>, String> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.as_bytes().into()),
+        (None, Some(base64)) => {
+            from_base64(base64.as_bytes()).map(Cow::Owned).map_err(|error| error.to_string())
         }
+        (None, None) => Err("there is neither a value nor a value_base64".to_owned()),
+        (Some(_), Some(_)) => Err("there is both a value and a value_base64; only one is allowed".to_owned()),
     }
 }
 

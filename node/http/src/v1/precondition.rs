@@ -65,6 +65,22 @@ impl Precondition {
         }
     }
 
+    /// The condition of a write of a batch, whose versions have no quotes.
+    pub(super) fn of_batch(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, Problem> {
+        let wrong = |expected: &str| Err(Problem::new(ProblemCode::InvalidPrecondition, expected));
+        match (if_match, if_none_match) {
+            (None, None) => Ok(Self::None),
+            (Some("*"), None) => Ok(Self::Present),
+            (None, Some("*")) => Ok(Self::Absent),
+            (Some(version), None) => match version.parse() {
+                Ok(version) => Ok(Self::Version(version)),
+                Err(_) => wrong("if_match takes *, or one version, as another answer shows it"),
+            },
+            (None, Some(_)) => wrong("if_none_match takes *, which means: only if there is no entry"),
+            (Some(_), Some(_)) => wrong("it has both if_match and if_none_match; only one is allowed"),
+        }
+    }
+
     /// The error for a call whose method cannot keep this condition.
     pub(super) fn unsupported(self, method: &Method) -> Problem {
         let header = if self == Self::Absent { IF_NONE_MATCH } else { IF_MATCH };

@@ -221,3 +221,52 @@ async fn a_join_says_how_it_went() {
     first.end().await;
     second.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_written_whole_or_refused_with_the_write_that_failed() {
+    let host = Host::start(HttpConfig::default()).await;
+    let tables = host.node.tables();
+    let old = tables.create("net", "t", "old", "1").unwrap().to_string();
+    let batch = async |writes: Value| {
+        let batch = json!({ "writes": writes }).to_string();
+        let answer =
+            host.ask("POST", "/v1/networks/net/batch", "content-type: application/json\r\n", &batch).await;
+        (answer.status, body(&answer))
+    };
+    let moved = json!([
+        { "put": { "table": "t", "key": "new", "value_base64": "/w==", "if_none_match": "*" } },
+        { "delete": { "table": "t", "key": "old", "if_match": old } },
+    ]);
+    let (status, outcome) = batch(moved.clone()).await;
+    let new = tables.get("net", "t", "new").unwrap();
+    assert_eq!((status, &outcome["versions"][0]), (200, &json!(new.version().to_string())));
+    assert_eq!(*new.value(), [0xff]);
+    assert!(tables.get("net", "t", "old").is_none());
+
+    let put = json!({ "put": { "table": "t", "key": "other", "value": "1" } });
+    let (status, refused) = batch(json!([put, moved[0]])).await;
+    assert_eq!((status, &refused["code"]), (412, &json!("precondition_failed")), "{refused}");
+    assert_eq!((&refused["write"], &refused["version"]), (&json!(1), &json!(new.version().to_string())));
+    for (writes, status, code, at) in [
+        (json!([put, { "delete": { "table": "t", "key": "old" } }]), 404, "entry_not_found", json!(1)),
+        (json!([put, { "put": { "table": "t", "key": "k" } }]), 400, "invalid_body", json!(1)),
+        (
+            json!([put, { "delete": { "table": "t", "key": "k", "if_match": "1" } }]),
+            400,
+            "invalid_precondition",
+            json!(1),
+        ),
+        (
+            json!([put, { "put": { "table": "t", "key": "k", "value": "", "if_mtch": "*" } }]),
+            400,
+            "invalid_body",
+            Value::Null,
+        ),
+        (json!([put, put]), 400, "invalid_body", Value::Null),
+        (json!(vec![&put; 1_001]), 400, "invalid_body", Value::Null),
+    ] {
+        let (found, refused) = batch(writes).await;
+        assert_eq!((found, &refused["code"], &refused["write"]), (status, &json!(code), &at), "{refused}");
+    }
+    assert!(tables.get("net", "t", "other").is_none());
+}

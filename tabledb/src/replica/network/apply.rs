@@ -239,7 +239,8 @@ impl Network {
             events.table = self.store.view().table(table_name).map(|table| (event.table, table));
         }
         let found = events.table.as_ref().map(|(_, table)| table);
-        let full = self.store.lacks_capacity(found, event.key, body.value(), limits);
+        let load = self.store.load();
+        let full = self.store.lacks_capacity(&load, (table_name, found), event.key, body.value(), limits);
         if let Some(full) = full {
             let why = match full {
                 Full::Entries => RefusalReason::NetworkFull,
@@ -265,7 +266,8 @@ impl Network {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
             if relay {
-                node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, false, bytes, now);
+                node.wake |=
+                    self.updates.push(QueuedUpdate { dot, replaced, together: 0 }, false, bytes, now);
             } else if events.touched.replace(index) != Some(index) {
                 self.updates.touch(index, now);
             }
@@ -306,7 +308,7 @@ impl Network {
         self.updates.touch(index, now);
         if relay && unseen <= 64 {
             for number in low..=high.min(low + 64) {
-                let update = QueuedUpdate { dot: (index, number), replaced: Vec::new() };
+                let update = QueuedUpdate { dot: (index, number), replaced: Vec::new(), together: 0 };
                 node.wake |= self.updates.push(update, false, 30, now);
             }
         }

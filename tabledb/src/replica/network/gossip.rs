@@ -48,6 +48,9 @@ impl Network {
         while updates.peek().is_some() {
             let mut bundle = BundleBuilder::new(DATAGRAM_BUDGET, &self.name, node.clock.last());
             while let Some(update) = updates.peek() {
+                if !bundle.is_empty() && !bundle.has_room_for(update.together) {
+                    break;
+                }
                 if !bundle.add_number(&self.store, update.dot, &update.replaced, now) {
                     break;
                 }
