@@ -216,7 +216,6 @@ impl Driver {
                     // Connection changes come first: the arrivals came over those connections.
                     self.take_connection_changes();
                     self.handle_arrivals(&mut arrivals);
-                    self.handle_timeout();
                 }
                 () = shared.transport.connections_changed() => self.take_connection_changes(),
                 Some(ended) = self.streams.join_next() => {
@@ -226,9 +225,12 @@ impl Driver {
                     }
                 }
                 () = self.shared.wake.notified() => {}
-                () = sleep_until(deadline) => self.handle_timeout(),
+                () = sleep_until(deadline) => {}
                 () = &mut seeds => {}
             }
+            // Whatever happened may have made something due at once, as a write does. The timer, whose ticks are
+            // milliseconds, would fire at the next one.
+            self.handle_timeout();
         }
     }
 
