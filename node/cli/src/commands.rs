@@ -12,6 +12,7 @@ use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
 use super::keys::keys;
+use super::operating;
 use super::output::{age, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
 use super::{
@@ -30,9 +31,11 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
     if let Some(client) = command.client() {
         client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
     }
-    if matches!(command, Command::Keys(_) | Command::Join(_))
-        && let Some(client) = command.client()
-    {
+    let needs_admin = matches!(
+        command,
+        Command::Keys(_) | Command::Join(_) | Command::Leave(_) | Command::Monitor(_) | Command::Debug(_)
+    );
+    if needs_admin && let Some(client) = command.client() {
         client.api = client.api.clone().over_socket();
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -53,6 +56,9 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             Command::Import(command) => import(command).await,
             Command::Export(command) => export(command).await,
             Command::Agreement(command) => agreement(command).await,
+            Command::Leave(command) => operating::leave(command).await,
+            Command::Monitor(command) => operating::monitor(command).await,
+            Command::Debug(command) => operating::debug(command).await,
             Command::Run(_)
             | Command::Demo(_)
             | Command::Keygen(_)

@@ -12,6 +12,7 @@ mod keygen;
 mod keys;
 mod logging;
 mod manual;
+mod operating;
 mod output;
 mod run;
 pub mod settings;
@@ -27,6 +28,7 @@ use crate::demo::DemoOptions;
 use crate::settings::RunOptions;
 use crate::settings::values::label;
 use api::Api;
+use networkdb_http::v1::model::LogLevel;
 
 /// Replicated tables for service discovery and other runtime state of a cluster.
 #[derive(Debug, Parser)]
@@ -74,6 +76,12 @@ enum Command {
     Export(ExportCommand),
     /// Compare the tables of several nodes by their digests
     Agreement(AgreementCommand),
+    /// Have the node leave its cluster and end, as SIGTERM does, and wait until it has
+    Leave(LeaveCommand),
+    /// Print the log of the node as it is written
+    Monitor(MonitorCommand),
+    /// Write what a report of a fault needs to a file: the state of the node, without values and secrets
+    Debug(DebugCommand),
     /// Print the completions of a shell: source them, or write them to where the shell looks for them
     Completions {
         /// The shell
@@ -382,6 +390,30 @@ struct AgreementCommand {
     share_token: bool,
 }
 
+#[derive(Debug, Args)]
+struct LeaveCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+struct MonitorCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// The least important level: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value_t = LogLevel::Info)]
+    level: LogLevel,
+}
+
+#[derive(Debug, Args)]
+struct DebugCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// The new file; without it networkdb-debug-NAME.json in this folder, by the name of the node
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
 impl Command {
     /// The client options of a command that calls a node.
     fn client(&mut self) -> Option<&mut ClientOptions> {
@@ -403,7 +435,10 @@ impl Command {
             | Self::Watch(WatchCommand { client, .. })
             | Self::Import(ImportCommand { client, .. })
             | Self::Export(ExportCommand { client, .. })
-            | Self::Agreement(AgreementCommand { client, .. }) => Some(client),
+            | Self::Agreement(AgreementCommand { client, .. })
+            | Self::Leave(LeaveCommand { client })
+            | Self::Monitor(MonitorCommand { client, .. })
+            | Self::Debug(DebugCommand { client, .. }) => Some(client),
         }
     }
 }
@@ -480,6 +515,9 @@ mod tests {
             &["entry", "update", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "delete", "n", "t", "k", "--if-version", "1-2-3"],
             &["entry", "get", "n", "t", "k", "--raw"],
+            &["leave"],
+            &["monitor", "--level", "debug", "--json"],
+            &["debug", "--out", "report.json"],
             &["tables", "n"],
             &["table", "n", "t"],
             &["watch"],

@@ -1,16 +1,19 @@
-//! Log lines: to the standard error, as text or JSON.
+//! Log lines: to the standard error, as text or JSON, and to readers over HTTP.
 
 use std::io::{self, Write};
 
+use networkdb_http::LogTail;
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, fmt};
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use super::escaping::is_harmful;
 use crate::settings::values::{LogFormat, log_targets};
 
-/// Starts logging what `filter` selects, until the process ends.
-pub(crate) fn start(filter: &str, format: LogFormat) {
+/// Starts logging what `filter` selects, until the process ends, and what the readers of `tail` want.
+pub(crate) fn start(filter: &str, format: LogFormat, tail: Option<&LogTail>) {
     // The filter was checked with the other settings.
     let targets = log_targets(filter).unwrap_or_default();
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
@@ -20,7 +23,50 @@ pub(crate) fn start(filter: &str, format: LogFormat) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     // Fails only if the process has a global subscriber already. Then that one gets the lines.
-    let _ = Registry::default().with(lines.with_filter(targets)).try_init();
+    let _ = Registry::default().with(lines.with_filter(targets)).with(tail.map(tail_lines)).try_init();
+}
+
+/// The lines of this program's own parts, at the level that the readers want.
+fn tail_lines<S>(tail: &LogTail) -> impl tracing_subscriber::Layer<S> + use<S>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let of_level = |level: Level| log_targets(&level.to_string()).unwrap_or_default();
+    let (targets, handle) = reload::Layer::new(of_level(tail.level()));
+    tail.on_level(move |level| {
+        // Fails only if the subscriber is gone, and then nothing is written.
+        let _ = handle.reload(of_level(level));
+    });
+    fmt::layer().json().flatten_event(true).with_writer(TailWriters(tail.clone())).with_filter(targets)
+}
+
+/// Writes to the tail what belongs to one event.
+struct TailWriter(LogTail, Level);
+
+struct TailWriters(LogTail);
+
+impl<'a> MakeWriter<'a> for TailWriters {
+    type Writer = TailWriter;
+
+    fn make_writer(&self) -> TailWriter {
+        TailWriter(self.0.clone(), Level::INFO)
+    }
+
+    fn make_writer_for(&self, event: &Metadata<'_>) -> TailWriter {
+        TailWriter(self.0.clone(), *event.level())
+    }
+}
+
+impl Write for TailWriter {
+    /// The formatter writes each line at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(self.1, &String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Escapes characters that control a terminal or mislead a reader: peers choose the names of nodes, networks

@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use wire::NodeName;
 
 use super::advice::advised;
@@ -16,7 +18,7 @@ use crate::settings::{RunOptions, Settings};
 use networkdb::{Node, NodeConfig};
 use networkdb_http::access::Access;
 use networkdb_http::admin_socket::AdminSocket;
-use networkdb_http::{HttpListener, HttpServer};
+use networkdb_http::{HttpListener, HttpServer, LogTail, Program};
 
 /// The pause after the first failed join. It doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -41,18 +43,19 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
     if let Some(ip) = settings.advertised_ip().map_err(Failure::unusable)? {
         settings.advertise = Some((ip, settings.bind.port()).into());
     }
-    logging::start(&settings.log_level, settings.log_format);
+    let log = LogTail::default();
+    logging::start(&settings.log_level, settings.log_format, Some(&log));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::unusable(format_args!("cannot start the async runtime: {error}")))?;
-    let outcome = runtime.block_on(serve(settings));
+    let outcome = runtime.block_on(serve(settings, log));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+async fn serve(settings: Settings, log: LogTail) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
     let hangup = keys::listen()?;
     // The HTTP port comes first: if it cannot be bound, the node must not have joined the cluster yet.
@@ -67,7 +70,10 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         }
     };
     let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
-    let http = listener.map(|listener| listener.serve(node.clone()));
+    let leave = Arc::new(Notify::new());
+    let mut program = Program::default();
+    (program.leave, program.log) = (Some(leave.clone()), Some(log));
+    let http = listener.map(|listener| listener.with_program(program).serve(node.clone()));
     announce(&settings, &node, http.as_ref());
     let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     let token_reload = tokio::spawn(tokens::reload_on_hangup(
@@ -75,7 +81,10 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         settings.http.config.clone(),
     ));
     let identity_reload = tokio::spawn(keys::reload_on_hangup(hangup, node.clone()));
-    stop.received().await;
+    tokio::select! {
+        _ = stop.received() => {}
+        () = leave.notified() => {}
+    }
     joining.abort();
     identity_reload.abort();
     token_reload.abort();

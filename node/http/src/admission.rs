@@ -113,9 +113,11 @@ fn is_v1(path: &str) -> bool {
 
 /// The role that a call needs. Only calls that are known to change nothing need the role read.
 fn needed(method: &Method, path: &str) -> Role {
-    let admin = path == "/join" || path == "/v1/join" || path == "/v1/keys" || path.starts_with("/v1/keys/");
+    let admin = matches!(path, "/join" | "/v1/join" | "/v1/leave" | "/v1/log" | "/v1/keys")
+        || path.starts_with("/v1/keys/");
     let reads = if is_v1(path) || path == "/metrics" {
-        matches!(*method, Method::GET | Method::HEAD)
+        // The log names networks and keys of everybody.
+        path != "/v1/log" && matches!(*method, Method::GET | Method::HEAD)
     } else {
         // The diagnostic calls treat all methods alike.
         diagnostic::is_read_only(path)

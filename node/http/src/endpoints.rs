@@ -24,6 +24,7 @@ use super::diagnostic::{self, Call, TableCall};
 use super::metrics::Metrics;
 use super::permits::Permit;
 use super::problem::Problem;
+use super::program::Program;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
 use super::streamed::streamed;
@@ -46,7 +47,12 @@ struct Endpoints {
 /// The router of all endpoints of `node`, behind `admission`. To be called on the runtime that serves them. Streams end when `stopping` becomes true;
 /// watches of tables end with the router.
 #[expect(clippy::disallowed_methods, reason = "uptime is only displayed")]
-pub(super) fn router(node: Node, admission: Arc<Admission>, stopping: Receiver<bool>) -> Router {
+pub(super) fn router(
+    node: Node,
+    program: Program,
+    admission: Arc<Admission>,
+    stopping: Receiver<bool>,
+) -> Router {
     let started = Instant::now();
     let watched_tables = WatchedTables::new(node.tables().clone(), Handle::current());
     let endpoints =
@@ -59,7 +65,7 @@ pub(super) fn router(node: Node, admission: Arc<Admission>, stopping: Receiver<b
         // `buffer_body` bounds it, by a limit of the settings.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(admission.clone(), admission::buffer_body))
-        .nest("/v1", v1::router(node, started, admission.clone(), stopping))
+        .nest("/v1", v1::router(node, program, started, admission.clone(), stopping))
         // The last layer processes a request first.
         .layer(from_fn_with_state(admission, admission::pass))
 }

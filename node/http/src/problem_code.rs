@@ -66,6 +66,7 @@ problem_codes! {
     UnsupportedMediaType, UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body's Content-Type is not one that the call takes.";
     HeadTooLarge, REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The head of the request is longer than the limit.";
     InternalError, INTERNAL_SERVER_ERROR, "internal_error", "The node could not do what it should have done.";
+    NotOffered, NOT_IMPLEMENTED, "not_offered", "The program that runs the node does not offer this over HTTP.";
     NotAProxy, NOT_IMPLEMENTED, "not_a_proxy", "A node does not connect its clients to other hosts.";
     SeedsUnreachable, BAD_GATEWAY, "seeds_unreachable", "None of the seeds answered.";
     TooManyConnections, SERVICE_UNAVAILABLE, "too_many_connections", "The limit of connections is reached.";

@@ -26,6 +26,7 @@ use super::client_stream::ClientStream;
 use super::endpoints;
 use super::permits::{Caller, Permit, Permits, share};
 use super::problem::{PROBLEM_JSON, Problem, ProblemCode};
+use super::program::Program;
 use networkdb::Node;
 
 /// The most concurrent connections beyond the limit, which serve health and metrics only. A further one
@@ -65,6 +66,7 @@ pub struct HttpListener {
     listener: TcpListener,
     local_address: SocketAddr,
     socket: Option<AdminSocket>,
+    program: Program,
     config: HttpConfig,
 }
 
@@ -78,7 +80,7 @@ impl HttpListener {
             _ => ListenError::Unusable(address, error),
         })?;
         let local_address = listener.local_addr().map_err(|error| ListenError::Unusable(address, error))?;
-        Ok(Self { listener, local_address, socket: None, config })
+        Ok(Self { listener, local_address, socket: None, program: Program::default(), config })
     }
 
     /// The address on which it listens.
@@ -91,11 +93,16 @@ impl HttpListener {
         Self { socket: Some(socket), ..self }
     }
 
+    /// Also offers this of the program that runs the node.
+    pub fn with_program(self, program: Program) -> Self {
+        Self { program, ..self }
+    }
+
     /// Serves the endpoints of `node` from now on.
     pub fn serve(self, node: Node) -> HttpServer {
         let (stopping, stopped) = watch::channel(false);
         let admission = Admission::new(self.config);
-        let router = endpoints::router(node, admission.clone(), stopped.clone());
+        let router = endpoints::router(node, self.program, admission.clone(), stopped.clone());
         let serving = tokio::spawn(serve(self.listener, self.socket, router, admission, stopped));
         HttpServer { local_address: self.local_address, stopping, serving }
     }

@@ -38,7 +38,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Runs the demonstration.
 pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
     if let Some(level) = &options.log_level {
-        crate::logging::start(level, crate::settings::values::LogFormat::Text);
+        crate::logging::start(level, crate::settings::values::LogFormat::Text, None);
     }
     let source = load(options.file.as_deref()).map_err(Failure::Unusable)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

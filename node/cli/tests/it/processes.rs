@@ -402,3 +402,37 @@ fn a_node_serves_http_to_other_hosts_only_with_tokens_or_as_open() {
     );
     assert_eq!(ask(&api, None, &["peers"]).0, 1);
 }
+
+#[test]
+fn an_operator_follows_the_log_writes_a_report_and_has_the_node_leave() {
+    let mut node = Process::start(&["--name", "host/1", "--bind", "127.0.0.1:0", "--log-level", "error"]);
+    let api = format!("http://{}", node.http());
+    let mut monitor = networkdb(&["monitor", "--api", &api, "--level", "debug"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains(" WARN no secret: this node uses")),
+        "the latest lines come first"
+    );
+    // The node logs no such line to its standard error.
+    node.get("/networkstats?nid=other");
+    assert!(lines.any(|line| line.contains("DEBUG diagnostic call path=/networkstats")));
+
+    let folder = tempfile::tempdir().unwrap();
+    let report = || networkdb(&["debug", "--api", &api]).current_dir(folder.path()).output().unwrap();
+    assert!(report().status.success());
+    let text = std::fs::read_to_string(folder.path().join("networkdb-debug-host_1.json")).unwrap();
+    let parts: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(parts["node"]["name"], "host/1");
+    assert!(parts["log"][0]["message"].as_str().is_some(), "{text}");
+    assert!(parts["metrics"].as_array().is_some_and(|lines| lines.len() > 50), "{text}");
+    assert!(!report().status.success(), "no report is written over another");
+
+    let Output { status, stdout, stderr } = networkdb(&["leave", "--api", &api]).output().unwrap();
+    assert_eq!(String::from_utf8(stdout).unwrap(), "Node host/1 has left the cluster.\n", "{stderr:?}");
+    assert_eq!((status.code(), node.await_end()), (Some(0), 0));
+    assert!(monitor.wait().unwrap().code() == Some(2), "it says that the log has ended");
+}

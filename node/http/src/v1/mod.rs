@@ -12,6 +12,7 @@ mod page;
 mod parameters;
 mod places;
 mod precondition;
+mod program;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 use self::model::{CallView, Calls};
 use self::parameters::{NoParameters, Parameters};
 use super::admission::{self, Admission};
+use crate::Program;
 pub use crate::problem::{Problem, ProblemCode};
 use networkdb::Node;
 
@@ -50,6 +52,7 @@ struct Published {
 /// A GET must never change anything: the admission check accepts it with the role read.
 pub(super) fn router(
     node: Node,
+    program: Program,
     started: Instant,
     admission: Arc<Admission>,
     stopping: Receiver<bool>,
@@ -62,7 +65,8 @@ pub(super) fn router(
         .merge(keys::router(node.clone()))
         .merge(cluster::router(node, started))
         .merge(batch::router(db.clone()))
-        .merge(entries::router(db.clone(), admission.clone()));
+        .merge(entries::router(db.clone(), admission.clone()))
+        .merge(program::router(program, admission.clone(), stopping.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))
         .merge(watch::router(db, admission, stopping))

@@ -1,6 +1,7 @@
 //! The JSON of `/v1`, as the server writes it and the client commands read it.
 
 mod batch;
+mod log;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use tabledb::{Entry, HiddenReason, Listed, NetworkStatistics};
 use utoipa::ToSchema;
 
 pub use self::batch::{Batch, BatchDelete, BatchOutcome, BatchPut, BatchWrite};
+pub use self::log::{LogLevel, LogRecord};
 pub use crate::problem::ProblemDocument;
 use crate::value_text::{from_base64, to_base64};
 

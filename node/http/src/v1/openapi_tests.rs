@@ -18,8 +18,8 @@ use wire::NodeName;
 
 use super::super::model::{EntryRecord, JoinRequest, ProblemDocument};
 use super::calls;
-use crate::HttpConfig;
 use crate::admission::Admission;
+use crate::{HttpConfig, Program};
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
 async fn router() -> Router {
@@ -28,7 +28,8 @@ async fn router() -> Router {
     let node = Node::start(config).await.unwrap();
     let admission = Admission::new(HttpConfig::default());
     let (_, stopping) = watch::channel(false);
-    Router::new().nest("/v1", super::super::router(node, Instant::now(), admission, stopping))
+    Router::new()
+        .nest("/v1", super::super::router(node, Program::default(), Instant::now(), admission, stopping))
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> Response<Body> {

@@ -27,8 +27,10 @@ async fn calls(host: &Host) -> Vec<(String, String, &'static str)> {
     let listed = index["calls"].as_array().unwrap().iter().map(|call| {
         let (method, path) = call["call"].as_str().unwrap().split_once(' ').unwrap();
         let path = path.split('?').next().unwrap().replace(['{', '}'], "");
-        let admin = path == "/v1/join" || path.starts_with("/v1/keys");
-        let token = if method == "GET" {
+        let admin = matches!(&*path, "/v1/join" | "/v1/leave") || path.starts_with("/v1/keys");
+        let token = if path == "/v1/log" {
+            ADMIN
+        } else if method == "GET" {
             READ
         } else if admin {
             ADMIN
