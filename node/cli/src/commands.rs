@@ -497,6 +497,7 @@ mod tests {
             state_seconds: 1.0,
             labels: [("zone".into(), "a".into())].into(),
             last_seen_seconds: seen,
+            round_trip_seconds: None,
             this_node,
         };
         let members =

@@ -62,6 +62,9 @@ pub struct MemberView {
     /// node; absent if never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_seconds: Option<f64>,
+    /// The smoothed round-trip time to it, in seconds. Absent while this node has no connection with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_seconds: Option<f64>,
     /// Whether it is the responding node.
     pub this_node: bool,
 }
