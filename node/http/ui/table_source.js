@@ -1,0 +1,139 @@
+// Fills the entries of a table: lists what there is, and follows what changes.
+
+import { nextPart, path } from "./api.js";
+import { jsonLines } from "./json_lines.js";
+import { TableEntries } from "./table_entries.js";
+import { Watch } from "./watch.js";
+
+/** The first part of a list is small, so that something is shown at once; for each part the node goes through the table. */
+const [FIRST_PART, FURTHER_PARTS] = [200, 20_000];
+
+/** The most entries that the page holds. The node may have any number. */
+const MOST_ENTRIES = 300_000;
+
+export class TableSource {
+  entries;
+  #api;
+  #network;
+  #table;
+  #prefix;
+  #listener;
+  #watch;
+  #isConnected = false;
+  #listing = null;
+
+  /**
+   * `listener` has three functions: `changed(changes)`, after entries came, went or changed, with what is new since they
+   * were listed, as `TableEntries.apply` returns it; `live()`; and `stale(reason)`.
+   */
+  constructor(api, network, table, prefix, listener) {
+    this.#api = api;
+    this.#network = network;
+    this.#table = table;
+    this.#prefix = prefix;
+    this.#listener = listener;
+    this.entries = new TableEntries(prefix);
+    this.#watch = new Watch(api, { network, table }, {
+      connected: (resumed) => this.#connected(resumed),
+      events: (events) => this.#apply(events),
+      lost: (reason, seconds) => this.#lost(reason, seconds),
+    });
+  }
+
+  close() {
+    this.#watch.close();
+    this.#listing?.abort();
+  }
+
+  #connected(resumed) {
+    this.#isConnected = true;
+    if (!resumed || !this.entries.complete) {
+      this.#list();
+    } else {
+      this.#listener.live();
+    }
+  }
+
+  #lost(reason, seconds) {
+    this.#isConnected = false;
+    const next = seconds === null ? "" : `; the next attempt follows in ${Math.ceil(seconds)} s`;
+    this.#listener.stale(reason + next);
+    // Without a watch, too, a reader wants to see what there is.
+    if (this.entries.size === 0 && this.#listing === null) {
+      this.#list();
+    }
+  }
+
+  #apply(events) {
+    const changes = [];
+    for (const event of events) {
+      if (event.kind === "reset") {
+        this.#list();
+      } else if (event.key !== undefined) {
+        const change = this.entries.apply(event);
+        if (change !== null) {
+          changes.push(change);
+        }
+      }
+    }
+    if (this.entries.size > 2 * MOST_ENTRIES) {
+      this.#stopFollowing();
+    }
+    this.#listener.changed(changes);
+  }
+
+  /** Lists everything anew. Watched changes that arrive meanwhile count. */
+  async #list() {
+    this.#listing?.abort();
+    const listing = new AbortController();
+    this.#listing = listing;
+    this.entries.beginListing();
+    try {
+      const complete = await this.#readParts(listing.signal);
+      this.entries.endListing(complete);
+      this.#listing = null;
+      this.#listener.changed([]);
+      if (!complete) {
+        this.#stopFollowing();
+      } else if (this.#isConnected) {
+        this.#listener.live();
+      }
+    } catch (error) {
+      if (!listing.signal.aborted) {
+        this.#listing = null;
+        this.#listener.stale(error.message);
+      }
+    }
+  }
+
+  /** Returns whether the last part was read. */
+  async #readParts(signal) {
+    const entries = path("networks", this.#network, "tables", this.#table, "entries");
+    let parameters = { prefix: this.#prefix, limit: FIRST_PART, hidden: "include" };
+    let read = 0;
+    while (parameters !== null) {
+      const response = await this.#api.open(entries, parameters, signal);
+      for await (const records of jsonLines(response.body)) {
+        signal.throwIfAborted();
+        this.entries.addPage(records);
+        this.#listener.changed([]);
+        read += records.length;
+      }
+      parameters = nextPart(response);
+      if (parameters !== null) {
+        parameters.limit = FURTHER_PARTS;
+        if (read >= MOST_ENTRIES) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  #stopFollowing() {
+    this.#watch.close();
+    this.#isConnected = false;
+    const shown = this.entries.size.toLocaleString("en");
+    this.#listener.stale(`the table is too large to follow, and only its first ${shown} entries are here; choose a prefix`);
+  }
+}
