@@ -55,6 +55,7 @@ function show() {
     return;
   }
   const [name, make] = found;
+  const shownBefore = viewName;
   if (name !== viewName) {
     leave();
     view = make();
@@ -70,6 +71,10 @@ function show() {
     }
   }
   view.update(here);
+  // A view that was just opened continues where the reader was: at its table, not at the top of the page.
+  if (name !== shownBefore && shownBefore !== null && document.activeElement === document.body) {
+    view.focus();
+  }
 }
 
 function leave() {

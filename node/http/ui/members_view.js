@@ -56,6 +56,10 @@ export class MembersView {
     }
   }
 
+  focus() {
+    this.#list.focusTable();
+  }
+
   close() {
     this.#list.close();
   }

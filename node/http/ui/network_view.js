@@ -50,6 +50,10 @@ export class NetworkView {
     location.hash = address(["networks"]);
   }
 
+  focus() {
+    this.#list.focusTable();
+  }
+
   close() {
     this.#list.close();
   }

@@ -31,6 +31,10 @@ export class NetworksView {
 
   escape() {}
 
+  focus() {
+    this.#list.focusTable();
+  }
+
   close() {
     this.#list.close();
   }

@@ -50,13 +50,17 @@ export function seen(signal) {
   });
 }
 
-/** Repeats an asynchronous task every so many milliseconds while the page can be seen, until `signal` is aborted. */
+/**
+ * Repeats an asynchronous task every so many milliseconds while the page can be seen, until `signal` is aborted. What
+ * takes long is repeated seldom, so that pages do not keep a large node busy.
+ */
 export async function repeat(task, interval, signal) {
   try {
     for (;;) {
       await seen(signal);
+      const begin = performance.now();
       await task();
-      await pause(interval, signal);
+      await pause(Math.max(interval, 10 * (performance.now() - begin)), signal);
     }
   } catch (error) {
     if (!signal.aborted) {

@@ -2,11 +2,15 @@
 
 import { nextPart, path } from "./api.js";
 import { jsonLines } from "./json_lines.js";
+import { pause } from "./scheduling.js";
 import { TableEntries } from "./table_entries.js";
 import { Watch } from "./watch.js";
 
 /** The first part of a list is small, so that something is shown at once; for each part the node goes through the table. */
 const [FIRST_PART, FURTHER_PARTS] = [200, 20_000];
+
+/** The pause before a list that could not be read is read again, in milliseconds. */
+const RETRY_PAUSE = 2_000;
 
 /** The most entries that the page holds. The node may have any number. */
 const MOST_ENTRIES = 300_000;
@@ -82,26 +86,36 @@ export class TableSource {
     this.#listener.changed(changes);
   }
 
-  /** Lists everything anew. Watched changes that arrive meanwhile count. */
-  async #list() {
+  /** Lists everything anew, in place of a listing under way. Watched changes that arrive meanwhile count. */
+  #list() {
     this.#listing?.abort();
-    const listing = new AbortController();
-    this.#listing = listing;
-    this.entries.beginListing();
-    try {
-      const complete = await this.#readParts(listing.signal);
-      this.entries.endListing(complete);
-      this.#listing = null;
-      this.#listener.changed([]);
-      if (!complete) {
-        this.#stopFollowing();
-      } else if (this.#isConnected) {
-        this.#listener.live();
+    this.#listing = new AbortController();
+    const { signal } = this.#listing;
+    this.#listUntilDone(signal).catch((error) => {
+      if (!signal.aborted) {
+        throw error;
       }
-    } catch (error) {
-      if (!listing.signal.aborted) {
+    });
+  }
+
+  async #listUntilDone(signal) {
+    for (;;) {
+      this.entries.beginListing();
+      try {
+        const complete = await this.#readParts(signal);
+        this.entries.endListing(complete);
         this.#listing = null;
+        this.#listener.changed([]);
+        if (!complete) {
+          this.#stopFollowing();
+        } else if (this.#isConnected) {
+          this.#listener.live();
+        }
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
         this.#listener.stale(error.message);
+        await pause(RETRY_PAUSE, signal);
       }
     }
   }

@@ -113,8 +113,14 @@ export class TableView {
     }
   }
 
+  focus() {
+    this.#table.focus();
+  }
+
+  /** Leaves the entry, or else the table. */
   escape() {
-    location.hash = address(this.#key === null ? ["networks", this.#network] : this.#parts(null), this.#key === null ? {} : this.#parameters());
+    const isOpen = this.#key !== null;
+    location.hash = isOpen ? address(this.#parts(null), this.#parameters()) : address(["networks", this.#network]);
   }
 
   close() {
@@ -193,7 +199,7 @@ export class TableView {
     const all = this.#source.entries.rows();
     if (this.#filter.active && this.#filtering !== null) {
       // The rows in sight change at once; whether others match is looked for a few times a second only.
-      this.#table.show(this.#rows, "");
+      this.#table.show(this.#rows, this.#emptiness(all.length));
       return;
     }
     this.#rows = this.#filter.of(all, (row) => [row.key, row.value, row.owner]);

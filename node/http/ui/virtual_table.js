@@ -42,7 +42,14 @@ export class VirtualTable {
     const headings = columns.map(({ title, class: name }) => element("th", { scope: "col", class: name }, title));
     this.#table = element(
       "table",
-      { role: "grid", tabindex: "0", "aria-label": label, "aria-readonly": "true", keydown: (event) => this.#key(event) },
+      {
+        role: "grid",
+        tabindex: "0",
+        "aria-label": label,
+        "aria-readonly": "true",
+        keydown: (event) => this.#key(event),
+        focus: () => this.#activateFirst(),
+      },
       element("colgroup", {}, ...columns.map((column) => element("col", { class: column.class }))),
       element("thead", {}, element("tr", { "aria-rowindex": "1" }, ...headings)),
       this.#body,
@@ -69,6 +76,7 @@ export class VirtualTable {
     if (this.#activeKey !== null && this.#keyAt(this.#activeIndex) !== this.#activeKey) {
       this.#activeIndex = rows.findIndex((row) => this.#keyOf(row) === this.#activeKey);
     }
+    this.#activateFirst();
     this.#frame.request();
   }
 
@@ -162,6 +170,13 @@ export class VirtualTable {
       return;
     }
     event.preventDefault();
+  }
+
+  /** A table that has the focus has an active row, if it has rows. */
+  #activateFirst() {
+    if (this.#activeIndex < 0 && this.#rows.length > 0 && document.activeElement === this.#table) {
+      this.#activate(0);
+    }
   }
 
   #activate(index) {

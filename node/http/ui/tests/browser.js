@@ -21,15 +21,15 @@ export function launch() {
 export async function withPage(browser, node, place, look, { expected = /^$/, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 700 }, reducedMotion: "reduce", ...options });
   try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(DEADLINE);
+    context.setDefaultTimeout(DEADLINE);
     const faults = [];
-    page.on("console", (message) => {
+    context.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) {
         faults.push(message.text());
       }
     });
-    page.on("pageerror", (error) => faults.push(error.stack));
+    context.on("weberror", (error) => faults.push(error.error().stack));
+    const page = await context.newPage();
     await page.goto(`${node.address}/ui${place}`);
     await look(page);
     assert.deepEqual(faults.filter((fault) => !expected.test(fault)), [], "the page has reported errors");
