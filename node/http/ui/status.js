@@ -6,9 +6,9 @@ import { element, setClass, setText } from "./elements.js";
 export class Status {
   element = element("p", { class: "status status-waiting", role: "status" }, "Loading");
 
-  /** Every change is shown as it happens. */
-  live() {
-    this.#show("live", "Live");
+  /** Every change is shown as it happens, with a reservation if there is one. */
+  live(reservation) {
+    this.#show("live", `Live${reservation}`);
   }
 
   /** What is shown was read a moment ago, and is read again and again. */

@@ -23,12 +23,15 @@ export class TableSource {
   #prefix;
   #listener;
   #watch;
-  #isConnected = false;
+  /** Whether the watch has told everything that the node had when it began. */
+  #isSynchronised = false;
+  /** What to say of a node that follows, but may lack entries. */
+  #reservation = "";
   #listing = null;
 
   /**
    * `listener` has three functions: `changed(changes)`, after entries came, went or changed, with what is new since they
-   * were listed, as `TableEntries.apply` returns it; `live()`; and `stale(reason)`.
+   * were listed, as `TableEntries.apply` returns it; `live(reservation)`; and `stale(reason)`.
    */
   constructor(api, network, table, prefix, listener) {
     this.#api = api;
@@ -37,7 +40,7 @@ export class TableSource {
     this.#prefix = prefix;
     this.#listener = listener;
     this.entries = new TableEntries(prefix);
-    this.#watch = new Watch(api, { network, table }, {
+    this.#watch = new Watch(api, { network, table, prefix }, {
       connected: (resumed) => this.#connected(resumed),
       events: (events) => this.#apply(events),
       lost: (reason, seconds) => this.#lost(reason, seconds),
@@ -50,16 +53,13 @@ export class TableSource {
   }
 
   #connected(resumed) {
-    this.#isConnected = true;
     if (!resumed || !this.entries.complete) {
       this.#list();
-    } else {
-      this.#listener.live();
     }
   }
 
   #lost(reason, seconds) {
-    this.#isConnected = false;
+    this.#isSynchronised = false;
     const next = seconds === null ? "" : `; the next attempt follows in ${Math.ceil(seconds)} s`;
     this.#listener.stale(reason + next);
     // Without a watch, too, a reader wants to see what there is.
@@ -72,7 +72,12 @@ export class TableSource {
     const changes = [];
     for (const event of events) {
       if (event.kind === "reset") {
+        this.#isSynchronised = false;
         this.#list();
+      } else if (event.kind === "synchronised") {
+        this.#isSynchronised = true;
+        this.#reservation = event.compared ? "" : ", but this node has not compared itself with others yet";
+        this.#liveIfSo();
       } else if (event.key !== undefined) {
         const change = this.entries.apply(event);
         if (change !== null) {
@@ -84,6 +89,12 @@ export class TableSource {
       this.#stopFollowing();
     }
     this.#listener.changed(changes);
+  }
+
+  #liveIfSo() {
+    if (this.#isSynchronised && this.entries.complete) {
+      this.#listener.live(this.#reservation);
+    }
   }
 
   /** Lists everything anew, in place of a listing under way. Watched changes that arrive meanwhile count. */
@@ -108,9 +119,8 @@ export class TableSource {
         this.#listener.changed([]);
         if (!complete) {
           this.#stopFollowing();
-        } else if (this.#isConnected) {
-          this.#listener.live();
         }
+        this.#liveIfSo();
         return;
       } catch (error) {
         signal.throwIfAborted();
@@ -146,7 +156,7 @@ export class TableSource {
 
   #stopFollowing() {
     this.#watch.close();
-    this.#isConnected = false;
+    this.#isSynchronised = false;
     const shown = this.entries.size.toLocaleString("en");
     this.#listener.stale(`the table is too large to follow, and only its first ${shown} entries are here; choose a prefix`);
   }

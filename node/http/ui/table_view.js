@@ -173,9 +173,9 @@ export class TableView {
     this.#status.loading();
     this.#source = new TableSource(this.#context.api, this.#network, this.#tableName, prefix, {
       changed: (changes) => this.#changed(changes),
-      live: () => {
+      live: (reservation) => {
         this.#listedAt = Date.now();
-        this.#status.live();
+        this.#status.live(reservation);
         this.#frame.request();
       },
       stale: (reason) => this.#status.stale(reason, this.#listedAt),

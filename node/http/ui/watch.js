@@ -10,6 +10,9 @@ const SILENCE = 25_000;
 /** The pause before the first further attempt, and the longest one, in milliseconds. */
 const [FIRST_PAUSE, LONGEST_PAUSE] = [500, 10_000];
 
+/** Codes of problems that a watch without a cursor does not have. */
+const UNUSABLE_CURSOR = new Set(["bad_cursor", "foreign_cursor"]);
+
 /** How long a page that cannot be seen keeps its watch, in milliseconds. */
 const HIDDEN_TIME = 60_000;
 
@@ -56,8 +59,8 @@ export class Watch {
       } catch (error) {
         this.#end.signal.throwIfAborted();
         reason = error.message;
-        if (error.status === 400 && this.#cursor !== null) {
-          // The node does not know this place any more. Its snapshot is as good.
+        if (UNUSABLE_CURSOR.has(error.code)) {
+          // Another node, or another version of it, answers at this address now. Its snapshot is as good.
           this.#cursor = null;
         }
       }

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { keepScreenshot, launch, row, withPage } from "./browser.js";
+import { Link } from "./link.js";
 import { cluster, RunningNode, until } from "./nodes.js";
 
 const READ = "read-0123456789abcdefghij";
@@ -59,6 +60,34 @@ test("a write on another node appears without a reload, and so does its delete",
     await page.locator("[aria-live=polite]").filter({ hasText: "new deleted" }).waitFor({ state: "attached" });
     assert.ok(await page.evaluate(() => globalThis.loadedOnce));
   });
+});
+
+test("a watch that was cut goes on where it stopped", async () => {
+  await nodes[1].put("cut", "before", "seen");
+  const link = await Link.to(nodes[0]);
+  const look = async (page) => {
+    const calls = [];
+    page.on("request", (request) => calls.push(new URL(request.url())));
+    await row(page, "seen").waitFor();
+    await page.getByText("Live", { exact: true }).waitFor();
+    calls.length = 0;
+    link.cut();
+    await page.getByText(/^Not up to date: /).waitFor();
+    await nodes[1].put("cut", "meanwhile", "missed");
+    await nodes[1].delete("cut", "before");
+    link.mend();
+    await row(page, "missed").waitFor();
+    await row(page, "seen").waitFor({ state: "detached" });
+    await page.getByText("Live", { exact: true }).waitFor();
+    const others = calls.filter((url) => url.pathname !== "/v1/watch" || !url.searchParams.has("cursor"));
+    assert.deepEqual(others.map(String), [], "nothing is read anew");
+  };
+  try {
+    // The browser reports connections that break.
+    await withPage(browser, link, "#/networks/blue/tables/cut", look, { expected: /ERR_/ });
+  } finally {
+    link.close();
+  }
 });
 
 test("an entry is shown in detail, and follows its changes", async () => {
