@@ -53,8 +53,9 @@ pub use watch_stream::WatchStream;
 // The types in the signatures above, so that an embedding program needs one dependency only.
 pub use membership::{Event, Member, NodeRecord, RecordError, State};
 pub use tabledb::{
-    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, JoinOutcome, Key, LeaveError, TableDb,
-    TableReader, Value, Version, Watch, WatchEvent, WatchFilter, WriteError,
+    Change, ChangeKind, DeleteReason, Entry, FinalSyncs, JoinError, JoinOutcome, Key, LeaveError,
+    ResetReason, ResumableEvent, ResumableWatch, ResumePoint, ResumePointError, TableDb, TableReader, Value,
+    Version, Watch, WatchEvent, WatchFilter, WriteError,
 };
 pub use transport::{ClusterName, Identity, KeySet, Secret};
 pub use wire::{NodeId, NodeName};

@@ -10,12 +10,13 @@ use std::time::Instant;
 use wire::{NodeId, NodeName};
 
 use crate::host_clock::{monotonic_now, wall_clock};
-use crate::replica::{Replica, View};
+use crate::replica::{NotResumed, Replica, Resumed, View};
+use crate::resumable_watch::Progress;
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
     BatchError, ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed,
-    Listing, NetworkStatistics, Origin, SleepingWatches, TableReader, Version, Watch, WatchFilter,
-    WatchStatistics, Write, WriteError,
+    Listing, NetworkStatistics, Origin, ResetReason, ResumableWatch, ResumePoint, SleepingWatches,
+    TableReader, Version, Watch, WatchFilter, WatchStatistics, Write, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -399,6 +400,60 @@ impl TableDb {
     pub fn watch(&self, filter: WatchFilter) -> Watch {
         let (snapshot, cursor) = self.replica().watch(&filter);
         Watch::new(Arc::downgrade(&self.shared), filter, snapshot, cursor)
+    }
+
+    /// Keeps a history of the latest changes from now on, from which watches can be resumed; bounded like the log of the
+    /// watchers with one filter ([`Limits::watch_queue`](crate::Limits::watch_queue),
+    /// [`Limits::watch_bytes`](crate::Limits::watch_bytes)). The first resumable watch does the same.
+    pub fn keep_history(&self) {
+        self.replica().start_history();
+    }
+
+    /// Watches changes as [`Self::watch`], and can be resumed. Reads nothing yet. The caller is told first to start over
+    /// if there is a reason.
+    pub fn watch_resumable(&self, filter: WatchFilter, reset: Option<ResetReason>) -> ResumableWatch {
+        let resumed = self.replica().watch_from_start(&filter);
+        self.resumable(resumed, filter, reset)
+    }
+
+    /// Resumes a watch with the same filter at a point that this node issued, or another node that holds replicas of the
+    /// same tables.
+    ///
+    /// On the node that issued it, every change since is returned, as long as it is kept. On another, and when it is not,
+    /// what the caller has is compared with what this node has: the caller receives the difference, one change for each
+    /// key, if this node can find out exactly what the caller has. Otherwise the watch starts over, with the reason.
+    ///
+    /// `None` if writes that the caller has seen have not arrived on this node: they will, so try again. Takes time in
+    /// proportion to the entries of the watched networks, and gives up above 262,144.
+    ///
+    /// # Examples
+    /// ```
+    /// use tabledb::{Config, NodeName, ResumableEvent, ResumePoint, TableDb, WatchFilter};
+    ///
+    /// let tables = TableDb::new(Config::starting_now(NodeName::new("host-1")?))?;
+    /// tables.join_network("blue")?;
+    /// let mut watch = tables.watch_resumable(WatchFilter::default(), None);
+    /// assert_eq!(watch.try_next(), Some(ResumableEvent::Synchronised { compared: false }));
+    /// let kept = watch.point().to_bytes();
+    /// drop(watch);
+    /// tables.create("blue", "services", "web", "10.0.0.7:80")?;
+    /// let mut watch = tables.resume(WatchFilter::default(), &ResumePoint::from_bytes(&kept)?).unwrap();
+    /// assert!(matches!(watch.try_next(), Some(ResumableEvent::Change(change)) if &*change.key == "web"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume(&self, filter: WatchFilter, point: &ResumePoint) -> Option<ResumableWatch> {
+        let resumed = self.replica().resume(&filter, point);
+        match resumed {
+            Ok(resumed) => Some(self.resumable(resumed, filter, None)),
+            Err(NotResumed::Behind) => None,
+            Err(NotResumed::Reset(reason)) => Some(self.watch_resumable(filter, Some(reason))),
+        }
+    }
+
+    fn resumable(&self, resumed: Resumed, filter: WatchFilter, reset: Option<ResetReason>) -> ResumableWatch {
+        let Resumed { from, history, changes, cursor } = resumed;
+        let progress = Progress::new(from, history, &filter, reset);
+        ResumableWatch::new(Watch::new(Arc::downgrade(&self.shared), filter, changes, cursor), progress)
     }
 
     /// Ends every watch. Each watcher receives the changes that already happened, then

@@ -21,6 +21,8 @@ mod listing;
 mod network_statistics;
 mod record;
 mod replica;
+mod resumable_watch;
+mod resume_point;
 mod shared;
 mod sleeping_watches;
 mod table_reader;
@@ -42,6 +44,8 @@ pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
     Ranges, Replica, Transmit,
 };
+pub use resumable_watch::{ResetReason, ResumableEvent, ResumableWatch};
+pub use resume_point::{ResumePoint, ResumePointError};
 pub use shared::ReplicaGuard;
 pub use sleeping_watches::SleepingWatches;
 pub use table_reader::TableReader;

@@ -26,6 +26,7 @@ mod owners;
 mod ranges;
 mod record_map;
 mod requests;
+mod resume;
 mod session;
 mod session_result;
 mod skews;
@@ -36,6 +37,8 @@ mod timing;
 mod update_queue;
 mod view;
 mod watch_cursor;
+mod watch_history;
+mod watch_index;
 mod watch_log;
 mod watchers;
 mod writes;
@@ -50,11 +53,13 @@ pub use counters::Counters;
 pub use inspect::{InspectedAttachment, InspectedEntry, InspectedNetwork};
 pub use node_state::{Event, Transmit};
 pub use ranges::Ranges;
+pub(crate) use resume::{NotResumed, Resumed};
 pub use skews::ClockSkew;
 pub(crate) use view::{Map, Table, View};
-pub(crate) use watch_cursor::{Taken, WatchCursor};
+pub(crate) use watch_cursor::{Present, Taken, WatchCursor};
 
-use crate::{Change, Config, ConfigError, HiddenReason, NetworkStatistics, SleepingWatches, WatchFilter};
+use crate::change::RecordedChange;
+use crate::{Config, ConfigError, HiddenReason, NetworkStatistics, SleepingWatches, WatchFilter};
 use counters::RefusalReason;
 use list_gossip::ListGossip;
 use network::Network;
@@ -326,8 +331,8 @@ impl Replica {
 
     /// Starts a watch: returns the first chunk of the visible entries, and the cursor from which the rest and
     /// every later change come, without a gap.
-    pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<Change>, WatchCursor) {
-        let mut cursor = WatchCursor::new(self.node.watchers.log_for(filter));
+    pub(crate) fn watch(&mut self, filter: &WatchFilter) -> (VecDeque<RecordedChange>, WatchCursor) {
+        let mut cursor = WatchCursor::new(self.node.watchers.log_for(filter), false);
         (cursor.read(self, filter), cursor)
     }
 

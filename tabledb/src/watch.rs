@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::change::{Change, WatchFilter};
+use crate::change::{Change, RecordedChange, WatchFilter};
 use crate::host_clock::monotonic_now;
-use crate::replica::{Taken, WatchCursor};
+use crate::replica::{Present, Taken, WatchCursor};
 use crate::shared::Shared;
 
 /// What a watcher receives.
@@ -23,6 +23,28 @@ pub enum WatchEvent {
     /// The database has ended: no more changes follow, and the state of the entries is unknown from now on.
     /// Every further call returns this again.
     Closed,
+}
+
+/// An event, and the end of the past for those who want to know it.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are changes, and a box would be an allocation for each")]
+pub(crate) enum Step {
+    Change(RecordedChange),
+    Present(Present),
+    Lagged,
+    Closed,
+}
+
+impl Step {
+    /// The event, if a [`Watch`] reports it.
+    fn event(self) -> Option<WatchEvent> {
+        match self {
+            Self::Change(recorded) => Some(WatchEvent::Change(recorded.change)),
+            Self::Present(_) => None,
+            Self::Lagged => Some(WatchEvent::Lagged),
+            Self::Closed => Some(WatchEvent::Closed),
+        }
+    }
 }
 
 /// A subscription: first a create for each visible entry, then each change, in order and without a gap.
@@ -42,7 +64,7 @@ pub struct Watch {
     database: Weak<Shared>,
     filter: WatchFilter,
     /// The chunk of the snapshot that has been read.
-    snapshot: VecDeque<Change>,
+    snapshot: VecDeque<RecordedChange>,
     cursor: WatchCursor,
     /// For a thread that waits.
     waiting: Option<WaitingThread>,
@@ -76,7 +98,7 @@ impl Watch {
     pub(crate) fn new(
         database: Weak<Shared>,
         filter: WatchFilter,
-        snapshot: VecDeque<Change>,
+        snapshot: VecDeque<RecordedChange>,
         cursor: WatchCursor,
     ) -> Self {
         Self { database, filter, snapshot, cursor, waiting: None }
@@ -110,22 +132,31 @@ impl Watch {
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
         loop {
+            if let Some(event) = self.try_step()?.event() {
+                return Some(event);
+            }
+        }
+    }
+
+    pub(crate) fn try_step(&mut self) -> Option<Step> {
+        loop {
             if let Some(change) = self.snapshot.pop_front() {
-                return Some(WatchEvent::Change(change));
+                return Some(Step::Change(change));
             }
             match self.cursor.take() {
-                Taken::Change(change) => return Some(WatchEvent::Change(change)),
-                Taken::Closed => return Some(WatchEvent::Closed),
+                Taken::Change(change) => return Some(Step::Change(Arc::unwrap_or_clone(change))),
+                Taken::Present(present) => return Some(Step::Present(present)),
+                Taken::Closed => return Some(Step::Closed),
                 Taken::Nothing => return None,
                 Taken::Unread => {
-                    let Some(database) = self.database.upgrade() else { return Some(WatchEvent::Closed) };
+                    let Some(database) = self.database.upgrade() else { return Some(Step::Closed) };
                     self.snapshot = self.cursor.read(&database.replica(), &self.filter);
                 }
                 Taken::Lagged => {
                     // The snapshot is read by later calls: a task that awaits this event can leave them to a
                     // thread that may block.
                     self.cursor.start_over();
-                    return Some(WatchEvent::Lagged);
+                    return Some(Step::Lagged);
                 }
             }
         }
@@ -150,8 +181,18 @@ impl Watch {
     /// task, as those of all runtimes do, and does not call the node.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<WatchEvent> {
         loop {
-            if let Some(event) = self.try_next() {
-                return Poll::Ready(event);
+            match self.poll_step(context).map(Step::event) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(event)) => return Poll::Ready(event),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            if let Some(step) = self.try_step() {
+                return Poll::Ready(step);
             }
             if self.cursor.sleep(context.waker()) {
                 return Poll::Pending;

@@ -10,6 +10,7 @@ use wire::{Destination, NodeName};
 
 use crate::accept::accept;
 use crate::arrivals::Incoming;
+use crate::cluster_name::ClusterName;
 use crate::config::Config;
 use crate::dial;
 use crate::dials::describe;
@@ -87,6 +88,11 @@ impl Transport {
     /// was configured.
     pub fn advertised_address(&self) -> Option<SocketAddr> {
         self.shared().subject.introduction.advertised
+    }
+
+    /// The name of the cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.shared().subject.introduction.cluster
     }
 
     /// The counters at this moment.

@@ -106,7 +106,9 @@ pub(super) async fn follow(
         let mut seen = seen.lock();
         for line in rest[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<WatchRecord>(line) {
-                Ok(WatchRecord { change: Some(change), .. }) => seen.note(&instance, &change, &ledger, now),
+                Ok(WatchRecord::Put(change) | WatchRecord::Delete(change)) => {
+                    seen.note(&instance, &change, &ledger, now);
+                }
                 Ok(_) => {}
                 Err(error) => {
                     seen.wrong.push(format!("{instance} sent its watcher an invalid record: {error}"))
@@ -136,6 +138,7 @@ mod tests {
             owner: "h1".to_owned(),
             version: None,
             reason: None,
+            cursor: String::new(),
         }
     }
 

@@ -18,8 +18,12 @@ struct Follower {
 
 impl Follower {
     fn of(node: &Node, exclude_own: bool) -> Self {
-        let filter =
-            WatchFilter { network: Some(NET.to_owned()), table: Some(TABLE.to_owned()), exclude_own };
+        let filter = WatchFilter {
+            network: Some(NET.to_owned()),
+            table: Some(TABLE.to_owned()),
+            exclude_own,
+            ..WatchFilter::default()
+        };
         Self { watch: node.tables().watch(filter), seen: BTreeMap::new(), story: Vec::new() }
     }
 

@@ -337,23 +337,29 @@ async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
     Err(Failure::unusable(format_args!("the node at {} ended the stream; it is shutting down", client.api)))
 }
 
-/// `+` created, `~` updated, `-` deleted.
+/// `+` appeared, `~` changed, `-` disappeared. Nothing for what is said elsewhere.
 fn watch_line(record: &WatchRecord) -> String {
-    let Some(change) = &record.change else {
-        if record.event == "closed" {
-            return String::new();
+    let (change, is_put) = match record {
+        WatchRecord::Put(change) => (change, true),
+        WatchRecord::Delete(change) => (change, false),
+        WatchRecord::Reset { reason, .. } => {
+            return format!("! all entries follow again ({})\n", harmless(reason));
         }
-        return "! this watch fell behind; a new snapshot follows\n".to_owned();
+        WatchRecord::Synchronised { .. } | WatchRecord::Closing { .. } => return String::new(),
     };
     let ChangeRecord { network, table, key, owner, .. } = change;
     let entry = format!("{}/{}/{}", harmless(network), harmless(table), harmless(key));
     let value = shown(&change.value, &change.value_base64);
     let previous = shown(&change.previous, &change.previous_base64);
-    match record.event.as_str() {
-        "create" => format!("+ {entry} = {value}  ({owner})\n"),
-        "update" => format!("~ {entry} = {value}, was {previous}  ({owner})\n"),
-        "delete" => format!("- {entry}, was {previous}  ({owner})\n"),
-        other => format!("? {entry} {}  ({owner})\n", harmless(other)),
+    let had_one = change.previous.is_some() || change.previous_base64.is_some();
+    let owner = harmless(owner);
+    match (is_put, &change.reason) {
+        (true, _) if had_one => format!("~ {entry} = {value}, was {previous}  ({owner})\n"),
+        (true, _) => format!("+ {entry} = {value}  ({owner})\n"),
+        (false, Some(reason)) if reason != "deleted" => {
+            format!("- {entry}, was {previous}  ({owner}: {})\n", harmless(reason))
+        }
+        (false, _) => format!("- {entry}, was {previous}  ({owner})\n"),
     }
 }
 
@@ -503,6 +509,7 @@ mod tests {
             state_seconds: 1.0,
             labels: [("zone".into(), "a".into())].into(),
             last_seen_seconds: seen,
+            round_trip_seconds: None,
             this_node,
         };
         let members =
@@ -532,17 +539,19 @@ mod tests {
     #[test]
     fn watch_lines_for_people() {
         let line = |json: &str| watch_line(&serde_json::from_str(json).unwrap());
-        let entry = r#""network":"n","table":"t","key":"k","owner":"a""#;
-        assert_eq!(line(&format!(r#"{{"event":"create",{entry},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
+        let entry = r#""network":"n","table":"t","key":"k","owner":"a","cursor":"c""#;
+        assert_eq!(line(&format!(r#"{{"event":"put",{entry},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
         assert_eq!(
-            line(&format!(r#"{{"event":"update",{entry},"value":"2","previous":"1"}}"#)),
+            line(&format!(r#"{{"event":"put",{entry},"value":"2","previous":"1"}}"#)),
             "~ n/t/k = 2, was 1  (a)\n"
         );
-        assert_eq!(
-            line(&format!(r#"{{"event":"delete",{entry},"previous_base64":"/w=="}}"#)),
-            "- n/t/k, was base64:/w==  (a)\n"
-        );
-        assert!(line(r#"{"event":"lagged"}"#).starts_with("! "));
+        let delete = |reason| {
+            line(&format!(r#"{{"event":"delete",{entry},"previous_base64":"/w==","reason":"{reason}"}}"#))
+        };
+        assert_eq!(delete("deleted"), "- n/t/k, was base64:/w==  (a)\n");
+        assert_eq!(delete("failed"), "- n/t/k, was base64:/w==  (a: failed)\n");
+        assert!(line(r#"{"event":"reset","reason":"too_far_behind","cursor":"c"}"#).starts_with("! "));
+        assert_eq!(line(r#"{"event":"synchronised","compared":true,"cursor":"c"}"#), "");
     }
 
     #[test]

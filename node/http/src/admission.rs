@@ -33,6 +33,7 @@ use super::origin::{HostNames, OriginError, check_host, check_page, is_from_brow
 use super::permits::{Caller, Permit, Permits};
 use super::problem::{Problem, ProblemCode};
 use super::reply::{Reply, Spelling};
+use super::ui;
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
@@ -115,6 +116,9 @@ fn is_v1(path: &str) -> bool {
 fn needed(method: &Method, path: &str) -> Role {
     let admin = matches!(path, "/join" | "/v1/join" | "/v1/leave" | "/v1/log" | "/v1/keys")
         || path.starts_with("/v1/keys/");
+    if ui::is_of_page(path) {
+        return Role::Read;
+    }
     let reads = if is_v1(path) || path == "/metrics" {
         // The log names networks and keys of everybody.
         path != "/v1/log" && matches!(*method, Method::GET | Method::HEAD)
@@ -222,7 +226,12 @@ impl Admission {
         // change secrets.
         let open_join = matches!(self.access, Access::Open) && matches!(uri.path(), "/join" | "/v1/join");
         let role = if open_join { Role::Change } else { needed };
-        let principal = self.access.allow(authorization, role).map_err(|denied| self.denied(denied))?;
+        let principal = if ui::is_of_page(uri.path()) {
+            // Its files hold nothing of this node. One of them asks the reader for the token.
+            None
+        } else {
+            Some(self.access.allow(authorization, role).map_err(|denied| self.denied(denied))?)
+        };
         if carries_a_secret(request.method(), uri.path()) {
             self.counters.forbidden.increment();
             let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
@@ -236,7 +245,7 @@ impl Admission {
             let limit = self.limits.connections;
             return Err(Problem::new(ProblemCode::TooManyConnections, sentence).with_limit(limit));
         }
-        Ok(change(&principal))
+        Ok(principal.as_ref().and_then(change))
     }
 
     fn origin_error(&self, error: &OriginError) -> Problem {

@@ -28,6 +28,7 @@ use super::program::Program;
 use super::query::Query;
 use super::reply::{Details, Peer, Reply, ReplyWriter, Spelling};
 use super::streamed::streamed;
+use super::ui;
 use super::v1;
 use super::watched_tables::WatchedTables;
 use networkdb::Node;
@@ -62,6 +63,7 @@ pub(super) fn router(
         // Like the original, unknown paths get a response, and all methods are treated alike.
         .fallback(diagnose)
         .with_state(endpoints)
+        .merge(ui::router())
         // `buffer_body` bounds it, by a limit of the settings.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(admission.clone(), admission::buffer_body))

@@ -1,5 +1,5 @@
 //! The HTTP endpoints of a node: the diagnostic endpoints of Docker's NetworkDB ("the original" in this
-//! crate), `/v1`, and metrics.
+//! crate), `/v1`, metrics, and a page for people.
 
 pub mod access;
 pub mod admin_socket;
@@ -23,6 +23,7 @@ pub mod query;
 pub mod reply;
 mod server;
 mod streamed;
+mod ui;
 pub mod v1;
 pub mod value_text;
 pub mod watched_tables;

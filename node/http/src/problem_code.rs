@@ -40,6 +40,8 @@ problem_codes! {
     UnknownParameter, BAD_REQUEST, "unknown_parameter", "The call has no query parameter of this name.";
     DuplicateParameter, BAD_REQUEST, "duplicate_parameter", "A query parameter is there more than once.";
     InvalidParameter, BAD_REQUEST, "invalid_parameter", "The value of a query parameter is not valid.";
+    BadCursor, BAD_REQUEST, "bad_cursor", "The cursor is not one that a node issued.";
+    ForeignCursor, BAD_REQUEST, "foreign_cursor", "The cursor was issued in another cluster.";
     InvalidPrecondition, BAD_REQUEST, "invalid_precondition", "If-Match or If-None-Match cannot be checked by this call.";
     InvalidBody, BAD_REQUEST, "invalid_body", "The body is not what the call takes.";
     IncompleteBody, BAD_REQUEST, "incomplete_body", "The connection broke before the body was complete.";
@@ -55,6 +57,7 @@ problem_codes! {
     EntryNotFound, NOT_FOUND, "entry_not_found", "There is no such entry.";
     KeyNotFound, NOT_FOUND, "key_not_found", "The node has no secret of this fingerprint.";
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", "The call does not support this method; Allow lists those that it supports.";
+    NotAcceptable, NOT_ACCEPTABLE, "not_acceptable", "The call has no answer of a kind that Accept names.";
     RequestTimeout, REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time.";
     EntryExists, CONFLICT, "entry_exists", "The entry exists already.";
     NetworkLeaving, CONFLICT, "network_leaving", "The node is still leaving the network.";

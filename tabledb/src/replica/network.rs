@@ -150,7 +150,7 @@ impl Network {
         let epoch = former.tag.epoch;
         let own: Vec<_> = former.live().iter().map(|(_, record)| record.clone()).collect();
         let tables: Vec<_> = own.iter().map(|record| self.store.table_of(record).name.clone()).collect();
-        self.drop_attachment(self.own, node);
+        self.drop_attachment(self.own, DeleteReason::OwnerGone, node);
         self.own = self.store.attach(me, epoch, Visibility::Shown);
         for (number, (table, record)) in (1..).zip(tables.iter().zip(&own)) {
             let dot = (self.own, number);
@@ -179,7 +179,7 @@ impl Network {
             if epoch > version || listed == Some(epoch) {
                 return;
             }
-            self.drop_attachment(index, node);
+            self.drop_attachment(index, DeleteReason::OwnerLeft, node);
         }
         if let Some(epoch) = listed {
             let visibility = if alive { Visibility::Shown } else { Visibility::OwnerFailed };
@@ -210,7 +210,7 @@ impl Network {
     pub(crate) fn owner_gone(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         self.scheduler.owner_gone(owner, node, now);
         if let Some((index, _)) = self.store.of_owner(owner) {
-            self.drop_attachment(index, node);
+            self.drop_attachment(index, DeleteReason::OwnerGone, node);
         }
     }
 
@@ -243,8 +243,8 @@ impl Network {
         }
     }
 
-    fn drop_attachment(&mut self, index: AttachmentIndex, node: &mut NodeState) {
-        self.store.end(index, DeleteReason::OwnerGone, &mut node.watchers);
+    fn drop_attachment(&mut self, index: AttachmentIndex, reason: DeleteReason, node: &mut NodeState) {
+        self.store.end(index, reason, &mut node.watchers);
         self.updates.forget(index);
         self.scheduler.attachment_ended(index);
         self.refusals.forget(index);

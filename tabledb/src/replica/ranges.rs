@@ -223,6 +223,16 @@ impl Ranges {
         }
     }
 
+    /// A superset with at most `most` ranges, at least one: the lowest holes are filled.
+    pub(crate) fn coarse(&self, most: usize) -> Ranges {
+        let filled = self.ranges.len().saturating_sub(most.max(1));
+        let mut ranges = self.ranges[filled..].to_vec();
+        if let (Some(first), Some(&(low, _))) = (ranges.first_mut(), self.ranges.first()) {
+            first.0 = low;
+        }
+        Ranges { ranges }
+    }
+
     /// A digest of the set: equal sets have equal digests, different sets differ except with a probability of
     /// 2⁻⁶⁴. O(r) for r ranges; r is 1 for a set without holes.
     pub fn digest(&self) -> u64 {
@@ -307,6 +317,14 @@ mod tests {
             prop_assert_eq!(members(&part), a.range(low..=low + more).copied().collect::<BTreeSet<_>>());
             prop_assert_eq!(left.digest() == right.digest(), a == b);
         }
+    }
+
+    #[test]
+    fn a_coarse_set_has_fewer_ranges_and_all_numbers() {
+        let fine = set(&BTreeSet::from([2, 4, 6, 7, 9]));
+        assert_eq!(fine.coarse(2).as_slice(), [(2, 7), (9, 9)]);
+        assert_eq!(fine.coarse(4), fine);
+        assert_eq!(Ranges::default().coarse(2), Ranges::default());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::record_map::Offered;
 use super::tables::Tables;
 use super::view::{Table, View};
 use super::watchers::Watchers;
+use crate::change::{Cause, RecordedChange, WriteId};
 use crate::digest::mix;
 use crate::record::{AttachmentIndex, Identity, Record, Tag};
 use crate::{Change, ChangeKind, DeleteReason, Key, Limits, Value};
@@ -248,7 +249,7 @@ impl Store {
         }
         for record in attachment.live.into_items() {
             self.remove(&record);
-            self.report(watchers, (Some(&record), None), reason);
+            self.report(watchers, (Some(&record), None), None, reason);
         }
         self.debug_recount();
     }
@@ -282,12 +283,13 @@ impl Store {
         let kind = if is { ChangeKind::Create } else { ChangeKind::Delete };
         for (_, record) in attachment.live.iter() {
             let (value, previous) = if is { (Some(record), None) } else { (None, Some(record)) };
-            let owner = attachment.tag.owner.name.clone();
-            let former = previous.is_some().then(|| owner.clone());
             let mut change = self.change(kind, record, value, previous);
             change.version = is.then(|| record.version());
             change.reason = (!is).then_some(DeleteReason::OwnerFailed);
-            watchers.send(change, former.as_ref(), &self.me);
+            let former_owner = previous.map(|_| attachment.tag.owner.name.clone());
+            let previous = previous.map(|record| record.version().into());
+            let recorded = RecordedChange { previous, former_owner, ..RecordedChange::of_snapshot(change) };
+            watchers.send(recorded, &self.me);
         }
     }
 
@@ -305,7 +307,7 @@ impl Store {
         self.fingerprint.invalidate(index, attachment);
         let identity = Identity { tag: &attachment.tag, number, time, table: (table.place, &table.name) };
         let incoming = Record::new(identity, key, body.value(), &mut self.buffer);
-        let mut replaces_present = false;
+        let (mut replaces_present, mut skipped) = (false, None);
         for &(index, number) in replaced {
             if present == Some((index, number)) {
                 replaces_present = true;
@@ -317,12 +319,15 @@ impl Store {
                 // Overwritten below, in one step: a watcher sees an update, not a gap.
                 replaces_present = true;
             } else {
+                if !attachment.seen.contains(number) {
+                    skipped = Some(WriteId { writer: attachment.tag.digest, number });
+                }
                 attachment.see(number, number);
                 self.fingerprint.invalidate(index, attachment);
                 self.drop_live(index, number, watchers);
             }
         }
-        self.keep_greater(incoming, body, table, replaces_present, watchers);
+        self.keep_greater(incoming, body, table, (replaces_present, skipped), watchers);
         self.debug_check_applied((index, number), (time, replaced), (table, key));
         true
     }
@@ -333,7 +338,7 @@ impl Store {
         incoming: Record,
         body: Body<'_>,
         table: &Table,
-        replaces_present: bool,
+        (replaces_present, skipped): (bool, Option<WriteId>),
         watchers: &mut Watchers,
     ) {
         let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
@@ -360,7 +365,7 @@ impl Store {
             self.debug_check_removed(former.dot());
         }
         if reported.is_some() {
-            self.report(watchers, (former.as_ref(), reported.as_ref()), DeleteReason::Deleted);
+            self.report(watchers, (former.as_ref(), reported.as_ref()), skipped, DeleteReason::Deleted);
         }
     }
 
@@ -488,7 +493,7 @@ impl Store {
         let record = attachment.live.remove(number)?;
         attachment.live_digest ^= live_digest(&record);
         self.remove(&record);
-        self.report(watchers, (Some(&record), None), DeleteReason::Deleted);
+        self.report(watchers, (Some(&record), None), None, DeleteReason::Deleted);
         Some(record)
     }
 
@@ -542,29 +547,50 @@ impl Store {
     }
 
     /// Reports a change of the visible state to the watchers. Its kind comes from that state alone, never
-    /// from the writer's operation: a watcher can be a driver that deletes real things.
+    /// from the writer's operation: a watcher can be a driver that deletes real things. A write that was skipped is
+    /// reported also if nothing changed here: a client that comes from another node may have received it.
     fn report(
         &self,
         watchers: &mut Watchers,
         (before, after): (Option<&Record>, Option<&Record>),
+        skipped: Option<WriteId>,
         reason: DeleteReason,
     ) {
         if !watchers.wants(&self.view.name) {
             return;
         }
         let old = before.filter(|record| record.is_visible());
+        // Nor is a hidden one seen here.
+        let hidden = before.filter(|record| record.is_live() && !record.is_visible());
+        let skipped = hidden.map(|record| record.version().into()).or(skipped);
         let new = after.filter(|record| record.is_visible());
         let (kind, record) = match (old, new) {
-            (None, None) => return,
+            (None, None) => match after.or(before).filter(|_| skipped.is_some()) {
+                Some(record) => (ChangeKind::Delete, record),
+                None => return,
+            },
             (None, Some(new)) => (ChangeKind::Create, new),
             (Some(_), Some(new)) => (ChangeKind::Update, new),
             (Some(old), None) => (ChangeKind::Delete, old),
         };
-        let former = before.map(|record| &record.tag().owner.name);
+        let former_owner = before.map(|record| record.tag().owner.name.clone());
         let mut change = self.change(kind, record, new, old);
         change.version = new.map(Record::version);
         change.reason = (kind == ChangeKind::Delete).then_some(reason);
-        watchers.send(change, former, &self.me);
+        let cause = after.map(|record| self.cause(record));
+        let previous = old.map(|record| record.version().into());
+        let recorded = RecordedChange { change, cause, previous, skipped, former_owner, position: 0 };
+        watchers.send(recorded, &self.me);
+    }
+
+    /// The write of a record as the cause of a change.
+    fn cause(&self, record: &Record) -> Cause {
+        let seen = self.attachments.get(&record.tag().index).map(|attachment| attachment.seen.as_slice());
+        let complete_to = match seen {
+            Some([(1, high), ..]) => *high,
+            _ => 0,
+        };
+        Cause { write: record.version().into(), complete_to }
     }
 
     fn change(

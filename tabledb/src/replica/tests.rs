@@ -7,6 +7,7 @@ mod connections;
 mod convergence;
 mod exhaustive;
 mod model;
+mod resuming;
 mod stories;
 mod syncing;
 mod watching;

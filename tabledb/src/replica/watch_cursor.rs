@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Replica;
+use super::ranges::Ranges;
 use super::view::Table;
 use super::watch_log::{Found, WatchLog, weight};
+use crate::change::RecordedChange;
 use crate::record::Record;
 use crate::sleeping_watches::Sleeper;
 use crate::{Change, ChangeKind, Key, Value, WatchFilter};
@@ -38,7 +40,27 @@ pub(crate) struct WatchCursor {
     /// The position of the first change that has not been compared with the unread part of the snapshot.
     looked_to: u64,
     unread: Unread,
+    /// The position in the history from which changes are read before the log is entered.
+    replay: Option<u64>,
+    /// A change to replay was dropped.
+    lost: bool,
+    /// Whether the watcher wants to know where the past ends.
+    wants_present: bool,
+    /// To be reported once what precedes it has been taken.
+    present: Option<Present>,
     sleeper: Arc<Sleeper>,
+}
+
+/// The end of the past: the watcher has received all that had happened when this was made.
+#[derive(Debug, Clone)]
+pub(crate) struct Present {
+    /// Whether this node has compared the networks of the watch with another member since it joined them.
+    pub(crate) compared: bool,
+    /// The position of the next change in the history.
+    pub(crate) position: u64,
+    /// The seen numbers of each attachment of the watched networks, by its digest. `None` if the watcher received
+    /// every change since a point at which it knew them.
+    pub(crate) seen: Option<Vec<(u64, Ranges)>>,
 }
 
 /// The part of the snapshot that is still to be read from the store, in the order of networks, tables and
@@ -76,14 +98,17 @@ impl Unread {
         }
     }
 
-    /// Lists the next keys of `table`.
-    fn list(&mut self, table: &Table) {
+    /// Lists the next keys of `table` that begin with `prefix`.
+    fn list(&mut self, table: &Table, prefix: &str) {
         let after = self.listed_to.take();
         let mut smallest = BinaryHeap::<Arc<str>>::new();
         let mut bytes = 0;
         let weight = |key: &Arc<str>| key.len() + size_of::<Arc<str>>();
         for record in table.records.iter().filter(Record::is_visible) {
             let key = record.key();
+            if !key.starts_with(prefix) {
+                continue;
+            }
             if after.as_deref().is_some_and(|after| key <= after)
                 || (self.listed_to.is_some() && smallest.peek().is_some_and(|largest| key > &**largest))
             {
@@ -113,15 +138,33 @@ impl Drop for WatchCursor {
 }
 
 impl WatchCursor {
-    pub(super) fn new(log: Arc<WatchLog>) -> Self {
+    pub(super) fn new(log: Arc<WatchLog>, wants_present: bool) -> Self {
         Self {
             log,
             position: None,
             wanted: VecDeque::new(),
             looked_to: 0,
             unread: Unread::default(),
+            replay: None,
+            lost: false,
+            wants_present,
+            present: None,
             sleeper: Arc::default(),
         }
+    }
+
+    /// Reads the changes from this position of the history on, in place of a snapshot.
+    pub(super) fn replay_from(&mut self, position: u64) {
+        self.unread = Unread::read();
+        self.replay = Some(position);
+    }
+
+    /// Reads what happens from now on, in place of a snapshot. The caller holds the lock of the replica.
+    pub(super) fn follow_from_now(&mut self, present: Present) {
+        self.unread = Unread::read();
+        self.looked_to = self.log.enter();
+        self.position = Some(self.looked_to);
+        self.present = Some(present);
     }
 
     fn leave(&mut self) {
@@ -133,6 +176,9 @@ impl WatchCursor {
 
     /// The next result for the watcher.
     pub(crate) fn take(&mut self) -> Taken {
+        if self.lost {
+            return Taken::Lagged;
+        }
         let Some(position) = self.position else {
             return if self.log.is_closed() { Taken::Closed } else { Taken::Unread };
         };
@@ -148,6 +194,11 @@ impl WatchCursor {
             self.unread = Unread::read();
         }
         let Some(position) = self.position else { return Taken::Closed };
+        if self.wanted.is_empty()
+            && let Some(present) = self.present.take()
+        {
+            return Taken::Present(present);
+        }
         let next = self.wanted.get(1).copied();
         let next = next.unwrap_or(self.looked_to + u64::from(self.wanted.is_empty()));
         match self.log.take(position, next) {
@@ -158,7 +209,7 @@ impl WatchCursor {
                     self.wanted = VecDeque::new();
                 }
                 self.position = Some(next);
-                Taken::Change(Arc::unwrap_or_clone(change))
+                Taken::Change(change)
             }
             Found::Nothing => Taken::Nothing,
             Found::Closed => Taken::Closed,
@@ -186,7 +237,9 @@ impl WatchCursor {
 
     /// Wakes this task at the next event. False if there is one now.
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
-        let Some(position) = self.position.filter(|_| self.unread.nothing) else { return false };
+        let Some(position) = self.position.filter(|_| self.unread.nothing && self.present.is_none()) else {
+            return false;
+        };
         self.log.sleep(position, &self.sleeper, waker)
     }
 
@@ -194,11 +247,48 @@ impl WatchCursor {
     pub(crate) fn start_over(&mut self) {
         self.leave();
         self.unread = Unread::default();
+        (self.replay, self.lost, self.present) = (None, false, None);
+    }
+
+    /// The next chunk of the changes to replay; empty after the last, and if one was dropped.
+    fn read_history(
+        &mut self,
+        from: u64,
+        replica: &Replica,
+        filter: &WatchFilter,
+    ) -> VecDeque<RecordedChange> {
+        let (history, me) = (replica.node.watchers.history(), &replica.node().name);
+        self.lost = !history.reaches_back_to(from);
+        let (mut changes, mut bytes, mut next) = (VecDeque::new(), 0, from);
+        for recorded in history.from(from).take_while(|_| !self.lost) {
+            if bytes >= CHUNK_BYTES {
+                self.replay = Some(next);
+                return changes;
+            }
+            next = recorded.position + 1;
+            let Change { network, table, key, .. } = &recorded.change;
+            let wanted = filter.wants_key(network, table, key);
+            if let Some(seen) =
+                wanted.then(|| recorded.of_owners(|owner| filter.wants_owner(owner, me))).flatten()
+            {
+                bytes += weight(&seen.change);
+                changes.push_back(seen.into_owned());
+            }
+        }
+        self.replay = None;
+        if !self.lost {
+            let present = replica.present(filter, false);
+            self.follow_from_now(present);
+        }
+        changes
     }
 
     /// The next chunk of the snapshot, as creates; empty after the last, and for a watcher that has lagged. The
     /// caller holds the lock of the replica, so nothing is appended meanwhile.
-    pub(crate) fn read(&mut self, replica: &Replica, filter: &WatchFilter) -> VecDeque<Change> {
+    pub(crate) fn read(&mut self, replica: &Replica, filter: &WatchFilter) -> VecDeque<RecordedChange> {
+        if let Some(from) = self.replay {
+            return self.read_history(from, replica, filter);
+        }
         if let Some(position) = self.position {
             if !self.look_at_changes(position) {
                 return VecDeque::new();
@@ -215,7 +305,7 @@ impl WatchCursor {
             if let Some(key) = unread.keys.pop_front() {
                 let (Some((network, name)), Some(table)) = (&unread.at, &table) else { continue };
                 let Some(entry) = table.get(&key) else { continue };
-                if !filter.wants(network, name, entry.owner(), me) {
+                if !filter.wants_owner(entry.owner(), me) {
                     continue;
                 }
                 let record = entry.into_record();
@@ -231,20 +321,22 @@ impl WatchCursor {
                     reason: None,
                 };
                 bytes += weight(&change);
-                changes.push_back(change);
+                changes.push_back(RecordedChange::of_snapshot(change));
                 continue;
             }
             if unread.listed_to.is_none() {
                 let after = unread.at.as_ref().map(|(network, table)| (&**network, &**table));
                 let Some((network, next)) = replica.next_table(after, filter) else {
                     *unread = Unread::read();
+                    // All changes until now are before this position of the log.
+                    self.present = self.wants_present.then(|| replica.present(filter, true));
                     break;
                 };
                 unread.at = Some((network, next.name.clone()));
                 table = Some(next);
             }
             match &table {
-                Some(table) => unread.list(table),
+                Some(table) => unread.list(table, &filter.prefix),
                 None => unread.listed_to = None,
             }
         }
@@ -256,8 +348,10 @@ impl WatchCursor {
 #[derive(Debug)]
 pub(crate) enum Taken {
     /// A change.
-    Change(Change),
-    /// The snapshot is not completely read.
+    Change(Arc<RecordedChange>),
+    /// The watcher knows all that had happened when this was made.
+    Present(Present),
+    /// The snapshot, or the history, is not completely read.
     Unread,
     /// The watcher has to start over.
     Lagged,

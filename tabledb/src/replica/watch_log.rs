@@ -12,12 +12,13 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::change::RecordedChange;
 use crate::sleeping_watches::{Sleeper, SleepingWatches};
 use crate::{Change, Limits};
 
 /// The size of a change without its key and values, in bytes, with its counters and its place in the log.
-const BESIDE_A_CHANGE: usize = 192;
-const _: () = assert!(size_of::<Change>() + 16 + size_of::<Waiting>() <= BESIDE_A_CHANGE);
+const BESIDE_A_CHANGE: usize = 320;
+const _: () = assert!(size_of::<RecordedChange>() + 16 + size_of::<Waiting>() <= BESIDE_A_CHANGE);
 
 /// The accounted size of a change.
 pub(super) fn weight(change: &Change) -> usize {
@@ -75,7 +76,7 @@ struct State {
 /// A change that waits for watchers.
 #[derive(Debug)]
 struct Waiting {
-    change: Arc<Change>,
+    change: Arc<RecordedChange>,
     /// How many watchers have this position.
     watchers: usize,
 }
@@ -84,7 +85,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum Found {
     /// The change that was taken.
-    Change(Arc<Change>),
+    Change(Arc<RecordedChange>),
     /// Nothing yet.
     Nothing,
     /// Nothing, and nothing follows.
@@ -125,7 +126,7 @@ impl State {
     fn trim(&mut self) {
         while let Some(taken) = self.changes.pop_front_if(|oldest| oldest.watchers == 0) {
             self.first += 1;
-            self.bytes -= weight(&taken.change);
+            self.bytes -= weight(&taken.change.change);
         }
     }
 
@@ -157,7 +158,7 @@ impl WatchLog {
     /// many watchers have lagged.
     pub(super) fn append(
         &self,
-        change: &Arc<Change>,
+        change: &Arc<RecordedChange>,
         limits: LogLimits,
         woken: &mut SleepingWatches,
     ) -> usize {
@@ -165,7 +166,7 @@ impl WatchLog {
             if state.changes.is_empty() && state.at_end == 0 {
                 return 0;
             }
-            state.bytes += weight(change);
+            state.bytes += weight(&change.change);
             let watchers = std::mem::take(&mut state.at_end);
             state.changes.push_back(Waiting { change: change.clone(), watchers });
             woken.add(std::mem::take(&mut state.sleeping));
@@ -262,7 +263,7 @@ impl WatchLog {
         state
             .changes
             .range(at..state.changes.len().min(at + most))
-            .for_each(|waiting| visit(&waiting.change));
+            .for_each(|waiting| visit(&waiting.change.change));
         at + most < state.changes.len()
     }
 

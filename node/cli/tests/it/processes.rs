@@ -101,15 +101,18 @@ fn a_watch_of_a_node_that_ends_shows_no_deletes() {
     write!(watch, "GET /v1/watch?network=net HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut lines = BufReader::new(watch).lines().map(|line| line.expect("the stream ends as it should"));
     let mut seen = Vec::new();
-    while !seen.iter().any(|line: &String| line.contains("create")) {
+    while !seen.iter().any(|line: &String| line.contains(r#""event":"put""#)) {
         seen.push(lines.next().expect("the entry comes"));
     }
     b.signal("TERM");
     // The last chunk of the response is empty.
     seen.extend(lines.by_ref().take_while(|line| line != "0"));
     assert_eq!(b.await_end(), 0);
-    assert!(seen.iter().any(|line| line.contains(r#"{"event":"closed"}"#)), "{seen:#?}");
-    assert!(!seen.iter().any(|line| line.contains("delete")), "a still has the entry: {seen:#?}");
+    assert!(seen.iter().any(|line| line.contains(r#"{"event":"closing""#)), "{seen:#?}");
+    assert!(
+        !seen.iter().any(|line| line.contains(r#""event":"delete""#)),
+        "a still has the entry: {seen:#?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The node, its cluster and its networks.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -93,14 +94,22 @@ async fn list_members(
 ) -> Response {
     let (me, now) = (node.id().name, Instant::now());
     let (members, next) = page.of(&uri, node.members(), |member| member.name().as_str());
-    list(next, json_list(None, "members", members, move |member| Some(view(&member, &me, now))))
+    let connections = node.transport().connections().into_iter().filter(|connection| connection.current);
+    let round_trips = connections
+        .map(|connection| (connection.peer.name, connection.round_trip))
+        .collect::<BTreeMap<_, _>>();
+    let view = move |member: Member| {
+        let round_trip = round_trips.get(member.name()).copied();
+        Some(view(&member, round_trip, &me, now))
+    };
+    list(next, json_list(None, "members", members, view))
 }
 
 fn list(next: Next, body: Body) -> Response {
     (next, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
+fn view(member: &Member, round_trip: Option<Duration>, me: &NodeName, now: Instant) -> MemberView {
     let this_node = member.name() == me;
     let last_seen = if this_node { Some(now) } else { member.last_seen };
     MemberView {
@@ -111,6 +120,8 @@ fn view(member: &Member, me: &NodeName, now: Instant) -> MemberView {
         state_seconds: seconds(now.saturating_duration_since(member.since)),
         labels: member.record.labels.clone(),
         last_seen_seconds: last_seen.map(|seen| seconds(now.saturating_duration_since(seen))),
+        // In microseconds: within a rack it is less than a millisecond.
+        round_trip_seconds: round_trip.map(|time| (time.as_secs_f64() * 1e6).round() / 1e6),
         this_node,
     }
 }
@@ -361,14 +372,19 @@ mod tests {
             since: now - Duration::from_millis(2500),
             last_seen: Some(now - Duration::from_millis(1500)),
         };
-        let view = |me: &str| serde_json::to_string(&view(&member, &name(me), now)).unwrap();
+        let round_trip = Some(Duration::from_nanos(234_567));
+        let view = |me: &str| serde_json::to_string(&view(&member, round_trip, &name(me), now)).unwrap();
         assert_eq!(
             view("n1"),
             concat!(
                 r#"{"name":"n2","generation":7,"address":"10.0.0.2:7946","state":"suspect","state_seconds":2.5,"#,
-                r#""labels":{"zone":"a"},"last_seen_seconds":1.5,"this_node":false}"#
+                r#""labels":{"zone":"a"},"last_seen_seconds":1.5,"#,
+                r#""round_trip_seconds":0.000235,"this_node":false}"#
             )
         );
-        assert!(view("n2").ends_with(r#""last_seen_seconds":0.0,"this_node":true}"#));
+        assert!(
+            view("n2").contains(r#""last_seen_seconds":0.0,"#)
+                && view("n2").ends_with(r#""this_node":true}"#)
+        );
     }
 }

@@ -16,6 +16,8 @@ mod program;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod watch_cursor;
+mod watch_form;
 mod watch_line;
 
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub(super) fn router(
     stopping: Receiver<bool>,
 ) -> Router {
     let db = node.tables().clone();
+    let cluster = node.transport().cluster().clone();
     let short = OpenApiRouter::new()
         .routes(routes!(index))
         .routes(routes!(show_document))
@@ -69,7 +72,7 @@ pub(super) fn router(
         .merge(program::router(program, admission.clone(), stopping.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))
-        .merge(watch::router(db, admission, stopping))
+        .merge(watch::router(db, &cluster, admission, stopping))
         .split_for_parts();
     let document = openapi::complete(&handlers);
     let (page, policy) = (docs_page::page(&document), docs_page::policy());

@@ -68,6 +68,9 @@ pub struct MemberView {
     /// node; absent if never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_seconds: Option<f64>,
+    /// The smoothed round-trip time to it, in seconds. Absent while this node has no connection with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_seconds: Option<f64>,
     /// Whether it is the responding node.
     pub this_node: bool,
 }
@@ -329,18 +332,43 @@ pub struct WriteOutcome {
     pub version: String,
 }
 
-/// A line of `/v1/watch`.
+/// An event of `/v1/watch`: a line, or the data of a server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct WatchRecord {
-    /// `create`, `update`, `delete`, `closed`, or `lagged`: discard everything, a new snapshot follows as
-    /// creates.
-    pub event: String,
-    /// The change; absent from `lagged` and `closed`.
-    #[serde(flatten)]
-    pub change: Option<ChangeRecord>,
+#[serde(tag = "event", rename_all = "snake_case")]
+// Exhaustive: a client that ignored one would hold a wrong table.
+pub enum WatchRecord {
+    /// An entry appeared, or its value or owner changed.
+    Put(ChangeRecord),
+    /// An entry is not shown any more.
+    Delete(ChangeRecord),
+    /// The client has received everything that this node had: the end of the snapshot, or of what it had missed.
+    Synchronised {
+        /// Whether this node has compared each of the watched networks with another member since it joined them. If
+        /// not, entries that other members have may be missing here. False if it has joined none of them.
+        compared: bool,
+        /// Where to resume.
+        cursor: String,
+    },
+    /// Discard everything: all entries follow.
+    Reset {
+        /// `too_far_behind`: changes that the client has not received are no longer kept. `unknown_cursor`: this node
+        /// cannot tell what the client has, for example because it started a moment ago. `other_filter`: the cursor is of
+        /// a watch with another filter, or of one that excludes the own entries of another node. `incomplete`: the cursor
+        /// is of the middle of a snapshot. `node_behind`: writes that the client has seen have not arrived here.
+        /// `too_many_owners`: the cursor is valid only on the node that issued it, because what the client has does not
+        /// fit in it.
+        reason: String,
+        /// Where to resume.
+        cursor: String,
+    },
+    /// The node ends. Nothing follows, and the state of the entries is unknown: they were not deleted.
+    Closing {
+        /// Where to resume, on another node.
+        cursor: String,
+    },
 }
 
-/// A change in a line of `/v1/watch`.
+/// A change in an event of `/v1/watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeRecord {
     /// The network.
@@ -352,13 +380,14 @@ pub struct ChangeRecord {
     /// The value now, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// The value now, if it is not UTF-8.
+    /// The value now in standard base64, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_base64: Option<String>,
-    /// The value before, if it was UTF-8.
+    /// The value before, if there was one and it was UTF-8. After a move to another node it may be absent although there
+    /// was one, if it never arrived there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// The value before, if it was not UTF-8.
+    /// The value before in standard base64, if it was not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_base64: Option<String>,
     /// The entry's owner; for a delete, the previous one.
@@ -366,10 +395,15 @@ pub struct ChangeRecord {
     /// The version of the entry now; absent from a delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The reason of a delete: `deleted`, `owner failed`, `owner gone`, `network left` by this node, or `now
-    /// own`, which only a watch that excludes this node's own entries receives.
+    /// The reason of a delete. `deleted`: a node deleted it, or overwrote it with a value that is not shown here.
+    /// `failed`: its owner has failed; it is shown again if the owner returns. `left_network`, `left_cluster`: its owner
+    /// has left; the latter also if the owner started anew or was forgotten. `node_left_network`: the responding node has
+    /// left the network, and what happened to the entry is unknown. `other_owner`: it is still there, and the filter
+    /// leaves out the entries of its present owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Where to resume behind this event: an opaque text of up to 4,107 characters, see the parameter `cursor`.
+    pub cursor: String,
 }
 
 /// The effect of an import on a key that exists already.

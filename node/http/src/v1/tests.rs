@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
+use networkdb::ClusterName;
 use tabledb::{Config, TableDb};
 use tokio::sync::watch::{Sender, channel};
 use wire::{NodeId, NodeName};
@@ -43,7 +44,7 @@ impl Server {
         let (router, _) =
             with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
                 .merge(entries::import_router(db.clone(), admission.clone()))
-                .merge(watch::router(db.clone(), admission, stopping))
+                .merge(watch::router(db.clone(), &ClusterName::default(), admission, stopping))
                 .split_for_parts();
         let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
@@ -218,28 +219,76 @@ async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
             lines.extend(std::str::from_utf8(&piece).unwrap().lines().map(str::to_owned));
         }
     };
-    next(&mut lines, &mut body, 1).await;
+    next(&mut lines, &mut body, 2).await;
     let created = server.db.get("net", "tab", "before").unwrap().version();
     let updated = server.db.update("net", "tab", "before", b"2".as_slice()).unwrap();
     server.db.create("net", "other", "k", b"x".as_slice()).unwrap();
     server.db.delete("net", "tab", "before").unwrap();
-    next(&mut lines, &mut body, 3).await;
+    next(&mut lines, &mut body, 4).await;
     let entry = r#""network":"net","table":"tab","key":"before""#;
     let owner = r#""owner":"n1""#;
-    assert_eq!(
-        lines,
-        [
-            format!(r#"{{"event":"create",{entry},"value":"1",{owner},"version":"{created}"}}"#),
-            format!(
-                r#"{{"event":"update",{entry},"value":"2","previous":"1",{owner},"version":"{updated}"}}"#
-            ),
-            format!(r#"{{"event":"delete",{entry},"previous":"2",{owner},"reason":"deleted"}}"#),
-        ]
-    );
+    let cursors: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["cursor"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let expected = [
+        format!(r#"{{"event":"put",{entry},"value":"1",{owner},"version":"{created}""#),
+        r#"{"event":"synchronised","compared":false"#.to_owned(),
+        format!(r#"{{"event":"put",{entry},"value":"2","previous":"1",{owner},"version":"{updated}""#),
+        format!(r#"{{"event":"delete",{entry},"previous":"2",{owner},"reason":"deleted""#),
+    ];
+    let complete =
+        expected.iter().zip(&cursors).map(|(line, cursor)| format!(r#"{line},"cursor":"{cursor}"}}"#));
+    assert_eq!(lines, complete.collect::<Vec<_>>());
+    // Resumed behind the end of the snapshot, also with the cursor in the header.
+    for header in [false, true] {
+        let path = if header {
+            "/watch?network=net&table=tab"
+        } else {
+            &format!("/watch?network=net&table=tab&cursor={}", cursors[1])
+        };
+        let mut request = Request::builder().uri(path);
+        if header {
+            request = request.header("Last-Event-ID", &cursors[1]);
+        }
+        let response =
+            TowerToHyperService::new(server.router.clone()).call(request.body(Body::empty()).unwrap());
+        let mut resumed = response.await.unwrap().into_body();
+        let mut again = Vec::new();
+        next(&mut again, &mut resumed, 3).await;
+        assert_eq!(again[..2], lines[2..]);
+        assert!(again[2].starts_with(r#"{"event":"synchronised""#), "{again:?}");
+    }
+    let mut other =
+        server.send(Method::GET, &format!("/watch?network=net&cursor={}", cursors[1]), "").await.into_body();
+    let mut again = Vec::new();
+    next(&mut again, &mut other, 1).await;
+    assert!(again[0].starts_with(r#"{"event":"reset","reason":"other_filter""#), "{again:?}");
     server.stop.send_replace(true);
     let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(last, "{\"event\":\"closed\"}\n");
+    let last = std::str::from_utf8(&last).unwrap();
+    assert_eq!(last, format!("{{\"event\":\"closing\",\"cursor\":\"{}\"}}\n", cursors[3]));
     assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_answered_is_refused() {
+    let server = Server::new();
+    let refused = async |path: &str, accept: &str| {
+        let request = Request::builder().uri(path).header("accept", accept).body(Body::empty()).unwrap();
+        let response = TowerToHyperService::new(server.router.clone()).call(request).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    };
+    for (path, accept, status, code) in [
+        ("/watch?cursor=x", "*/*", 400, "bad_cursor"),
+        ("/watch?cursor=", "*/*", 400, "bad_cursor"),
+        ("/watch", "text/html", 406, "not_acceptable"),
+    ] {
+        let (found, document) = refused(path, accept).await;
+        assert!(found == status && document.contains(&format!(r#""code":"{code}""#)), "{path}: {document}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

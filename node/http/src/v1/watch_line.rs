@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
-use tabledb::{Change, ChangeKind, DeleteReason, Key, Value, WatchEvent};
+use tabledb::{Change, ChangeKind, DeleteReason, Key, ResetReason, ResumableEvent, Value};
 
+use super::watch_form::WatchForm;
 use crate::value_text::to_base64;
 
 /// The bytes of a name or value in one piece. A multiple of three, because base64 writes three bytes as four
@@ -14,7 +15,7 @@ const RAW_BYTES: usize = 3 << 10;
 /// The longest piece. JSON writes a control character as six.
 pub(super) const MAX_PIECE_BYTES: usize = 6 * RAW_BYTES;
 
-/// The rest of a line that is a [`WatchRecord`](super::model::WatchRecord). It shares keys and values with the
+/// The rest of an event that is a [`WatchRecord`](super::model::WatchRecord). It shares keys and values with the
 /// store.
 #[derive(Debug)]
 pub(super) struct WatchLine {
@@ -34,14 +35,36 @@ enum Part {
 }
 
 impl WatchLine {
-    pub(super) fn new(event: WatchEvent) -> Self {
+    /// The text of an event in a form, with the cursor behind it.
+    pub(super) fn new(event: ResumableEvent, cursor: &str, form: WatchForm) -> Self {
         let mut line = Self { parts: VecDeque::new() };
-        match event {
-            WatchEvent::Lagged => line.fixed(r#"{"event":"lagged""#),
-            WatchEvent::Closed => line.fixed(r#"{"event":"closed""#),
-            WatchEvent::Change(change) => line.change(change),
+        if form == WatchForm::Events {
+            line.fixed("id: ");
+            line.name(cursor);
+            line.fixed("\nevent: ");
+            line.fixed(name_of(&event));
+            line.fixed("\ndata: ");
         }
-        line.fixed("}\n");
+        line.fixed(r#"{"event":""#);
+        line.fixed(name_of(&event));
+        match event {
+            ResumableEvent::Change(change) => line.change(change),
+            ResumableEvent::Synchronised { compared } => {
+                line.fixed(if compared { r#"","compared":true"# } else { r#"","compared":false"# });
+            }
+            ResumableEvent::Reset(reason) => {
+                line.fixed(r#"","reason":""#);
+                line.fixed(reset_text(reason));
+                line.fixed(r#"""#);
+            }
+            ResumableEvent::Closed => line.fixed(r#"""#),
+        }
+        line.fixed(r#","cursor":""#);
+        line.name(cursor);
+        line.fixed(match form {
+            WatchForm::JsonLines => "\"}\n",
+            WatchForm::Events => "\"}\n\n",
+        });
         line
     }
 
@@ -69,12 +92,8 @@ impl WatchLine {
     }
 
     fn change(&mut self, change: Change) {
-        let Change { kind, network, table, key, value, previous, version, owner, reason } = change;
-        self.fixed(match kind {
-            ChangeKind::Create => r#"{"event":"create","network":""#,
-            ChangeKind::Update => r#"{"event":"update","network":""#,
-            ChangeKind::Delete => r#"{"event":"delete","network":""#,
-        });
+        let Change { kind: _, network, table, key, value, previous, version, owner, reason } = change;
+        self.fixed(r#"","network":""#);
         self.name(network);
         self.fixed(r#"","table":""#);
         self.name(table);
@@ -115,13 +134,36 @@ impl WatchLine {
     }
 }
 
+fn name_of(event: &ResumableEvent) -> &'static str {
+    match event {
+        ResumableEvent::Change(Change { kind: ChangeKind::Delete, .. }) => "delete",
+        ResumableEvent::Change(_) => "put",
+        ResumableEvent::Synchronised { .. } => "synchronised",
+        ResumableEvent::Reset(_) => "reset",
+        ResumableEvent::Closed => "closing",
+    }
+}
+
 fn reason_text(reason: DeleteReason) -> &'static str {
     match reason {
         DeleteReason::Deleted => "deleted",
-        DeleteReason::OwnerFailed => "owner failed",
-        DeleteReason::OwnerGone => "owner gone",
-        DeleteReason::NetworkLeft => "network left",
-        DeleteReason::NowOwn => "now own",
+        DeleteReason::OwnerFailed => "failed",
+        DeleteReason::OwnerLeft => "left_network",
+        DeleteReason::OwnerGone => "left_cluster",
+        DeleteReason::NetworkLeft => "node_left_network",
+        DeleteReason::OtherOwner => "other_owner",
+    }
+}
+
+fn reset_text(reason: ResetReason) -> &'static str {
+    match reason {
+        ResetReason::TooFarBehind => "too_far_behind",
+        ResetReason::OtherFilter => "other_filter",
+        ResetReason::Incomplete => "incomplete",
+        ResetReason::NodeBehind => "node_behind",
+        ResetReason::TooManyOwners => "too_many_owners",
+        // And what later versions of the store may add.
+        _ => "unknown_cursor",
     }
 }
 
@@ -147,9 +189,9 @@ mod tests {
     use super::super::model::WatchRecord;
     use super::*;
 
-    /// The line, and the longest of its pieces.
-    fn written(event: WatchEvent) -> (String, usize) {
-        let (mut line, mut text, mut longest) = (WatchLine::new(event), Vec::new(), 0);
+    /// The text, and the longest of its pieces.
+    fn written(event: ResumableEvent, form: WatchForm) -> (String, usize) {
+        let (mut line, mut text, mut longest) = (WatchLine::new(event, "c-1", form), Vec::new(), 0);
         loop {
             let before = text.len();
             if !line.write_piece(&mut text) {
@@ -157,6 +199,10 @@ mod tests {
             }
             longest = longest.max(text.len() - before);
         }
+    }
+
+    fn line(event: ResumableEvent) -> String {
+        written(event, WatchForm::JsonLines).0
     }
 
     fn update(key: &str, value: &[u8], previous: &[u8]) -> Change {
@@ -174,28 +220,41 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_record_that_clients_read() {
+    fn an_event_is_the_record_that_clients_read() {
         let change = update("k", b"new", &[0xff]);
-        assert_eq!(
-            written(WatchEvent::Change(change.clone())).0,
-            concat!(
-                r#"{"event":"update","network":"net","table":"tab","key":"k","value":"new","#,
-                r#""previous_base64":"/w==","owner":"n1","version":"1-2-3"}"#,
-                "\n"
-            )
+        let put = concat!(
+            r#"{"event":"put","network":"net","table":"tab","key":"k","value":"new","#,
+            r#""previous_base64":"/w==","owner":"n1","version":"1-2-3","cursor":"c-1"}"#,
         );
+        let event = ResumableEvent::Change(change.clone());
+        assert_eq!(line(event.clone()), format!("{put}\n"));
+        assert_eq!(written(event, WatchForm::Events).0, format!("id: c-1\nevent: put\ndata: {put}\n\n"));
         let reason = Some(DeleteReason::NetworkLeft);
         let deleted = Change { kind: ChangeKind::Delete, value: None, version: None, reason, ..change };
         assert_eq!(
-            written(WatchEvent::Change(deleted)).0,
+            line(ResumableEvent::Change(deleted)),
             concat!(
                 r#"{"event":"delete","network":"net","table":"tab","key":"k","previous_base64":"/w==","#,
-                r#""owner":"n1","reason":"network left"}"#,
+                r#""owner":"n1","reason":"node_left_network","cursor":"c-1"}"#,
                 "\n"
             )
         );
-        assert_eq!(written(WatchEvent::Closed).0, "{\"event\":\"closed\"}\n");
-        assert_eq!(written(WatchEvent::Lagged).0, "{\"event\":\"lagged\"}\n");
+        for (event, text) in [
+            (ResumableEvent::Closed, r#"{"event":"closing","cursor":"c-1"}"#),
+            (
+                ResumableEvent::Reset(ResetReason::TooFarBehind),
+                r#"{"event":"reset","reason":"too_far_behind","cursor":"c-1"}"#,
+            ),
+            (
+                ResumableEvent::Synchronised { compared: true },
+                r#"{"event":"synchronised","compared":true,"cursor":"c-1"}"#,
+            ),
+        ] {
+            let written = line(event);
+            assert_eq!(written, format!("{text}\n"));
+            let record: WatchRecord = serde_json::from_str(&written).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        }
     }
 
     /// Long values of characters of every length, at every offset in a piece, and of control characters.
@@ -206,11 +265,12 @@ mod tests {
             for offset in 0..4 {
                 let text = format!("{}{text}", &"xyz"[..offset.min(3)]);
                 let bytes = [text.as_bytes(), &[0xff]].concat();
-                let (line, longest) = written(WatchEvent::Change(update(&text, text.as_bytes(), &bytes)));
+                let event = ResumableEvent::Change(update(&text, text.as_bytes(), &bytes));
+                let (line, longest) = written(event, WatchForm::JsonLines);
                 assert!(longest <= MAX_PIECE_BYTES, "{longest}");
                 let record: WatchRecord = serde_json::from_str(&line).unwrap();
                 assert!(serde_json::to_string(&record).unwrap() + "\n" == line, "another form");
-                let change = record.change.unwrap();
+                let WatchRecord::Put(change) = record else { panic!("{record:?}") };
                 assert!(change.key == text, "the key of {offset}");
                 assert!(change.value.as_ref() == Some(&text), "the value of {offset}");
                 assert!(change.previous_base64 == Some(to_base64(&bytes)), "the previous value of {offset}");

@@ -32,8 +32,14 @@ impl Watched {
     }
 
     fn body(&self, heartbeat: Duration) -> WatchBody {
+        self.body_as(WatchForm::JsonLines, heartbeat)
+    }
+
+    fn body_as(&self, form: WatchForm, heartbeat: Duration) -> WatchBody {
         let permit = self.permits.take(Caller::Owner).unwrap();
-        WatchBody::start(self.db.clone(), WatchFilter::default(), permit, self.stop.subscribe(), heartbeat)
+        let watch = self.db.watch_resumable(WatchFilter::default(), None);
+        let texts = Texts { form, cursors: Cursors::of(&ClusterName::default()) };
+        WatchBody::start(watch, texts, permit, self.stop.subscribe(), heartbeat)
     }
 
     fn create(&self, key: &str, value: Vec<u8>) {
@@ -50,6 +56,39 @@ async fn text(body: &mut WatchBody) -> String {
     String::from_utf8(chunk(body).await.unwrap().into()).unwrap()
 }
 
+/// The next events, up to the one that `is_last` is true of.
+async fn read(body: &mut WatchBody, mut is_last: impl FnMut(&WatchRecord) -> bool) -> Vec<WatchRecord> {
+    let (mut text, mut records) = (Vec::new(), Vec::new());
+    loop {
+        text.extend_from_slice(&chunk(body).await.unwrap());
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            if line.len() > 1 {
+                records.push(serde_json::from_slice(&line).unwrap());
+            }
+        }
+        if records.last().is_some_and(&mut is_last) {
+            return records;
+        }
+    }
+}
+
+fn is_synchronised(record: &WatchRecord) -> bool {
+    matches!(record, WatchRecord::Synchronised { .. })
+}
+
+/// The kinds of events, with their keys.
+fn kinds(records: &[WatchRecord]) -> Vec<String> {
+    let kind = |record: &WatchRecord| match record {
+        WatchRecord::Put(change) => format!("put {}", change.key),
+        WatchRecord::Delete(change) => format!("delete {}", change.key),
+        WatchRecord::Synchronised { compared, .. } => format!("synchronised {compared}"),
+        WatchRecord::Reset { reason, .. } => format!("reset {reason}"),
+        WatchRecord::Closing { .. } => "closing".to_owned(),
+    };
+    records.iter().map(kind).collect()
+}
+
 struct Counted(AtomicUsize);
 
 impl Wake for Counted {
@@ -60,15 +99,46 @@ impl Wake for Counted {
 
 #[test]
 fn the_filter_is_read_from_the_query() {
-    let filter = |query| {
+    let read = |query| {
         let given = Given::parse(query, WatchParameters::KNOWN)?;
-        let WatchParameters { network, table, exclude_own } = WatchParameters::read(&given)?;
-        Ok::<_, Problem>((network, table, exclude_own))
+        let WatchParameters { filter, cursor } = WatchParameters::read(&given)?;
+        Ok::<_, Problem>((filter, cursor))
     };
-    assert_eq!(filter(""), Ok((None, None, false)));
-    let read = filter("network=a%2Fb&table=t&exclude_own");
-    assert_eq!(read, Ok((Some("a/b".into()), Some("t".into()), true)));
-    assert!(filter("netwrk=blue").is_err());
+    assert_eq!(read(""), Ok((WatchFilter::default(), None)));
+    let filter = WatchFilter {
+        network: Some("a/b".into()),
+        table: Some("t".into()),
+        prefix: "k".into(),
+        owner: Some(NodeName::new("n1").unwrap()),
+        exclude_own: true,
+    };
+    let all = "network=a%2Fb&table=t&prefix=k&owner=n1&exclude_own&cursor=c";
+    assert_eq!(read(all), Ok((filter, Some("c".into()))));
+    for wrong in ["netwrk=blue", "owner=", "exclude_own=perhaps"] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// A parser of server-sent events, as browsers have it, reads the same.
+#[tokio::test]
+async fn server_sent_events_have_the_cursor_as_their_id() {
+    let watched = Watched::new();
+    watched.create("a", b"1\n2".to_vec());
+    let mut body = watched.body_as(WatchForm::Events, Duration::from_millis(50));
+    let mut all = String::new();
+    while !all.ends_with("\n:\n\n") {
+        all += &text(&mut body).await;
+    }
+    let mut events = all.split_terminator("\n\n");
+    assert_eq!(events.next(), Some("retry: 1000"));
+    for kind in ["put", "synchronised"] {
+        let lines = events.next().unwrap().lines().collect::<Vec<_>>();
+        let [id, event, data] = lines[..] else { panic!("{lines:?}") };
+        assert_eq!(event, format!("event: {kind}"));
+        let data: serde_json::Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!((data["event"].as_str(), data["cursor"].as_str()), (Some(kind), id.strip_prefix("id: ")));
+    }
+    assert_eq!(events.next(), Some(":"));
 }
 
 /// The call that makes the change wakes the watch before it returns, so nothing looks at intervals.
@@ -77,7 +147,7 @@ async fn a_change_and_a_shutdown_wake_the_watch_themselves() {
     let watched = Watched::new();
     let mut body = watched.body(HEARTBEAT_INTERVAL);
     watched.create("a", b"1".to_vec());
-    assert!(text(&mut body).await.contains(r#""key":"a""#));
+    assert_eq!(kinds(&read(&mut body, is_synchronised).await), ["put a", "synchronised false"]);
     let woken = Arc::new(Counted(AtomicUsize::new(0)));
     let waker = Waker::from(woken.clone());
     let mut context = Context::from_waker(&waker);
@@ -88,7 +158,7 @@ async fn a_change_and_a_shutdown_wake_the_watch_themselves() {
     assert!(body.poll_chunk(&mut context).is_pending());
     watched.stop.send_replace(true);
     assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-    assert_eq!(text(&mut body).await, "{\"event\":\"closed\"}\n");
+    assert!(text(&mut body).await.starts_with(r#"{"event":"closing","cursor":""#));
     assert_eq!(chunk(&mut body).await, None);
 }
 
@@ -96,6 +166,7 @@ async fn a_change_and_a_shutdown_wake_the_watch_themselves() {
 async fn an_idle_watch_sends_empty_lines() {
     let watched = Watched::new();
     let mut body = watched.body(Duration::from_millis(5));
+    assert_eq!(kinds(&read(&mut body, is_synchronised).await), ["synchronised false"]);
     for _ in 0..3 {
         assert_eq!(text(&mut body).await, "\n");
     }
@@ -112,17 +183,23 @@ async fn an_event_beyond_the_bound_is_sent_in_chunks_within_it() {
     watched.create("a", vec![0; LONG]);
     let mut body = watched.body(HEARTBEAT_INTERVAL);
     let mut lines = Vec::new();
-    let mut read_line = async || {
+    let mut read_put = async || loop {
         while !lines.ends_with(b"}\n") {
             let chunk = chunk(&mut body).await.unwrap();
             assert!(chunk.len() <= MAX_CHUNK_BYTES, "{}", chunk.len());
             lines.extend_from_slice(&chunk);
         }
-        serde_json::from_slice::<WatchRecord>(&std::mem::take(&mut lines)).unwrap().change.unwrap()
+        let last = std::mem::take(&mut lines);
+        let records = last.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for record in records.map(|line| serde_json::from_slice::<WatchRecord>(line).unwrap()) {
+            if let WatchRecord::Put(change) = record {
+                return change;
+            }
+        }
     };
-    let first = read_line().await;
+    let first = read_put().await;
     watched.db.update("net", "t", "a", vec![1; LONG]).unwrap();
-    let second = read_line().await;
+    let second = read_put().await;
     assert!(first.value.is_some_and(|value| value == "\0".repeat(LONG)));
     assert!(second.value.is_some_and(|value| value == "\u{1}".repeat(LONG)));
     assert!(second.previous.is_some_and(|value| value == "\0".repeat(LONG)));
@@ -133,20 +210,14 @@ async fn a_watch_that_lags_starts_over() {
     let watched = Watched::with(Limits { watch_queue: 2, ..Limits::default() });
     let mut body = watched.body(HEARTBEAT_INTERVAL);
     watched.create("a", b"1".to_vec());
-    assert!(text(&mut body).await.contains(r#""key":"a""#));
+    read(&mut body, is_synchronised).await;
     // Until it has no more to read, it does not need the queue.
     assert!(body.poll_chunk(&mut Context::from_waker(Waker::noop())).is_pending());
     for key in ["b", "c", "d"] {
         watched.create(key, b"1".to_vec());
     }
-    let mut lines = String::new();
-    while lines.lines().count() < 5 {
-        lines += &text(&mut body).await;
-    }
-    let keys = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let keys =
-        keys.map(|line| line.get("key").map_or("lagged".to_owned(), |key| key.as_str().unwrap().to_owned()));
-    assert_eq!(keys.collect::<Vec<_>>(), ["lagged", "a", "b", "c", "d"]);
+    let records = kinds(&read(&mut body, is_synchronised).await);
+    assert_eq!(records, ["reset too_far_behind", "put a", "put b", "put c", "put d", "synchronised false"]);
 }
 
 /// A search through a large table would delay all other tasks of the runtime's thread.
@@ -157,7 +228,7 @@ fn the_snapshot_after_a_lag_is_read_on_a_blocking_thread() {
         let watched = Watched::with(Limits { watch_queue: 2, ..Limits::default() });
         let mut body = watched.body(HEARTBEAT_INTERVAL);
         watched.create("a", b"1".to_vec());
-        assert!(text(&mut body).await.contains(r#""key":"a""#));
+        read(&mut body, is_synchronised).await;
         let mut context = Context::from_waker(Waker::noop());
         assert!(body.poll_chunk(&mut context).is_pending());
         for key in ["b", "c", "d"] {
@@ -170,8 +241,8 @@ fn the_snapshot_after_a_lag_is_read_on_a_blocking_thread() {
         }
         drop(release);
         assert!(busy.await.unwrap().is_err());
-        let lines = text(&mut body).await;
-        assert!(lines.starts_with("{\"event\":\"lagged\"}\n{\"event\":\"create\""), "{lines}");
+        let records = kinds(&read(&mut body, is_synchronised).await);
+        assert_eq!(records[..2], ["reset too_far_behind", "put a"]);
     });
 }
 

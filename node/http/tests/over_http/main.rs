@@ -4,4 +4,5 @@ mod admission;
 mod entries;
 mod host;
 mod limits;
+mod page;
 mod protocol;

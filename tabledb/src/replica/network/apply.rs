@@ -14,6 +14,7 @@ use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::refusals::Refused;
 use super::{Applied, Arrival, Network, update_bytes};
+use crate::DeleteReason;
 use crate::record::AttachmentIndex;
 
 /// What all events of a bundle have in common.
@@ -53,7 +54,7 @@ impl Network {
         match node.owners.admission(&self.name, id.owner, id.generation, id.epoch, epoch) {
             Admission::Attached | Admission::Provisional => {
                 if let Some((index, _)) = held {
-                    self.drop_attachment(index, node);
+                    self.drop_attachment(index, DeleteReason::OwnerLeft, node);
                 }
                 let Ok(name) = NodeName::new(id.owner) else { return Err(Admission::Refused) };
                 let alive = node.owners.get(id.owner).is_some_and(|owner| owner.alive);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Put(usize, u8),
     Delete(usize, u8),
     Cut(usize, usize),
@@ -19,7 +19,7 @@ enum Step {
     Run(u64),
 }
 
-fn step(nodes: usize) -> impl Strategy<Value = Step> {
+pub(super) fn step(nodes: usize) -> impl Strategy<Value = Step> {
     let node = 0..nodes;
     prop_oneof![
         6 => (node.clone(), 0u8..4).prop_map(|(at, key)| Step::Put(at, key)),
@@ -39,7 +39,7 @@ fn step(nodes: usize) -> impl Strategy<Value = Step> {
 }
 
 /// An entry that a node held and knows to be superseded must not be shown again.
-fn take(cluster: &mut Cluster, step: &Step, serial: &mut u64) {
+pub(super) fn take(cluster: &mut Cluster, step: &Step, serial: &mut u64) {
     let now = cluster.now;
     match *step {
         Step::Put(at, key) => {

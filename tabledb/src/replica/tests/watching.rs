@@ -82,6 +82,7 @@ fn filters_choose_network_table_and_owner() {
             network: network.map(str::to_owned),
             table: table.map(str::to_owned),
             exclude_own,
+            ..WatchFilter::default()
         })
     };
     let mut all = watch(None, None, false);
@@ -148,7 +149,7 @@ fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
     // Each with a log of its own; an active watcher shares the first.
     let mut stalled = [(None, None), (Some("net"), None), (None, Some("t"))].map(|(network, table)| {
         let [network, table] = [network, table].map(|name| name.map(str::to_owned));
-        database.watch(WatchFilter { network, table, exclude_own: false })
+        database.watch(WatchFilter { network, table, ..WatchFilter::default() })
     });
     let mut awake = database.watch(WatchFilter::default());
     let (mut shown, mut lagged, mut most) = (BTreeMap::new(), 0, 0);
@@ -170,7 +171,7 @@ fn stalled_watchers_hold_no_more_bytes_than_the_limits() {
     drop(stalled);
     let held = database.watch(WatchFilter::default());
     database.create("net", "u", "k", [0; 10_000]).unwrap();
-    let of_awake = 192 + 1 + 10_000;
+    let of_awake = 320 + 1 + 10_000;
     assert_eq!(
         database.watch_statistics().bytes,
         of_awake,
@@ -323,10 +324,11 @@ fn a_change_holds_no_value_that_it_does_not_report() {
     }
     // For this watcher the entry disappears.
     cluster.update(0, "k", "ours, which may be long");
-    let Taken::Change(change) = cursor.take() else { panic!("a change") };
-    assert_eq!((&*change.key, change.reason), ("k", Some(DeleteReason::NowOwn)));
+    let Taken::Change(recorded) = cursor.take() else { panic!("a change") };
+    let change = &recorded.change;
+    assert_eq!((&*change.key, change.reason), ("k", Some(DeleteReason::OtherOwner)));
     let record = cluster.replicas[0].table(NET, TABLE).unwrap().records.get("k").unwrap();
     assert_eq!(record.value(), b"ours, which may be long");
     assert_eq!(record.holders(), 3, "the table, the index, and this test");
-    drop((snapshot, change));
+    drop((snapshot, recorded));
 }

@@ -215,7 +215,8 @@ impl Live {
     /// Applies the changes that the watchers received, and returns whether each fitted the previous state.
     pub(super) fn follow_watches(&mut self) -> bool {
         self.watches.iter_mut().all(|watching| {
-            while let Taken::Change(change) = watching.cursor.take() {
+            while let Taken::Change(recorded) = watching.cursor.take() {
+                let change = std::sync::Arc::unwrap_or_clone(recorded).change;
                 let before = watching.table.get(&*change.key).map(|(value, _)| value.clone());
                 let kind = match (&before, &change.value) {
                     (None, Some(_)) => crate::ChangeKind::Create,

@@ -1,0 +1,70 @@
+// What the keys do and what the words mean.
+
+import { element } from "./elements.js";
+
+const KEYS = [
+  ["/", "Search"],
+  ["↑ ↓ Page Up Page Down Home End", "Move in a table"],
+  ["Enter", "Open the active row"],
+  ["Escape", "Close the details, or go back"],
+  ["m, n", "Members, networks"],
+  ["?", "This help"],
+];
+
+const WORDS = [
+  ["alive", "The member answers."],
+  ["suspect", "It has not answered; if it does not refute this, it is failed."],
+  ["failed", "Members agree that it does not answer. Its entries are hidden, and return if it does."],
+  ["left", "It has left on purpose, and its entries with it."],
+  ["Round trip", "The smoothed time to a member and back, as long as there is a connection with it."],
+  ["Digest", "Equal on two nodes if and only if both show the same entries."],
+  ["Tombstones", "What is kept of deleted entries, so that they do not come back."],
+  ["hidden", "The entry is there, but readers do not see it, because its owner has failed or is not compared yet."],
+];
+
+export class HelpDialog {
+  #dialog = element(
+    "dialog",
+    { "aria-labelledby": "help-heading" },
+    element("h2", { id: "help-heading" }, "Help"),
+    element("h3", {}, "Keys"),
+    table(["Key", "What it does"], KEYS, (key) => element("kbd", {}, key)),
+    element("h3", {}, "Words"),
+    table(["Word", "What it means"], WORDS, (word) => word),
+    element(
+      "p",
+      {},
+      "The page shows what this node sees; other nodes may be ahead by milliseconds. Calls for programs: ",
+      element("a", { href: "../v1/docs" }, "HTTP API"),
+      ".",
+    ),
+    element(
+      "div",
+      { class: "actions" },
+      element("button", { type: "button", class: "primary", click: () => this.#dialog.close() }, "Close"),
+    ),
+  );
+
+  constructor() {
+    document.body.append(this.#dialog);
+  }
+
+  open() {
+    this.#dialog.showModal();
+  }
+}
+
+function table(headings, rows, first) {
+  return element(
+    "table",
+    { class: "plain" },
+    element("thead", {}, element("tr", {}, ...headings.map((heading) => element("th", { scope: "col" }, heading)))),
+    element(
+      "tbody",
+      {},
+      ...rows.map(([word, meaning]) =>
+        element("tr", {}, element("th", { scope: "row" }, first(word)), element("td", {}, meaning)),
+      ),
+    ),
+  );
+}
