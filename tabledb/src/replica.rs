@@ -18,6 +18,7 @@ mod inspect;
 mod instances;
 mod joining;
 mod list_gossip;
+mod load;
 mod message;
 mod network;
 mod node_state;

@@ -18,6 +18,7 @@ use super::attachment::live_digest;
 pub(crate) use super::attachment::{Attachment, Held, Tombstone, Visibility};
 use super::expiries::Expiries;
 use super::fingerprint::Fingerprint;
+use super::load::{Full, Load};
 use super::number_index::NumberIndex;
 use super::ranges::Ranges;
 use super::record_map::Offered;
@@ -64,35 +65,6 @@ pub(crate) struct Write<'a> {
     pub(crate) replaced: &'a [Dot],
     /// The dot under the key here, if the caller has looked it up.
     pub(crate) present: Option<Dot>,
-}
-
-/// The limit that a write would exceed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    Entries,
-    Tables,
-    Bytes,
-}
-
-/// How much a network holds, or will hold after the first writes of a batch.
-#[derive(Debug)]
-pub(crate) struct Load<'a> {
-    records: usize,
-    bytes: usize,
-    /// The tables that the batch creates.
-    new_tables: Vec<&'a str>,
-}
-
-impl<'a> Load<'a> {
-    /// Adds a write whose table has this name, and exists if it is given.
-    pub(crate) fn add(&mut self, name: &'a str, table: Option<&Table>, key: &str, value: Option<&[u8]>) {
-        let present = table.and_then(|table| Some(table.records.get(key)?.weight()));
-        self.records += usize::from(present.is_none());
-        self.bytes = self.bytes - present.unwrap_or(0) + key.len() + value.map_or(0, <[u8]>::len);
-        if table.is_none() && !self.new_tables.contains(&name) {
-            self.new_tables.push(name);
-        }
-    }
 }
 
 /// The writer's side of a network's tables.
@@ -171,36 +143,20 @@ impl Store {
 
     /// How much it holds.
     pub(crate) fn load<'a>(&self) -> Load<'a> {
-        Load { records: self.records, bytes: self.bytes, new_tables: Vec::new() }
+        Load::new(self.records, self.bytes)
     }
 
-    /// The limit that prevents a body from being stored under a key, if any. A write that makes a full
-    /// network smaller is accepted. The table has this name, and exists if it is given.
+    /// The limit that prevents a body from being stored under a key, if any. The table has this name, and exists
+    /// if it is given.
     pub(crate) fn lacks_capacity(
         &self,
         load: &Load<'_>,
-        (name, table): (&str, Option<&Arc<Table>>),
+        table: (&str, Option<&Arc<Table>>),
         key: &str,
         value: Option<&[u8]>,
         limits: &Limits,
     ) -> Option<Full> {
-        let weight = key.len() + value.map_or(0, <[u8]>::len);
-        let fits = load.records < limits.entries && load.bytes + weight <= limits.bytes;
-        if fits && table.is_some() {
-            return None;
-        }
-        let present = table.and_then(|table| Some(table.records.get(key)?.weight()));
-        let after = load.bytes - present.unwrap_or(0) + weight;
-        let is_new = table.is_none() && !load.new_tables.contains(&name);
-        match present {
-            _ if after > limits.bytes && after > load.bytes => Some(Full::Bytes),
-            Some(_) => None,
-            None if load.records >= limits.entries => Some(Full::Entries),
-            None if is_new && self.view.table_count() + load.new_tables.len() >= limits.tables => {
-                Some(Full::Tables)
-            }
-            None => None,
-        }
+        load.lacks_capacity(table, key, value, || self.view.table_count(), limits)
     }
 
     pub(crate) fn attachment(&self, index: AttachmentIndex) -> Option<&Attachment> {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use wire::{NodeId, NodeName};
 
 use super::super::counters::RefusalReason;
+use super::super::load::Full;
 use super::super::message::{AttachmentId, Bundle, Event, EventBody};
 use super::super::node_state::NodeState;
 use super::super::owners::Admission;
-use super::super::store::{Body, Dot, Full, Visibility, Write};
+use super::super::store::{Body, Dot, Visibility, Write};
 use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::refusals::Refused;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::load::{Full, Load};
 use super::super::node_state::NodeState;
-use super::super::store::{Body, Dot, Full, Load, Write as StoreWrite};
+use super::super::store::{Body, Dot, Write as StoreWrite};
 use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::{Network, update_bytes};
