@@ -48,6 +48,7 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             Command::Join(command) => join(command).await,
             Command::Info(command) => info(command).await,
             Command::Peers(command) => peers(command).await,
+            Command::Rtt(command) => operating::rtt(command).await,
             Command::Network(command) => network(command).await,
             Command::Entry(command) => entry(command).await,
             Command::Tables(command) => tables(command).await,

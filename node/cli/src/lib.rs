@@ -60,6 +60,8 @@ enum Command {
     Info(InfoCommand),
     /// Show the members of the cluster
     Peers(PeersCommand),
+    /// Show how long packets take to the members of the cluster and back
+    Rtt(RttCommand),
     /// Join, leave and show networks
     Network(NetworkCommand),
     /// Create, read, update and delete entries
@@ -203,6 +205,15 @@ struct PeersCommand {
     /// Only the members with this label; may be repeated, then with all of them
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct RttCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// Only to these members
+    #[arg(value_name = "NAME")]
+    members: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -428,6 +439,7 @@ impl Command {
             | Self::Join(JoinCommand { client, .. })
             | Self::Info(InfoCommand { client })
             | Self::Peers(PeersCommand { client, .. })
+            | Self::Rtt(RttCommand { client, .. })
             | Self::Network(NetworkCommand { client, .. })
             | Self::Entry(EntryCommand { client, .. })
             | Self::Tables(TablesCommand { client, .. })
@@ -515,6 +527,7 @@ mod tests {
             &["entry", "update", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "delete", "n", "t", "k", "--if-version", "1-2-3"],
             &["entry", "get", "n", "t", "k", "--raw"],
+            &["rtt", "a", "b"],
             &["leave"],
             &["monitor", "--level", "debug", "--json"],
             &["debug", "--out", "report.json"],

@@ -1,4 +1,5 @@
-//! Commands for those who operate a node: its end, its log, and what a report of a fault should contain.
+//! Commands for those who operate a node: how far the others are, its end, its log, and what a report of a fault should
+//! contain.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,15 +13,49 @@ use serde_json::{Map, Value, json};
 use super::api::Api;
 use super::escaping::harmless;
 use super::failure::Failure;
-use super::output::{print, print_done};
-use super::{DebugCommand, LeaveCommand, MonitorCommand};
-use networkdb_http::v1::model::{LogRecord, NodeView};
+use super::output::{print, print_done, print_json, table};
+use super::{DebugCommand, LeaveCommand, MonitorCommand, RttCommand};
+use networkdb_http::v1::model::{LogRecord, MemberView, Members, NodeView};
 
 /// Timeout of a node's end: it has its `--leave-time`, and the rest is for calls in progress.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pause between two looks at whether a node has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Shows the round-trip times to the members, the farthest first.
+pub(super) async fn rtt(RttCommand { client, members: wanted }: RttCommand) -> Result<ExitCode, Failure> {
+    let mut found: Members = client.api.get("/v1/members").await?;
+    if let Some(unknown) = wanted.iter().find(|name| found.members.iter().all(|known| known.name != **name)) {
+        return Err(Failure::Refused(format!(
+            "the node knows no member {unknown}; `networkdb peers` shows those that it knows"
+        )));
+    }
+    found.members.retain(|member| match wanted.is_empty() {
+        true => !member.this_node && member.state != "left",
+        false => wanted.contains(&member.name),
+    });
+    let time = |member: &MemberView| member.round_trip_seconds.unwrap_or(-1.0);
+    found.members.sort_by(|one, other| time(other).total_cmp(&time(one)));
+    match client.json {
+        true => print_json(&found)?,
+        false => print(&rtt_table(&found.members))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rtt_table(members: &[MemberView]) -> String {
+    let rows = members.iter().map(|member| {
+        let time = match member.round_trip_seconds {
+            _ if member.this_node => "this node".to_owned(),
+            Some(seconds) => format!("{:.3} ms", seconds * 1e3),
+            // A node of a large cluster is connected with some of the others only.
+            None => "not connected".to_owned(),
+        };
+        vec![member.name.clone(), member.state.clone(), time]
+    });
+    table(&["NAME", "STATE", "ROUND TRIP"], rows)
+}
 
 /// Has the node leave its cluster and end, and waits until it has.
 pub(super) async fn leave(LeaveCommand { client }: LeaveCommand) -> Result<ExitCode, Failure> {
@@ -140,6 +175,31 @@ mod tests {
         assert_eq!(log_line(r#"{"level":"WARN","message":"m"}"#), "WARN m\n");
         assert!(!log_line("{\"level\":\"INFO\",\"message\":\"\\u001b[2J\"}").contains('\u{1b}'));
         assert!(!log_line("no \u{1b}[2J").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn round_trips_are_shown_in_columns() {
+        let member = |name: &str, time, this_node| MemberView {
+            name: name.into(),
+            generation: 1,
+            address: "127.0.0.1:7946".into(),
+            state: "alive".into(),
+            state_seconds: 1.0,
+            labels: Default::default(),
+            last_seen_seconds: None,
+            round_trip_seconds: time,
+            this_node,
+        };
+        let members = [member("a", Some(0.0123), false), member("b", None, false), member("c", None, true)];
+        assert_eq!(
+            rtt_table(&members),
+            concat!(
+                "NAME  STATE  ROUND TRIP\n",
+                "a     alive  12.300 ms\n",
+                "b     alive  not connected\n",
+                "c     alive  this node\n"
+            )
+        );
     }
 
     #[test]
