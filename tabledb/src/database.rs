@@ -10,6 +10,7 @@ use std::time::Instant;
 use wire::{NodeId, NodeName};
 
 use crate::host_clock::{monotonic_now, wall_clock};
+use crate::listing::FirstByKey;
 use crate::replica::{NotResumed, Replica, Resumed, View};
 use crate::resumable_watch::Progress;
 use crate::shared::{ReplicaGuard, Shared};
@@ -353,18 +354,19 @@ impl TableDb {
         let wanted = |key: &[u8]| {
             key.starts_with(prefix.as_bytes()) && after.is_none_or(|after| key > after.as_bytes())
         };
-        let mut listed = Vec::new();
+        let limit = limit.map_or(usize::MAX, NonZeroUsize::get);
+        let mut listed = FirstByKey::new(limit.saturating_add(1));
         table.walk_while(keep_going, |record| {
-            let is_visible = record.is_visible();
-            if wanted(record.key_bytes()) && (is_visible || hidden && record.is_live()) {
+            let (key, is_visible) = (record.key_bytes(), record.is_visible());
+            if wanted(key) && (is_visible || hidden && record.is_live()) && listed.may_be_among_them(key) {
                 let entry = Entry::of(record);
                 let hidden = (!is_visible).then(|| reason(&entry));
-                listed.push(Listed { entry, hidden });
+                listed.add(Listed { entry, hidden });
             }
         })?;
-        listed.sort_unstable_by(|a, b| a.entry.key_bytes().cmp(b.entry.key_bytes()));
-        let more = limit.is_some_and(|limit| listed.len() > limit.get());
-        listed.truncate(limit.map_or(usize::MAX, NonZeroUsize::get));
+        let mut listed = listed.sorted();
+        let more = listed.len() > limit;
+        listed.truncate(limit);
         Some((listed, more))
     }
 
