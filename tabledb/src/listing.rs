@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::num::NonZeroUsize;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Entry;
 
 /// Which entries of a table to list: by default all visible ones.
@@ -72,7 +74,7 @@ fn by_key(one: &Listed, other: &Listed) -> Ordering {
 }
 
 /// Why readers do not see an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum HiddenReason {
     /// Its owner has failed.

@@ -62,7 +62,7 @@ impl Replica {
         )
     }
 
-    /// Deletes an entry; an error unless it has the version `expected` here.
+    /// Deletes an entry; an error unless it has the version `expected` here. Returns the version of the delete.
     pub fn compare_and_delete(
         &mut self,
         network: &str,
@@ -70,14 +70,19 @@ impl Replica {
         key: &str,
         expected: Version,
         now: Instant,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Version, WriteError> {
         self.write(network, Write { table, key, operation: Operation::CompareAndDelete(expected) }, now)
-            .map(drop)
     }
 
-    /// Deletes an entry, whichever node wrote it; an error if the key is not live.
-    pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
-        self.write(network, Write { table, key, operation: Operation::Delete }, now).map(drop)
+    /// Deletes an entry, whichever node wrote it; an error if the key is not live. Returns the version of the delete.
+    pub fn delete(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        now: Instant,
+    ) -> Result<Version, WriteError> {
+        self.write(network, Write { table, key, operation: Operation::Delete }, now)
     }
 
     /// Makes all of these writes in one step, or none: their conditions are checked as if they were made one

@@ -5,6 +5,8 @@ pub(crate) mod cluster;
 mod docs_page;
 mod entries;
 mod import;
+mod inquiries;
+pub mod inquiry_model;
 mod keys;
 pub mod model;
 mod openapi;
@@ -66,6 +68,7 @@ pub(super) fn router(
         .routes(routes!(show_document))
         .routes(routes!(show_page))
         .merge(keys::router(node.clone()))
+        .merge(inquiries::router(node.clone()))
         .merge(cluster::router(node, started))
         .merge(batch::router(db.clone()))
         .merge(entries::router(db.clone(), admission.clone()))

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::super::load::{Full, Load};
 use super::super::node_state::NodeState;
-use super::super::store::{Body, Dot, Write as StoreWrite};
+use super::super::store::{Body, Dot, Effect, Write as StoreWrite};
 use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::{Network, update_bytes};
-use crate::{Limits, Operation, Version, Write, WriteError};
+use crate::{ArrivalPath, Limits, Operation, Version, Write, WriteError};
 
 /// What is under the key of a write.
 struct Found {
@@ -122,7 +122,10 @@ impl Network {
         let dot = (self.own, own + 1);
         let time = node.clock.tick(now);
         let write = StoreWrite { dot, time, table: &table, key, body, replaced: present.as_slice(), present };
-        self.store.apply(write, &mut node.watchers);
+        let effect = self.store.apply(write, &mut node.watchers);
+        if let Effect::Kept(former @ Some(_)) = &effect {
+            node.arrivals.note((writer, dot.1), ArrivalPath::Local, None, former.as_ref(), now);
+        }
         self.store.keep_table(table);
         self.supersede_refused(table_name, key, time);
         node.counters.writes += 1;
