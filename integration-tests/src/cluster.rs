@@ -9,6 +9,7 @@ mod clocks;
 mod driving;
 mod fault_free;
 mod faults;
+mod inquiring;
 mod refusals;
 mod reporting;
 mod tables;

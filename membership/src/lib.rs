@@ -197,6 +197,7 @@
 mod broadcast;
 mod config;
 mod event;
+mod explanation;
 mod forgotten;
 mod health;
 mod machine;
@@ -210,6 +211,7 @@ mod timers;
 
 pub use config::{Config, ConfigError};
 pub use event::{ConflictRole, Event, NameConflict, Purpose, SeedFailure, Statistics, Transmit};
+pub use explanation::{Accusation, Acknowledgement, MemberExplanation};
 pub use machine::Membership;
 pub use member::{MAX_LABEL_BYTES, Member, NodeRecord, RecordError, State};
 pub use message::MessageError;

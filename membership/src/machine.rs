@@ -5,6 +5,7 @@ mod accusations;
 mod claims;
 mod connections;
 mod exchange;
+mod explaining;
 mod gossip;
 mod leave;
 mod list_sync;

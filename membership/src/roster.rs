@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::NodeName;
 
@@ -30,6 +30,10 @@ pub(crate) struct Entry {
     /// When this node last answered a suspicion of it with a suspicion of its own, while it
     /// considers it failed already.
     pub(crate) confirmation_sent_at: Option<Instant>,
+    /// When it last answered a probe of this node, and after what time.
+    pub(crate) acknowledged: Option<(Instant, Duration)>,
+    /// Boxed like the suspicion, which it outlasts.
+    pub(crate) accused: Option<Box<Accused>>,
 }
 
 impl Entry {
@@ -43,6 +47,8 @@ impl Entry {
             forget_at: None,
             notified_at: None,
             confirmation_sent_at: None,
+            acknowledged: None,
+            accused: None,
         }
     }
 
@@ -58,6 +64,22 @@ impl Entry {
             // digest for that reason.
             State::Left => 0,
         }
+    }
+}
+
+/// Who accused a member in its last suspicion, for operators.
+#[derive(Debug)]
+pub(crate) struct Accused {
+    pub(crate) at: Instant,
+    pub(crate) accuser: NodeName,
+    /// As many as the suspicion counts.
+    pub(crate) confirmed_by: Vec<NodeName>,
+    pub(crate) failed_by: Option<NodeName>,
+}
+
+impl Accused {
+    pub(crate) fn new(accuser: NodeName, at: Instant) -> Self {
+        Self { at, accuser, confirmed_by: Vec::new(), failed_by: None }
     }
 }
 
@@ -293,7 +315,6 @@ mod tests {
     use super::*;
     use crate::tests::{member, start};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     proptest! {
         #[test]

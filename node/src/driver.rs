@@ -21,6 +21,7 @@ use transport::{Arrival, ConnectionChanges, FrameReceiver, FrameSender, Incoming
 use wire::{Destination, FramePoll, NodeName, StreamId};
 
 use crate::clock::{monotonic_now, wall_clock};
+use crate::inquiry_report::{InquiryId, InquiryReport};
 use crate::machine::{NodeEvent, NodeMachine, NodeTransmit};
 use crate::seeds::resolve;
 use crate::subscription::Publisher;
@@ -58,6 +59,7 @@ pub(crate) struct Waiters {
     ready: HashMap<String, Vec<oneshot::Sender<JoinOutcome>>>,
     left: HashMap<String, Vec<oneshot::Sender<FinalSyncs>>>,
     cluster_left: Vec<oneshot::Sender<()>>,
+    inquiries: HashMap<InquiryId, oneshot::Sender<InquiryReport>>,
     seeds: Vec<SeedOutcomes>,
 }
 
@@ -77,6 +79,13 @@ impl Waiters {
 
     pub(crate) fn cluster_left(&mut self) -> oneshot::Receiver<()> {
         add(&mut self.cluster_left)
+    }
+
+    /// The report of an inquiry.
+    pub(crate) fn inquiry(&mut self, inquiry: InquiryId) -> oneshot::Receiver<InquiryReport> {
+        let (sender, receiver) = oneshot::channel();
+        self.inquiries.insert(inquiry, sender);
+        receiver
     }
 
     /// The number of networks for which a call waits.
@@ -362,6 +371,11 @@ impl Driver {
             NodeEvent::NetworkLeft { network, final_syncs } => {
                 waiters.joined.remove(&network);
                 notify_all(waiters.left.remove(&network).unwrap_or_default(), final_syncs)
+            }
+            NodeEvent::InquiryOver { inquiry, report } => {
+                if let Some(waiter) = waiters.inquiries.remove(&inquiry) {
+                    let _ = waiter.send(report);
+                }
             }
             NodeEvent::Membership(Event::LeaveCompleted) => notify_all(waiters.cluster_left.drain(..), ()),
             NodeEvent::Membership(Event::SeedAnswered { address, .. }) => {

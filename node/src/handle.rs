@@ -371,7 +371,7 @@ impl Node {
         self.running.changing_identity.lock()
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.running.shared
     }
 }

@@ -28,12 +28,16 @@
 //! loop. [`NodeMachine`] is the same node without sockets, clocks and threads, for programs that move its bytes
 //! themselves, such as the simulator.
 
+mod agreement;
 mod clock;
 mod compose;
 mod driver;
 mod handle;
 pub mod identity;
 mod identity_changes;
+mod inquire;
+mod inquiries;
+mod inquiry_report;
 mod machine;
 mod node_config;
 mod seeds;
@@ -44,6 +48,11 @@ mod watch_stream;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, StartError};
+pub use inquiries::{InquiryFrameError, InquiryStatistics};
+pub use inquiry_report::{
+    AgreementReport, Difference, DifferenceReason, InquiryError, InquiryId, InquiryReport, KnownBy,
+    KnownByError, MemberAnswer, Missing, NoAnswer, Receipt,
+};
 pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
 pub use node_config::NodeConfig;
 pub use seeds::ResolveError;

@@ -4,6 +4,7 @@
 //! module passes membership's events to the tables, piggybacks the tables' digests on membership's probes,
 //! and merges both deadlines.
 
+mod inquiring;
 mod interface;
 mod streaming;
 #[cfg(test)]
@@ -17,7 +18,10 @@ use membership::{Membership, Purpose, RecordError};
 use tabledb::{Driver, JoinError, LeaveError, ReplicaGuard, SleepingWatches, TableDb};
 use wire::{Destination, NodeName, StreamId};
 
+use crate::inquiries::{Inquiries, StreamRequest};
+use crate::inquiry_report::InquiryId;
 use crate::streams::{Owner, Streams};
+use inquiring::Subject;
 pub use interface::{MachineError, NodeEvent, NodeTransmit};
 
 /// The largest datagram, in bytes: a little less than what every QUIC path carries.
@@ -26,6 +30,7 @@ pub const DATAGRAM_BUDGET: usize = 1150;
 /// The first byte of a datagram, and of the first frame of a stream: the part of the node that it is for.
 const FOR_MEMBERSHIP: u8 = 0;
 const FOR_TABLES: u8 = 1;
+const FOR_INQUIRIES: u8 = 2;
 
 /// The minimum interval between two new generations that are taken because of peers' updates in this node's
 /// name.
@@ -46,6 +51,9 @@ enum Leaving {
 pub struct NodeMachine {
     membership: Membership,
     driver: Driver,
+    inquiries: Inquiries,
+    /// What the inquiries of this node are about.
+    subjects: BTreeMap<InquiryId, Subject>,
     streams: Streams,
     /// Streams that were dropped and have to be reset.
     to_close: VecDeque<StreamId>,
@@ -68,6 +76,8 @@ impl NodeMachine {
         Self {
             membership,
             driver,
+            inquiries: Inquiries::default(),
+            subjects: BTreeMap::new(),
             streams: Streams::default(),
             to_close: VecDeque::new(),
             leaving: Leaving::No,
@@ -283,9 +293,34 @@ impl NodeMachine {
                     return Some(NodeTransmit::OpenStream { stream, to });
                 }
                 membership::Transmit::CloseStream { stream: inner } => {
-                    if let Some(stream) = self.streams.of_membership(inner) {
+                    if let Some(stream) = self.streams.of(&Owner::Membership(inner)) {
                         self.streams.remove(stream);
                         return Some(NodeTransmit::CloseStream { stream });
+                    }
+                }
+            }
+        }
+        while let Some(request) = self.inquiries.next_request() {
+            match request {
+                StreamRequest::Open(inner, to) => match self.destination(&to) {
+                    Some(to) => {
+                        let stream = self.streams.open(Owner::Inquiry(inner));
+                        return Some(NodeTransmit::OpenStream { stream, to });
+                    }
+                    None => {
+                        self.inquiries.handle_closed(inner);
+                        self.settle(now);
+                    }
+                },
+                StreamRequest::Close(inner) => {
+                    if let Some(stream) = self.streams.of(&Owner::Inquiry(inner)) {
+                        self.streams.remove(stream);
+                        return Some(NodeTransmit::CloseStream { stream });
+                    }
+                }
+                StreamRequest::Wake(inner) => {
+                    if let Some(stream) = self.streams.of(&Owner::Inquiry(inner)) {
+                        return Some(NodeTransmit::WakeStream { stream });
                     }
                 }
             }
@@ -308,13 +343,13 @@ impl NodeMachine {
                     None => self.driver.replica().handle_stream_closed(inner, now),
                 },
                 tabledb::Transmit::CloseStream { stream: inner } => {
-                    if let Some(stream) = self.streams.of_tables(inner) {
+                    if let Some(stream) = self.streams.of(&Owner::Tables(inner)) {
                         self.streams.remove(stream);
                         return Some(NodeTransmit::CloseStream { stream });
                     }
                 }
                 tabledb::Transmit::WakeStream { stream: inner } => {
-                    if let Some(stream) = self.streams.of_tables(inner) {
+                    if let Some(stream) = self.streams.of(&Owner::Tables(inner)) {
                         return Some(NodeTransmit::WakeStream { stream });
                     }
                 }
@@ -330,7 +365,8 @@ impl NodeMachine {
     /// The deadline for the next call of [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let replica = self.driver.replica().poll_timeout();
-        [self.membership.poll_timeout(), replica, self.streams.next_deadline()].into_iter().flatten().min()
+        let (streams, inquiries) = (self.streams.next_deadline(), self.inquiries.next_deadline());
+        [self.membership.poll_timeout(), replica, streams, inquiries].into_iter().flatten().min()
     }
 
     // Events between membership and the tables.
@@ -371,6 +407,7 @@ impl NodeMachine {
             self.membership.leave(now);
             self.pass_membership_events(now);
         }
+        self.settle_inquiries(now);
     }
 
     fn pass_membership_events(&mut self, now: Instant) {

@@ -18,7 +18,7 @@ const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The owner of a stream, and the owner's ID for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     /// The peer has not sent the first frame yet.
     Unknown { from: NodeName, source: SocketAddr },
@@ -26,6 +26,8 @@ pub(crate) enum Owner {
     Membership(StreamId),
     /// The tables'.
     Tables(StreamId),
+    /// That of a question.
+    Inquiry(StreamId),
 }
 
 /// One stream.
@@ -58,8 +60,7 @@ impl Stream {
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
-    of_membership: BTreeMap<StreamId, StreamId>,
-    of_tables: BTreeMap<StreamId, StreamId>,
+    by_owner: BTreeMap<Owner, StreamId>,
     deadlines: BTreeSet<(Instant, StreamId)>,
     next: u64,
 }
@@ -97,10 +98,8 @@ impl Streams {
     }
 
     fn note_owner(&mut self, stream: StreamId, owner: &Owner) {
-        match *owner {
-            Owner::Unknown { .. } => {}
-            Owner::Membership(inner) => drop(self.of_membership.insert(inner, stream)),
-            Owner::Tables(inner) => drop(self.of_tables.insert(inner, stream)),
+        if !matches!(owner, Owner::Unknown { .. }) {
+            self.by_owner.insert(owner.clone(), stream);
         }
     }
 
@@ -122,14 +121,9 @@ impl Streams {
         self.streams.get_mut(&stream).is_some_and(|stream| std::mem::take(&mut stream.announce))
     }
 
-    /// The node's ID of a stream of membership.
-    pub(crate) fn of_membership(&self, inner: StreamId) -> Option<StreamId> {
-        self.of_membership.get(&inner).copied()
-    }
-
-    /// The node's ID of a stream of the tables.
-    pub(crate) fn of_tables(&self, inner: StreamId) -> Option<StreamId> {
-        self.of_tables.get(&inner).copied()
+    /// The node's ID of an owner's stream.
+    pub(crate) fn of(&self, owner: &Owner) -> Option<StreamId> {
+        self.by_owner.get(owner).copied()
     }
 
     /// Closes this node's half. If both halves are closed, the stream is removed.
@@ -164,11 +158,7 @@ impl Streams {
     pub(crate) fn remove(&mut self, stream: StreamId) -> Option<Owner> {
         self.set_deadline(stream, None);
         let removed = self.streams.remove(&stream)?;
-        match removed.owner {
-            Owner::Unknown { .. } => {}
-            Owner::Membership(inner) => drop(self.of_membership.remove(&inner)),
-            Owner::Tables(inner) => drop(self.of_tables.remove(&inner)),
-        }
+        self.by_owner.remove(&removed.owner);
         Some(removed.owner)
     }
 

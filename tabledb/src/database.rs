@@ -239,7 +239,7 @@ impl TableDb {
         self.change(|replica, now| replica.compare_and_set(network, table, key, expected, value, now))
     }
 
-    /// Deletes an entry; an error unless it still has the version `expected`. What
+    /// Deletes an entry; an error unless it still has the version `expected`. Returns the version of the delete. What
     /// [`Self::compare_and_set`] says of other nodes holds here too.
     pub fn compare_and_delete(
         &self,
@@ -247,12 +247,12 @@ impl TableDb {
         table: &str,
         key: &str,
         expected: Version,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Version, WriteError> {
         self.change(|replica, now| replica.compare_and_delete(network, table, key, expected, now))
     }
 
-    /// Deletes an entry, whichever node wrote it; an error if the key is not live.
-    pub fn delete(&self, network: &str, table: &str, key: &str) -> Result<(), WriteError> {
+    /// Deletes an entry, whichever node wrote it; an error if the key is not live. Returns the version of the delete.
+    pub fn delete(&self, network: &str, table: &str, key: &str) -> Result<Version, WriteError> {
         self.change(|replica, now| replica.delete(network, table, key, now))
     }
 

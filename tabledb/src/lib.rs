@@ -13,8 +13,10 @@ mod database;
 mod digest;
 mod entry;
 mod error;
+mod explanation;
 mod final_syncs;
 mod host_clock;
+pub mod inquiry;
 mod join_outcome;
 mod listing;
 mod network_statistics;
@@ -34,6 +36,9 @@ pub use config::{Config, ConfigError, Limits, MAX_VALUE_BYTES};
 pub use database::{Driver, TableDb};
 pub use entry::{Entry, Key, Value};
 pub use error::{JoinError, LeaveError, WriteError};
+pub use explanation::{
+    Arrival, ArrivalPath, EntryExplanation, EntryState, HeldWrite, RefusedBecause, RefusedWrite,
+};
 pub use final_syncs::FinalSyncs;
 pub use join_outcome::JoinOutcome;
 pub use listing::{HiddenReason, Listed, Listing};

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Entry;
 
 /// Which entries of a table to list: by default all visible ones.
@@ -29,7 +31,7 @@ pub struct Listed {
 }
 
 /// Why readers do not see an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum HiddenReason {
     /// Its owner has failed.

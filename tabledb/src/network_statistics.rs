@@ -1,5 +1,7 @@
 //! Counts of one network.
 
+use std::time::Duration;
+
 /// Statistics of one joined network on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,4 +28,7 @@ pub struct NetworkStatistics {
     pub digest: u64,
     /// Whether the network has been synchronised with another member since it was joined.
     pub synchronised: bool,
+    /// How long this node has known that a member holds other entries, at most; zero if it knows of none. Known from
+    /// the digests that members exchange while the network is quiescent.
+    pub disagreement: Duration,
 }

@@ -4,6 +4,7 @@
 //! named `handle_*` give input, calls named `poll_*` take output, as in quinn-proto. ALGORITHM.md explains
 //! the rules and why they hold.
 
+mod arrivals;
 mod attachment;
 mod attachment_lists;
 mod bundle;
@@ -14,6 +15,7 @@ mod datagrams;
 mod expiries;
 mod fingerprint;
 mod forgotten_owners;
+mod inquiries;
 mod inspect;
 mod instances;
 mod joining;
@@ -233,6 +235,7 @@ impl Replica {
             peers: self.network_peers(&network.name).len(),
             digest: network.store.visible_digest(),
             synchronised: network.is_synced(),
+            disagreement: self.disagreement(network),
         })
     }
 

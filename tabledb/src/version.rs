@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Identifies one write of a network: the same on all nodes, and different for any two writes but for chance
 /// (2⁻⁶⁴). As text, for example in an HTTP header, it is three hexadecimal numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// The Lamport time in microseconds since 1970.
     pub(crate) time: u64,

@@ -116,7 +116,7 @@ impl Pair {
             9 => {
                 replica.compare_and_set(network, table, &key, expected, value.as_slice(), self.now).map(Some)
             }
-            _ => replica.delete(network, table, &key, self.now).map(|()| None),
+            _ => replica.delete(network, table, &key, self.now).map(|_| None),
         };
         drop(replica);
         if let Ok(version @ Some(_)) = outcome {

@@ -182,7 +182,7 @@ impl Cluster {
         match operation {
             Operation::Create(value) => drop(replica.create(network, table, name, value, now)?),
             Operation::Update(value) => drop(replica.update(network, table, name, value, now)?),
-            Operation::Delete => replica.delete(network, table, name, now)?,
+            Operation::Delete => drop(replica.delete(network, table, name, now)?),
         }
         drop(replica);
         assert!(joined, "{} accepted a write to {network}, which it has left", self.name(peer));

@@ -4,5 +4,6 @@ mod catalogue;
 mod clusters;
 mod first_draft;
 mod heals;
+mod inquiries;
 mod random;
 mod stories;

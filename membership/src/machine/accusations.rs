@@ -118,6 +118,7 @@ impl Membership {
             self.statistics.confirmations += 1;
         }
         if started || confirmed {
+            self.note_accuser(name, accuser, started, now);
             // Each independent accuser is gossiped: it shortens the suspicion at other members too.
             let update = Message::Suspect { id, incarnation, accuser: accuser.clone() };
             self.queue_update(name, &update, origin);
@@ -321,6 +322,9 @@ impl Membership {
         }) else {
             return;
         };
+        if state == State::Failed {
+            self.note_failed_by(name, accuser, now);
+        }
         self.cancel_suspicion(name);
         self.changed_at = now;
         self.schedule_reap();

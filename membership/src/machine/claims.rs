@@ -273,6 +273,12 @@ impl Membership {
         let state = State::Alive;
         let mut entry = Entry::new(Member { record, incarnation, state, since, last_seen });
         entry.announced = true;
+        if same_instance {
+            // An alive claim refutes the accusation; operators still see who made it.
+            self.roster.note(name.as_str(), |old| {
+                (entry.acknowledged, entry.accused) = (old.acknowledged, old.accused.take());
+            });
+        }
         let update = Message::claim(&entry.member, self.me.name());
         self.roster.insert(entry);
         self.forgotten.remove(name.as_str());

@@ -45,6 +45,7 @@ pub(super) struct Probe {
     stream: Option<StreamId>,
     /// Whether the target is doubtful: its answer is late, or a hint caused the probe.
     doubtful: bool,
+    started_at: Instant,
 }
 
 /// A pending indirect probe made for another node.
@@ -181,7 +182,8 @@ impl Membership {
         self.timers.set(Timer::ProbeFallback(sequence), now + self.health.scale(late) + handshake);
         self.timers.set(Timer::ProbeDeadline(sequence), now + self.health.scale(over) + handshake);
         let (helpers, nacks) = Default::default();
-        let probe = Probe { target, address, reason, helpers, nacks, stream: None, doubtful: false };
+        let (stream, doubtful, started_at) = (None, false, now);
+        let probe = Probe { target, address, reason, helpers, nacks, stream, doubtful, started_at };
         self.probes.insert(sequence, probe);
         self.send_messages(to, messages, Purpose::Probe);
         sequence
@@ -389,9 +391,11 @@ impl Membership {
             self.end_probe(sequence);
             return self.owner_answered(&id.name, now);
         }
+        let round_trip = now.saturating_duration_since(probe.started_at);
         self.end_probe(sequence);
         self.health.better();
         if direct {
+            self.roster.note(id.name.as_str(), |entry| entry.acknowledged = Some((now, round_trip)));
             if self.roster.get(id.name.as_str()).is_some_and(|entry| entry.member.incarnation < incarnation) {
                 replies.push(Message::Introduce);
             }

@@ -133,11 +133,6 @@ impl Api {
         Self { token, ..self }
     }
 
-    /// Sends the same token as `other`.
-    pub(super) fn with_token_of(self, other: &Self) -> Self {
-        self.with_token(other.token.clone())
-    }
-
     /// Sends a request, and returns the response if it is not an error.
     pub(super) async fn request(
         &self,

@@ -11,18 +11,19 @@ use super::api::{Api, Condition, parameter, path};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
+use super::inquiries::{agreement, explain};
 use super::keys::keys;
 use super::output::{age, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
 use super::{
-    AgreementCommand, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand,
-    ImportMode, InfoCommand, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand,
-    TablesCommand, WatchCommand, WriteEntry,
+    Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode, InfoCommand,
+    JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand, WatchCommand,
+    WriteEntry,
 };
 use networkdb_http::v1::ProblemCode;
 use networkdb_http::v1::model::{
-    Agreement, ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView,
-    Members, NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables, WatchRecord,
+    ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members,
+    NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables, WatchRecord,
 };
 
 /// Calls the node, prints its response, and returns the exit status.
@@ -52,6 +53,7 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             Command::Watch(command) => watch(command).await,
             Command::Import(command) => import(command).await,
             Command::Export(command) => export(command).await,
+            Command::Explain(command) => explain(command).await,
             Command::Agreement(command) => agreement(command).await,
             Command::Run(_)
             | Command::Demo(_)
@@ -412,63 +414,6 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
     Ok(ExitCode::SUCCESS)
 }
 
-async fn agreement(command: AgreementCommand) -> Result<ExitCode, Failure> {
-    let AgreementCommand { client, network, others, share_token } = command;
-    let path = match network {
-        Some(network) => format!("/v1/agreement?{}", parameter("network", &network)),
-        None => "/v1/agreement".to_owned(),
-    };
-    let mut responses: Vec<Agreement> = Vec::new();
-    // The token is for the node of --api. Other nodes get it only if the user shares it.
-    let others = others.into_iter().map(|api| if share_token { api.with_token_of(&client.api) } else { api });
-    let others = others.collect::<Vec<_>>();
-    for api in std::iter::once(&client.api).chain(&others) {
-        responses.push(api.get(&path).await?);
-    }
-    if client.json {
-        print_json(&responses)?;
-    } else {
-        print(&agreement_table(&responses))?;
-    }
-    match disagreements(&responses) {
-        none if none.is_empty() => Ok(ExitCode::SUCCESS),
-        networks => Err(Failure::Refused(format!(
-            "the nodes do not agree on {}; if there are no writes in progress, repeat this in a second",
-            harmless(&networks.join(", "))
-        ))),
-    }
-}
-
-fn agreement_table(responses: &[Agreement]) -> String {
-    let mut rows = responses
-        .iter()
-        .flat_map(|response| response.networks.iter().map(move |network| (network, &response.node)))
-        .collect::<Vec<_>>();
-    rows.sort_by(|a, b| (&a.0.network, a.1).cmp(&(&b.0.network, b.1)));
-    let rows = rows.into_iter().map(|(network, node)| {
-        vec![
-            harmless(&network.network).into_owned(),
-            node.clone(),
-            network.entries.to_string(),
-            network.digest.clone(),
-        ]
-    });
-    table(&["NETWORK", "NODE", "#ENTRIES", "DIGEST"], rows)
-}
-
-/// The networks for which two nodes have different digests.
-fn disagreements(responses: &[Agreement]) -> Vec<String> {
-    let mut digests = std::collections::BTreeMap::<&str, std::collections::BTreeSet<&str>>::new();
-    for network in responses.iter().flat_map(|response| &response.networks) {
-        digests.entry(&network.network).or_default().insert(&network.digest);
-    }
-    digests
-        .into_iter()
-        .filter(|(_, digests)| digests.len() > 1)
-        .map(|(network, _)| network.to_owned())
-        .collect()
-}
-
 fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(line)
         .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
@@ -546,24 +491,5 @@ mod tests {
         assert_eq!(delete("failed"), "- n/t/k, was base64:/w==  (a: failed)\n");
         assert!(line(r#"{"event":"reset","reason":"too_far_behind","cursor":"c"}"#).starts_with("! "));
         assert_eq!(line(r#"{"event":"synchronised","compared":true,"cursor":"c"}"#), "");
-    }
-
-    #[test]
-    fn nodes_agree_if_their_digests_do() {
-        let response = |node: &str, networks| Agreement { node: node.into(), networks };
-        let a = response("a", vec![network("n", 1, "11"), network("m", 2, "22")]);
-        let b = response("b", vec![network("n", 1, "11")]);
-        let c = response("c", vec![network("m", 2, "33")]);
-        assert!(disagreements(&[a.clone(), b.clone()]).is_empty());
-        assert_eq!(disagreements(&[a.clone(), b, c.clone()]), ["m"]);
-        assert_eq!(
-            agreement_table(&[c, a]),
-            concat!(
-                "NETWORK  NODE  ENTRIES  DIGEST\n",
-                "m        a           2  22\n",
-                "m        c           2  33\n",
-                "n        a           1  11\n"
-            )
-        );
     }
 }

@@ -8,6 +8,7 @@ mod demo;
 mod escaping;
 mod failure;
 mod import;
+mod inquiries;
 mod keygen;
 mod keys;
 mod logging;
@@ -19,13 +20,14 @@ mod tokens;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tabledb::Version;
 
 use crate::demo::DemoOptions;
 use crate::settings::RunOptions;
-use crate::settings::values::label;
+use crate::settings::values::{label, time};
 use api::Api;
 
 /// Replicated tables for service discovery and other runtime state of a cluster.
@@ -72,7 +74,9 @@ enum Command {
     Import(ImportCommand),
     /// Export a table as JSON lines
     Export(ExportCommand),
-    /// Compare the tables of several nodes by their digests
+    /// Explain an entry, or a member: what every member knows about it
+    Explain(ExplainCommand),
+    /// Compare what all members show, network by network
     Agreement(AgreementCommand),
     /// Print the completions of a shell: source them, or write them to where the shell looks for them
     Completions {
@@ -374,12 +378,29 @@ struct AgreementCommand {
     /// Only this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// The URLs of other nodes' HTTP endpoints; may be repeated, or separated by commas
-    #[arg(long = "with", value_name = "URL", value_delimiter = ',')]
-    others: Vec<Api>,
-    /// Send the token to those nodes too, and not only to the node of --api
-    #[arg(long)]
-    share_token: bool,
+    /// How long to wait for the answers of other members, up to 20s [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    within: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct ExplainCommand {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// The network's name
+    #[arg(required_unless_present = "member", requires = "table")]
+    network: Option<String>,
+    /// The table's name
+    #[arg(requires = "key")]
+    table: Option<String>,
+    /// The key
+    key: Option<String>,
+    /// Explain this member instead: when it last answered, and who accused it
+    #[arg(long, value_name = "NAME", conflicts_with = "network")]
+    member: Option<String>,
+    /// How long to wait for the answers of other members, up to 20s [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    within: Option<Duration>,
 }
 
 impl Command {
@@ -403,6 +424,7 @@ impl Command {
             | Self::Watch(WatchCommand { client, .. })
             | Self::Import(ImportCommand { client, .. })
             | Self::Export(ExportCommand { client, .. })
+            | Self::Explain(ExplainCommand { client, .. })
             | Self::Agreement(AgreementCommand { client, .. }) => Some(client),
         }
     }
@@ -489,7 +511,9 @@ mod tests {
             &["export", "n", "t", "--out", "file"],
             &["completions", "bash"],
             &["man", "folder"],
-            &["agreement", "--with", "127.0.0.1:2001,127.0.0.1:2002", "--share-token"],
+            &["explain", "n", "t", "k", "--within", "500ms"],
+            &["explain", "--member", "a"],
+            &["agreement", "--network", "n", "--within", "2s"],
         ] {
             if let Err(error) = parse(words) {
                 panic!("{words:?}: {error}");
@@ -515,6 +539,8 @@ mod tests {
             &["entry", "create", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "update", "n", "t", "k", "v", "--if-version", "7"],
             &["entry", "delete", "n", "t", "k", "--if-version", "*"],
+            &["explain", "n", "t"],
+            &["explain", "n", "t", "k", "--member", "a"],
             &["peers", "--api", "https://127.0.0.1:2000"],
             &["peers", "--state", "asleep"],
             &["peers", "--label", "zone"],

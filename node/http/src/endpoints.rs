@@ -194,6 +194,7 @@ impl Endpoints {
                 ("transport", self.node.transport().statistics().iter().collect()),
                 ("membership", self.node.membership_statistics().iter().collect()),
                 ("replication", replication),
+                ("inquiries", self.node.inquiry_statistics().iter().collect()),
                 ("http", self.admission.counters.snapshot().iter().collect()),
             ],
         }

@@ -76,6 +76,17 @@ impl Metrics {
                 writeln!(out, "{name}{{network=\"{}\"}} {}", escape(network), measure(statistics))?;
             }
         }
+        let name = "networkdb_disagreement_seconds";
+        head(
+            out,
+            name,
+            "gauge",
+            "Time for which a member is known to hold other entries than this node; 0 for none.",
+        )?;
+        for (network, statistics) in &self.networks {
+            let seconds = statistics.disagreement.as_secs_f64();
+            writeln!(out, "{name}{{network=\"{}\"}} {seconds}", escape(network))?;
+        }
         for (part, counts) in &self.parts {
             for Count { name, meaning, value } in counts {
                 let name = format!("networkdb_{part}_{name}_total");

@@ -55,6 +55,7 @@ problem_codes! {
     PathNotFound, NOT_FOUND, "path_not_found", "There is no call at this path.";
     NetworkNotJoined, NOT_FOUND, "network_not_joined", "This node has not joined the network.";
     EntryNotFound, NOT_FOUND, "entry_not_found", "There is no such entry.";
+    MemberNotFound, NOT_FOUND, "member_not_found", "This node knows no member of this name.";
     KeyNotFound, NOT_FOUND, "key_not_found", "The node has no secret of this fingerprint.";
     MethodNotAllowed, METHOD_NOT_ALLOWED, "method_not_allowed", "The call does not support this method; Allow lists those that it supports.";
     NotAcceptable, NOT_ACCEPTABLE, "not_acceptable", "The call has no answer of a kind that Accept names.";
@@ -76,6 +77,7 @@ problem_codes! {
     TooManyLargeResponses, SERVICE_UNAVAILABLE, "too_many_large_responses", "The limit of concurrent responses that grow with the data is reached.";
     TooManyImports, SERVICE_UNAVAILABLE, "too_many_imports", "The limit of concurrent imports is reached.";
     TooManyWatches, SERVICE_UNAVAILABLE, "too_many_watches", "The limit of concurrent watches is reached.";
+    TooManyInquiries, SERVICE_UNAVAILABLE, "too_many_inquiries", "The limit of concurrent questions to other members is reached.";
     TooManyBodies, SERVICE_UNAVAILABLE, "too_many_bodies", "The bodies of concurrent requests use all the memory for bodies.";
     NetworkFull, INSUFFICIENT_STORAGE, "network_full", "The network holds as much as its limits allow.";
     TooManyNetworks, INSUFFICIENT_STORAGE, "too_many_networks", "The node is on as many networks as its limit allows.";

@@ -3,6 +3,9 @@
 use tabledb::{FinalSyncs, JoinOutcome};
 use wire::{Destination, StreamId};
 
+use crate::inquiries::InquiryFrameError;
+use crate::inquiry_report::{InquiryId, InquiryReport};
+
 /// An action on the network that the machine requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 // Exhaustive: a driver that ignored one would break the protocol.
@@ -56,6 +59,13 @@ pub enum NodeEvent {
         /// The final syncs, which show whether other members have what only this node had.
         final_syncs: FinalSyncs,
     },
+    /// An inquiry has its answers, or its time is over.
+    InquiryOver {
+        /// Its number.
+        inquiry: InquiryId,
+        /// The answers.
+        report: InquiryReport,
+    },
 }
 
 /// Why a datagram or frame was dropped; it was counted.
@@ -63,7 +73,7 @@ pub enum NodeEvent {
 #[non_exhaustive]
 pub enum MachineError {
     /// The first byte names no part of the node.
-    #[error("{0} bytes are neither for membership nor for tables")]
+    #[error("{0} bytes are for no part of the node")]
     Unaddressed(usize),
     /// Membership refused it.
     #[error(transparent)]
@@ -71,6 +81,9 @@ pub enum MachineError {
     /// The tables refused it.
     #[error(transparent)]
     Tables(#[from] tabledb::MessageError),
+    /// It was a question or an answer.
+    #[error(transparent)]
+    Inquiry(#[from] InquiryFrameError),
     /// The stream is not open.
     #[error("stream {} is not open", .0.0)]
     UnknownStream(StreamId),

@@ -1,11 +1,11 @@
-//! The streams of membership and of the tables: which of them a frame is for, and when a half ends.
+//! The streams of the parts of a node: which of them a frame is for, and when a half ends.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use wire::{FramePoll, NodeName, StreamId};
 
-use super::{FOR_MEMBERSHIP, FOR_TABLES, MachineError, NodeMachine};
+use super::{FOR_INQUIRIES, FOR_MEMBERSHIP, FOR_TABLES, MachineError, NodeMachine};
 use crate::streams::Owner;
 
 impl NodeMachine {
@@ -44,6 +44,9 @@ impl NodeMachine {
             (Owner::Unknown { from, .. }, [FOR_TABLES, first @ ..]) => {
                 (Owner::Tables(self.driver.replica().handle_stream_opened(&from, now)), first)
             }
+            (Owner::Unknown { from, .. }, [FOR_INQUIRIES, question @ ..]) => {
+                (Owner::Inquiry(self.inquiries.accept(&from)), question)
+            }
             (Owner::Unknown { .. }, _) => return Err(MachineError::Unaddressed(bytes.len())),
             (owner, bytes) => (owner, bytes),
         };
@@ -58,6 +61,7 @@ impl NodeMachine {
             // The peer sent it before it saw the end of the exchange.
             Owner::Tables(_) if has_sent_all => Ok(()),
             Owner::Tables(inner) => Ok(self.driver.replica().handle_frame(inner, bytes, now)?),
+            Owner::Inquiry(inner) => Ok(self.handle_inquiry_frame(inner, bytes, now)?),
             Owner::Unknown { .. } => Ok(()),
         }
     }
@@ -68,6 +72,7 @@ impl NodeMachine {
         match self.owner(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_finished(inner, now),
             Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_finished(inner, now),
+            Some(Owner::Inquiry(inner)) => self.inquiries.handle_finished(inner),
             Some(Owner::Unknown { .. }) | None => {}
         }
         self.streams.finish_receiving(stream);
@@ -94,6 +99,7 @@ impl NodeMachine {
             Owner::Unknown { .. } => return FramePoll::Wait,
             Owner::Membership(inner) => (self.membership.poll_frame(inner, now), FOR_MEMBERSHIP),
             Owner::Tables(inner) => (self.driver.replica().poll_frame(inner, now), FOR_TABLES),
+            Owner::Inquiry(inner) => (self.inquiries.poll_frame(inner), FOR_INQUIRIES),
         };
         let poll = match poll {
             FramePoll::Frame(frame) if self.streams.take_announce(stream) => {
@@ -116,6 +122,7 @@ impl NodeMachine {
         match self.streams.remove(stream) {
             Some(Owner::Membership(inner)) => self.membership.handle_stream_closed(inner, now),
             Some(Owner::Tables(inner)) => self.driver.replica().handle_stream_closed(inner, now),
+            Some(Owner::Inquiry(inner)) => self.inquiries.handle_closed(inner),
             Some(Owner::Unknown { .. }) | None => {}
         }
     }

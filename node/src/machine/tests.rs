@@ -1,4 +1,4 @@
-//! Updates that peers forge in the name of the node.
+//! Updates that peers forge in the name of the node, and questions of strangers.
 
 use wire::{NodeId, codec};
 
@@ -30,4 +30,20 @@ fn forged_updates_raise_the_generation_at_most_once_a_second() {
         assert_eq!(forge(now + Duration::from_millis(millisecond)), second);
     }
     assert!(forge(now + RENEW_INTERVAL) > second);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "only a starting point")]
+fn a_node_that_is_no_member_gets_no_answer() {
+    let (now, wall) = (Instant::now(), Duration::from_secs(1_000_000));
+    let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let id = NodeId::new(NodeName::new("a").unwrap(), 1);
+    let mut machine = compose(MachineSettings::new(id, address, now, wall, 1)).unwrap();
+    let stranger = NodeName::new("stranger").unwrap();
+    let stream = machine.handle_stream_opened(&stranger, address, now);
+    let (of_a_member, member) = (0u32, "a");
+    let question = codec::encode(&(FOR_INQUIRIES, of_a_member, member));
+    let refused = machine.handle_frame(stream, &question, now);
+    assert_eq!(refused, Err(MachineError::Inquiry(crate::InquiryFrameError::NotMember)));
+    assert_eq!((machine.inquiry_statistics().refused_not_member, machine.stream_count()), (1, 0));
 }

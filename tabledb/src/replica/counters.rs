@@ -1,5 +1,7 @@
 //! Counters for operators, and for tests that have to know that a failure was really provoked.
 
+use crate::RefusedBecause;
+
 /// Why a replica refused something that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RefusalReason {
@@ -17,6 +19,19 @@ pub(crate) enum RefusalReason {
     NotAuthor,
     UnexpectedFrame,
     Busy,
+}
+
+impl From<RefusedBecause> for RefusalReason {
+    fn from(because: RefusedBecause) -> Self {
+        match because {
+            RefusedBecause::FutureTime => Self::FutureTime,
+            RefusedBecause::TooLong => Self::TooLong,
+            RefusedBecause::NetworkFull => Self::NetworkFull,
+            RefusedBecause::TooManyTables => Self::TooManyTables,
+            RefusedBecause::TooManyBytes => Self::TooManyBytes,
+            RefusedBecause::Fragmented => Self::Fragmented,
+        }
+    }
 }
 
 wire::counters! {

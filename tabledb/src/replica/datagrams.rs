@@ -7,9 +7,9 @@ use wire::{NodeId, NodeName, codec};
 
 use super::counters::RefusalReason;
 use super::message::{Bundle, Datagram, Digest, ListVersion};
-use super::network::Arrival;
 use super::timing::DEFERRED_FOR;
 use super::{Deferred, MessageError, Replica};
+use crate::ArrivalPath;
 use crate::digest::digest_bytes;
 
 impl Replica {
@@ -124,7 +124,7 @@ impl Replica {
                 return false;
             }
         }
-        let applied = network.apply(bundle, from, Arrival::Gossip, &mut self.node, now);
+        let applied = network.apply(bundle, from, ArrivalPath::Gossip, &mut self.node, now);
         self.node.counters.updates_learned += applied.learned;
         if applied.generation_conflict {
             self.node.report_generation_conflict();

@@ -1,6 +1,7 @@
 //! One joined network: its store, its pending updates, and its members.
 
 mod apply;
+mod disagreements;
 mod gossip;
 pub(super) mod own_writes;
 pub(super) mod refusals;
@@ -21,15 +22,9 @@ use super::timing::QUIESCENT_AFTER;
 use super::update_queue::{QueuedUpdate, UpdateQueue};
 use crate::record::AttachmentIndex;
 use crate::{DeleteReason, FinalSyncs};
+use disagreements::Disagreements;
 use scheduler::SyncScheduler;
 use settled::Busy;
-
-/// The path by which a bundle arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    Gossip,
-    Sync,
-}
 
 /// The effects of applying a bundle.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +53,8 @@ pub(crate) struct Network {
     last_fingerprint: u64,
     /// Writes of other nodes that this node refused.
     pub(crate) refusals: refusals::Refusals,
+    /// Members that hold something else.
+    pub(crate) disagreements: Disagreements,
     /// Set while changes come without a pause.
     busy: Option<Busy>,
 }
@@ -76,6 +73,7 @@ impl Network {
             unchanged_since: now,
             last_fingerprint: 0,
             refusals: refusals::Refusals::default(),
+            disagreements: Disagreements::default(),
             busy: None,
         };
         let others: Vec<NodeId> =
@@ -191,6 +189,7 @@ impl Network {
     pub(crate) fn owner_failed(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         let held = self.store.of_owner(owner).map(|(index, _)| index);
         self.scheduler.owner_failed(owner, held, node, now);
+        self.disagreements.forget(owner);
         if let Some(index) = held {
             self.store.set_visibility(index, Visibility::OwnerFailed, &mut node.watchers);
         }
@@ -209,6 +208,7 @@ impl Network {
     /// The owner's instance has ended, or it has left the network.
     pub(crate) fn owner_gone(&mut self, owner: &str, node: &mut NodeState, now: Instant) {
         self.scheduler.owner_gone(owner, node, now);
+        self.disagreements.forget(owner);
         if let Some((index, _)) = self.store.of_owner(owner) {
             self.drop_attachment(index, DeleteReason::OwnerGone, node);
         }
@@ -283,12 +283,10 @@ impl Network {
         node: &mut NodeState,
         now: Instant,
     ) {
-        if self.refusals.puts_off_comparison(now) {
-            return;
-        }
-        if let Some(mine) = self.quiescent_fingerprint(now)
-            && mine != theirs
-        {
+        let Some(mine) = self.quiescent_fingerprint(now) else { return };
+        let lasting = node.config.anti_entropy_interval;
+        self.disagreements.compared(&self.name, peer, mine == theirs, lasting, now);
+        if mine != theirs && !self.refusals.puts_off_comparison(now) {
             self.scheduler.fingerprint_differs(peer, (mine, theirs), node, now);
         }
     }

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use wire::{NodeName, StreamId};
 
 use super::Origin;
+use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::connections::Connections;
 use super::counters::Counters;
@@ -94,6 +95,7 @@ pub(crate) struct NodeState {
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
     pub(crate) skews: Skews,
+    pub(crate) arrivals: Arrivals,
     /// A call that is not the driver's own moved a deadline forward: the driver has to be woken.
     pub(crate) wake: bool,
 }
@@ -113,6 +115,7 @@ impl NodeState {
             events: VecDeque::new(),
             counters: Counters::default(),
             skews: Skews::default(),
+            arrivals: Arrivals::default(),
             wake: false,
             config,
         }

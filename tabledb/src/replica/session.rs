@@ -163,6 +163,11 @@ impl Session {
         }
     }
 
+    /// Whether one side has received updates that it lacked.
+    pub(crate) fn brought_updates(&self) -> bool {
+        self.progress.learned > 0 || self.role.sending().is_some_and(|sending| sending.sent_chunks)
+    }
+
     /// Whether it is about attachment lists, not about a network.
     pub(crate) fn is_about_lists(&self) -> bool {
         matches!(self.role, Role::ListsOpener(_) | Role::ListsResponder(_))

@@ -66,6 +66,17 @@ pub(crate) struct Write<'a> {
     pub(crate) present: Option<Dot>,
 }
 
+/// What a write did.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Nothing: its number had been seen.
+    Seen,
+    /// A greater version stays under its key.
+    Superseded,
+    /// It is under its key, in the place of what was there.
+    Kept(Option<Record>),
+}
+
 /// The limit that a write would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -263,15 +274,15 @@ impl Store {
         }
     }
 
-    /// Applies a write, unless its number has been seen. False if it has.
+    /// Applies a write, unless its number has been seen.
     ///
     /// The dots that it replaced are superseded here too, wherever they are; then the greater version remains
     /// under the key.
-    pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> bool {
+    pub(crate) fn apply(&mut self, write: Write<'_>, watchers: &mut Watchers) -> Effect {
         let Write { dot: (index, number), time, table, key, body, replaced, present } = write;
-        let Some(attachment) = self.attachments.get_mut(&index) else { return false };
+        let Some(attachment) = self.attachments.get_mut(&index) else { return Effect::Seen };
         if attachment.seen.contains(number) {
-            return false;
+            return Effect::Seen;
         }
         attachment.see(number, number);
         self.fingerprint.invalidate(index, attachment);
@@ -297,9 +308,9 @@ impl Store {
                 self.drop_live(index, number, watchers);
             }
         }
-        self.keep_greater(incoming, body, table, (replaces_present, skipped), watchers);
+        let effect = self.keep_greater(incoming, body, table, (replaces_present, skipped), watchers);
         self.debug_check_applied((index, number), (time, replaced), (table, key));
-        true
+        effect
     }
 
     /// Keeps the greater version under a key, or the incoming one if it replaces the present one.
@@ -310,10 +321,10 @@ impl Store {
         table: &Table,
         (replaces_present, skipped): (bool, Option<WriteId>),
         watchers: &mut Watchers,
-    ) {
+    ) -> Effect {
         let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
         let former = match table.records.offer(&incoming, replaces) {
-            Offered::Declined => return,
+            Offered::Declined => return Effect::Superseded,
             Offered::Inserted => {
                 self.records += 1;
                 None
@@ -337,6 +348,7 @@ impl Store {
         if reported.is_some() {
             self.report(watchers, (former.as_ref(), reported.as_ref()), skipped, DeleteReason::Deleted);
         }
+        Effect::Kept(former)
     }
 
     /// Marks the numbers of `low..=high` as seen, since a peer has seen them and does not hold them live.

@@ -207,6 +207,10 @@ fn report_to_network(
     node: &mut NodeState,
     now: Instant,
 ) {
+    let is_full = matches!(session.role, Role::FullOpener(_) | Role::FullResponder(_));
+    if is_full && outcome == Outcome::Completed && session.brought_updates() {
+        network.disagreements.repaired(&session.progress.peer);
+    }
     let Session { progress: Progress { id, peer, learned, .. }, role } = session;
     match role {
         Role::FullOpener(sync) => {

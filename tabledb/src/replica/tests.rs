@@ -5,6 +5,7 @@ mod conditional_writes;
 mod connections;
 mod convergence;
 mod exhaustive;
+mod inquiries;
 mod model;
 mod resuming;
 mod stories;

@@ -56,7 +56,7 @@ impl Replica {
         self.write(network, table, key, Operation::CompareAndSet(expected, value.as_ref()), now)
     }
 
-    /// Deletes an entry; an error unless it has the version `expected` here.
+    /// Deletes an entry; an error unless it has the version `expected` here. Returns the version of the delete.
     pub fn compare_and_delete(
         &mut self,
         network: &str,
@@ -64,13 +64,19 @@ impl Replica {
         key: &str,
         expected: Version,
         now: Instant,
-    ) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::CompareAndDelete(expected), now).map(drop)
+    ) -> Result<Version, WriteError> {
+        self.write(network, table, key, Operation::CompareAndDelete(expected), now)
     }
 
-    /// Deletes an entry, whichever node wrote it; an error if the key is not live.
-    pub fn delete(&mut self, network: &str, table: &str, key: &str, now: Instant) -> Result<(), WriteError> {
-        self.write(network, table, key, Operation::Delete, now).map(drop)
+    /// Deletes an entry, whichever node wrote it; an error if the key is not live. Returns the version of the delete.
+    pub fn delete(
+        &mut self,
+        network: &str,
+        table: &str,
+        key: &str,
+        now: Instant,
+    ) -> Result<Version, WriteError> {
+        self.write(network, table, key, Operation::Delete, now)
     }
 
     fn write(

@@ -22,9 +22,14 @@ struct Host {
 
 impl Host {
     async fn start(name: &str) -> Self {
+        Self::with_limits(name, tabledb::Limits::default()).await
+    }
+
+    async fn with_limits(name: &str, limits: tabledb::Limits) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = NodeConfig {
             membership: membership::Config::loopback(),
+            limits,
             ..NodeConfig::new(NodeName::new(name).unwrap(), loopback, KeySet::development())
         };
         let node = Node::start(config).await.unwrap();
@@ -177,8 +182,8 @@ async fn metrics_and_v1_show_the_node() {
     let node: serde_json::Value = serde_json::from_str(&host.get("/v1/node").await).unwrap();
     assert_eq!((&node["name"], &node["networks"]), (&"shown".into(), &serde_json::json!(["net"])));
     let agreement: serde_json::Value =
-        serde_json::from_str(&host.get("/v1/agreement?network=net").await).unwrap();
-    assert_eq!(agreement["networks"][0]["digest"].as_str().unwrap().len(), 16);
+        serde_json::from_str(&host.get("/v1/networks/net/agreement").await).unwrap();
+    assert_eq!(agreement["members"][0]["holds"]["digest"].as_str().unwrap().len(), 16);
     let calls = host.get("/v1").await;
     assert!(calls.contains("GET /v1/watch"), "{calls}");
     host.end().await;
@@ -348,22 +353,66 @@ async fn an_entry_is_updated_and_deleted_only_with_the_version_that_the_call_nam
     host.end().await;
 }
 
+/// A row of JSON by the name of its member.
+fn row<'a>(rows: &'a serde_json::Value, member: &str) -> &'a serde_json::Value {
+    let rows = rows["members"].as_array().unwrap().iter();
+    rows.clone().find(|row| row["member"] == member).unwrap_or_else(|| panic!("{member} is not in {rows:?}"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn agreement_compares_nodes_and_reports_networks_that_differ() {
-    let (host, apart) = (Host::start("one").await, Host::start("apart").await);
-    for host in [&host, &apart] {
+async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
+    let (first, second) = (Host::start("first").await, Host::start("second").await);
+    // It holds one entry, and refuses others.
+    let small = Host::with_limits("small", tabledb::Limits { entries: 1, ..Default::default() }).await;
+    for host in [&second, &small] {
+        assert_eq!(host.node.join(&[first.address()]).await.unwrap(), 1);
+    }
+    for host in [&first, &second, &small] {
         assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     }
-    let (status, table, _) = client(&host, &["agreement", "--with", &apart.api()]).await;
-    assert_eq!(status, 0, "{table}");
-    // They are not in one cluster, so they will never agree.
-    assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v").await, "OK");
+    assert_eq!(first.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v").await, "OK");
+    let shown = |key: &str| format!("OK\n0) k:`{key}` -> v:`v` owner:`first`\n");
+    second.await_response("/getentry?unsafe&nid=net&tname=t&key=k", &shown("k")).await;
+    small.await_response("/getentry?unsafe&nid=net&tname=t&key=k", &shown("k")).await;
+    let agreed = client(&second, &["agreement"]).await;
+    assert!(
+        agreed.0 == 0 && ["first", "second", "small"].iter().all(|name| agreed.1.contains(name)),
+        "{agreed:?}"
+    );
+
+    let explained = second.get("/v1/networks/net/tables/t/entries/k/explain").await;
+    let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+    let [of_first, of_second] =
+        ["first", "second"].map(|name| &row(&explained, name)["entry"]["write"]["arrival"]);
+    assert_eq!((&of_first["path"], &of_second["from"]), (&"local".into(), &"first".into()), "{explained}");
+    let (status, table, _) = client(&second, &["explain", "net", "t", "k"]).await;
+    assert!(status == 0 && table.contains("gossip from first"), "{table}");
+
+    assert_eq!(first.get("/createentry?unsafe&nid=net&tname=t&key=l&value=v").await, "OK");
+    second.await_response("/getentry?unsafe&nid=net&tname=t&key=l", &shown("l")).await;
+    let refuses = || small.node.tables().statistics("net").is_some_and(|statistics| statistics.refused == 1);
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
+    while !refuses() {
+        assert!(tokio::time::Instant::now() < deadline, "small does not refuse the second entry");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let (status, table, sentence) =
-        client(&host, &["agreement", "--network", "net", "--with", &apart.api()]).await;
-    assert_eq!(status, 1, "{table}");
-    assert!(sentence.starts_with("networkdb: the nodes do not agree on net"), "{sentence}");
-    host.end().await;
-    apart.end().await;
+        client(&second, &["agreement", "--network", "net", "--within", "5s"]).await;
+    assert!(status == 1 && table.contains("net/t/l  refused  small   absent"), "{table}");
+    assert!(sentence.starts_with("networkdb: the members do not agree on net"), "{sentence}");
+
+    let (status, table, _) = client(&second, &["explain", "--member", "first"]).await;
+    assert!(status == 0 && table.contains("alive"), "{table}");
+    let unknown = second.exchange(Request::new("GET", "/v1/members/x/explain")).await;
+    assert!(unknown.status == 404 && unknown.body.contains("member_not_found"), "{unknown:?}");
+    // A member that is down is a row: at first it does not answer, later it has failed.
+    small.node.abort();
+    let explained = first.get("/v1/networks/net/tables/t/entries/k/explain?within=300ms").await;
+    let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+    let answer = &row(&explained, "small")["answer"];
+    assert!(["late", "unreachable", "failed"].iter().any(|word| answer == word), "{explained}");
+    first.end().await;
+    second.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

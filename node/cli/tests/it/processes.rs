@@ -333,28 +333,6 @@ fn every_change_over_http_is_logged_without_values_and_tokens() {
 }
 
 #[test]
-fn agreement_sends_the_token_only_to_its_own_node() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tokens");
-    std::fs::write(&file, format!("read {READ}\n")).unwrap();
-    let path = file.to_str().unwrap();
-    let node = Process::start(&["--name", "own", "--bind", "127.0.0.1:0", "--http-token-file", path]);
-    for (more, shown) in [(&[][..], false), (&["--share-token"], true)] {
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", other.local_addr().unwrap());
-        let asked = std::thread::spawn(move || {
-            let (stream, _) = other.accept().unwrap();
-            let lines = BufReader::new(stream).lines().map_while(Result::ok);
-            lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
-        });
-        let arguments = [&["agreement", "--with", &url], more].concat();
-        let response = ask(&format!("http://{}", node.http()), Some(("NETWORKDB_TOKEN", READ)), &arguments);
-        assert!(response.0 == 2 && response.1.contains(&url), "{response:?}");
-        assert_eq!(asked.join().unwrap().contains(READ), shown, "{more:?}");
-    }
-}
-
-#[test]
 fn a_signal_reloads_the_tokens_and_an_invalid_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");

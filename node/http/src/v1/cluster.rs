@@ -12,17 +12,17 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Method, StatusCode};
 use membership::Member;
 use tabledb::JoinError;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use wire::NodeName;
 
+use super::inquiry_model::seconds;
 use super::model::{
-    Agreement, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkJoinOutcome, NetworkView,
-    Networks, NodeView, Peers,
+    JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members, NetworkJoinOutcome, NetworkView, Networks,
+    NodeView, Peers,
 };
 use super::page::{Next, Page};
-use super::parameters::{FromParameters, Given, NoParameters, Parameters};
+use super::parameters::{NoParameters, Parameters};
 use super::places::NetworkPath;
 use super::precondition::{OnlyIfNone, Precondition};
 use crate::problem::{Names, Problem, ProblemCode};
@@ -41,7 +41,7 @@ struct Cluster {
     started: Instant,
 }
 
-/// The routes of the node itself, of `/members`, `/join`, `/networks` and `/agreement`.
+/// The routes of the node itself, of `/members`, `/join` and `/networks`.
 pub(super) fn router(node: Node, started: Instant) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(show_node))
@@ -50,7 +50,6 @@ pub(super) fn router(node: Node, started: Instant) -> OpenApiRouter {
         .routes(routes!(list_networks))
         .routes(routes!(show_network, join_network, leave_network))
         .routes(routes!(list_peers))
-        .routes(routes!(agreement))
         .with_state(Cluster { node, started })
 }
 
@@ -124,11 +123,6 @@ fn view(member: &Member, round_trip: Option<Duration>, me: &NodeName, now: Insta
         round_trip_seconds: round_trip.map(|time| (time.as_secs_f64() * 1e6).round() / 1e6),
         this_node,
     }
-}
-
-/// Seconds, rounded to milliseconds.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// Join a cluster through these nodes
@@ -300,45 +294,6 @@ async fn leave_network(
         completed: final_syncs.completed,
         outcome: final_syncs.to_string(),
     }))
-}
-
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-struct AgreementParameters {
-    /// Only this network.
-    network: Option<String>,
-}
-
-impl FromParameters for AgreementParameters {
-    const KNOWN: &'static [&'static str] = &["network"];
-
-    fn read(given: &Given) -> Result<Self, Problem> {
-        Ok(Self { network: given.text("network") })
-    }
-}
-
-/// Show the digests of networks, for comparison with other nodes
-#[utoipa::path(
-    get,
-    path = "/agreement",
-    tag = "networks",
-    params(AgreementParameters),
-    responses((status = 200, description = "The networks with their digests", body = Agreement)),
-    extensions(("x-problems" = json!(["network_not_joined"]))),
-)]
-async fn agreement(
-    State(Cluster { node, .. }): State<Cluster>,
-    Parameters(AgreementParameters { network }): Parameters<AgreementParameters>,
-) -> Result<Response, Problem> {
-    let db = node.tables();
-    let networks = match network {
-        None => db.networks(),
-        Some(network) if db.statistics(&network).is_none() => return Err(Problem::not_joined(&network)),
-        Some(network) => vec![network],
-    };
-    let name = node.id().name;
-    let view = move |network: String| network_view(&node, &network);
-    Ok(list(None, json_list(Some(("node", name.as_str())), "networks", networks, view)))
 }
 
 fn network_view(node: &Node, network: &str) -> Option<NetworkView> {

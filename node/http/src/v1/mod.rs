@@ -4,6 +4,8 @@ pub(crate) mod cluster;
 mod docs_page;
 mod entries;
 mod import;
+mod inquiries;
+pub mod inquiry_model;
 mod keys;
 pub mod model;
 mod openapi;
@@ -62,6 +64,7 @@ pub(super) fn router(
         .routes(routes!(show_document))
         .routes(routes!(show_page))
         .merge(keys::router(node.clone()))
+        .merge(inquiries::router(node.clone()))
         .merge(cluster::router(node, started))
         .merge(entries::router(db.clone(), admission.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())

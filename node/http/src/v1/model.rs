@@ -213,15 +213,6 @@ pub struct Tables {
     pub tables: Vec<TableView>,
 }
 
-/// The networks of a node with their digests, for comparison with other nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Agreement {
-    /// The responding node.
-    pub node: String,
-    /// All networks that it has joined, or the requested one.
-    pub networks: Vec<NetworkView>,
-}
-
 /// An entry; also a line of an export or an import.
 ///
 /// The value is in exactly one of the two fields: as text if it is UTF-8, in base64 if not.
@@ -281,12 +272,17 @@ impl From<&Entry> for EntryRecord {
 
 impl From<&Listed> for EntryRecord {
     fn from(listed: &Listed) -> Self {
-        let hidden = listed.hidden.map(|reason| match reason {
-            HiddenReason::AwaitsComparison => "awaits_comparison".to_owned(),
-            // And what later versions of the store may add.
-            _ => "owner_failed".to_owned(),
-        });
+        let hidden = listed.hidden.map(|reason| hidden_word(reason).to_owned());
         Self { hidden, ..Self::from(&listed.entry) }
+    }
+}
+
+/// Why readers do not see an entry, as a word for programs.
+pub(super) fn hidden_word(reason: HiddenReason) -> &'static str {
+    match reason {
+        HiddenReason::AwaitsComparison => "awaits_comparison",
+        // And what later versions of the store may add.
+        _ => "owner_failed",
     }
 }
 

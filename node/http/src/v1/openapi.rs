@@ -64,8 +64,8 @@ pub(super) fn complete(handlers: &OpenApi) -> Value {
             describe_headers(operation);
             describe_problems(operation, &format!("{method} {path}"), path.contains('{'));
         }
-        if let Some(entries) = path.strip_suffix("{key}") {
-            paths.insert(format!("/v1{entries}"), of_the_empty_key(&item));
+        if path.contains("{key}") {
+            paths.insert(format!("/v1{}", path.replace("{key}", "")), of_the_empty_key(&item));
         }
         paths.insert(format!("/v1{}", if path == "/" { "" } else { &path }), item);
     }

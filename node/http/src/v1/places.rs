@@ -33,6 +33,13 @@ pub(super) struct EntryPath {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
+pub(super) struct MemberPath {
+    /// The name of a member
+    pub(super) name: String,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct KeyPath {
     /// Sixteen hexadecimal digits
     #[param(pattern = "^[0-9a-f]{16}$")]

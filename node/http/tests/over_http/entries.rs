@@ -206,7 +206,7 @@ async fn a_join_says_how_it_went() {
         let network = if shown["networks"].is_array() { &shown["networks"][0] } else { &shown };
         network["join"].as_str().unwrap().to_owned()
     };
-    for path in ["/v1/networks", "/v1/networks/net", "/v1/agreement"] {
+    for path in ["/v1/networks", "/v1/networks/net"] {
         assert_eq!(shown(&first, path).await, "alone", "{path}");
         assert_eq!(shown(&second, path).await, "synchronised", "{path}");
     }

@@ -9,13 +9,13 @@ use super::super::counters::RefusalReason;
 use super::super::message::{AttachmentId, Bundle, Event, EventBody};
 use super::super::node_state::NodeState;
 use super::super::owners::Admission;
-use super::super::store::{Body, Dot, Full, Visibility, Write};
+use super::super::store::{Body, Dot, Effect, Full, Visibility, Write};
 use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::refusals::Refused;
-use super::{Applied, Arrival, Network, update_bytes};
-use crate::DeleteReason;
+use super::{Applied, Network, update_bytes};
 use crate::record::AttachmentIndex;
+use crate::{ArrivalPath, DeleteReason, RefusedBecause};
 
 /// What all events of a bundle have in common.
 struct Events<'a> {
@@ -29,6 +29,8 @@ struct Events<'a> {
     table: Option<(u32, Arc<Table>)>,
     own_highest: u64,
     relay: bool,
+    from: &'a NodeName,
+    path: ArrivalPath,
     /// The attachment of the latest event that was applied and is not relayed: it is touched once.
     touched: Option<AttachmentIndex>,
 }
@@ -107,7 +109,7 @@ impl Network {
         &mut self,
         bundle: &Bundle<'_>,
         from: &NodeName,
-        arrival: Arrival,
+        path: ArrivalPath,
         node: &mut NodeState,
         now: Instant,
     ) -> Applied {
@@ -129,7 +131,7 @@ impl Network {
             indexes.push(index.ok());
         }
         let own_highest = self.store.attachment(self.own).map_or(0, |own| own.seen().highest());
-        let relay = arrival == Arrival::Gossip && bundle.relay;
+        let relay = path == ArrivalPath::Gossip && bundle.relay;
         let mut events = Events {
             clock: bundle.clock,
             indexes: &indexes,
@@ -137,6 +139,8 @@ impl Network {
             table: None,
             own_highest,
             relay,
+            from,
+            path,
             touched: None,
         };
         for event in &bundle.events {
@@ -149,7 +153,7 @@ impl Network {
             } else if index == self.own && high > own_highest {
                 applied.generation_conflict = true;
             } else {
-                self.apply_superseded(index, (low, high), arrival, relay, &mut applied, node, now);
+                self.apply_superseded(index, (low, high), path, relay, &mut applied, node, now);
             }
         }
         for &(attachment, watermark) in &bundle.watermarks {
@@ -180,7 +184,7 @@ impl Network {
         node: &mut NodeState,
         now: Instant,
     ) {
-        let &mut Events { clock, indexes, tables, own_highest, relay, .. } = events;
+        let &mut Events { clock, indexes, tables, own_highest, relay, from, path, .. } = events;
         let Some(&Some(index)) = indexes.get(event.attachment as usize) else { return };
         let Some(&table_name) = tables.get(event.table as usize) else {
             return node.counters.refuse(RefusalReason::Malformed);
@@ -200,17 +204,17 @@ impl Network {
         let time = clock - event.age;
         let dot = (index, event.number);
         let value_bytes = if let EventBody::Value(value) = event.body { value.len() } else { 0 };
-        let refused = |why| {
+        let refused = |because| {
             let (table, key, bytes) = (table_name, event.key, value_bytes);
-            Refused { dot, time, table, key, bytes, why }
+            Refused { dot, time, table, key, bytes, because }
         };
         if !node.clock.believes(time, now) {
-            return self.refuse(&refused(RefusalReason::FutureTime), node, now);
+            return self.refuse(&refused(RefusedBecause::FutureTime), node, now);
         }
         node.clock.observe(time);
         let limits = &node.config.limits;
         if !limits.allow_names(&self.name, table_name, event.key) || value_bytes > limits.value_bytes {
-            return self.refuse(&refused(RefusalReason::TooLong), node, now);
+            return self.refuse(&refused(RefusedBecause::TooLong), node, now);
         }
         let replaced: Vec<Dot> = event
             .replaced
@@ -242,12 +246,12 @@ impl Network {
         let found = events.table.as_ref().map(|(_, table)| table);
         let full = self.store.lacks_capacity(found, event.key, body.value(), limits);
         if let Some(full) = full {
-            let why = match full {
-                Full::Entries => RefusalReason::NetworkFull,
-                Full::Tables => RefusalReason::TooManyTables,
-                Full::Bytes => RefusalReason::TooManyBytes,
+            let because = match full {
+                Full::Entries => RefusedBecause::NetworkFull,
+                Full::Tables => RefusedBecause::TooManyTables,
+                Full::Bytes => RefusedBecause::TooManyBytes,
             };
-            return self.refuse(&refused(why), node, now);
+            return self.refuse(&refused(because), node, now);
         }
         let fragmented = std::iter::once(&dot).chain(&replaced).any(|&(index, number)| {
             self.store.attachment(index).is_some_and(|held| {
@@ -256,13 +260,18 @@ impl Network {
             })
         });
         if fragmented {
-            return self.refuse(&refused(RefusalReason::Fragmented), node, now);
+            return self.refuse(&refused(RefusedBecause::Fragmented), node, now);
         }
         let bytes = update_bytes(table_name, event.key, body.value()) + 16 * replaced.len().saturating_sub(1);
         let new = || (event.table, self.store.table_or_new(table_name));
         let (_, table) = events.table.get_or_insert_with(new);
         let write = Write { dot, time, table, key: event.key, body, replaced: &replaced, present: None };
-        if self.store.apply(write, &mut node.watchers) {
+        let effect = self.store.apply(write, &mut node.watchers);
+        if let Effect::Kept(former) = &effect {
+            let writer = self.store.attachment(index).map_or(0, |held| held.tag.digest);
+            node.arrivals.note((writer, event.number), path, Some(from), former.as_ref(), now);
+        }
+        if !matches!(effect, Effect::Seen) {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
             if relay {
@@ -281,7 +290,7 @@ impl Network {
         &mut self,
         index: AttachmentIndex,
         (low, high): (u64, u64),
-        arrival: Arrival,
+        path: ArrivalPath,
         relay: bool,
         applied: &mut Applied,
         node: &mut NodeState,
@@ -297,7 +306,7 @@ impl Network {
         if unseen == 0 {
             return;
         }
-        if arrival == Arrival::Gossip && self.refusals.is_outstanding() {
+        if path == ArrivalPath::Gossip && self.refusals.is_outstanding() {
             // They may be superseded only by writes that this node refuses: pull them from the owner.
             let owner = attachment.tag.owner.name.clone();
             return self.note_watermark(index, high, &owner, now);

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::super::node_state::NodeState;
-use super::super::store::{Body, Full, Write};
+use super::super::store::{Body, Effect, Full, Write};
 use super::super::update_queue::QueuedUpdate;
 use super::{Network, update_bytes};
-use crate::{Version, WriteError};
+use crate::{ArrivalPath, Version, WriteError};
 
 /// The operation of a caller on a key.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,10 @@ impl Network {
         let dot = (self.own, own + 1);
         let time = node.clock.tick(now);
         let write = Write { dot, time, table: &table, key, body, replaced: present.as_slice(), present };
-        self.store.apply(write, &mut node.watchers);
+        let effect = self.store.apply(write, &mut node.watchers);
+        if let Effect::Kept(former @ Some(_)) = &effect {
+            node.arrivals.note((writer, dot.1), ArrivalPath::Local, None, former.as_ref(), now);
+        }
         self.store.keep_table(table);
         self.supersede_refused(table_name, key, time);
         node.counters.writes += 1;

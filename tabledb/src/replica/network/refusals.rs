@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::super::counters::RefusalReason;
 use super::super::node_state::NodeState;
 use super::super::ranges::Ranges;
 use super::super::store::{Attachment, Dot, Store};
@@ -20,6 +19,7 @@ use super::super::timing::{REFUSED_LOG_PAUSE, REFUSED_PAUSE, REFUSED_PAUSE_MAX};
 use super::Network;
 use crate::digest::{digest_bytes, mix};
 use crate::record::AttachmentIndex;
+use crate::{RefusedBecause, RefusedWrite};
 
 /// The number of keys whose latest refused writes are remembered. Beyond it, no entry at all is dropped
 /// because of a peer's claim.
@@ -48,7 +48,7 @@ pub(super) struct Refused<'a> {
     pub(super) key: &'a str,
     /// The length of its value.
     pub(super) bytes: usize,
-    pub(super) why: RefusalReason,
+    pub(super) because: RefusedBecause,
 }
 
 /// The latest refused write under a key.
@@ -57,6 +57,7 @@ pub(super) struct Refused<'a> {
 struct Guard {
     time: u64,
     dot: Dot,
+    because: RefusedBecause,
 }
 
 impl Guard {
@@ -137,6 +138,13 @@ impl Refusals {
         (guard.time < time && guard.is_outstanding(store)).then_some(guard.dot)
     }
 
+    /// The latest write that is refused under a key, as far as it is remembered.
+    pub(crate) fn refused_under(&self, store: &Store, table: &str, key: &str) -> Option<RefusedWrite> {
+        let guard = self.guards.get(&key_digest(table, key)).filter(|guard| guard.is_outstanding(store))?;
+        let owner = store.attachment(guard.dot.0)?.tag.owner.name.clone();
+        Some(RefusedWrite { time: Duration::from_micros(guard.time), owner, because: guard.because })
+    }
+
     /// Digests of the keys with refused writes; `None` if not all of them are known.
     pub(crate) fn keys(&self, store: &Store) -> Option<Vec<u64>> {
         if !self.is_outstanding() {
@@ -182,7 +190,7 @@ impl Refusals {
     fn note(&mut self, refused: &Refused<'_>, store: &mut Store, max_ranges: usize, now: Instant) {
         let (index, number) = refused.dot;
         self.keys_incomplete |= !store.account_refused(index, number, max_ranges);
-        if refused.why == RefusalReason::TooLong {
+        if refused.because == RefusedBecause::TooLong {
             let numbers = self.too_long.entry(index).or_default();
             if numbers.as_slice().len() < max_ranges || numbers.touches(number, number) {
                 numbers.insert(number);
@@ -207,7 +215,7 @@ impl Refusals {
             return;
         }
         let digest = key_digest(refused.table, refused.key);
-        let new = Guard { time: refused.time, dot: refused.dot };
+        let new = Guard { time: refused.time, dot: refused.dot, because: refused.because };
         if let Some(guard) = self.guards.get_mut(&digest) {
             if guard.time <= new.time || !guard.is_outstanding(store) {
                 *guard = new;
@@ -311,7 +319,7 @@ fn choose<'a>(
 impl Network {
     /// Refuses a peer's write for a reason that may pass.
     pub(super) fn refuse(&mut self, refused: &Refused<'_>, node: &mut NodeState, now: Instant) {
-        node.counters.refuse(refused.why);
+        node.counters.refuse(refused.because.into());
         self.refusals.note(refused, &mut self.store, node.config.limits.ranges, now);
         let refusals = &mut self.refusals;
         if refusals.logged_at.is_some_and(|at| now < at + REFUSED_LOG_PAUSE) {
@@ -325,7 +333,7 @@ impl Network {
             owner,
             table = refused.table.chars().take(LOGGED_KEY).collect::<String>(),
             key = refused.key.chars().take(LOGGED_KEY).collect::<String>(),
-            reason = ?refused.why,
+            reason = ?refused.because,
             others = std::mem::take(&mut refusals.unlogged),
             "refused a write of a peer; the value that it replaced stays"
         );

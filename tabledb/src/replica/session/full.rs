@@ -12,6 +12,7 @@ use super::comparison::{Attachments, Claims, Comparison, answer_comparison};
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::ArrivalPath;
 use crate::record::AttachmentIndex;
 
 /// What a full sync has learned about the peer's copy, on either side.
@@ -102,7 +103,7 @@ impl FullOpener {
             }
             (Frame::Decline(ids), Opened::Syncs(sending, _)) => sending.decline(&ids, context.network),
             (Frame::Chunk(bundle), Opened::Syncs(_, Step::Updates { .. } | Step::Comparison(_))) => {
-                return apply_chunk(&bundle, context);
+                return apply_chunk(&bundle, ArrivalPath::Sync, context);
             }
             (Frame::ChunksDone, Opened::Syncs(sending, step @ Step::Updates { .. })) => {
                 *step = Step::Updates { received_all: true };
@@ -258,7 +259,9 @@ impl FullResponder {
             (Frame::Decline(ids), Accepted::Exchanges { sending, .. }) => {
                 sending.decline(&ids, context.network);
             }
-            (Frame::Chunk(bundle), Accepted::Exchanges { .. }) => return apply_chunk(&bundle, context),
+            (Frame::Chunk(bundle), Accepted::Exchanges { .. }) => {
+                return apply_chunk(&bundle, ArrivalPath::Sync, context);
+            }
             // The opener asks next.
             (Frame::ChunksDone, Accepted::Exchanges { .. }) => {}
             (Frame::Compare { attachments: named, spans }, Accepted::Exchanges { sending, attachments }) => {

@@ -8,6 +8,7 @@ use super::chunks::apply_chunk;
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::ArrivalPath;
 use crate::record::AttachmentIndex;
 
 /// Receives what it lacks.
@@ -32,7 +33,7 @@ impl PullOpener {
             Frame::NotMember(list) => return context.progress.peer_is_not_member(list, context.node),
             // Attachments that the peer does not have.
             Frame::Decline(_) => {}
-            Frame::Chunk(bundle) => return apply_chunk(&bundle, context),
+            Frame::Chunk(bundle) => return apply_chunk(&bundle, ArrivalPath::Pull, context),
             Frame::ChunksDone => context.end(Outcome::Completed),
             _ => return Err(UNEXPECTED),
         }

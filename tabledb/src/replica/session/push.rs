@@ -9,6 +9,7 @@ use super::chunks::apply_chunk;
 use super::progress::{Context, SessionError, UNEXPECTED};
 use super::sending::Sending;
 use super::version_vector::{IncomingVector, Scope, send_version_vector};
+use crate::ArrivalPath;
 use crate::record::AttachmentIndex;
 
 /// Sends what the responder lacks of some attachments.
@@ -145,7 +146,7 @@ impl PushResponder {
             }
             // Attachments that the peer does not have.
             (Frame::Decline(_), Accepted::Receives(_)) => Ok(()),
-            (Frame::Chunk(bundle), Accepted::Receives(_)) => apply_chunk(&bundle, context),
+            (Frame::Chunk(bundle), Accepted::Receives(_)) => apply_chunk(&bundle, ArrivalPath::Push, context),
             (Frame::ChunksDone, Accepted::Receives(_)) => {
                 context.send(&Frame::Done);
                 context.end(Outcome::Completed);

@@ -29,8 +29,10 @@ pub(super) struct Sending {
     queue: VecDeque<AttachmentIndex>,
     /// The peer had everything at one moment.
     pub(super) is_complete: bool,
-    /// The peer lacked updates, which were sent.
+    /// The peer lacked updates or claims, which were sent.
     pub(super) sent_updates: bool,
+    /// Updates were among them.
+    pub(super) sent_chunks: bool,
 }
 
 impl Sending {
@@ -41,7 +43,15 @@ impl Sending {
         network: &Network,
     ) -> Self {
         let queue = VecDeque::new();
-        let mut sending = Self { scope, peer_seen, declined, queue, is_complete: false, sent_updates: false };
+        let mut sending = Self {
+            scope,
+            peer_seen,
+            declined,
+            queue,
+            is_complete: false,
+            sent_updates: false,
+            sent_chunks: false,
+        };
         sending.refill_queue(network);
         sending
     }
@@ -117,7 +127,7 @@ impl Sending {
         if chunk.is_empty() {
             return None;
         }
-        self.sent_updates = true;
+        (self.sent_updates, self.sent_chunks) = (true, true);
         Some(chunk.finish(store, false, Envelope::Frame))
     }
 }

@@ -15,7 +15,7 @@ impl Cluster {
 
     fn compare_and_delete(&mut self, at: usize, expected: Version) -> Result<(), WriteError> {
         let now = self.now;
-        self.replicas[at].compare_and_delete(NET, TABLE, "k", expected, now)
+        self.replicas[at].compare_and_delete(NET, TABLE, "k", expected, now).map(drop)
     }
 }
 
@@ -81,7 +81,7 @@ fn a_refused_write_says_what_it_found() {
         let outcome = match what {
             "create" => replica.create(NET, TABLE, "k", *b"2", now).map(drop),
             "update" => replica.update(NET, TABLE, "k", *b"2", now).map(drop),
-            _ => replica.delete(NET, TABLE, "k", now),
+            _ => replica.delete(NET, TABLE, "k", now).map(drop),
         };
         outcome.expect_err(what)
     };

@@ -138,7 +138,7 @@ impl Live {
                 }
             }
             Input::Delete { key } => {
-                replica.delete(NET, TABLE, &key_name(key), now).expect("only what is visible is deleted")
+                replica.delete(NET, TABLE, &key_name(key), now).expect("only what is visible is deleted");
             }
             Input::Datagram { from, .. } => {
                 let taken = replica.handle_datagram(&name(from), text, now);

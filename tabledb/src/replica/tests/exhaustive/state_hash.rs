@@ -69,6 +69,7 @@ impl Hash for NodeState {
             events,
             counters: _,
             skews,
+            arrivals: _,
             wake: _,
         } = self;
         (config, clock, owners, connections, forgotten_owners, watchers).hash(state);
