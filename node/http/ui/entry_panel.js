@@ -3,6 +3,7 @@
 import { path } from "./api.js";
 import { Definitions, element, setText } from "./elements.js";
 import { bytes } from "./formats.js";
+import { entryExplanation } from "./entry_explanation.js";
 import { jsonLines } from "./json_lines.js";
 import { address } from "./router.js";
 
@@ -20,6 +21,7 @@ export class EntryPanel {
   #facts = new Definitions();
   #valueHeading = element("h3", {}, "Value");
   #value = element("pre", { class: "whole-value", tabindex: "0", "aria-label": "Value" });
+  #explanation = null;
   #reading = null;
   #shown = null;
 
@@ -32,6 +34,8 @@ export class EntryPanel {
   async open(network, table, key) {
     this.#panel.open(key === "" ? "Entry with an empty key" : key);
     this.#shown = null;
+    this.#explanation?.close();
+    this.#explanation = entryExplanation(this.#api, network, table, key);
     await this.read(network, table, key);
   }
 
@@ -60,6 +64,7 @@ export class EntryPanel {
 
   close() {
     this.#reading?.abort();
+    this.#explanation?.close();
     this.#panel.close();
   }
 
@@ -82,8 +87,10 @@ export class EntryPanel {
 
   #show(record, network) {
     this.#shown = record;
+    this.#explanation.ask();
     if (record === null) {
-      this.#panel.show(element("p", {}, `This entry is not in the table: it was deleted, or has not arrived here.`));
+      const absent = element("p", {}, "This entry is not in the table: it was deleted, or has not arrived here.");
+      this.#panel.show(absent, this.#explanation.element);
       return;
     }
     const { text, kind, size } = valueOf(record);
@@ -95,7 +102,7 @@ export class EntryPanel {
       ["Version", element("code", {}, record.version)],
       ["Network", element("a", { href: address(["networks", network]) }, network)],
     ]);
-    this.#panel.show(this.#facts.element, this.#valueHeading, this.#value);
+    this.#panel.show(this.#facts.element, this.#valueHeading, this.#value, this.#explanation.element);
   }
 }
 

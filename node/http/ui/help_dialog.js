@@ -1,6 +1,7 @@
 // What the keys do and what the words mean.
 
 import { element } from "./elements.js";
+import { plainTable } from "./plain_table.js";
 
 const KEYS = [
   ["/", "Search"],
@@ -17,6 +18,7 @@ const WORDS = [
   ["failed", "Members agree that it does not answer. Its entries are hidden, and return if it does."],
   ["left", "It has left on purpose, and its entries with it."],
   ["Round trip", "The smoothed time to a member and back, as long as there is a connection with it."],
+  ["Agreement", "Whether all members that answer show the same entries of a network."],
   ["Digest", "Equal on two nodes if and only if both show the same entries."],
   ["Tombstones", "What is kept of deleted entries, so that they do not come back."],
   ["hidden", "The entry is there, but readers do not see it, because its owner has failed or is not compared yet."],
@@ -28,9 +30,9 @@ export class HelpDialog {
     { "aria-labelledby": "help-heading" },
     element("h2", { id: "help-heading" }, "Help"),
     element("h3", {}, "Keys"),
-    table(["Key", "What it does"], KEYS, (key) => element("kbd", {}, key)),
+    plainTable(["Key", "What it does"], KEYS.map(([key, what]) => [element("kbd", {}, key), what])),
     element("h3", {}, "Words"),
-    table(["Word", "What it means"], WORDS, (word) => word),
+    plainTable(["Word", "What it means"], WORDS),
     element(
       "p",
       {},
@@ -52,19 +54,4 @@ export class HelpDialog {
   open() {
     this.#dialog.showModal();
   }
-}
-
-function table(headings, rows, first) {
-  return element(
-    "table",
-    { class: "plain" },
-    element("thead", {}, element("tr", {}, ...headings.map((heading) => element("th", { scope: "col" }, heading)))),
-    element(
-      "tbody",
-      {},
-      ...rows.map(([word, meaning]) =>
-        element("tr", {}, element("th", { scope: "row" }, first(word)), element("td", {}, meaning)),
-      ),
-    ),
-  );
 }

@@ -24,7 +24,7 @@ export class ListingView {
    * `heading`, `label` and `empty` are texts. `read(signal)` resolves to the rows; `interval` is the time from one
    * reading to the next, in milliseconds. `columns`, `keyOf` and `open` are those of the table, `textsOf(row)` what the
    * search looks through, `summary(rows)` a sentence. `more` are nodes below the heading. `closePanel()` is called when
-   * the reader leaves the details.
+   * the reader leaves the details. `beside` is a node in their place.
    */
   constructor(options) {
     this.#options = options;
@@ -51,7 +51,7 @@ export class ListingView {
         element("div", { class: "toolbar" }, search, this.#summary),
         this.#table.element,
       ),
-      this.panel.element,
+      options.beside ?? this.panel.element,
     );
     repeat(() => this.#read(), options.interval, this.#end.signal);
   }

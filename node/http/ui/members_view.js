@@ -4,6 +4,7 @@ import { path } from "./api.js";
 import { Definitions, element, setClass, setText } from "./elements.js";
 import { ago, count, counted, duration, roundTrip } from "./formats.js";
 import { ListingView } from "./listing_view.js";
+import { memberExplanation } from "./member_explanation.js";
 import { address } from "./router.js";
 
 const STATES = ["alive", "suspect", "failed", "left"];
@@ -14,9 +15,14 @@ export class MembersView {
   #list;
   #facts = new Definitions();
   #chosen = null;
+  #explanation = null;
+  /** The state of the chosen member when the others were asked about it. */
+  #explainedState = null;
+  #api;
   #announcer;
 
   constructor({ api, announcer }) {
+    this.#api = api;
     this.#announcer = announcer;
     this.#list = new ListingView({
       heading: element("h1", {}, "Members"),
@@ -42,9 +48,12 @@ export class MembersView {
       return;
     }
     this.#chosen = chosen;
+    this.#explanation?.close();
     if (chosen === null) {
       this.#list.closePanel();
     } else {
+      this.#explanation = memberExplanation(this.#api, chosen);
+      this.#explainedState = null;
       this.#list.openPanel(chosen, `Member ${chosen}`);
       this.#showMember();
     }
@@ -61,6 +70,7 @@ export class MembersView {
   }
 
   close() {
+    this.#explanation?.close();
     this.#list.close();
   }
 
@@ -98,7 +108,12 @@ export class MembersView {
         ["Generation", String(member.generation)],
         ...Object.entries(member.labels).map(([name, value]) => [`Label ${name}`, value]),
       ]),
+      this.#explanation.element,
     );
+    if (member.state !== this.#explainedState) {
+      this.#explainedState = member.state;
+      this.#explanation.ask();
+    }
   }
 }
 
@@ -127,8 +142,9 @@ function stateClass(member) {
   return `state state-${STATES.includes(member.state) ? member.state : "unknown"}`;
 }
 
-function roundTripOf(member) {
-  return member.round_trip_seconds === undefined ? "" : roundTrip(member.round_trip_seconds);
+/** The round-trip time in words. The connection of a member that has failed lasts a while, but nothing comes back. */
+function roundTripOf({ state, round_trip_seconds: seconds }) {
+  return seconds === undefined || ["failed", "left"].includes(state) ? "" : roundTrip(seconds);
 }
 
 function heard(member) {

@@ -1,5 +1,6 @@
 // One network: what it holds, its tables, and the members on it.
 
+import { AgreementSection } from "./agreement_section.js";
 import { path } from "./api.js";
 import { element, setText } from "./elements.js";
 import { count, counted } from "./formats.js";
@@ -15,8 +16,10 @@ export class NetworkView {
   #list;
   #facts = element("p", { class: "facts" });
 
-  constructor({ api }, network) {
-    this.#api = api;
+  #end = new AbortController();
+
+  constructor(context, network) {
+    this.#api = context.api;
     this.#network = network;
     this.title = `Network ${network}`;
     this.#list = new ListingView({
@@ -27,6 +30,7 @@ export class NetworkView {
         ` / ${network}`,
       ),
       more: [this.#facts],
+      beside: new AgreementSection(context, network, this.#end.signal).element,
       label: "Tables",
       empty: "No table of this network has entries.",
       // Each time the node counts the entries of all tables.
@@ -55,6 +59,7 @@ export class NetworkView {
   }
 
   close() {
+    this.#end.abort();
     this.#list.close();
   }
 

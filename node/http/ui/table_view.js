@@ -39,7 +39,7 @@ export class TableView {
   #entry;
   #table;
   #prefixInput = searchInput("Key prefix", "Keys that begin with", { "data-search": true, "aria-keyshortcuts": "/" });
-  #filterInput = searchInput("Filter", "Key, value or owner", {});
+  #filterInput = searchInput("Filter", "Filter by key, value, owner", {});
   #frame = new FrameTask(() => this.#show());
 
   constructor(context, network, table) {

@@ -296,8 +296,6 @@ fn network_view(node: &Node, network: &str) -> Option<NetworkView> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use membership::{NodeRecord, State};
     use wire::NodeId;
 

@@ -35,12 +35,12 @@ export class RunningNode {
   #process;
   #folder;
 
-  /** Starts a node that joins through `seed`, with a file of HTTP tokens if `tokens` is one. */
-  static async start(name, { seed, tokens } = {}) {
+  /** Starts a node that joins through `seed`, with a file of HTTP tokens if `tokens` is one, and with more options. */
+  static async start(name, { seed, tokens, more = [] } = {}) {
     const node = new RunningNode();
     node.#folder = mkdtempSync(join(tmpdir(), "networkdb-ui-"));
     const options = ["run", "--name", name, "--bind", "127.0.0.1:0", "--http", "127.0.0.1:0", "--network", "blue"];
-    options.push("--admin-socket", "off");
+    options.push("--admin-socket", "off", ...more);
     if (seed !== undefined) {
       options.push("--seed", seed);
     }

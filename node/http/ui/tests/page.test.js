@@ -105,6 +105,55 @@ test("an entry is shown in detail, and follows its changes", async () => {
   });
 });
 
+test("an entry is explained by every member", async () => {
+  await nodes[1].put("explained", "entry", "first");
+  await nodes[2].put("explained", "entry", "second");
+  const isEverywhere = async () => {
+    const { members } = await nodes[0].get("networks/blue/tables/explained/entries/entry/explain");
+    return members.every((row) => row.entry?.write?.owner === "host-3");
+  };
+  await until("that all members have the entry", isEverywhere);
+  await withPage(browser, nodes[0], "#/networks/blue/tables/explained/entries/entry", async (page) => {
+    const explanation = page.getByRole("region", { name: "At each member" });
+    const own = explanation.getByRole("row", { name: /^host-1 \(this node\)/ });
+    await own.getByText(/^By (gossip|pull|push|sync) from host-[23], /).waitFor();
+    await explanation.getByText(/^Written by host-3 on /).waitFor();
+    await explanation.getByRole("row", { name: /^host-3 visible/ }).getByText(/^Written here/).waitFor();
+    await explanation.getByRole("row", { name: /^host-2 visible/ }).waitFor();
+    await keepScreenshot(page, "entry-explained");
+    await nodes[2].delete("explained", "entry");
+    await page.getByText("This entry is not in the table").waitFor();
+    await until("that the delete is explained", async () => {
+      await explanation.getByRole("button", { name: "Ask again" }).click();
+      await own.getByText("deleted").waitFor({ timeout: 2_000 });
+      return own.getByText(/^Its tombstone is kept for another /).isVisible();
+    });
+  });
+});
+
+test("members that agree are shown so, and in red when they differ, with the entries", async () => {
+  const first = await RunningNode.start("takes-all");
+  let strict;
+  try {
+    const seed = (await first.get("node")).address;
+    strict = await RunningNode.start("takes-short", { seed, more: ["--max-value-bytes", "16"] });
+    await withPage(browser, first, "#/networks/blue", async (page) => {
+      const agreement = page.getByRole("region", { name: "Agreement" });
+      await agreement.getByText("2 members agree").waitFor();
+      await first.put("t", "long", "a value of more than sixteen bytes");
+      await agreement.getByText(/^Members differ/).waitFor();
+      await agreement.getByRole("row", { name: /takes-short something else/ }).waitFor();
+      await agreement.getByRole("link", { name: "t / long" }).waitFor();
+      await keepScreenshot(page, "disagreement");
+      await agreement.getByRole("link", { name: "t / long" }).click();
+      const refusal = page.getByRole("row", { name: /^takes-short/ });
+      await refusal.getByText(/it is longer than a limit of the member/).waitFor();
+    });
+  } finally {
+    await Promise.all([first.kill(), strict?.kill()]);
+  }
+});
+
 test("keys and values are shown as they are, whatever they look like", async () => {
   const key = "<img src=x onerror=alert(1)>/%2e?#ż\u{1f600}";
   await nodes[1].put("odd", key, "<script>alert(2)</script>");
@@ -143,6 +192,7 @@ test("100,000 entries are searched and scrolled without a stall", async (context
     await page.getByText("100,000 entries; 1 contain the text").waitFor();
     measured.filter = Date.now() - begin;
     await filter.fill("");
+    await page.getByText("100,000 entries", { exact: true }).waitFor();
     await page.getByRole("grid").focus();
     await page.keyboard.press("End");
     await row(page, "host-99/service-099999").waitFor();
@@ -241,9 +291,9 @@ for (const colorScheme of ["light", "dark"]) {
   test(`every view is legible and accessible in ${colorScheme}`, async () => {
     const views = {
       members: ["#/members", "3 members"],
-      member: ["#/members/host-2", "In this state for"],
+      member: ["#/members/host-2", "Answered a probe"],
       networks: ["#/networks", "1 network"],
-      network: ["#/networks/blue", "Synchronised: yes"],
+      network: ["#/networks/blue", "3 members agree"],
       table: ["#/networks/blue/tables/services", "web-1"],
       entry: ["#/networks/blue/tables/services/entries/database", '"port": 5432'],
       nothing: ["#/nothing/here", "There is nothing here"],
@@ -303,6 +353,10 @@ test("a killed node turns, and its entries are marked as hidden", async () => {
     }
     await row(table, "of the killed node").getByRole("gridcell", { name: "hidden: owner failed" }).waitFor();
     await keepScreenshot(table, "hidden");
+    await row(page, "host-3").click();
+    const explanation = page.getByRole("region", { name: "What each member knows of it" });
+    await explanation.getByText(/^Accused by host-[12] /).first().waitFor();
+    await explanation.getByRole("row", { name: /^host-3 no answer/ }).waitFor();
   });
 });
 

@@ -15,9 +15,8 @@ use super::super::update_queue::QueuedUpdate;
 use super::super::view::Table;
 use super::refusals::Refused;
 use super::{Applied, Network, update_bytes};
-use crate::DeleteReason;
 use crate::record::AttachmentIndex;
-use crate::{ArrivalPath, RefusedBecause};
+use crate::{ArrivalPath, DeleteReason, RefusedBecause};
 
 /// What all events of a bundle have in common.
 struct Events<'a> {
