@@ -24,7 +24,7 @@ use super::record_map::Offered;
 use super::tables::Tables;
 use super::view::{Table, View};
 use super::watchers::Watchers;
-use crate::change::{Cause, RecordedChange, WriteId};
+use crate::change::{Cause, RecordedChange, Skipped, WriteId};
 use crate::digest::mix;
 use crate::record::{AttachmentIndex, Identity, Record, Tag};
 use crate::{Change, ChangeKind, DeleteReason, Key, Limits, Value};
@@ -290,7 +290,8 @@ impl Store {
                 replaces_present = true;
             } else {
                 if !attachment.seen.contains(number) {
-                    skipped = Some(WriteId { writer: attachment.tag.digest, number });
+                    let write = WriteId { writer: attachment.tag.digest, number };
+                    skipped = Some(Skipped { write, is_live: None });
                 }
                 attachment.see(number, number);
                 self.fingerprint.invalidate(index, attachment);
@@ -308,12 +309,12 @@ impl Store {
         incoming: Record,
         body: Body<'_>,
         table: &Table,
-        (replaces_present, skipped): (bool, Option<WriteId>),
+        (replaces_present, skipped): (bool, Option<Skipped>),
         watchers: &mut Watchers,
     ) {
         let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
         let former = match table.records.offer(&incoming, replaces) {
-            Offered::Declined => return,
+            Offered::Declined => return self.record_declined(&incoming, table, watchers),
             Offered::Inserted => {
                 self.records += 1;
                 None
@@ -523,7 +524,7 @@ impl Store {
         &self,
         watchers: &mut Watchers,
         (before, after): (Option<&Record>, Option<&Record>),
-        skipped: Option<WriteId>,
+        skipped: Option<Skipped>,
         reason: DeleteReason,
     ) {
         if !watchers.wants(&self.view.name) {
@@ -532,7 +533,8 @@ impl Store {
         let old = before.filter(|record| record.is_visible());
         // Nor is a hidden one seen here.
         let hidden = before.filter(|record| record.is_live() && !record.is_visible());
-        let skipped = hidden.map(|record| record.version().into()).or(skipped);
+        let hidden = hidden.map(|record| Skipped { write: record.version().into(), is_live: Some(true) });
+        let skipped = hidden.or(skipped);
         let new = after.filter(|record| record.is_visible());
         let (kind, record) = match (old, new) {
             (None, None) => match after.or(before).filter(|_| skipped.is_some()) {
@@ -551,6 +553,19 @@ impl Store {
         let previous = old.map(|record| record.version().into());
         let recorded = RecordedChange { change, cause, previous, skipped, former_owner, position: 0 };
         watchers.send(recorded, &self.me);
+    }
+
+    /// Records for clients of other nodes that a write changed nothing here, because there is a greater one.
+    fn record_declined(&self, declined: &Record, table: &Table, watchers: &mut Watchers) {
+        if let Some(present) = table.records.get(declined.key()).filter(|_| watchers.keeps_history()) {
+            let skipped = Skipped { write: declined.version().into(), is_live: Some(declined.is_live()) };
+            // A copy: the key of a change holds the record that it is in.
+            let key = Key::from(declined.key());
+            let change = Change { key, ..self.change(ChangeKind::Delete, declined, None, None) };
+            let (cause, skipped) = (Some(self.cause(&present)), Some(skipped));
+            let recorded = RecordedChange { cause, skipped, ..RecordedChange::of_snapshot(change) };
+            watchers.send(recorded, &self.me);
+        }
     }
 
     /// The write of a record as the cause of a change.
