@@ -132,6 +132,12 @@ pub(super) fn parameter(name: &str, value: &str) -> String {
     format!("{name}={}", utf8_percent_encode(value, NAME))
 }
 
+/// The JSON of a line.
+pub(super) fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(line)
+        .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
+}
+
 impl Api {
     /// Whether requests go to the node without crossing a network.
     pub(super) fn is_private(&self) -> bool {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use axum::body::Body;
 use hyper::{Method, StatusCode};
 
-use super::api::{Api, Condition, Lines, parameter, path};
+use super::api::{Api, Condition, Lines, parameter, path, read_line};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
@@ -426,11 +426,6 @@ fn disagreements(responses: &[Agreement]) -> Vec<String> {
         .filter(|(_, digests)| digests.len() > 1)
         .map(|(network, _)| network.to_owned())
         .collect()
-}
-
-pub(super) fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(line)
-        .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::WatchCommand;
-use super::api::{Api, Lines, parameter};
-use super::commands::read_line;
+use super::api::{Api, Lines, parameter, read_line};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::output::{json_line, shown};
@@ -76,18 +75,21 @@ pub(super) async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
             Ok(()) => Failure::unusable(format_args!("the node at {api} is shutting down")),
             Err(why) => why,
         };
-        let Printer { out, cursor, has_progressed, .. } = &mut *printer.borrow_mut();
-        out.flush()?;
-        if std::mem::take(has_progressed) {
-            (failed, pause) = (0, PAUSES.0);
-        }
+        let has_begun = {
+            let mut printer = printer.borrow_mut();
+            printer.out.flush()?;
+            if std::mem::take(&mut printer.has_progressed) {
+                (failed, pause) = (0, PAUSES.0);
+            }
+            printer.cursor.is_some()
+        };
         failed += 1;
         let has_tried_all = failed % client.apis.len() == 0;
         let is_lasting = match &why {
             Failure::ReaderGone => true,
             Failure::Problem { .. } => !why.is(ProblemCode::TooManyWatches),
             // Before the first answer the addresses may be wrong.
-            _ => cursor.is_none() && has_tried_all,
+            _ => !has_begun && has_tried_all,
         };
         if is_lasting {
             return Err(why);

@@ -13,11 +13,11 @@ use rand::RngExt;
 
 use super::Replica;
 use super::network::Network;
+use super::resume_point::{ReceivedContext, ResumePoint, ResumedFrom};
 use super::watch_cursor::{Present, WatchCursor};
 use super::watch_log::{LogLimits, weight};
 use crate::change::{Cause, RecordedChange, Skipped, WriteId};
 use crate::record::Record;
-use crate::resume_point::{ReceivedContext, ResumePoint, ResumedFrom};
 use crate::{Change, ChangeKind, DeleteReason, Entry, Key, ResetReason, Value, WatchFilter};
 
 /// The most entries that are compared with what a caller has, under the lock of the replica.

@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::model;
 use super::*;
+use crate::replica::ResumePoint;
 use crate::replica::{NotResumed, Resumed, Taken, WatchCursor};
 use crate::resumable_watch::Progress;
-use crate::resume_point::ResumePoint;
 use crate::watch::Step;
 use crate::{ChangeKind, DeleteReason, ResetReason, ResumableEvent, WatchFilter};
 
