@@ -20,5 +20,6 @@ pub mod http_siege;
 pub mod jobs;
 mod trace;
 pub mod waiting;
+pub mod watch_moves;
 
 pub use trace::{Describe, Trace};

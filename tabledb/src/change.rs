@@ -111,9 +111,8 @@ pub(crate) struct RecordedChange {
     pub(crate) cause: Option<Cause>,
     /// The write of the entry before; `None` before a create.
     pub(crate) previous: Option<WriteId>,
-    /// A write under the key that was not shown here before: it was hidden, or never arrived because it was replaced
-    /// before it was sent.
-    pub(crate) skipped: Option<WriteId>,
+    /// A write under the key that was behind this change, and was not shown here.
+    pub(crate) skipped: Option<Skipped>,
     /// The owner of the entry before, shown or not.
     pub(crate) former_owner: Option<NodeName>,
     /// Its position among all changes of the database, if its history is kept.
@@ -139,6 +138,15 @@ impl From<Version> for WriteId {
     fn from(Version { writer, number, .. }: Version) -> Self {
         Self { writer, number }
     }
+}
+
+/// A write that clients of other nodes may have received, and those of this node did not: it was hidden, it was less than
+/// what was here when it arrived, or it never arrived because it was replaced before it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    pub(crate) write: WriteId,
+    /// Whether it was an entry, and not a delete; `None` if that is not known.
+    pub(crate) is_live: Option<bool>,
 }
 
 /// The write that made a change.

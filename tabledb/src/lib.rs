@@ -23,8 +23,8 @@ mod listing;
 mod network_statistics;
 mod record;
 mod replica;
+mod reset_reason;
 mod resumable_watch;
-mod resume_point;
 mod shared;
 mod sleeping_watches;
 mod table_reader;
@@ -47,10 +47,10 @@ pub use listing::{HiddenReason, Listed, Listing};
 pub use network_statistics::NetworkStatistics;
 pub use replica::{
     ClockSkew, Counters, Event, InspectedAttachment, InspectedEntry, InspectedNetwork, MessageError, Origin,
-    Ranges, Replica, Transmit,
+    Ranges, Replica, ResumePoint, ResumePointError, Transmit,
 };
-pub use resumable_watch::{ResetReason, ResumableEvent, ResumableWatch};
-pub use resume_point::{ResumePoint, ResumePointError};
+pub use reset_reason::ResetReason;
+pub use resumable_watch::{ResumableEvent, ResumableWatch};
 pub use shared::ReplicaGuard;
 pub use sleeping_watches::SleepingWatches;
 pub use table_reader::TableReader;

@@ -2,10 +2,9 @@
 
 use std::task::{Context, Poll};
 
-use crate::replica::Present;
-use crate::resume_point::{ReceivedContext, ResumePoint, ResumedFrom};
+use crate::replica::{Present, ReceivedContext, ResumePoint, ResumedFrom, encoded_point};
 use crate::watch::{Step, Watch};
-use crate::{Change, WatchFilter};
+use crate::{Change, ResetReason, WatchFilter};
 
 /// What the caller of a [`ResumableWatch`] receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,27 +26,6 @@ pub enum ResumableEvent {
     Closed,
 }
 
-/// Why the caller of a watch has to start over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ResetReason {
-    /// Changes that it has not received are no longer kept, or are more than a snapshot is worth.
-    TooFarBehind,
-    /// This node cannot tell what the caller has: it lacks something that the caller's table was made of, for example
-    /// because it started a moment ago.
-    UnknownCursor,
-    /// The point is of a watch with another filter; one that excludes a node's own entries has another meaning on each
-    /// node.
-    OtherFilter,
-    /// The point is within a snapshot.
-    Incomplete,
-    /// Writes that the caller has seen have not arrived on this node.
-    NodeBehind,
-    /// The point does not contain what the caller has: with so many owners it would be too long. It is valid on the
-    /// node that issued it.
-    TooManyOwners,
-}
-
 /// A [`Watch`] with an end of its snapshot, and with points from which it can be resumed: by
 /// [`TableDb::resume`](crate::TableDb::resume), also on other nodes.
 #[derive(Debug)]
@@ -64,6 +42,11 @@ impl ResumableWatch {
     /// The point behind the last event that was returned.
     pub fn point(&self) -> ResumePoint {
         self.progress.point()
+    }
+
+    /// The bytes of [`Self::point`].
+    pub fn point_bytes(&self) -> Vec<u8> {
+        self.progress.point_bytes()
     }
 
     /// The next event if there is one now.
@@ -125,15 +108,22 @@ impl Progress {
     }
 
     pub(crate) fn point(&self) -> ResumePoint {
-        let filter = self.filter;
+        let (complete, place, context) = self.parts();
+        ResumePoint { filter: self.filter, complete, place, context: context.cloned() }
+    }
+
+    pub(crate) fn point_bytes(&self) -> Vec<u8> {
+        let (complete, place, context) = self.parts();
+        encoded_point(self.filter, complete, place, context)
+    }
+
+    /// Whether the caller's table is complete, its place in the history, and what it has received.
+    fn parts(&self) -> (bool, Option<(u64, u64)>, Option<&ReceivedContext>) {
         match &self.place {
-            Place::Incomplete(_) => ResumePoint { filter, place: None, context: None, complete: false },
-            Place::Complete { context, position } => ResumePoint {
-                filter,
-                place: position.map(|position| (self.history, position)),
-                context: context.clone(),
-                complete: true,
-            },
+            Place::Incomplete(_) => (false, None, None),
+            Place::Complete { context, position } => {
+                (true, position.map(|position| (self.history, position)), context.as_ref())
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod departing;
 mod joining;
 mod links;
+mod moving;
 mod refusing;
 mod report;
 mod rotating;

@@ -46,6 +46,23 @@ pub(super) struct Api {
     socket: Option<PathBuf>,
 }
 
+/// What is done with the lines of a response.
+pub(super) struct Lines<T, P> {
+    /// Takes each line.
+    pub(super) take: T,
+    /// Is called after the lines that arrived together.
+    pub(super) pause: P,
+    /// Gives the response up after this time without a byte, if there is a limit.
+    pub(super) max_silence: Option<Duration>,
+}
+
+impl<T> Lines<T, fn() -> Result<(), Failure>> {
+    /// Only takes each line, however long it takes to come.
+    pub(super) fn each(take: T) -> Self {
+        Self { take, pause: || Ok(()), max_silence: None }
+    }
+}
+
 /// What must hold for a change to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -113,6 +130,12 @@ pub(super) fn path(parts: &[&str]) -> String {
 /// `name=value` of a query string.
 pub(super) fn parameter(name: &str, value: &str) -> String {
     format!("{name}={}", utf8_percent_encode(value, NAME))
+}
+
+/// The JSON of a line.
+pub(super) fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(line)
+        .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
 }
 
 impl Api {
@@ -208,17 +231,27 @@ impl Api {
         Ok(response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes())
     }
 
-    /// Passes each line of a response to `take` as it arrives, and calls `pause` after each chunk, until the
-    /// response ends.
-    pub(super) async fn read_lines(
+    /// Reads the lines of a response as they arrive, until it ends.
+    pub(super) async fn read_lines<T, P>(
         &self,
         response: Response<Incoming>,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
-        mut pause: impl FnMut() -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        lines: Lines<T, P>,
+    ) -> Result<(), Failure>
+    where
+        T: FnMut(&[u8]) -> Result<(), Failure>,
+        P: FnMut() -> Result<(), Failure>,
+    {
+        let Lines { mut take, mut pause, max_silence } = lines;
         let mut body = response.into_body();
         let mut rest = Vec::new();
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = match max_silence {
+                None => body.frame().await,
+                Some(limit) => {
+                    tokio::time::timeout(limit, body.frame()).await.map_err(|_| self.silent(limit))?
+                }
+            };
+            let Some(frame) = frame else { break };
             let Ok(bytes) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };
             rest.extend_from_slice(&bytes);
             let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
@@ -278,6 +311,12 @@ impl Api {
         Failure::unusable(format_args!(
             "no node answers at {self} ({why}); start one with `networkdb run`, or set its address with --api"
         ))
+    }
+
+    /// The node has sent nothing for as long as it may.
+    pub(super) fn silent(&self, limit: Duration) -> Failure {
+        let seconds = limit.as_secs_f64();
+        Failure::unusable(format_args!("the node at {self} has been silent for {seconds} s"))
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {

@@ -120,7 +120,7 @@ mod tests {
             &["peers", "--network", "n", "--json", "--api", "http://127.0.0.1:2001"],
         ] {
             let Ok(Call::Peers(peers)) = parse(words, &[]) else { panic!("{words:?}") };
-            assert_eq!(peers.client.api.to_string(), "http://127.0.0.1:2001");
+            assert_eq!(peers.client.api().to_string(), "http://127.0.0.1:2001");
             assert!(peers.client.json && peers.network.as_deref() == Some("n"));
         }
         assert!(parse(&["--api", "http://127.0.0.1:2001", "run"], &[]).is_err(), "a node calls no node");

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use axum::body::Body;
 use hyper::{Method, StatusCode};
 
-use super::api::{Api, Condition, parameter, path};
+use super::api::{Api, Condition, Lines, parameter, path, read_line};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
@@ -16,28 +16,35 @@ use super::keys::keys;
 use super::operating;
 use super::output::{age, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
+use super::watch::watch;
 use super::{
     Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode, InfoCommand,
-    JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand, WatchCommand,
-    WriteEntry,
+    JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand, WriteEntry,
 };
 use networkdb_http::v1::ProblemCode;
 use networkdb_http::v1::model::{
-    ChangeRecord, EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members,
-    NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables, WatchRecord,
+    EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members,
+    NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables,
 };
 
 /// Calls the node, prints its response, and returns the exit status.
 pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
-    if let Some(client) = command.client() {
-        client.api = client.api.clone().with_token(Token::find(client.token_file.as_deref())?);
-    }
-    let needs_admin = matches!(
+    let takes_several = matches!(command, Command::Watch(_));
+    let as_own_user = matches!(
         command,
         Command::Keys(_) | Command::Join(_) | Command::Leave(_) | Command::Monitor(_) | Command::Debug(_)
     );
-    if needs_admin && let Some(client) = command.client() {
-        client.api = client.api.clone().over_socket();
+    if let Some(client) = command.client() {
+        if client.apis.len() > 1 && !takes_several {
+            return Err(Failure::unusable(
+                "this command calls one node; only watch takes several after --api",
+            ));
+        }
+        let token = Token::find(client.token_file.as_deref())?;
+        for api in &mut client.apis {
+            let with_token = api.clone().with_token(token.clone());
+            *api = if as_own_user { with_token.over_socket() } else { with_token };
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,8 +85,8 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
 async fn join(JoinCommand { client, seeds }: JoinCommand) -> Result<ExitCode, Failure> {
     let request = serde_json::to_vec(&JoinRequest { seeds }).map_err(Failure::unusable)?;
     let body = Some(("application/json", Body::from(request)));
-    let response = client.api.request(Method::POST, "/v1/join", body).await?;
-    let outcome: JoinOutcome = client.api.read_json(response).await?;
+    let response = client.api().request(Method::POST, "/v1/join", body).await?;
+    let outcome: JoinOutcome = client.api().read_json(response).await?;
     if client.json {
         print_json(&outcome)?;
     } else {
@@ -90,7 +97,7 @@ async fn join(JoinCommand { client, seeds }: JoinCommand) -> Result<ExitCode, Fa
 }
 
 async fn info(InfoCommand { client }: InfoCommand) -> Result<ExitCode, Failure> {
-    let node: NodeView = client.api.get("/v1/node").await?;
+    let node: NodeView = client.api().get("/v1/node").await?;
     if client.json {
         print_json(&node)?;
         return Ok(ExitCode::SUCCESS);
@@ -113,13 +120,13 @@ async fn info(InfoCommand { client }: InfoCommand) -> Result<ExitCode, Failure> 
 
 async fn peers(command: PeersCommand) -> Result<ExitCode, Failure> {
     let PeersCommand { client, network, states, labels } = command;
-    let mut members: Members = client.api.get("/v1/members").await?;
+    let mut members: Members = client.api().get("/v1/members").await?;
     members.members.retain(|member| {
         let has = |(key, value): &(String, String)| member.labels.get(key) == Some(value);
         (states.is_empty() || states.contains(&member.state)) && labels.iter().all(has)
     });
     if let Some(network) = network {
-        let Peers { peers } = client.api.get(&path(&["networks", &network, "peers"])).await?;
+        let Peers { peers } = client.api().get(&path(&["networks", &network, "peers"])).await?;
         members.members.retain(|member| peers.contains(&member.name));
     }
     if client.json {
@@ -152,8 +159,8 @@ async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<Ex
     match action {
         NetworkAction::Join { network } => {
             let path = path(&["networks", &network]);
-            let response = client.api.request_if(Condition::Absent, Method::PUT, &path, None).await?;
-            let joined: NetworkJoinOutcome = client.api.read_json(response).await?;
+            let response = client.api().request_if(Condition::Absent, Method::PUT, &path, None).await?;
+            let joined: NetworkJoinOutcome = client.api().read_json(response).await?;
             if client.json {
                 print_json(&joined)?;
             } else {
@@ -161,7 +168,7 @@ async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<Ex
             }
         }
         NetworkAction::Leave { network, if_needed } => {
-            let left = client.api.delete::<LeaveOutcome>(&path(&["networks", &network])).await;
+            let left = client.api().delete::<LeaveOutcome>(&path(&["networks", &network])).await;
             let left = match left {
                 Err(failure) if if_needed && failure.is(ProblemCode::NetworkNotJoined) => {
                     print_done(client.json, "The node is not on the network.")?;
@@ -177,7 +184,7 @@ async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<Ex
             }
         }
         NetworkAction::List => {
-            let networks: Networks = client.api.get("/v1/networks").await?;
+            let networks: Networks = client.api().get("/v1/networks").await?;
             if client.json {
                 print_json(&networks)?;
             } else {
@@ -185,7 +192,7 @@ async fn network(NetworkCommand { client, action }: NetworkCommand) -> Result<Ex
             }
         }
         NetworkAction::Stats { network } => {
-            let view: NetworkView = client.api.get(&path(&["networks", &network])).await?;
+            let view: NetworkView = client.api().get(&path(&["networks", &network])).await?;
             if client.json { print_json(&view)? } else { print(&network_table(&[view]))? }
         }
     }
@@ -214,22 +221,22 @@ fn entry_path(EntryPath { network, table, key }: &EntryPath) -> String {
 async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode, Failure> {
     match action {
         EntryAction::Create(write) => {
-            write_entry(&client.api, &write, Condition::Absent).await?;
+            write_entry(client.api(), &write, Condition::Absent).await?;
             print_done(client.json, "Created.")?;
         }
         EntryAction::Put(write) => {
-            let is_new = write_entry(&client.api, &write, Condition::None).await?;
+            let is_new = write_entry(client.api(), &write, Condition::None).await?;
             print_done(client.json, if is_new { "Created." } else { "Replaced." })?;
         }
         EntryAction::Update { write, condition } => {
             let condition = condition.if_version.map_or(Condition::Present, Condition::Version);
-            write_entry(&client.api, &write, condition).await?;
+            write_entry(client.api(), &write, condition).await?;
             print_done(client.json, "Updated.")?;
         }
         EntryAction::Delete { entry, condition, if_needed } => {
             let path = entry_path(&entry);
             let condition = condition.if_version.map_or(Condition::None, Condition::Version);
-            match client.api.request_if(condition, Method::DELETE, &path, None).await {
+            match client.api().request_if(condition, Method::DELETE, &path, None).await {
                 Err(failure) if if_needed && failure.is(ProblemCode::EntryNotFound) => {
                     print_done(client.json, "There is no such entry.")?;
                 }
@@ -240,11 +247,11 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
             }
         }
         EntryAction::Get { entry, raw } if client.json && !raw => {
-            print_json(&client.api.get::<EntryRecord>(&entry_path(&entry)).await?)?;
+            print_json(&client.api().get::<EntryRecord>(&entry_path(&entry)).await?)?;
         }
         EntryAction::Get { entry, raw } => {
-            let response = client.api.request(Method::GET, &(entry_path(&entry) + "?raw"), None).await?;
-            let value = client.api.read_bytes(response).await?;
+            let response = client.api().request(Method::GET, &(entry_path(&entry) + "?raw"), None).await?;
+            let value = client.api().read_bytes(response).await?;
             let mut stdout = std::io::stdout().lock();
             if raw || !stdout.is_terminal() {
                 stdout.write_all(&value)?;
@@ -278,7 +285,7 @@ fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
 }
 
 async fn tables(TablesCommand { client, network }: TablesCommand) -> Result<ExitCode, Failure> {
-    let tables: Tables = client.api.get(&path(&["networks", &network, "tables"])).await?;
+    let tables: Tables = client.api().get(&path(&["networks", &network, "tables"])).await?;
     if client.json {
         print_json(&tables)?;
     } else {
@@ -293,7 +300,7 @@ async fn show_table(
     TableCommand { client, network, table: name }: TableCommand,
 ) -> Result<ExitCode, Failure> {
     let response = client
-        .api
+        .api()
         .request(Method::GET, &path(&["networks", &network, "tables", &name, "entries"]), None)
         .await?;
     let mut entries = Vec::new();
@@ -301,7 +308,7 @@ async fn show_table(
         entries.push(read_line::<EntryRecord>(line)?);
         Ok(())
     };
-    client.api.read_lines(response, take, || Ok(())).await?;
+    client.api().read_lines(response, Lines::each(take)).await?;
     if client.json {
         print_json(&serde_json::json!({ "entries": entries }))?;
     } else {
@@ -317,55 +324,6 @@ async fn show_table(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn watch(command: WatchCommand) -> Result<ExitCode, Failure> {
-    let WatchCommand { client, network, table, exclude_own } = command;
-    let mut parameters = Vec::new();
-    parameters.extend(network.map(|network| parameter("network", &network)));
-    parameters.extend(table.map(|table| parameter("table", &table)));
-    parameters.extend(exclude_own.then(|| "exclude_own".to_owned()));
-    let path = format!("/v1/watch?{}", parameters.join("&"));
-    let response = client.api.request(Method::GET, &path, None).await?;
-    let terminal = std::io::stdout().is_terminal();
-    let out = std::cell::RefCell::new(std::io::BufWriter::new(std::io::stdout()));
-    let take = |line: &[u8]| {
-        let mut out = out.borrow_mut();
-        if client.json {
-            out.write_all(&json_line(line, terminal))?;
-            return Ok(out.write_all(b"\n")?);
-        }
-        Ok(out.write_all(watch_line(&read_line(line)?).as_bytes())?)
-    };
-    // Lines that arrived together are written together, and at once.
-    client.api.read_lines(response, take, || Ok(out.borrow_mut().flush()?)).await?;
-    Err(Failure::unusable(format_args!("the node at {} ended the stream; it is shutting down", client.api)))
-}
-
-/// `+` appeared, `~` changed, `-` disappeared. Nothing for what is said elsewhere.
-fn watch_line(record: &WatchRecord) -> String {
-    let (change, is_put) = match record {
-        WatchRecord::Put(change) => (change, true),
-        WatchRecord::Delete(change) => (change, false),
-        WatchRecord::Reset { reason, .. } => {
-            return format!("! all entries follow again ({})\n", harmless(reason));
-        }
-        WatchRecord::Synchronised { .. } | WatchRecord::Closing { .. } => return String::new(),
-    };
-    let ChangeRecord { network, table, key, owner, .. } = change;
-    let entry = format!("{}/{}/{}", harmless(network), harmless(table), harmless(key));
-    let value = shown(&change.value, &change.value_base64);
-    let previous = shown(&change.previous, &change.previous_base64);
-    let had_one = change.previous.is_some() || change.previous_base64.is_some();
-    let owner = harmless(owner);
-    match (is_put, &change.reason) {
-        (true, _) if had_one => format!("~ {entry} = {value}, was {previous}  ({owner})\n"),
-        (true, _) => format!("+ {entry} = {value}  ({owner})\n"),
-        (false, Some(reason)) if reason != "deleted" => {
-            format!("- {entry}, was {previous}  ({owner}: {})\n", harmless(reason))
-        }
-        (false, _) => format!("- {entry}, was {previous}  ({owner})\n"),
-    }
-}
-
 async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
     let ImportCommand { client, network, table, file, mode } = command;
     let mode = match mode {
@@ -374,8 +332,8 @@ async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
     };
     let path = path(&["networks", &network, "tables", &table, "entries"]) + "?" + &parameter("mode", mode);
     let body = Some(("application/x-ndjson", upload(open(file.as_deref())?)));
-    let response = client.api.request(Method::POST, &path, body).await?;
-    let outcome: ImportOutcome = client.api.read_json(response).await?;
+    let response = client.api().request(Method::POST, &path, body).await?;
+    let outcome: ImportOutcome = client.api().read_json(response).await?;
     if client.json {
         print_json(&outcome)?;
     } else {
@@ -396,7 +354,7 @@ async fn import(command: ImportCommand) -> Result<ExitCode, Failure> {
 
 async fn export(ExportCommand { client, network, table, out }: ExportCommand) -> Result<ExitCode, Failure> {
     let response = client
-        .api
+        .api()
         .request(Method::GET, &path(&["networks", &network, "tables", &table, "entries"]), None)
         .await?;
     let terminal = out.is_none() && std::io::stdout().is_terminal();
@@ -413,17 +371,12 @@ async fn export(ExportCommand { client, network, table, out }: ExportCommand) ->
         sink.write_all(&json_line(line, terminal))?;
         Ok(sink.write_all(b"\n")?)
     };
-    client.api.read_lines(response, take, || Ok(())).await?;
+    client.api().read_lines(response, Lines::each(take)).await?;
     sink.flush()?;
     if out.is_some() {
         print_done(client.json, &format!("{count} entries exported."))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read_line<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(line)
-        .map_err(|error| Failure::unusable(format_args!("the node sent an invalid line: {error}")))
 }
 
 #[cfg(test)]
@@ -480,23 +433,5 @@ mod tests {
                 "services      3      318       0        1       0  00ff\n"
             )
         );
-    }
-
-    #[test]
-    fn watch_lines_for_people() {
-        let line = |json: &str| watch_line(&serde_json::from_str(json).unwrap());
-        let entry = r#""network":"n","table":"t","key":"k","owner":"a","cursor":"c""#;
-        assert_eq!(line(&format!(r#"{{"event":"put",{entry},"value":"1"}}"#)), "+ n/t/k = 1  (a)\n");
-        assert_eq!(
-            line(&format!(r#"{{"event":"put",{entry},"value":"2","previous":"1"}}"#)),
-            "~ n/t/k = 2, was 1  (a)\n"
-        );
-        let delete = |reason| {
-            line(&format!(r#"{{"event":"delete",{entry},"previous_base64":"/w==","reason":"{reason}"}}"#))
-        };
-        assert_eq!(delete("deleted"), "- n/t/k, was base64:/w==  (a)\n");
-        assert_eq!(delete("failed"), "- n/t/k, was base64:/w==  (a: failed)\n");
-        assert!(line(r#"{"event":"reset","reason":"too_far_behind","cursor":"c"}"#).starts_with("! "));
-        assert_eq!(line(r#"{"event":"synchronised","compared":true,"cursor":"c"}"#), "");
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn explain(command: ExplainCommand) -> Result<ExitCode, Failure
     let ExplainCommand { client, network, table, key, member, within: time } = command;
     if let Some(member) = member {
         let path = path(&["members", &member, "explain"]) + &within(time);
-        let explained: MemberExplained = client.api.get(&path).await?;
+        let explained: MemberExplained = client.api().get(&path).await?;
         let text = member_table(&explained.members);
         if client.json {
             print_json(&explained)?
@@ -36,7 +36,7 @@ pub(super) async fn explain(command: ExplainCommand) -> Result<ExitCode, Failure
         unreachable!("without --member, all three are required")
     };
     let path = path(&["networks", &network, "tables", &table, "entries", &key, "explain"]) + &within(time);
-    let explained: EntryExplained = client.api.get(&path).await?;
+    let explained: EntryExplained = client.api().get(&path).await?;
     let text = entry_table(&explained.members);
     if client.json {
         print_json(&explained)?
@@ -130,13 +130,13 @@ pub(super) async fn agreement(command: AgreementCommand) -> Result<ExitCode, Fai
     let networks = match network {
         Some(network) => vec![network],
         None => {
-            let networks: Networks = client.api.get("/v1/networks").await?;
+            let networks: Networks = client.api().get("/v1/networks").await?;
             networks.networks.into_iter().map(|network| network.network).collect()
         }
     };
     let mut agreements: Vec<Agreement> = Vec::new();
     for network in &networks {
-        agreements.push(ask(&client.api, network, time).await?);
+        agreements.push(ask(client.api(), network, time).await?);
     }
     if client.json {
         print_json(&agreements)?;

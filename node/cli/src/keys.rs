@@ -24,7 +24,7 @@ const MAX_SECRETS_BYTES: u64 = 64 << 10;
 
 /// Calls the node, and prints its keys after the call.
 pub(super) async fn keys(KeysCommand { client, action }: KeysCommand) -> Result<ExitCode, Failure> {
-    let api = &client.api;
+    let api = client.api();
     let response = match &action {
         KeysAction::List => api.request(Method::GET, "/v1/keys", None).await,
         KeysAction::Add { file } => send(api, Method::POST, file.as_deref()).await,

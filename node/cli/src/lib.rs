@@ -18,6 +18,7 @@ mod output;
 mod run;
 pub mod settings;
 mod tokens;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -125,22 +126,30 @@ struct TokengenCommand {
 
 #[derive(Debug, Args)]
 struct ClientOptions {
-    /// The URL of the node's HTTP endpoints, or unix:PATH for its admin socket
+    /// The URL of the node's HTTP endpoints, or unix:PATH for its admin socket; watch takes several, separated by commas
     #[arg(
-        long,
+        long = "api",
         env = "NETWORKDB_API",
         hide_env_values = true,
         value_name = "URL",
+        value_delimiter = ',',
         default_value = "http://127.0.0.1:2000",
         global = true
     )]
-    api: Api,
+    apis: Vec<Api>,
     /// The file with the token for the node; the variable NETWORKDB_TOKEN can contain a token instead
     #[arg(long, env = "NETWORKDB_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
+}
+
+impl ClientOptions {
+    /// The node of a command that calls one.
+    fn api(&self) -> &Api {
+        &self.apis[0]
+    }
 }
 
 #[derive(Debug, Args)]
@@ -348,9 +357,24 @@ struct WatchCommand {
     network: Option<String>,
     /// Only this table of the network
     table: Option<String>,
+    /// Only keys that begin with this
+    #[arg(long, default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Only entries of this node
+    #[arg(long, value_name = "NODE")]
+    owner: Option<String>,
     /// Exclude the node's own entries
     #[arg(long)]
     exclude_own: bool,
+    /// How long a node may be silent before the watch goes on at another one; nodes send something every ten seconds
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = silence)]
+    max_silence: Duration,
+}
+
+/// The longest silence of a node.
+fn silence(text: &str) -> Result<Duration, String> {
+    let time = crate::settings::values::time(text)?;
+    if time.is_zero() { Err("a node is always silent for a moment".to_owned()) } else { Ok(time) }
 }
 
 #[derive(Debug, Args)]
@@ -557,6 +581,19 @@ mod tests {
             &["table", "n", "t"],
             &["watch"],
             &["watch", "n", "--exclude-own"],
+            &[
+                "watch",
+                "--prefix",
+                "web/",
+                "--owner",
+                "a",
+                "--max-silence",
+                "1m",
+                "--api",
+                "a,b",
+                "--api",
+                "c",
+            ],
             &["watch", "n", "t"],
             &["import", "n", "t", "file", "--mode", "create"],
             &["export", "n", "t", "--out", "file"],
@@ -608,7 +645,7 @@ mod tests {
         let Ok(Command::Peers(peers)) = parse(&["peers"]) else { panic!("it is a call of peers") };
         // The environment may set another one.
         if std::env::var_os("NETWORKDB_API").is_none() {
-            assert_eq!(peers.client.api.to_string(), "http://127.0.0.1:2000");
+            assert_eq!(peers.client.api().to_string(), "http://127.0.0.1:2000");
         }
         assert!(!peers.client.json);
     }

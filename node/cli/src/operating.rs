@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::Api;
+use super::api::{Api, Lines};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::output::{print, print_done, print_json, table};
@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Shows the round-trip times to the members, the farthest first.
 pub(super) async fn rtt(RttCommand { client, members: wanted }: RttCommand) -> Result<ExitCode, Failure> {
-    let mut found: Members = client.api.get("/v1/members").await?;
+    let mut found: Members = client.api().get("/v1/members").await?;
     if let Some(unknown) = wanted.iter().find(|name| found.members.iter().all(|known| known.name != **name)) {
         return Err(Failure::Refused(format!(
             "the node knows no member {unknown}; `networkdb peers` shows those that it knows"
@@ -59,11 +59,11 @@ fn rtt_table(members: &[MemberView]) -> String {
 
 /// Has the node leave its cluster and end, and waits until it has.
 pub(super) async fn leave(LeaveCommand { client }: LeaveCommand) -> Result<ExitCode, Failure> {
-    let NodeView { name, generation, .. } = client.api.get("/v1/node").await?;
-    client.api.request(Method::POST, "/v1/leave", None).await?;
+    let NodeView { name, generation, .. } = client.api().get("/v1/node").await?;
+    client.api().request(Method::POST, "/v1/leave", None).await?;
     let ended = async {
         loop {
-            match client.api.get::<NodeView>("/v1/node").await {
+            match client.api().get::<NodeView>("/v1/node").await {
                 Ok(node) if node.name == name && node.generation == generation => {}
                 // A node that refuses calls is on its way; one that answers otherwise is another one.
                 Err(Failure::Problem { .. } | Failure::Refused(_)) => {}
@@ -82,13 +82,13 @@ pub(super) async fn leave(LeaveCommand { client }: LeaveCommand) -> Result<ExitC
 
 /// Prints the log of the node as it is written.
 pub(super) async fn monitor(MonitorCommand { client, level }: MonitorCommand) -> Result<ExitCode, Failure> {
-    let response = client.api.request(Method::GET, &format!("/v1/log?level={level}"), None).await?;
+    let response = client.api().request(Method::GET, &format!("/v1/log?level={level}"), None).await?;
     let take = |line: &[u8]| {
         let text = String::from_utf8_lossy(line);
         print(&if client.json { format!("{text}\n") } else { log_line(&text) })
     };
-    client.api.read_lines(response, take, || Ok(())).await?;
-    Err(Failure::unusable(format_args!("the node at {} ended the log; it is shutting down", client.api)))
+    client.api().read_lines(response, Lines::each(take)).await?;
+    Err(Failure::unusable(format_args!("the node at {} ended the log; it is shutting down", client.api())))
 }
 
 /// A line of the log for people: `TIME LEVEL sentence name=value`.
@@ -117,11 +117,11 @@ const SECTIONS: [(&str, &str); 6] = [
 /// Writes what a report of a fault needs to a new file. No value of an entry is in it, and no secret: the calls
 /// show neither.
 pub(super) async fn debug(DebugCommand { client, out }: DebugCommand) -> Result<ExitCode, Failure> {
-    let node: NodeView = client.api.get("/v1/node").await?;
+    let node: NodeView = client.api().get("/v1/node").await?;
     let mut bundle = Map::new();
     bundle.insert("command".to_owned(), json!({ "version": env!("CARGO_PKG_VERSION") }));
     for (name, path) in SECTIONS {
-        let section = match read(&client.api, path).await {
+        let section = match read(client.api(), path).await {
             Ok(text) => section(&text),
             Err(failure) => json!({ "missing": failure.sentence() }),
         };

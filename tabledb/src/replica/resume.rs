@@ -13,11 +13,11 @@ use rand::RngExt;
 
 use super::Replica;
 use super::network::Network;
+use super::resume_point::{ReceivedContext, ResumePoint, ResumedFrom};
 use super::watch_cursor::{Present, WatchCursor};
 use super::watch_log::{LogLimits, weight};
-use crate::change::{Cause, RecordedChange, WriteId};
+use crate::change::{Cause, RecordedChange, Skipped, WriteId};
 use crate::record::Record;
-use crate::resume_point::{ReceivedContext, ResumePoint, ResumedFrom};
 use crate::{Change, ChangeKind, DeleteReason, Entry, Key, ResetReason, Value, WatchFilter};
 
 /// The most entries that are compared with what a caller has, under the lock of the replica.
@@ -59,6 +59,8 @@ enum Held {
         by: Arc<RecordedChange>,
         /// The latest change of its key.
         latest: Arc<RecordedChange>,
+        /// Whether it was an entry for certain, and not a delete.
+        is_certain: bool,
     },
 }
 
@@ -176,7 +178,7 @@ impl Replica {
                         changes.push(change, Some(DeleteReason::OwnerFailed))?;
                     }
                 }
-                Held::Gone { write, by, latest } => {
+                Held::Gone { write, by, latest, .. } => {
                     let Change { network, table, key, .. } = &by.change;
                     let now = self.table(network, table).and_then(|table| table.get(key));
                     let now = now.map(Entry::into_record);
@@ -250,16 +252,25 @@ impl Replica {
             if *decided {
                 continue;
             }
-            if recorded.cause.is_some_and(|cause| context.has_seen(cause.write)) {
-                *decided = true;
-            } else if let Some(write) = recorded.previous.filter(has).or(recorded.skipped.filter(has)) {
-                *decided = true;
-                let (by, latest) = (recorded.clone(), latest.clone());
-                // Whose entry a skipped one is, only its digest says.
-                let former = recorded.former_owner.as_ref().filter(|_| recorded.previous == Some(write));
-                if former.is_none_or(|former| filter.wants_owner(former, me)) {
-                    found.entry(write.writer).or_default().push(Held::Gone { write, by, latest });
+            let is_behind = |write: WriteId| context.has_seen(write);
+            let skipped = recorded.skipped.filter(|skipped| is_behind(skipped.write));
+            let (write, is_certain) = match (recorded.cause, skipped, recorded.previous) {
+                (Some(cause), ..) if is_behind(cause.write) => (None, true),
+                // Whose entry it was, only its digest says.
+                (_, Some(Skipped { write, is_live }), _) => {
+                    (Some(write).filter(|write| is_live != Some(false) && has(write)), is_live.is_some())
                 }
+                (.., Some(previous)) if has(&previous) => {
+                    let former = recorded.former_owner.as_ref();
+                    let is_wanted = former.is_some_and(|former| filter.wants_owner(former, me));
+                    (Some(previous).filter(|_| is_wanted), true)
+                }
+                _ => continue,
+            };
+            *decided = true;
+            if let Some(write) = write {
+                let (by, latest) = (recorded.clone(), latest.clone());
+                found.entry(write.writer).or_default().push(Held::Gone { write, by, latest, is_certain });
             }
         }
         for network in self.watched(filter) {
@@ -311,12 +322,36 @@ fn cause(record: &Record) -> Cause {
     Cause { write: record.version().into(), complete_to: 0 }
 }
 
-/// Leaves what the caller has: for each attachment all that was found, or, of one whose entries were being shown or
-/// hidden one after the other, the stretch of numbers that gives the digest.
+/// The most entries of an attachment that may be none, in all combinations.
+const MAX_UNCERTAIN: usize = 10;
+
+/// Leaves what the caller has: for each attachment all that was found, with or without what is not certain, or, of one
+/// whose entries were being shown or hidden one after the other, the stretch of numbers that gives the digest.
 fn prove(found: &mut BTreeMap<u64, Vec<Held>>, context: &ReceivedContext) -> Result<(), NotResumed> {
     let unknown = NotResumed::Reset(ResetReason::UnknownCursor);
     for (writer, received) in context.attachments().filter(|(_, received)| received.held != 0) {
         let held = found.get_mut(&writer).ok_or(unknown)?;
+        let digest = |held: &[Held]| held.iter().fold(0, |all, held| all ^ held.write().digest());
+        let is_uncertain = |held: &mut Held| matches!(held, Held::Gone { is_certain: false, .. });
+        let uncertain: Vec<_> = held.extract_if(.., is_uncertain).collect();
+        let (missing, uncertain_digests) = (
+            digest(held) ^ received.held,
+            uncertain.iter().map(|held| held.write().digest()).take(MAX_UNCERTAIN).collect::<Vec<_>>(),
+        );
+        let is_in = |set: usize, at: usize| set & 1 << at != 0;
+        let sum = |set: usize| {
+            let of_set = (0..).zip(&uncertain_digests).filter(|&(at, _)| is_in(set, at));
+            of_set.fold(0, |all, (_, digest)| all ^ digest)
+        };
+        if let Some(set) = (0..1 << uncertain_digests.len()).find(|&set| sum(set) == missing) {
+            held.extend(
+                (0..)
+                    .zip(uncertain)
+                    .filter(|&(at, _)| at < MAX_UNCERTAIN && is_in(set, at))
+                    .map(|(_, held)| held),
+            );
+            continue;
+        }
         held.sort_unstable_by_key(|held| held.write().number);
         // The digest of all up to each of them, the latest of those with the same.
         let (mut all, mut digests) = (0, HashMap::from([(0, 0)]));
@@ -325,12 +360,9 @@ fn prove(found: &mut BTreeMap<u64, Vec<Held>>, context: &ReceivedContext) -> Res
             digests.insert(all, end);
             digests.get(&(all ^ received.held)).map(|&begin| (begin, end))
         });
-        let whole = held.iter().fold(0, |whole, held| whole ^ held.write().digest());
-        if whole != received.held {
-            let (begin, end) = stretch.ok_or(unknown)?;
-            held.truncate(end);
-            held.drain(..begin);
-        }
+        let (begin, end) = stretch.ok_or(unknown)?;
+        held.truncate(end);
+        held.drain(..begin);
     }
     Ok(())
 }

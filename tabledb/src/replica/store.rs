@@ -5,6 +5,7 @@
 
 mod invariant;
 mod recount;
+mod reports;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +26,10 @@ use super::record_map::Offered;
 use super::tables::Tables;
 use super::view::{Table, View};
 use super::watchers::Watchers;
-use crate::change::{Cause, RecordedChange, WriteId};
+use crate::change::{RecordedChange, Skipped, WriteId};
 use crate::digest::mix;
 use crate::record::{AttachmentIndex, Identity, Record, Tag};
-use crate::{Change, ChangeKind, DeleteReason, Key, Limits, Value};
+use crate::{ChangeKind, DeleteReason, Limits};
 
 /// A dot: the attachment of a write, and its number there.
 pub(crate) type Dot = (AttachmentIndex, u64);
@@ -287,7 +288,8 @@ impl Store {
                 replaces_present = true;
             } else {
                 if !attachment.seen.contains(number) {
-                    skipped = Some(WriteId { writer: attachment.tag.digest, number });
+                    let write = WriteId { writer: attachment.tag.digest, number };
+                    skipped = Some(Skipped { write, is_live: None });
                 }
                 attachment.see(number, number);
                 self.fingerprint.invalidate(index, attachment);
@@ -305,12 +307,15 @@ impl Store {
         incoming: Record,
         body: Body<'_>,
         table: &Table,
-        (replaces_present, skipped): (bool, Option<WriteId>),
+        (replaces_present, skipped): (bool, Option<Skipped>),
         watchers: &mut Watchers,
     ) -> Effect {
         let replaces = |present: &Record| replaces_present || incoming.rank() > present.rank();
         let former = match table.records.offer(&incoming, replaces) {
-            Offered::Declined => return Effect::Superseded,
+            Offered::Declined => {
+                self.record_declined(&incoming, table, watchers);
+                return Effect::Superseded;
+            }
             Offered::Inserted => {
                 self.records += 1;
                 None
@@ -511,73 +516,6 @@ impl Store {
                 attachment.tombstones.insert(number, Tombstone { record, expires });
                 self.expiries.insert((expires, index, number));
             }
-        }
-    }
-
-    /// Reports a change of the visible state to the watchers. Its kind comes from that state alone, never
-    /// from the writer's operation: a watcher can be a driver that deletes real things. A write that was skipped is
-    /// reported also if nothing changed here: a client that comes from another node may have received it.
-    fn report(
-        &self,
-        watchers: &mut Watchers,
-        (before, after): (Option<&Record>, Option<&Record>),
-        skipped: Option<WriteId>,
-        reason: DeleteReason,
-    ) {
-        if !watchers.wants(&self.view.name) {
-            return;
-        }
-        let old = before.filter(|record| record.is_visible());
-        // Nor is a hidden one seen here.
-        let hidden = before.filter(|record| record.is_live() && !record.is_visible());
-        let skipped = hidden.map(|record| record.version().into()).or(skipped);
-        let new = after.filter(|record| record.is_visible());
-        let (kind, record) = match (old, new) {
-            (None, None) => match after.or(before).filter(|_| skipped.is_some()) {
-                Some(record) => (ChangeKind::Delete, record),
-                None => return,
-            },
-            (None, Some(new)) => (ChangeKind::Create, new),
-            (Some(_), Some(new)) => (ChangeKind::Update, new),
-            (Some(old), None) => (ChangeKind::Delete, old),
-        };
-        let former_owner = before.map(|record| record.tag().owner.name.clone());
-        let mut change = self.change(kind, record, new, old);
-        change.version = new.map(Record::version);
-        change.reason = (kind == ChangeKind::Delete).then_some(reason);
-        let cause = after.map(|record| self.cause(record));
-        let previous = old.map(|record| record.version().into());
-        let recorded = RecordedChange { change, cause, previous, skipped, former_owner, position: 0 };
-        watchers.send(recorded, &self.me);
-    }
-
-    /// The write of a record as the cause of a change.
-    fn cause(&self, record: &Record) -> Cause {
-        let seen = self.attachments.get(&record.tag().index).map(|attachment| attachment.seen.as_slice());
-        let complete_to = match seen {
-            Some([(1, high), ..]) => *high,
-            _ => 0,
-        };
-        Cause { write: record.version().into(), complete_to }
-    }
-
-    fn change(
-        &self,
-        kind: ChangeKind,
-        record: &Record,
-        new: Option<&Record>,
-        old: Option<&Record>,
-    ) -> Change {
-        Change {
-            kind,
-            network: self.view.name.clone(),
-            table: self.table_of(record).name.clone(),
-            key: Key::of(record),
-            value: new.map(Value::of),
-            previous: old.map(Value::of),
-            version: None,
-            owner: record.tag().owner.name.clone(),
-            reason: None,
         }
     }
 }

@@ -106,6 +106,11 @@ impl Watchers {
         &self.history
     }
 
+    /// Whether a history is kept.
+    pub(super) fn keeps_history(&self) -> bool {
+        self.history.is_started()
+    }
+
     /// Keeps a history of changes from now on. `id` tells it from all others. Returns its id.
     pub(super) fn start_history(&mut self, id: impl FnOnce() -> u64) -> u64 {
         self.history.start(id)

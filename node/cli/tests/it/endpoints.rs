@@ -415,16 +415,24 @@ async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
     second.end().await;
 }
 
+/// The node that it watches ends, the next one hangs, and the third has the same cluster.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_command_prints_changes_until_the_node_ends() {
-    let host = Host::start("watched").await;
-    assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
+async fn a_watch_command_prints_changes_and_goes_on_at_another_node() {
+    let (host, other) = (Host::start("watched").await, Host::start("other").await);
+    assert_eq!(other.get(&format!("/join?members={}", host.address())).await, "OK");
+    for node in [&host, &other] {
+        assert_eq!(node.get("/joinnetwork?nid=net").await, "OK");
+    }
     assert_eq!(host.get("/createentry?unsafe&nid=net&tname=t&key=before&value=1").await, "OK");
-    let mut watch = networkdb(&["watch", "net", "t", "--api", &host.api()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    // Connections are accepted by the system, and nobody answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let apis = format!("{},{}", host.api(), hanging.local_addr().unwrap());
+    let mut watch =
+        networkdb(&["watch", "net", "t", "--api", &apis, "--api", &other.api(), "--max-silence", "1s"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
     let stdout = std::io::BufReader::new(watch.stdout.take().unwrap());
     let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
     tokio::task::spawn_blocking(move || {
@@ -436,9 +444,17 @@ async fn a_watch_command_prints_changes_until_the_node_ends() {
     assert_eq!(next().await.unwrap(), "~ net/t/before = 2, was 1  (watched)");
     assert_eq!(host.get("/deleteentry?nid=net&tname=t&key=before").await, "OK");
     assert_eq!(next().await.unwrap(), "- net/t/before, was 2  (watched)");
+    assert_eq!(other.get("/createentry?unsafe&nid=net&tname=t&key=kept&value=1").await, "OK");
+    assert_eq!(next().await.unwrap(), "+ net/t/kept = 1  (other)");
     host.end().await;
-    assert_eq!(next().await, None);
+    assert_eq!(other.get("/createentry?unsafe&nid=net&tname=t&key=after&value=1").await, "OK");
+    assert_eq!(next().await.unwrap(), "+ net/t/after = 1  (other)", "and nothing starts over");
+    watch.kill().unwrap();
     let output = tokio::task::spawn_blocking(move || watch.wait_with_output().unwrap()).await.unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("it is shutting down"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said: Vec<_> = said.lines().collect();
+    assert!(said[0].contains("is shutting down; resuming at"), "{said:?}");
+    assert!(said[1].contains("has been silent for 1 s; resuming at"), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
+    other.end().await;
 }

@@ -340,7 +340,7 @@ impl Lines {
             };
             let is_reset = matches!(event, ResumableEvent::Reset(_));
             self.closed = event == ResumableEvent::Closed;
-            self.line = Some(WatchLine::new(event, &cursors.write(&self.watch.point()), form));
+            self.line = Some(WatchLine::new(event, &cursors.write(&self.watch.point_bytes()), form));
             if is_reset {
                 // A new snapshot follows, which a blocking thread reads.
                 self.in_snapshot = true;

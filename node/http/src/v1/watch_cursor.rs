@@ -30,9 +30,9 @@ impl Cursors {
         Self { cluster: *digest.as_ref().first_chunk().expect("a digest is longer") }
     }
 
-    /// A point as a text.
-    pub(super) fn write(self, point: &ResumePoint) -> String {
-        URL_SAFE_NO_PAD.encode([&self.cluster[..], &point.to_bytes()].concat())
+    /// The bytes of a point as a text.
+    pub(super) fn write(self, point: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode([&self.cluster[..], point].concat())
     }
 
     /// The point at which a request resumes: that of the header, which a reconnecting client sends with the address
@@ -86,7 +86,7 @@ mod tests {
         let tables = TableDb::new(Config::starting_now(NodeName::new("n1").unwrap())).unwrap();
         let point = tables.watch_resumable(WatchFilter::default(), None).point();
         let cursors = ["one", "other"].map(|name| Cursors::of(&ClusterName::new(name).unwrap()));
-        let text = cursors[0].write(&point);
+        let text = cursors[0].write(&point.to_bytes());
         let none = HeaderMap::new();
         assert_eq!(cursors[0].given(&none, Some(&text)), Ok(Some(point.clone())));
         assert_eq!(cursors[1].given(&none, Some(&text)).unwrap_err().code, ProblemCode::ForeignCursor);

@@ -145,8 +145,8 @@ async fn server_sent_events_have_the_cursor_as_their_id() {
 #[tokio::test]
 async fn a_change_and_a_shutdown_wake_the_watch_themselves() {
     let watched = Watched::new();
-    let mut body = watched.body(HEARTBEAT_INTERVAL);
     watched.create("a", b"1".to_vec());
+    let mut body = watched.body(HEARTBEAT_INTERVAL);
     assert_eq!(kinds(&read(&mut body, is_synchronised).await), ["put a", "synchronised false"]);
     let woken = Arc::new(Counted(AtomicUsize::new(0)));
     let waker = Waker::from(woken.clone());
@@ -208,8 +208,8 @@ async fn an_event_beyond_the_bound_is_sent_in_chunks_within_it() {
 #[tokio::test]
 async fn a_watch_that_lags_starts_over() {
     let watched = Watched::with(Limits { watch_queue: 2, ..Limits::default() });
-    let mut body = watched.body(HEARTBEAT_INTERVAL);
     watched.create("a", b"1".to_vec());
+    let mut body = watched.body(HEARTBEAT_INTERVAL);
     read(&mut body, is_synchronised).await;
     // Until it has no more to read, it does not need the queue.
     assert!(body.poll_chunk(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -226,8 +226,8 @@ fn the_snapshot_after_a_lag_is_read_on_a_blocking_thread() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(async {
         let watched = Watched::with(Limits { watch_queue: 2, ..Limits::default() });
-        let mut body = watched.body(HEARTBEAT_INTERVAL);
         watched.create("a", b"1".to_vec());
+        let mut body = watched.body(HEARTBEAT_INTERVAL);
         read(&mut body, is_synchronised).await;
         let mut context = Context::from_waker(Waker::noop());
         assert!(body.poll_chunk(&mut context).is_pending());

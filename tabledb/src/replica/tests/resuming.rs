@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::model;
 use super::*;
+use crate::replica::ResumePoint;
 use crate::replica::{NotResumed, Resumed, Taken, WatchCursor};
 use crate::resumable_watch::Progress;
-use crate::resume_point::ResumePoint;
 use crate::watch::Step;
 use crate::{ChangeKind, DeleteReason, ResetReason, ResumableEvent, WatchFilter};
 
@@ -282,21 +282,29 @@ fn the_issuing_replica_repeats_every_change_and_others_send_the_difference() {
     assert_eq!(events(1), [put("3"), gone]);
 }
 
-/// The client has a value that was replaced before it was sent to any other replica.
+/// Two replicas write under one key at the same time, or the value is replaced before it is sent to any other replica.
 #[test]
 fn a_value_that_only_the_issuing_replica_had_is_replaced() {
-    for is_deleted in [false, true] {
+    for (is_concurrent, is_deleted) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut cluster = Cluster::joined(2);
         keep_history(&mut cluster);
         let mut client = Client::new(WatchFilter::default());
         client.connect(&mut cluster, 0, false);
         client.receive(&cluster, usize::MAX);
-        cluster.create(0, "k", "1");
+        if is_concurrent && is_deleted {
+            cluster.create(1, "k", "0");
+            cluster.settle();
+            cluster.delete(0, "k");
+        } else {
+            cluster.create(0, "k", "1");
+        }
         client.receive(&cluster, usize::MAX);
-        assert_eq!(client.table.len(), 1);
-        match is_deleted {
-            false => cluster.update(0, "k", "2"),
-            true => cluster.delete(0, "k"),
+        assert_eq!(client.table.len(), usize::from(!(is_concurrent && is_deleted)));
+        match (is_concurrent, is_deleted) {
+            (true, true) => cluster.update(1, "k", "2"),
+            (true, false) => cluster.create(1, "k", "2"),
+            (false, false) => cluster.update(0, "k", "2"),
+            (false, true) => cluster.delete(0, "k"),
         }
         cluster.settle();
         client.connect(&mut cluster, 1, false);

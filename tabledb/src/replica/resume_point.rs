@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wire::codec;
 
+use super::ranges::Ranges;
 use crate::change::{Cause, RecordedChange, WriteId};
-use crate::replica::Ranges;
 
 /// The most ranges in which the numbers of one attachment are remembered. The lowest holes are forgotten first.
 const MAX_RANGES: usize = 8;
@@ -152,24 +152,8 @@ impl ResumePoint {
 
     /// The point as bytes, at most [`Self::MAX_BYTES`]. They mean the same to all nodes of one version.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let attachments = |context: &ReceivedContext| {
-            let of_one = |(writer, received): (u64, &Received)| {
-                (writer, received.seen.as_slice().to_vec(), received.held)
-            };
-            context.attachments().map(of_one).collect()
-        };
-        let mut encoded = Encoded {
-            filter: self.filter,
-            complete: self.complete,
-            place: self.place,
-            context: self.context.as_ref().map(attachments),
-        };
-        let bytes = codec::encode(&encoded);
-        if bytes.len() <= Self::MAX_BYTES {
-            return bytes;
-        }
-        encoded.context = None;
-        codec::encode(&encoded)
+        let Self { filter, place, context, complete } = self;
+        encoded_point(*filter, *complete, *place, context.as_ref())
     }
 
     /// Reads a point from bytes.
@@ -191,6 +175,25 @@ impl ResumePoint {
         });
         Ok(Self { filter, place, context: context.transpose()?, complete })
     }
+}
+
+/// A point as bytes. A context that is too long is left out.
+pub(crate) fn encoded_point(
+    filter: u64,
+    complete: bool,
+    place: Option<(u64, u64)>,
+    context: Option<&ReceivedContext>,
+) -> Vec<u8> {
+    let of_one =
+        |(writer, received): (u64, &Received)| (writer, received.seen.as_slice().to_vec(), received.held);
+    let context = context.map(|context| context.attachments().map(of_one).collect());
+    let mut point = Encoded { filter, complete, place, context };
+    let bytes = codec::encode(&point);
+    if bytes.len() <= ResumePoint::MAX_BYTES {
+        return bytes;
+    }
+    point.context = None;
+    codec::encode(&point)
 }
 
 #[cfg(test)]
