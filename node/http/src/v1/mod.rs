@@ -13,6 +13,7 @@ mod page;
 mod parameters;
 mod places;
 mod precondition;
+mod receipts;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -62,8 +63,8 @@ pub(super) fn router(
         .routes(routes!(show_page))
         .merge(keys::router(node.clone()))
         .merge(inquiries::router(node.clone()))
-        .merge(cluster::router(node, started))
-        .merge(entries::router(db.clone(), admission.clone()));
+        .merge(cluster::router(node.clone(), started))
+        .merge(entries::router(node, admission.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))
         .merge(watch::router(db, admission, stopping))
