@@ -16,8 +16,8 @@ use crate::inquiry_report::{InquiryId, NoAnswer};
 /// The longest time that an inquiry may take. Both halves of its streams stay open that long.
 pub(crate) const MAX_WITHIN: Duration = Duration::from_secs(20);
 
-/// The most inquiries of this node at once.
-pub(crate) const MAX_INQUIRIES: usize = 64;
+/// The most inquiries of this node at once: callers that wait for answers must not take all requests of HTTP.
+pub(crate) const MAX_INQUIRIES: usize = 32;
 
 /// The most members that are asked at once; the next ones are asked as these answer.
 const MAX_ASKED: usize = 64;

@@ -156,8 +156,8 @@ pub enum KnownBy {
 }
 
 impl KnownBy {
-    /// The number among so many members.
-    pub(crate) fn of(self, members: usize) -> usize {
+    /// The number among so many members of a network, this node included.
+    pub fn of(self, members: usize) -> usize {
         match self {
             Self::All => members,
             Self::Majority => members / 2 + 1,

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use axum::body::Body;
-use hyper::{Method, StatusCode};
+use hyper::body::Incoming;
+use hyper::header::LOCATION;
+use hyper::{Method, Response, StatusCode};
 
 use super::api::{Api, Condition, Lines, parameter, path, read_line};
 use super::escaping::harmless;
@@ -18,13 +20,14 @@ use super::output::{age, json_line, print, print_done, print_json, shown, table}
 use super::tokens::Token;
 use super::watch::watch;
 use super::{
-    Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode, InfoCommand,
-    JoinCommand, NetworkAction, NetworkCommand, PeersCommand, TableCommand, TablesCommand, WriteEntry,
+    ClientOptions, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode,
+    InfoCommand, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, ReceiptOptions, TableCommand,
+    TablesCommand, WriteEntry,
 };
 use networkdb_http::v1::ProblemCode;
 use networkdb_http::v1::model::{
     EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members,
-    NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables,
+    NetworkJoinOutcome, NetworkView, Networks, NodeView, Peers, Tables, WriteOutcome,
 };
 
 /// Calls the node, prints its response, and returns the exit status.
@@ -221,29 +224,28 @@ fn entry_path(EntryPath { network, table, key }: &EntryPath) -> String {
 async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode, Failure> {
     match action {
         EntryAction::Create(write) => {
-            write_entry(client.api(), &write, Condition::Absent).await?;
-            print_done(client.json, "Created.")?;
+            let response = write_entry(client.api(), &write, Condition::Absent).await?;
+            report_write(&client, response, "Created").await?;
         }
         EntryAction::Put(write) => {
-            let is_new = write_entry(client.api(), &write, Condition::None).await?;
-            print_done(client.json, if is_new { "Created." } else { "Replaced." })?;
+            let response = write_entry(client.api(), &write, Condition::None).await?;
+            // A new entry has an address, also while too few members have it.
+            let done = if response.headers().contains_key(LOCATION) { "Created" } else { "Replaced" };
+            report_write(&client, response, done).await?;
         }
         EntryAction::Update { write, condition } => {
             let condition = condition.if_version.map_or(Condition::Present, Condition::Version);
-            write_entry(client.api(), &write, condition).await?;
-            print_done(client.json, "Updated.")?;
+            let response = write_entry(client.api(), &write, condition).await?;
+            report_write(&client, response, "Updated").await?;
         }
-        EntryAction::Delete { entry, condition, if_needed } => {
-            let path = entry_path(&entry);
+        EntryAction::Delete { entry, condition, receipt, if_needed } => {
+            let path = entry_path(&entry) + &receipt_query(&receipt);
             let condition = condition.if_version.map_or(Condition::None, Condition::Version);
             match client.api().request_if(condition, Method::DELETE, &path, None).await {
                 Err(failure) if if_needed && failure.is(ProblemCode::EntryNotFound) => {
                     print_done(client.json, "There is no such entry.")?;
                 }
-                deleted => {
-                    deleted?;
-                    print_done(client.json, "Deleted.")?;
-                }
+                deleted => report_write(&client, deleted?, "Deleted").await?,
             }
         }
         EntryAction::Get { entry, raw } if client.json && !raw => {
@@ -265,15 +267,56 @@ async fn entry(EntryCommand { client, action }: EntryCommand) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes an entry. Returns whether it is new.
-async fn write_entry(api: &Api, write: &WriteEntry, condition: Condition) -> Result<bool, Failure> {
+/// Writes an entry, and returns the response.
+async fn write_entry(
+    api: &Api,
+    write: &WriteEntry,
+    condition: Condition,
+) -> Result<Response<Incoming>, Failure> {
     let value = match (&write.value, &write.file) {
         (Some(value), _) => value.clone().into_bytes(),
         (None, file) => read_value(file.as_deref())?,
     };
     let body = Some(("application/octet-stream", Body::from(value)));
-    let response = api.request_if(condition, Method::PUT, &entry_path(&write.entry), body).await?;
-    Ok(response.status() == StatusCode::CREATED)
+    let path = entry_path(&write.entry) + &receipt_query(&write.receipt);
+    api.request_if(condition, Method::PUT, &path, body).await
+}
+
+fn receipt_query(ReceiptOptions { known_by, within }: &ReceiptOptions) -> String {
+    let known_by = known_by.map(|known_by| parameter("known_by", &known_by.to_string()));
+    let within = within.map(|within| parameter("within", &format!("{}ms", within.as_millis())));
+    let parameters: Vec<String> = known_by.into_iter().chain(within).collect();
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
+}
+
+/// Prints what a write did, and which members have it, if that was asked for. It fails if too few have it.
+async fn report_write(
+    client: &ClientOptions,
+    response: Response<Incoming>,
+    done: &str,
+) -> Result<(), Failure> {
+    if response.status() == StatusCode::NO_CONTENT {
+        return print_done(client.json, &format!("{done}."));
+    }
+    let outcome: WriteOutcome = client.api().read_json(response).await?;
+    let Some(receipt) = &outcome.receipt else { return print_done(client.json, &format!("{done}.")) };
+    if client.json {
+        print_json(&outcome)?;
+    } else {
+        let members = harmless(&receipt.known_by.join(", ")).into_owned();
+        print(&format!("{done}. Known by {members}.\n"))?;
+    }
+    if receipt.known_by.len() >= receipt.wanted {
+        return Ok(());
+    }
+    let missing = receipt.missing.iter();
+    let missing = missing.map(|missing| format!("{} ({})", missing.member, missing.explanation));
+    Err(Failure::Refused(format!(
+        "the entry is written, but {} of {} members are known to have it; missing: {}",
+        receipt.known_by.len(),
+        receipt.wanted,
+        harmless(&missing.collect::<Vec<_>>().join(", "))
+    )))
 }
 
 fn read_value(file: Option<&Path>) -> Result<Vec<u8>, Failure> {

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use networkdb::KnownBy;
 use tabledb::Version;
 
 use crate::demo::DemoOptions;
@@ -288,6 +289,8 @@ enum EntryAction {
         entry: EntryPath,
         #[command(flatten)]
         condition: VersionCondition,
+        #[command(flatten)]
+        receipt: ReceiptOptions,
         /// Succeed too if there is no such entry
         #[arg(long)]
         if_needed: bool,
@@ -320,9 +323,22 @@ struct VersionCondition {
 }
 
 #[derive(Debug, Args)]
+struct ReceiptOptions {
+    /// Return when so many members have the write: all, majority, or a number, the node included; status 1 if too few
+    /// have it in time
+    #[arg(long, value_name = "MEMBERS")]
+    known_by: Option<KnownBy>,
+    /// How long to wait for that, up to 20s [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "known_by")]
+    within: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 struct WriteEntry {
     #[command(flatten)]
     entry: EntryPath,
+    #[command(flatten)]
+    receipt: ReceiptOptions,
     /// The value as text
     #[arg(required_unless_present = "file")]
     value: Option<String>,
@@ -572,6 +588,8 @@ mod tests {
             &["entry", "delete", "n", "t", "k", "--if-needed"],
             &["entry", "update", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "delete", "n", "t", "k", "--if-version", "1-2-3"],
+            &["entry", "put", "n", "t", "k", "v", "--known-by", "all", "--within", "2s"],
+            &["entry", "delete", "n", "t", "k", "--known-by", "3"],
             &["entry", "get", "n", "t", "k", "--raw"],
             &["rtt", "a", "b"],
             &["leave"],
@@ -627,6 +645,8 @@ mod tests {
             &["entry", "create", "n", "t", "k", "v", "--if-version", "1-2-3"],
             &["entry", "update", "n", "t", "k", "v", "--if-version", "7"],
             &["entry", "delete", "n", "t", "k", "--if-version", "*"],
+            &["entry", "put", "n", "t", "k", "v", "--within", "2s"],
+            &["entry", "put", "n", "t", "k", "v", "--known-by", "some"],
             &["explain", "n", "t"],
             &["explain", "n", "t", "k", "--member", "a"],
             &["peers", "--api", "https://127.0.0.1:2000"],

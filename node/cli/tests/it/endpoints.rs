@@ -370,7 +370,8 @@ async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
     for host in [&first, &second, &small] {
         assert_eq!(host.get("/joinnetwork?nid=net").await, "OK");
     }
-    assert_eq!(first.get("/createentry?unsafe&nid=net&tname=t&key=k&value=v").await, "OK");
+    let create = ["entry", "create", "net", "t", "k", "v", "--known-by", "all", "--within", "15s"];
+    assert_eq!(client(&first, &create).await, done("Created. Known by first, second, small.\n"));
     let shown = |key: &str| format!("OK\n0) k:`{key}` -> v:`v` owner:`first`\n");
     second.await_response("/getentry?unsafe&nid=net&tname=t&key=k", &shown("k")).await;
     small.await_response("/getentry?unsafe&nid=net&tname=t&key=k", &shown("k")).await;
@@ -388,7 +389,10 @@ async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
     let (status, table, _) = client(&second, &["explain", "net", "t", "k"]).await;
     assert!(status == 0 && table.contains("gossip from first"), "{table}");
 
-    assert_eq!(first.get("/createentry?unsafe&nid=net&tname=t&key=l&value=v").await, "OK");
+    let put = ["entry", "put", "net", "t", "l", "v", "--known-by", "all", "--within", "15s"];
+    let (status, text, sentence) = client(&first, &put).await;
+    assert_eq!((status, &*text), (1, "Created. Known by first, second.\n"));
+    assert!(sentence.contains("missing: small (the member refuses it"), "{sentence}");
     second.await_response("/getentry?unsafe&nid=net&tname=t&key=l", &shown("l")).await;
     let refuses = || small.node.tables().statistics("net").is_some_and(|statistics| statistics.refused == 1);
     let deadline = tokio::time::Instant::now() + TIMEOUT;
@@ -401,6 +405,9 @@ async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
     assert!(status == 1 && table.contains("net/t/l  refused  small   absent"), "{table}");
     assert!(sentence.starts_with("networkdb: the members do not agree on net"), "{sentence}");
 
+    let delete = ["entry", "delete", "net", "t", "l", "--known-by", "majority", "--within", "15s"];
+    let (status, text, _) = client(&second, &delete).await;
+    assert!(status == 0 && text.starts_with("Deleted. Known by ") && text.contains("second"), "{text}");
     let (status, table, _) = client(&second, &["explain", "--member", "first"]).await;
     assert!(status == 0 && table.contains("alive"), "{table}");
     let unknown = second.exchange(Request::new("GET", "/v1/members/x/explain")).await;

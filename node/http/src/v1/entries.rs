@@ -7,8 +7,8 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LOCATION};
-use hyper::{Method, StatusCode, Uri};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
+use hyper::{Method, StatusCode};
 use tabledb::{Listed, Listing, TableDb, Version, WriteError};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,32 +16,35 @@ use utoipa_axum::routes;
 
 use super::import::import;
 use super::model::{EntryRecord, HiddenMode, ImportMode, ImportOutcome, TableView, Tables, WriteOutcome};
+
 use super::openapi::ENTRIES_PATH;
 use super::page::Page;
-use super::parameters::{FromParameters, Given, NoParameters, Parameters};
+use super::parameters::{FromParameters, Given, Parameters};
 use super::places::{EntryPath, NetworkPath, TablePath};
 use super::precondition::{OnlyIfNone, OnlyIfVersion, Precondition, is_known};
+use super::receipts::{ReceiptParameters, Written};
 use crate::admission::{Admission, RequestPermits};
 use crate::client_origin::client_origin;
 use crate::problem::{Names, Problem, ProblemCode, entity_tag};
 use crate::streamed::{JSON_LINES, items, json, json_list};
+use networkdb::Node;
 
 /// The header with an entry's owner in a response that contains the raw value.
 const OWNER_HEADER: &str = "x-networkdb-owner";
 
 /// The routes below `/networks/{network}/tables`.
-pub(super) fn router(db: TableDb, admission: Arc<Admission>) -> OpenApiRouter {
+pub(super) fn router(node: Node, admission: Arc<Admission>) -> OpenApiRouter {
     let large = OpenApiRouter::new()
         .routes(routes!(list_tables))
         .routes(routes!(export_table))
-        .with_state((db.clone(), admission));
+        .with_state((node.tables().clone(), admission));
     // A key may be empty, but a path parameter may not.
     let path = format!("{}/", ENTRIES_PATH);
     let (schemas, paths, one_entry) = routes!(show_entry, create_entry, put_entry, delete_entry);
     OpenApiRouter::new()
         .route(&path, one_entry.clone())
         .routes((schemas, paths, one_entry))
-        .with_state(db)
+        .with_state(node)
         .merge(large)
 }
 
@@ -224,12 +227,13 @@ impl FromParameters for EntryParameters {
     extensions(("x-problems" = json!(["network_not_joined", "entry_not_found"]))),
 )]
 async fn show_entry(
-    State(db): State<TableDb>,
+    State(node): State<Node>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
     Parameters(EntryParameters { raw }): Parameters<EntryParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    require_joined(&db, &network)?;
+    let db = node.tables();
+    require_joined(db, &network)?;
     let entry = db.get(&network, &table, &key).ok_or_else(|| {
         let sentence = format_args!("entry {key} of table {table} in network {network} does not exist");
         Problem::new(ProblemCode::EntryNotFound, sentence)
@@ -262,31 +266,38 @@ fn tag(version: Version) -> [(HeaderName, String); 1] {
     post,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(EntryPath, OnlyIfNone),
+    params(EntryPath, OnlyIfNone, ReceiptParameters),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
-    responses((
-        status = 201, description = "It is new", body = WriteOutcome,
-        headers(("ETag" = String), ("Location" = String))
-    )),
+    responses(
+        (
+            status = 201, description = "It is new", body = WriteOutcome,
+            headers(("ETag" = String), ("Location" = String))
+        ),
+        (
+            status = 202, description = "It is new, and too few members are known to have it", body = WriteOutcome,
+            headers(("ETag" = String), ("Location" = String))
+        ),
+    ),
     extensions(("x-problems" = json!([
         "network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed",
         "value_too_large", "network_full", "entry_exists",
     ]))),
 )]
 async fn create_entry(
-    State(db): State<TableDb>,
+    State(node): State<Node>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
-    _: Parameters<NoParameters>,
+    Parameters(parameters): Parameters<ReceiptParameters>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     value: Bytes,
 ) -> Result<Response, Problem> {
     let condition = Precondition::of(&headers)?;
     let created = match condition {
-        Precondition::None | Precondition::Absent => db.create(&network, &table, &key, &*value),
+        Precondition::None | Precondition::Absent => node.tables().create(&network, &table, &key, &*value),
         Precondition::Present | Precondition::Version(_) => return Err(condition.unsupported(&Method::POST)),
     };
-    Ok(written(&uri, true, created.map_err(|error| condition.refused(error))?))
+    let version = created.map_err(|error| condition.refused(error))?;
+    Ok(parameters.respond(&node, &network, version, Written::Created(&uri)).await)
 }
 
 /// Create or replace an entry, whichever node wrote it
@@ -294,7 +305,7 @@ async fn create_entry(
     put,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(EntryPath, OnlyIfVersion, OnlyIfNone),
+    params(EntryPath, OnlyIfVersion, OnlyIfNone, ReceiptParameters),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
     responses(
         (
@@ -302,6 +313,10 @@ async fn create_entry(
             headers(("ETag" = String), ("Location" = String))
         ),
         (status = 200, description = "It is replaced", body = WriteOutcome, headers(("ETag" = String))),
+        (
+            status = 202, description = "It is written, and too few members are known to have it", body = WriteOutcome,
+            headers(("ETag" = String), ("Location" = Option<String>))
+        ),
     ),
     extensions(("x-problems" = json!([
         "network_not_joined", "invalid_precondition", "invalid_length", "precondition_failed",
@@ -309,23 +324,26 @@ async fn create_entry(
     ]))),
 )]
 async fn put_entry(
-    State(db): State<TableDb>,
+    State(node): State<Node>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
-    _: Parameters<NoParameters>,
+    Parameters(parameters): Parameters<ReceiptParameters>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     value: Bytes,
 ) -> Result<Response, Problem> {
     let condition = Precondition::of(&headers)?;
+    let db = node.tables();
     let (created, version) = match condition {
         Precondition::Absent => (true, db.create(&network, &table, &key, &*value)),
         Precondition::Present => (false, db.update(&network, &table, &key, &*value)),
         Precondition::Version(expected) => {
             (false, db.compare_and_set(&network, &table, &key, expected, &*value))
         }
-        Precondition::None => create_or_replace(&db, &network, &table, &key, &value),
+        Precondition::None => create_or_replace(db, &network, &table, &key, &value),
     };
-    Ok(written(&uri, created, version.map_err(|error| condition.refused(error))?))
+    let version = version.map_err(|error| condition.refused(error))?;
+    let written = if created { Written::Created(&uri) } else { Written::Replaced };
+    Ok(parameters.respond(&node, &network, version, written).await)
 }
 
 /// Writes an entry, and returns whether it is new.
@@ -349,41 +367,37 @@ fn create_or_replace(
     }
 }
 
-/// The response to a write of the entry at `uri`.
-fn written(uri: &Uri, created: bool, version: Version) -> Response {
-    let outcome = Json(WriteOutcome { version: version.to_string() });
-    match created {
-        true => (StatusCode::CREATED, [(LOCATION, uri.path())], tag(version), outcome).into_response(),
-        false => (StatusCode::OK, tag(version), outcome).into_response(),
-    }
-}
-
 /// Delete an entry, whichever node wrote it
 #[utoipa::path(
     delete,
     path = "/networks/{network}/tables/{table}/entries/{key}",
     tag = "entries",
-    params(EntryPath, OnlyIfVersion),
-    responses((status = 204, description = "It is deleted")),
+    params(EntryPath, OnlyIfVersion, ReceiptParameters),
+    responses(
+        (status = 204, description = "It is deleted"),
+        (status = 200, description = "It is deleted, and as many members have the delete", body = WriteOutcome),
+        (status = 202, description = "It is deleted, and too few members are known to have the delete", body = WriteOutcome),
+    ),
     extensions(("x-problems" = json!([
         "network_not_joined", "invalid_precondition", "invalid_length", "entry_not_found",
         "precondition_failed", "network_full",
     ]))),
 )]
 async fn delete_entry(
-    State(db): State<TableDb>,
+    State(node): State<Node>,
     Names(EntryPath { network, table, key }): Names<EntryPath>,
-    _: Parameters<NoParameters>,
+    Parameters(parameters): Parameters<ReceiptParameters>,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let condition = Precondition::of(&headers)?;
+    let db = node.tables();
     let deleted = match condition {
         Precondition::Absent => return Err(condition.unsupported(&Method::DELETE)),
         Precondition::None | Precondition::Present => db.delete(&network, &table, &key),
         Precondition::Version(expected) => db.compare_and_delete(&network, &table, &key, expected),
     };
-    deleted.map_err(|error| condition.refused(error))?;
-    Ok(StatusCode::NO_CONTENT)
+    let version = deleted.map_err(|error| condition.refused(error))?;
+    Ok(parameters.respond(&node, &network, version, Written::Deleted).await)
 }
 
 fn require_joined(db: &TableDb, network: &str) -> Result<(), Problem> {

@@ -17,7 +17,7 @@ use super::places::{EntryPath, MemberPath, NetworkPath};
 use crate::problem::{Names, Problem, ProblemCode};
 
 /// The time for answers that is not set: members answer within a round trip, or hang.
-const WITHIN: Duration = Duration::from_secs(1);
+pub(super) const WITHIN: Duration = Duration::from_secs(1);
 
 /// The longest time for answers.
 const MAX_WITHIN: Duration = Duration::from_secs(20);

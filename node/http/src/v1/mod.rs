@@ -15,6 +15,7 @@ mod parameters;
 mod places;
 mod precondition;
 mod program;
+mod receipts;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -69,9 +70,9 @@ pub(super) fn router(
         .routes(routes!(show_page))
         .merge(keys::router(node.clone()))
         .merge(inquiries::router(node.clone()))
-        .merge(cluster::router(node, started))
+        .merge(cluster::router(node.clone(), started))
         .merge(batch::router(db.clone()))
-        .merge(entries::router(db.clone(), admission.clone()))
+        .merge(entries::router(node, admission.clone()))
         .merge(program::router(program, admission.clone(), stopping.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))

@@ -324,8 +324,34 @@ impl FromStr for HiddenMode {
 /// The outcome of a write of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WriteOutcome {
-    /// The version of the entry now, as in the `ETag`.
+    /// The version of the write, as in the `ETag` of an entry.
     pub version: String,
+    /// Which members have it, if the request asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<ReceiptView>,
+}
+
+/// Which members of the network have a write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceiptView {
+    /// As many members were to have it.
+    pub wanted: usize,
+    /// The members that have it, the responding node included, sorted by name.
+    pub known_by: Vec<String>,
+    /// The members of which this is not known. Once enough have it, the others are not waited for.
+    pub missing: Vec<MissingView>,
+}
+
+/// A member that is not known to have a write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissingView {
+    /// The member.
+    pub member: String,
+    /// `not_arrived`; `refused` because of a limit or the write's time; or why there was no answer: `late`, `failed`,
+    /// `unreachable`, `busy`, `not_member`, `not_asked` or `invalid`.
+    pub reason: String,
+    /// The reason as a sentence.
+    pub explanation: String,
 }
 
 /// An event of `/v1/watch`: a line, or the data of a server-sent event.

@@ -1,5 +1,6 @@
-//! The calls that need only the tables, called without a socket.
+//! The calls about tables, called without HTTP's socket.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,10 +9,11 @@ use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
-use networkdb::ClusterName;
-use tabledb::{Config, TableDb};
+use networkdb::{ClusterName, Node, NodeConfig};
+use tabledb::TableDb;
 use tokio::sync::watch::{Sender, channel};
-use wire::{NodeId, NodeName};
+use transport::KeySet;
+use wire::NodeName;
 
 use super::model::EntryRecord;
 use super::{entries, unknown, watch, with_short_requests, wrong_method};
@@ -35,17 +37,19 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Self {
-        let db = TableDb::new(Config::new(NodeId::new(NodeName::new("n1").unwrap(), 1))).unwrap();
-        db.join_network("net").unwrap();
+    async fn new() -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = NodeConfig::new(NodeName::new("n1").unwrap(), loopback, KeySet::development());
+        let node = Node::start(config).await.unwrap();
+        node.join_network("net").await.unwrap();
+        let db = node.tables().clone();
         let (stop, stopping) = channel(false);
         let limits = HttpLimits { watches: WATCHES, body_time: BODY_TIME, ..HttpLimits::default() };
         let admission = Admission::new(HttpConfig { limits, ..HttpConfig::default() });
-        let (router, _) =
-            with_short_requests(entries::router(db.clone(), admission.clone()), admission.clone())
-                .merge(entries::import_router(db.clone(), admission.clone()))
-                .merge(watch::router(db.clone(), &ClusterName::default(), admission, stopping))
-                .split_for_parts();
+        let (router, _) = with_short_requests(entries::router(node, admission.clone()), admission.clone())
+            .merge(entries::import_router(db.clone(), admission.clone()))
+            .merge(watch::router(db.clone(), &ClusterName::default(), admission, stopping))
+            .split_for_parts();
         let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
         Self { db, router, stop }
     }
@@ -73,7 +77,7 @@ fn problem(code: ProblemCode, sentence: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn an_entry_is_created_read_updated_and_deleted() {
-    let (server, path) = (Server::new(), "/networks/net/tables/tab/entries/k");
+    let (server, path) = (Server::new().await, "/networks/net/tables/tab/entries/k");
     let none = problem(ProblemCode::EntryNotFound, "entry k of table tab in network net does not exist");
     assert_eq!(server.ask(Method::GET, path, "").await, none);
     assert_eq!(server.ask(Method::POST, path, "1").await.0, 201);
@@ -95,7 +99,7 @@ async fn an_entry_is_created_read_updated_and_deleted() {
 
 #[tokio::test]
 async fn any_name_and_any_bytes() {
-    let server = Server::new();
+    let server = Server::new().await;
     for key in ["a/b", "żółw", "..", "?&=#%", " ", ""] {
         let name = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/networks/net/tables/%2Ft%2F/entries/{name}");
@@ -110,7 +114,7 @@ async fn any_name_and_any_bytes() {
 
 #[tokio::test]
 async fn tables_are_listed_with_their_sizes() {
-    let server = Server::new();
+    let server = Server::new().await;
     assert_eq!(
         server.ask(Method::GET, "/networks/net/tables", "").await,
         (200, r#"{"tables":[]}"#.to_owned())
@@ -124,7 +128,7 @@ async fn tables_are_listed_with_their_sizes() {
 
 #[tokio::test]
 async fn a_table_is_read_in_parts() {
-    let server = Server::new();
+    let server = Server::new().await;
     for key in ["a/1", "a/2", "a/ż", "a/4", "b"] {
         server.db.create("net", "tab", key, b"v".as_slice()).unwrap();
     }
@@ -148,7 +152,7 @@ async fn a_table_is_read_in_parts() {
 
 #[tokio::test]
 async fn a_network_that_is_not_joined_is_an_error() {
-    let server = Server::new();
+    let server = Server::new().await;
     let not_joined = problem(ProblemCode::NetworkNotJoined, "network other is not joined on this node");
     for path in ["tables", "tables/t/entries", "tables/t/entries/k"] {
         assert_eq!(
@@ -163,7 +167,7 @@ async fn a_network_that_is_not_joined_is_an_error() {
 
 #[tokio::test]
 async fn an_export_can_be_imported_again() {
-    let (server, path) = (Server::new(), "/networks/net/tables/tab/entries");
+    let (server, path) = (Server::new().await, "/networks/net/tables/tab/entries");
     for index in 0..5000 {
         server.db.create("net", "tab", &format!("k{index:05}"), vec![0xff; index % 50]).unwrap();
     }
@@ -171,7 +175,7 @@ async fn an_export_can_be_imported_again() {
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     let export = text(response).await;
     assert_eq!(export.lines().count(), 5000);
-    let other = Server::new();
+    let other = Server::new().await;
     let outcome = |created, unchanged| {
         format!(r#"{{"created":{created},"updated":0,"unchanged":{unchanged},"failed":0,"errors":[]}}"#)
     };
@@ -193,7 +197,7 @@ fn without_versions(export: &str) -> Vec<EntryRecord> {
 
 #[tokio::test]
 async fn a_value_beyond_all_limits_is_not_even_read() {
-    let server = Server::new();
+    let server = Server::new().await;
     let path = "/networks/net/tables/tab/entries/k";
     let (status, sentence) = server.ask(Method::POST, path, vec![0; (4 << 20) + 1]).await;
     assert_eq!(status, 413, "{sentence}");
@@ -209,7 +213,7 @@ async fn a_value_beyond_all_limits_is_not_even_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
-    let server = Server::new();
+    let server = Server::new().await;
     server.db.create("net", "tab", "before", b"1".as_slice()).unwrap();
     let mut body = server.send(Method::GET, "/watch?network=net&table=tab", "").await.into_body();
     let mut lines = Vec::new();
@@ -275,7 +279,7 @@ async fn a_watch_shows_present_entries_then_changes_and_ends_with_the_server() {
 
 #[tokio::test]
 async fn a_watch_that_cannot_be_answered_is_refused() {
-    let server = Server::new();
+    let server = Server::new().await;
     let refused = async |path: &str, accept: &str| {
         let request = Request::builder().uri(path).header("accept", accept).body(Body::empty()).unwrap();
         let response = TowerToHyperService::new(server.router.clone()).call(request).await.unwrap();
@@ -293,7 +297,7 @@ async fn a_watch_that_cannot_be_answered_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_beyond_the_limit_are_refused_until_one_ends() {
-    let server = Server::new();
+    let server = Server::new().await;
     let mut watchers = Vec::new();
     for _ in 0..WATCHES {
         let response = server.send(Method::GET, "/watch", "").await;
@@ -313,7 +317,7 @@ async fn watches_beyond_the_limit_are_refused_until_one_ends() {
 
 #[tokio::test]
 async fn an_unknown_call_points_to_the_list_of_calls() {
-    let server = Server::new();
+    let server = Server::new().await;
     let (status, sentence) = server.ask(Method::GET, "/nosuch", "").await;
     let nosuch = problem(ProblemCode::PathNotFound, "there is no call /nosuch; GET /v1 lists all calls");
     assert_eq!((status, sentence), nosuch);

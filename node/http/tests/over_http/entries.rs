@@ -270,3 +270,35 @@ async fn a_batch_is_written_whole_or_refused_with_the_write_that_failed() {
     }
     assert!(tables.get("net", "t", "other").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_answered_with_the_members_that_have_it() {
+    let host = alone("alone").await;
+    host.node.join_network("net").await.unwrap();
+    let entry = "/v1/networks/net/tables/t/entries/k";
+    let ask = async |method: &str, parameters: &str| {
+        let response = host.ask(method, &format!("{entry}?{parameters}"), "", "v").await;
+        (response.status, if response.body.is_empty() { json!(null) } else { body(&response) })
+    };
+    let (status, created) = ask("PUT", "known_by=all").await;
+    let receipt = |wanted: usize| json!({ "wanted": wanted, "known_by": ["alone"], "missing": [] });
+    assert_eq!((status, &created["receipt"]), (201, &receipt(1)));
+    let (status, replaced) = ask("PUT", "known_by=majority&within=2s").await;
+    assert_eq!((status, &replaced["receipt"]), (200, &receipt(1)));
+    // There is no second member; nobody waits for one.
+    let (status, replaced) = ask("PUT", "known_by=2&within=20s").await;
+    assert_eq!((status, &replaced["receipt"]), (202, &receipt(2)));
+    let (status, replaced) = ask("PUT", "").await;
+    assert_eq!((status, &replaced["receipt"]), (200, &json!(null)));
+    let (status, deleted) = ask("DELETE", "known_by=1").await;
+    assert_eq!((status, &deleted["receipt"]), (200, &receipt(1)));
+    assert!(deleted["version"].as_str().is_some_and(|version| version.contains('-')), "{deleted}");
+    let (status, created) = ask("POST", "known_by=2").await;
+    assert_eq!((status, &created["receipt"]), (202, &receipt(2)));
+    assert_eq!(ask("DELETE", "").await, (204, json!(null)));
+    for parameters in ["within=2s", "known_by=0", "known_by=some", "known_by=all&within=1h"] {
+        let (status, problem) = ask("PUT", parameters).await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_parameter")), "{parameters}");
+    }
+    host.end().await;
+}
