@@ -371,8 +371,13 @@ impl Node {
         self.running.changing_identity.lock()
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.running.shared
+    }
+
+    /// Whether the driver's task has not ended.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.running.driver.lock().as_ref().is_some_and(|driver| !driver.is_finished())
     }
 }
 

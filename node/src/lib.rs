@@ -32,6 +32,7 @@ mod clock;
 mod compose;
 mod driver;
 mod handle;
+mod health;
 pub mod identity;
 mod identity_changes;
 mod machine;
@@ -44,6 +45,7 @@ mod watch_stream;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, StartError};
+pub use health::{Liveness, Readiness};
 pub use machine::{DATAGRAM_BUDGET, MachineError, NodeEvent, NodeMachine, NodeTransmit};
 pub use node_config::NodeConfig;
 pub use seeds::ResolveError;

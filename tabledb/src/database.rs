@@ -13,9 +13,9 @@ use crate::host_clock::{monotonic_now, wall_clock};
 use crate::replica::{Replica, View};
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed, Listing,
-    NetworkStatistics, Origin, SleepingWatches, TableReader, Version, Watch, WatchFilter, WatchStatistics,
-    WriteError,
+    ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, Latencies, LeaveError, Listed,
+    Listing, NetworkStatistics, Origin, SleepingWatches, SyncProgress, TableReader, Version, Watch,
+    WatchFilter, WatchStatistics, WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -161,6 +161,17 @@ impl TableDb {
     /// What the replication has done since the database was made.
     pub fn counters(&self) -> Counters {
         self.replica().counters()
+    }
+
+    /// How long writes of other nodes and full syncs took since the database was made.
+    pub fn latencies(&self) -> Latencies {
+        self.replica().latencies().clone()
+    }
+
+    /// How far the initial syncs of the joined networks are. O(networks), and O(cluster) for each that is not
+    /// synchronised and whose members have changed since the last call.
+    pub fn sync_progress(&self) -> SyncProgress {
+        self.replica().sync_progress()
     }
 
     /// How far the wall clocks of peers are from this node's.

@@ -67,9 +67,10 @@ async fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         }
     };
     let node = Node::start(node_config(&settings)).await.map_err(Failure::unusable)?;
+    // Before its health is shown: a node that has to join a cluster must not be taken for one that is alone by intent.
+    let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     let http = listener.map(|listener| listener.serve(node.clone()));
     announce(&settings, &node, http.as_ref());
-    let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     let token_reload = tokio::spawn(tokens::reload_on_hangup(
         settings.http.token_file.clone(),
         settings.http.config.clone(),

@@ -1,5 +1,5 @@
 //! The HTTP endpoints of a node: the diagnostic endpoints of Docker's NetworkDB ("the original" in this
-//! crate), `/v1`, and metrics.
+//! crate), `/v1`, health and metrics.
 
 pub mod access;
 pub mod admin_socket;
@@ -11,14 +11,17 @@ mod client_stream;
 pub mod diagnostic;
 mod diagnostic_errors;
 mod endpoints;
+mod exposition;
+mod health;
 mod limits;
-pub mod metrics;
+mod metrics;
 mod origin;
 mod permits;
 mod problem;
 mod problem_code;
 pub mod query;
 pub mod reply;
+mod request_durations;
 mod server;
 mod streamed;
 pub mod v1;

@@ -16,7 +16,7 @@ use super::owners::Owners;
 use super::requests::Requests;
 use super::skews::Skews;
 use super::watchers::Watchers;
-use crate::{Config, FinalSyncs, JoinOutcome};
+use crate::{Config, FinalSyncs, JoinOutcome, Latencies};
 
 /// An action that the replica wants the driver to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,7 @@ pub(crate) struct NodeState {
     pub(crate) requests: Requests,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
+    pub(crate) latencies: Latencies,
     pub(crate) skews: Skews,
     /// A call that is not the driver's own moved a deadline forward: the driver has to be woken.
     pub(crate) wake: bool,
@@ -112,6 +113,7 @@ impl NodeState {
             requests: Requests::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
             skews: Skews::default(),
             wake: false,
             config,

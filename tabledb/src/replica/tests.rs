@@ -5,6 +5,7 @@ mod conditional_writes;
 mod connections;
 mod convergence;
 mod exhaustive;
+mod latencies;
 mod model;
 mod stories;
 mod syncing;
@@ -17,7 +18,7 @@ use wire::{FramePoll, NodeId, NodeName, StreamId};
 
 use super::message::{Frame, Open, SessionKind, Standing};
 use super::{Event, Origin, Replica, Transmit};
-use crate::{Config, JoinOutcome};
+use crate::{Config, JoinOutcome, SyncProgress};
 
 pub(super) const NET: &str = "net";
 pub(super) const TABLE: &str = "table";

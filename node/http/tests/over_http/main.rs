@@ -2,6 +2,8 @@
 
 mod admission;
 mod entries;
+mod health;
 mod host;
 mod limits;
+mod metrics;
 mod protocol;

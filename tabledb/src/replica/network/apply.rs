@@ -28,6 +28,8 @@ struct Events<'a> {
     table: Option<(u32, Arc<Table>)>,
     own_highest: u64,
     relay: bool,
+    /// Whether they come from their writes, not from what others held before this node joined.
+    are_propagated: bool,
     /// The attachment of the latest event that was applied and is not relayed: it is touched once.
     touched: Option<AttachmentIndex>,
 }
@@ -136,6 +138,7 @@ impl Network {
             table: None,
             own_highest,
             relay,
+            are_propagated: arrival == Arrival::Gossip || self.is_synced(),
             touched: None,
         };
         for event in &bundle.events {
@@ -179,7 +182,7 @@ impl Network {
         node: &mut NodeState,
         now: Instant,
     ) {
-        let &mut Events { clock, indexes, tables, own_highest, relay, .. } = events;
+        let &mut Events { clock, indexes, tables, own_highest, relay, are_propagated, .. } = events;
         let Some(&Some(index)) = indexes.get(event.attachment as usize) else { return };
         let Some(&table_name) = tables.get(event.table as usize) else {
             return node.counters.refuse(RefusalReason::Malformed);
@@ -264,6 +267,9 @@ impl Network {
         if self.store.apply(write, &mut node.watchers) {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
+            if are_propagated {
+                node.latencies.propagation.add(node.clock.since(time, now));
+            }
             if relay {
                 node.wake |= self.updates.push(QueuedUpdate { dot, replaced }, false, bytes, now);
             } else if events.touched.replace(index) != Some(index) {
