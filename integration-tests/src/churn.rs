@@ -282,9 +282,9 @@ fn given_up(nodes: &[Node]) -> Vec<(&'static str, u64)> {
         "streams_failed",
         "streams_refused",
         "streams_broken",
-        "frames_timed_out",
-        "frames_unfinished",
-        "connections_lost",
+        "frames_dropped_timed_out",
+        "frames_dropped_unfinished",
+        "connections_closed_lost",
     ]
     .map(|name| (name, 0));
     for node in nodes {

@@ -70,27 +70,27 @@ counted! {
     /// Dials that led to a connection.
     "transport" dials_succeeded,
     /// Dials without an answer in time.
-    "transport" dials_unanswered,
+    "transport" dials_failed_unanswered,
     /// Dials that one side refused.
-    "transport" dials_refused,
+    "transport" dials_failed_refused,
     /// Dials refused because too many dials were in progress.
-    "transport" dials_capped,
+    "transport" dials_failed_capped,
     /// Handshakes of peers that led to a connection.
     "transport" handshakes_accepted,
     /// Handshakes that peers began and did not finish in time.
-    "transport" handshakes_unfinished,
+    "transport" handshakes_failed_unfinished,
     /// Handshakes refused because too many were half open.
-    "transport" handshakes_capped,
+    "transport" handshakes_failed_capped,
     /// The same from one address.
-    "transport" handshakes_capped_by_address,
+    "transport" handshakes_failed_capped_by_address,
     /// Handshakes that were asked for proof of their address first.
     "transport" handshakes_retried,
     /// Peers refused for lack of capacity, by either side.
     "transport" refused_capacity,
     /// Second connections of the same two nodes.
-    "transport" connections_replaced,
+    "transport" connections_closed_replaced,
     /// Connections that broke.
-    "transport" connections_lost,
+    "transport" connections_closed_lost,
     /// Times that a node detected a stall of its own.
     "membership" stalls,
     /// Members that did not answer a probe.

@@ -199,14 +199,10 @@ wire::counters! {
         probe_fallbacks,
         /// Probes that received no answer.
         probes_failed,
-        /// Out-of-turn probes that were not started because the limit was reached.
-        hints_dropped,
         /// Answers to probes that arrived after the timeout or were not expected.
         late_responses,
         /// Indirect probes made for other nodes.
         relayed_probes,
-        /// Indirect probe requests dropped because the limit was reached.
-        relayed_probes_dropped,
         /// Suspicions started, both own and received.
         suspicions,
         /// Independent confirmations of suspicions received.
@@ -221,19 +217,8 @@ wire::counters! {
         generations_raised,
         /// Name conflicts reported.
         name_conflicts,
-        /// Joining nodes refused because too many waited for a probe of the current owner of their
-        /// name.
-        pending_joins_refused,
-        /// Joining nodes refused because the member table was full.
-        members_refused,
         /// Messages that sent a node the claim about itself.
         notices,
-        /// Messages with a claim about their receiver that were dropped because the queue was full.
-        notices_dropped,
-        /// Updates dropped because the gossip queue was full.
-        broadcasts_dropped,
-        /// Datagrams dropped because the transmit queue was full.
-        transmits_dropped,
         /// Datagrams that the caller reported as not sent.
         transmits_unsent,
         /// Comparisons of member lists started because digests differed.
@@ -250,17 +235,41 @@ wire::counters! {
         packets,
         /// Messages received and decoded.
         messages,
+    }
+    /// Joining nodes that were refused because of a limit.
+    joins_refused by limit {
+        /// Joining nodes refused because too many waited for a probe of the current owner of their
+        /// name.
+        joins_refused_pending,
+        /// Joining nodes refused because the member table was full.
+        joins_refused_members,
+    }
+    /// What was not sent or not begun because a queue or a limit was full.
+    dropped by queue {
+        /// Out-of-turn probes that were not started because the limit was reached.
+        dropped_hints,
+        /// Indirect probe requests dropped because the limit was reached.
+        dropped_relayed_probes,
+        /// Messages with a claim about their receiver that were dropped because the queue was full.
+        dropped_notices,
+        /// Updates dropped because the gossip queue was full.
+        dropped_updates,
+        /// Datagrams dropped because the transmit queue was full.
+        dropped_transmits,
+    }
+    /// Packets, messages, frames and claims of peers that changed nothing.
+    ignored by reason {
         /// Packets, messages and frames that did not decode or were not expected.
-        malformed,
+        ignored_malformed,
         /// Messages in which a node used the name of another.
-        wrong_name,
+        ignored_wrong_name,
         /// Claims about third parties and indirect probe requests from peers that are not members.
-        refused_not_member,
+        ignored_not_member,
         /// Probes addressed to another node.
-        misdirected,
+        ignored_misdirected,
         /// Claims that were older than the known state.
-        stale,
+        ignored_stale,
         /// Claims with a generation or incarnation above the limit, or with an invalid record.
-        invalid,
+        ignored_invalid,
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) default_port: u16,
     /// Wakes the driver: the machine has something to poll, or an earlier deadline.
     pub(crate) wake: Arc<Notify>,
+    /// The driver has completed a turn: all that it had to send, and all events, are dealt with.
+    pub(crate) turned: Notify,
     pub(crate) waiters: Mutex<Waiters>,
     pub(crate) publisher: Publisher,
     seeds: Mutex<Vec<String>>,
@@ -125,6 +127,7 @@ impl Shared {
             transport,
             default_port,
             wake: Arc::default(),
+            turned: Notify::new(),
             waiters: Mutex::default(),
             publisher: Publisher::default(),
             seeds: Mutex::default(),
@@ -157,6 +160,11 @@ impl Shared {
     pub(crate) fn remember_seeds(&self, seeds: Vec<String>) {
         *self.seeds.lock() = seeds;
         self.unreached.lock().clear();
+    }
+
+    /// Whether this node was given seeds.
+    pub(crate) fn has_seeds(&self) -> bool {
+        !self.seeds.lock().is_empty()
     }
 
     /// Receives the outcomes of seeds from now on.
@@ -215,6 +223,7 @@ impl Driver {
         let mut arrivals = Vec::new();
         loop {
             let deadline = self.run_machine();
+            shared.turned.notify_waiters();
             tokio::select! {
                 // Arrivals come before timeouts: a response that arrived in time must not count as late.
                 biased;

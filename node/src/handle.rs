@@ -374,6 +374,11 @@ impl Node {
     pub(crate) fn shared(&self) -> &Shared {
         &self.running.shared
     }
+
+    /// Whether the driver's task has not ended.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.running.driver.lock().as_ref().is_some_and(|driver| !driver.is_finished())
+    }
 }
 
 async fn wait<T>(event: oneshot::Receiver<T>) -> Option<T> {

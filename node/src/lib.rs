@@ -33,6 +33,7 @@ mod clock;
 mod compose;
 mod driver;
 mod handle;
+mod health;
 pub mod identity;
 mod identity_changes;
 mod inquire;
@@ -48,6 +49,7 @@ mod watch_stream;
 
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, StartError};
+pub use health::{Liveness, Readiness};
 pub use inquiries::{InquiryFrameError, InquiryStatistics};
 pub use inquiry_report::{
     AgreementReport, Difference, DifferenceReason, InquiryError, InquiryId, InquiryReport, KnownBy,

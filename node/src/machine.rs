@@ -114,6 +114,11 @@ impl NodeMachine {
         self.driver.set_watch_notifier(notifier);
     }
 
+    /// Whether it leaves the cluster, or has left it.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
     /// The number of streams that are open in at least one direction.
     pub fn stream_count(&self) -> usize {
         self.streams.len()

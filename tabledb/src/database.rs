@@ -15,9 +15,10 @@ use crate::replica::{NotResumed, Replica, Resumed, View};
 use crate::resumable_watch::Progress;
 use crate::shared::{ReplicaGuard, Shared};
 use crate::{
-    BatchError, ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, LeaveError, Listed,
-    Listing, NetworkStatistics, Origin, ResetReason, ResumableWatch, ResumePoint, SleepingWatches,
-    TableReader, Version, Watch, WatchFilter, WatchStatistics, Write, WriteError,
+    BatchError, ClockSkew, Config, ConfigError, Counters, Entry, HiddenReason, JoinError, Latencies,
+    LeaveError, Listed, Listing, NetworkStatistics, Origin, ResetReason, ResumableWatch, ResumePoint,
+    SleepingWatches, SyncProgress, TableReader, Version, Watch, WatchFilter, WatchStatistics, Write,
+    WriteError,
 };
 
 /// Replicated per-network tables. Cloning copies a pointer; all clones are one database.
@@ -163,6 +164,17 @@ impl TableDb {
     /// What the replication has done since the database was made.
     pub fn counters(&self) -> Counters {
         self.replica().counters()
+    }
+
+    /// How long writes of other nodes and full syncs took since the database was made.
+    pub fn latencies(&self) -> Latencies {
+        self.replica().latencies().clone()
+    }
+
+    /// How far the initial syncs of the joined networks are. O(networks), and O(cluster) for each that is not
+    /// synchronised and whose members have changed since the last call.
+    pub fn sync_progress(&self) -> SyncProgress {
+        self.replica().sync_progress()
     }
 
     /// How far the wall clocks of peers are from this node's.

@@ -65,7 +65,10 @@ pub(crate) use view::{Map, Table, View};
 pub(crate) use watch_cursor::{Present, Taken, WatchCursor};
 
 use crate::change::RecordedChange;
-use crate::{Config, ConfigError, HiddenReason, NetworkStatistics, SleepingWatches, WatchFilter};
+use crate::{
+    Config, ConfigError, HiddenReason, Latencies, NetworkStatistics, SleepingWatches, SyncProgress,
+    WatchFilter,
+};
 use counters::RefusalReason;
 use list_gossip::ListGossip;
 use network::Network;
@@ -260,6 +263,28 @@ impl Replica {
     /// Counters since the start.
     pub fn counters(&self) -> Counters {
         Counters { watchers_lagged: self.node.watchers.lagged(), ..self.node.counters }
+    }
+
+    /// How long things took since the start.
+    pub fn latencies(&self) -> &Latencies {
+        &self.node.latencies
+    }
+
+    /// How far the initial syncs of the joined networks are.
+    pub fn sync_progress(&mut self) -> SyncProgress {
+        let mut progress = SyncProgress::default();
+        let may_have_members = self.node.owners.unlisted().next().is_some();
+        for network in self.networks.iter_mut().flatten().filter(|network| !network.is_leaving()) {
+            if network.is_synced() {
+                progress.synchronised += 1;
+            } else if may_have_members || !network.members(&self.node).is_empty() {
+                progress.awaiting.push(network.name.to_string());
+            } else {
+                progress.alone += 1;
+            }
+        }
+        progress.awaiting.sort_unstable();
+        progress
     }
 
     /// The differences between the wall clocks of peers and ours, as reported in the last session with each.

@@ -51,11 +51,11 @@ fn admit(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             return drop(incoming.retry());
         }
         Admission::Full => {
-            counters.handshakes_capped.increment();
+            counters.handshakes_failed_capped.increment();
             return incoming.refuse();
         }
         Admission::FullForAddress => {
-            counters.handshakes_capped_by_address.increment();
+            counters.handshakes_failed_capped_by_address.increment();
             return incoming.refuse();
         }
     }
@@ -81,7 +81,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
             // The packet looks like the first of a handshake, but is encrypted with the keys of another
             // one: a late packet of a handshake that was given up here and that the peer still
             // continues.
-            None => return shared.counters.handshakes_stray.increment(),
+            None => return shared.counters.handshakes_failed_stray.increment(),
         },
     };
     let handshaking = async {
@@ -100,11 +100,11 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         (_, Some(Err(refusal))) => return shared.refuse(address, None, refusal.clone()),
         (Ok(Err(IntroductionError::Lost(error))), _) => match refusal_of(&error) {
             Some(refusal) => return shared.refuse(address, None, refusal),
-            None => return shared.counters.handshakes_unfinished.increment(),
+            None => return shared.counters.handshakes_failed_unfinished.increment(),
         },
         (Ok(Err(IntroductionError::Refused(refusal))), _) => return shared.refuse(address, None, refusal),
         // Dropping the connection closes it.
-        (Err(_), _) => return shared.counters.handshakes_unfinished.increment(),
+        (Err(_), _) => return shared.counters.handshakes_failed_unfinished.increment(),
     };
     let Some(Ok(verified)) = verified else {
         // No handshake completes without a certificate. This is a second line of defence.
@@ -117,7 +117,7 @@ async fn handshake(shared: &Arc<Shared>, incoming: quinn::Incoming) {
         Err(IntroductionError::Lost(error)) => match refusal_of(&error) {
             // The dialler has verified our certificate and refuses it.
             Some(refusal) => return shared.refuse(address, Some(name), refusal),
-            None => return shared.counters.handshakes_unfinished.increment(),
+            None => return shared.counters.handshakes_failed_unfinished.increment(),
         },
     };
     let adopted = introduction.and_then(|introduction| {

@@ -138,7 +138,7 @@ impl Arrivals {
             queue.datagrams.len() == 1
         };
         self.counters.datagrams_received.increment();
-        self.counters.datagram_bytes_received.add(size as u64);
+        self.counters.datagram_received_bytes.add(size as u64);
         if first {
             self.waiting.lock().inboxes.push_back(inbox.clone());
             self.wake.notify_one();

@@ -37,7 +37,7 @@ pub(crate) fn for_datagram(shared: &Arc<Shared>, to: &Destination, bytes: Bytes)
         }
         Step::Failed(_) => SendError::Unreachable,
         Step::Busy(_) => {
-            shared.counters.dials_capped.increment();
+            shared.counters.dials_failed_capped.increment();
             SendError::Unreachable
         }
     };
@@ -69,7 +69,7 @@ pub(crate) async fn connect(
             Step::Failed(error) => return Err(error),
             Step::Busy(timeout) => {
                 if !std::mem::replace(&mut capped, true) {
-                    shared.counters.dials_capped.increment();
+                    shared.counters.dials_failed_capped.increment();
                 }
                 let now = Instant::now();
                 if now >= deadline {
@@ -138,7 +138,7 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
             tracing::debug!(peer = %link.peer.name, address = %link.peer.address, "dialled a peer");
         }
         Err(OpenError::Refused { refusal, .. }) => {
-            counters.dials_refused.increment();
+            counters.dials_failed_refused.increment();
             shared.count_refusal(refusal);
             if *refusal != RefusalReason::Myself && shared.may_log(to.address) {
                 tracing::warn!(
@@ -154,7 +154,7 @@ fn report(shared: &Shared, to: &Destination, result: &Result<Arc<Link>, OpenErro
             }
         }
         Err(error) => {
-            counters.dials_unanswered.increment();
+            counters.dials_failed_unanswered.increment();
             tracing::debug!(to = %describe(to), %error, "a dial failed");
         }
     }

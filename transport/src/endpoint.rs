@@ -153,7 +153,7 @@ impl Transport {
             match link.send_datagram(bytes.clone()) {
                 Ok(()) => {
                     shared.counters.datagrams_sent.increment();
-                    shared.counters.datagram_bytes_sent.add(size as u64);
+                    shared.counters.datagram_sent_bytes.add(size as u64);
                     return Ok(Sent::Now);
                 }
                 Err(DatagramFailure::Send(error)) => {

@@ -105,9 +105,9 @@ impl FrameSettings {
     /// Counts the failure of a stream.
     fn count(&self, error: &FrameError) {
         match error {
-            FrameError::TimedOut { .. } => self.counters.frames_timed_out.increment(),
-            FrameError::TooLarge { .. } => self.counters.frames_too_large.increment(),
-            FrameError::ReassemblyLimit => self.counters.frames_unfinished.increment(),
+            FrameError::TimedOut { .. } => self.counters.frames_dropped_timed_out.increment(),
+            FrameError::TooLarge { .. } => self.counters.frames_dropped_too_large.increment(),
+            FrameError::ReassemblyLimit => self.counters.frames_dropped_unfinished.increment(),
             FrameError::Truncated { .. } | FrameError::GivenUp(_) | FrameError::Lost(_) => {
                 self.counters.streams_broken.increment();
             }

@@ -170,7 +170,7 @@ async fn a_declared_length_beyond_the_limit_ends_the_stream_and_costs_nothing() 
     assert_eq!(receiver.next().await, Err(FrameError::TooLarge { size: u32::MAX as usize, limit }));
     // The peer learns that it can stop sending.
     assert_eq!(send.stopped().await.unwrap(), Some(quinn::VarInt::from_u32(2)));
-    assert_eq!(transport.statistics().frames_too_large, 1);
+    assert_eq!(transport.statistics().frames_dropped_too_large, 1);
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn a_frame_that_drips_in_arrives_and_one_that_stalls_does_not() {
     assert_eq!(error, FrameError::TimedOut { after });
     let send = dripping.await.unwrap();
     assert_eq!(send.stopped().await.unwrap(), Some(quinn::VarInt::from_u32(3)));
-    assert_eq!(transport.statistics().frames_timed_out, 1);
+    assert_eq!(transport.statistics().frames_dropped_timed_out, 1);
 }
 
 #[tokio::test]
@@ -282,10 +282,10 @@ async fn spoofed_handshakes_do_not_lock_out_the_node_at_the_address() {
     let (other, _other_incoming) = bind(super::hostile_tests::config("b"));
     let to = Destination { name: Some(name("a")), address: transport.local_address() };
     other.open_stream(&to).await.map(drop).unwrap();
-    assert_eq!(transport.statistics().handshakes_capped_by_address, 0);
+    assert_eq!(transport.statistics().handshakes_failed_capped_by_address, 0);
     drop(dials);
     send_only.endpoint.close(0u32.into(), b"");
-    counted(&transport, |statistics| statistics.handshakes_unfinished >= 5).await;
+    counted(&transport, |statistics| statistics.handshakes_failed_unfinished >= 5).await;
     assert_eq!(transport.half_open(), 0);
 }
 
@@ -302,7 +302,7 @@ async fn handshakes_that_never_finish_are_bounded_for_each_address() {
     }
     assert_eq!(transport.half_open(), 6, "three unvalidated, and three validated");
     assert!(mute.dial(transport.local_address(), PROTOCOL).await.is_err());
-    assert_eq!(transport.statistics().handshakes_capped_by_address, 1);
+    assert_eq!(transport.statistics().handshakes_failed_capped_by_address, 1);
     // Another address is still admitted.
     let mut elsewhere = super::hostile_tests::config("b");
     elsewhere.bind = "127.0.0.2:0".parse().unwrap();
@@ -344,8 +344,8 @@ async fn a_late_packet_of_a_timed_out_handshake_is_not_counted_as_a_bad_certific
         elsewhere.send_to(&packet[..length], transport.local_address()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let statistics = counted(&transport, |statistics| statistics.handshakes_stray > 0).await;
-    assert_eq!((statistics.refused_certificate, statistics.handshakes_unfinished), (0, 0));
+    let statistics = counted(&transport, |statistics| statistics.handshakes_failed_stray > 0).await;
+    assert_eq!((statistics.refused_certificate, statistics.handshakes_failed_unfinished), (0, 0));
     assert_eq!(transport.half_open(), 0);
 }
 
@@ -358,7 +358,7 @@ async fn a_peer_that_proves_its_name_and_sends_no_introduction_is_refused() {
     let hostile = Hostile::insider("mute");
     let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
     connection.send_datagram(Bytes::from_static(b"data")).unwrap();
-    counted(&transport, |statistics| statistics.handshakes_unfinished == 1).await;
+    counted(&transport, |statistics| statistics.handshakes_failed_unfinished == 1).await;
     // Invalid bytes; too many bytes.
     for bytes in [b"hello, world".to_vec(), vec![0; 100_000]] {
         let connection = hostile.dial(transport.local_address(), PROTOCOL).await.unwrap();
@@ -423,7 +423,7 @@ async fn incomplete_frames_are_bounded_for_each_peer() {
         assert_eq!(ended.unwrap(), Err(FrameError::ReassemblyLimit));
         refused += 1;
     }
-    assert_eq!(transport.statistics().frames_unfinished as usize, refused);
+    assert_eq!(transport.statistics().frames_dropped_unfinished as usize, refused);
     // Another peer is not affected.
     let (mut send, _receive) = Hostile::insider("y").connect(&transport).await.open_bi().await.unwrap();
     send.write_all(&[&BEGUN.to_le_bytes()[..4], &vec![7; BEGUN]].concat()).await.unwrap();

@@ -241,7 +241,7 @@ impl Shared {
             .cloned()
             .collect();
         for link in unaccepted {
-            self.counters.connections_retired_by_keys.increment();
+            self.counters.connections_closed_keys.increment();
             if let Removed::Succeeded(id) = table.routes.retire(link.id)
                 && let Some(successor) = table.links.get(&id)
             {
@@ -335,7 +335,7 @@ impl Shared {
         table.links.insert(id, link.clone());
         table.note_change(&link.peer.name, &self.config.limits);
         for replaced in added.replaced.iter().filter_map(|id| table.links.get(id)) {
-            self.counters.connections_replaced.increment();
+            self.counters.connections_closed_replaced.increment();
             replaced.set_retirement(Some(Retirement::replaced(replaced, now, self.config.timeouts.drain)));
         }
         for stale in added.stale.iter().filter_map(|id| table.links.get(id).cloned()).collect::<Vec<_>>() {
@@ -365,7 +365,7 @@ impl Shared {
         match link.send_datagram(bytes) {
             Ok(()) => {
                 self.counters.datagrams_sent.increment();
-                self.counters.datagram_bytes_sent.add(size as u64);
+                self.counters.datagram_sent_bytes.add(size as u64);
             }
             Err(DatagramFailure::Send(error)) => self.count_unsent(&error),
             Err(DatagramFailure::Ended) => self.counters.datagrams_dropped_unreachable.increment(),
@@ -392,7 +392,7 @@ impl Shared {
         if removed == Removed::Unknown || error == ConnectionError::LocallyClosed || is_orderly(&error) {
             return;
         }
-        self.counters.connections_lost.increment();
+        self.counters.connections_closed_lost.increment();
         if let Some(refusal) = refusal_of(&error)
             && matches!(refusal, RefusalReason::ByPeer(_))
         {

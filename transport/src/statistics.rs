@@ -12,25 +12,13 @@ wire::atomic_counters! {
         /// Datagrams handed to QUIC.
         datagrams_sent,
         /// Bytes of datagrams handed to QUIC.
-        datagram_bytes_sent,
+        datagram_sent_bytes,
         /// Datagrams kept until their dial succeeds. Each is later counted as sent or dropped.
         datagrams_kept,
-        /// Datagrams dropped because the peer is still being dialled.
-        datagrams_dropped_not_ready,
-        /// Datagrams dropped because a dial has just failed, or too many are running.
-        datagrams_dropped_unreachable,
-        /// Datagrams dropped because the send buffer for the peer is full.
-        datagrams_dropped_full,
-        /// Datagrams dropped because they are larger than the path allows.
-        datagrams_dropped_too_large,
         /// Datagrams received and queued for the owner.
         datagrams_received,
         /// Bytes of datagrams received and queued for the owner.
-        datagram_bytes_received,
-        /// Received datagrams dropped because the owner takes them too slowly.
-        datagrams_dropped_untaken,
-        /// Received datagrams dropped because they are empty.
-        datagrams_dropped_empty,
+        datagram_received_bytes,
         /// Streams opened by this node.
         streams_opened,
         /// Streams opened by peers and queued for the owner.
@@ -43,12 +31,6 @@ wire::atomic_counters! {
         frames_sent,
         /// Complete frames received on streams.
         frames_received,
-        /// Frames of peers refused because they declare a size above the limit.
-        frames_too_large,
-        /// Frames of peers given up because of the limits on buffered bytes of incomplete frames.
-        frames_unfinished,
-        /// Frames that exceeded their timeout, in either direction.
-        frames_timed_out,
         /// Streams that ended before they were finished, in either direction.
         streams_broken,
         /// Dials started.
@@ -57,25 +39,64 @@ wire::atomic_counters! {
         dials_succeeded,
         /// Dials started again because they had lasted long and another peer was heard meanwhile.
         dials_renewed,
-        /// Dials that were not answered in time.
-        dials_unanswered,
-        /// Dials that failed because one side refused the other.
-        dials_refused,
-        /// Dials not started because too many were running.
-        dials_capped,
         /// Handshakes of peers that led to a connection.
         handshakes_accepted,
-        /// Handshakes refused because too many are half-open in total.
-        handshakes_capped,
-        /// Handshakes refused because too many are half-open from one address.
-        handshakes_capped_by_address,
         /// Handshakes answered with a request to validate the sender's address (QUIC Retry).
         handshakes_retried,
+        /// Peers that refused this node.
+        refused_by_peer,
+        /// Notices (lost connections and refusals) dropped because the owner did not take them in time.
+        notices_dropped,
+        /// Certificates minted by this node.
+        certificates_minted,
+    }
+    /// Datagrams that were not sent, or were received and not queued for the owner.
+    datagrams_dropped by reason {
+        /// Datagrams dropped because the peer is still being dialled.
+        datagrams_dropped_not_ready,
+        /// Datagrams dropped because a dial has just failed, or too many are running.
+        datagrams_dropped_unreachable,
+        /// Datagrams dropped because the send buffer for the peer is full.
+        datagrams_dropped_full,
+        /// Datagrams dropped because they are larger than the path allows.
+        datagrams_dropped_too_large,
+        /// Received datagrams dropped because the owner takes them too slowly.
+        datagrams_dropped_untaken,
+        /// Received datagrams dropped because they are empty.
+        datagrams_dropped_empty,
+    }
+    /// Frames of streams that were given up.
+    frames_dropped by reason {
+        /// Frames of peers refused because they declare a size above the limit.
+        frames_dropped_too_large,
+        /// Frames of peers given up because of the limits on buffered bytes of incomplete frames.
+        frames_dropped_unfinished,
+        /// Frames that exceeded their timeout, in either direction.
+        frames_dropped_timed_out,
+    }
+    /// Dials that led to no connection.
+    dials_failed by reason {
+        /// Dials that were not answered in time.
+        dials_failed_unanswered,
+        /// Dials that failed because one side refused the other.
+        dials_failed_refused,
+        /// Dials not started because too many were running.
+        dials_failed_capped,
+    }
+    /// Handshakes of peers that led to no connection.
+    handshakes_failed by reason {
+        /// Handshakes refused because too many are half-open in total.
+        handshakes_failed_capped,
+        /// Handshakes refused because too many are half-open from one address.
+        handshakes_failed_capped_by_address,
         /// Handshakes that were begun and failed or timed out.
-        handshakes_unfinished,
+        handshakes_failed_unfinished,
         /// Packets that look like the first of a handshake but are not: mostly late packets of handshakes
         /// that were given up here.
-        handshakes_stray,
+        handshakes_failed_stray,
+    }
+    /// Peers that this node refused, whichever side dialled.
+    refused by reason {
         /// Peers refused because this node does not have their secret.
         refused_unknown_secret,
         /// Peers refused because this node does not accept their authority.
@@ -94,20 +115,17 @@ wire::atomic_counters! {
         refused_myself,
         /// Peers refused because of a limit on connections.
         refused_capacity,
-        /// Peers that refused this node.
-        refused_by_peer,
+    }
+    /// Connections that ended, but for the shutdown of this node.
+    connections_closed by reason {
         /// Connections replaced by another one with the same peer.
-        connections_replaced,
+        connections_closed_replaced,
         /// Connections lost: idle timeout, restart or shutdown of the peer, or a protocol error.
-        connections_lost,
+        connections_closed_lost,
         /// Connections closed because they were unused.
-        connections_unused,
+        connections_closed_unused,
         /// Connections closed because their secret or authority is no longer accepted.
-        connections_retired_by_keys,
-        /// Notices (lost connections and refusals) dropped because the owner did not take them in time.
-        notices_dropped,
-        /// Certificates minted by this node.
-        certificates_minted,
+        connections_closed_keys,
     }
 }
 

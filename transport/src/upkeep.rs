@@ -79,7 +79,7 @@ fn close_unused(shared: &Shared, now: Instant) {
         if time < shared.config.timeouts.unused {
             break;
         }
-        shared.counters.connections_unused.increment();
+        shared.counters.connections_closed_unused.increment();
         link.close(CloseCode::Unused, "the connection was unused");
     }
 }

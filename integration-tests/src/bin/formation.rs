@@ -171,26 +171,32 @@ fn report(what: &str, formation: &Formation, within: Duration) -> bool {
         processor.as_secs_f64(),
         processor.as_secs_f64() / goal
     );
-    let Counted { dials_started, dials_succeeded, dials_unanswered, dials_refused, dials_capped, .. } =
-        counted;
+    let Counted {
+        dials_started,
+        dials_succeeded,
+        dials_failed_unanswered,
+        dials_failed_refused,
+        dials_failed_capped,
+        ..
+    } = counted;
     println!(
-        "    dials: {dials_started} begun, {dials_succeeded} succeeded, {dials_unanswered} without \
-         an answer, {dials_refused} refused; {dials_capped} put off"
+        "    dials: {dials_started} begun, {dials_succeeded} succeeded, {dials_failed_unanswered} without \
+         an answer, {dials_failed_refused} refused; {dials_failed_capped} put off"
     );
     println!(
         "    handshakes of others: {} accepted, {} not finished, {} too many, {} too many from an address, \
          {} to prove an address; no capacity {}",
         counted.handshakes_accepted,
-        counted.handshakes_unfinished,
-        counted.handshakes_capped,
-        counted.handshakes_capped_by_address,
+        counted.handshakes_failed_unfinished,
+        counted.handshakes_failed_capped,
+        counted.handshakes_failed_capped_by_address,
         counted.handshakes_retried,
         counted.refused_capacity
     );
     println!(
         "    connections: {} replaced, {} lost; members: {} suspected, {} declared failed; {} stalls",
-        counted.connections_replaced,
-        counted.connections_lost,
+        counted.connections_closed_replaced,
+        counted.connections_closed_lost,
         counted.suspicions,
         counted.failures_declared,
         counted.stalls

@@ -100,7 +100,7 @@ impl Cluster {
                 counters.watermarks_sent,
                 if tries { 0 } else { counters.pulls },
                 counters.backlogs,
-                if tries { 0 } else { counters.fingerprint_syncs },
+                if tries { 0 } else { counters.comparisons_fingerprint },
             ];
             for ((_, sum), count) in table_traffic.iter_mut().zip(of_peer) {
                 *sum += count;

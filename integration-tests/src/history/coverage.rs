@@ -50,7 +50,7 @@ pub struct Coverage {
     pub reaped_tombstones: u64,
     pub full_syncs: u64,
     pub failed_syncs: u64,
-    pub fingerprint_syncs: u64,
+    pub comparisons_fingerprint: u64,
     pub periodic_finds: u64,
     pub pulls: u64,
     pub backlogs: u64,
@@ -121,7 +121,7 @@ impl Coverage {
     fn count_counters(&mut self, counters: &Counters) {
         self.full_syncs += counters.syncs_completed;
         self.failed_syncs += counters.syncs_failed;
-        self.fingerprint_syncs += counters.fingerprint_syncs;
+        self.comparisons_fingerprint += counters.comparisons_fingerprint;
         self.periodic_finds += counters.periodic_finds;
         self.pulls += counters.pulls;
         self.backlogs += counters.backlogs;
@@ -250,7 +250,7 @@ impl Coverage {
             ("tombstones reaped", &mut self.reaped_tombstones),
             ("full syncs completed", &mut self.full_syncs),
             ("full syncs cut short", &mut self.failed_syncs),
-            ("syncs because fingerprints differed", &mut self.fingerprint_syncs),
+            ("syncs because fingerprints differed", &mut self.comparisons_fingerprint),
             ("periodic syncs that found something", &mut self.periodic_finds),
             ("pulls of what was missing", &mut self.pulls),
             ("backlogs pushed over streams", &mut self.backlogs),

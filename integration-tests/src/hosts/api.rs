@@ -106,7 +106,7 @@ impl Metrics {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let pair = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
+            Some((field(name).unwrap_or_else(|| name.to_owned()), value.parse().ok()?))
         };
         Self(lines.filter_map(pair).collect())
     }
@@ -139,6 +139,14 @@ impl Metrics {
     }
 }
 
+/// The name of a counter of a family without its label, as the node's own statistics call it:
+/// `x_refused_busy_total` for `x_refused_total{reason="busy"}`.
+fn field(sample: &str) -> Option<String> {
+    let (family, label) = sample.split_once("_total{")?;
+    let (_, variant) = label.strip_suffix("\"}")?.split_once("=\"")?;
+    Some(format!("{family}_{variant}_total"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +160,7 @@ mod tests {
         let members = Metrics::parse("networkdb_members{state=\"alive\"} 7\n");
         assert_eq!((members.members("alive"), members.members("failed")), (Some(7), None));
         assert_eq!(after.grown_since(&before), [("membership_probes".to_owned(), 2)].into());
+        let refused = Metrics::parse("networkdb_replication_refused_total{reason=\"busy\"} 3\n");
+        assert_eq!(refused.count("replication", "refused_busy"), Ok(3));
     }
 }

@@ -71,7 +71,7 @@ async fn a_seed_that_is_not_up_yet_is_joined_when_it_comes() {
     let mut cluster = Cluster::new();
     let eager = NodeConfig { seeds: vec![address.to_string()], ..cluster.config("eager") };
     let eager = cluster.start(eager).await;
-    let called = || eager.transport().statistics().dials_unanswered > 0;
+    let called = || eager.transport().statistics().dials_failed_unanswered > 0;
     cluster.eventually("the seed was called in vain", called).await;
     drop(reserved);
     cluster.start(NodeConfig { bind: address, ..cluster.config("seed") }).await;

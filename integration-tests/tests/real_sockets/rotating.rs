@@ -121,7 +121,7 @@ async fn a_cluster_goes_from_one_secret_to_another_node_by_node_and_no_write_is_
         let counts = node.membership_statistics();
         assert_eq!(counts.failures_declared, 0, "{cluster}");
         assert_eq!(counts.generations_raised, 0, "{cluster}");
-        assert_eq!(node.transport().statistics().connections_lost, 0, "{cluster}");
+        assert_eq!(node.transport().statistics().connections_closed_lost, 0, "{cluster}");
         assert!(node.members().iter().all(|member| member.state == State::Alive), "{cluster}");
         let kept = std::fs::read_to_string(file_of(folder.path(), name)).unwrap();
         assert_eq!(kept, text_of(&[&new]), "a restart finds the new one");

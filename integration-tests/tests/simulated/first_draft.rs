@@ -152,7 +152,7 @@ fn f07_newcomers_hold_as_much_of_the_failed_as_those_who_saw_them_fail() {
 fn assert_no_more_syncs(cluster: &mut Cluster, peers: &[Peer]) {
     cluster.run_for(40 * SECOND);
     let syncs = |cluster: &Cluster| -> u64 {
-        peers.iter().map(|peer| cluster.machine(*peer).replica().counters().fingerprint_syncs).sum()
+        peers.iter().map(|peer| cluster.machine(*peer).replica().counters().comparisons_fingerprint).sum()
     };
     let before = syncs(cluster);
     cluster.run_for(200 * SECOND);

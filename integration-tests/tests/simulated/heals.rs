@@ -12,7 +12,7 @@ fn some(values: &[&str]) -> Vec<Option<String>> {
 
 fn comparisons(cluster: &Cluster, peers: &[Peer]) -> u64 {
     let counters = |peer: &Peer| cluster.machine(*peer).replica().counters();
-    peers.iter().map(|peer| counters(peer).fingerprint_syncs).sum()
+    peers.iter().map(|peer| counters(peer).comparisons_fingerprint).sum()
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Membership {
             // This node declared it failed long ago, and the sender only now suspects it. This node
             // adds a confirmation, not a failure claim: its own may be an error of a partition that
             // has just healed, and the suspect must have the time to refute.
-            self.statistics.stale += 1;
+            self.statistics.ignored_stale += 1;
             // Two nodes that both consider it failed answer each other's suspicions: a minimum time
             // between answers ends this.
             let due = confirmation_sent_at.is_none_or(|at| now >= at + self.config.notice_interval);
@@ -263,12 +263,12 @@ impl Membership {
     /// numbers are within their limits.
     fn entry_of_instance(&mut self, id: &NodeId, incarnation: u64) -> Option<&Entry> {
         if incarnation > MAX_INCARNATION || self.leaving.is_some() {
-            self.statistics.invalid += u64::from(self.leaving.is_none());
+            self.statistics.ignored_invalid += u64::from(self.leaving.is_none());
             return None;
         }
         let entry = self.roster.get(id.name.as_str())?;
         if entry.member.record.id.generation != id.generation {
-            self.statistics.stale += 1;
+            self.statistics.ignored_stale += 1;
             return None;
         }
         Some(entry)
@@ -293,7 +293,7 @@ impl Membership {
     /// are only late.
     fn stale_accusation(&mut self, id: &NodeId, origin: Origin<'_>, replies: &mut Vec<Message>) {
         let Some(entry) = self.roster.get(id.name.as_str()) else { return };
-        self.statistics.stale += 1;
+        self.statistics.ignored_stale += 1;
         if entry.member.state == State::Left && !origin.list {
             replies.push(Message::claim(&entry.member, self.me.name()));
         }

@@ -84,7 +84,7 @@ impl Membership {
             (!out_of_range).then_some(()).ok_or_else(|| "generation or incarnation out of range".to_owned())
         }) {
             tracing::debug!(node = %self.me.record.id, from = %origin.from, error, "claim rejected");
-            self.statistics.invalid += 1;
+            self.statistics.ignored_invalid += 1;
             return AliveOutcome::Invalid;
         }
         if self.leaving.is_some() {
@@ -129,7 +129,7 @@ impl Membership {
         if let Some(remembered) = self.forgotten.get(record.id.name.as_str())
             && remembered >= claimed
         {
-            self.statistics.stale += 1;
+            self.statistics.ignored_stale += 1;
             let outdated = Outdated { claimed: record.id.generation, known: remembered.generation };
             if outdated.claimed < outdated.known || remembered.state() == State::Left {
                 return AliveOutcome::Outdated(outdated);
@@ -174,7 +174,7 @@ impl Membership {
                 return AliveOutcome::Known;
             }
         }
-        self.statistics.stale += 1;
+        self.statistics.ignored_stale += 1;
         let outdated = Outdated { claimed: record.id.generation, known: known.record.id.generation };
         if outdated.claimed < outdated.known {
             // An earlier instance. If the node itself sent the claim, its clock was set back and it
@@ -213,7 +213,7 @@ impl Membership {
         let first_hand = name == *origin.from;
         let before = self.roster.get(name.as_str()).map(|entry| (entry.member.clone(), entry.announced));
         if before.is_none() && !self.free_capacity(now) {
-            self.statistics.members_refused += 1;
+            self.statistics.joins_refused_members += 1;
             return AliveOutcome::Full;
         }
         let me = &self.me.record.id;
@@ -315,7 +315,7 @@ impl Membership {
         }
         let message = codec::encode(update);
         if !self.broadcasts.push(name.clone(), message, Urgency::Others, origin.announce) {
-            self.statistics.broadcasts_dropped += 1;
+            self.statistics.dropped_updates += 1;
         }
     }
 
@@ -328,7 +328,7 @@ impl Membership {
             return;
         }
         if self.notices.len() >= self.config.max_notices {
-            self.statistics.notices_dropped += 1;
+            self.statistics.dropped_notices += 1;
             return;
         }
         let message = codec::encode(&Message::claim(&entry.member, self.me.name()));

@@ -174,7 +174,7 @@ impl Membership {
             Some(wanted) if wanted == peer => {}
             Some(_) => {
                 // Another node uses this address now.
-                self.statistics.wrong_name += 1;
+                self.statistics.ignored_wrong_name += 1;
                 return self.break_off(stream, SeedFailure::Unreachable, now);
             }
         }
@@ -247,7 +247,7 @@ impl Membership {
                 exchange.entries_received += entries.len();
                 let most = 2 * self.config.max_members;
                 if exchange.entries_received > most {
-                    self.statistics.malformed += 1;
+                    self.statistics.ignored_malformed += 1;
                     return Err(MessageError::ListTooLong { peer: peer.clone(), most });
                 }
                 let relay = exchange.relay;
@@ -278,7 +278,7 @@ impl Membership {
                 (wanted, frame.name())
             }
         };
-        self.statistics.malformed += 1;
+        self.statistics.ignored_malformed += 1;
         Err(MessageError::Unexpected { peer: peer.clone(), found: wanted.1, wanted: wanted.0 })
     }
 
@@ -303,7 +303,7 @@ impl Membership {
     }
 
     fn wrong_name(&mut self, claimed: &NodeName, peer: &NodeName) -> MessageError {
-        self.statistics.wrong_name += 1;
+        self.statistics.ignored_wrong_name += 1;
         MessageError::WrongName { claimed: claimed.clone(), authenticated: peer.clone() }
     }
 

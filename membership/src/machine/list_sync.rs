@@ -255,7 +255,7 @@ impl Membership {
         let valid = record.check().is_ok()
             && incarnation <= MAX_INCARNATION
             && self.is_plausible_generation(record.id.generation, now);
-        self.statistics.invalid += u64::from(!valid);
+        self.statistics.ignored_invalid += u64::from(!valid);
         valid
     }
 

@@ -55,7 +55,7 @@ impl Membership {
             return AliveOutcome::Pending;
         }
         if self.pending_joins.len() >= self.config.max_pending_joins {
-            self.statistics.pending_joins_refused += 1;
+            self.statistics.joins_refused_pending += 1;
             return AliveOutcome::Full;
         }
         tracing::info!(

@@ -43,7 +43,7 @@ impl Membership {
     }
 
     pub(super) fn malformed(&mut self, error: DecodeError) -> MessageError {
-        self.statistics.malformed += 1;
+        self.statistics.ignored_malformed += 1;
         MessageError::Malformed(error)
     }
 
@@ -59,7 +59,7 @@ impl Membership {
             return self.process_own_name(source, message, now, replies);
         }
         if self.needs_membership(from, &message) {
-            self.statistics.refused_not_member += 1;
+            self.statistics.ignored_not_member += 1;
             // If it considers itself a member, it introduces itself, and its claims arrive again.
             if !replies.contains(&Message::Introduce) {
                 replies.push(Message::Introduce);
@@ -181,7 +181,7 @@ impl Membership {
         charges: Vec<Charge>,
     ) {
         if self.urgent.len() + self.ordinary.len() >= self.config.max_transmits {
-            self.statistics.transmits_dropped += 1;
+            self.statistics.dropped_transmits += 1;
             charges.into_iter().for_each(|charge| self.broadcasts.refund(charge));
             return;
         }

@@ -141,7 +141,7 @@ impl Membership {
             return;
         }
         if self.probing.len() >= self.config.max_hinted_probes {
-            self.statistics.hints_dropped += 1;
+            self.statistics.dropped_hints += 1;
             return;
         }
         self.probe_member(name, now);
@@ -311,7 +311,7 @@ impl Membership {
     ) {
         let me = &self.me.record.id;
         if target.name != me.name {
-            self.statistics.misdirected += 1;
+            self.statistics.ignored_misdirected += 1;
             return;
         }
         if target.generation == me.generation {
@@ -378,7 +378,7 @@ impl Membership {
         }
         if !(direct || probe.helpers.contains(from)) {
             // This node did not ask the sender to probe the target.
-            self.statistics.wrong_name += 1;
+            self.statistics.ignored_wrong_name += 1;
             return;
         }
         let reason = probe.reason;
@@ -423,11 +423,11 @@ impl Membership {
         now: Instant,
     ) {
         if self.leaving.is_some() || target.name == *self.me.name() {
-            self.statistics.misdirected += 1;
+            self.statistics.ignored_misdirected += 1;
             return;
         }
         if self.relays.len() >= self.config.max_relayed_probes {
-            self.statistics.relayed_probes_dropped += 1;
+            self.statistics.dropped_relayed_probes += 1;
             return;
         }
         self.statistics.relayed_probes += 1;

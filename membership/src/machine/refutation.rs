@@ -33,7 +33,7 @@ impl Membership {
             return;
         }
         if incarnation > MAX_INCARNATION || !self.is_plausible_generation(id.generation, now) {
-            self.statistics.invalid += 1;
+            self.statistics.ignored_invalid += 1;
             return;
         }
         let own = self.me.record.id.generation;
@@ -72,7 +72,7 @@ impl Membership {
     ) -> AliveOutcome {
         let own = &self.me.record;
         if record.id.generation < own.id.generation {
-            self.statistics.stale += 1;
+            self.statistics.ignored_stale += 1;
             // The sender does not know this instance.
             return AliveOutcome::Stale(self.own_claim());
         }
@@ -126,7 +126,7 @@ impl Membership {
     pub(super) fn take_later_instance(&mut self, generation: u64, now: Instant) {
         let generation = generation.max(self.me.record.id.generation);
         if generation >= MAX_GENERATION - LATER_SPREAD {
-            self.statistics.invalid += 1;
+            self.statistics.ignored_invalid += 1;
             return;
         }
         let before = self.me.record.id.clone();
@@ -148,7 +148,7 @@ impl Membership {
     pub(super) fn outdated(&mut self, Outdated { claimed, known }: Outdated, now: Instant) {
         let own = self.me.record.id.generation;
         if !self.is_plausible_generation(known, now) {
-            self.statistics.invalid += 1;
+            self.statistics.ignored_invalid += 1;
         } else if claimed >= own && known >= own && self.leaving.is_none() {
             self.take_later_instance(known, now);
         }
@@ -159,7 +159,7 @@ impl Membership {
         let message = codec::encode(&self.own_claim());
         let subject = self.me.name().clone();
         if !self.broadcasts.push(subject, message, Urgency::Ourselves, true) {
-            self.statistics.broadcasts_dropped += 1;
+            self.statistics.dropped_updates += 1;
         }
     }
 }

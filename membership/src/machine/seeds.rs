@@ -203,6 +203,16 @@ impl Membership {
         }
     }
 
+    /// Whether this node is where it was sent by [`Self::join`]: a seed has answered, another member is known, or
+    /// all seeds are this node itself. False before the first `join`.
+    pub fn is_joined(&self) -> bool {
+        let is_own =
+            |(address, seed): (&SocketAddr, &Seed)| seed.ourselves || *address == self.me.record.address;
+        self.roster.active().len() > 0
+            || self.seeds.values().any(|seed| seed.name.is_some())
+            || (!self.seeds.is_empty() && self.seeds.iter().all(is_own))
+    }
+
     /// The seeds that are members, identified by their address or by the name of the node that
     /// answered there.
     fn seeds_present(&self) -> BTreeSet<SocketAddr> {

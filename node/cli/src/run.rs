@@ -73,9 +73,10 @@ async fn serve(settings: Settings, log: LogTail) -> Result<ExitCode, Failure> {
     let leave = Arc::new(Notify::new());
     let mut program = Program::default();
     (program.leave, program.log) = (Some(leave.clone()), Some(log));
+    // Before its health is shown: a node that has to join a cluster must not be taken for one that is alone by intent.
+    let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     let http = listener.map(|listener| listener.with_program(program).serve(node.clone()));
     announce(&settings, &node, http.as_ref());
-    let joining = tokio::spawn(keep_joining(node.clone(), settings.seeds.clone()));
     let token_reload = tokio::spawn(tokens::reload_on_hangup(
         settings.http.token_file.clone(),
         settings.http.config.clone(),

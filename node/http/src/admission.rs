@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{OriginalUri, Request, State};
@@ -33,6 +33,7 @@ use super::origin::{HostNames, OriginError, check_host, check_page, is_from_brow
 use super::permits::{Caller, Permit, Permits};
 use super::problem::{Problem, ProblemCode};
 use super::reply::{Reply, Spelling};
+use super::request_durations::{RequestDurations, Route};
 use super::ui;
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
@@ -76,6 +77,7 @@ pub(super) struct Admission {
     advice: HttpAdvice,
     pub(super) limits: HttpLimits,
     pub(super) counters: HttpCounters,
+    pub(super) durations: RequestDurations,
     requests: Arc<Permits>,
     /// Reserved for requests for health and metrics, so that other requests cannot block them.
     health: Arc<Permits>,
@@ -104,7 +106,12 @@ impl Drop for CancelOnDrop {
 
 /// Whether `path` shows the node's health.
 pub(super) fn is_health(path: &str) -> bool {
-    matches!(path, "/ready" | "/metrics")
+    matches!(path, "/ready" | "/metrics") || is_check(path)
+}
+
+/// Whether `path` is that of a check, which needs no token.
+pub(super) fn is_check(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
 }
 
 /// Whether a path is that of `/v1`, or below it.
@@ -119,7 +126,7 @@ fn needed(method: &Method, path: &str) -> Role {
     if ui::is_of_page(path) {
         return Role::Read;
     }
-    let reads = if is_v1(path) || path == "/metrics" {
+    let reads = if is_v1(path) || path == "/metrics" || is_check(path) {
         // The log names networks and keys of everybody.
         path != "/v1/log" && matches!(*method, Method::GET | Method::HEAD)
     } else {
@@ -153,6 +160,7 @@ impl Admission {
             bodies: Permits::shared(limits.bodies_bytes()),
             limits,
             counters: HttpCounters::default(),
+            durations: RequestDurations::default(),
         })
     }
 
@@ -160,7 +168,7 @@ impl Admission {
     pub(super) fn watch(&self, client: ClientOrigin) -> Result<Permit, Problem> {
         let permit = self.watches.take(client.caller);
         permit.ok_or_else(|| {
-            let counter = &self.counters.watches_refused;
+            let counter = &self.counters.refused_too_many_watches;
             too_many(ProblemCode::TooManyWatches, counter, "watches", self.limits.watches)
         })
     }
@@ -169,7 +177,7 @@ impl Admission {
     pub(super) fn import(&self, client: ClientOrigin) -> Result<Permit, Problem> {
         let permit = self.imports.take(client.caller);
         permit.ok_or_else(|| {
-            let counter = &self.counters.imports_refused;
+            let counter = &self.counters.refused_too_many_imports;
             too_many(ProblemCode::TooManyImports, counter, "imports", self.limits.imports())
         })
     }
@@ -186,7 +194,7 @@ impl Admission {
             self.large_responses.wait(permits.caller, LARGE_RESPONSE_TIMEOUT).await.ok_or_else(|| {
                 too_many(
                     ProblemCode::TooManyLargeResponses,
-                    &self.counters.large_responses_refused,
+                    &self.counters.refused_too_many_large_responses,
                     "large responses",
                     self.limits.large_responses(),
                 )
@@ -221,6 +229,9 @@ impl Admission {
             check_host(uri, headers, &self.names).map_err(|error| self.origin_error(&error))?;
         }
         check_page(request.method(), uri, headers, needed).map_err(|error| self.origin_error(&error))?;
+        if is_check(uri.path()) {
+            return Ok(None);
+        }
         let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         // An open node allows every client what the original allows: also to join a cluster, but not to
         // change secrets.
@@ -233,15 +244,15 @@ impl Admission {
             Some(self.access.allow(authorization, role).map_err(|denied| self.denied(denied))?)
         };
         if carries_a_secret(request.method(), uri.path()) {
-            self.counters.forbidden.increment();
+            self.counters.refused_forbidden.increment();
             let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
                             over the node's Unix socket, on its own host and as its user, or change its \
                             secret file";
             return Err(Problem::new(ProblemCode::AdminSocketRequired, sentence));
         }
         if client.reserved && !is_health(uri.path()) {
-            let sentence = "the limit of connections is reached; this connection serves only /ready and \
-                            /metrics; try again later";
+            let sentence = "the limit of connections is reached; this connection serves only health and \
+                            metrics; try again later";
             let limit = self.limits.connections;
             return Err(Problem::new(ProblemCode::TooManyConnections, sentence).with_limit(limit));
         }
@@ -251,10 +262,10 @@ impl Admission {
     fn origin_error(&self, error: &OriginError) -> Problem {
         let (code, counter, advice) = match error {
             OriginError::UnknownHost(_) => {
-                (ProblemCode::ForeignHost, &self.counters.foreign_host, self.advice.unknown_host)
+                (ProblemCode::ForeignHost, &self.counters.refused_foreign_host, self.advice.unknown_host)
             }
             OriginError::CrossOrigin | OriginError::UndeclaredPage | OriginError::ExternalLink => {
-                (ProblemCode::ForeignPage, &self.counters.foreign_page, "")
+                (ProblemCode::ForeignPage, &self.counters.refused_foreign_page, "")
             }
         };
         counter.increment();
@@ -265,31 +276,31 @@ impl Admission {
         let (code, counter, fact, advice) = match denied {
             AccessDenied::NoToken => (
                 ProblemCode::TokenRequired,
-                &self.counters.unauthorized,
+                &self.counters.refused_unauthorized,
                 "this node requires a token: send the header Authorization: Bearer TOKEN",
                 self.advice.no_token,
             ),
             AccessDenied::UnknownToken => (
                 ProblemCode::UnknownToken,
-                &self.counters.unauthorized,
+                &self.counters.refused_unauthorized,
                 "this token is unknown to the node",
                 "",
             ),
             AccessDenied::Needs(Role::Admin) => (
                 ProblemCode::RoleRequired,
-                &self.counters.forbidden,
+                &self.counters.refused_forbidden,
                 "this call decides which nodes are in the cluster; it needs a token for admin",
                 "",
             ),
             AccessDenied::Needs(_) => (
                 ProblemCode::RoleRequired,
-                &self.counters.forbidden,
+                &self.counters.refused_forbidden,
                 "this token is for reading; the call needs one for changing",
                 "",
             ),
             AccessDenied::NeedsSocket => (
                 ProblemCode::AdminSocketRequired,
-                &self.counters.forbidden,
+                &self.counters.refused_forbidden,
                 "this call decides which nodes are in the cluster; without tokens only the node's own user \
                  may do that, over its Unix socket",
                 self.advice.needs_socket,
@@ -332,8 +343,9 @@ fn well_formed(request: &Request) -> Result<(), Problem> {
 }
 
 /// The layer around all routes.
+#[expect(clippy::disallowed_methods, reason = "durations are only displayed")]
 pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
-    admission.counters.requests.increment();
+    let (route, received) = (Route::of(&request), Instant::now());
     let path = request.uri().path().to_owned();
     let reserved = client_origin(&request).reserved;
     let mut response = match admission.admit(&request) {
@@ -355,6 +367,7 @@ pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Reque
     if reserved {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    admission.durations.add(route, response.status(), received.elapsed());
     response
 }
 
@@ -384,7 +397,7 @@ pub(super) async fn buffer_body(
     let permit = admission.requests.take(caller);
     let permit = permit.or_else(|| is_health(&path).then(|| admission.health.take(caller)).flatten());
     let Some(permit) = permit else {
-        let (counter, limit) = (&admission.counters.requests_refused, admission.limits.requests);
+        let (counter, limit) = (&admission.counters.refused_too_many_requests, admission.limits.requests);
         let refused = too_many(ProblemCode::TooManyRequests, counter, "requests", limit);
         return reject(&path, refused);
     };
@@ -397,7 +410,7 @@ pub(super) async fn buffer_body(
 /// An error response in the format of the endpoint at `path`.
 fn reject(path: &str, refused: Problem) -> Response {
     let status = refused.code.status();
-    let mut response = if is_v1(path) {
+    let mut response = if is_v1(path) || is_check(path) {
         refused.into_response()
     } else {
         let body = Reply::fail(&refused.detail).render(Spelling::Text);
@@ -425,7 +438,7 @@ async fn read_body(
 ) -> Result<(Vec<u8>, Permit), Problem> {
     let limit = admission.limits.body_bytes;
     let too_large = || {
-        admission.counters.bodies_too_large.increment();
+        admission.counters.refused_body_too_large.increment();
         let sentence = format_args!("the body has more than {limit} bytes, the limit");
         Problem::new(ProblemCode::BodyTooLarge, sentence).with_limit(limit)
     };
@@ -447,7 +460,7 @@ async fn read_body(
                 return Err(too_large());
             }
             if !permit.grow(piece.len()) {
-                admission.counters.bodies_refused.increment();
+                admission.counters.refused_too_many_bodies.increment();
                 let sentence = "the bodies of other requests use all the memory for bodies; try again later";
                 return Err(Problem::new(ProblemCode::TooManyBodies, sentence));
             }
@@ -458,7 +471,7 @@ async fn read_body(
     match tokio::time::timeout(admission.limits.body_time, reading).await {
         Ok(outcome) => outcome?,
         Err(_) => {
-            admission.counters.bodies_too_slow.increment();
+            admission.counters.refused_body_too_slow.increment();
             let seconds = admission.limits.body_time.as_secs_f64();
             let sentence = format_args!("the body did not arrive within {seconds} seconds");
             return Err(Problem::new(ProblemCode::RequestTimeout, sentence));

@@ -21,6 +21,7 @@ use tokio::sync::watch::Receiver;
 use super::admission::{self, Admission, RequestPermits};
 use super::audit::Target;
 use super::diagnostic::{self, Call, TableCall};
+use super::health;
 use super::metrics::Metrics;
 use super::permits::Permit;
 use super::problem::Problem;
@@ -58,16 +59,19 @@ pub(super) fn router(
     let watched_tables = WatchedTables::new(node.tables().clone(), Handle::current());
     let endpoints =
         Arc::new(Endpoints { node: node.clone(), watched_tables, started, admission: admission.clone() });
+    let (health, documented) = health::router(node.clone()).split_for_parts();
     Router::new()
         .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(v1::wrong_method)
         // Like the original, unknown paths get a response, and all methods are treated alike.
         .fallback(diagnose)
         .with_state(endpoints)
+        .merge(health.method_not_allowed_fallback(v1::wrong_method))
         .merge(ui::router())
         // `buffer_body` bounds it, by a limit of the settings.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(admission.clone(), admission::buffer_body))
-        .nest("/v1", v1::router(node, program, started, admission.clone(), stopping))
+        .nest("/v1", v1::router(node, program, started, admission.clone(), stopping, &documented))
         // The last layer processes a request first.
         .layer(from_fn_with_state(admission, admission::pass))
 }
@@ -196,6 +200,8 @@ impl Endpoints {
             clock_skew,
             watches: db.watch_statistics(),
             networks: networks.filter_map(|name| db.statistics(&name).map(|found| (name, found))).collect(),
+            latencies: db.latencies(),
+            requests: self.admission.durations.snapshot(),
             parts: vec![
                 ("transport", self.node.transport().statistics().iter().collect()),
                 ("membership", self.node.membership_statistics().iter().collect()),

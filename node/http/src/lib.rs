@@ -1,5 +1,5 @@
 //! The HTTP endpoints of a node: the diagnostic endpoints of Docker's NetworkDB ("the original" in this
-//! crate), `/v1`, metrics, and a page for people.
+//! crate), `/v1`, health, metrics, and a page for people.
 
 pub mod access;
 pub mod admin_socket;
@@ -11,9 +11,11 @@ mod client_stream;
 pub mod diagnostic;
 mod diagnostic_errors;
 mod endpoints;
+mod exposition;
+mod health;
 mod limits;
 mod log_tail;
-pub mod metrics;
+mod metrics;
 mod origin;
 mod permits;
 mod problem;
@@ -21,6 +23,7 @@ mod problem_code;
 mod program;
 pub mod query;
 pub mod reply;
+mod request_durations;
 mod server;
 mod streamed;
 mod ui;

@@ -79,37 +79,38 @@ wire::atomic_counters! {
     /// Counters of events since the server started.
     #[non_exhaustive]
     pub struct HttpStatistics, counted by HttpCounters {
-        /// Requests whose head arrived.
-        requests,
+    }
+    /// Requests and connections that the server refused or gave up.
+    refused by reason {
         /// Requests without a token, or with one that is not known.
-        unauthorized,
+        refused_unauthorized,
         /// Requests that need a higher role than the caller has.
-        forbidden,
+        refused_forbidden,
         /// Requests for a host name that is not this node's.
-        foreign_host,
+        refused_foreign_host,
         /// Requests from pages of another origin.
-        foreign_page,
+        refused_foreign_page,
         /// Connections beyond the limit.
-        connections_refused,
+        refused_too_many_connections,
         /// Requests beyond the limit.
-        requests_refused,
+        refused_too_many_requests,
         /// Responses that grow with the data, beyond the limit.
-        large_responses_refused,
+        refused_too_many_large_responses,
         /// Imports beyond the limit.
-        imports_refused,
+        refused_too_many_imports,
         /// Watches beyond the limit.
-        watches_refused,
+        refused_too_many_watches,
         /// Bodies beyond the limit.
-        bodies_too_large,
+        refused_body_too_large,
         /// Bodies beyond the memory for bodies.
-        bodies_refused,
+        refused_too_many_bodies,
         /// Heads that are invalid or too long.
-        heads_refused,
+        refused_invalid_head,
         /// Heads that did not arrive in time.
-        heads_too_slow,
+        refused_head_too_slow,
         /// Bodies that did not arrive in time.
-        bodies_too_slow,
+        refused_body_too_slow,
         /// Clients that did not read their response in time.
-        readers_too_slow,
+        refused_reader_too_slow,
     }
 }

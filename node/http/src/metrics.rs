@@ -1,37 +1,42 @@
-//! Metrics in Prometheus' text format (version 0.0.4).
+//! The metrics of a node, by the conventions of Prometheus.
 
-use std::fmt::Write as _;
+use tabledb::{ClockSkew, Latencies, NetworkStatistics, WatchStatistics};
+use wire::{Count, Histogram};
 
-use tabledb::{NetworkStatistics, WatchStatistics};
-use wire::Count;
+use super::exposition::Exposition;
+use super::request_durations::Route;
 
 /// The counters of one part of the node.
-pub type Counts = Vec<Count>;
+pub(crate) type Counts = Vec<Count>;
 
 /// The exported metrics.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics {
+#[derive(Debug)]
+pub(crate) struct Metrics {
     /// The time since the server started, in seconds.
-    pub uptime_seconds: f64,
+    pub(crate) uptime_seconds: f64,
     /// The number of members in each state.
-    pub members: Vec<(String, usize)>,
+    pub(crate) members: Vec<(String, usize)>,
     /// The differences between the clocks of peers and this node's.
-    pub clock_skew: tabledb::ClockSkew,
+    pub(crate) clock_skew: ClockSkew,
     /// The watches of all tables.
-    pub watches: WatchStatistics,
+    pub(crate) watches: WatchStatistics,
     /// The joined networks, sorted.
-    pub networks: Vec<(String, NetworkStatistics)>,
+    pub(crate) networks: Vec<(String, NetworkStatistics)>,
+    /// How long writes and syncs took.
+    pub(crate) latencies: Latencies,
+    /// How long requests took, by route and status.
+    pub(crate) requests: Vec<((Route, u16), Histogram)>,
     /// The counters of each part of the node, by the part's name.
-    pub parts: Vec<(&'static str, Counts)>,
+    pub(crate) parts: Vec<(&'static str, Counts)>,
 }
 
 type Measure = (&'static str, &'static str, fn(&NetworkStatistics) -> usize);
 
-const NETWORK_GAUGES: [Measure; 8] = [
-    ("networkdb_entries", "Visible entries.", |network| network.entries),
+const NETWORK_GAUGES: [Measure; 9] = [
+    ("networkdb_entries", "Entries that readers see.", |network| network.entries),
     (
         "networkdb_hidden_entries",
-        "Entries hidden because their owner failed or is not synced yet.",
+        "Entries hidden because their owner failed, or has returned and is not compared yet.",
         |network| network.hidden,
     ),
     ("networkdb_tombstones", "Tombstones of deleted entries.", |network| network.tombstones),
@@ -40,96 +45,172 @@ const NETWORK_GAUGES: [Measure; 8] = [
     ("networkdb_refused_writes", "Entries of other nodes whose latest write is refused here.", |network| {
         network.refused
     }),
-    ("networkdb_queue_length", "Updates waiting to be sent.", |network| network.queue_length),
-    ("networkdb_network_peers", "Nodes on the network, this one included.", |network| network.peers),
+    ("networkdb_queue_length", "Updates waiting to be sent for the first time.", |network| {
+        network.queue_length
+    }),
+    ("networkdb_network_peers", "Alive nodes on the network, this one included.", |network| network.peers),
+    (
+        "networkdb_synchronised",
+        "1 if the network was synchronised with another member since this node joined it, else 0.",
+        |network| usize::from(network.synchronised),
+    ),
 ];
 
 impl Metrics {
     /// The exposition.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        self.write(&mut out).expect("writing to memory cannot fail");
-        out
+    pub(crate) fn text(&self) -> String {
+        let mut out = Exposition::default();
+        self.write_node(&mut out);
+        self.write_networks(&mut out);
+        self.write_latencies(&mut out);
+        for (part, counts) in &self.parts {
+            write_counts(&mut out, part, counts);
+        }
+        out.into_text()
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        head(out, "networkdb_uptime_seconds", "gauge", "Time since the HTTP server started.")?;
-        writeln!(out, "networkdb_uptime_seconds {}", self.uptime_seconds)?;
-        head(out, "networkdb_members", "gauge", "Known members of the cluster by state.")?;
-        for (state, count) in &self.members {
-            writeln!(out, "networkdb_members{{state=\"{}\"}} {count}", escape(state))?;
-        }
+    fn write_node(&self, out: &mut Exposition) {
+        let name = "networkdb_build_info";
+        out.family(name, "gauge", "1; the labels say what runs.");
+        out.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
         let skew = self.clock_skew;
-        let name = "networkdb_clock_skew_seconds";
-        head(out, name, "gauge", "The greatest difference between a peer's wall clock and this node's.")?;
-        writeln!(out, "{name} {}", skew.largest.as_secs_f64())?;
-        let name = "networkdb_clock_skewed_peers";
-        head(out, name, "gauge", "Peers whose wall clocks differ by more than a minute.")?;
-        writeln!(out, "{name} {}", skew.peers_beyond)?;
-        head(out, "networkdb_watches", "gauge", "Open watches of tables, by programs and over HTTP.")?;
-        writeln!(out, "networkdb_watches {}", self.watches.watches)?;
-        head(out, "networkdb_watch_bytes", "gauge", "Bytes of the changes that wait for watches.")?;
-        writeln!(out, "networkdb_watch_bytes {}", self.watches.bytes)?;
+        for (name, help, value) in [
+            ("networkdb_uptime_seconds", "Time since the HTTP server started.", self.uptime_seconds),
+            (
+                "networkdb_clock_skew_seconds",
+                "The greatest difference between a peer's wall clock and this node's, either way.",
+                skew.largest.as_secs_f64(),
+            ),
+            (
+                "networkdb_clock_skewed_peers",
+                "Peers whose wall clocks differ by more than a minute.",
+                skew.peers_beyond as f64,
+            ),
+            (
+                "networkdb_watches",
+                "Open watches of tables, by programs and over HTTP.",
+                self.watches.watches as f64,
+            ),
+            (
+                "networkdb_watch_bytes",
+                "Bytes of the changes that wait for watches.",
+                self.watches.bytes as f64,
+            ),
+        ] {
+            out.family(name, "gauge", help);
+            out.sample(name, &[], value);
+        }
+        let name = "networkdb_members";
+        out.family(name, "gauge", "Known members of the cluster by state, this node included.");
+        for (state, count) in &self.members {
+            out.sample(name, &[("state", state)], count);
+        }
+    }
+
+    fn write_networks(&self, out: &mut Exposition) {
         for (name, help, measure) in NETWORK_GAUGES {
-            head(out, name, "gauge", help)?;
+            out.family(name, "gauge", help);
             for (network, statistics) in &self.networks {
-                writeln!(out, "{name}{{network=\"{}\"}} {}", escape(network), measure(statistics))?;
+                out.sample(name, &[("network", network)], measure(statistics));
             }
         }
         let name = "networkdb_disagreement_seconds";
-        head(
-            out,
+        out.family(
             name,
             "gauge",
             "Time for which a member is known to hold other entries than this node; 0 for none.",
-        )?;
+        );
         for (network, statistics) in &self.networks {
-            let seconds = statistics.disagreement.as_secs_f64();
-            writeln!(out, "{name}{{network=\"{}\"}} {seconds}", escape(network))?;
+            out.sample(name, &[("network", network)], statistics.disagreement.as_secs_f64());
         }
-        for (part, counts) in &self.parts {
-            for Count { name, meaning, value } in counts {
-                let name = format!("networkdb_{part}_{name}_total");
-                head(out, &name, "counter", meaning.trim())?;
-                writeln!(out, "{name} {value}")?;
-            }
+    }
+
+    fn write_latencies(&self, out: &mut Exposition) {
+        let name = "networkdb_propagation_seconds";
+        let help = "Time from a write on another node to its arrival on this one, of all writes but those that an \
+                    initial sync brings. By the clocks of the two nodes: a writer's clock that is ahead makes it \
+                    shorter, at least 0, and one that is behind makes it longer; see networkdb_clock_skew_seconds.";
+        out.family(name, "histogram", help);
+        out.histogram(name, &[], &self.latencies.propagation);
+        let name = "networkdb_full_sync_seconds";
+        let help = "Time of full syncs that this node opened and that completed: initial and final ones, and comparisons.";
+        out.family(name, "histogram", help);
+        out.histogram(name, &[], &self.latencies.full_sync);
+        let name = "networkdb_http_request_seconds";
+        let help = "Time from the head of a request to the head of its response, refused ones included. Watches and \
+                    large responses go on after it. Routes have placeholders for names; unknown paths are other.";
+        out.family(name, "histogram", help);
+        for ((route, status), durations) in &self.requests {
+            let (method, status) = (route.method, status.to_string());
+            let labels = [("method", method), ("route", &route.path), ("status", &status)];
+            out.histogram(name, &labels, durations);
         }
-        Ok(())
     }
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
-    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Writes the counters of a part. Those of a family follow each other.
+fn write_counts(out: &mut Exposition, part: &str, counts: &[Count]) {
+    let mut written = None;
+    for count in counts {
+        let Some((family, variant)) = count.family.zip(count.variant()) else {
+            let name = format!("networkdb_{part}_{}_total", count.name);
+            out.family(&name, "counter", count.meaning);
+            out.sample(&name, &[], count.value);
+            continue;
+        };
+        let name = format!("networkdb_{part}_{}_total", family.name);
+        if written.replace(family.name) != Some(family.name) {
+            let variants = counts
+                .iter()
+                .filter(|other| other.family == Some(family))
+                .filter_map(|other| Some(format!(" {}: {}", other.variant()?, other.meaning.trim())));
+            let help = format!("{} By {}.{}", family.meaning, family.label, variants.collect::<String>());
+            out.family(&name, "counter", &help);
+        }
+        out.sample(&name, &[(family.label, variant)], count.value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use wire::CountFamily;
+
     use super::*;
 
     #[test]
     fn the_exposition_has_prometheus_format() {
-        let count = |name, value| Count { name, meaning: " What was counted.", value };
+        let count = |name, value| Count { name, meaning: " What was counted.", family: None, value };
+        let refused = CountFamily { name: "refused", meaning: " Who was refused.", label: "reason" };
+        let of_family = |name, value| Count { family: Some(refused), ..count(name, value) };
         let mut statistics = NetworkStatistics::default();
-        (statistics.entries, statistics.peers) = (3, 2);
-        let mut clock_skew = tabledb::ClockSkew::default();
-        clock_skew.largest = std::time::Duration::from_millis(7_200_500);
+        (statistics.entries, statistics.synchronised) = (3, true);
+        let mut clock_skew = ClockSkew::default();
+        clock_skew.largest = Duration::from_millis(7_200_500);
         clock_skew.peers_beyond = 1;
-        let mut watches = tabledb::WatchStatistics::default();
+        let mut watches = WatchStatistics::default();
         (watches.watches, watches.bytes) = (4, 4096);
+        let mut latencies = Latencies::default();
+        latencies.propagation.add(Duration::from_millis(40));
+        latencies.propagation.add(Duration::from_secs(3600));
+        let route = Route { path: "/v1/networks/{network}".to_owned(), method: "GET" };
         let metrics = Metrics {
             uptime_seconds: 1.5,
             members: vec![("alive".into(), 2), ("failed".into(), 1)],
             clock_skew,
             watches,
             networks: vec![("a \"b\"\\\n".into(), statistics)],
-            parts: vec![("transport", vec![count("frames_sent", 9)]), ("http", vec![count("requests", 7)])],
+            requests: vec![((route, 200), latencies.propagation.clone())],
+            latencies,
+            parts: vec![
+                ("transport", vec![count("frames_sent", 9)]),
+                ("http", vec![of_family("refused_late", 7), of_family("refused_unknown", 8)]),
+            ],
         };
         let text = metrics.text();
         for line in [
+            concat!("networkdb_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "# TYPE networkdb_members gauge",
             "networkdb_uptime_seconds 1.5",
             "networkdb_clock_skew_seconds 7200.5",
@@ -138,13 +219,25 @@ mod tests {
             "networkdb_watch_bytes 4096",
             "networkdb_members{state=\"failed\"} 1",
             "networkdb_entries{network=\"a \\\"b\\\"\\\\\\n\"} 3",
-            "# HELP networkdb_http_requests_total What was counted.",
-            "networkdb_http_requests_total 7",
+            "networkdb_synchronised{network=\"a \\\"b\\\"\\\\\\n\"} 1",
+            "# TYPE networkdb_propagation_seconds histogram",
+            "networkdb_propagation_seconds_bucket{le=\"0.025\"} 0",
+            "networkdb_propagation_seconds_bucket{le=\"0.05\"} 1",
+            "networkdb_propagation_seconds_bucket{le=\"300\"} 1",
+            "networkdb_propagation_seconds_bucket{le=\"+Inf\"} 2",
+            "networkdb_propagation_seconds_sum 3600.04",
+            "networkdb_propagation_seconds_count 2",
+            "networkdb_http_request_seconds_bucket{method=\"GET\",route=\"/v1/networks/{network}\",status=\"200\",le=\"0.05\"} 1",
+            "networkdb_http_request_seconds_count{method=\"GET\",route=\"/v1/networks/{network}\",status=\"200\"} 2",
             "# TYPE networkdb_transport_frames_sent_total counter",
             "networkdb_transport_frames_sent_total 9",
+            "# HELP networkdb_http_refused_total Who was refused. By reason. late: What was counted. unknown: What was counted.",
+            "networkdb_http_refused_total{reason=\"late\"} 7",
+            "networkdb_http_refused_total{reason=\"unknown\"} 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert_eq!(text.matches("# TYPE networkdb_http_refused_total").count(), 1);
         assert!(text.ends_with('\n'));
     }
 }

@@ -73,6 +73,11 @@ problem_codes! {
     NotOffered, NOT_IMPLEMENTED, "not_offered", "The program that runs the node does not offer this over HTTP.";
     NotAProxy, NOT_IMPLEMENTED, "not_a_proxy", "A node does not connect its clients to other hosts.";
     SeedsUnreachable, BAD_GATEWAY, "seeds_unreachable", "None of the seeds answered.";
+    DriverStalled, SERVICE_UNAVAILABLE, "driver_stalled", "The node's driver did not make a turn in time: the node neither sends nor receives.";
+    NodeStopped, SERVICE_UNAVAILABLE, "node_stopped", "The node has stopped.";
+    NodeLeaving, SERVICE_UNAVAILABLE, "node_leaving", "The node leaves its cluster.";
+    ClusterNotJoined, SERVICE_UNAVAILABLE, "cluster_not_joined", "The node has seeds, and none of them has answered.";
+    NetworksNotSynchronised, SERVICE_UNAVAILABLE, "networks_not_synchronised", "Entries of other members may be missing on this node.";
     TooManyConnections, SERVICE_UNAVAILABLE, "too_many_connections", "The limit of connections is reached.";
     TooManyRequests, SERVICE_UNAVAILABLE, "too_many_requests", "The limit of concurrent requests is reached.";
     TooManyLargeResponses, SERVICE_UNAVAILABLE, "too_many_large_responses", "The limit of concurrent responses that grow with the data is reached.";

@@ -169,7 +169,7 @@ async fn serve(
                         let (router, admission) = (router.clone(), admission.clone());
                         owners.spawn(serve_connection(stream, client, None, router, admission, &graceful));
                     }
-                    Ok(_) => admission.counters.connections_refused.increment(),
+                    Ok(_) => admission.counters.refused_too_many_connections.increment(),
                     Err(error) => {
                         tracing::debug!(%error, "connection not accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -203,7 +203,7 @@ async fn serve(
             &graceful,
         ));
         if is_reserved {
-            admission.counters.connections_refused.increment();
+            admission.counters.refused_too_many_connections.increment();
             reserved.add(caller, task);
         }
     }
@@ -275,7 +275,7 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let _permit = permit;
         let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
         if let Some(status) = handle.bare_refusal() {
-            admission.counters.heads_refused.increment();
+            admission.counters.refused_invalid_head.increment();
             let refusal = refusal_of_a_head(status);
             let text = final_response(&refusal, handle.is_v1());
             handle.send_final_response(text).await;
@@ -284,9 +284,9 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let Err(error) = ended else { return };
         tracing::debug!(%error, "connection broke");
         if handle.is_stalled() {
-            admission.counters.readers_too_slow.increment();
+            admission.counters.refused_reader_too_slow.increment();
         } else if error.is_timeout() && handle.is_unanswered() {
-            admission.counters.heads_too_slow.increment();
+            admission.counters.refused_head_too_slow.increment();
             let refusal = Problem::new(ProblemCode::RequestTimeout, TOO_SLOW);
             let text = final_response(&refusal, handle.is_v1());
             handle.send_final_response(text).await;

@@ -61,6 +61,11 @@ impl Clock {
         continued(self.wall, now)
     }
 
+    /// How long before `now` the wall showed `time`; 0 if it has not shown it yet.
+    pub(crate) fn since(&self, time: u64, now: Instant) -> Duration {
+        Duration::from_micros(self.wall(now).saturating_sub(time))
+    }
+
     /// The time of a new write: later than any time seen.
     pub(crate) fn tick(&mut self, now: Instant) -> u64 {
         self.last = (self.last + 1).max(self.wall(now));

@@ -55,17 +55,6 @@ wire::counters! {
         sessions_accepted,
         /// Pulls of missing dots.
         pulls,
-        /// Full syncs that completed.
-        syncs_completed,
-        /// Full syncs that failed.
-        syncs_failed,
-        /// Full syncs started because fingerprints differed.
-        fingerprint_syncs,
-        /// Full syncs started because the settled part of an attachment differed in a network under continuous
-        /// writes.
-        settled_syncs,
-        /// Full syncs started because the anti-entropy period had passed.
-        periodic_syncs,
         /// Periodic syncs that found differences, which the faster mechanisms had missed.
         periodic_finds,
         /// Live entries dropped because a peer reported them superseded.
@@ -89,6 +78,27 @@ wire::counters! {
         deferred,
         /// Times a watcher lagged and had to start over.
         watchers_lagged,
+    }
+    /// Full syncs that ended, opened by either side if they completed, by this node if they failed.
+    syncs by result {
+        /// Full syncs that completed.
+        syncs_completed,
+        /// Full syncs that failed.
+        syncs_failed,
+    }
+    /// Full syncs that this node started to find differences with a member of a network, not for a join, a
+    /// return or a leave.
+    comparisons by reason {
+        /// Full syncs started because fingerprints differed.
+        comparisons_fingerprint,
+        /// Full syncs started because the settled part of an attachment differed in a network under continuous
+        /// writes.
+        comparisons_settled,
+        /// Full syncs started because the anti-entropy period had passed.
+        comparisons_periodic,
+    }
+    /// Messages, updates and sessions of peers that this node refused.
+    refused by reason {
         /// Messages refused because they did not decode or contradicted themselves.
         refused_malformed,
         /// Messages refused because this node, or the sender, is not on the network.

@@ -17,7 +17,7 @@ use super::owners::Owners;
 use super::requests::Requests;
 use super::skews::Skews;
 use super::watchers::Watchers;
-use crate::{Config, FinalSyncs, JoinOutcome};
+use crate::{Config, FinalSyncs, JoinOutcome, Latencies};
 
 /// An action that the replica wants the driver to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,7 @@ pub(crate) struct NodeState {
     pub(crate) requests: Requests,
     pub(crate) events: VecDeque<Event>,
     pub(crate) counters: Counters,
+    pub(crate) latencies: Latencies,
     pub(crate) skews: Skews,
     pub(crate) arrivals: Arrivals,
     /// A call that is not the driver's own moved a deadline forward: the driver has to be woken.
@@ -114,6 +115,7 @@ impl NodeState {
             requests: Requests::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
             skews: Skews::default(),
             arrivals: Arrivals::default(),
             wake: false,

@@ -357,5 +357,8 @@ fn a_superseded_number_learned_by_gossip_is_followed_by_watermarks() {
         inspected.attachments[&name(1)].seen.highest()
     };
     assert_eq!((seen(0), seen(2)), (4, 4), "n2 learns of it without a comparison");
-    assert_eq!(counted(&cluster, 2, "fingerprint_syncs") + counted(&cluster, 0, "fingerprint_syncs"), 0);
+    assert_eq!(
+        counted(&cluster, 2, "comparisons_fingerprint") + counted(&cluster, 0, "comparisons_fingerprint"),
+        0
+    );
 }

@@ -7,6 +7,7 @@ mod connections;
 mod convergence;
 mod exhaustive;
 mod inquiries;
+mod latencies;
 mod model;
 mod resuming;
 mod stories;
@@ -20,7 +21,7 @@ use wire::{FramePoll, NodeId, NodeName, StreamId};
 
 use super::message::{Frame, Open, SessionKind, Standing};
 use super::{Event, Origin, Replica, Transmit};
-use crate::{Config, JoinOutcome};
+use crate::{Config, JoinOutcome, SyncProgress};
 
 pub(super) const NET: &str = "net";
 pub(super) const TABLE: &str = "table";

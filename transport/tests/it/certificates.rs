@@ -182,7 +182,7 @@ async fn a_certificate_and_then_its_authority_are_replaced_under_traffic() {
     }
     talk(&mut a, &mut b).await;
     for node in [&mut a, &mut b] {
-        assert_eq!(node.transport.statistics().connections_lost, 0, "an exchange is no failure");
+        assert_eq!(node.transport.statistics().connections_closed_lost, 0, "an exchange is no failure");
     }
 }
 

@@ -34,7 +34,7 @@ async fn dial_each_other() -> bool {
         (alone && of_a[0].dialled != of_b[0].dialled).then_some(())
     })
     .await;
-    let doubled = a.transport.statistics().connections_replaced > 0;
+    let doubled = a.transport.statistics().connections_closed_replaced > 0;
     assert!(!doubled || a.transport.connections()[0].dialled);
     doubled
 }
@@ -161,7 +161,7 @@ async fn a_shutdown_sends_datagrams_that_are_still_buffered() {
         a.transport.send_datagram(&b.destination(), Bytes::from(vec![7; 1000])).unwrap();
     }
     a.transport.shutdown(TIMEOUT).await;
-    b.counted(|statistics| statistics.datagram_bytes_received >= 200_000).await;
+    b.counted(|statistics| statistics.datagram_received_bytes >= 200_000).await;
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn streams_on_a_replaced_connection_continue() {
         if [&a, &b].iter().any(|node| node.transport.statistics().dials_started == 0) {
             continue;
         }
-        a.counted(|statistics| statistics.connections_replaced == 1).await;
+        a.counted(|statistics| statistics.connections_closed_replaced == 1).await;
         // Both streams continue, including the one on the drained connection.
         for _ in 0..2 {
             from_a.0.send(&b"from a"[..]).await.unwrap();
@@ -237,7 +237,7 @@ async fn an_unused_connection_is_closed_without_a_report_of_loss() {
     let (a, mut b, mut c) = (unused("a"), Node::development("b"), Node::development("c"));
     a.reach(&mut b, "x").await;
     a.reach(&mut c, "x").await;
-    a.counted(|statistics| statistics.connections_unused == 1).await;
+    a.counted(|statistics| statistics.connections_closed_unused == 1).await;
     until("one to be left", || (a.transport.connections().len() == 1).then_some(())).await;
     for node in [&mut b, &mut c] {
         node.transport.abort();

@@ -109,7 +109,7 @@ async fn a_second_node_under_a_name_in_use_does_not_disturb_the_first() {
         a.transport.send_datagram(&twin.destination(), Bytes::from_static(b"still you")).unwrap();
         assert_eq!(twin.datagram().await.1, "still you");
     }
-    assert_eq!(a.transport.statistics().connections_replaced, 0);
+    assert_eq!(a.transport.statistics().connections_closed_replaced, 0);
     // The owner of the transport disconnects the second one only, and gives a reason.
     a.transport.disconnect(&name("twin"), Some(second.address()), "the name is taken");
     loop {

@@ -56,7 +56,7 @@ async fn a_cluster_changes_its_secret_node_by_node() {
     }
     talk(&mut a, &mut b).await;
     for node in [&mut a, &mut b] {
-        let lost = node.transport.statistics().connections_lost;
+        let lost = node.transport.statistics().connections_closed_lost;
         assert_eq!(lost, 0, "an exchange of secrets is no failure");
         node.transport.abort();
         while let Some(arrival) = node.incoming.next().await {
@@ -90,7 +90,7 @@ async fn a_node_with_only_a_removed_secret_is_disconnected_and_refused() {
     a.reach(&mut b, "x").await;
     a.transport.set_identity(KeySet::new(new)).unwrap();
     b.counted(|_| b.transport.connections().is_empty()).await;
-    assert_eq!(a.transport.statistics().connections_retired_by_keys, 1);
+    assert_eq!(a.transport.statistics().connections_closed_keys, 1);
     let error = a.transport.open_stream(&outsider).await.unwrap_err();
     assert!(
         matches!(error, OpenError::Refused { refusal: RefusalReason::UnknownSecret { .. }, .. }),

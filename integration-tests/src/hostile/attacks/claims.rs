@@ -166,7 +166,7 @@ pub(super) async fn outsider(run: &mut Run, cluster: &mut Cluster) -> Result<(),
         growth: 32 * MIB,
         required_counters: &[
             ("replication", "refused_unknown_instance"),
-            ("membership", "refused_not_member"),
+            ("membership", "ignored_not_member"),
         ],
         disjoint: false,
     };

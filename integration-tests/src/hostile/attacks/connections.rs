@@ -28,8 +28,8 @@ pub(super) async fn half_open(run: &mut Run, cluster: &mut Cluster) -> Result<()
         growth: 64 * MIB,
         required_counters: &[
             ("transport", "handshakes_retried"),
-            ("transport", "handshakes_unfinished"),
-            ("transport", "handshakes_capped_by_address"),
+            ("transport", "handshakes_failed_unfinished"),
+            ("transport", "handshakes_failed_capped_by_address"),
         ],
         disjoint: false,
     };
@@ -120,8 +120,8 @@ pub(super) async fn slow_streams(run: &mut Run, cluster: &mut Cluster) -> Result
         // The limit of unfinished frames of all peers, and the overhead of holding them.
         growth: 300 * MIB,
         required_counters: &[
-            ("transport", "frames_too_large"),
-            ("transport", "frames_timed_out"),
+            ("transport", "frames_dropped_too_large"),
+            ("transport", "frames_dropped_timed_out"),
             ("replication", "refused_malformed"),
         ],
         disjoint: false,

@@ -197,7 +197,7 @@ fn no_more_changes(cluster: &mut Cluster, peers: &[Peer]) {
             .iter()
             .map(counters)
             .map(|counters| {
-                counters.updates_learned + counters.superseded_dropped + counters.fingerprint_syncs
+                counters.updates_learned + counters.superseded_dropped + counters.comparisons_fingerprint
             })
             .sum()
     };

@@ -108,7 +108,7 @@ fn an_answer_of_another_instance_or_an_unasked_node_does_not_count() {
     node.receive("b", Message::Ack { sequence, id: id("b", 10), incarnation: 0, digest: None });
     node.receive("b", Message::Ack { sequence, id: id("a", 10), incarnation: 0, digest: None });
     assert_eq!(node.machine.statistics().late_responses, late + 2);
-    assert_eq!(node.machine.statistics().wrong_name, 1, "it was not asked to probe another node");
+    assert_eq!(node.machine.statistics().ignored_wrong_name, 1, "it was not asked to probe another node");
     node.pass(MILLI * 1100);
     assert_eq!(node.state("a"), Some(State::Suspect));
 }
@@ -379,7 +379,7 @@ fn a_ping_for_an_earlier_instance_is_answered_with_the_current_record() {
     assert_eq!(node.sent_to("a"), [Message::Alive { record: node.me(), incarnation: 0 }]);
     node.receive("a", Message::Ping { sequence: 7, target: id("you", 1), generation: 10, incarnation: 0 });
     assert!(node.sent_to("a").is_empty());
-    assert_eq!(node.machine.statistics().misdirected, 1);
+    assert_eq!(node.machine.statistics().ignored_misdirected, 1);
 }
 
 #[test]

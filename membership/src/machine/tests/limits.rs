@@ -74,7 +74,7 @@ fn a_full_roster_removes_departed_members_and_then_refuses_joins() {
     assert_eq!((node.events(), node.machine.member("f")), (vec![], None));
     let (_, answer) = node.hello_from(record("g", 10, Node::at("g")), 0);
     assert_eq!(answer, Frame::Refused(HelloRefusal::Full));
-    assert_eq!((node.machine.statistics().members_refused, node.machine.alive_count()), (2, 5));
+    assert_eq!((node.machine.statistics().joins_refused_members, node.machine.alive_count()), (2, 5));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_number_of_pending_joins_is_limited() {
             _ => assert_eq!(answer, Frame::Refused(HelloRefusal::Full)),
         }
     }
-    assert_eq!(node.machine.statistics().pending_joins_refused, 1);
+    assert_eq!(node.machine.statistics().joins_refused_pending, 1);
     node.pass(SECOND * 2);
     assert_eq!(node.machine.pending_joins.len(), 0);
 }
@@ -114,7 +114,7 @@ fn the_number_of_queued_datagrams_is_limited() {
     for _ in 0..50 {
         node.receive("a", ping.clone());
     }
-    assert_eq!((node.sent().len(), node.machine.statistics().transmits_dropped), (10, 40));
+    assert_eq!((node.sent().len(), node.machine.statistics().dropped_transmits), (10, 40));
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn the_number_of_indirect_and_hinted_probes_is_limited() {
         let target = id("b", 10);
         node.receive("a", Message::PingRequest { sequence, target, address: Node::at("b") });
     }
-    assert_eq!((node.machine.relays.len(), node.machine.statistics().relayed_probes_dropped), (3, 2));
+    assert_eq!((node.machine.relays.len(), node.machine.statistics().dropped_relayed_probes), (3, 2));
     for number in 0..10 {
         node.machine.handle_connection_lost(&name(&Node::peer(number)), node.now);
     }
-    assert!(node.machine.probing.len() <= 3 && node.machine.statistics().hints_dropped >= 7);
+    assert!(node.machine.probing.len() <= 3 && node.machine.statistics().dropped_hints >= 7);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn one_bad_message_does_not_lose_the_others_and_is_counted() {
     let error = node.machine.handle_datagram(&name("a"), Node::at("a"), &packet.finish(), node.now);
     assert!(matches!(error, Err(MessageError::Malformed(_))));
     assert_eq!(node.state("a"), Some(State::Alive));
-    assert_eq!(node.machine.statistics().malformed, 1);
+    assert_eq!(node.machine.statistics().ignored_malformed, 1);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn invalid_records_are_rejected() {
         let (_, answer) = node.hello_from(record, 0);
         assert_eq!(answer, Frame::Refused(HelloRefusal::Invalid));
     }
-    assert_eq!((node.machine.member("x"), node.machine.statistics().invalid), (None, 4));
+    assert_eq!((node.machine.member("x"), node.machine.statistics().ignored_invalid), (None, 4));
 }
 
 fn some_message() -> impl Strategy<Value = Message> {

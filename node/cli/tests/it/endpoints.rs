@@ -175,7 +175,7 @@ async fn metrics_and_v1_show_the_node() {
         "networkdb_entries{network=\"net\"} 0",
         "networkdb_replication_writes_total 0",
         "networkdb_membership_suspicions_total 0",
-        "networkdb_transport_frames_too_large_total 0",
+        "networkdb_transport_frames_dropped_total{reason=\"too_large\"} 0",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }

@@ -28,7 +28,7 @@ pub(super) async fn import(
     let mut lines = Lines::default();
     loop {
         let frame = tokio::time::timeout(admission.limits.body_time, body.frame()).await.map_err(|_| {
-            admission.counters.bodies_too_slow.increment();
+            admission.counters.refused_body_too_slow.increment();
             let sentence =
                 format!("nothing arrived for {} seconds", admission.limits.body_time.as_secs_f64());
             import.stopped(ProblemCode::RequestTimeout, &sentence)
@@ -37,7 +37,7 @@ pub(super) async fn import(
         let frame = frame.map_err(|error| import.stopped(ProblemCode::IncompleteBody, &error.to_string()))?;
         if let Ok(bytes) = frame.into_data() {
             lines.push(&bytes, |line| import.take(line)).map_err(|TooLong| {
-                admission.counters.bodies_too_large.increment();
+                admission.counters.refused_body_too_large.increment();
                 let sentence = format!("the next line has more than {MAX_LINE_BYTES} bytes");
                 import.stopped(ProblemCode::BodyTooLarge, &sentence).with_limit(MAX_LINE_BYTES)
             })?;

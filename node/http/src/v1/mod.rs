@@ -11,7 +11,7 @@ mod keys;
 pub mod model;
 mod openapi;
 mod page;
-mod parameters;
+pub(crate) mod parameters;
 mod places;
 mod precondition;
 mod program;
@@ -34,6 +34,7 @@ use hyper::Method;
 use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use serde_json::Value;
 use tokio::sync::watch::Receiver;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -52,7 +53,8 @@ struct Published {
     policy: String,
 }
 
-/// The routes below `/v1`. Streams end when `stopping` becomes true.
+/// The routes below `/v1`. Streams end when `stopping` becomes true. The document has the calls of `beside`, too, at
+/// their paths.
 ///
 /// A GET must never change anything: the admission check accepts it with the role read.
 pub(super) fn router(
@@ -61,6 +63,7 @@ pub(super) fn router(
     started: Instant,
     admission: Arc<Admission>,
     stopping: Receiver<bool>,
+    beside: &OpenApi,
 ) -> Router {
     let db = node.tables().clone();
     let cluster = node.transport().cluster().clone();
@@ -78,7 +81,7 @@ pub(super) fn router(
         .merge(entries::import_router(db.clone(), admission.clone()))
         .merge(watch::router(db, &cluster, admission, stopping))
         .split_for_parts();
-    let document = openapi::complete(&handlers);
+    let document = openapi::complete(&handlers, beside);
     let (page, policy) = (docs_page::page(&document), docs_page::policy());
     router.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(Extension(Arc::new(Published {
         document,
@@ -140,7 +143,7 @@ async fn unknown(OriginalUri(uri): OriginalUri) -> Problem {
     Problem::new(ProblemCode::PathNotFound, sentence)
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+pub(crate) async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
     let sentence = format_args!("{} does not support {method}; GET /v1 lists all calls", uri.path());
     Problem::new(ProblemCode::MethodNotAllowed, sentence)
 }

@@ -36,17 +36,21 @@ const OF_ALL: &[ProblemCode] = &[
     ProblemCode::TooManyBodies,
 ];
 
+/// Those that a call without a token does not have.
+const OF_TOKENS: &[ProblemCode] =
+    &[ProblemCode::TokenRequired, ProblemCode::UnknownToken, ProblemCode::RoleRequired];
+
 /// What holds for all calls.
 const DESCRIPTION: &str = "The API of a networkdb node. Values are bytes; names and keys are UTF-8, escaped in a path. \
     A query parameter that a call does not have, or that is there twice, is an error. Every error is a problem document \
     (RFC 9457) whose code is one of a fixed list. HEAD is answered wherever GET is. A list that takes a limit names its \
     next part in the header Link, with rel=\"next\".";
 
-/// The whole document. `handlers` has the paths below `/v1`.
+/// The whole document. `handlers` has the paths below `/v1`, and `beside` those that are not.
 ///
 /// # Panics
 /// If a handler names a code that does not exist, or a header of a response that has no meaning.
-pub(super) fn complete(handlers: &OpenApi) -> Value {
+pub(super) fn complete(handlers: &OpenApi, beside: &OpenApi) -> Value {
     let mut document = serde_json::to_value(handlers).expect("the document has a JSON form");
     document["info"] = json!({
         "title": "networkdb",
@@ -59,15 +63,17 @@ pub(super) fn complete(handlers: &OpenApi) -> Value {
     document["components"]["securitySchemes"] = json!({ "token": { "type": "http", "scheme": "bearer" } });
     document["security"] = json!([{}, { "token": [] }]);
     let mut paths = Map::new();
-    for (path, mut item) in members(document["paths"].take()) {
+    let beside = serde_json::to_value(&beside.paths).expect("paths have a JSON form");
+    let below = members(document["paths"].take()).into_iter().map(|path| ("/v1", path));
+    for (prefix, (path, mut item)) in below.chain(members(beside).into_iter().map(|path| ("", path))) {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             describe_headers(operation);
             describe_problems(operation, &format!("{method} {path}"), path.contains('{'));
         }
         if path.contains("{key}") {
-            paths.insert(format!("/v1{}", path.replace("{key}", "")), of_the_empty_key(&item));
+            paths.insert(format!("{prefix}{}", path.replace("{key}", "")), of_the_empty_key(&item));
         }
-        paths.insert(format!("/v1{}", if path == "/" { "" } else { &path }), item);
+        paths.insert(format!("{prefix}{}", if path == "/" { "" } else { &path }), item);
     }
     document["paths"] = paths.into();
     document
@@ -116,6 +122,9 @@ fn describe_problems(operation: &mut Value, call: &str, has_names: bool) {
     });
     let names = has_names.then_some(ProblemCode::InvalidPath);
     let mut codes = own.chain(OF_ALL.iter().copied()).chain(names).collect::<Vec<_>>();
+    if !operation["security"].is_null() {
+        codes.retain(|code| !OF_TOKENS.contains(code));
+    }
     codes.sort_unstable();
     codes.dedup();
     let mut by_status = BTreeMap::<u16, Vec<ProblemCode>>::new();

@@ -18,7 +18,7 @@ use wire::NodeName;
 
 use super::super::model::{EntryRecord, JoinRequest, ProblemDocument};
 use super::calls;
-use crate::admission::Admission;
+use crate::admission::{Admission, is_check};
 use crate::{HttpConfig, Program};
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -28,8 +28,10 @@ async fn router() -> Router {
     let node = Node::start(config).await.unwrap();
     let admission = Admission::new(HttpConfig::default());
     let (_, stopping) = watch::channel(false);
-    Router::new()
-        .nest("/v1", super::super::router(node, Program::default(), Instant::now(), admission, stopping))
+    let (health, documented) = crate::health::router(node.clone()).split_for_parts();
+    let below =
+        super::super::router(node, Program::default(), Instant::now(), admission, stopping, &documented);
+    Router::new().merge(health).nest("/v1", below)
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> Response<Body> {
@@ -48,8 +50,8 @@ async fn the_document_has_every_route_with_its_methods_and_parameters() {
     let documented = document["paths"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     // The router shows its routes to people who find faults, and nowhere else.
     let shown = format!("{router:?}");
-    let routes =
-        shown.split('"').filter(|text| text.starts_with("/v1") && !text.contains("{*")).map(str::to_owned);
+    let is_route = |text: &&str| text.starts_with("/v1") && !text.contains("{*") || is_check(text);
+    let routes = shown.split('"').filter(is_route).map(str::to_owned);
     assert_eq!(routes.collect::<BTreeSet<_>>(), documented);
     for path in &documented {
         let sent = path.replace(['{', '}'], "");

@@ -20,7 +20,7 @@ fn with_tokens() -> HttpConfig {
     HttpConfig { access: Access::Tokens(Arc::new(TokenStore::new(tokens))), ..HttpConfig::default() }
 }
 
-/// Every call of the node: method, path, and the token that it needs.
+/// Every call of the node but the checks of its health, which take no token: method, path, and the token that it needs.
 async fn calls(host: &Host) -> Vec<(String, String, &'static str)> {
     let index = host.ask("GET", "/v1", &bearer(READ), "").await;
     let index: serde_json::Value = serde_json::from_str(&index.body).unwrap();
@@ -54,6 +54,7 @@ async fn calls(host: &Host) -> Vec<(String, String, &'static str)> {
         })
     });
     let diagnostic = diagnostic.filter(|(_, path, _)| path != "/v1");
+    let listed = listed.filter(|(_, path, _)| !["/livez", "/readyz"].contains(&path.as_str()));
     listed.chain(diagnostic).collect()
 }
 
@@ -114,8 +115,12 @@ async fn a_request_without_a_sufficient_token_changes_nothing_and_learns_what_it
     assert_eq!((response.status, response.body.as_str()), (200, "OK"));
     assert!(host.node.tables().get("net", "t", "k").is_some());
     let metrics = host.ask("GET", "/metrics", &bearer(READ), "").await.body;
-    for line in ["networkdb_http_unauthorized_total 1", "networkdb_http_forbidden_total 2"] {
+    for (reason, count) in [("unauthorized", 1), ("forbidden", 2)] {
+        let line = format!("networkdb_http_refused_total{{reason=\"{reason}\"}} {count}");
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    for check in ["/livez", "/readyz"] {
+        assert_eq!(host.get(check).await.status, 200, "{check} takes no token");
     }
     host.end().await;
 }
@@ -185,7 +190,7 @@ async fn a_page_of_another_origin_changes_nothing() {
             assert_eq!(response.status, 403, "{method} {path} {origin}: {response:?}");
         }
     }
-    assert_eq!(host.counter("foreign_page").await, 56);
+    assert_eq!(host.refused("foreign_page").await, 56);
     assert!(host.node.tables().get("net", "t", "k").is_none());
     assert_eq!(host.node.tables().networks(), ["net"]);
     // A program such as curl may make the same calls. An address typed into a browser, or a link in a mail,
@@ -220,7 +225,7 @@ async fn a_foreign_host_name_is_refused() {
     let response =
         host.ask("GET", &format!("http://evil.example:{port}/v1/node"), "host: localhost\r\n", "").await;
     assert_eq!(response.status, 403, "{response:?}");
-    assert_eq!(host.counter("foreign_host").await, 13);
+    assert_eq!(host.refused("foreign_host").await, 13);
     for name in ["localhost", "127.0.0.1", "[::1]", "db.example", "DB.example."] {
         let response = host.ask("GET", "/ready", &format!("host: {name}:{port}\r\n"), "").await;
         assert_eq!((response.status, response.body.as_str()), (200, "OK\nOK"), "{name}");

@@ -67,11 +67,12 @@ impl Host {
         self.ask("GET", path, "", "").await
     }
 
-    pub(crate) async fn counter(&self, name: &str) -> u64 {
+    /// How many requests and connections were refused for this reason.
+    pub(crate) async fn refused(&self, reason: &str) -> u64 {
         let metrics = self.get("/metrics").await.body;
-        let line =
-            metrics.lines().find_map(|line| line.strip_prefix(&format!("networkdb_http_{name}_total ")));
-        line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+        let sample = format!("networkdb_http_refused_total{{reason=\"{reason}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+        line.unwrap_or_else(|| panic!("{reason} is not in\n{metrics}")).parse().unwrap()
     }
 
     pub(crate) async fn end(self) {

@@ -39,8 +39,8 @@ async fn bodies_are_bounded_in_size_and_time_on_every_route() {
         assert_eq!(slow.status, 408, "{path}: {slow:?}");
         assert!(slow.body.contains("0.2 seconds"), "{slow:?}");
     }
-    assert_eq!(host.counter("bodies_too_large").await, 6);
-    assert_eq!(host.counter("bodies_too_slow").await, 3);
+    assert_eq!(host.refused("body_too_large").await, 6);
+    assert_eq!(host.refused("body_too_slow").await, 3);
     assert_eq!(host.node.tables().networks(), ["net"]);
     host.end().await;
 }
@@ -71,7 +71,7 @@ async fn a_head_that_does_not_arrive_in_time_is_answered_408() {
         response.starts_with("HTTP/1.1 408 ") && response.contains("\"code\":\"request_timeout\""),
         "{response}"
     );
-    assert_eq!(host.counter("heads_too_slow").await, 1);
+    assert_eq!(host.refused("head_too_slow").await, 1);
     // A connection without a request is closed without a response.
     let mut silent = host.connect();
     assert_eq!(off_the_runtime(move || silent.read(&mut [0; 10]).unwrap()).await, 0);
@@ -82,7 +82,7 @@ async fn a_head_that_does_not_arrive_in_time_is_answered_408() {
     })
     .await;
     assert_eq!((response.status, response.body.as_str()), (200, "OK\nOK"));
-    assert_eq!(host.counter("heads_too_slow").await, 1);
+    assert_eq!(host.refused("head_too_slow").await, 1);
     host.end().await;
 }
 
@@ -139,13 +139,13 @@ async fn connections_beyond_the_limit_serve_only_health_until_one_closes() {
     let host = Host::start(with_limits(limits)).await;
     // More than are reserved for health: idle connections must not block health checks.
     let mut held = waiting(&host, 3 + 100, "").await;
-    for path in ["/ready", "/metrics"] {
+    for path in ["/ready", "/livez", "/readyz", "/metrics"] {
         assert_eq!(host.get(path).await.status, 200, "{path}");
     }
     let response = host.get("/v1/node").await;
     assert_eq!((response.status, response.head.contains("connection: close")), (503, true), "{response:?}");
     assert!(response.body.contains("the limit of connections is reached"), "{response:?}");
-    assert!(host.counter("connections_refused").await > 100);
+    assert!(host.refused("too_many_connections").await > 100);
     held.clear();
     until_status(&host, "/v1/node", 200).await;
     host.end().await;
@@ -180,7 +180,7 @@ async fn bodies_that_do_not_arrive_hold_no_permits() {
         assert_eq!(host.get("/v1/node").await.status, 200);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(host.counter("requests_refused").await, 0);
+    assert_eq!(host.refused("too_many_requests").await, 0);
     host.end().await;
 }
 
@@ -193,14 +193,14 @@ async fn bodies_are_bounded_in_total() {
     let mut held = waiting(&host, 12, &(head + &"v".repeat(999))).await;
     let mut refused = 0;
     for _ in 0..1000 {
-        refused = host.counter("bodies_refused").await;
+        refused = host.refused("too_many_bodies").await;
         if host.ask("POST", entry, "", &"v".repeat(999)).await.status == 503 {
             break;
         }
         assert_eq!(host.ask("DELETE", entry, "", "").await.status, 204);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(host.counter("bodies_refused").await, refused + 1, "three quarters of sixteen are taken");
+    assert_eq!(host.refused("too_many_bodies").await, refused + 1, "three quarters of sixteen are taken");
     held.pop();
     for _ in 0..1000 {
         if host.ask("POST", entry, "", &"v".repeat(999)).await.status == 201 {
@@ -231,7 +231,7 @@ async fn watches_beyond_the_limit_are_refused_and_watches_do_not_count_as_reques
     assert_eq!(third.status, 503, "{third:?}");
     assert!(third.body.contains("the limit of 2 concurrent watches"), "{third:?}");
     assert_eq!(host.get("/v1/node").await.status, 200);
-    assert_eq!(host.counter("watches_refused").await, 1);
+    assert_eq!(host.refused("too_many_watches").await, 1);
     host.end().await;
 }
 
@@ -290,12 +290,14 @@ async fn requests_and_large_responses_beyond_the_limit_are_refused() {
     let second = host.get("/v1/networks/net/tables/t/entries").await;
     assert_eq!(second.status, 503, "{second:?}");
     assert!(second.body.contains("the limit of 1 concurrent large responses"), "{second:?}");
-    assert_eq!(host.counter("large_responses_refused").await, 1);
+    assert_eq!(host.refused("too_many_large_responses").await, 1);
     let (refused, waits) = refused_beside(&host, table).await;
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
     assert!(refused.body.contains("the limit of 2 concurrent requests"), "{refused:?}");
-    assert_eq!(host.get("/ready").await.status, 200, "health has permits of its own");
-    assert!(host.counter("requests_refused").await > 0);
+    for path in ["/ready", "/livez", "/readyz"] {
+        assert_eq!(host.get(path).await.status, 200, "health has permits of its own");
+    }
+    assert!(host.refused("too_many_requests").await > 0);
     // Their clients disconnect, so that the server need not wait for them.
     drop((stalled, waits));
     host.end().await;
@@ -317,7 +319,7 @@ async fn imports_leave_permits_for_short_requests() {
     let second = host.ask("POST", "/v1/networks/net/tables/t/entries", "", "{}").await;
     assert_eq!(second.status, 503, "{second:?}");
     assert!(second.body.contains("the limit of 1 concurrent imports"), "{second:?}");
-    assert_eq!(host.counter("imports_refused").await, 1);
+    assert_eq!(host.refused("too_many_imports").await, 1);
     host.end().await;
 }
 
@@ -339,6 +341,6 @@ async fn a_connection_is_closed_if_the_client_does_not_read_the_response() {
     .await;
     assert_eq!(host.get("/v1/node").await.status, 503, "the only permit is taken");
     until_status(&host, "/v1/node", 200).await;
-    assert_eq!(host.counter("readers_too_slow").await, 1);
+    assert_eq!(host.refused("reader_too_slow").await, 1);
     host.end().await;
 }

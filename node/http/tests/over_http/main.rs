@@ -2,7 +2,9 @@
 
 mod admission;
 mod entries;
+mod health;
 mod host;
 mod limits;
+mod metrics;
 mod page;
 mod protocol;

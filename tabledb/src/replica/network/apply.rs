@@ -32,6 +32,8 @@ struct Events<'a> {
     relay: bool,
     from: &'a NodeName,
     path: ArrivalPath,
+    /// Whether they come from their writes, not from what others held before this node joined.
+    are_propagated: bool,
     /// The attachment of the latest event that was applied and is not relayed: it is touched once.
     touched: Option<AttachmentIndex>,
 }
@@ -142,6 +144,7 @@ impl Network {
             relay,
             from,
             path,
+            are_propagated: path == ArrivalPath::Gossip || self.is_synced(),
             touched: None,
         };
         for event in &bundle.events {
@@ -185,7 +188,8 @@ impl Network {
         node: &mut NodeState,
         now: Instant,
     ) {
-        let &mut Events { clock, indexes, tables, own_highest, relay, from, path, .. } = events;
+        let &mut Events { clock, indexes, tables, own_highest, relay, from, path, are_propagated, .. } =
+            events;
         let Some(&Some(index)) = indexes.get(event.attachment as usize) else { return };
         let Some(&table_name) = tables.get(event.table as usize) else {
             return node.counters.refuse(RefusalReason::Malformed);
@@ -276,6 +280,9 @@ impl Network {
         if !matches!(effect, Effect::Seen) {
             self.supersede_refused(table_name, event.key, time);
             applied.learned += 1;
+            if are_propagated {
+                node.latencies.propagation.add(node.clock.since(time, now));
+            }
             if relay {
                 node.wake |=
                     self.updates.push(QueuedUpdate { dot, replaced, together: 0 }, false, bytes, now);

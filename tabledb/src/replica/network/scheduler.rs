@@ -317,7 +317,7 @@ impl SyncScheduler {
         if self.is_syncing(node) || !self.anti_entropy.follows(peer, (mine, theirs), interval, now) {
             return;
         }
-        node.counters.fingerprint_syncs += 1;
+        node.counters.comparisons_fingerprint += 1;
         self.request_full_sync(peer.clone(), false, node);
     }
 
@@ -330,7 +330,7 @@ impl SyncScheduler {
         now: Instant,
     ) {
         self.anti_entropy.settled_differs(attachments, now);
-        node.counters.settled_syncs += 1;
+        node.counters.comparisons_settled += 1;
         self.request_full_sync(peer.clone(), false, node);
     }
 

@@ -121,9 +121,9 @@ impl OpenSessions {
         self.push_caught_up(id);
     }
 
-    /// A full sync is over. False if this node did not open it.
-    pub(crate) fn full_sync_over(&mut self, id: StreamId) -> bool {
-        self.full_syncs.remove(&id).is_some()
+    /// A full sync is over. Returns when it was opened; `None` if this node did not open it.
+    pub(crate) fn full_sync_over(&mut self, id: StreamId) -> Option<Instant> {
+        self.full_syncs.remove(&id).map(|syncing| syncing.opened_at)
     }
 
     /// A pull is over. False if a later one replaced it, because it had no response.

@@ -74,7 +74,11 @@ impl SyncScheduler {
         let Opener::ThisNode { periodic } = sync.opener else {
             return self.full_sync_result(sync, store, node, now);
         };
-        let was_in_progress = self.sessions.full_sync_over(sync.stream);
+        let opened_at = self.sessions.full_sync_over(sync.stream);
+        if let (Outcome::Completed, Some(opened_at)) = (sync.outcome, opened_at) {
+            node.latencies.full_sync.add(now.saturating_duration_since(opened_at));
+        }
+        let was_in_progress = opened_at.is_some();
         let mut shown = Vec::new();
         match sync.outcome {
             Outcome::Completed | Outcome::OpenedElsewhere => {

@@ -46,7 +46,7 @@ impl SyncScheduler {
         }
         self.anti_entropy.plan(node, now);
         if !self.is_syncing(node) && !self.is_leaving() {
-            node.counters.periodic_syncs += 1;
+            node.counters.comparisons_periodic += 1;
             if let Some(peer) = self.members.sample(1, node).pop() {
                 self.request_full_sync(peer, true, node);
             }

@@ -68,6 +68,7 @@ impl Hash for NodeState {
             requests,
             events,
             counters: _,
+            latencies: _,
             skews,
             arrivals: _,
             wake: _,

@@ -4,7 +4,7 @@ use super::*;
 use crate::replica::session::Role;
 
 fn fingerprint_syncs(cluster: &Cluster) -> u64 {
-    cluster.replicas.iter().map(|replica| replica.counters().fingerprint_syncs).sum()
+    cluster.replicas.iter().map(|replica| replica.counters().comparisons_fingerprint).sum()
 }
 
 #[test]

@@ -100,14 +100,21 @@ fn nodes_that_start_at_once_are_soon_ready_and_hold_each_others_entries() {
 fn a_join_reports_whether_a_sync_with_a_member_completed() {
     for (cut, outcome) in [(false, JoinOutcome::Synchronised), (true, JoinOutcome::Unsynchronised)] {
         let mut cluster = Cluster::strangers(2, |_| {});
+        assert_eq!(cluster.replicas[0].sync_progress(), SyncProgress::default());
         cluster.join(0);
+        let awaiting = SyncProgress { awaiting: vec![NET.to_owned()], ..SyncProgress::default() };
+        assert_eq!(cluster.replicas[0].sync_progress(), awaiting, "n1 has not said on which networks it is");
         cluster.settle();
+        let alone = SyncProgress { alone: 1, ..SyncProgress::default() };
+        assert_eq!(cluster.replicas[0].sync_progress(), alone);
         if cut {
             cluster.part(0, 1);
         }
         cluster.join(1);
         cluster.run(Duration::from_secs(60));
         assert_eq!(join_outcome(&cluster, 1, NET), Some(outcome));
+        let synchronised = SyncProgress { synchronised: 1, ..SyncProgress::default() };
+        assert_eq!(cluster.replicas[1].sync_progress(), if cut { awaiting } else { synchronised });
     }
 }
 
