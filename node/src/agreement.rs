@@ -95,7 +95,7 @@ impl Agreement {
         let mut asked = BTreeMap::new();
         for (member, theirs) in answered.iter().filter(|(_, theirs)| theirs.digest != mine.digest) {
             let mut differing = differing_attachments(mine, theirs);
-            self.report.more |= differing.len() > MAX_ATTACHMENTS;
+            self.report.more |= differing.len() > MAX_ATTACHMENTS || mine.more || theirs.more;
             differing.truncate(MAX_ATTACHMENTS);
             for (owner, epoch) in only_hidden(mine, theirs) {
                 let keys = replica.first_keys(&self.report.network, &owner, epoch, HIDDEN_KEYS);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use membership::MemberExplanation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tabledb::inquiry::{TableAnswer, TableQuestion};
+use tabledb::inquiry::{MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, TableAnswer, TableQuestion};
 use wire::{FramePoll, NodeName, StreamId, codec};
 
 use crate::inquiry_report::{InquiryId, NoAnswer};
@@ -25,6 +26,9 @@ const MAX_ASKED: usize = 64;
 /// The most questions of peers that are open at once, in all and of one peer.
 const MAX_ANSWERING: usize = 256;
 const MAX_ANSWERING_OF_ONE: usize = 64;
+
+/// The longest frame with an answer: the tables fill answers by estimates.
+const MAX_ANSWER_FRAME: usize = 2 * MAX_ANSWER_BYTES;
 
 /// A question. New kinds go to the end: a node that does not know a kind closes the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +55,13 @@ pub enum InquiryFrameError {
     /// It does not decode.
     #[error(transparent)]
     Malformed(#[from] codec::DecodeError),
-    /// A question is longer than any valid one.
-    #[error("a question has {found} bytes; at most {} are allowed", tabledb::inquiry::MAX_QUESTION_BYTES)]
+    /// It is longer than any valid one.
+    #[error("a question or an answer has {found} bytes; at most {allowed} are allowed")]
     TooLong {
         /// Its length.
         found: usize,
+        /// The limit.
+        allowed: usize,
     },
     /// Only members may ask.
     #[error("the node that asks is no active member")]
@@ -83,6 +89,13 @@ wire::counters! {
         /// Questions and answers that did not decode, were too long, or were not expected.
         refused_malformed,
     }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], allowed: usize) -> Result<T, InquiryFrameError> {
+    if bytes.len() > allowed {
+        return Err(InquiryFrameError::TooLong { found: bytes.len(), allowed });
+    }
+    Ok(codec::decode(bytes)?)
 }
 
 /// What the machine is to do with a stream.
@@ -222,15 +235,22 @@ impl Inquiries {
         self.rounds.get(&inquiry)
     }
 
-    /// Ends a round: those that have not answered are late.
-    pub(crate) fn end(&mut self, inquiry: InquiryId) -> BTreeMap<NodeName, Result<Answer, NoAnswer>> {
+    /// Ends a round: those that have not answered are late, or not awaited any more.
+    pub(crate) fn end(
+        &mut self,
+        inquiry: InquiryId,
+        now: Instant,
+    ) -> BTreeMap<NodeName, Result<Answer, NoAnswer>> {
         let Some(mut round) = self.rounds.remove(&inquiry) else { return BTreeMap::new() };
         self.queue.retain(|(of, ..)| *of != inquiry);
         for (stream, _) in self.asked.extract_if(.., |_, asked| asked.inquiry == inquiry) {
             self.requests.push_back(StreamRequest::Close(stream));
         }
-        self.statistics.unanswered += round.awaited.len() as u64;
-        round.answers.extend(round.awaited.into_iter().map(|member| (member, Err(NoAnswer::Late))));
+        let why = if now < round.deadline { NoAnswer::NotAwaited } else { NoAnswer::Late };
+        if why == NoAnswer::Late {
+            self.statistics.unanswered += round.awaited.len() as u64;
+        }
+        round.answers.extend(round.awaited.into_iter().map(|member| (member, Err(why))));
         self.ask_next();
         round.answers
     }
@@ -278,24 +298,20 @@ impl Inquiries {
         bytes: &[u8],
     ) -> Result<Option<(NodeName, Question)>, InquiryFrameError> {
         if let Some(asked) = self.asked.remove(&stream) {
-            let answer = codec::decode::<Answer>(bytes);
-            let row = match &answer {
-                Ok(Answer::Busy) => Err(NoAnswer::Busy),
-                Ok(answer) => Ok(answer.clone()),
-                Err(_) => Err(NoAnswer::Invalid),
+            let (row, read) = match decode(bytes, MAX_ANSWER_FRAME) {
+                Ok(Answer::Busy) => (Err(NoAnswer::Busy), Ok(None)),
+                Ok(answer) => (Ok(answer), Ok(None)),
+                Err(error) => (Err(NoAnswer::Invalid), Err(self.refuse(error))),
             };
             self.answered(asked, row);
-            return answer.map(|_| None).map_err(|error| self.refuse(error.into()));
+            return read;
         }
         let peer = match self.answering.get(&stream) {
             Some(Answering { state: AnsweringState::Answers(_), .. }) => return Ok(None),
             Some(Answering { peer, state: AnsweringState::AwaitsQuestion }) => peer.clone(),
             Some(_) | None => return Err(self.refuse(InquiryFrameError::Unexpected)),
         };
-        if bytes.len() > tabledb::inquiry::MAX_QUESTION_BYTES {
-            return Err(self.refuse(InquiryFrameError::TooLong { found: bytes.len() }));
-        }
-        let question = codec::decode::<Question>(bytes).map_err(|error| self.refuse(error.into()))?;
+        let question = decode(bytes, MAX_QUESTION_BYTES).map_err(|error| self.refuse(error))?;
         Ok(Some((peer, question)))
     }
 
@@ -390,7 +406,7 @@ mod tests {
     #[test]
     fn bad_bytes_are_dropped_and_counted() {
         let mut inquiries = Inquiries::default();
-        let long = vec![0; tabledb::inquiry::MAX_QUESTION_BYTES + 1];
+        let long = vec![0; MAX_QUESTION_BYTES + 1];
         for bytes in [&[][..], &[99], &[1, 99], &long] {
             let stream = inquiries.accept(&name("b"));
             assert!(inquiries.handle_frame(stream, bytes).is_err());
@@ -425,7 +441,7 @@ mod tests {
         );
         assert!(inquiries.over(now).is_empty());
         assert_eq!(inquiries.over(now + Duration::from_secs(1)), [inquiry]);
-        let answers = inquiries.end(inquiry);
+        let answers = inquiries.end(inquiry, now + Duration::from_secs(1));
         let count = |wanted: Result<Answer, NoAnswer>| answers.values().filter(|row| **row == wanted).count();
         assert_eq!(count(Ok(Answer::Member(None))), 1);
         assert_eq!(count(Err(NoAnswer::Invalid)), 1);

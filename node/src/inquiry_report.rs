@@ -27,8 +27,8 @@ pub struct MemberAnswer<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoAnswer {
-    /// It is known to have failed, and was not asked.
-    #[error("it has failed")]
+    /// It is known to have failed or left, and was not asked.
+    #[error("it has failed or left")]
     Failed,
     /// It did not answer in time: it hangs, or is about to be found failed.
     #[error("it did not answer in time")]
@@ -36,6 +36,9 @@ pub enum NoAnswer {
     /// No stream to it opened, or it closed the stream: it is down, or its version does not know the question.
     #[error("it cannot be reached, or closed the stream without an answer")]
     Unreachable,
+    /// Enough others had answered before.
+    #[error("enough other members had answered before")]
+    NotAwaited,
     /// It answers as many questions as it may.
     #[error("it is busy with other questions")]
     Busy,
@@ -225,7 +228,7 @@ pub enum Missing {
     /// The member refuses it.
     #[error("the member refuses it, because of a limit or of its time")]
     Refused,
-    /// The member gave no answer, or enough others had given theirs before.
+    /// The member gave no answer.
     #[error(transparent)]
     NoAnswer(NoAnswer),
 }

@@ -117,6 +117,8 @@ pub struct NetworkDigests {
     pub synchronised: bool,
     /// The attachments with entries, by owner; the first ones, if not all fit.
     pub attachments: Vec<AttachmentDigest>,
+    /// There are more attachments, which did not fit.
+    pub more: bool,
 }
 
 /// The entries of one attachment, in brief.

@@ -242,15 +242,15 @@ mod tests {
                  "write":{"version":"1-2-3","owner":"b","generation":1,"epoch":1,"written":1.0,"bytes":3,
                   "arrival":{"path":"gossip","from":"b","seconds_ago":2.5,"replaced_version":"1-1-1",
                    "replaced_owner":"c"}}}},
-                {"member":"b","this_node":false,"answer":"failed","explanation":"it has failed"}]}"#,
+                {"member":"b","this_node":false,"answer":"failed","explanation":"it has failed or left"}]}"#,
         )
         .unwrap();
         assert_eq!(
             entry_table(&explained.members),
             concat!(
-                "MEMBER  STATE                     VERSION  OWNER  ARRIVED                 REMARKS\n",
-                "a       visible                   1-2-3    b      gossip from b, 2 s ago  replaced 1-1-1 of c\n",
-                "b       no answer: it has failed\n"
+                "MEMBER  STATE                             VERSION  OWNER  ARRIVED                 REMARKS\n",
+                "a       visible                           1-2-3    b      gossip from b, 2 s ago  replaced 1-1-1 of c\n",
+                "b       no answer: it has failed or left\n"
             )
         );
     }

@@ -219,7 +219,7 @@ impl NodeMachine {
     fn end_round(&mut self, inquiry: InquiryId, now: Instant) {
         let Some(deadline) = self.inquiries.round(inquiry).map(|round| round.deadline) else { return };
         let Some(subject) = self.subjects.remove(&inquiry) else { return };
-        let answers = self.inquiries.end(inquiry);
+        let answers = self.inquiries.end(inquiry, now);
         let report = match subject {
             Subject::Entry => InquiryReport::Entry(rows(answers, |answer| match answer {
                 Answer::Tables(TableAnswer::Explained(mut explained)) => explained.pop(),

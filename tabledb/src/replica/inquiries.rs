@@ -137,6 +137,7 @@ impl Network {
         let with_entries = self.store.attachments().map(|(_, held)| held);
         let mut attachments: Vec<_> = with_entries.filter(|held| !held.live().is_empty()).collect();
         attachments.sort_unstable_by(|a, b| a.tag.owner.cmp(&b.tag.owner));
+        let count = attachments.len();
         let mut budget = MAX_ANSWER_BYTES;
         let fitting = attachments.into_iter().map_while(|held| {
             budget = budget.checked_sub(held.tag.owner.name.as_str().len() + DIGEST_BYTES)?;
@@ -148,6 +149,7 @@ impl Network {
                 hidden: held.visibility().hidden(),
             })
         });
+        let attachments: Vec<_> = fitting.collect();
         NetworkDigests {
             digest: self.store.visible_digest(),
             entries: entries as u64,
@@ -155,7 +157,8 @@ impl Network {
             tombstones: tombstones as u64,
             refused: self.refused() as u64,
             synchronised: self.is_synced(),
-            attachments: fitting.collect(),
+            more: attachments.len() < count,
+            attachments,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn no_answer_word(why: NoAnswer) -> &'static str {
     match why {
         NoAnswer::Failed => "failed",
         NoAnswer::Late => "late",
+        NoAnswer::NotAwaited => "not_awaited",
         NoAnswer::Unreachable => "unreachable",
         NoAnswer::Busy => "busy",
         NoAnswer::NotMember => "not_member",
@@ -37,7 +38,7 @@ pub struct AnswerView {
     pub member: String,
     /// Whether it is the responding node.
     pub this_node: bool,
-    /// `answered`, or why there is no answer: `failed` (known to have failed, and not asked), `late`, `unreachable`,
+    /// `answered`, or why there is no answer: `failed` (known to have failed or left, and not asked), `late`, `unreachable`,
     /// `busy`, `not_member` of the network, or `invalid`.
     pub answer: String,
     /// The reason as a sentence; absent from an answer.

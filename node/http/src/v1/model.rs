@@ -347,8 +347,8 @@ pub struct ReceiptView {
 pub struct MissingView {
     /// The member.
     pub member: String,
-    /// `not_arrived`; `refused` because of a limit or the write's time; or why there was no answer: `late`, `failed`,
-    /// `unreachable`, `busy`, `not_member`, `not_asked` or `invalid`.
+    /// `not_arrived`; `refused` because of a limit or the write's time; or why there was no answer: `not_awaited` since
+    /// enough others had answered, `late`, `failed`, `unreachable`, `busy`, `not_member`, `not_asked` or `invalid`.
     pub reason: String,
     /// The reason as a sentence.
     pub explanation: String,
