@@ -56,6 +56,18 @@ pub struct Plan {
     pub seed: u64,
 }
 
+/// In what circumstances a client was reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+// Exhaustive: a run either allows a reset or it does not.
+pub enum Circumstances {
+    /// Nothing had happened to a node for a while.
+    Calm,
+    /// Another node had crashed, left or returned.
+    FaultElsewhere,
+    /// The node had just started.
+    JustStarted,
+}
+
 /// What happened.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
@@ -71,8 +83,8 @@ pub struct Report {
     pub faults: usize,
     /// Writes and deletes.
     pub writes: usize,
-    /// Resets by their reason, within a time of a fault and at other times.
-    pub resets: BTreeMap<(String, bool), usize>,
+    /// Resets by their reason and circumstances.
+    pub resets: BTreeMap<(String, Circumstances), usize>,
     /// What must not happen.
     pub wrong: Vec<String>,
 }
@@ -85,12 +97,13 @@ impl fmt::Display for Report {
             "{moves} moves, {unanswered} connections without an answer, {writes} writes, {faults} faults"
         )?;
         writeln!(f, "{changes} changes received, {with_previous} of them with the value before")?;
-        for ((reason, is_unrest), count) in resets {
-            writeln!(
-                f,
-                "{count} times reset{}: {reason}",
-                if *is_unrest { " soon after a fault" } else { "" }
-            )?;
+        for ((reason, circumstances), count) in resets {
+            let when = match circumstances {
+                Circumstances::Calm => "",
+                Circumstances::FaultElsewhere => " soon after a fault of another node",
+                Circumstances::JustStarted => " by a node that had just started",
+            };
+            writeln!(f, "{count} times reset{when}: {reason}")?;
         }
         wrong.iter().try_for_each(|what| writeln!(f, "WRONG: {what}"))
     }
@@ -100,6 +113,7 @@ impl fmt::Display for Report {
 struct Host {
     node: Node,
     http: HttpServer,
+    started: Instant,
 }
 
 /// The nodes that are there.
@@ -125,7 +139,7 @@ impl Cluster {
         let http = HttpListener::bind(loopback, config).await.map_err(|error| error.to_string())?;
         let http = http.serve(node.clone());
         node.join_network(NETWORK).await.map_err(|error| error.to_string())?;
-        *self.hosts[at].lock() = Some(Host { node, http });
+        *self.hosts[at].lock() = Some(Host { node, http, started: Instant::now() });
         Ok(())
     }
 
@@ -141,9 +155,17 @@ impl Cluster {
         *self.fault_at.lock() = Some(Instant::now());
     }
 
-    fn is_in_unrest(&self) -> bool {
+    /// The circumstances for a client of a node.
+    fn circumstances(&self, at: usize) -> Circumstances {
+        let is_fresh = |host: &Host| host.started.elapsed() < UNREST;
+        if self.hosts[at].lock().as_ref().is_none_or(is_fresh) {
+            return Circumstances::JustStarted;
+        }
         let is_missing = self.hosts.iter().any(|host| host.lock().is_none());
-        is_missing || self.fault_at.lock().is_some_and(|at| at.elapsed() < UNREST)
+        match is_missing || self.fault_at.lock().is_some_and(|at| at.elapsed() < UNREST) {
+            true => Circumstances::FaultElsewhere,
+            false => Circumstances::Calm,
+        }
     }
 
     /// The table of a node.
@@ -192,7 +214,7 @@ impl Stream {
 
 impl Client {
     /// Takes an event. Each change must fit the table.
-    fn take(&mut self, record: WatchRecord, is_unrest: bool, report: &mut Report) {
+    fn take(&mut self, record: WatchRecord, circumstances: Circumstances, report: &mut Report) {
         let cursor = match record {
             WatchRecord::Put(ChangeRecord { key, value, previous, cursor, .. }) => {
                 let former = self.table.insert(key.clone(), value.unwrap_or_default());
@@ -214,10 +236,10 @@ impl Client {
             WatchRecord::Reset { reason, cursor } => {
                 self.table.clear();
                 // A client that was moved in the middle of a snapshot has no table.
-                if reason != "incomplete" && !is_unrest {
+                if reason != "incomplete" && circumstances == Circumstances::Calm {
                     report.wrong.push(format!("reset, long after the last fault: {reason}"));
                 }
-                *report.resets.entry((reason, is_unrest)).or_default() += 1;
+                *report.resets.entry((reason, circumstances)).or_default() += 1;
                 cursor
             }
             WatchRecord::Synchronised { cursor, .. } | WatchRecord::Closing { cursor } => cursor,
@@ -250,7 +272,7 @@ async fn disturb(cluster: Arc<Cluster>, seed: u64, faults: Arc<Mutex<usize>>) ->
         let at = random.random_range(0..NODES);
         cluster.note_fault();
         let host = cluster.hosts[at].lock().take();
-        if let Some(Host { node, http }) = host {
+        if let Some(Host { node, http, .. }) = host {
             if random.random() {
                 node.abort();
                 drop(http);
@@ -291,7 +313,7 @@ pub async fn run(plan: Plan) -> Result<Report, String> {
         }
         let at = random.random_range(0..NODES);
         let Some(address) = cluster.address(at) else { continue };
-        let before = cluster.is_in_unrest();
+        let before = cluster.circumstances(at);
         let Some(mut stream) = Stream::open(address, client.cursor.as_deref()).await else {
             report.unanswered += 1;
             sleep(WRITE_PAUSE).await;
@@ -308,7 +330,7 @@ pub async fn run(plan: Plan) -> Result<Report, String> {
                     let most = if random.random_range(0..4) == 0 { random.random_range(0..=records.len()) } else { records.len() };
                     let is_cut = most < records.len();
                     for record in records.into_iter().take(most) {
-                        client.take(record, before || cluster.is_in_unrest(), &mut report);
+                        client.take(record, before.max(cluster.circumstances(at)), &mut report);
                     }
                     if is_cut {
                         break;
@@ -346,7 +368,9 @@ async fn compare(cluster: &Cluster, client: &mut Client, report: &mut Report) ->
         let reading = async {
             while client.table != cluster.table(at) || at == 0 && client.cursor.is_none() {
                 for record in stream.next().await? {
-                    client.take(record, at == 0, report);
+                    let circumstances =
+                        if at == 0 { Circumstances::FaultElsewhere } else { Circumstances::Calm };
+                    client.take(record, circumstances, report);
                 }
             }
             Some(())

@@ -135,11 +135,16 @@ impl Replica {
     pub(super) fn present(&self, filter: &WatchFilter, with_seen: bool) -> Present {
         let mut compared = self.watched(filter).map(Network::is_synced).peekable();
         let compared = compared.peek().is_some() && compared.all(|is_synced| is_synced);
+        let history = self.node.watchers.history();
         let seen = || {
             let attachments = self.watched(filter).flat_map(|network| network.store.attachments());
-            attachments.map(|(_, held)| (held.tag.digest, held.seen().clone())).collect()
+            let attachments = attachments.map(|(_, held)| (held.tag.digest, held.seen().clone()));
+            // First: one that returned has begun anew.
+            let ended = history.ended().filter(|(network, ..)| filter.wants_network(network));
+            let ended = ended.map(|(_, writer, seen)| (*writer, seen.clone()));
+            ended.chain(attachments).collect()
         };
-        let position = self.node.watchers.history().end();
+        let position = history.end();
         Present { compared, position, seen: with_seen.then(seen) }
     }
 
@@ -153,13 +158,19 @@ impl Replica {
         filter: &WatchFilter,
         context: &ReceivedContext,
     ) -> Result<VecDeque<RecordedChange>, NotResumed> {
-        let mut entries = 0;
+        let (mut entries, mut known) = (0, HashSet::new());
+        known.extend(self.node.watchers.history().ended().map(|(_, writer, _)| *writer));
         for (_, attachment) in self.watched(filter).flat_map(|network| network.store.attachments()) {
             let received = context.get(attachment.tag.digest);
             if received.is_some_and(|received| !received.seen.is_subset_of(attachment.accounted())) {
                 return Err(NotResumed::Behind);
             }
             entries += attachment.live().len();
+            known.insert(attachment.tag.digest);
+        }
+        if context.attachments().any(|(writer, received)| received.held != 0 && !known.contains(&writer)) {
+            // Its owner has joined a moment ago, or this node has.
+            return Err(NotResumed::Behind);
         }
         if entries > MAX_COMPARED {
             return Err(NotResumed::Reset(ResetReason::TooFarBehind));

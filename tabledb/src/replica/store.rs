@@ -211,6 +211,7 @@ impl Store {
         let Some(attachment) = self.attachments.remove(&index) else { return };
         self.by_owner.remove(&attachment.tag.owner.name);
         self.fingerprint.remove(index, &attachment);
+        watchers.note_end(&self.view.name, attachment.tag.digest, &attachment.seen);
         for Tombstone { record, expires } in attachment.tombstones.into_items() {
             self.expiries.remove((expires, index, record.number()));
             self.remove(&record);

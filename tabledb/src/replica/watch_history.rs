@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ranges::Ranges;
 use super::watch_log::{LogLimits, weight};
 use crate::change::RecordedChange;
+
+/// How many ended attachments are remembered.
+const MAX_ENDED: usize = 32;
 
 /// The latest changes, bounded like one log of watchers. Nothing is kept before it is started.
 #[derive(Debug, Default)]
@@ -16,6 +20,9 @@ pub(crate) struct History {
     /// The position of the first change; of the next one, if there is none.
     first: u64,
     bytes: usize,
+    /// The latest attachments that have ended, with their network, digest and seen numbers: their writes made changes
+    /// that are still here.
+    ended: VecDeque<(Arc<str>, u64, Ranges)>,
 }
 
 impl History {
@@ -47,6 +54,21 @@ impl History {
             self.bytes -= weight(&oldest.change);
             self.first += 1;
         }
+    }
+
+    /// An attachment of a network has ended.
+    pub(super) fn note_end(&mut self, network: &Arc<str>, writer: u64, seen: &Ranges) {
+        if self.is_started() {
+            self.ended.push_back((network.clone(), writer, seen.clone()));
+            if self.ended.len() > MAX_ENDED {
+                self.ended.pop_front();
+            }
+        }
+    }
+
+    /// The latest attachments that have ended, with their network, digest and seen numbers.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &(Arc<str>, u64, Ranges)> {
+        self.ended.iter()
     }
 
     /// The changes from a position on that have not been dropped.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wire::NodeName;
 
+use super::ranges::Ranges;
 use super::watch_history::History;
 use super::watch_index::{Concerned, WatchIndex, watchers_of};
 use super::watch_log::{LogLimits, WatchLog};
@@ -104,6 +105,11 @@ impl Watchers {
 
     pub(super) fn history(&self) -> &History {
         &self.history
+    }
+
+    /// An attachment of a network has ended.
+    pub(super) fn note_end(&mut self, network: &Arc<str>, writer: u64, seen: &Ranges) {
+        self.history.note_end(network, writer, seen);
     }
 
     /// Whether a history is kept.

@@ -98,6 +98,52 @@ fn filters_choose_network_table_and_owner() {
 }
 
 #[test]
+fn filters_choose_keys_by_prefix_and_entries_by_owner() {
+    let mut cluster = Cluster::joined(2);
+    let prefixes = ["", "we", "web/", "żó", "dns"].map(str::to_owned);
+    let of_prefix = |prefix: String| WatchFilter { prefix, ..WatchFilter::default() };
+    let of_second = WatchFilter { owner: Some(super::name(1)), ..WatchFilter::default() };
+    let filters = prefixes.map(of_prefix).into_iter().chain([of_second]).collect::<Vec<_>>();
+    let mut watch = |replica: &mut crate::Replica, filter: &WatchFilter| {
+        let (snapshot, cursor) = replica.watch(filter);
+        assert!(snapshot.is_empty());
+        cursor
+    };
+    let mut cursors: Vec<_> = filters.iter().map(|filter| watch(&mut cluster.replicas[0], filter)).collect();
+    for (owner, key) in [(0, "web/1"), (1, "web/2"), (1, "żółw"), (0, "w")] {
+        cluster.create(owner, key, "1");
+        cluster.settle();
+    }
+    // The first replica takes an entry of the second over, and the other way round.
+    cluster.update(0, "web/2", "2");
+    cluster.settle();
+    cluster.update(1, "w", "2");
+    cluster.settle();
+    let received: Vec<String> = filters
+        .iter()
+        .zip(&mut cursors)
+        .map(|(filter, cursor)| {
+            let mut text = String::new();
+            loop {
+                match cursor.take() {
+                    Taken::Change(recorded) => {
+                        let change = &recorded.change;
+                        text += &format!("{:?} {} {:?}, ", change.kind, change.key, change.reason);
+                    }
+                    Taken::Unread => drop(cursor.read(&cluster.replicas[0], filter)),
+                    _ => return text,
+                }
+            }
+        })
+        .collect();
+    let web = "Create web/1 None, Create web/2 None, Update web/2 None, ";
+    assert_eq!(received[1..5], [web, web, "Create żółw None, ", ""]);
+    assert_eq!(received[0].matches(", ").count(), 6, "{}", received[0]);
+    let of_second = "Create web/2 None, Create żółw None, Delete web/2 Some(OtherOwner), Create w None, ";
+    assert_eq!(received[5], of_second);
+}
+
+#[test]
 fn a_watcher_that_lags_is_notified_and_starts_over() {
     let database = database(4);
     let mut watch = database.watch(WatchFilter::default());
