@@ -270,6 +270,7 @@ test("everything can be reached by keyboard alone", async () => {
     await focused("Members");
     await page.keyboard.press("?");
     await page.getByRole("dialog", { name: "Help" }).waitFor();
+    await focused("Help");
     await page.keyboard.press("Escape");
     await page.keyboard.press("n");
     await row(page, "blue").waitFor();
