@@ -25,10 +25,11 @@ const WORDS = [
 ];
 
 export class HelpDialog {
+  #heading = element("h2", { id: "help-heading", tabindex: "-1" }, "Help");
   #dialog = element(
     "dialog",
     { "aria-labelledby": "help-heading" },
-    element("h2", { id: "help-heading" }, "Help"),
+    this.#heading,
     element("h3", {}, "Keys"),
     plainTable(["Key", "What it does"], KEYS.map(([key, what]) => [element("kbd", {}, key), what])),
     element("h3", {}, "Words"),
@@ -53,5 +54,7 @@ export class HelpDialog {
 
   open() {
     this.#dialog.showModal();
+    // Not its first link, which is at its end.
+    this.#heading.focus();
   }
 }

@@ -31,9 +31,14 @@ export class TableEntries {
     this.#now = now;
   }
 
-  /** Whether everything with the prefix is here. */
+  /** Whether a listing has had everything with the prefix. It stays so while the next one is under way. */
   get complete() {
     return this.#complete;
+  }
+
+  /** Whether some of the loaded entries are hidden from readers. */
+  get someHidden() {
+    return this.#sorted.some((row) => row.hidden !== null);
   }
 
   /** The number of loaded entries. */
@@ -50,7 +55,6 @@ export class TableEntries {
     this.#listing += 1;
     this.#deleted.clear();
     this.#through = null;
-    this.#complete = false;
   }
 
   /** The next records of the listing, in order. */
@@ -94,7 +98,7 @@ export class TableEntries {
       case "put": {
         const isNew = row === undefined || row.version !== event.version || row.hidden !== null;
         const what = row === undefined ? "created" : row.hidden === null ? "updated" : "shown again";
-        // While a listing is under way, an entry that is not here yet is not new.
+        // Until all of them have been listed, an entry that is not here yet is not new.
         const isChange = isNew && (this.complete || row !== undefined);
         this.#put(event, null, isChange).watched = this.#listing;
         this.#deleted.delete(event.key);

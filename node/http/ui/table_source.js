@@ -2,15 +2,21 @@
 
 import { nextPart, path } from "./api.js";
 import { jsonLines } from "./json_lines.js";
-import { pause } from "./scheduling.js";
+import { pause, repeat } from "./scheduling.js";
 import { TableEntries } from "./table_entries.js";
 import { Watch } from "./watch.js";
 
 /** The first part of a list is small, so that something is shown at once; for each part the node goes through the table. */
-const [FIRST_PART, FURTHER_PARTS] = [200, 20_000];
+const [FIRST_PART, FURTHER_PARTS] = [200, 100_000];
 
 /** The pause before a list that could not be read is read again, in milliseconds. */
 const RETRY_PAUSE = 2_000;
+
+/**
+ * The pause before a table with hidden entries is listed anew, in milliseconds: a watch tells of what readers see, and
+ * not when a hidden entry is deleted or its owner forgotten.
+ */
+const HIDDEN_PAUSE = 30_000;
 
 /** The most entries that the page holds. The node may have any number. */
 const MOST_ENTRIES = 300_000;
@@ -28,6 +34,7 @@ export class TableSource {
   /** What to say of a node that follows, but may lack entries. */
   #reservation = "";
   #listing = null;
+  #end = new AbortController();
 
   /**
    * `listener` has three functions: `changed(changes)`, after entries came, went or changed, with what is new since they
@@ -45,9 +52,11 @@ export class TableSource {
       events: (events) => this.#apply(events),
       lost: (reason, seconds) => this.#lost(reason, seconds),
     });
+    repeat(async () => this.#listHidden(), HIDDEN_PAUSE, this.#end.signal);
   }
 
   close() {
+    this.#end.abort();
     this.#watch.close();
     this.#listing?.abort();
   }
@@ -85,15 +94,21 @@ export class TableSource {
         }
       }
     }
-    if (this.entries.size > 2 * MOST_ENTRIES) {
+    if (this.entries.size > MOST_ENTRIES) {
       this.#stopFollowing();
     }
     this.#listener.changed(changes);
   }
 
   #liveIfSo() {
-    if (this.#isSynchronised && this.entries.complete) {
+    if (this.#isSynchronised && this.entries.complete && this.#listing === null) {
       this.#listener.live(this.#reservation);
+    }
+  }
+
+  #listHidden() {
+    if (this.#isSynchronised && this.#listing === null && this.entries.someHidden) {
+      this.#list();
     }
   }
 

@@ -15,6 +15,9 @@ import { VirtualTable } from "./virtual_table.js";
 /** The time from the last letter of a prefix to its search, and from one search in changing rows to the next. */
 const [TYPING_PAUSE, FILTER_INTERVAL] = [250, 300];
 
+/** The shortest time from one reading of the open entry to the next: each asks all members. */
+const ENTRY_INTERVAL = 1_000;
+
 /** How often the page looks which rows have not changed recently any more, in milliseconds. */
 const FADING_INTERVAL = 2_000;
 
@@ -27,6 +30,7 @@ export class TableView {
   #source = null;
   #listedAt = null;
   #key = null;
+  #entryReadAt = 0;
   #typing;
   #filtering = null;
   #fading;
@@ -232,11 +236,13 @@ export class TableView {
 
   /** Reads the entry in the panel anew if it is not the one in the table any more. */
   #refreshEntry() {
-    if (this.#key === null || this.#entry.isReading || !this.#source.entries.complete) {
+    const isTooEarly = Date.now() - this.#entryReadAt < ENTRY_INTERVAL;
+    if (this.#key === null || this.#entry.isReading || isTooEarly || !this.#source.entries.complete) {
       return;
     }
     const isHere = this.#key.startsWith(this.#prefixInput.value);
     if (isHere && !this.#entry.shows(this.#source.entries.get(this.#key))) {
+      this.#entryReadAt = Date.now();
       this.#entry.read(this.#network, this.#tableName, this.#key);
     }
   }

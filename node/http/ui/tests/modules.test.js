@@ -43,6 +43,7 @@ test("entries that were listed change with the watch", () => {
 test("entries of a failed owner stay, are marked, and are shown again", () => {
   const entries = listed(record("a"), record("b", "1", { hidden: "awaits_comparison" }));
   assert.equal(entries.get("b").hidden, "awaits_comparison");
+  assert.deepEqual([keys(entries), entries.someHidden], [["a", "b"], true]);
   assert.equal(entries.apply({ kind: "hide", key: "a", reason: "owner failed", hidden: "owner_failed" }).key, "a");
   assert.equal(entries.get("a").hidden, "owner_failed");
   assert.equal(entries.apply(put("a")).what, "shown again");
@@ -67,7 +68,7 @@ test("a further listing removes what is gone and keeps what is there", () => {
   entries.beginListing();
   assert.deepEqual(keys(entries), ["a", "b", "c"], "nothing flickers");
   entries.addPage([record("a", "2"), record("c")]);
-  entries.apply(put("d"));
+  assert.equal(entries.apply(put("d")).what, "created");
   entries.endListing(true);
   assert.deepEqual(keys(entries), ["a", "c", "d"]);
   assert.equal(entries.get("c"), kept);
