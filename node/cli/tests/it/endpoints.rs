@@ -405,6 +405,19 @@ async fn members_explain_and_compare_what_they_hold_to_one_of_them() {
     assert!(status == 1 && table.contains("net/t/l  refused  small   absent"), "{table}");
     assert!(sentence.starts_with("networkdb: the members do not agree on net"), "{sentence}");
 
+    // The node that differs knows it without being asked, from the probes of the others.
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
+    let differs = async || {
+        let metrics = small.get("/metrics").await;
+        let name = "networkdb_disagreement_seconds{network=\"net\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        value.expect("it is a metric").parse::<f64>().unwrap() > 0.0
+    };
+    while !differs().await {
+        assert!(tokio::time::Instant::now() < deadline, "small does not know that it differs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
     let delete = ["entry", "delete", "net", "t", "l", "--known-by", "majority", "--within", "15s"];
     let (status, text, _) = client(&second, &delete).await;
     assert!(status == 0 && text.starts_with("Deleted. Known by ") && text.contains("second"), "{text}");
