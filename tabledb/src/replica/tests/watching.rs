@@ -104,7 +104,7 @@ fn filters_choose_keys_by_prefix_and_entries_by_owner() {
     let of_prefix = |prefix: String| WatchFilter { prefix, ..WatchFilter::default() };
     let of_second = WatchFilter { owner: Some(super::name(1)), ..WatchFilter::default() };
     let filters = prefixes.map(of_prefix).into_iter().chain([of_second]).collect::<Vec<_>>();
-    let mut watch = |replica: &mut crate::Replica, filter: &WatchFilter| {
+    let watch = |replica: &mut crate::Replica, filter: &WatchFilter| {
         let (snapshot, cursor) = replica.watch(filter);
         assert!(snapshot.is_empty());
         cursor
