@@ -22,6 +22,7 @@ mod problem_code;
 pub mod query;
 pub mod reply;
 mod request_durations;
+mod scope;
 mod server;
 mod streamed;
 pub mod v1;

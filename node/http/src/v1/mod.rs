@@ -11,6 +11,7 @@ mod page;
 pub(crate) mod parameters;
 mod places;
 mod precondition;
+mod scoped;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -66,15 +67,14 @@ pub(super) fn router(
         .merge(entries::router(db.clone(), admission.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))
-        .merge(watch::router(db, admission, stopping))
+        .merge(watch::router(db, admission.clone(), stopping))
         .split_for_parts();
     let document = openapi::complete(&handlers, beside);
     let (page, policy) = (docs_page::page(&document), docs_page::policy());
-    router.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(Extension(Arc::new(Published {
-        document,
-        page,
-        policy,
-    })))
+    let published = Arc::new(Published { document, page, policy });
+    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
+    // The last layer processes a request first.
+    router.layer(Extension(published)).layer(from_fn_with_state(admission, scoped::pass))
 }
 
 /// Routes whose requests are read completely before their handlers start.
