@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, OriginalUri, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -17,7 +18,7 @@ use crate::scope::Scope;
 /// parts of the path, as handlers read them.
 pub(super) async fn pass(
     State(admission): State<Arc<Admission>>,
-    names: RawPathParams,
+    names: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -26,7 +27,9 @@ pub(super) async fn pass(
     if let Some(scope) = scope {
         let route = extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let uri = extensions.get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
-        let name = |wanted: &str| names.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        // Names that are not UTF-8 are for the handler to refuse, if the caller may know of the call.
+        let names = names.iter().flatten().collect::<Vec<_>>();
+        let name = |wanted: &str| names.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
         let call = Call { method: request.method(), route, network: name("network"), key: name("key") };
         if !call.is_within(scope, uri.query().unwrap_or_default()) {
             admission.counters.refused_forbidden.increment();

@@ -273,6 +273,7 @@ async fn a_limited_token_reaches_its_networks_and_keys_and_nothing_else() {
         ("GET", "/v1", [true, true]),
         ("GET", "/v1/networks/net", [true, false]),
         ("GET", "/v1/networks/red", [false, false]),
+        ("GET", "/v1/networks/%ff", [false, false]),
         ("GET", "/v1/networks/net/peers", [true, true]),
         ("GET", "/v1/networks/red/peers", [false, false]),
         ("GET", "/v1/networks/net/tables", [true, false]),
@@ -328,5 +329,7 @@ async fn a_limited_token_reaches_its_networks_and_keys_and_nothing_else() {
     assert_eq!(&head.await, b"HTTP/1.1 200", "a watch of its network");
     assert_eq!(host.node.tables().entries("red", "t").len(), 2, "nothing of it was changed");
     assert_eq!(host.ask("GET", "/v1/networks", &bearer(READ), "").await.status, 200, "it has no limits");
+    let invalid = host.ask("GET", "/v1/networks/%ff", &bearer(READ), "").await;
+    assert!(invalid.body.contains("\"code\":\"invalid_path\""), "{invalid:?}");
     host.end().await;
 }
