@@ -10,6 +10,8 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use super::scope::Scope;
+
 /// The fewest characters of a token: a shorter one could be guessed.
 pub const MIN_TOKEN_CHARACTERS: usize = 20;
 
@@ -31,20 +33,29 @@ pub enum Role {
     Admin,
 }
 
-/// The authenticated caller, for the log: the name of its token, or its way of access.
+/// The authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Principal(String);
+pub(super) struct Principal {
+    /// For the log: the name of its token, or its way of access.
+    name: String,
+    /// What it may see and change.
+    pub(super) scope: Scope,
+}
 
 impl Principal {
     /// The node's own user.
     pub(super) fn owner() -> Self {
-        Self("the node's user".to_owned())
+        Self::unlimited("the node's user")
+    }
+
+    fn unlimited(name: &str) -> Self {
+        Self { name: name.to_owned(), scope: Scope::default() }
     }
 }
 
 impl std::fmt::Display for Principal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -76,6 +87,15 @@ pub enum TokensError {
         /// The line number, from 1.
         line: usize,
     },
+    /// A limit is empty or not UTF-8, or the token is for admin, which decides about the whole cluster.
+    #[error(
+        "line {line}: expected `network=NAME` or `prefix=TEXT` behind a token for reading or changing; one for \
+         admin cannot be limited"
+    )]
+    Limit {
+        /// The line number, from 1.
+        line: usize,
+    },
     /// A token is too short, too long, or has characters that a header does not carry.
     #[error(
         "line {line}: a token has {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} letters, digits or \
@@ -98,10 +118,18 @@ pub enum TokensError {
     TooMany,
 }
 
+/// What a token allows, and its name.
+#[derive(Debug, Clone)]
+struct Grant {
+    role: Role,
+    scope: Scope,
+    name: Option<String>,
+}
+
 /// The digests of the accepted tokens. The tokens themselves are not kept in memory.
 #[derive(Clone)]
 pub struct Tokens {
-    known: BTreeMap<[u8; SHA256_OUTPUT_LEN], (Role, Option<String>)>,
+    known: BTreeMap<[u8; SHA256_OUTPUT_LEN], Grant>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -126,26 +154,31 @@ pub fn token_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Splits a line into role, token and optional name; `None` if it does not have this form.
+/// Splits a line into role, token, and its limits and name if there are any; `None` if it does not have this form.
 pub fn role_and_token(line: &str) -> Option<(Role, &str, Option<&str>)> {
     let (role, rest) = line.split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
-    let (token, name) =
+    let (token, words) =
         rest.split_once(char::is_whitespace).map_or((rest, None), |(a, b)| (a, Some(b.trim())));
-    Some((Role::parse(role)?, token, name))
+    Some((Role::parse(role)?, token, words))
 }
 
 impl Tokens {
-    /// Parses lines of the form `read TOKEN`, `change TOKEN` or `admin TOKEN`, each with an optional name for
-    /// the log. Skips empty lines and comments, which begin with #.
+    /// Parses lines of the form `read TOKEN`, `change TOKEN` or `admin TOKEN`, the first two with optional limits
+    /// `network=NAME` and `prefix=TEXT`, then each with an optional name for the log. Skips empty lines and comments, which begin with #.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
         let mut known = BTreeMap::new();
         for (line, content) in token_lines(text) {
-            let (role, token, name) = role_and_token(content).ok_or(TokensError::Line { line })?;
+            let (role, token, words) = role_and_token(content).ok_or(TokensError::Line { line })?;
             if !is_token(token) {
                 return Err(TokensError::Token { line });
             }
-            if known.insert(digest_of(token.as_bytes()), (role, name.map(str::to_owned))).is_some() {
+            let (scope, name) = Scope::split(words.unwrap_or_default()).ok_or(TokensError::Limit { line })?;
+            if role == Role::Admin && !scope.is_unlimited() {
+                return Err(TokensError::Limit { line });
+            }
+            let grant = Grant { role, scope, name: name.map(str::to_owned) };
+            if known.insert(digest_of(token.as_bytes()), grant).is_some() {
                 return Err(TokensError::Twice { line });
             }
         }
@@ -168,13 +201,13 @@ impl Tokens {
     fn find(&self, token: &[u8]) -> Option<(Role, Principal)> {
         let offered = digest_of(token);
         let mut found = None;
-        for (digest, (role, name)) in &self.known {
+        for (digest, grant) in &self.known {
             if bool::from(offered.ct_eq(digest)) {
-                found = Some((*role, name, digest));
+                found = Some((grant, digest));
             }
         }
-        let (role, name, digest) = found?;
-        let principal = match name {
+        let (Grant { role, scope, name }, digest) = found?;
+        let name = match name {
             Some(name) => format!("{name} ({})", role.as_str()),
             // Enough of the digest to find the line in the file, and too little to find the token.
             None => format!(
@@ -186,7 +219,7 @@ impl Tokens {
                 digest[3]
             ),
         };
-        Some((role, Principal(principal)))
+        Some((*role, Principal { name, scope: scope.clone() }))
     }
 }
 
@@ -308,7 +341,7 @@ impl Access {
             return if needed == Role::Admin {
                 Err(AccessDenied::NeedsSocket)
             } else {
-                Ok(Principal("no token".to_owned()))
+                Ok(Principal::unlimited("no token"))
             };
         };
         let token = authorization.and_then(bearer).ok_or(AccessDenied::NoToken)?;

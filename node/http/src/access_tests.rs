@@ -104,6 +104,8 @@ fn errors_in_a_file_name_the_line_and_not_the_token() {
         ("# nothing\n".to_owned(), TokensError::None),
         (format!("{line}{CHANGE}\n"), TokensError::Line { line: 2 }),
         (format!("{line}\nwrite {CHANGE}\n"), TokensError::Line { line: 3 }),
+        (format!("{line}change {CHANGE} network= Ada\n"), TokensError::Limit { line: 2 }),
+        (format!("{line}admin {ADMIN} network=blue Ada\n"), TokensError::Limit { line: 2 }),
         (format!("{line}change short\n"), TokensError::Token { line: 2 }),
         (format!("change {}\n", "x".repeat(513)), TokensError::Token { line: 1 }),
         (format!("{line}change {READ}\n"), TokensError::Twice { line: 2 }),

@@ -34,6 +34,7 @@ use super::permits::{Caller, Permit, Permits};
 use super::problem::{Problem, ProblemCode};
 use super::reply::{Reply, Spelling};
 use super::request_durations::{RequestDurations, Route};
+use super::scope::Scope;
 use super::ui;
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
@@ -208,15 +209,16 @@ impl Admission {
         working.await.map_err(|error| Problem::new(ProblemCode::InternalError, error))
     }
 
-    /// Admits a request. Returns the audit record of a request that changes something.
-    fn admit(&self, request: &Request) -> Result<Option<Change>, Problem> {
+    /// Admits a request. Returns the audit record of a request that changes something, and what the caller may see
+    /// and change: the handlers of `/v1` are behind a layer that keeps to it.
+    fn admit(&self, request: &Request) -> Result<(Option<Change>, Scope), Problem> {
         let (uri, headers) = (request.uri(), request.headers());
         well_formed(request)?;
         let needed = needed(request.method(), uri.path());
         let change = |principal: &Principal| (needed != Role::Read).then(|| Change::new(request, principal));
         let client = client_origin(request);
         if client.caller == Caller::Owner {
-            return Ok(change(&Principal::owner()));
+            return Ok((change(&Principal::owner()), Scope::default()));
         }
         let names_matter = match self.access {
             Access::Loopback => true,
@@ -230,7 +232,7 @@ impl Admission {
         }
         check_page(request.method(), uri, headers, needed).map_err(|error| self.origin_error(&error))?;
         if is_check(uri.path()) {
-            return Ok(None);
+            return Ok((None, Scope::default()));
         }
         let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         // An open node allows every client what the original allows: also to join a cluster, but not to
@@ -256,7 +258,14 @@ impl Admission {
             let limit = self.limits.connections;
             return Err(Problem::new(ProblemCode::TooManyConnections, sentence).with_limit(limit));
         }
-        Ok(principal.as_ref().and_then(change))
+        let scope = principal.as_ref().map_or_else(Scope::default, |principal| principal.scope.clone());
+        if !scope.is_unlimited() && !is_v1(uri.path()) {
+            self.counters.refused_forbidden.increment();
+            let sentence =
+                "the token is limited to networks or keys; such a token is only for calls below /v1";
+            return Err(Problem::new(ProblemCode::OutsideLimits, sentence));
+        }
+        Ok((principal.as_ref().and_then(change), scope))
     }
 
     fn origin_error(&self, error: &OriginError) -> Problem {
@@ -344,7 +353,11 @@ fn well_formed(request: &Request) -> Result<(), Problem> {
 
 /// The layer around all routes.
 #[expect(clippy::disallowed_methods, reason = "durations are only displayed")]
-pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
+pub(super) async fn pass(
+    State(admission): State<Arc<Admission>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let (route, received) = (Route::of(&request), Instant::now());
     let path = request.uri().path().to_owned();
     let reserved = client_origin(&request).reserved;
@@ -353,7 +366,8 @@ pub(super) async fn pass(State(admission): State<Arc<Admission>>, request: Reque
             tracing::debug!(path, code = refused.code.as_str(), "request refused");
             reject(&path, refused)
         }
-        Ok(change) => {
+        Ok((change, scope)) => {
+            request.extensions_mut().insert(scope);
             let mut response = next.run(request).await;
             if let Some(change) = change {
                 change.log(response.status(), response.extensions_mut().remove::<Target>());

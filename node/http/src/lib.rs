@@ -24,6 +24,7 @@ mod program;
 pub mod query;
 pub mod reply;
 mod request_durations;
+mod scope;
 mod server;
 mod streamed;
 mod ui;

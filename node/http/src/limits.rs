@@ -84,7 +84,7 @@ wire::atomic_counters! {
     refused by reason {
         /// Requests without a token, or with one that is not known.
         refused_unauthorized,
-        /// Requests that need a higher role than the caller has.
+        /// Requests that need a higher role than the caller has, or are beyond the limits of its token.
         refused_forbidden,
         /// Requests for a host name that is not this node's.
         refused_foreign_host,

@@ -49,6 +49,7 @@ problem_codes! {
     TokenRequired, UNAUTHORIZED, "token_required", "The node requires a token, and the request has none.";
     UnknownToken, UNAUTHORIZED, "unknown_token", "The node does not know the token.";
     RoleRequired, FORBIDDEN, "role_required", "The token does not have the role that the call needs.";
+    OutsideLimits, FORBIDDEN, "outside_limits", "The token is limited to networks or keys, and the call may show or change others.";
     AdminSocketRequired, FORBIDDEN, "admin_socket_required", "The node takes this call only over its Unix socket.";
     ForeignHost, FORBIDDEN, "foreign_host", "The request is for a host name that is not this node's.";
     ForeignPage, FORBIDDEN, "foreign_page", "A browser sent the request from a page of another origin.";

@@ -75,7 +75,8 @@ settings! {
         #[arg(env = "NETWORKDB_HTTP", value_name = "ADDRESS[:PORT]")]
         pub http: Option<HttpAddress>,
         /// The file with the tokens for HTTP clients, generated with `networkdb tokengen`: on each line
-        /// read, change or admin, a token, and optionally a name for the log
+        /// read, change or admin, a token, and optionally limits, as network=NAME or prefix=TEXT of keys, and a name
+        /// for the log
         #[arg(env = "NETWORKDB_HTTP_TOKEN_FILE", value_name = "FILE")]
         pub http_token_file: Option<PathBuf>,
         /// Allow every client that reaches the HTTP address to read and change everything [default: false]

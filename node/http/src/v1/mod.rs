@@ -16,6 +16,7 @@ mod places;
 mod precondition;
 mod program;
 mod receipts;
+mod scoped;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -79,15 +80,14 @@ pub(super) fn router(
         .merge(program::router(program, admission.clone(), stopping.clone()));
     let (router, handlers) = with_short_requests(short, admission.clone())
         .merge(entries::import_router(db.clone(), admission.clone()))
-        .merge(watch::router(db, &cluster, admission, stopping))
+        .merge(watch::router(db, &cluster, admission.clone(), stopping))
         .split_for_parts();
     let document = openapi::complete(&handlers, beside);
     let (page, policy) = (docs_page::page(&document), docs_page::policy());
-    router.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(Extension(Arc::new(Published {
-        document,
-        page,
-        policy,
-    })))
+    let published = Arc::new(Published { document, page, policy });
+    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
+    // The last layer processes a request first.
+    router.layer(Extension(published)).layer(from_fn_with_state(admission, scoped::pass))
 }
 
 /// Routes whose requests are read completely before their handlers start.

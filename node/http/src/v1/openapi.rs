@@ -25,6 +25,7 @@ const OF_ALL: &[ProblemCode] = &[
     ProblemCode::TokenRequired,
     ProblemCode::UnknownToken,
     ProblemCode::RoleRequired,
+    ProblemCode::OutsideLimits,
     ProblemCode::ForeignHost,
     ProblemCode::ForeignPage,
     ProblemCode::RequestTimeout,
@@ -37,8 +38,12 @@ const OF_ALL: &[ProblemCode] = &[
 ];
 
 /// Those that a call without a token does not have.
-const OF_TOKENS: &[ProblemCode] =
-    &[ProblemCode::TokenRequired, ProblemCode::UnknownToken, ProblemCode::RoleRequired];
+const OF_TOKENS: &[ProblemCode] = &[
+    ProblemCode::TokenRequired,
+    ProblemCode::UnknownToken,
+    ProblemCode::RoleRequired,
+    ProblemCode::OutsideLimits,
+];
 
 /// What holds for all calls.
 const DESCRIPTION: &str = "The API of a networkdb node. Values are bytes; names and keys are UTF-8, escaped in a path. \

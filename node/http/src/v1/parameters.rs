@@ -101,7 +101,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(MAX_REPEATED).collect()
 }
 
-fn decoded(text: &str) -> Result<String, Problem> {
+/// A name or a value of a query.
+pub(super) fn decoded(text: &str) -> Result<String, Problem> {
     query::decode(text.as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
         let sentence = format_args!(
             "{:?} in the query is not UTF-8 with escapes of % and two hexadecimal digits",

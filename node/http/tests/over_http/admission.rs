@@ -1,5 +1,6 @@
 //! Who may call what: tokens, pages of other origins, host names.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use networkdb_http::admin_socket::AdminSocket;
 use networkdb_http::diagnostic::PATHS;
 use networkdb_http::{HttpAdvice, HttpConfig, HttpListener, ListenError};
 
-use super::host::{Host, TIMEOUT, off_the_runtime};
+use super::host::{Host, TIMEOUT, off_the_runtime, waiting};
 
 const READ: &str = "read-0123456789abcdefghij";
 const CHANGE: &str = "change-0123456789abcdefghij";
@@ -245,5 +246,98 @@ async fn an_open_node_serves_programs_under_any_host_name_and_browsers_only_unde
         assert_eq!(status(&format!("host: node-7.example:2000\r\n{browser}")).await, 403, "{browser}");
         assert_eq!(status(&format!("host: localhost:2000\r\n{browser}")).await, 200, "{browser}");
     }
+    host.end().await;
+}
+
+/// Entries `web/1` and `dns/1` in the networks `net` and `red`, and tokens that are limited to `net`, or to keys
+/// that begin with `web/` there.
+async fn with_limited_tokens() -> Host {
+    let tokens =
+        format!("change {CHANGE} network=net of net\nchange {WEB} network=net prefix=web/\nread {READ}\n");
+    let access = Access::Tokens(Arc::new(TokenStore::new(Tokens::parse(&tokens).unwrap())));
+    let host = Host::start(HttpConfig { access, ..HttpConfig::default() }).await;
+    host.node.join_network("red").await.unwrap();
+    for network in ["net", "red"] {
+        for key in ["web/1", "dns/1"] {
+            host.node.tables().create(network, "t", key, b"v".as_slice()).unwrap();
+        }
+    }
+    host
+}
+
+const WEB: &str = "web-0123456789abcdefghij";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_token_reaches_its_networks_and_keys_and_nothing_else() {
+    let host = with_limited_tokens().await;
+    // Which of the two tokens may make the call: that of the network, that of the keys.
+    for (method, path, allowed) in [
+        ("GET", "/v1", [true, true]),
+        ("GET", "/v1/networks/net", [true, false]),
+        ("GET", "/v1/networks/red", [false, false]),
+        ("GET", "/v1/networks/%ff", [false, false]),
+        ("GET", "/v1/networks/net/peers", [true, true]),
+        ("GET", "/v1/networks/red/peers", [false, false]),
+        ("GET", "/v1/networks/net/tables", [true, false]),
+        ("GET", "/v1/networks/net/tables/t/entries", [true, false]),
+        ("GET", "/v1/networks/net/tables/t/entries?prefix=web/", [true, true]),
+        ("GET", "/v1/networks/net/tables/t/entries?prefix=web%2F1", [true, true]),
+        ("GET", "/v1/networks/net/tables/t/entries?prefix=we", [true, false]),
+        ("GET", "/v1/networks/red/tables/t/entries?prefix=web/", [false, false]),
+        ("GET", "/v1/networks/net/tables/t/entries/web%2F1", [true, true]),
+        ("GET", "/v1/networks/net/tables/t/entries/dns%2F1", [true, false]),
+        ("GET", "/v1/networks/%72ed/tables/t/entries/web%2F1", [false, false]),
+        ("PUT", "/v1/networks/net/tables/t/entries/web%2F2", [true, true]),
+        ("PUT", "/v1/networks/net/tables/t/entries/", [true, false]),
+        ("PUT", "/v1/networks/red/tables/t/entries/web%2F2", [false, false]),
+        ("DELETE", "/v1/networks/red/tables/t/entries/web%2F1", [false, false]),
+        ("POST", "/v1/networks/net/tables/t/entries", [true, false]),
+        ("POST", "/v1/networks/net/tables/t/entries?prefix=web/", [true, false]),
+        ("POST", "/v1/networks/red/tables/t/entries", [false, false]),
+        ("DELETE", "/v1/networks/red", [false, false]),
+        ("PUT", "/v1/networks/new", [false, false]),
+        ("GET", "/v1/networks/net/tables/t/entries/web%2F1/explain", [true, true]),
+        ("GET", "/v1/networks/net/tables/t/entries/dns%2F1/explain", [true, false]),
+        ("GET", "/v1/networks/red/tables/t/entries/web%2F1/explain", [false, false]),
+        ("POST", "/v1/networks/net/batch", [true, false]),
+        ("POST", "/v1/networks/red/batch", [false, false]),
+        ("GET", "/v1/networks/net/agreement", [true, false]),
+        ("GET", "/v1/networks/red/agreement", [false, false]),
+        ("GET", "/v1/members/host/explain", [false, false]),
+        ("GET", "/v1/watch?network=red&prefix=web/", [false, false]),
+        ("GET", "/v1/watch", [false, false]),
+        ("GET", "/v1/watch?network=red", [false, false]),
+        ("GET", "/v1/watch?%6eetwork=red", [false, false]),
+        ("GET", "/v1/watch?network=net&network=red", [false, false]),
+        ("GET", "/v1/networks", [false, false]),
+        ("GET", "/v1/members", [false, false]),
+        ("GET", "/v1/node", [false, false]),
+        ("GET", "/v1/unknown", [false, false]),
+        ("GET", "/metrics", [false, false]),
+        ("GET", "/gettable?nid=net&tname=t", [false, false]),
+        ("POST", "/createentry?nid=red&tname=t&key=k&value=", [false, false]),
+        ("GET", "/watchedtableentries?tname=t", [false, false]),
+        ("DELETE", "/v1/networks/net", [true, false]),
+    ] {
+        // The keys' token first: the last call leaves the network.
+        for (token, allowed) in [(WEB, allowed[1]), (CHANGE, allowed[0])] {
+            let response = host.ask(method, path, &bearer(token), "").await;
+            let refused = response.status == 403 && response.body.contains("limited to networks or keys");
+            assert_eq!(refused, !allowed, "{method} {path} with {token}: {response:?}");
+        }
+    }
+    assert_eq!(host.node.tables().networks(), ["red"]);
+    let watch = format!("GET /v1/watch?network=net HTTP/1.1\r\n{}\r\n", bearer(CHANGE));
+    let mut watch = waiting(&host, 1, &watch).await.remove(0);
+    let head = off_the_runtime(move || {
+        let mut head = [0; 12];
+        watch.read_exact(&mut head).unwrap();
+        head
+    });
+    assert_eq!(&head.await, b"HTTP/1.1 200", "a watch of its network");
+    assert_eq!(host.node.tables().entries("red", "t").len(), 2, "nothing of it was changed");
+    assert_eq!(host.ask("GET", "/v1/networks", &bearer(READ), "").await.status, 200, "it has no limits");
+    let invalid = host.ask("GET", "/v1/networks/%ff", &bearer(READ), "").await;
+    assert!(invalid.body.contains("\"code\":\"invalid_path\""), "{invalid:?}");
     host.end().await;
 }
