@@ -82,6 +82,9 @@ wire::counters! {
         unanswered,
         /// Questions of members that were answered.
         answered,
+    }
+    /// What was refused of what members asked and answered.
+    refused by reason {
         /// Questions of members that were turned away because too many were open.
         refused_busy,
         /// Questions refused because the asking node is no active member.

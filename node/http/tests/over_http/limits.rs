@@ -248,7 +248,8 @@ async fn large_responses_are_rendered_as_they_are_read_and_end_with_their_client
     for index in 0..ENTRIES {
         host.node.tables().create("net", "t", &format!("{index:02}"), vec![b'x'; 1 << 20]).unwrap();
     }
-    // The default limit of concurrent large responses; as a whole, each would be 32 MiB or more.
+    // The default limit of concurrent large responses; as a whole, each would be 32 MiB or more, 60 of them 2 GiB. The other
+    // tests of this process use some of what is measured.
     let at_a_time = HttpLimits::default().requests / 8;
     let before = resident();
     for path in [
@@ -262,7 +263,7 @@ async fn large_responses_are_rendered_as_they_are_read_and_end_with_their_client
             let begun = until_begun(waiting(&host, 60, &request).await, at_a_time).await;
             let grown = resident().saturating_sub(before);
             drop(begun);
-            assert!(grown < 150 << 20, "after {} disconnects of {path}: {} MiB", 60 * round, grown >> 20);
+            assert!(grown < 400 << 20, "after {} disconnects of {path}: {} MiB", 60 * round, grown >> 20);
         }
         until_status(&host, path, 200).await;
     }
