@@ -6,6 +6,7 @@ Usage: generate.py http://127.0.0.1:2000 [--check]; with --check, only says whet
 from __future__ import annotations
 
 import json
+import keyword
 import pathlib
 import sys
 import textwrap
@@ -71,10 +72,17 @@ def typed_dict(name: str, schema: Dict[str, Any], schemas: Dict[str, Any]) -> st
     always = [field for field in whole["properties"] if field in required]
     sometimes = [field for field in whole["properties"] if field not in required]
     base = "TypedDict"
-    if sometimes:
+    # A class cannot have a field of such a name.
+    keywords = [field for field in sometimes if keyword.iskeyword(field)]
+    if keywords:
+        sometimes = [field for field in sometimes if field not in keywords]
+        items = ", ".join(f'"{field}": "{type_of(whole["properties"][field])}"' for field in keywords)
+        text += f'_Rest{name} = TypedDict("_Rest{name}", {{{items}}}, total=False)\n\n\n'
+    if sometimes or keywords:
         base = f"_{name}"
         text += f"class {base}(TypedDict):\n{fields(always)}\n\n"
-        text += f"class {name}({base}, total=False):\n{described(schema)}{fields(sometimes)}\n\n"
+        bases = f"{base}, _Rest{name}" if keywords else base
+        text += f"class {name}({bases}, total=False):\n{described(schema)}{fields(sometimes)}\n\n"
     else:
         text += f"class {name}(TypedDict):\n{described(schema)}{fields(always)}\n\n"
     return text
@@ -95,8 +103,10 @@ def made(document: Dict[str, Any]) -> str:
             choices = []
             for choice in schema["oneOf"]:
                 whole = merged(choice, schemas)
-                tag = next(of["enum"][0] for of in whole["properties"].values() if "enum" in of)
-                choices.append(tag.title().replace("_", "") + "Event")
+                tags = [of["enum"][0] for of in whole["properties"].values() if "enum" in of]
+                # A choice is told by a property with one value, or by its only property.
+                words = tags[0] if tags else next(iter(whole["properties"]))
+                choices.append(words.title().replace("_", "") + ("Event" if tags else name))
                 text += typed_dict(choices[-1], {**choice, "description": choice.get("description", "")}, schemas)
             aliases += comment(schema.get("description", ""), "") + f"{name} = Union[{', '.join(choices)}]\n"
         elif "enum" in schema or schema.get("type") != "object" and "allOf" not in schema:
