@@ -275,7 +275,7 @@ impl TableDb {
     ///
     /// One step here: no other write of this node comes between. A batch that fits into one datagram, about a
     /// kilobyte, travels in one, and is one step on each node that receives it. A longer one, and one that a
-    /// node learns in a sync, arrives in pieces. Readers of several entries can see some of them replaced and
+    /// node learns in a sync, arrives in pieces. A watch finds all changes of a step, or none. Readers of several entries can see some of them replaced and
     /// others not yet, on this node too: reads take no lock.
     ///
     /// # Examples

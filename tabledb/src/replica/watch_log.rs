@@ -71,6 +71,8 @@ struct State {
     closed: bool,
     /// Those that wait for the next change.
     sleeping: Vec<Arc<Sleeper>>,
+    /// The position of the first change that watchers do not see yet: those of one step are seen together.
+    held_from: Option<u64>,
 }
 
 /// A change that waits for watchers.
@@ -101,6 +103,11 @@ impl State {
 
     fn is_dropped(&self, position: u64) -> bool {
         position < self.first
+    }
+
+    /// The position behind the last change that watchers see.
+    fn end_of_visible(&self) -> u64 {
+        self.held_from.unwrap_or(self.end())
     }
 
     fn get(&self, position: u64) -> Option<&Waiting> {
@@ -180,6 +187,22 @@ impl WatchLog {
         })
     }
 
+    /// Watchers do not see what is appended from now on, until [`Self::release`]. False if that was so already.
+    pub(super) fn hold(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_first = state.held_from.is_none();
+        state.held_from = Some(state.end_of_visible());
+        is_first
+    }
+
+    /// Watchers see all changes again.
+    pub(super) fn release(&self, woken: &mut SleepingWatches) {
+        let mut state = self.state.lock();
+        state.held_from = None;
+        // Those that have begun to wait meanwhile.
+        woken.add(std::mem::take(&mut state.sleeping));
+    }
+
     /// Drops the older half of the changes, but not the last. Returns how many watchers have lagged.
     pub(super) fn drop_older_half(&self) -> usize {
         self.with(|state| {
@@ -229,7 +252,8 @@ impl WatchLog {
     /// Takes the change at a watcher's position, which is then `next`.
     pub(super) fn take(&self, position: u64, next: u64) -> Found {
         self.with(|state| {
-            let Some(waiting) = state.get(position) else {
+            let visible = state.get(position).filter(|_| position < state.end_of_visible());
+            let Some(waiting) = visible else {
                 return match state.is_dropped(position) {
                     _ if state.closed => Found::Closed,
                     true => Found::Dropped,
@@ -270,7 +294,7 @@ impl WatchLog {
     /// Wakes this task at the next event, if there is nothing for the watcher at this position now.
     pub(super) fn sleep(&self, position: u64, sleeper: &Arc<Sleeper>, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        if state.closed || position != state.end() {
+        if state.closed || position < state.end_of_visible() {
             return false;
         }
         let (to_list, former) = sleeper.register(waker);

@@ -26,6 +26,8 @@ pub(crate) struct Watchers {
     limits: LogLimits,
     lagged: u64,
     closed: bool,
+    /// The logs to which the step that is being made has sent changes, if one is being made.
+    held: Option<Vec<Arc<WatchLog>>>,
     /// Those to wake as soon as the lock of the replica is released.
     woken: SleepingWatches,
 }
@@ -44,7 +46,7 @@ impl fmt::Debug for Watchers {
 impl std::hash::Hash for Watchers {
     /// Without the waiting changes, as in the debug form.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let Self { index, history: _, in_all: _, limits: _, lagged: _, closed, woken: _ } = self;
+        let Self { index, history: _, in_all: _, limits: _, lagged: _, closed, held: _, woken: _ } = self;
         (index, closed).hash(state);
     }
 }
@@ -127,6 +129,19 @@ impl Watchers {
         self.history.is_started() || self.index.wants(network)
     }
 
+    /// What is sent from now on, until [`Self::end_step`], is seen by each watcher at once: it finds all of it, or
+    /// nothing.
+    pub(crate) fn begin_step(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// The step is over: watchers see what it has sent.
+    pub(crate) fn end_step(&mut self) {
+        for log in self.held.take().into_iter().flatten() {
+            log.release(&mut self.woken);
+        }
+    }
+
     /// Sends a change to the watchers of the node `me` that want it: for those that want the entries of some owners
     /// only, an entry that changes its owner appears or disappears.
     pub(crate) fn send(&mut self, mut recorded: RecordedChange, me: &NodeName) {
@@ -148,6 +163,11 @@ impl Watchers {
                 })
             };
             if let Some(seen) = seen {
+                if let Some(held) = &mut self.held
+                    && log.hold()
+                {
+                    held.push(log.clone());
+                }
                 lagged += log.append(&seen, self.limits, &mut self.woken);
             }
         }

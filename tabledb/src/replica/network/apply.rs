@@ -147,9 +147,11 @@ impl Network {
             are_propagated: path == ArrivalPath::Gossip || self.is_synced(),
             touched: None,
         };
+        node.watchers.begin_step();
         for event in &bundle.events {
             self.apply_event(event, &mut events, &mut applied, node, now);
         }
+        node.watchers.end_step();
         for &(attachment, low, high) in &bundle.superseded {
             let Some(&Some(index)) = indexes.get(attachment as usize) else { continue };
             if low == 0 || high < low || high >= u64::MAX - 1 {

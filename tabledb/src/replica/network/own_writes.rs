@@ -46,12 +46,15 @@ impl Network {
             load.add(write.table, found.table.as_deref(), write.key, value);
             together += update_bytes(write.table, write.key, value);
         }
+        node.watchers.begin_step();
         let write = |write: &Write<'_>| {
             let found = self.find(write);
             // The first one says how much belongs together.
             self.apply_own(*write, found, std::mem::take(&mut together), node, now)
         };
-        Ok(batch.iter().map(write).collect())
+        let versions = batch.iter().map(write).collect();
+        node.watchers.end_step();
+        Ok(versions)
     }
 
     fn find(&mut self, write: &Write<'_>) -> Found {

@@ -1,7 +1,9 @@
 //! Several writes in one step.
 
 use super::{Cluster, NET, TABLE};
-use crate::{BatchError, MAX_BATCH_WRITES, Operation, Version, Write, WriteError};
+use crate::{
+    BatchError, Config, MAX_BATCH_WRITES, Operation, TableDb, Version, WatchFilter, Write, WriteError,
+};
 
 fn put<'a>(table: &'a str, key: &'a str, value: &'a str) -> Write<'a> {
     Write { table, key, operation: Operation::Upsert(value.as_bytes()) }
@@ -93,4 +95,30 @@ fn a_batch_that_fits_into_a_datagram_arrives_in_one_step() {
     }
     assert!(steps.iter().all(|&shown| shown == 0 || shown == keys.len()), "{steps:?}");
     assert_eq!((steps.first(), steps.last()), (Some(&0), Some(&keys.len())));
+}
+
+#[test]
+fn a_watch_finds_a_batch_whole_or_not_at_all() {
+    const WRITES: usize = 20;
+    const BATCHES: usize = 100;
+    let tables = TableDb::new(Config::starting_now(super::name(0))).unwrap();
+    tables.join_network(NET).unwrap();
+    let mut watch = tables.watch(WatchFilter::default());
+    assert_eq!(watch.try_next(), None);
+    let reading = std::thread::spawn(move || {
+        let (mut found, mut all) = (Vec::new(), 0);
+        while all < WRITES * BATCHES {
+            found.push(std::iter::from_fn(|| watch.try_next()).count());
+            all += found.last().unwrap();
+        }
+        found
+    });
+    let keys: Vec<_> = (0..WRITES).map(|number| number.to_string()).collect();
+    let batch: Vec<_> = keys.iter().map(|key| put(TABLE, key, "v")).collect();
+    for _ in 0..BATCHES {
+        tables.write_batch(NET, &batch).unwrap();
+    }
+    let found = reading.join().unwrap();
+    let parts: Vec<_> = found.iter().filter(|&found| found % WRITES != 0).collect();
+    assert!(parts.is_empty(), "{parts:?} changes of a batch of {WRITES}");
 }
