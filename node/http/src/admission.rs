@@ -298,7 +298,7 @@ impl Admission {
             AccessDenied::Needs(Role::Admin) => (
                 ProblemCode::RoleRequired,
                 &self.counters.refused_forbidden,
-                "this call decides which nodes are in the cluster; it needs a token for admin",
+                "this call is for those who operate the node; it needs a token for admin",
                 "",
             ),
             AccessDenied::Needs(_) => (
@@ -310,8 +310,8 @@ impl Admission {
             AccessDenied::NeedsSocket => (
                 ProblemCode::AdminSocketRequired,
                 &self.counters.refused_forbidden,
-                "this call decides which nodes are in the cluster; without tokens only the node's own user \
-                 may do that, over its Unix socket",
+                "this call is for those who operate the node; without tokens only the node's own user may make \
+                 it, over its Unix socket",
                 self.advice.needs_socket,
             ),
         };

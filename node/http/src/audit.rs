@@ -1,5 +1,5 @@
-//! The audit log: one line for each change over HTTP, with the principal, the call, and the network, table
-//! and key. It never contains a value, a token or a secret.
+//! The audit log: one line for each change over HTTP, and each reader of the log, with the principal, the call, and the
+//! network, table and key. It never contains a value, a token or a secret.
 
 use axum::extract::Request;
 use hyper::{Method, StatusCode};
@@ -51,6 +51,7 @@ impl Target {
                 return (target, if known { path.to_owned() } else { path.replace(given, "{fingerprint}") });
             }
             (None, ..) => path,
+            (_, None, _) if parts.get(4) == Some(&"batch") => "/v1/networks/{network}/batch",
             (_, None, _) => "/v1/networks/{network}",
             (.., None) => "/v1/networks/{network}/tables/{table}/entries",
             _ => "/v1/networks/{network}/tables/{table}/entries/{key}",
@@ -80,9 +81,9 @@ impl Change {
         let Self { principal, from, method, call, target: uri_target } = self;
         let Target { network, table, key } = form_target.unwrap_or(uri_target);
         let status = status.as_u16();
+        let what = if call == "/v1/log" { "the log is read over HTTP" } else { "changed over HTTP" };
         tracing::info!(
-            target: "audit", who = principal, from, %method, call, network, table, key, status,
-            "changed over HTTP"
+            target: "audit", who = principal, from, %method, call, network, table, key, status, "{what}"
         );
     }
 }
@@ -104,6 +105,8 @@ mod tests {
             (target.network.as_deref(), target.table, call.as_str()),
             (Some("n"), None, "/v1/networks/{network}")
         );
+        let (target, call) = Target::of_path("/v1/networks/n/batch");
+        assert_eq!((target.network.as_deref(), call.as_str()), (Some("n"), "/v1/networks/{network}/batch"));
         for (path, shown) in [
             ("/v1/keys/0123456789abcdef/use", "/v1/keys/0123456789abcdef/use"),
             ("/v1/keys/networkdb1.secret/use", "/v1/keys/{fingerprint}/use"),
