@@ -2,6 +2,7 @@
 
 mod advice;
 mod api;
+mod certificate;
 mod command_line;
 mod commands;
 mod demo;
