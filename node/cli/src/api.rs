@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::failure::Failure;
 use super::tokens::Token;
+use super::trust::Trust;
 use crate::settings::values::DEFAULT_HTTP_PORT;
 use networkdb_http::admin_socket::find;
 use networkdb_http::v1::model::ProblemDocument;
@@ -37,11 +38,13 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// The address of a node's HTTP endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Api {
     host: String,
     port: u16,
     token: Option<Token>,
+    /// Whom to trust over HTTPS; `None` for plain HTTP.
+    https: Option<Trust>,
     /// The Unix socket that is used in place of host and port.
     socket: Option<PathBuf>,
 }
@@ -89,6 +92,7 @@ impl FromStr for Api {
                     host: "localhost".to_owned(),
                     port: DEFAULT_HTTP_PORT,
                     token: None,
+                    https: None,
                     socket,
                 });
             }
@@ -96,16 +100,18 @@ impl FromStr for Api {
         }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri = whole.parse::<Uri>().map_err(|error| invalid(&format!("is not a URL ({error})")))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(invalid("is not plain HTTP, the only protocol of a node"));
-        }
+        let https = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(Trust::System),
+            _ => return Err(invalid("is neither HTTP nor HTTPS")),
+        };
         if uri.path() != "/" || uri.query().is_some() {
             return Err(invalid("has a path; the commands set it"));
         }
         match uri.host() {
             Some(host) if !host.is_empty() => {
                 let port = uri.port_u16().unwrap_or(DEFAULT_HTTP_PORT);
-                Ok(Self { host: host.to_owned(), port, token: None, socket: None })
+                Ok(Self { host: host.to_owned(), port, token: None, https, socket: None })
             }
             _ => Err(invalid("names no host")),
         }
@@ -114,9 +120,10 @@ impl FromStr for Api {
 
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.socket {
-            Some(path) => write!(f, "unix:{}", path.display()),
-            None => write!(f, "http://{}:{}", self.host, self.port),
+        match (&self.socket, &self.https) {
+            (Some(path), _) => write!(f, "unix:{}", path.display()),
+            (None, None) => write!(f, "http://{}:{}", self.host, self.port),
+            (None, Some(_)) => write!(f, "https://{}:{}", self.host, self.port),
         }
     }
 }
@@ -154,6 +161,11 @@ impl Api {
     /// Sends `token` with every request.
     pub(super) fn with_token(self, token: Option<Token>) -> Self {
         Self { token, ..self }
+    }
+
+    /// Trusts the authorities of `trust` if requests go over HTTPS.
+    pub(super) fn with_trust(self, trust: &Trust) -> Self {
+        Self { https: self.https.map(|_| trust.clone()), ..self }
     }
 
     /// Sends a request, and returns the response if it is not an error.
@@ -269,22 +281,33 @@ impl Api {
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-        match &self.socket {
-            Some(path) => self.exchange_over(UnixStream::connect(path), request).await,
-            None => self.exchange_over(TcpStream::connect((self.bare_host(), self.port)), request).await,
+        if let Some(path) = &self.socket {
+            return self.exchange_over(self.connected(UnixStream::connect(path)).await?, request).await;
+        }
+        let stream = self.connected(TcpStream::connect((self.bare_host(), self.port))).await?;
+        let Some(trust) = &self.https else { return self.exchange_over(stream, request).await };
+        let handshake = trust.handshake(self.bare_host(), stream);
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(why)) => return Err(Failure::unusable(format_args!("the node at {self} {why}"))),
+            Err(_) => return Err(self.unreachable(&"timeout of the TLS handshake")),
+        };
+        self.exchange_over(stream, request).await
+    }
+
+    async fn connected<S>(&self, connecting: impl Future<Output = std::io::Result<S>>) -> Result<S, Failure> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Err(_) => Err(self.unreachable(&"timeout")),
         }
     }
 
     async fn exchange_over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
-        connecting: impl Future<Output = std::io::Result<S>>,
+        stream: S,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(&error)),
-            Err(_) => return Err(self.unreachable(&"timeout")),
-        };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // It ends with the response, or with this process.
@@ -320,7 +343,11 @@ impl Api {
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
-        Failure::unusable(format_args!("the connection to {self} broke: {error}"))
+        let advice = match (error.is_parse(), &self.https, &self.socket) {
+            (true, None, None) => "; call it with https:// if it has a certificate",
+            _ => "",
+        };
+        Failure::unusable(format_args!("the connection to {self} broke: {error}{advice}"))
     }
 }
 
@@ -336,6 +363,7 @@ mod tests {
             ("127.0.0.1:2001", "http://127.0.0.1:2001"),
             ("http://db.example", "http://db.example:2000"),
             ("http://[::1]:2000", "http://[::1]:2000"),
+            ("https://db.example", "https://db.example:2000"),
             ("unix:/run/a.sock", "unix:/run/a.sock"),
         ] {
             assert_eq!(text.parse::<Api>().unwrap().to_string(), shown, "{text}");
@@ -345,8 +373,7 @@ mod tests {
 
     #[test]
     fn an_invalid_address_is_refused_with_an_example() {
-        for text in ["", "unix:", "https://127.0.0.1:2000", "http://127.0.0.1:2000/v1", "http://:2000", "a b"]
-        {
+        for text in ["", "unix:", "ftp://127.0.0.1:2000", "http://127.0.0.1:2000/v1", "http://:2000", "a b"] {
             let error = text.parse::<Api>().unwrap_err();
             assert!(error.contains("valid examples: http://127.0.0.1:2000"), "{error}");
         }

@@ -18,6 +18,7 @@ use super::keys::keys;
 use super::operating;
 use super::output::{age, json_line, print, print_done, print_json, shown, table};
 use super::tokens::Token;
+use super::trust::Trust;
 use super::watch::watch;
 use super::{
     ClientOptions, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode,
@@ -44,9 +45,10 @@ pub(super) fn run(mut command: Command) -> Result<ExitCode, Failure> {
             ));
         }
         let token = Token::find(client.token_file.as_deref())?;
+        let trust = Trust::find(client.http_authority_file.as_deref())?;
         for api in &mut client.apis {
-            let with_token = api.clone().with_token(token.clone());
-            *api = if as_own_user { with_token.over_socket() } else { with_token };
+            let complete = api.clone().with_token(token.clone()).with_trust(&trust);
+            *api = if as_own_user { complete.over_socket() } else { complete };
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

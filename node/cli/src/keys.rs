@@ -73,8 +73,8 @@ async fn send(
 ) -> Result<hyper::Response<hyper::body::Incoming>, Failure> {
     if !api.is_private() {
         return Err(Failure::unusable(format_args!(
-            "secrets are not sent to {api}: HTTP would expose them on the network, and no Unix socket of a \
-             node of this user was found. Run this on the node's own host and as its user, set its socket \
+            "secrets are not sent to {api}: they go over a node's Unix socket only, and none of a node of \
+             this user was found. Run this on the node's own host and as its user, set its socket \
              with --api unix:PATH, or change its secret file there and send it SIGHUP"
         )));
     }

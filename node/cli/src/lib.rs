@@ -2,6 +2,7 @@
 
 mod advice;
 mod api;
+mod certificate;
 mod command_line;
 mod commands;
 mod demo;
@@ -18,6 +19,7 @@ mod output;
 mod run;
 pub mod settings;
 mod tokens;
+mod trust;
 mod watch;
 
 use std::path::PathBuf;
@@ -141,6 +143,15 @@ struct ClientOptions {
     /// The file with the token for the node; the variable NETWORKDB_TOKEN can contain a token instead
     #[arg(long, env = "NETWORKDB_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
+    /// The file with the certificates of the authorities to trust over HTTPS, in PEM, instead of those that the system trusts
+    #[arg(
+        long,
+        env = "NETWORKDB_HTTP_AUTHORITY_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    http_authority_file: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
@@ -574,6 +585,7 @@ mod tests {
             &["keys", "apply", "-"],
             &["tokengen", "--out", "http-tokens"],
             &["peers", "--token-file", "http-tokens"],
+            &["peers", "--api", "https://db.example", "--http-authority-file", "authority"],
             &["join", "127.0.0.2", "host:7946"],
             &["info", "--json"],
             &["peers", "--json", "--network", "n"],
@@ -649,7 +661,7 @@ mod tests {
             &["entry", "put", "n", "t", "k", "v", "--known-by", "some"],
             &["explain", "n", "t"],
             &["explain", "n", "t", "k", "--member", "a"],
-            &["peers", "--api", "https://127.0.0.1:2000"],
+            &["peers", "--api", "ftp://127.0.0.1:2000"],
             &["peers", "--state", "asleep"],
             &["peers", "--label", "zone"],
         ] {

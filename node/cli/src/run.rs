@@ -12,7 +12,8 @@ use wire::NodeName;
 
 use super::advice::advised;
 use super::failure::Failure;
-use super::{keys, logging, tokens};
+use super::{certificate, keys, logging, tokens};
+use crate::settings::http::HttpSettings;
 use crate::settings::values::{LogFormat, SocketPath};
 use crate::settings::{RunOptions, Settings};
 use networkdb::{Node, NodeConfig};
@@ -57,7 +58,7 @@ pub(super) fn run(options: RunOptions, check: bool) -> Result<ExitCode, Failure>
 
 async fn serve(settings: Settings, log: LogTail) -> Result<ExitCode, Failure> {
     let mut stop = Stop::listen()?;
-    let hangup = keys::listen()?;
+    let (hangup, hangup_for_http) = (keys::listen()?, keys::listen()?);
     // The HTTP port comes first: if it cannot be bound, the node must not have joined the cluster yet.
     let listener = match settings.http.address {
         None => None,
@@ -81,6 +82,10 @@ async fn serve(settings: Settings, log: LogTail) -> Result<ExitCode, Failure> {
         settings.http.token_file.clone(),
         settings.http.config.clone(),
     ));
+    let HttpSettings { certificate_files, config, .. } = settings.http.clone();
+    let certificate_reload = certificate_files
+        .zip(config.certificate)
+        .map(|(files, store)| tokio::spawn(certificate::reload_on_hangup(hangup_for_http, files, store)));
     let identity_reload = tokio::spawn(keys::reload_on_hangup(hangup, node.clone()));
     tokio::select! {
         _ = stop.received() => {}
@@ -89,6 +94,9 @@ async fn serve(settings: Settings, log: LogTail) -> Result<ExitCode, Failure> {
     joining.abort();
     identity_reload.abort();
     token_reload.abort();
+    if let Some(reload) = certificate_reload {
+        reload.abort();
+    }
     tracing::info!("leaving the cluster; a second signal ends the node at once");
     let leaving = async {
         let web = async {
@@ -155,7 +163,7 @@ fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
         [] => "none (waits for others to join)".to_owned(),
         seeds => seeds.join(", "),
     };
-    let url = http.map_or("off".to_owned(), |http| format!("http://{}/help", http.local_address()));
+    let url = http.map_or("off".to_owned(), |http| format!("{}/help", http.url()));
     match settings.log_format {
         LogFormat::Json => {
             let bind = settings.bind;
@@ -173,6 +181,14 @@ fn announce(settings: &Settings, node: &Node, http: Option<&HttpServer>) {
         tracing::warn!(
             "other users of this host can read the HTTP tokens in {path}; protect the file with chmod 600 \
              {path}"
+        );
+    }
+    let key_file = settings.http.certificate_files.as_ref().map(|files| files.key.as_path());
+    if let Some(path) = key_file.filter(|path| others_can_read(path)) {
+        let path = path.display();
+        tracing::warn!(
+            "other users of this host can read the key of the HTTP certificate in {path}; protect the file \
+             with chmod 600 {path}"
         );
     }
     if let (Some(address), Access::Open) = (settings.http.address, &settings.http.config.access) {

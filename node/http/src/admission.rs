@@ -35,6 +35,7 @@ use super::problem::{Problem, ProblemCode};
 use super::reply::{Reply, Spelling};
 use super::request_durations::{RequestDurations, Route};
 use super::scope::Scope;
+use super::tls::CertificateStore;
 use super::ui;
 
 /// How long the rest of a refused body is read and discarded, so that the client can read the response.
@@ -56,6 +57,9 @@ pub struct HttpConfig {
     pub limits: HttpLimits,
     /// What the program that runs the node adds to refusals.
     pub advice: HttpAdvice,
+    /// With a certificate, the port speaks TLS only; without one, plain HTTP. The Unix socket is always
+    /// plain.
+    pub certificate: Option<Arc<CertificateStore>>,
 }
 
 /// What the reader of a refusal can do, in the words of the program that runs the node. It follows the fact
@@ -148,7 +152,7 @@ fn carries_a_secret(method: &Method, path: &str) -> bool {
 
 impl Admission {
     pub(super) fn new(config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { access, names, limits, advice } = config;
+        let HttpConfig { access, names, limits, advice, certificate: _ } = config;
         Arc::new(Self {
             access,
             names: HostNames::new(&names),
@@ -247,9 +251,8 @@ impl Admission {
         };
         if carries_a_secret(request.method(), uri.path()) {
             self.counters.refused_forbidden.increment();
-            let sentence = "HTTP over TCP exposes secrets on the network, so the node accepts none; send it \
-                            over the node's Unix socket, on its own host and as its user, or change its \
-                            secret file";
+            let sentence = "a node accepts secrets over its Unix socket only, on its own host and as its \
+                            user; send it there, or change the node's secret file";
             return Err(Problem::new(ProblemCode::AdminSocketRequired, sentence));
         }
         if client.reserved && !is_health(uri.path()) {

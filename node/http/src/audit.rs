@@ -7,7 +7,6 @@ use percent_encoding::percent_decode_str;
 
 use super::access::Principal;
 use super::client_origin::client_origin;
-use super::permits::Caller;
 use super::query::Query;
 
 /// A requested change, logged when its outcome is known.
@@ -69,10 +68,7 @@ impl Change {
         } else {
             (Target::of_query(&Query::parse(request.uri().query().unwrap_or_default())), path.to_owned())
         };
-        let from = match client_origin(request).caller {
-            Caller::Host(address) => address.to_string(),
-            Caller::Owner => "admin socket".to_owned(),
-        };
+        let from = client_origin(request).caller.to_string();
         Self { principal: principal.to_string(), from, method: request.method().clone(), call, target }
     }
 

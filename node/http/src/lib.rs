@@ -27,6 +27,7 @@ mod request_durations;
 mod scope;
 mod server;
 mod streamed;
+pub mod tls;
 mod ui;
 pub mod v1;
 pub mod value_text;

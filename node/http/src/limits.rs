@@ -24,7 +24,8 @@ pub struct HttpLimits {
     /// line by line. All bodies that are being received can use sixteen times as much memory, those of one
     /// caller three quarters of that.
     pub body_bytes: usize,
-    /// The timeout for a request's head, answered with 408; also the idle timeout of a connection.
+    /// The timeout for a request's head, answered with 408; also the idle timeout of a connection, and the
+    /// timeout of a TLS handshake.
     pub head_time: Duration,
     /// The timeout for a request's body, answered with 408; also the timeout for the next part of an import,
     /// and for the client to read the response.
@@ -108,6 +109,10 @@ wire::atomic_counters! {
         refused_invalid_head,
         /// Heads that did not arrive in time.
         refused_head_too_slow,
+        /// TLS handshakes that failed, or plain HTTP in their place.
+        refused_invalid_handshake,
+        /// TLS handshakes that did not complete in time.
+        refused_handshake_too_slow,
         /// Bodies that did not arrive in time.
         refused_body_too_slow,
         /// Clients that did not read their response in time.

@@ -96,7 +96,7 @@ pub(super) fn check_page(
 ) -> Result<(), OriginError> {
     let own = hosts(uri, headers);
     let is_own = |page: &str| {
-        // The page may use https where a proxy in front of this node terminates TLS.
+        // The page may use https although the connection is plain: a proxy in front of this node may terminate TLS.
         let rest = page.strip_prefix("http://").or_else(|| page.strip_prefix("https://"));
         let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
         authority.is_some_and(|found| own.iter().any(|own| own.eq_ignore_ascii_case(found)))

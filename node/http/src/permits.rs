@@ -17,6 +17,15 @@ pub(super) enum Caller {
     Owner,
 }
 
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(address) => address.fmt(f),
+            Self::Owner => f.write_str("admin socket"),
+        }
+    }
+}
+
 impl Caller {
     /// The caller at `address`.
     pub(super) fn at(address: IpAddr) -> Self {

@@ -11,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use super::access::Unprotected;
 use super::admin_socket::AdminSocket;
@@ -24,9 +25,11 @@ use super::admission::{Admission, HttpConfig};
 use super::client_origin::ClientOrigin;
 use super::client_stream::ClientStream;
 use super::endpoints;
+use super::limits::HttpLimits;
 use super::permits::{Caller, Permit, Permits, share};
 use super::problem::{PROBLEM_JSON, Problem, ProblemCode};
 use super::program::Program;
+use super::tls::CertificateStore;
 use networkdb::Node;
 
 /// The most concurrent connections beyond the limit, which serve health and metrics only. A further one
@@ -101,10 +104,13 @@ impl HttpListener {
     /// Serves the endpoints of `node` from now on.
     pub fn serve(self, node: Node) -> HttpServer {
         let (stopping, stopped) = watch::channel(false);
+        let certificate = self.config.certificate.clone();
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         let admission = Admission::new(self.config);
         let router = endpoints::router(node, self.program, admission.clone(), stopped.clone());
-        let serving = tokio::spawn(serve(self.listener, self.socket, router, admission, stopped));
-        HttpServer { local_address: self.local_address, stopping, serving }
+        let endpoints = Endpoints { router, admission, stopped };
+        let serving = tokio::spawn(serve(self.listener, self.socket, certificate, endpoints));
+        HttpServer { local_address: self.local_address, scheme, stopping, serving }
     }
 }
 
@@ -112,6 +118,7 @@ impl HttpListener {
 #[derive(Debug)]
 pub struct HttpServer {
     local_address: SocketAddr,
+    scheme: &'static str,
     stopping: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -120,6 +127,11 @@ impl HttpServer {
     /// The address on which it listens.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
+    }
+
+    /// Its URL, without a path: `https://ADDRESS:PORT` if it has a certificate.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.local_address)
     }
 
     /// Accepts no more requests, completes those in progress, and ends streams. Aborts the rest after
@@ -140,13 +152,22 @@ impl Drop for HttpServer {
     }
 }
 
+/// What each connection is served with.
+#[derive(Debug, Clone)]
+struct Endpoints {
+    router: Router,
+    admission: Arc<Admission>,
+    /// Whether the server is shutting down.
+    stopped: watch::Receiver<bool>,
+}
+
 async fn serve(
     listener: TcpListener,
     socket: Option<AdminSocket>,
-    router: Router,
-    admission: Arc<Admission>,
-    mut stopping: watch::Receiver<bool>,
+    certificate: Option<Arc<CertificateStore>>,
+    endpoints: Endpoints,
 ) {
+    let Endpoints { admission, mut stopped, .. } = endpoints.clone();
     let permits = Permits::new(admission.limits.connections, admission.limits.connections);
     let graceful = GracefulShutdown::new();
     // The connections end with this task: a JoinSet aborts what it holds when it is dropped.
@@ -154,7 +175,7 @@ async fn serve(
     let mut reserved = Reserved::default();
     loop {
         let accepted = tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => break,
+            _ = stopped.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => Accepted::Caller(accepted),
             accepted = accept_owner(socket.as_ref()) => Accepted::Owner(accepted),
         };
@@ -166,8 +187,8 @@ async fn serve(
                     // A limit of its own, so that other clients cannot block the node's user.
                     Ok(stream) if owners.len() < OWNER_CONNECTIONS => {
                         let client = ClientOrigin { caller: Caller::Owner, reserved: false };
-                        let (router, admission) = (router.clone(), admission.clone());
-                        owners.spawn(serve_connection(stream, client, None, router, admission, &graceful));
+                        let (endpoints, watcher) = (endpoints.clone(), graceful.watcher());
+                        owners.spawn(serve_connection(stream, client, None, endpoints, watcher));
                     }
                     Ok(_) => admission.counters.refused_too_many_connections.increment(),
                     Err(error) => {
@@ -194,14 +215,14 @@ async fn serve(
         let permit = permits.take_of(caller, admission.limits.connections_of(caller), 1);
         let is_reserved = permit.is_none();
         let client = ClientOrigin { caller, reserved: is_reserved };
-        let task = connections.spawn(serve_connection(
-            stream,
-            client,
-            permit,
-            router.clone(),
-            admission.clone(),
-            &graceful,
-        ));
+        let (endpoints, watcher) = (endpoints.clone(), graceful.watcher());
+        let task = match &certificate {
+            None => connections.spawn(serve_connection(stream, client, permit, endpoints, watcher)),
+            Some(certificate) => {
+                let acceptor = certificate.acceptor();
+                connections.spawn(serve_over_tls(acceptor, stream, client, permit, endpoints, watcher))
+            }
+        };
         if is_reserved {
             admission.counters.refused_too_many_connections.increment();
             reserved.add(caller, task);
@@ -246,16 +267,52 @@ async fn accept_owner(socket: Option<&AdminSocket>) -> io::Result<UnixStream> {
     }
 }
 
+/// The time that a client has for the head of a request, or for a TLS handshake.
+fn head_time(client: ClientOrigin, limits: &HttpLimits) -> Duration {
+    if client.reserved { limits.head_time.min(RESERVED_TIME) } else { limits.head_time }
+}
+
+/// Serves one connection over TLS. The client has a permit for it before the handshake begins.
+async fn serve_over_tls(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    client: ClientOrigin,
+    permit: Option<Permit>,
+    mut endpoints: Endpoints,
+    watcher: Watcher,
+) {
+    let counters = &endpoints.admission.counters;
+    let limit = head_time(client, &endpoints.admission.limits);
+    let handshake = tokio::select! {
+        _ = endpoints.stopped.wait_for(|stop| *stop) => return,
+        handshake = tokio::time::timeout(limit, acceptor.accept(stream)) => handshake,
+    };
+    match handshake {
+        Ok(Ok(stream)) => serve_connection(stream, client, permit, endpoints, watcher).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, from = %client.caller, "TLS handshake failed");
+            // A client that disconnects has done nothing wrong: some only look whether the port is open.
+            if error.kind() == io::ErrorKind::InvalidData {
+                counters.refused_invalid_handshake.increment();
+            }
+        }
+        Err(_) => {
+            tracing::debug!(from = %client.caller, "TLS handshake not completed in time");
+            counters.refused_handshake_too_slow.increment();
+        }
+    }
+}
+
 /// Serves one connection until either side closes it. A reserved connection serves only health and metrics,
 /// for a short time.
-fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     client: ClientOrigin,
     permit: Option<Permit>,
-    router: Router,
-    admission: Arc<Admission>,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<S> {
+    endpoints: Endpoints,
+    watcher: Watcher,
+) {
+    let Endpoints { router, admission, .. } = endpoints;
     let limits = &admission.limits;
     let (stream, handle) = ClientStream::new(stream, limits.body_time);
     let router = TowerToHyperService::new(router);
@@ -263,34 +320,31 @@ fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         request.extensions_mut().insert(client);
         router.call(request)
     });
-    let head_time = if client.reserved { limits.head_time.min(RESERVED_TIME) } else { limits.head_time };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_time)
+        .header_read_timeout(head_time(client, limits))
         .max_buf_size(limits.head_bytes)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    async move {
-        let longest = if client.reserved { RESERVED_TIME } else { Duration::MAX };
-        let _permit = permit;
-        let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
-        if let Some(status) = handle.bare_refusal() {
-            admission.counters.refused_invalid_head.increment();
-            let refusal = refusal_of_a_head(status);
-            let text = final_response(&refusal, handle.is_v1());
-            handle.send_final_response(text).await;
-            return;
-        }
-        let Err(error) = ended else { return };
-        tracing::debug!(%error, "connection broke");
-        if handle.is_stalled() {
-            admission.counters.refused_reader_too_slow.increment();
-        } else if error.is_timeout() && handle.is_unanswered() {
-            admission.counters.refused_head_too_slow.increment();
-            let refusal = Problem::new(ProblemCode::RequestTimeout, TOO_SLOW);
-            let text = final_response(&refusal, handle.is_v1());
-            handle.send_final_response(text).await;
-        }
+    let connection = watcher.watch(connection);
+    let longest = if client.reserved { RESERVED_TIME } else { Duration::MAX };
+    let _permit = permit;
+    let Ok(ended) = tokio::time::timeout(longest, connection).await else { return };
+    if let Some(status) = handle.bare_refusal() {
+        admission.counters.refused_invalid_head.increment();
+        let refusal = refusal_of_a_head(status);
+        let text = final_response(&refusal, handle.is_v1());
+        handle.send_final_response(text).await;
+        return;
+    }
+    let Err(error) = ended else { return };
+    tracing::debug!(%error, "connection broke");
+    if handle.is_stalled() {
+        admission.counters.refused_reader_too_slow.increment();
+    } else if error.is_timeout() && handle.is_unanswered() {
+        admission.counters.refused_head_too_slow.increment();
+        let refusal = Problem::new(ProblemCode::RequestTimeout, TOO_SLOW);
+        let text = final_response(&refusal, handle.is_v1());
+        handle.send_final_response(text).await;
     }
 }
 

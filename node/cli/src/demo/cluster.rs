@@ -185,7 +185,7 @@ async fn start_http(node: &Node, index: usize) -> Result<(HttpServer, String), F
         Err(_) => HttpListener::bind(address(0), HttpConfig::default()).await.map_err(Failure::unusable)?,
     };
     let server = listener.serve(node.clone());
-    let url = format!("http://{}", server.local_address());
+    let url = server.url();
     Ok((server, url))
 }
 

@@ -60,6 +60,21 @@ pub enum SettingsError {
     /// Other hosts could use HTTP without a token.
     #[error("{}", advised(.0))]
     Unprotected(#[from] networkdb_http::access::Unprotected),
+    /// The files for HTTPS cannot be used.
+    #[error(transparent)]
+    HttpCertificate(#[from] networkdb_http::tls::CertificateFileError),
+    /// One of the two files for HTTPS is missing.
+    #[error("{given} is {} (from {origin}), but {missing} is missing; HTTPS needs both files", path.display())]
+    HttpCertificateIncomplete {
+        /// The flag of the file that is set.
+        given: &'static str,
+        /// That file.
+        path: PathBuf,
+        /// Where the setting came from.
+        origin: String,
+        /// The flag of the other one.
+        missing: &'static str,
+    },
     /// HTTP cannot be open and require tokens.
     #[error("--http-open and --http-token-file contradict each other; leave one of them out")]
     OpenWithTokens,

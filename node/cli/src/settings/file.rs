@@ -256,6 +256,8 @@ mod tests {
             advertise = "127.0.0.2"
             http = "off"
             http-token-file = "tokens"
+            http-certificate-file = "certificate"
+            http-key-file = "key"
             http-open = true
             admin-socket = "off"
             http-name = ["node-1"]

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::settings::error::SettingsError;
 use crate::settings::options::SettingOptions;
+use crate::settings::origins::Origins;
 use crate::settings::values::{DEFAULT_HTTP_PORT, HttpAddress, SocketPath};
 use networkdb_http::access::{Access, TokenStore, read_token_file};
+use networkdb_http::tls::{CertificateFiles, CertificateStore};
 use networkdb_http::{HttpConfig, HttpLimits};
 
 /// Validated HTTP settings.
@@ -19,6 +21,8 @@ pub struct HttpSettings {
     pub address: Option<SocketAddr>,
     /// The file with the tokens.
     pub token_file: Option<PathBuf>,
+    /// The files for HTTPS; `None` for plain HTTP.
+    pub certificate_files: Option<CertificateFiles>,
     /// The path of the admin socket; `None` for the default path.
     pub admin_socket: Option<SocketPath>,
     /// Access rights and limits.
@@ -27,7 +31,11 @@ pub struct HttpSettings {
 
 impl HttpSettings {
     /// Resolves the settings. The default of the longest body is at least `value_bytes`.
-    pub(crate) fn resolve(given: &SettingOptions, value_bytes: usize) -> Result<Self, SettingsError> {
+    pub(crate) fn resolve(
+        given: &SettingOptions,
+        value_bytes: usize,
+        origins: &Origins,
+    ) -> Result<Self, SettingsError> {
         let address = match given.http {
             None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_HTTP_PORT))),
             Some(HttpAddress::Off) => None,
@@ -60,12 +68,38 @@ impl HttpSettings {
             return Err(SettingsError::SocketWithoutHttp);
         }
         let token_file = given.http_token_file.clone();
+        let certificate_files = certificate_files(given, origins)?;
+        let certificate = certificate_files.as_ref().map(CertificateFiles::read).transpose()?;
+        let certificate = certificate.map(|certificate| Arc::new(CertificateStore::new(certificate)));
         Ok(Self {
             address,
             token_file,
+            certificate_files,
             admin_socket,
-            config: HttpConfig { access, names, limits, advice: crate::advice::HTTP },
+            config: HttpConfig { access, names, limits, advice: crate::advice::HTTP, certificate },
         })
+    }
+}
+
+fn certificate_files(
+    given: &SettingOptions,
+    origins: &Origins,
+) -> Result<Option<CertificateFiles>, SettingsError> {
+    match (given.http_certificate_file.clone(), given.http_key_file.clone()) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+        (Some(path), None) => Err(SettingsError::HttpCertificateIncomplete {
+            given: "--http-certificate-file",
+            path,
+            origin: origins.of("http_certificate_file").to_owned(),
+            missing: "--http-key-file",
+        }),
+        (None, Some(path)) => Err(SettingsError::HttpCertificateIncomplete {
+            given: "--http-key-file",
+            path,
+            origin: origins.of("http_key_file").to_owned(),
+            missing: "--http-certificate-file",
+        }),
     }
 }
 

@@ -7,6 +7,7 @@ mod file_value;
 pub mod http;
 pub mod limits;
 mod options;
+mod origins;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use wire::NodeName;
 
 use crate::settings::http::HttpSettings;
 use crate::settings::limits::Limits;
+use crate::settings::origins::Origins;
 use crate::settings::values::{DEFAULT_PORT, HttpAddress, ListenAddress, LogFormat, Preset};
 pub use error::SettingsError;
 use networkdb::identity::IdentitySource;
@@ -68,11 +70,12 @@ impl Settings {
     /// Resolves and validates the settings. `host_name` is the default of the node's name.
     pub fn resolve(options: RunOptions, host_name: &str) -> Result<Self, SettingsError> {
         let RunOptions { config, settings: given } = options;
-        let file = config.map(|path| file::read(&path)).transpose()?.unwrap_or_default();
+        let file = config.as_deref().map(file::read).transpose()?.unwrap_or_default();
         // Limits of the file stay in force beside other ones on the command line.
         let limits = Limits::resolve(file.named_limits().chain(given.named_limits()))?;
+        let origins = Origins::new(&given, &file, config.as_deref());
         let given = given.or(file);
-        let http = HttpSettings::resolve(&given, limits.tables.value_bytes)?;
+        let http = HttpSettings::resolve(&given, limits.tables.value_bytes, &origins)?;
         let name = match given.name {
             Some(name) => name,
             None => NodeName::new(host_name).map_err(SettingsError::HostName)?,
@@ -151,8 +154,8 @@ impl Settings {
     /// The options with which these settings are given in full. Each one is named here, so that none can be
     /// missing in [`Self::to_toml`].
     fn in_force(&self) -> SettingOptions {
-        let HttpSettings { address, token_file, admin_socket, config } = &self.http;
-        let HttpConfig { access, names, limits: http, advice: _ } = config;
+        let HttpSettings { address, token_file, certificate_files, admin_socket, config } = &self.http;
+        let HttpConfig { access, names, limits: http, advice: _, certificate: _ } = config;
         let (secret_file, [certificate_file, key_file, authority_file]) = match self.source.clone() {
             IdentitySource::Program => (None, [None, None, None]),
             IdentitySource::SecretFile(path) => (Some(path), [None, None, None]),
@@ -167,6 +170,8 @@ impl Settings {
             advertise: self.advertise.map(ListenAddress::from),
             http: Some(address.map_or(HttpAddress::Off, |address| HttpAddress::At(address.into()))),
             http_token_file: token_file.clone(),
+            http_certificate_file: certificate_files.as_ref().map(|files| files.certificate.clone()),
+            http_key_file: certificate_files.as_ref().map(|files| files.key.clone()),
             http_open: Some(matches!(access, Access::Open)),
             admin_socket: admin_socket.clone(),
             http_names: Some(names.clone()),

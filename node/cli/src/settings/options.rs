@@ -79,6 +79,13 @@ settings! {
         /// for the log
         #[arg(env = "NETWORKDB_HTTP_TOKEN_FILE", value_name = "FILE")]
         pub http_token_file: Option<PathBuf>,
+        /// The file with the certificate for HTTPS, followed by those between it and its authority, in PEM: the
+        /// HTTP address then takes HTTPS only
+        #[arg(env = "NETWORKDB_HTTP_CERTIFICATE_FILE", value_name = "FILE")]
+        pub http_certificate_file: Option<PathBuf>,
+        /// The file with the private key of the certificate for HTTPS, in PEM
+        #[arg(env = "NETWORKDB_HTTP_KEY_FILE", value_name = "FILE")]
+        pub http_key_file: Option<PathBuf>,
         /// Allow every client that reaches the HTTP address to read and change everything [default: false]
         #[arg(env = "NETWORKDB_HTTP_OPEN", num_args = 0..=1, default_missing_value = "true")]
         pub http_open: Option<bool>,
@@ -111,8 +118,8 @@ settings! {
         /// [default: 4194304, or the largest value if that is more]
         #[arg(env = "NETWORKDB_HTTP_MAX_BODY_BYTES", value_name = "SIZE", value_parser = size)]
         pub http_max_body_bytes: Option<usize>,
-        /// Timeout for the head of an HTTP request, answered with 408, and for an idle connection [default:
-        /// 10s]
+        /// Timeout for the head of an HTTP request, answered with 408, for an idle connection, and for a TLS
+        /// handshake [default: 10s]
         #[arg(env = "NETWORKDB_HTTP_HEAD_TIME", value_name = "TIME", value_parser = time)]
         pub http_head_time: Option<Duration>,
         /// Timeout for the body of an HTTP request, answered with 408, and for the client to read the

@@ -109,6 +109,20 @@ fn a_token_file_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn https_needs_both_files_and_the_error_names_the_origin_of_the_one_that_is_there() {
+    let error = resolve(&["--http-certificate-file", "c"]).unwrap_err();
+    let wanted = "--http-certificate-file is c (from the command line), but --http-key-file is missing";
+    assert!(error.starts_with(wanted), "{error}");
+    let config = file("http-key-file = \"/k\"\n");
+    let error = resolve(&["--config", path(&config)]).unwrap_err();
+    let of_file = format!("--http-key-file is /k (from the configuration file {})", path(&config));
+    let wanted = format!("{of_file}, but --http-certificate-file is missing");
+    assert!(error.starts_with(&wanted), "{error}");
+    let error = resolve(&["--config", path(&config), "--http-certificate-file", "/nowhere/c"]).unwrap_err();
+    assert!(error.starts_with("cannot read the HTTP certificate file /nowhere/c: "), "{error}");
+}
+
+#[test]
 fn the_longest_body_can_hold_the_largest_value() {
     let bytes = |flags: &[&str]| resolve(flags).unwrap().http.config.limits.body_bytes;
     assert_eq!(bytes(&[]), 4 << 20);

@@ -38,7 +38,7 @@ fn an_invalid_call_ends_with_status_2_and_a_valid_example() {
         &["is not a log filter; valid examples: error, warn"],
     );
     assert_refused(&["run", "--log-level", "nodes=debug"], &["the parts are audit, cli, http"]);
-    assert_refused(&["peers", "--api", "https://127.0.0.1"], &["valid examples: http://127.0.0.1:2000"]);
+    assert_refused(&["peers", "--api", "ftp://127.0.0.1"], &["valid examples: http://127.0.0.1:2000"]);
     assert_refused(&["demo", "--nodes", "1"], &["2..=9"]);
 }
 

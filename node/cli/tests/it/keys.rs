@@ -234,7 +234,7 @@ fn a_secret_is_not_sent_to_another_host() {
 }
 
 /// PEM (RFC 7468) of DER.
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines = text.as_bytes().chunks(64).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap()));
     format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", lines.collect::<String>())

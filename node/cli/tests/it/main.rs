@@ -3,6 +3,7 @@
 mod bounds;
 mod command_line;
 mod endpoints;
+mod https;
 mod keys;
 mod processes;
 mod program;

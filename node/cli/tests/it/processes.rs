@@ -12,14 +12,14 @@ use http_client_for_tests::Request;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running node, killed if the test ends before it does.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     banner: String,
     errors: Receiver<String>,
 }
 
 impl Process {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let http = if arguments.contains(&"--http") { &[][..] } else { &["--http", "127.0.0.1:0"] };
         let arguments = [&["run", "--preset", "loopback"], http, arguments].concat();
         let mut child = networkdb(&arguments)
@@ -38,8 +38,13 @@ impl Process {
     }
 
     fn http(&self) -> SocketAddr {
-        let (_, rest) = self.banner.split_once("diagnostics: http://").expect("the banner has the URL");
-        rest.trim().trim_end_matches("/help").parse().unwrap()
+        self.url().strip_prefix("http://").expect("it serves plain HTTP").parse().unwrap()
+    }
+
+    /// The URL of its HTTP endpoints.
+    pub(crate) fn url(&self) -> &str {
+        let (_, rest) = self.banner.split_once("diagnostics: ").expect("the banner has the URL");
+        rest.trim().trim_end_matches("/help")
     }
 
     fn get(&self, path: &str) -> String {
@@ -47,7 +52,7 @@ impl Process {
     }
 
     #[track_caller]
-    fn await_error(&self, wanted: &str) -> String {
+    pub(crate) fn await_error(&self, wanted: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.errors.recv_timeout(TIMEOUT) {
@@ -58,7 +63,7 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
@@ -150,7 +155,7 @@ fn a_seed_that_does_not_resolve_is_logged() {
 }
 
 #[track_caller]
-fn assert_refused(arguments: &[&str], sentence: &str) {
+pub(crate) fn assert_refused(arguments: &[&str], sentence: &str) {
     let Output { status, stderr, .. } = networkdb(arguments).output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
@@ -257,7 +262,7 @@ const READ: &str = "read-0123456789abcdefghij";
 const CHANGE: &str = "change-0123456789abcdefghij";
 
 /// Runs a client command. Returns its exit status and its standard error.
-fn ask(api: &str, token: Option<(&str, &str)>, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn ask(api: &str, token: Option<(&str, &str)>, arguments: &[&str]) -> (i32, String) {
     let mut command = networkdb(arguments);
     command.env("NETWORKDB_API", api).stdin(Stdio::null());
     if let Some((variable, value)) = token {

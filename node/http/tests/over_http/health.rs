@@ -64,9 +64,13 @@ async fn a_node_whose_driver_hangs_is_not_alive_and_its_peer_is_not_ready_withou
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (held, release) = mpsc::channel::<()>();
+    let (begins, begun) = tokio::sync::oneshot::channel();
     runtime.spawn(async move {
+        let _ = begins.send(());
         let _ = release.recv();
     });
+    // Not earlier: the node would answer the join below.
+    begun.await.unwrap();
     let joining = tokio::spawn({
         let node = peer.node.clone();
         async move { node.join_network("net").await }

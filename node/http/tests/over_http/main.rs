@@ -8,3 +8,4 @@ mod limits;
 mod metrics;
 mod page;
 mod protocol;
+mod tls;
