@@ -105,7 +105,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::{Command as Call, CommandLine};
+    use crate::arguments::{Command as Call, CommandLine};
 
     fn parse(words: &[&str], variables: &[&str]) -> Result<Call, clap::Error> {
         let words = ["networkdb"].iter().chain(words).map(OsString::from).collect();

@@ -10,6 +10,11 @@ use hyper::header::LOCATION;
 use hyper::{Method, Response, StatusCode};
 
 use super::api::{Api, Condition, Lines, parameter, path, read_line};
+use super::arguments::{
+    ClientOptions, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode,
+    InfoCommand, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, ReceiptOptions, TableCommand,
+    TablesCommand, WriteEntry,
+};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::import::{open, upload};
@@ -20,11 +25,6 @@ use super::output::{age, json_line, print, print_done, print_json, shown, table}
 use super::tokens::Token;
 use super::trust::Trust;
 use super::watch::watch;
-use super::{
-    ClientOptions, Command, EntryAction, EntryCommand, EntryPath, ExportCommand, ImportCommand, ImportMode,
-    InfoCommand, JoinCommand, NetworkAction, NetworkCommand, PeersCommand, ReceiptOptions, TableCommand,
-    TablesCommand, WriteEntry,
-};
 use networkdb_http::v1::ProblemCode;
 use networkdb_http::v1::model::{
     EntryRecord, ImportOutcome, JoinOutcome, JoinRequest, LeaveOutcome, MemberView, Members,

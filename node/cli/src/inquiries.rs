@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::api::{Api, parameter, path};
+use super::arguments::{AgreementCommand, ExplainCommand};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::output::{age, print, print_json, table};
-use super::{AgreementCommand, ExplainCommand};
 use networkdb_http::v1::inquiry_model::{
     Agreement, AnswerView, EntryAtMember, EntryExplained, EntryKnown, MemberAtMember, MemberExplained,
     WriteKnown,

@@ -11,10 +11,10 @@ use transport::{Fingerprint, Identity, KeySet};
 use zeroize::Zeroizing;
 
 use super::api::{Api, path};
+use super::arguments::{KeysAction, KeysCommand};
 use super::failure::Failure;
 use super::import::open;
 use super::output::{print, print_json, table};
-use super::{KeysAction, KeysCommand};
 use networkdb::Node;
 use networkdb::identity::{ChangeKeysError, IdentitySource};
 use networkdb_http::v1::model::Keys;

@@ -11,10 +11,10 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, Lines};
+use super::arguments::{DebugCommand, LeaveCommand, MonitorCommand, RttCommand};
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::output::{print, print_done, print_json, table};
-use super::{DebugCommand, LeaveCommand, MonitorCommand, RttCommand};
 use networkdb_http::v1::model::{LogRecord, MemberView, Members, NodeView};
 
 /// Timeout of a node's end: it has its `--leave-time`, and the rest is for calls in progress.

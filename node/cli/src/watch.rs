@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hyper::Method;
 
-use super::WatchCommand;
 use super::api::{Api, Lines, parameter, read_line};
+use super::arguments::WatchCommand;
 use super::escaping::harmless;
 use super::failure::Failure;
 use super::output::{json_line, shown};
