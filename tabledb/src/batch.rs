@@ -59,6 +59,9 @@ pub enum BatchError {
         /// Why.
         error: WriteError,
     },
+    /// This node is not on the network, or is leaving it.
+    #[error(transparent)]
+    Network(WriteError),
     /// Two of its writes are to the same entry.
     #[error(
         "writes {first} and {second} of the batch are both to entry {key} of table {table}; a batch writes an \

@@ -109,7 +109,7 @@ impl Replica {
         let writing = |target: &mut Network, node: &mut NodeState| {
             target.write_batch(batch, node, now).map_err(|(index, error)| failed(index)(error))
         };
-        self.write_to(network, now, writing).unwrap_or_else(|error| Err(failed(0)(error)))
+        self.write_to(network, now, writing).map_err(BatchError::Network)?
     }
 
     fn write(&mut self, network: &str, write: Write<'_>, now: Instant) -> Result<Version, WriteError> {

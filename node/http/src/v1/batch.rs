@@ -50,6 +50,7 @@ async fn write_batch(
     let batch: Vec<_> = prepared.iter().map(Prepared::write).collect();
     let versions = db.write_batch(&network, &batch).map_err(|error| match error {
         BatchError::Write { index, error } => prepared[index].condition.refused(error).of_write(index),
+        BatchError::Network(error) => Problem::from(error),
         BatchError::TooLong { .. } => {
             Problem::new(ProblemCode::InvalidBody, error).with_limit(MAX_BATCH_WRITES)
         }

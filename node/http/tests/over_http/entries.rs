@@ -269,6 +269,11 @@ async fn a_batch_is_written_whole_or_refused_with_the_write_that_failed() {
         assert_eq!((found, &refused["code"], &refused["write"]), (status, &json!(code), &at), "{refused}");
     }
     assert!(tables.get("net", "t", "other").is_none());
+    assert_eq!(batch(json!([])).await, (200, json!({ "versions": [] })));
+    let elsewhere = r#"{"writes":[]}"#;
+    let answer =
+        host.ask("POST", "/v1/networks/red/batch", "content-type: application/json\r\n", elsewhere).await;
+    assert_eq!((answer.status, &body(&answer)["code"]), (404, &json!("network_not_joined")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,15 @@ fn a_batch_that_writes_an_entry_twice_or_is_too_long_is_refused() {
     assert_eq!(cluster.write_batch(0, &batch[1..]).unwrap().len(), MAX_BATCH_WRITES);
 }
 
+#[test]
+fn a_batch_for_a_network_that_is_not_joined_is_refused_even_if_it_is_empty() {
+    let mut cluster = Cluster::strangers(1, |_| {});
+    let not_joined = WriteError::NotJoined { network: NET.to_owned() };
+    for batch in [&[][..], &[put(TABLE, "k", "1")]] {
+        assert_eq!(cluster.write_batch(0, batch), Err(BatchError::Network(not_joined.clone())));
+    }
+}
+
 /// Each of the writes alone would have room.
 #[test]
 fn the_limits_hold_for_all_writes_of_a_batch_together() {
