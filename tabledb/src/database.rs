@@ -423,7 +423,7 @@ impl TableDb {
         self.replica().start_history();
     }
 
-    /// Watches changes as [`Self::watch`], and can be resumed. Reads nothing yet. The caller is told first to start over
+    /// Watches changes as [`Self::watch`], and can be resumed. Reads nothing yet. The first event has the caller start over
     /// if there is a reason.
     pub fn watch_resumable(&self, filter: WatchFilter, reset: Option<ResetReason>) -> ResumableWatch {
         let resumed = self.replica().watch_from_start(&filter);

@@ -9,12 +9,8 @@ pub(crate) enum RefusalReason {
     NotMember,
     UnknownInstance,
     EndedAttachment,
-    FutureTime,
-    TooLong,
-    NetworkFull,
-    TooManyTables,
-    TooManyBytes,
-    Fragmented,
+    /// A write.
+    Write(RefusedBecause),
     ListTooLong,
     NotAuthor,
     UnexpectedFrame,
@@ -23,14 +19,7 @@ pub(crate) enum RefusalReason {
 
 impl From<RefusedBecause> for RefusalReason {
     fn from(because: RefusedBecause) -> Self {
-        match because {
-            RefusedBecause::FutureTime => Self::FutureTime,
-            RefusedBecause::TooLong => Self::TooLong,
-            RefusedBecause::NetworkFull => Self::NetworkFull,
-            RefusedBecause::TooManyTables => Self::TooManyTables,
-            RefusedBecause::TooManyBytes => Self::TooManyBytes,
-            RefusedBecause::Fragmented => Self::Fragmented,
-        }
+        Self::Write(because)
     }
 }
 
@@ -140,12 +129,12 @@ impl Counters {
             RefusalReason::NotMember => &mut self.refused_not_member,
             RefusalReason::UnknownInstance => &mut self.refused_unknown_instance,
             RefusalReason::EndedAttachment => &mut self.refused_ended,
-            RefusalReason::FutureTime => &mut self.refused_future,
-            RefusalReason::TooLong => &mut self.refused_too_long,
-            RefusalReason::NetworkFull => &mut self.refused_full,
-            RefusalReason::TooManyTables => &mut self.refused_tables,
-            RefusalReason::TooManyBytes => &mut self.refused_bytes,
-            RefusalReason::Fragmented => &mut self.refused_fragmented,
+            RefusalReason::Write(RefusedBecause::FutureTime) => &mut self.refused_future,
+            RefusalReason::Write(RefusedBecause::TooLong) => &mut self.refused_too_long,
+            RefusalReason::Write(RefusedBecause::NetworkFull) => &mut self.refused_full,
+            RefusalReason::Write(RefusedBecause::TooManyTables) => &mut self.refused_tables,
+            RefusalReason::Write(RefusedBecause::TooManyBytes) => &mut self.refused_bytes,
+            RefusalReason::Write(RefusedBecause::Fragmented) => &mut self.refused_fragmented,
             RefusalReason::ListTooLong => &mut self.refused_lists,
             RefusalReason::NotAuthor => &mut self.refused_not_author,
             RefusalReason::UnexpectedFrame => &mut self.refused_unexpected,

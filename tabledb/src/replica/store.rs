@@ -246,7 +246,8 @@ impl Store {
         }
         attachment.tag.set_shown(is);
         let attachment = &self.attachments[&index];
-        if !watchers.wants(&self.view.name) {
+        let name = &self.view.name;
+        if !watchers.wants(name) || watchers.pass_over(name, attachment.live.len()) {
             return;
         }
         let kind = if is { ChangeKind::Create } else { ChangeKind::Delete };

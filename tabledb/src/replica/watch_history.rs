@@ -56,6 +56,12 @@ impl History {
         }
     }
 
+    /// Passes over so many changes, which are more than it can keep.
+    pub(super) fn pass_over(&mut self, changes: usize) {
+        self.first = self.end() + changes as u64;
+        (self.changes, self.bytes) = (VecDeque::new(), 0);
+    }
+
     /// An attachment of a network has ended.
     pub(super) fn note_end(&mut self, network: &Arc<str>, writer: u64, seen: &Ranges) {
         if self.is_started() {

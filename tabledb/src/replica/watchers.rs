@@ -129,6 +129,16 @@ impl Watchers {
         self.history.is_started() || self.index.wants(network)
     }
 
+    /// Passes over so many changes of a network, if nobody watches it and they are more than the history keeps: what
+    /// happens to all entries of an owner then costs nothing for each of them. False if they have to be sent.
+    pub(crate) fn pass_over(&mut self, network: &str, changes: usize) -> bool {
+        let nobody_receives_all = changes > self.limits.changes && !self.index.wants(network);
+        if nobody_receives_all {
+            self.history.pass_over(changes);
+        }
+        nobody_receives_all
+    }
+
     /// What is sent from now on, until [`Self::end_step`], is seen by each watcher at once: it finds all of it, or
     /// nothing.
     pub(crate) fn begin_step(&mut self) {

@@ -36,6 +36,8 @@ struct Events<'a> {
     are_propagated: bool,
     /// The attachment of the latest event that was applied and is not relayed: it is touched once.
     touched: Option<AttachmentIndex>,
+    /// That of the latest event that was kept, and its digest: most often those of the next one, too.
+    writer: Option<(AttachmentIndex, u64)>,
 }
 
 impl Network {
@@ -146,6 +148,7 @@ impl Network {
             path,
             are_propagated: path == ArrivalPath::Gossip || self.is_synced(),
             touched: None,
+            writer: None,
         };
         node.watchers.begin_step();
         for event in &bundle.events {
@@ -276,7 +279,10 @@ impl Network {
         let write = Write { dot, time, table, key: event.key, body, replaced: &replaced, present: None };
         let effect = self.store.apply(write, &mut node.watchers);
         if let Effect::Kept(former) = &effect {
-            let writer = self.store.attachment(index).map_or(0, |held| held.tag.digest);
+            let latest = events.writer.filter(|(of, _)| *of == index);
+            let digest = || self.store.attachment(index).map_or(0, |held| held.tag.digest);
+            let (_, writer) = latest.unwrap_or_else(|| (index, digest()));
+            events.writer = Some((index, writer));
             node.arrivals.note((writer, event.number), path, Some(from), former.as_ref(), now);
         }
         if !matches!(effect, Effect::Seen) {
@@ -311,7 +317,7 @@ impl Network {
         let Some(attachment) = self.store.attachment(index) else { return };
         let seen = attachment.seen();
         if seen.as_slice().len() >= node.config.limits.ranges && !seen.touches(low, high) {
-            return node.counters.refuse(RefusalReason::Fragmented);
+            return node.counters.refuse(RefusedBecause::Fragmented.into());
         }
         let known = seen.within(low, high).count();
         let unseen = (high - low + 1) - known;

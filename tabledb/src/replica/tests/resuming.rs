@@ -357,3 +357,29 @@ fn a_client_is_reset_where_no_exact_answer_exists() {
     assert_eq!(client.resets[2..], [ResetReason::UnknownCursor]);
     assert_eq!(client.table, cluster.shown(2));
 }
+
+/// Nobody watches the replica meanwhile: it makes no change for each entry of the owner.
+#[test]
+fn the_history_passes_over_the_failure_of_an_owner_with_more_entries_than_it_keeps() {
+    const ENTRIES: usize = 10;
+    let mut cluster = Cluster::strangers(3, |config| config.limits.watch_queue = ENTRIES - 1);
+    keep_history(&mut cluster);
+    (0..3).for_each(|at| cluster.join(at));
+    cluster.settle();
+    for entry in 0..ENTRIES {
+        cluster.create(1, &entry.to_string(), "1");
+    }
+    cluster.settle();
+    let mut client = Client::new(WatchFilter::default());
+    client.connect(&mut cluster, 2, false);
+    client.receive(&cluster, usize::MAX);
+    assert_eq!(client.table.len(), ENTRIES);
+    let end = cluster.replicas[0].node.watchers.history().end();
+    cluster.failed(0, 1);
+    let history = cluster.replicas[0].node.watchers.history();
+    assert_eq!((history.end(), history.from(0).count()), (end + ENTRIES as u64, 0));
+    assert!(client.connect(&mut cluster, 0, false));
+    client.receive(&cluster, usize::MAX);
+    assert_eq!((&client.table, client.resets), (&cluster.shown(0), vec![ResetReason::TooFarBehind]));
+    assert_eq!(client.table.len(), 0);
+}
