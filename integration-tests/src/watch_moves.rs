@@ -38,7 +38,7 @@ const WRITE_PAUSE: Duration = Duration::from_millis(5);
 /// Between two crashes or leaves.
 const FAULT_PAUSE: Duration = Duration::from_secs(2);
 
-/// After a fault, a node may not know what a client has: it has started anew, was told of it late, or has not received
+/// After a fault, a node may not know what a client has: it has started anew, learned of it late, or has not received
 /// what was replaced meanwhile.
 const UNREST: Duration = Duration::from_millis(1500);
 

@@ -68,7 +68,7 @@ impl fmt::Debug for LogTail {
 }
 
 impl LogTail {
-    /// Sets a callback that is told the least important level to write, whenever it changes. Until then that is
+    /// Sets a callback that gets the least important level to write, whenever it changes. Until then that is
     /// [`Self::level`]. Can be set once; later calls have no effect.
     pub fn on_level(&self, set: impl Fn(Level) + Send + Sync + 'static) {
         let _ = self.shared.set_level.set(Box::new(set));

@@ -29,7 +29,7 @@ export class TableSource {
   #prefix;
   #listener;
   #watch;
-  /** Whether the watch has told everything that the node had when it began. */
+  /** Whether the watch has sent everything that the node had when it began. */
   #isSynchronised = false;
   /** What to say of a node that follows, but may lack entries. */
   #reservation = "";

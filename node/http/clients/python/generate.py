@@ -104,7 +104,7 @@ def made(document: Dict[str, Any]) -> str:
             for choice in schema["oneOf"]:
                 whole = merged(choice, schemas)
                 tags = [of["enum"][0] for of in whole["properties"].values() if "enum" in of]
-                # A choice is told by a property with one value, or by its only property.
+                # A choice is recognised by a property with one value, or by its only property.
                 words = tags[0] if tags else next(iter(whole["properties"]))
                 choices.append(words.title().replace("_", "") + ("Event" if tags else name))
                 text += typed_dict(choices[-1], {**choice, "description": choice.get("description", "")}, schemas)
