@@ -99,3 +99,15 @@ pub(crate) async fn waiting(host: &Host, count: usize, request: &str) -> Vec<Tcp
     })
     .await
 }
+
+/// Repeats a GET until its status is `status`, for five seconds.
+pub(crate) async fn until_status(host: &Host, path: &str, status: u16) -> Response {
+    for _ in 0..1000 {
+        let response = host.get(path).await;
+        if response.status == status {
+            return response;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("five seconds later {path} is still not answered with {status}")
+}

@@ -5,9 +5,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use http_client_for_tests::Response;
-use networkdb_http::{HttpConfig, HttpLimits};
+use networkdb_http::HttpLimits;
 
-use super::host::{Host, off_the_runtime, read_response, waiting, with_limits};
+use super::host::{Host, off_the_runtime, read_response, until_status, waiting, with_limits};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_bounded_in_size_and_time_on_every_route() {
@@ -86,21 +86,8 @@ async fn a_head_that_does_not_arrive_in_time_is_answered_408() {
     host.end().await;
 }
 
-/// Entries of 1 MiB: more than Linux lets the buffers of two sockets grow to, 36 MiB. Not many more: a test
-/// beside these measures the memory of the process.
+/// Entries of 1 MiB: more than Linux lets the buffers of two sockets grow to, 36 MiB.
 const UNBUFFERED: usize = 40;
-
-/// Repeats a GET until its status is `status`, for five seconds.
-async fn until_status(host: &Host, path: &str, status: u16) -> Response {
-    for _ in 0..1000 {
-        let response = host.get(path).await;
-        if response.status == status {
-            return response;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("five seconds later {path} is still not answered with {status}")
-}
 
 /// The refusal of a GET of `/v1/node` while `request` waits with the last permit, and the connection of that.
 /// The request that comes first takes the permit, so a `request` that was refused is sent again.
@@ -118,19 +105,6 @@ async fn refused_beside(host: &Host, request: &str) -> (Response, TcpStream) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("five seconds later /v1/node is still answered beside {request:?}")
-}
-
-/// Waits until responses have begun to arrive on `count` of the connections, without reading them.
-async fn until_begun(streams: Vec<TcpStream>, count: usize) -> Vec<TcpStream> {
-    streams.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
-    for _ in 0..1000 {
-        if streams.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)).count() >= count
-        {
-            return streams;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("five seconds later fewer than {count} responses have begun")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,45 +206,6 @@ async fn watches_beyond_the_limit_are_refused_and_watches_do_not_count_as_reques
     assert!(third.body.contains("the limit of 2 concurrent watches"), "{third:?}");
     assert_eq!(host.get("/v1/node").await.status, 200);
     assert_eq!(host.refused("too_many_watches").await, 1);
-    host.end().await;
-}
-
-/// The resident memory of this process, in bytes.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn large_responses_are_rendered_as_they_are_read_and_end_with_their_clients() {
-    const ENTRIES: usize = 32;
-    let host = Host::start(HttpConfig::default()).await;
-    for index in 0..ENTRIES {
-        host.node.tables().create("net", "t", &format!("{index:02}"), vec![b'x'; 1 << 20]).unwrap();
-    }
-    // The default limit of concurrent large responses; as a whole, each would be 32 MiB or more, 60 of them 2 GiB. The other
-    // tests of this process use some of what is measured.
-    let at_a_time = HttpLimits::default().requests / 8;
-    let before = resident();
-    for path in [
-        "/gettable?nid=net&tname=t",
-        "/gettable?nid=net&tname=t&json=pretty",
-        "/v1/networks/net/tables/t/entries",
-    ] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        for round in 0..3 {
-            // The clients read nothing and disconnect.
-            let begun = until_begun(waiting(&host, 60, &request).await, at_a_time).await;
-            let grown = resident().saturating_sub(before);
-            drop(begun);
-            assert!(grown < 400 << 20, "after {} disconnects of {path}: {} MiB", 60 * round, grown >> 20);
-        }
-        until_status(&host, path, 200).await;
-    }
-    let response = host.get("/gettable?nid=net&tname=t&unsafe").await;
-    let lines: usize =
-        (0..ENTRIES).map(|index| format!("{index}) k:`00` -> v:`` owner:`host`\n").len() + (1 << 20)).sum();
-    assert_eq!(response.body.len(), "OK\ntotal entries: 32\n".len() + lines);
     host.end().await;
 }
 
