@@ -45,39 +45,42 @@ impl Precondition {
     /// The condition in the headers of a write. A condition that cannot be checked is an error, because the
     /// client relies on it.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let wrong = |expected: &str| Err(Problem::new(ProblemCode::InvalidPrecondition, expected));
-        match (only(headers, IF_MATCH)?, only(headers, IF_NONE_MATCH)?) {
-            (None, None) => Ok(Self::None),
-            (Some("*"), None) => Ok(Self::Present),
-            (None, Some("*")) => Ok(Self::Absent),
-            (Some(tag), None) => match version_of(tag) {
-                Some(version) => Ok(Self::Version(version)),
-                None => wrong(
-                    "if-match takes *, or one version in double quotes, as the etag of a response shows it",
-                ),
-            },
-            (None, Some(_)) => {
-                wrong("if-none-match of a write takes *, which means: only if there is no entry")
-            }
-            (Some(_), Some(_)) => {
-                wrong("the request has both if-match and if-none-match; only one is allowed")
-            }
-        }
+        let form = "one version in double quotes, as the etag of a response shows it";
+        Self::read(
+            ["if-match", "if-none-match"],
+            [only(headers, IF_MATCH)?, only(headers, IF_NONE_MATCH)?],
+            |tag| version_of(tag).ok_or(form),
+        )
     }
 
     /// The condition of a write of a batch, whose versions have no quotes.
     pub(super) fn of_batch(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, Problem> {
-        let wrong = |expected: &str| Err(Problem::new(ProblemCode::InvalidPrecondition, expected));
-        match (if_match, if_none_match) {
-            (None, None) => Ok(Self::None),
-            (Some("*"), None) => Ok(Self::Present),
-            (None, Some("*")) => Ok(Self::Absent),
-            (Some(version), None) => match version.parse() {
+        Self::read(["if_match", "if_none_match"], [if_match, if_none_match], |version| {
+            version.parse().map_err(|_| "one version, as another answer shows it")
+        })
+    }
+
+    /// Reads the two values, which have these names. `version` says what it takes if it cannot read one.
+    fn read(
+        [if_match, if_none_match]: [&str; 2],
+        values: [Option<&str>; 2],
+        version: impl Fn(&str) -> Result<Version, &'static str>,
+    ) -> Result<Self, Problem> {
+        let wrong = |sentence: String| Err(Problem::new(ProblemCode::InvalidPrecondition, sentence));
+        match values {
+            [None, None] => Ok(Self::None),
+            [Some("*"), None] => Ok(Self::Present),
+            [None, Some("*")] => Ok(Self::Absent),
+            [Some(text), None] => match version(text) {
                 Ok(version) => Ok(Self::Version(version)),
-                Err(_) => wrong("if_match takes *, or one version, as another answer shows it"),
+                Err(form) => wrong(format!("{if_match} takes *, or {form}")),
             },
-            (None, Some(_)) => wrong("if_none_match takes *, which means: only if there is no entry"),
-            (Some(_), Some(_)) => wrong("it has both if_match and if_none_match; only one is allowed"),
+            [None, Some(_)] => {
+                wrong(format!("{if_none_match} of a write takes *, which means: only if there is no entry"))
+            }
+            [Some(_), Some(_)] => {
+                wrong(format!("the write has both {if_match} and {if_none_match}; only one is allowed"))
+            }
         }
     }
 
