@@ -14,8 +14,9 @@ use wire::{FramePoll, NodeName, StreamId, codec};
 
 use crate::inquiry_report::{InquiryId, NoAnswer};
 
-/// The longest time that an inquiry may take. Both halves of its streams stay open that long.
-pub(crate) const MAX_WITHIN: Duration = Duration::from_secs(20);
+/// The longest time that an inquiry may take; a longer one is shortened to it. Both halves of its streams stay open
+/// that long.
+pub const MAX_WITHIN: Duration = Duration::from_secs(20);
 
 /// The most inquiries of this node at once: callers that wait for answers must not take all requests of HTTP.
 pub(crate) const MAX_INQUIRIES: usize = 32;

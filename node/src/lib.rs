@@ -50,7 +50,7 @@ mod watch_stream;
 pub use compose::{ComposeError, MachineSettings, compose};
 pub use handle::{JoinClusterError, Node, StartError};
 pub use health::{Liveness, Readiness};
-pub use inquiries::{InquiryFrameError, InquiryStatistics};
+pub use inquiries::{InquiryFrameError, InquiryStatistics, MAX_WITHIN};
 pub use inquiry_report::{
     AgreementReport, Difference, DifferenceReason, InquiryError, InquiryId, InquiryReport, KnownBy,
     KnownByError, MemberAnswer, Missing, NoAnswer, Receipt,

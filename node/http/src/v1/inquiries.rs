@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use networkdb::{InquiryError, Node};
+use networkdb::{InquiryError, MAX_WITHIN, Node};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,9 +18,6 @@ use crate::problem::{Names, Problem, ProblemCode};
 
 /// The time for answers that is not set: members answer within a round trip, or hang.
 pub(super) const WITHIN: Duration = Duration::from_secs(1);
-
-/// The longest time for answers.
-const MAX_WITHIN: Duration = Duration::from_secs(20);
 
 /// What `within` takes, for errors.
 const WITHIN_TAKES: &str = "a time from 1ms to 20s, such as 500ms or 2s";
